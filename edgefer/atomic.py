@@ -1,0 +1,82 @@
+"""Files that are either whole or absent: written beside their final name, then renamed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from edgefer.errors import EdgeferError
+
+
+@contextmanager
+def atomic_path(final: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a temporary path in the folder of ``final``; rename it onto ``final`` if the block succeeds.
+
+    The temporary keeps the suffix of ``final`` (libraries choose formats by it). On any exception, Ctrl-C included,
+    it is removed and ``final`` stays as it was. After a SIGKILL only a dot-file is left, never half a ``final``.
+
+    Raises:
+        EdgeferError: the folder cannot be made or written, or the disk is full.
+    """
+    target = Path(final)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{target.stem}.", suffix=f".partial{target.suffix}", dir=target.parent)
+    except OSError as cause:
+        raise _cannot_write(target, cause) from cause
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        _flush(temporary)
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(target)
+    except OSError as cause:
+        raise _cannot_write(target, cause) from cause
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_bytes(final: str | os.PathLike[str], content: bytes) -> None:
+    """Write ``content`` to ``final`` atomically."""
+    with atomic_path(final) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_text(final: str | os.PathLike[str], content: str) -> None:
+    """Write ``content`` to ``final`` atomically, as UTF-8."""
+    write_bytes(final, content.encode("utf-8"))
+
+
+def sha256_file(path: str | os.PathLike[str]) -> str:
+    """The SHA-256 of a file's bytes, as 64 hexadecimal digits."""
+    with open(path, "rb") as stream:
+        digest = hashlib.sha256()
+        while chunk := stream.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _cannot_write(target: Path, cause: OSError) -> EdgeferError:
+    return EdgeferError(
+        f"cannot write {target}: {cause.strerror or cause}",
+        hint="free some disk space or choose another output path; nothing was left under that name",
+    )

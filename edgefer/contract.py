@@ -1,0 +1,127 @@
+"""The contract: what a network takes and returns. It travels inside every file that edgefer writes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgefer.errors import EdgeferError
+
+METADATA_KEY = "edgefer.contract"
+"""The metadata key, of ONNX and of safetensors files, that holds the contract as JSON."""
+
+INPUT_NAME = "faces"
+OUTPUT_NAME = "logits"
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """``y = (x · scale − mean) / std`` a channel, from uint8 ``x`` in 0…255 to float32 ``y``."""
+
+    scale: float = 1.0 / 255.0
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+
+    def affine(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """``(a, b)``, float32 of one value a channel each, so that ``y = a·x + b``."""
+        std = np.asarray(self.std, dtype=np.float64)
+        mean = np.asarray(self.mean, dtype=np.float64)
+        return (self.scale / std).astype(np.float32), (-mean / std).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Contract:
+    """Everything that whoever runs the network must know, and must not guess.
+
+    Attributes:
+        labels: class names in the order of the logits.
+        height, width, channels: of the uint8 faces; 1 channel is grey, 3 are RGB.
+        normalisation: done inside the graph; recorded so that it can be read, not so that it can be repeated.
+        crop_margin: fraction of a face box's size added on each side before the crop.
+        architecture: name in the registry, or of a foreign network.
+        lineage: where it came from, e.g. ``weights_sha256``, ``trained_on``; text to text.
+    """
+
+    labels: tuple[str, ...]
+    height: int
+    width: int
+    channels: int
+    normalisation: Normalisation
+    architecture: str
+    crop_margin: float = 0.0
+    lineage: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if len(self.labels) < 2 or len(set(self.labels)) != len(self.labels):
+            raise EdgeferError(f"a contract needs two or more different labels, not {list(self.labels)}")
+        if self.channels not in (1, 3):
+            raise EdgeferError(f"a contract has 1 (grey) or 3 (RGB) channels, not {self.channels}")
+        if min(self.height, self.width) < 1:
+            raise EdgeferError(f"a contract's faces have a positive size, not {self.height}×{self.width}")
+        for name in ("mean", "std"):
+            values = getattr(self.normalisation, name)
+            if len(values) != self.channels:
+                raise EdgeferError(f"normalisation.{name} has {len(values)} values for {self.channels} channels")
+        if not all(value > 0 for value in self.normalisation.std):
+            raise EdgeferError(f"normalisation.std must be positive, not {list(self.normalisation.std)}")
+
+    @property
+    def face_shape(self) -> tuple[int, int, int]:
+        """``(height, width, channels)`` of one uint8 face."""
+        return self.height, self.width, self.channels
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-ready dictionary; :meth:`from_dict` is its inverse."""
+        return json.loads(json.dumps(asdict(self)))  # type: ignore[no-any-return]  # tuples to lists
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> Contract:
+        """Read what :meth:`to_dict` wrote.
+
+        Raises:
+            EdgeferError: a key is missing or a value is of the wrong kind.
+        """
+        try:
+            norm = content["normalisation"]
+            return cls(
+                labels=tuple(str(label) for label in content["labels"]),
+                height=int(content["height"]),
+                width=int(content["width"]),
+                channels=int(content["channels"]),
+                normalisation=Normalisation(
+                    float(norm["scale"]),
+                    tuple(float(v) for v in norm["mean"]),
+                    tuple(float(v) for v in norm["std"]),
+                ),
+                architecture=str(content["architecture"]),
+                crop_margin=float(content["crop_margin"]),
+                lineage={str(k): str(v) for k, v in content["lineage"].items()},
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as cause:
+            raise EdgeferError(
+                f"the contract cannot be read: {type(cause).__name__}: {cause}",
+                hint="the file was written by something other than edgefer, or edited; export the model again",
+            ) from cause
+
+    def to_metadata(self) -> dict[str, str]:
+        """The entry for an ONNX or safetensors file's metadata."""
+        return {METADATA_KEY: json.dumps(self.to_dict(), sort_keys=True)}
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, str], origin: str) -> Contract:
+        """Read the contract from a file's metadata; ``origin`` names the file in errors."""
+        if METADATA_KEY not in metadata:
+            raise EdgeferError(
+                f"{origin} carries no edgefer contract (no '{METADATA_KEY}' in its metadata)",
+                hint="write it with `edgefer export`: labels, input size and normalisation travel in the file",
+            )
+        try:
+            content = json.loads(metadata[METADATA_KEY])
+        except json.JSONDecodeError as cause:
+            raise EdgeferError(f"{origin}: the contract in its metadata is not JSON ({cause})") from cause
+        return cls.from_dict(content)
