@@ -1,0 +1,51 @@
+"""edgefer: facial-expression networks from PyTorch to engines on the edge, with proof of what that cost.
+
+The functions below are what the commands call. They are imported on first use, so that ``import edgefer`` stays light.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from edgefer.errors import EdgeferError
+
+if TYPE_CHECKING:
+    from edgefer import models as models
+    from edgefer.data import open_dataset as open_dataset
+    from edgefer.engines.load import load_engine as load_engine
+    from edgefer.graph.torch_export import export as export
+    from edgefer.optimize.build import build_engine as build_engine
+    from edgefer.report.bench import benchmark as benchmark
+    from edgefer.training import train as train
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "open_dataset": "edgefer.data",
+    "train": "edgefer.training",
+    "export": "edgefer.graph.torch_export",
+    "build_engine": "edgefer.optimize.build",
+    "load_engine": "edgefer.engines.load",
+    "benchmark": "edgefer.report.bench",
+}
+
+__all__ = [
+    "EdgeferError",
+    "__version__",
+    "benchmark",
+    "build_engine",
+    "export",
+    "load_engine",
+    "models",
+    "open_dataset",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "models":
+        return importlib.import_module("edgefer.models")
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'edgefer' has no attribute {name!r}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import tempfile
@@ -10,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from edgefer.errors import EdgeferError
+
+_DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EISDIR)
 
 
 @contextmanager
@@ -36,6 +39,8 @@ def atomic_path(final: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(target)
     except OSError as cause:
+        if cause.errno not in _DISK_FAULTS:
+            raise
         raise _cannot_write(target, cause) from cause
     finally:
         temporary.unlink(missing_ok=True)

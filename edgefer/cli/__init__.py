@@ -1,0 +1,56 @@
+"""The command line: parse, call one function, print. Whatever is heavy is imported inside the commands."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib.metadata import version
+
+import click
+
+from edgefer.cli.benching import bench
+from edgefer.cli.building import build_engine
+from edgefer.cli.exporting import export
+from edgefer.cli.starting import quickstart
+from edgefer.cli.training import train
+from edgefer.cli.zoo import models
+from edgefer.errors import EdgeferError
+
+INTERRUPTED = 130
+"""128 + SIGINT, as shells report it."""
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(version("edgefer"), prog_name="edgefer")
+def cli() -> None:
+    r"""Facial-expression networks from PyTorch to INT8 engines on the edge, with proof of what that cost.
+
+    \b
+    The main road:  train → export → build-engine --int8 → bench
+    All at once:    edgefer quickstart
+    """
+
+
+for _command in (quickstart, train, export, build_engine, bench, models):
+    cli.add_command(_command)
+
+
+def main() -> None:
+    """Run the command line; errors are one ``error:`` line and one ``hint:`` line on stderr, exit code 2."""
+    try:
+        code = cli.main(standalone_mode=False, prog_name="edgefer")
+    except EdgeferError as fault:
+        click.echo(f"error: {fault.message}", err=True)
+        if fault.hint:
+            click.echo(f"hint: {fault.hint}", err=True)
+        sys.exit(fault.exit_code)
+    except click.ClickException as fault:
+        fault.show()
+        sys.exit(2)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("interrupted", err=True)
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    sys.exit(code if isinstance(code, int) else 0)

@@ -1,0 +1,82 @@
+import errno
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from edgefer.atomic import atomic_path, sha256_file, write_bytes, write_text
+from edgefer.errors import EdgeferError
+
+
+def test_writes_whole_with_ordinary_permissions(tmp_path):
+    write_text(tmp_path / "new" / "a.txt", "é")
+    assert (tmp_path / "new" / "a.txt").read_bytes() == "é".encode()
+    mask = os.umask(0)
+    os.umask(mask)
+    assert (tmp_path / "new" / "a.txt").stat().st_mode & 0o777 == 0o666 & ~mask
+    assert [p.name for p in (tmp_path / "new").iterdir()] == ["a.txt"]
+
+
+@pytest.mark.parametrize("fault", [ValueError, KeyboardInterrupt])
+def test_a_failure_leaves_the_old_file(tmp_path, fault):
+    write_bytes(tmp_path / "a.bin", b"old")
+    with pytest.raises(fault), atomic_path(tmp_path / "a.bin") as temporary:
+        temporary.write_bytes(b"half")
+        raise fault
+    assert (tmp_path / "a.bin").read_bytes() == b"old"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_full_disk_is_one_clear_error(tmp_path):
+    with (
+        pytest.raises(EdgeferError, match="cannot write .*a.bin: No space left") as fault,
+        atomic_path(tmp_path / "a.bin"),
+    ):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert "free some disk space" in fault.value.hint
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("mount"), reason="mounting a small tmpfs needs root")
+def test_a_really_full_disk(tmp_path):
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(tmp_path)], check=False, capture_output=True
+    )
+    if mounted.returncode:
+        pytest.skip(f"this machine does not let us mount a tmpfs: {mounted.stderr.decode().strip()}")
+    try:
+        write_bytes(tmp_path / "a.bin", b"old")
+        with pytest.raises(EdgeferError, match="No space left"):
+            write_bytes(tmp_path / "a.bin", b"x" * 500_000)
+        assert (tmp_path / "a.bin").read_bytes() == b"old"
+        assert [p.name for p in tmp_path.iterdir()] == ["a.bin"]
+    finally:
+        subprocess.run(["umount", str(tmp_path)], check=True)
+
+
+def test_a_folder_that_cannot_be_made(tmp_path):
+    write_bytes(tmp_path / "file", b"")
+    with pytest.raises(EdgeferError, match="cannot write"):
+        write_bytes(tmp_path / "file" / "a.bin", b"")
+
+
+def test_sigkill_leaves_no_half_file_under_the_name(tmp_path):
+    script = (
+        "import os, signal, sys\n"
+        "from edgefer.atomic import atomic_path\n"
+        "with atomic_path(sys.argv[1]) as temporary:\n"
+        "    temporary.write_bytes(b'half')\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path / "a.bin")], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert not (tmp_path / "a.bin").exists()
+
+
+def test_sha256(tmp_path: Path):
+    write_bytes(tmp_path / "a", b"abc")
+    assert sha256_file(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
