@@ -1,0 +1,134 @@
+"""A session that knows its contract: uint8 faces in, logits out, everything else refused by name."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgefer.contract import INPUT_NAME, OUTPUT_NAME, Contract
+from edgefer.engines.session import Session, TensorSpec
+from edgefer.errors import EdgeferError
+from edgefer.manifest import Manifest
+
+Logits = NDArray[np.float32]
+
+
+class Classifier:
+    """Faces in, logits out; a context manager that closes its session.
+
+    Args:
+        session: a loaded network with one input ``faces`` and one output ``logits``.
+        contract: what the faces and the logits mean.
+        precision: what the network computes in: ``"fp32"``, ``"int8"``, ….
+        size_bytes: of the file it was loaded from.
+        name: what messages call it: a path or a network's name.
+        manifest: what lay beside the engine, if it is one.
+
+    Raises:
+        EdgeferError: the session's input or output is not the contract's.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        contract: Contract,
+        *,
+        precision: str,
+        size_bytes: int,
+        name: str,
+        manifest: Manifest | None = None,
+    ) -> None:
+        self.contract = contract
+        self.precision = precision
+        self.size_bytes = size_bytes
+        self.name = name
+        self.manifest = manifest
+        self.runtime = session.name
+        self.runtime_version = session.version
+        self._session: Session | None = session
+        _check_tensors(session, contract, name)
+
+    @property
+    def session(self) -> Session:
+        """The session, for what only a runtime can tell (profiles, layers).
+
+        Raises:
+            EdgeferError: the classifier was closed.
+        """
+        if self._session is None:
+            raise EdgeferError(f"{self.name} was used after it was closed", hint="use it inside its `with` block")
+        return self._session
+
+    def logits(self, batch: NDArray[Any]) -> Logits:
+        """Logits, float32 N×classes, of uint8 N×H×W×C faces of the contract's shape.
+
+        Raises:
+            EdgeferError: wrong dtype or shape, an empty batch, logits that are not finite, or closed already.
+        """
+        session = self.session
+        self._check_batch(batch)
+        logits = np.asarray(session.run({INPUT_NAME: batch})[OUTPUT_NAME], dtype=np.float32)
+        wanted = (len(batch), len(self.contract.labels))
+        if logits.shape != wanted:
+            raise EdgeferError(
+                f"{self.name} returned logits of shape {_by(logits.shape)} where {_by(wanted)} were due",
+                hint="its batch size is baked in; export the model again with a dynamic batch",
+            )
+        if not np.isfinite(logits).all():
+            bad = int((~np.isfinite(logits)).any(axis=1).sum())
+            raise EdgeferError(
+                f"{self.name} ({self.precision}, {self.runtime}) gave logits that are not finite for {bad} of "
+                f"{len(batch)} faces",
+                hint="a value overflowed: build with --bf16 or --fp32 instead of --fp16, or check the weights for NaN",
+            )
+        return logits
+
+    def probabilities(self, batch: NDArray[Any]) -> Logits:
+        """Softmax of :meth:`logits`: float32 N×classes, rows sum to 1. Raises the same errors."""
+        logits = self.logits(batch)
+        exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return np.asarray(exponentials / exponentials.sum(axis=1, keepdims=True), dtype=np.float32)
+
+    def close(self) -> None:
+        """Close the session. A second call does nothing; any other use afterwards is an error."""
+        if self._session is not None:
+            self._session.close()
+            self._session = None
+
+    def __enter__(self) -> Classifier:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _check_batch(self, batch: NDArray[Any]) -> None:
+        if batch.dtype == np.uint8 and batch.ndim == 4 and batch.shape[1:] == self.contract.face_shape and len(batch):
+            return
+        raise EdgeferError(
+            f"{self.name} takes uint8 N×{_by(self.contract.face_shape)}, not {batch.dtype} {_by(batch.shape)}",
+            hint="bring faces into shape with edgefer.faces.prepare or prepare_batch; do not normalise them, "
+            "the engine does",
+        )
+
+
+def _check_tensors(session: Session, contract: Contract, name: str) -> None:
+    """The session must have exactly the contract's input and output; a fixed batch size is allowed here."""
+    for kind, found, wanted in (
+        ("input", session.inputs, TensorSpec(INPUT_NAME, "uint8", (None, *contract.face_shape))),
+        ("output", session.outputs, TensorSpec(OUTPUT_NAME, "float32", (None, len(contract.labels)))),
+    ):
+        fits = len(found) == 1 and (found[0].name, found[0].dtype) == (wanted.name, wanted.dtype)
+        if not fits or found[0].shape[1:] != wanted.shape[1:]:
+            raise EdgeferError(
+                f"{name} has the {kind} {', '.join(map(str, found)) or 'nothing'}; its contract asks for {wanted}",
+                hint="the file and its contract do not belong together: export or build it again",
+            )
+
+
+def _by(shape: tuple[int, ...]) -> str:
+    return "×".join(map(str, shape)) or "scalar"

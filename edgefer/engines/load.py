@@ -1,0 +1,190 @@
+"""From a path or a name to a classifier that was checked: nothing is served before its golden vectors are right."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from edgefer.contract import Contract
+from edgefer.engines.classifier import Classifier
+from edgefer.engines.cpu import instruction_set, saturates
+from edgefer.engines.golden import check_golden
+from edgefer.engines.session import Session
+from edgefer.errors import EdgeferError
+from edgefer.manifest import Manifest, manifest_path, read_manifest, verify_file
+from edgefer.progress import announce
+
+WEIGHTS_SUFFIXES = (".safetensors", ".pth", ".pt")
+PRECISION_KEY = "edgefer.precision"
+"""The metadata key of an ONNX file that says what it computes in."""
+
+
+def _onnxruntime(path: Path, threads: int) -> Session:
+    from edgefer.engines.onnxruntime import OnnxRuntimeSession
+
+    return OnnxRuntimeSession(path, threads)
+
+
+SESSIONS: dict[str, Callable[[Path, int], Session]] = {"onnxruntime": _onnxruntime}
+"""The manifest's runtime name → what opens an engine of it: ``(path, threads) -> Session``."""
+
+
+def load_engine(path: str | os.PathLike[str], threads: int = 1) -> Classifier:
+    """Open an engine and check it: its hash, its runtime, this CPU, and its golden vectors.
+
+    Args:
+        path: an engine with its manifest beside it, or a float model.onnx as `edgefer export` wrote it.
+        threads: inside one operator.
+
+    Raises:
+        EdgeferError: the file is missing, damaged or not edgefer's; engine and manifest do not belong together; the
+            runtime is not here; this CPU would compute something else; the golden vectors differ.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise EdgeferError(
+            f"there is no engine {file}" if not file.exists() else f"{file} is not a file",
+            hint="check the path; `edgefer build-engine model.onnx --int8 -o x.onnx` makes engines",
+        )
+    if file.suffix == ".engine":
+        raise EdgeferError(
+            f"{file} is a TensorRT engine, and this edgefer has no TensorRT runtime built in yet",
+            hint="build one for the CPU: `edgefer build-engine model.onnx --target cpu -o x.onnx`",
+        )
+    if file.suffix != ".onnx":
+        raise EdgeferError(
+            f"{file} is not an engine: '{file.suffix}' is neither .onnx nor .engine",
+            hint="weights become an engine by `edgefer export`, then `edgefer build-engine`",
+        )
+    if file.stat().st_size == 0:
+        raise EdgeferError(f"{file} is empty", hint="copy or build it again")
+    return _with_manifest(file, threads) if manifest_path(file).exists() else _without_manifest(file, threads)
+
+
+def load_baseline(spec: str | os.PathLike[str], threads: int = 1) -> Classifier:
+    """Open what an engine is compared with: a network in PyTorch, or another engine.
+
+    Args:
+        spec: a network's name (its shipped weights), a weights file (.safetensors, .pth, .pt), or an engine (.onnx).
+        threads: inside one operator.
+
+    Raises:
+        EdgeferError: neither a file nor a name that is known; or the file is refused.
+    """
+    text = os.fspath(spec)
+    path = Path(text)
+    if path.suffix == ".npz":
+        raise EdgeferError(
+            f"{text} holds predictions, which cannot be run", hint="`edgefer bench --baseline` compares with them"
+        )
+    if path.suffix in (".onnx", ".engine"):
+        return load_engine(path, threads)
+    if path.suffix in WEIGHTS_SUFFIXES:
+        if not path.is_file():
+            raise EdgeferError(f"there are no weights {path}", hint="check the path; `edgefer train` writes weights")
+        return _pytorch(text, path, threads)
+    from edgefer.models.registry import names
+
+    if text in names():
+        from edgefer.models.weights import shipped
+
+        weights = shipped(text)
+        if weights is None:
+            raise EdgeferError(
+                f"edgefer ships no weights for '{text}'",
+                hint=f"train them: `edgefer train --model {text} --data DATA -o W.safetensors`, then give that file",
+            )
+        return _pytorch(text, weights, threads)
+    close = difflib.get_close_matches(text, names(), n=1)
+    raise EdgeferError(
+        f"the baseline '{text}' is neither a network nor a file that can be run",
+        hint=(f"did you mean '{close[0]}'? " if close else "")
+        + f"give one of {', '.join(names())}, a weights file ({', '.join(WEIGHTS_SUFFIXES)}) or an engine (.onnx)",
+    )
+
+
+def _pytorch(name: str, weights: Path, threads: int) -> Classifier:
+    from edgefer.engines.pytorch import TorchSession
+    from edgefer.models.weights import load_network
+
+    network, contract, _ = load_network(weights)
+    session = TorchSession(network, contract, threads)
+    return Classifier(session, contract, precision="fp32", size_bytes=weights.stat().st_size, name=name)
+
+
+def _with_manifest(file: Path, threads: int) -> Classifier:
+    manifest = read_manifest(file)
+    verify_file(file, manifest)
+    if manifest.runtime not in SESSIONS:
+        raise EdgeferError(
+            f"{file} was built for the runtime '{manifest.runtime}', which this edgefer does not have",
+            hint=f"it has {', '.join(SESSIONS)}: build the engine again for one of them",
+        )
+    check_machine(file, manifest, instruction_set())
+    session = SESSIONS[manifest.runtime](file, threads)
+    if session.version != manifest.runtime_version:
+        announce(
+            f"note: {file} was built with {manifest.runtime} {manifest.runtime_version} and runs in {session.version}; "
+            "its golden vectors decide"
+        )
+    classifier = Classifier(
+        session,
+        manifest.contract,
+        precision=manifest.precision.got,
+        size_bytes=manifest.engine_bytes,
+        name=str(file),
+        manifest=manifest,
+    )
+    return _checked(classifier, manifest)
+
+
+def _checked(classifier: Classifier, manifest: Manifest) -> Classifier:
+    try:
+        check_golden(classifier, manifest.golden)
+    except EdgeferError:
+        classifier.close()
+        raise
+    return classifier
+
+
+def check_machine(file: Path, manifest: Manifest, here: tuple[str, ...]) -> None:
+    """Refuse a CPU that would saturate the engine's sums; announce any other difference from the one that built it.
+
+    Raises:
+        EdgeferError: 8-bit weights made where sums are exact, and this CPU is an x86 without VNNI.
+    """
+    built = manifest.instruction_set
+    if manifest.target != "cpu" or set(built) == set(here):
+        return
+    if manifest.precision.has_int8 and saturates(here) and not saturates(built):
+        raise EdgeferError(
+            f"{file} has 8-bit weights, made on a CPU with {_listed(built)}; this one ({_listed(here)}) has no VNNI, "
+            "and its uint8×int8 sums would saturate",
+            hint="build the engine again on this machine: `edgefer build-engine model.onnx --int8` takes 7-bit "
+            "weights where sums would saturate",
+        )
+    announce(
+        f"note: {file} was built and measured on a CPU with {_listed(built)}; this one has {_listed(here)}: "
+        "its speed may differ"
+    )
+
+
+def _listed(instructions: tuple[str, ...]) -> str:
+    return " ".join(instructions) or "unknown instructions"
+
+
+def _without_manifest(file: Path, threads: int) -> Classifier:
+    """A float model as exported: its contract is in its metadata, and parity with PyTorch was checked at export."""
+    from edgefer.engines.onnxruntime import OnnxRuntimeSession
+
+    session = OnnxRuntimeSession(file, threads)
+    contract = Contract.from_metadata(session.metadata, str(file))
+    precision = session.metadata.get(PRECISION_KEY, "unstated")
+    if precision != "fp32":
+        raise EdgeferError(
+            f"{file} has no manifest beside it, and its precision is {precision}: only fp32 exports run without one",
+            hint=f"copy {manifest_path(file).name} beside it, or build the engine again with `edgefer build-engine`",
+        )
+    return Classifier(session, contract, precision=precision, size_bytes=file.stat().st_size, name=str(file))

@@ -1,0 +1,299 @@
+"""What lies beside an engine: what it was made of, where it may run and what it must answer.
+
+``x.onnx`` has ``x.onnx.json`` and ``x.engine`` has ``x.engine.json``. The JSON is read by programs in other languages
+too, so it is flat and each key has one meaning (schema 1; unknown keys are to be ignored, a higher schema refused):
+
+===================  =================================================================================================
+key                  value
+===================  =================================================================================================
+``schema``           1
+``edgefer``          version of edgefer that wrote it
+``created``          UTC, ISO 8601
+``engine``           ``{"file": name without folder, "sha256": hex, "bytes": int}``
+``model_sha256``     of the exported model.onnx that the engine was built from, hex
+``weights_sha256``   of the weights that were exported, hex; ``""`` where unknown
+``target``           ``"cpu"``, ``"tensorrt"``, …
+``runtime``          ``{"name": "onnxruntime", "version": "1.31.1"}``: what it was built and checked with
+``instruction_set``  list of CPU features of the machine that built it, e.g. ``["avx2", "avx512_vnni"]``
+``contract``         labels, height, width, channels, normalisation, architecture, crop_margin, lineage
+``precision``        ``{"asked": "int8", "got": "int8", "layers": [{"layer", "op", "asked", "got"}, …]}``
+``calibration``      null, or ``{"faces_sha256", "n", "per_class": {label: int}, "method", "seed", "origin",
+                     "face_hashes": [16 hex digits, …]}``
+``golden``           ``{"shape": [n, height, width, channels], "faces": base64 of the uint8 values in C order,
+                     "logits": [[float, …], …], "tolerance": {runtime name: float}}``; an engine passes where
+                     ``max |logits − golden| ≤ tolerance · max |golden|``
+``candidates``       list of what an automatic choice measured and did not take; empty where there was none
+===================  =================================================================================================
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgefer.atomic import sha256_file, write_bytes, write_text
+from edgefer.contract import Contract
+from edgefer.errors import EdgeferError
+
+SCHEMA = 1
+
+_REBUILD = "build the engine again with `edgefer build-engine`; engine and manifest are written together"
+
+
+@dataclass(frozen=True)
+class LayerPrecision:
+    """What one layer was asked to compute in, and what it got: ``"int8"``, ``"fp16"``, ``"bf16"`` or ``"fp32"``."""
+
+    layer: str
+    op: str
+    asked: str
+    got: str
+
+
+@dataclass(frozen=True)
+class Precision:
+    """What the whole engine was asked for and got, and each layer of it."""
+
+    asked: str
+    got: str
+    layers: tuple[LayerPrecision, ...] = ()
+
+    @property
+    def has_int8(self) -> bool:
+        """Whether any layer computes in INT8."""
+        return self.got == "int8" or any(layer.got == "int8" for layer in self.layers)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The faces and the method that the INT8 ranges came from."""
+
+    faces_sha256: str
+    n: int
+    per_class: Mapping[str, int]
+    method: str
+    seed: int
+    origin: str
+    face_hashes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Golden:
+    """Faces with the logits that the engine gave when it was built, and how far another run may be from them.
+
+    Attributes:
+        faces: uint8 N×H×W×C, drawn, never a dataset's.
+        logits: float32 N×classes.
+        tolerance: runtime name → largest allowed ``max |logits − golden| / max |golden|``.
+    """
+
+    faces: NDArray[np.uint8]
+    logits: NDArray[np.float32]
+    tolerance: Mapping[str, float]
+
+    def to_dict(self) -> dict[str, Any]:
+        """A JSON-ready dictionary; float32 survives the round trip exactly."""
+        return {
+            "shape": list(self.faces.shape),
+            "faces": base64.b64encode(np.ascontiguousarray(self.faces).tobytes()).decode("ascii"),
+            "logits": [[float(value) for value in row] for row in self.logits],
+            "tolerance": dict(self.tolerance),
+        }
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> Golden:
+        """Read what :meth:`to_dict` wrote."""
+        pixels = np.frombuffer(base64.b64decode(content["faces"], validate=True), dtype=np.uint8)
+        faces = pixels.reshape([int(size) for size in content["shape"]])
+        logits = np.asarray(content["logits"], dtype=np.float32)
+        if faces.ndim != 4 or logits.ndim != 2 or len(faces) != len(logits) or not len(faces):
+            raise ValueError(f"golden faces of shape {faces.shape} with logits of shape {logits.shape}")
+        return cls(faces, logits, {str(k): float(v) for k, v in content["tolerance"].items()})
+
+
+@dataclass(frozen=True, eq=False)
+class Manifest:
+    """What travels beside an engine; see the module's docstring for each value.
+
+    The last five are filled in by :func:`write_engine`.
+    """
+
+    model_sha256: str
+    weights_sha256: str
+    target: str
+    runtime: str
+    runtime_version: str
+    instruction_set: tuple[str, ...]
+    contract: Contract
+    precision: Precision
+    calibration: Calibration | None
+    golden: Golden
+    candidates: tuple[Mapping[str, Any], ...] = ()
+    edgefer: str = ""
+    created: str = ""
+    engine_file: str = ""
+    engine_sha256: str = ""
+    engine_bytes: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON of the module's docstring; :meth:`from_dict` is its inverse."""
+        return {
+            "schema": SCHEMA,
+            "edgefer": self.edgefer,
+            "created": self.created,
+            "engine": {"file": self.engine_file, "sha256": self.engine_sha256, "bytes": self.engine_bytes},
+            "model_sha256": self.model_sha256,
+            "weights_sha256": self.weights_sha256,
+            "target": self.target,
+            "runtime": {"name": self.runtime, "version": self.runtime_version},
+            "instruction_set": list(self.instruction_set),
+            "contract": self.contract.to_dict(),
+            "precision": asdict(self.precision),
+            "calibration": None if self.calibration is None else asdict(self.calibration),
+            "golden": self.golden.to_dict(),
+            "candidates": [dict(candidate) for candidate in self.candidates],
+        }
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any], origin: str) -> Manifest:
+        """Read what :meth:`to_dict` wrote; ``origin`` names the file in errors. Unknown keys are ignored.
+
+        Raises:
+            EdgeferError: the schema is newer, a key is missing, or a value is of the wrong kind.
+        """
+        try:
+            schema = content["schema"]
+            if not isinstance(schema, int):
+                raise TypeError(f"schema is {schema!r}")
+            if schema > SCHEMA:
+                raise EdgeferError(
+                    f"{origin} was made by a newer edgefer ({content.get('edgefer', '?')}): its schema is {schema}, "
+                    f"this edgefer reads up to {SCHEMA}",
+                    hint="upgrade with `pip install -U edgefer`, or build the engine again here",
+                )
+            return cls._from_schema_1(content)
+        except (KeyError, TypeError, ValueError, AttributeError, binascii.Error) as cause:
+            raise EdgeferError(
+                f"{origin} is not a manifest that edgefer wrote: {type(cause).__name__}: {cause}", hint=_REBUILD
+            ) from cause
+
+    @classmethod
+    def _from_schema_1(cls, content: Mapping[str, Any]) -> Manifest:
+        precision, calibration, engine = content["precision"], content["calibration"], content["engine"]
+        return cls(
+            model_sha256=str(content["model_sha256"]),
+            weights_sha256=str(content["weights_sha256"]),
+            target=str(content["target"]),
+            runtime=str(content["runtime"]["name"]),
+            runtime_version=str(content["runtime"]["version"]),
+            instruction_set=tuple(str(name) for name in content["instruction_set"]),
+            contract=Contract.from_dict(content["contract"]),
+            precision=Precision(
+                str(precision["asked"]),
+                str(precision["got"]),
+                tuple(
+                    LayerPrecision(*(str(x[k]) for k in ("layer", "op", "asked", "got"))) for x in precision["layers"]
+                ),
+            ),
+            calibration=None if calibration is None else _calibration(calibration),
+            golden=Golden.from_dict(content["golden"]),
+            candidates=tuple(dict(candidate) for candidate in content["candidates"]),
+            edgefer=str(content["edgefer"]),
+            created=str(content["created"]),
+            engine_file=str(engine["file"]),
+            engine_sha256=str(engine["sha256"]),
+            engine_bytes=int(engine["bytes"]),
+        )
+
+
+def _calibration(content: Mapping[str, Any]) -> Calibration:
+    return Calibration(
+        faces_sha256=str(content["faces_sha256"]),
+        n=int(content["n"]),
+        per_class={str(k): int(v) for k, v in content["per_class"].items()},
+        method=str(content["method"]),
+        seed=int(content["seed"]),
+        origin=str(content["origin"]),
+        face_hashes=tuple(str(value) for value in content["face_hashes"]),
+    )
+
+
+def manifest_path(engine: str | os.PathLike[str]) -> Path:
+    """``x.onnx`` → ``x.onnx.json``."""
+    return Path(f"{os.fspath(engine)}.json")
+
+
+def write_engine(path: str | os.PathLike[str], engine: bytes, manifest: Manifest) -> Manifest:
+    """Write ``engine`` to ``path``, then its manifest beside it; return the manifest as written.
+
+    The engine comes first: whatever stops the second step leaves a new engine beside no manifest or beside an old one
+    whose hash it does not have, and both are refused by :func:`verify_file` and the loaders.
+
+    Raises:
+        EdgeferError: a file cannot be written.
+    """
+    from edgefer import __version__
+
+    whole = replace(
+        manifest,
+        edgefer=__version__,
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        engine_file=Path(path).name,
+        engine_sha256=hashlib.sha256(engine).hexdigest(),
+        engine_bytes=len(engine),
+    )
+    text = json.dumps(whole.to_dict(), indent=1, ensure_ascii=False, allow_nan=False)
+    write_bytes(path, engine)
+    write_text(manifest_path(path), text + "\n")
+    return whole
+
+
+def read_manifest(engine: str | os.PathLike[str]) -> Manifest:
+    """The manifest beside the file ``engine``.
+
+    Raises:
+        EdgeferError: there is none, it is not JSON, lacks a key, or is of a newer schema.
+    """
+    path = manifest_path(engine)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as cause:
+        raise EdgeferError(
+            f"{engine} has no manifest: there is no {path}",
+            hint=f"an engine never travels alone: copy {path.name} beside it, or build the engine again",
+        ) from cause
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as cause:
+        raise EdgeferError(f"the manifest {path} cannot be read: {cause}", hint=_REBUILD) from cause
+    if not isinstance(content, dict):
+        raise EdgeferError(f"{path} is not a manifest: it holds a {type(content).__name__}", hint=_REBUILD)
+    return Manifest.from_dict(content, str(path))
+
+
+def verify_file(engine: str | os.PathLike[str], manifest: Manifest) -> None:
+    """Check that ``engine`` is, byte for byte, the file that ``manifest`` was written for.
+
+    Raises:
+        EdgeferError: the file is missing, or its SHA-256 is another one.
+    """
+    path = Path(engine)
+    if not path.is_file():
+        raise EdgeferError(f"there is no engine {path}", hint="check the path; `edgefer build-engine` makes engines")
+    found = sha256_file(path)
+    if found != manifest.engine_sha256:
+        raise EdgeferError(
+            f"{path} is not the engine its manifest describes: its sha256 is {found[:16]}… "
+            f"({path.stat().st_size} bytes), the manifest says {manifest.engine_sha256[:16]}… ({manifest.engine_bytes} bytes)",
+            hint="one of the two was replaced, cut short or left by an interrupted build: copy both again, "
+            "or build the engine again with `edgefer build-engine`",
+        )
