@@ -1,0 +1,222 @@
+"""Predictions: the logits of one network on one set of faces, and what they say about its accuracy."""
+
+from __future__ import annotations
+
+import math
+import os
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgefer.atomic import atomic_path
+from edgefer.errors import EdgeferError
+from edgefer.progress import progress
+
+if TYPE_CHECKING:
+    from edgefer.data import FaceSet
+    from edgefer.engines.classifier import Classifier
+
+Z95 = 1.959963984540054
+"""The 97.5 % point of the standard normal distribution."""
+
+_FORMAT = "edgefer.predictions/1"
+_KEYS = ("format", "logits", "labels", "classes", "faces_sha256", "name")
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """What a network answered, face by face.
+
+    Attributes:
+        logits: float32 N×classes, finite.
+        labels: int64 N, the truth, 0 ≤ label < classes.
+        classes: names in the order of the logits.
+        faces_sha256: ``FaceSet.fingerprint()`` of the faces: two predictions with the same one can be paired.
+        name: what to call the network in tables.
+
+    Raises:
+        EdgeferError: shapes disagree, there is no face, a logit is not finite or a label out of range.
+    """
+
+    logits: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    classes: tuple[str, ...]
+    faces_sha256: str
+    name: str
+
+    def __post_init__(self) -> None:
+        expected = (len(self.labels), len(self.classes))
+        if self.logits.shape != expected or self.labels.ndim != 1:
+            raise EdgeferError(
+                f"{self.name}: logits of shape {list(self.logits.shape)} for {expected[0]} labels "
+                f"and {expected[1]} classes, not {list(expected)}"
+            )
+        if expected[0] == 0:
+            raise EdgeferError(f"{self.name}: no face was predicted", hint="pass faces: the set or split is empty")
+        broken = int((~np.isfinite(self.logits)).any(axis=1).sum())
+        if broken:
+            raise EdgeferError(
+                f"{self.name}: the logits of {broken} of {expected[0]} faces are NaN or infinite",
+                hint="the network overflows in this precision: build it with --bf16 or --fp32",
+            )
+        if self.labels.min() < 0 or self.labels.max() >= expected[1]:
+            raise EdgeferError(
+                f"{self.name}: labels run from {self.labels.min()} to {self.labels.max()}, "
+                f"but there are {expected[1]} classes"
+            )
+
+    @property
+    def n(self) -> int:
+        """How many faces."""
+        return len(self.labels)
+
+    @property
+    def answers(self) -> NDArray[np.int64]:
+        """The class with the greatest logit of each face (the first of equals), int64 N."""
+        return self.logits.argmax(axis=1).astype(np.int64)
+
+    @property
+    def correct(self) -> NDArray[np.bool_]:
+        """Whether each face was named rightly, bool N."""
+        return np.asarray(self.answers == self.labels)
+
+    @property
+    def top1(self) -> float:
+        """Share of faces named rightly, 0–1."""
+        return float(self.correct.mean())
+
+    @property
+    def top1_ci95(self) -> tuple[float, float]:
+        """Wilson's 95 % interval of :attr:`top1`, 0–1."""
+        return wilson_interval(int(self.correct.sum()), self.n)
+
+    def confusion(self) -> NDArray[np.int64]:
+        """Counts, int64 classes×classes: rows are the truth, columns the answer."""
+        size = len(self.classes)
+        return np.bincount(self.labels * size + self.answers, minlength=size * size).reshape(size, size)
+
+    def recall(self) -> dict[str, float | None]:
+        """Class → share of its faces named rightly, 0–1; None for a class without faces."""
+        matrix = self.confusion()
+        totals = matrix.sum(axis=1)
+        return {name: float(matrix[i, i] / totals[i]) if totals[i] else None for i, name in enumerate(self.classes)}
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write an npz (keys ``format logits labels classes faces_sha256 name``), atomically.
+
+        Raises:
+            EdgeferError: the name does not end in ``.npz``, or it cannot be written.
+        """
+        if Path(path).suffix != ".npz":
+            raise EdgeferError(
+                f"predictions are written as .npz, not {Path(path).name}", hint="name it e.g. predictions.npz"
+            )
+        with atomic_path(path) as temporary:
+            np.savez_compressed(
+                temporary,
+                format=np.array(_FORMAT),
+                logits=self.logits,
+                labels=self.labels,
+                classes=np.array(self.classes),
+                faces_sha256=np.array(self.faces_sha256),
+                name=np.array(self.name),
+            )
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Predictions:
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            EdgeferError: the file is missing, or not one of these.
+        """
+        content = _read_npz(Path(path))
+        found = str(content["format"])
+        if found != _FORMAT:
+            raise EdgeferError(
+                f"{path}: its format is '{found}', this edgefer reads '{_FORMAT}'",
+                hint="write the predictions again with this version of edgefer",
+            )
+        if content["logits"].dtype.kind != "f" or content["labels"].dtype.kind not in "iu":
+            raise EdgeferError(
+                f"{path}: logits are {content['logits'].dtype} and labels {content['labels'].dtype}, "
+                "not floating point and integer"
+            )
+        return cls(
+            logits=content["logits"].astype(np.float32),
+            labels=content["labels"].astype(np.int64),
+            classes=tuple(str(name) for name in content["classes"]),
+            faces_sha256=str(content["faces_sha256"]),
+            name=str(content["name"]),
+        )
+
+
+def predict(classifier: Classifier, faceset: FaceSet, batch_size: int = 64) -> Predictions:
+    """Run ``classifier`` over all faces, a batch of ``batch_size`` at a time.
+
+    Raises:
+        EdgeferError: the face set is empty, or its classes are not the classifier's.
+    """
+    if len(faceset) == 0:
+        raise EdgeferError(f"{faceset.origin} has 0 faces: there is nothing to predict", hint="choose another split")
+    check_classes(classifier.name, classifier.contract.labels, faceset.origin, faceset.classes)
+    logits = np.empty((len(faceset), len(faceset.classes)), dtype=np.float32)
+    done = 0
+    with progress(f"{classifier.name}: predicting", total=len(faceset)) as advance:
+        for faces, _ in faceset.batches(batch_size, classifier.contract):
+            logits[done : done + len(faces)] = classifier.logits(faces)
+            done += len(faces)
+            advance(len(faces), "")
+    if done != len(faceset):
+        raise EdgeferError(f"{faceset.origin}: {done} of {len(faceset)} faces could be read")
+    labels = np.asarray(faceset.labels, dtype=np.int64)
+    return Predictions(logits, labels, tuple(faceset.classes), faceset.fingerprint(), classifier.name)
+
+
+def check_classes(left: str, left_classes: tuple[str, ...], right: str, right_classes: tuple[str, ...]) -> None:
+    """Refuse two things whose classes differ, in name or in order.
+
+    Raises:
+        EdgeferError: naming both and listing the classes of both.
+    """
+    if tuple(left_classes) == tuple(right_classes):
+        return
+    same_names = set(left_classes) == set(right_classes)
+    raise EdgeferError(
+        f"{left} has the classes {', '.join(left_classes)}; {right} has {', '.join(right_classes)}",
+        hint="the names are the same but their order is not: reorder the dataset's classes to the network's"
+        if same_names
+        else "use faces labelled with the network's classes, or a network trained on these",
+    )
+
+
+def wilson_interval(successes: int, n: int) -> tuple[float, float]:
+    """95 % score interval of a proportion (Wilson 1927, J. Am. Stat. Assoc. 22, 209–212), 0–1."""
+    if not 0 <= successes <= n or n == 0:
+        raise EdgeferError(f"a proportion needs 0 ≤ successes ≤ n and n > 0, not {successes} of {n}")
+    share, z2 = successes / n, Z95 * Z95
+    centre = (share + z2 / (2 * n)) / (1 + z2 / n)
+    half = Z95 / (1 + z2 / n) * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def _read_npz(path: Path) -> dict[str, NDArray[np.generic]]:
+    hint = "pass a file that edgefer wrote as predictions.npz"
+    if not path.is_file():
+        raise EdgeferError(f"{path}: there is no such file", hint=hint)
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise EdgeferError(f"{path} is one array, not an npz of predictions", hint=hint)
+            missing = [key for key in _KEYS if key not in archive]
+            if missing:
+                raise EdgeferError(
+                    f"{path} holds no predictions: it lacks {', '.join(missing)} and has {', '.join(archive.files)}",
+                    hint=hint,
+                )
+            return {key: archive[key] for key in _KEYS}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as cause:
+        raise EdgeferError(f"{path} cannot be read as an npz of predictions: {cause}", hint=hint) from cause

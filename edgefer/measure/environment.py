@@ -1,0 +1,96 @@
+"""Where a number was measured: the machine and the software, without the names of hosts, users or folders."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import re
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("edgefer", "numpy", "onnx", "onnxruntime", "onnxruntime-gpu", "torch", "openvino", "tensorrt", "onnxsim")
+"""Distributions whose versions are recorded where they are installed."""
+
+
+def describe_environment() -> dict[str, Any]:
+    """A JSON-ready description; a value is None where the system does not tell.
+
+    Keys: ``cpu`` (model), ``board`` (from the device tree, e.g. a Jetson's name), ``cores`` (that this process may
+    use), ``instruction_set`` (see ``edgefer.engines.cpu``), ``memory_bytes``, ``os``, ``machine``, ``python``,
+    ``packages`` (name → version, read from metadata: nothing is imported), ``load_average`` (1 minute, when called),
+    ``governor`` (of CPU frequencies).
+    """
+    from edgefer.engines.cpu import instruction_set
+
+    return {
+        "cpu": _cpu_model(),
+        "board": _read("/proc/device-tree/model"),
+        "cores": available_cores(),
+        "instruction_set": instruction_set(),
+        "memory_bytes": _memory_bytes(),
+        "os": _os(),
+        "machine": platform.machine(),
+        "python": platform.python_version(),
+        "packages": _packages(),
+        "load_average": load_average(),
+        "governor": _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+    }
+
+
+def available_cores() -> int:
+    """How many cores this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def load_average() -> float | None:
+    """Runnable processes, averaged over the last minute; None where the system does not tell."""
+    try:
+        return round(os.getloadavg()[0], 2)
+    except (AttributeError, OSError):  # Windows has none
+        return None
+
+
+def _cpu_model() -> str | None:
+    listing = _read("/proc/cpuinfo") or ""
+    for line in listing.splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() in ("model name", "Model") and value.strip():
+            return value.strip()
+    return platform.processor() or None
+
+
+def _memory_bytes() -> int | None:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # Windows has no sysconf
+        return None
+
+
+def _os() -> str:
+    # The kernel's release is cut to its number: what distributions and owners append can name a machine.
+    number = re.match(r"[\d.]+", platform.release())
+    kernel = f"{platform.system()} {number.group().rstrip('.') if number else ''}".strip()
+    try:
+        return f"{platform.freedesktop_os_release()['PRETTY_NAME']}, {kernel}"
+    except (OSError, KeyError):
+        return kernel
+
+
+def _packages() -> dict[str, str]:
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _read(path: str) -> str | None:
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="replace").strip("\0\n ") or None
+    except OSError:
+        return None

@@ -1,0 +1,235 @@
+"""Latency: every sample kept, percentiles only where the samples carry them, runners interleaved so that drift hits all."""
+
+from __future__ import annotations
+
+import gc
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgefer.errors import EdgeferError
+
+Runner = Callable[[], object]
+Clock = Callable[[], int]
+
+TAIL_SAMPLES = 10
+"""A percentile is shown only if at least this many samples are expected beyond it: n·(1−p) ≥ 10."""
+
+WARM_UP_WINDOW = 5
+WARM_UP_TOLERANCE = 0.05
+
+
+@dataclass(frozen=True, eq=False)
+class Latency:
+    """Call durations in ms, in the order they were taken (float64, n values, read-only)."""
+
+    samples_ms: NDArray[np.float64]
+
+    @classmethod
+    def from_samples(cls, samples_ms: Sequence[float] | NDArray[np.float64]) -> Latency:
+        """Check and copy the samples.
+
+        Raises:
+            EdgeferError: there is none, or one is negative or not finite.
+        """
+        samples = np.array(samples_ms, dtype=np.float64).ravel()
+        if samples.size == 0:
+            raise EdgeferError("a latency needs at least one sample, not 0", hint="measure longer: --seconds")
+        if not np.isfinite(samples).all() or samples.min() < 0:
+            raise EdgeferError(
+                "latency samples must be finite and not negative", hint="the clock is at fault: run again"
+            )
+        samples.flags.writeable = False
+        return cls(samples)
+
+    @property
+    def n(self) -> int:
+        """How many calls were timed."""
+        return int(self.samples_ms.size)
+
+    @property
+    def mean(self) -> float:
+        """Mean in ms."""
+        return float(self.samples_ms.mean())
+
+    @property
+    def variation(self) -> float | None:
+        """Coefficient of variation (sample standard deviation ÷ mean); None for one sample or a mean of 0."""
+        if self.n < 2 or self.mean == 0:
+            return None
+        return float(self.samples_ms.std(ddof=1)) / self.mean
+
+    def percentile(self, percent: int) -> float | None:
+        """That percentile in ms, linearly interpolated, or None unless n·(1−p) ≥ 10."""
+        if self.n * (100 - percent) < TAIL_SAMPLES * 100:
+            return None
+        return float(np.percentile(self.samples_ms, percent))
+
+    @property
+    def p50(self) -> float | None:
+        """Median in ms; needs 20 samples."""
+        return self.percentile(50)
+
+    @property
+    def p90(self) -> float | None:
+        """90th percentile in ms; needs 100 samples."""
+        return self.percentile(90)
+
+    @property
+    def p95(self) -> float | None:
+        """95th percentile in ms; needs 200 samples."""
+        return self.percentile(95)
+
+    @property
+    def p99(self) -> float | None:
+        """99th percentile in ms; needs 1,000 samples."""
+        return self.percentile(99)
+
+    def to_dict(self) -> dict[str, float | int | None]:
+        """``p50 p90 p95 p99`` in ms (None where the samples do not carry it) and ``n``."""
+        return {"p50": self.p50, "p90": self.p90, "p95": self.p95, "p99": self.p99, "n": self.n}
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """A ratio with its 95 % confidence interval."""
+
+    value: float
+    ci95: tuple[float, float]
+
+
+@dataclass(frozen=True, eq=False)
+class Interleaved:
+    """Latencies of several runners, taken in the same rounds.
+
+    Attributes:
+        rounds_ms: runner → float64 rounds × calls, ms; row ``i`` of every runner was taken within the same moments.
+        unsettled: runners whose warm-up ran into its cap before two successive windows agreed.
+    """
+
+    rounds_ms: Mapping[str, NDArray[np.float64]]
+    unsettled: tuple[str, ...]
+
+    def latency(self, name: str) -> Latency:
+        """All samples of one runner."""
+        return Latency.from_samples(self.rounds_ms[name])
+
+    def latencies(self) -> dict[str, Latency]:
+        """All samples of every runner."""
+        return {name: self.latency(name) for name in self.rounds_ms}
+
+    def speedup(self, reference: str, candidate: str, *, resamples: int = 1000, seed: int = 0) -> Ratio:
+        """How many times faster ``candidate`` is: median of ``reference`` ÷ median of ``candidate``.
+
+        The interval is the percentile bootstrap (Efron & Tibshirani 1993, chapter 13) over rounds: a round is drawn
+        with all the calls that both runners made in it, so that what hit both at once cancels.
+        """
+        slow, fast = self.rounds_ms[reference], self.rounds_ms[candidate]
+        rounds = len(slow)
+        generator = np.random.default_rng(seed)
+        ratios = np.empty(resamples)
+        for i in range(resamples):
+            drawn = generator.integers(0, rounds, rounds)
+            ratios[i] = np.median(slow[drawn]) / np.median(fast[drawn])
+        low, high = np.percentile(ratios, (2.5, 97.5))
+        return Ratio(float(np.median(slow) / np.median(fast)), (float(low), float(high)))
+
+    def drift(self, name: str) -> float:
+        """Median of the last third of the rounds ÷ median of the first third: above 1, it became slower."""
+        rounds = self.rounds_ms[name]
+        third = max(1, len(rounds) // 3)
+        return float(np.median(rounds[-third:]) / np.median(rounds[:third]))
+
+
+def interleave(
+    runners: Mapping[str, Runner],
+    *,
+    seconds: float = 10.0,
+    min_rounds: int = 10,
+    calls: int = 5,
+    warm_up_seconds: float = 2.0,
+    seed: int = 0,
+    clock: Clock = time.perf_counter_ns,
+) -> Interleaved:
+    """Time ``runners`` side by side.
+
+    Every runner is called until it has settled. Then come rounds: in each, every runner has one turn, in an order
+    shuffled by ``seed``; a turn is one untimed call (it brings the runner's weights back into the caches and outlasts
+    worker threads that another runtime left spinning) and ``calls`` timed ones, a sample each. Garbage collection is
+    off meanwhile.
+
+    Args:
+        runners: name → a call that runs one batch to its end.
+        seconds: how long the rounds last, all runners together; ``min_rounds`` are made even if that takes longer.
+        min_rounds: the least number of rounds.
+        calls: timed calls a turn.
+        warm_up_seconds: cap of a runner's warm-up; it stops earlier once the medians of two successive windows of
+            5 calls are within 5 %.
+        seed: of the order within the rounds.
+        clock: nanoseconds, monotonic.
+
+    Raises:
+        EdgeferError: no runner, or an argument out of range.
+    """
+    _check(runners, seconds, min_rounds, calls)
+    order = list(runners)
+    shuffler = random.Random(seed)
+    turns: dict[str, list[list[int]]] = {name: [] for name in runners}
+    with _no_garbage_collection():
+        unsettled = tuple(name for name, run in runners.items() if not _warm_up(run, warm_up_seconds, clock))
+        start, done = clock(), 0
+        while done < min_rounds or clock() - start < seconds * 1e9:
+            shuffler.shuffle(order)
+            for name in order:
+                turns[name].append(_turn(runners[name], calls, clock))
+            done += 1
+    return Interleaved({name: np.array(turns[name], dtype=np.float64) / 1e6 for name in runners}, unsettled)
+
+
+def _turn(run: Runner, calls: int, clock: Clock) -> list[int]:
+    run()
+    durations = []
+    for _ in range(calls):
+        before = clock()
+        run()
+        durations.append(clock() - before)
+    return durations
+
+
+def _warm_up(run: Runner, cap_seconds: float, clock: Clock) -> bool:
+    """Call ``run`` until two successive windows agree; False if the cap came first."""
+    start = clock()
+    previous = float(np.median(_turn(run, WARM_UP_WINDOW, clock)))
+    while True:
+        current = float(np.median(_turn(run, WARM_UP_WINDOW, clock)))
+        if abs(current - previous) <= WARM_UP_TOLERANCE * previous:
+            return True
+        if clock() - start >= cap_seconds * 1e9:
+            return False
+        previous = current
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    was_enabled = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def _check(runners: Mapping[str, Runner], seconds: float, min_rounds: int, calls: int) -> None:
+    if not runners:
+        raise EdgeferError("there is nothing to time: no runner was given")
+    if not seconds > 0:
+        raise EdgeferError(f"the measurement must last longer than 0 s, not {seconds}", hint="pass e.g. --seconds 10")
+    if min_rounds < 1 or calls < 1:
+        raise EdgeferError(f"rounds and calls a turn must be at least 1, not {min_rounds} and {calls}")

@@ -1,0 +1,160 @@
+"""Two networks on the same faces: how much accuracy the second lost, and how sure that is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgefer.errors import EdgeferError
+from edgefer.measure.accuracy import Z95, Predictions, check_classes
+
+
+@dataclass(frozen=True)
+class Paired:
+    """The 2×2 table of a paired comparison, and what follows from it.
+
+    Attributes:
+        both: faces that both named rightly.
+        baseline_only: faces that only the baseline named rightly.
+        candidate_only: faces that only the candidate named rightly.
+        neither: faces that neither named rightly.
+        agreeing: faces to which both gave the same answer, right or wrong.
+
+    Raises:
+        EdgeferError: no face at all, or a negative or contradictory count.
+    """
+
+    both: int
+    baseline_only: int
+    candidate_only: int
+    neither: int
+    agreeing: int
+
+    def __post_init__(self) -> None:
+        if min(self.both, self.baseline_only, self.candidate_only, self.neither, self.agreeing) < 0:
+            raise EdgeferError(f"a paired comparison has no negative counts: {self}")
+        if self.n == 0:
+            raise EdgeferError("a paired comparison needs faces, not 0", hint="choose a split that is not empty")
+        if not self.both <= self.agreeing <= self.both + self.neither:
+            raise EdgeferError(f"the agreeing faces must be the {self.both} right ones and some wrong ones: {self}")
+
+    @classmethod
+    def from_predictions(cls, baseline: Predictions, candidate: Predictions) -> Paired:
+        """Compare two predictions face by face.
+
+        Raises:
+            EdgeferError: they were not made on the same faces, or not for the same classes.
+        """
+        check_classes(baseline.name, baseline.classes, candidate.name, candidate.classes)
+        if baseline.faces_sha256 != candidate.faces_sha256 or not np.array_equal(baseline.labels, candidate.labels):
+            raise EdgeferError(
+                f"{baseline.name} and {candidate.name} were not run on the same faces: "
+                f"{baseline.n} faces {baseline.faces_sha256[:12]}…, {candidate.n} faces {candidate.faces_sha256[:12]}…",
+                hint="predict both on the same data, split, limit and seed",
+            )
+        one, two = baseline.correct, candidate.correct
+        return cls(
+            both=int((one & two).sum()),
+            baseline_only=int((one & ~two).sum()),
+            candidate_only=int((~one & two).sum()),
+            neither=int((~one & ~two).sum()),
+            agreeing=int((baseline.answers == candidate.answers).sum()),
+        )
+
+    @property
+    def n(self) -> int:
+        """How many faces."""
+        return self.both + self.baseline_only + self.candidate_only + self.neither
+
+    @property
+    def drop_pp(self) -> float:
+        """Top-1 of the baseline − top-1 of the candidate, percentage points; positive: the candidate is worse."""
+        return 100.0 * (self.baseline_only - self.candidate_only) / self.n
+
+    @property
+    def ci95_pp(self) -> tuple[float, float]:
+        """Tango's 95 % score interval of :attr:`drop_pp`, percentage points; never of width 0."""
+        low, high = tango_interval(self.baseline_only, self.candidate_only, self.n)
+        return 100.0 * low, 100.0 * high
+
+    @property
+    def mcnemar_p(self) -> float:
+        """Exact two-sided p-value of "both are equally accurate"; 1 if no face tells them apart."""
+        return mcnemar_exact(self.baseline_only, self.candidate_only)
+
+    @property
+    def agreement(self) -> float:
+        """Share of faces with the same answer, 0–1."""
+        return self.agreeing / self.n
+
+    def to_dict(self) -> dict[str, float | list[float]]:
+        """``drop_pp``, ``ci95_pp``, ``mcnemar_p``, ``agreement``."""
+        return {
+            "drop_pp": self.drop_pp,
+            "ci95_pp": list(self.ci95_pp),
+            "mcnemar_p": self.mcnemar_p,
+            "agreement": self.agreement,
+        }
+
+
+def tango_interval(first_only: int, second_only: int, n: int, z: float = Z95) -> tuple[float, float]:
+    """Score interval of the difference of two paired proportions, (first_only − second_only) / n.
+
+    Tango, T. (1998), "Equivalence test and confidence interval for the difference in proportions for the
+    paired-sample design", Statistics in Medicine 17, 891–908: all differences Δ that the score test does not reject,
+
+        |b − c − nΔ| ≤ z · √(n · (2·q(Δ) + Δ·(1 − Δ))),
+
+    where q(Δ) is the maximum-likelihood estimate of the probability of a ``second_only`` face given Δ. With b = c = 0
+    it is Wilson's interval in another dress, ± z²/(n + z²), and not [0, 0] as Wald's would be.
+    """
+    if min(first_only, second_only) < 0 or n < max(1, first_only + second_only):
+        raise EdgeferError(f"discordant counts {first_only} and {second_only} do not fit {n} faces")
+    centre = (first_only - second_only) / n
+
+    def excess(delta: float) -> float:
+        variance = n * (2 * _constrained_estimate(first_only, second_only, n, delta) + delta * (1 - delta))
+        return (first_only - second_only - n * delta) ** 2 - z * z * variance
+
+    return _root(excess, inside=centre, outside=-1.0), _root(excess, inside=centre, outside=1.0)
+
+
+def mcnemar_exact(first_only: int, second_only: int) -> float:
+    """Exact two-sided McNemar test: twice the smaller binomial tail of the discordant faces at 1/2, at most 1.
+
+    McNemar (1947), Psychometrika 12, 153–157; summed over log-probabilities, so that counts of any size work.
+    """
+    discordant = first_only + second_only
+    if first_only == second_only:
+        return 1.0
+    log_total = math.lgamma(discordant + 1) - discordant * math.log(2)
+    tail = math.fsum(
+        math.exp(log_total - math.lgamma(k + 1) - math.lgamma(discordant - k + 1))
+        for k in range(min(first_only, second_only) + 1)
+    )
+    return min(1.0, 2 * tail)
+
+
+def _constrained_estimate(first_only: int, second_only: int, n: int, delta: float) -> float:
+    """q(Δ): the non-negative root of 2n·q² + ((2n − b + c)·Δ − b − c)·q − c·Δ·(1 − Δ) = 0."""
+    linear = (2 * n - first_only + second_only) * delta - first_only - second_only
+    constant = -second_only * delta * (1 - delta)
+    root = math.sqrt(max(0.0, linear * linear - 8 * n * constant))
+    # the floor keeps p₁₂ = q + Δ a probability where rounding would push it below zero
+    return max((root - linear) / (4 * n), 0.0, -delta)
+
+
+def _root(excess: Callable[[float], float], inside: float, outside: float) -> float:
+    """Bisect for where ``excess`` turns positive on the way from ``inside`` to ``outside``."""
+    if excess(outside) <= 0:
+        return outside
+    for _ in range(100):
+        middle = (inside + outside) / 2
+        if excess(middle) <= 0:
+            inside = middle
+        else:
+            outside = middle
+    return (inside + outside) / 2
