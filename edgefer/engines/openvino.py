@@ -1,0 +1,124 @@
+"""OpenVINO on the CPU, with the precision that it is asked for and no other."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgefer.engines.session import TensorSpec
+from edgefer.errors import EdgeferError, require
+
+_DTYPES = {
+    "u8": "uint8",
+    "i8": "int8",
+    "i32": "int32",
+    "i64": "int64",
+    "f16": "float16",
+    "f32": "float32",
+    "f64": "float64",
+}
+_HINTS = {"fp32": "f32", "bf16": "bf16"}
+_KEPT_SHAPES = 4
+"""Compiled networks kept, one a batch size, the least recently used given up first."""
+
+
+class OpenVinoSession:
+    """A :class:`~edgefer.engines.session.Session` over an ONNX model, compiled for each batch size that it meets.
+
+    A fixed batch size lets OpenVINO plan memory and choose kernels once: on small networks it is faster than a dynamic
+    one. Left alone, OpenVINO computes in bfloat16 wherever the CPU can, so the precision is always stated.
+
+    Args:
+        model: a file, or a serialised ModelProto.
+        threads: of the whole inference.
+        floats: ``"fp32"`` or ``"bf16"``: what is computed in where the file has no INT8.
+
+    Raises:
+        EdgeferError: openvino is not installed, it refuses the model, or the CPU has no bfloat16.
+    """
+
+    name = "openvino"
+
+    def __init__(self, model: str | os.PathLike[str] | bytes, threads: int = 1, *, floats: str = "fp32") -> None:
+        if threads < 1:
+            raise EdgeferError(f"threads is 1 or more, not {threads}", hint="--threads 1")
+        ov: Any = require("openvino", "openvino", "running an engine with OpenVINO")
+        self._core: Any = ov.Core()
+        if floats == "bf16" and "BF16" not in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+            raise EdgeferError("this CPU has no bfloat16 arithmetic", hint="build with --fp32 or --int8")
+        origin = "the model" if isinstance(model, bytes) else str(Path(model))
+        try:
+            self._model: Any = self._core.read_model(model if isinstance(model, bytes) else os.fspath(model))
+        except RuntimeError as cause:
+            raise EdgeferError(
+                f"OpenVINO refuses {origin}: {_first_line(cause)}",
+                hint="the file is damaged or uses operators this version lacks; build it again or upgrade openvino",
+            ) from cause
+        self.version = str(ov.__version__).split("-", maxsplit=1)[0]
+        self.threads = threads
+        self._inputs = tuple(_spec(port) for port in self._model.inputs)
+        self._outputs = tuple(_spec(port) for port in self._model.outputs)
+        self._settings = {
+            "INFERENCE_PRECISION_HINT": _HINTS[floats],
+            "INFERENCE_NUM_THREADS": threads,
+            "NUM_STREAMS": 1,
+            "PERFORMANCE_HINT": "LATENCY",
+        }
+        self._requests: dict[tuple[tuple[int, ...], ...], Any] = {}
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """The inputs, in order."""
+        return self._inputs
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """The outputs, in order."""
+        return self._outputs
+
+    def run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Outputs by name for inputs by name.
+
+        Raises:
+            EdgeferError: the session was closed, or a feed does not fit the model.
+        """
+        if self._model is None:
+            raise EdgeferError("an OpenVINO session was used after it was closed", hint="load the engine again")
+        arrays = [np.ascontiguousarray(feeds[spec.name]) for spec in self._inputs]
+        key = tuple(array.shape for array in arrays)
+        try:
+            request = self._requests.pop(key, None) or self._compiled(key)
+            self._requests[key] = request  # last, as the most recently used
+            request.infer(arrays, share_inputs=True)
+        except RuntimeError as cause:
+            raise EdgeferError(f"OpenVINO {self.version} could not run the model: {_first_line(cause)}") from cause
+        # The tensors belong to the request and are overwritten by its next run: copy them out.
+        return {spec.name: request.get_output_tensor(i).data.copy() for i, spec in enumerate(self._outputs)}
+
+    def close(self) -> None:
+        """Free the compiled networks."""
+        self._requests.clear()
+        self._model = self._core = None
+
+    def _compiled(self, shapes: tuple[tuple[int, ...], ...]) -> Any:
+        while len(self._requests) >= _KEPT_SHAPES:
+            del self._requests[next(iter(self._requests))]
+        model = self._model.clone()
+        model.reshape({i: list(shape) for i, shape in enumerate(shapes)})
+        return self._core.compile_model(model, "CPU", self._settings).create_infer_request()
+
+
+def _spec(port: Any) -> TensorSpec:  # openvino's ports have no type stubs
+    sizes = tuple(None if size.is_dynamic else size.get_length() for size in port.get_partial_shape())
+    kind = port.get_element_type().get_type_name()
+    return TensorSpec(port.get_any_name(), _DTYPES.get(kind, kind), sizes)
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

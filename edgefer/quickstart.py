@@ -1,0 +1,100 @@
+"""The whole road in one call: faces, training, export, float and INT8 engines, and what they cost."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgefer.atomic import write_text
+from edgefer.data import FaceSet, contact_sheet, draw, open_dataset, save_npz
+from edgefer.engines.load import load_baseline, load_engine
+from edgefer.graph.torch_export import export
+from edgefer.measure.accuracy import predict
+from edgefer.models.weights import shipped
+from edgefer.optimize.build import build_engine
+from edgefer.progress import announce
+from edgefer.report.bench import benchmark
+from edgefer.report.report import Report
+from edgefer.training import TrainConfig, train
+
+DRAWN_FACES = 6000
+DRAWN_TEST_SHARE = 0.2
+BENCH_SECONDS = 15.0
+TEST_FACES = 4000
+"""At most so many test faces are judged: enough for an interval of under a point, few enough for minutes."""
+
+
+@dataclass(frozen=True)
+class Quickstart:
+    """What a quickstart measured, and each file it made with what it is."""
+
+    report: Report
+    files: tuple[tuple[Path, str], ...]
+
+
+def run(output: Path, *, data: str | None, model: str, seconds: float, seed: int) -> Quickstart:
+    """Fill the folder ``output``; ``data`` is a dataset or None for drawn faces; ``seconds`` are those of training.
+
+    Raises:
+        EdgeferError: the data cannot be read or lack a class, or the folder cannot be written.
+    """
+    files: list[tuple[Path, str]] = []
+
+    def made(name: str, what: str) -> Path:
+        files.append((output / name, what))
+        return output / name
+
+    if data is None:
+        faces = _drawn(made("faces.npz", f"{DRAWN_FACES} drawn faces with their labels"), seed)
+    else:
+        faces = _real(data, seed)
+    weights = shipped(model) if data is not None else None
+    if weights is None:
+        weights = made("weights.safetensors", "the trained weights, with their contract")
+        announce(f"training {model} for about {seconds:.0f} s")
+        result = train(faces, model, weights, TrainConfig(epochs=1000, max_seconds=seconds, seed=seed), resume=False)
+        announce(f"top-1 on val: {100 * result.best_val_top1:.1f} % after {result.epochs} epochs")
+    else:
+        announce(f"using the weights that ship for {model}")
+    onnx_file = made("model.onnx", "the network with its normalisation inside")
+    exported = export(model, onnx_file, weights=weights)
+    announce(f"exported: largest difference from PyTorch {exported.max_abs_diff:.1e}")
+    engines = []
+    for precision in ("fp32", "int8"):
+        engine = made(f"model.{precision}.onnx", f"the {precision.upper()} engine")
+        build_engine(onnx_file, engine, precision=precision, calib=faces if precision == "int8" else None, seed=seed)
+        made(f"{engine.name}.json", "its manifest")
+        engines.append(engine)
+    test = _judged(faces, seed)
+    report = benchmark(engines, test, str(weights), seconds=BENCH_SECONDS, seed=seed)
+    write_text(made("report.json", "the figures below"), json.dumps(report.to_json(), indent=2) + "\n")
+    with load_engine(engines[-1]) as int8:
+        answers = predict(int8, test.stratified(min(len(test), 12 * len(test.classes)), seed))
+    sheet = made("contact-sheet.png", "test faces with the INT8 engine's answers")
+    contact_sheet(test.stratified(len(answers.labels), seed), sheet, predicted=answers.logits.argmax(axis=1))
+    return Quickstart(report, tuple(files))
+
+
+def _drawn(path: Path, seed: int) -> FaceSet:
+    announce(f"drawing {DRAWN_FACES} faces")
+    images, labels, classes = draw(DRAWN_FACES, seed)
+    test = int(DRAWN_FACES * DRAWN_TEST_SHARE)
+    splits = ["test"] * test + ["train"] * (DRAWN_FACES - test)
+    save_npz(path, images, labels, classes, splits)
+    return open_dataset(path)
+
+
+def _real(data: str, seed: int) -> FaceSet:
+    faces = open_dataset(data)
+    if {"train", "test"} <= set(faces.splits):
+        return faces
+    announce(
+        f"{faces.origin} has no train and test part: dividing its {len(faces):,} faces 80 : 20 by a hash of their pixels"
+    )
+    return faces.redivided(seed)
+
+
+def _judged(faces: FaceSet, seed: int) -> FaceSet:
+    test = faces.split("test")
+    return test if len(test) <= TEST_FACES else test.stratified(TEST_FACES, seed)

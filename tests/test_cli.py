@@ -1,0 +1,68 @@
+import subprocess
+import sys
+
+import pytest
+
+PROBE = """
+import sys, runpy
+sys.argv = ["edgefer", "--help"]
+try:
+    runpy.run_module("edgefer", run_name="__main__")
+except SystemExit as done:
+    assert done.code == 0, done.code
+print("LOADED", sorted({"torch", "onnxruntime", "cv2", "onnx", "openvino", "numpy", "onnxsim"} & set(sys.modules)))
+"""
+
+
+def edgefer(*arguments, **options):
+    return subprocess.run(
+        [sys.executable, "-m", "edgefer", *map(str, arguments)], capture_output=True, text=True, check=False, **options
+    )
+
+
+def test_help_imports_nothing_heavy():
+    done = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, text=True, check=True)
+    assert "build-engine" in done.stdout
+    assert "LOADED []" in done.stdout
+
+
+@pytest.mark.parametrize("command", ["quickstart", "train", "export", "build-engine", "bench", "models"])
+def test_every_command_explains_itself(command):
+    done = edgefer(command, "--help")
+    assert done.returncode == 0
+    assert done.stdout.startswith(f"Usage: edgefer {command}")
+
+
+def test_models_lists_the_zoo():
+    done = edgefer("models")
+    assert done.returncode == 0
+    assert "mini_xception" in done.stdout
+    assert "58,047" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message", "hint"),
+    [
+        (("build-engine", "none.onnx", "--fp32", "-o", "x.onnx"), "none.onnx", "edgefer export"),
+        (("export", "--model", "mini_xceptoin", "-o", "x.onnx", "--random-weights"), "mini_xceptoin", "mini_xception"),
+        (("bench", "none.onnx", "--data", "none.csv", "--baseline", "lenet"), "none.csv", ""),
+        (("train", "--model", "lenet", "--data", "none.npz", "-o", "w.safetensors"), "none.npz", ""),
+    ],
+)
+def test_errors_are_two_lines_and_exit_2(tmp_path, arguments, message, hint):
+    done = edgefer(*arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    first, *rest = done.stderr.strip().splitlines()
+    assert first.startswith("error: ")
+    assert message in first
+    assert hint in "\n".join(rest)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_extra_names_itself(tmp_path):
+    blocker = "import sys; sys.modules['torch'] = None; sys.argv = ['edgefer', *sys.argv[1:]]; from edgefer.cli import main; main()"
+    arguments = ["export", "--model", "lenet", "--random-weights", "-o", str(tmp_path / "x.onnx")]
+    done = subprocess.run([sys.executable, "-c", blocker, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "pip install 'edgefer[export]'" in done.stderr

@@ -1,0 +1,58 @@
+"""Dependencies point downwards only; this reads every import and holds it."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[1] / "edgefer"
+LAYERS = (
+    ("errors", "atomic", "progress"),
+    ("contract", "faces", "manifest"),
+    ("data", "models", "training"),
+    ("engines", "quantize", "graph"),
+    ("measure",),
+    ("optimize",),
+    ("report", "camera", "deploy"),
+    ("quickstart",),
+    ("cli",),
+)
+RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
+TORCH_ALLOWED = ("models/", "training/", "graph/torch_export.py", "graph/parity.py", "engines/pytorch.py")
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def imports(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            yield node.module
+            if node.module == "edgefer":
+                yield from (f"edgefer.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_point_downwards(path):
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    if parts[0] in ("__init__", "__main__"):
+        return
+    assert parts[0] in RANK, f"{parts[0]} has no layer yet: give it one in LAYERS"
+    for module in imports(path):
+        names = module.split(".")
+        if names[0] == "edgefer" and len(names) > 1 and names[1] in RANK:
+            assert RANK[names[1]] <= RANK[parts[0]], f"{path.name} imports {module}, which lies above it"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_only_the_training_half_imports_torch(path):
+    relative = path.relative_to(PACKAGE).as_posix()
+    uses = {name.split(".")[0] for name in imports(path)} & {"torch"}
+    if relative == "models/registry.py" or not relative.startswith(TORCH_ALLOWED):
+        assert not uses
+
+
+def test_files_stay_small():
+    long = {p.name: n for p in FILES if (n := len(p.read_text(encoding="utf-8").splitlines())) > 300}
+    assert not long
