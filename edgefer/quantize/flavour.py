@@ -1,0 +1,91 @@
+"""How a runtime wants its INT8 graphs: the only place where quantisation knows about runtimes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgefer.errors import EdgeferError
+
+
+@dataclass(frozen=True)
+class Flavour:
+    """What turns a plan and ranges into a file that one runtime runs in integer.
+
+    Attributes:
+        name: how it is asked for, and what manifests record.
+        activation: type of the activations; weights are int8 everywhere.
+        symmetric: zero point 0 (``int8`` only); otherwise the range need not be centred.
+        placement: ``"all"``: Q/DQ on every tensor that an integer kernel reads or writes (runtimes that replace
+            DQ → op → Q by an integer operator); ``"inputs"``: on what integer kernels read (compilers that fuse
+            whatever follows a layer into it).
+        bias: ``"int32"`` with scale s_x · s_w, or left ``"float"``.
+        weight_bits: 8, or 7 where uint8 × int8 products are summed in saturating 16 bits.
+        opset: the least opset the file must have; None keeps the model's.
+    """
+
+    name: str
+    activation: Literal["uint8", "int8"]
+    symmetric: bool
+    placement: Literal["all", "inputs"]
+    bias: Literal["int32", "float"]
+    weight_bits: Literal[7, 8] = 8
+    opset: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.symmetric and self.activation == "uint8":
+            raise EdgeferError(f"flavour {self.name}: a symmetric range needs int8 activations, not uint8")
+
+    @property
+    def limits(self) -> tuple[int, int]:
+        """The least and greatest activation level that scales are computed for."""
+        if self.activation == "uint8":
+            return 0, 255
+        return (-127, 127) if self.symmetric else (-128, 127)
+
+    @property
+    def weight_limit(self) -> int:
+        """Weights lie in −limit … limit."""
+        return 127 if self.weight_bits == 8 else 63
+
+    def scale_and_zero_point(self, low: float, high: float) -> tuple[NDArray[np.float32], NDArray[np.integer]]:
+        """The scalar scale (float32) and zero point (of the activation's type) for values in ``low`` … ``high``.
+
+        The range is widened to hold zero, so that zero (padding, a silent ReLU) is exact. A range without any width
+        gets scale 1.
+        """
+        low, high = min(low, 0.0), max(high, 0.0)
+        least, greatest = self.limits
+        if self.symmetric:
+            low, high = -max(-low, high), max(-low, high)
+        scale = np.float32((high - low) / (greatest - least))
+        if scale < np.finfo(np.float32).tiny:  # nothing but zeros, or subnormals that kernels flush to zero
+            scale = np.float32(1.0)
+        zero = 0 if self.symmetric else int(np.clip(np.rint(least - low / float(scale)), least, greatest))
+        return np.asarray(scale), np.asarray(zero, dtype=self.activation)
+
+
+X86_VNNI = Flavour("x86-vnni", "uint8", symmetric=False, placement="all", bias="int32")
+X86 = Flavour("x86", "uint8", symmetric=False, placement="all", bias="int32", weight_bits=7)
+ARM = Flavour("arm", "uint8", symmetric=False, placement="all", bias="int32")
+ARM_SIGNED = Flavour("arm-signed", "int8", symmetric=False, placement="all", bias="int32")
+OPENVINO_ALL = Flavour("openvino-all", "uint8", symmetric=False, placement="all", bias="float")
+OPENVINO_INPUTS = Flavour("openvino-inputs", "int8", symmetric=True, placement="inputs", bias="float")
+TENSORRT = Flavour("tensorrt", "int8", symmetric=True, placement="inputs", bias="float")
+
+FLAVOURS = {f.name: f for f in (X86_VNNI, X86, ARM, ARM_SIGNED, OPENVINO_ALL, OPENVINO_INPUTS, TENSORRT)}
+"""Every named flavour."""
+
+
+def named_flavour(name: str) -> Flavour:
+    """The named flavour.
+
+    Raises:
+        EdgeferError: there is none of that name.
+    """
+    if name not in FLAVOURS:
+        raise EdgeferError(f"there is no flavour '{name}'", hint=f"one of: {', '.join(FLAVOURS)}")
+    return FLAVOURS[name]

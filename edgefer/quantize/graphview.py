@@ -1,0 +1,98 @@
+"""Who makes a tensor, who reads it, and which tensors are constants."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from typing import Any
+
+import onnx
+from numpy.typing import NDArray
+from onnx import numpy_helper
+
+from edgefer.errors import EdgeferError
+from edgefer.quantize.rules import FUSED_ACTIVATIONS, FUSES_ACTIVATION, RANGE_KEEPING
+
+
+def layer_name(node: onnx.NodeProto) -> str:
+    """What a node is called in plans and messages: its name, or its first output where it has none."""
+    return node.name or node.output[0]
+
+
+class GraphView:
+    """An index over a model's top-level graph. It keeps no copy: use it while the model does not change."""
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        graph = model.graph
+        self.nodes = [node for node in graph.node if node.op_type != "Constant"]
+        self.outputs = frozenset(value.name for value in graph.output)
+        self.producer = {name: node for node in self.nodes for name in node.output if name}
+        self.consumers: dict[str, list[tuple[onnx.NodeProto, int]]] = {}
+        for node in self.nodes:
+            for position, name in enumerate(node.input):
+                self.consumers.setdefault(name, []).append((node, position))
+        self._constants = {tensor.name: tensor for tensor in graph.initializer}
+        for node in graph.node:
+            if node.op_type == "Constant" and node.attribute and node.attribute[0].name == "value":
+                self._constants[node.output[0]] = node.attribute[0].t
+
+    def constant(self, name: str) -> NDArray[Any] | None:
+        """The value of a constant (initialiser or ``Constant`` node), or None for anything else."""
+        return numpy_helper.to_array(self._constants[name]) if name in self._constants else None
+
+    def constant_shape(self, name: str) -> tuple[int, ...] | None:
+        """The shape of a constant, without reading it; None for anything else."""
+        return tuple(self._constants[name].dims) if name in self._constants else None
+
+    def activations(self, node: onnx.NodeProto) -> Iterator[tuple[int, str]]:
+        """``(position, name)`` of a node's inputs that are neither absent nor constant."""
+        for position, name in enumerate(node.input):
+            if name and name not in self._constants:
+                yield position, name
+
+    def fused_activation(self, node: onnx.NodeProto) -> onnx.NodeProto | None:
+        """The Relu or Clip that is the only reader of ``node``'s output, so that one kernel does both; or None."""
+        readers = self.consumers.get(node.output[0], [])
+        if node.op_type not in FUSES_ACTIVATION or len(readers) != 1 or node.output[0] in self.outputs:
+            return None
+        reader, position = readers[0]
+        return reader if position == 0 and reader.op_type in FUSED_ACTIVATIONS else None
+
+    def fused_into(self, node: onnx.NodeProto) -> onnx.NodeProto | None:
+        """The layer whose kernel also does the activation ``node``; None where there is none."""
+        maker = self.producer.get(node.input[0]) if node.op_type in FUSED_ACTIVATIONS else None
+        return maker if maker is not None and self.fused_activation(maker) is node else None
+
+    def result(self, node: onnx.NodeProto) -> str:
+        """The tensor that ``node``'s kernel writes: its own output, or its fused activation's."""
+        activation = self.fused_activation(node)
+        return str(node.output[0] if activation is None else activation.output[0])
+
+    def range_sources(self, tensor: str) -> tuple[str, ...]:
+        """The tensors whose joint range holds ``tensor``.
+
+        Pools, reshapes and concatenations are walked back to where values are computed.
+        """
+        maker = self.producer.get(tensor)
+        if maker is None or maker.op_type not in RANGE_KEEPING:
+            return (tensor,)
+        found: dict[str, None] = {}
+        moved = self.activations(maker) if maker.op_type == "Concat" else [(0, maker.input[0])]
+        for _, name in moved:
+            found.update(dict.fromkeys(self.range_sources(name)))
+        return tuple(found)
+
+
+def refuse_quantised(model: onnx.ModelProto) -> None:
+    """Raise an EdgeferError where the model already carries QuantizeLinear or DequantizeLinear nodes."""
+    found = next((n for n in model.graph.node if n.op_type in ("QuantizeLinear", "DequantizeLinear")), None)
+    if found is not None:
+        raise EdgeferError(
+            f"the model is already quantised: it has {found.op_type} '{layer_name(found)}'",
+            hint="start from the float model that it was made from",
+        )
+
+
+def fingerprint(model: onnx.ModelProto) -> str:
+    """SHA-256 of the graph (nodes and weights, not metadata), 64 hexadecimal digits: what ranges belong to."""
+    return hashlib.sha256(model.graph.SerializeToString(deterministic=True)).hexdigest()
