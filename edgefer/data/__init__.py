@@ -1,0 +1,10 @@
+"""Data sets of faces: every kind is opened by :func:`open_dataset` and is a :class:`FaceSet`."""
+
+from edgefer.data.drawn import draw
+from edgefer.data.faceset import FaceSet
+from edgefer.data.npz import save_npz
+from edgefer.data.opening import open_dataset
+from edgefer.data.sheet import contact_sheet
+from edgefer.data.splits import refuse_overlap
+
+__all__ = ["FaceSet", "contact_sheet", "draw", "open_dataset", "refuse_overlap", "save_npz"]

@@ -1,0 +1,306 @@
+"""A set of labelled faces, read on demand, that knows its splits."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from edgefer.data import splits
+from edgefer.data.duplicates import Grouping
+from edgefer.data.sources import Faces, Rows, Source
+from edgefer.errors import EdgeferError
+
+if TYPE_CHECKING:
+    from edgefer.contract import Contract
+
+_BATCH = 256
+_REDIVIDE_SEED_OFFSET = 1 << 32  # so that "test" and "calib" are not the same end of the same hash
+
+
+class FaceSet:
+    """Faces with labels: pixels stay in their source (array, memory map, files) until a batch is asked for.
+
+    Attributes:
+        classes: class names; a label is an index into them.
+        labels: int64 (N,), a face each.
+        origin: what to call the set in messages, e.g. ``fer2013.csv:calib``.
+        dropped: reason → how many faces of the source were left out.
+        picked: the split that this set is, or None for a whole data set.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        labels: ArrayLike,
+        classes: tuple[str, ...],
+        *,
+        origin: str,
+        parts: NDArray[np.int8] | None = None,
+        rows: Rows | None = None,
+        dropped: Mapping[str, int] | None = None,
+        picked: str | None = None,
+    ) -> None:
+        """``labels``, ``parts`` (indices into ``splits.DECLARED``; None: nothing declared) and ``rows`` are a face each."""
+        self.classes = classes
+        self.labels: NDArray[np.int64] = np.asarray(labels, dtype=np.int64)
+        self.origin = origin
+        self.dropped: dict[str, int] = dict(dropped or {})
+        self.picked = picked
+        self._source = source
+        self._parts = parts
+        self._rows: Rows = np.arange(len(source), dtype=np.int64) if rows is None else np.asarray(rows, dtype=np.int64)
+        self._hashes: tuple[str, ...] | None = None
+        self._keys: NDArray[np.uint64] | None = None
+        self._cache: dict[str, FaceSet] = {}
+        self._val_apart = parts is not None and bool(np.any(parts == splits.VAL))
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __repr__(self) -> str:
+        return f"FaceSet({self.origin!r}, {len(self)} faces, {len(self.classes)} classes)"
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The declared splits that have faces here; empty where the source declares none."""
+        if self._parts is None:
+            return ()
+        return tuple(name for code, name in enumerate(splits.DECLARED) if bool(np.any(self._parts == code)))
+
+    # ---- pixels ------------------------------------------------------------------------------------------------------
+
+    def images(self, indices: ArrayLike) -> Faces:
+        """The faces at ``indices`` as uint8 N×H×W×C.
+
+        Raises:
+            EdgeferError: they differ in size, so that only a contract can bring them together.
+        """
+        faces = self._source.read(self._rows[np.asarray(indices, dtype=np.int64)])
+        if isinstance(faces, np.ndarray):
+            return faces
+        shapes = {face.shape for face in faces}
+        if len(shapes) > 1:
+            sizes = ", ".join("×".join(map(str, shape)) for shape in sorted(shapes)[:3])
+            raise EdgeferError(
+                f"the faces of {self.origin} differ in size ({sizes}, …)",
+                hint="read them with a contract (`batches(size, contract)`), which resizes them",
+            )
+        return np.stack(faces) if faces else np.zeros((0, 0, 0, 1), np.uint8)
+
+    def batches(self, size: int, contract: Contract | None = None) -> Iterator[tuple[Faces, NDArray[np.int64]]]:
+        """Yield ``(faces uint8 N×H×W×C, labels int64 N)`` with N ≤ ``size``, in order, decoded as they are asked for.
+
+        With a ``contract``, faces are brought to its size and channels by :mod:`edgefer.faces`.
+        """
+        for start in range(0, len(self), size):
+            indices = np.arange(start, min(start + size, len(self)))
+            faces = self.images(indices) if contract is None else self._prepared(indices, contract)
+            yield faces, self.labels[indices]
+
+    def _prepared(self, indices: Rows, contract: Contract) -> Faces:
+        from edgefer.faces import prepare, prepare_batch
+
+        faces = self._source.read(self._rows[indices])
+        if isinstance(faces, np.ndarray):
+            return prepare_batch(faces, contract)
+        return np.stack([prepare(face[..., 0] if face.shape[-1] == 1 else face, contract) for face in faces])
+
+    def face_hashes(self) -> tuple[str, ...]:
+        """A face each: 16 hexadecimal digits of the SHA-256 of its shape and decoded pixels. Computed once."""
+        if self._hashes is None:
+            self._hashes = tuple(_face_hash(face) for face in self._each())
+        return self._hashes
+
+    def fingerprint(self) -> str:
+        """SHA-256, 64 hexadecimal digits, of all shapes, pixels and labels in order."""
+        digest = hashlib.sha256()
+        for face, label in zip(self._each(), self.labels, strict=True):
+            digest.update(f"{face.shape}{label}".encode())
+            digest.update(face.tobytes())
+        return digest.hexdigest()
+
+    def _each(self) -> Iterator[Faces]:
+        for start in range(0, len(self), _BATCH):
+            yield from self._source.read(self._rows[start : start + _BATCH])
+
+    # ---- choosing faces ----------------------------------------------------------------------------------------------
+
+    def per_class_counts(self) -> dict[str, int]:
+        """Class name → number of faces, in the order of the classes."""
+        counts = np.bincount(self.labels, minlength=len(self.classes))
+        return {name: int(count) for name, count in zip(self.classes, counts, strict=True)}
+
+    def subset(self, indices: ArrayLike) -> FaceSet:
+        """The faces at ``indices`` (of this set), in that order; nothing is copied."""
+        return self._take(np.asarray(indices, dtype=np.int64), self.origin, self.picked, {})
+
+    def _take(self, chosen: Rows, origin: str, picked: str | None, dropped: Mapping[str, int]) -> FaceSet:
+        part = FaceSet(
+            self._source,
+            self.labels[chosen],
+            self.classes,
+            origin=origin,
+            parts=None if self._parts is None else self._parts[chosen],
+            rows=self._rows[chosen],
+            dropped={**self.dropped, **dropped},
+            picked=picked,
+        )
+        part._val_apart = self._val_apart
+        if self._hashes is not None:
+            part._hashes = tuple(self._hashes[i] for i in chosen)
+        return part
+
+    def stratified(self, count: int, seed: int) -> FaceSet:
+        """``count`` faces, as equal per class as the set allows, chosen by ``seed``.
+
+        Classes take turns in the result, so that the first faces are balanced too.
+
+        Raises:
+            EdgeferError: a class has no face, or ``count`` is not in 1 … the size of the set.
+        """
+        missing = [name for name, faces in self.per_class_counts().items() if not faces]
+        if missing:
+            raise EdgeferError(
+                f"{self.origin} has no face of {', '.join(repr(name) for name in missing)}",
+                hint="a balanced choice needs every class: use more data, or another split",
+            )
+        if not 1 <= count <= len(self):
+            raise EdgeferError(
+                f"{count} faces asked of {self.origin}, which has {len(self)}", hint=f"ask for 1 to {len(self)}"
+            )
+        generator = np.random.default_rng(seed)
+        members = [generator.permutation(np.flatnonzero(self.labels == label)) for label in range(len(self.classes))]
+        quotas = splits.fair_quotas([len(rows) for rows in members], count)
+        turns = [(turn, label) for label, quota in enumerate(quotas) for turn in range(quota)]
+        return self.subset([members[label][turn] for turn, label in sorted(turns)])
+
+    # ---- splits ------------------------------------------------------------------------------------------------------
+
+    def part(self, default: str) -> FaceSet:
+        """This set where a split was picked already (``DATA:split``), and ``split(default)`` of a whole data set."""
+        return self.split(default) if self.picked is None else self
+
+    def split(self, name: str) -> FaceSet:
+        """One split: train fit val calib test private all.
+
+        ``fit`` (85 %), ``val`` (10 %) and ``calib`` (5 %) divide the training part by a seeded hash of the pixels with
+        near-duplicates kept together; a declared validation part is ``val`` as it stands. ``train`` and ``val`` leave out
+        faces whose exact pixels are also in a part that measures. ``DATA:all`` has one pool: its ``test`` is every face.
+
+        Raises:
+            EdgeferError: no such split, or the data set has no faces in it.
+        """
+        splits.check_name(name)
+        if name in (self.picked, "all") and self.picked is not None:
+            return self
+        if name not in self._cache:
+            self._cache[name] = self._split(name)
+        return self._cache[name]
+
+    def _split(self, name: str) -> FaceSet:
+        if self.picked == "all":
+            return self if name in ("train", "test") else self._division(name)
+        if self.picked == "train" and name in splits.SHARES and not (name == "val" and self._val_apart):
+            return self._division(name)
+        if self.picked is not None:
+            raise EdgeferError(
+                f"{self.origin} holds the faces of '{self.picked}' only, and '{name}' was asked for",
+                hint="leave the ':split' away, or name one that has these faces",
+            )
+        if name == "all":
+            return self._take(np.arange(len(self)), f"{self.origin}:all", "all", {})
+        if name in splits.SHARES and not (name == "val" and self._val_apart):
+            return self._declared("train", name)._division(name, self.origin)
+        return self._declared(name, name)
+
+    def _declared(self, name: str, wanted: str) -> FaceSet:
+        """The faces declared as ``name``, less those of ``train`` and ``val`` that also stand in a measuring part."""
+        if self._parts is None:
+            if name == "train":
+                return self._take(np.arange(len(self)), f"{self.origin}:train", "train", {})
+            raise EdgeferError(
+                f"{self.origin} declares no splits, so it has no '{name}' split",
+                hint=f"pass {self.origin}:all if none of these faces trained or calibrated the model",
+            )
+        code = splits.DECLARED.index(name)
+        chosen = np.flatnonzero(self._parts == code)
+        if not len(chosen):
+            raise self._no_such_part(name, wanted)
+        dropped: dict[str, int] = {}
+        if name in ("train", "val") and len(self.splits) > 1:
+            chosen, dropped = self._without_leaks(chosen, code)
+        return self._take(chosen, f"{self.origin}:{name}", name, dropped)
+
+    def _no_such_part(self, name: str, wanted: str) -> EdgeferError:
+        has = ", ".join(self.splits)
+        if name == "test":
+            hint = f"pass {self.origin}:all if none of these faces trained or calibrated the model"
+        elif wanted in splits.SHARES or name == "train":
+            hint = "pass a data set that has training faces; test faces must not train, choose or calibrate"
+        else:
+            hint = f"pass one of: {has}"
+        divided = f", and so no '{wanted}'" if wanted != name else ""
+        return EdgeferError(f"{self.origin} has no '{name}' split{divided} (it has: {has})", hint=hint)
+
+    def _without_leaks(self, chosen: Rows, code: int) -> tuple[Rows, dict[str, int]]:
+        """FER2013 repeats faces across its parts: the ones that measure keep them."""
+        assert self._parts is not None
+        hashes = np.asarray(self.face_hashes())
+        dropped: dict[str, int] = {}
+        for other in (splits.TEST, splits.PRIVATE, splits.VAL):
+            if other != code:
+                leaked = np.isin(hashes[chosen], hashes[self._parts == other])
+                if leaked.any():
+                    dropped[f"also in {splits.DECLARED[other]}"] = int(leaked.sum())
+                    chosen = chosen[~leaked]
+        return chosen, dropped
+
+    def _division(self, name: str, origin: str | None = None) -> FaceSet:
+        shares = {share: size for share, size in splits.SHARES.items() if share != "val" or not self._val_apart}
+        if self.picked == "all":
+            shares = splits.SHARES
+        chosen = np.flatnonzero(splits.divide(self._group_keys(), shares, seed=0) == name)
+        if not len(chosen):
+            raise EdgeferError(
+                f"the '{name}' part of {self.origin} is empty: it has only {len(self)} faces",
+                hint="use more data: 'calib' is a twentieth of the training faces",
+            )
+        return self._take(chosen, f"{origin or self.origin.rpartition(':')[0]}:{name}", name, {})
+
+    def _group_keys(self) -> NDArray[np.uint64]:
+        if self._keys is None:
+            grouping = Grouping(len(self))
+            hashes = list(self._hashes or ())
+            for start in range(0, len(self), _BATCH):
+                faces = self._source.read(self._rows[start : start + _BATCH])
+                if self._hashes is None:
+                    hashes += [_face_hash(face) for face in faces]
+                grouping.add(faces, hashes[start : start + _BATCH])
+            self._hashes = tuple(hashes)
+            self._keys = grouping.keys()
+        return self._keys
+
+    def redivided(self, seed: int = 0, test_fraction: float = 0.2) -> FaceSet:
+        """Forget the declared splits; declare ``train`` and ``test`` by the seeded hash, near-duplicates kept together."""
+        shares = {"train": 1.0 - test_fraction, "test": test_fraction}
+        chosen = splits.divide(self._group_keys(), shares, seed=seed + _REDIVIDE_SEED_OFFSET)
+        parts = np.where(chosen == "test", np.int8(splits.TEST), np.int8(splits.TRAIN)).astype(np.int8)
+        divided = FaceSet(
+            self._source,
+            self.labels,
+            self.classes,
+            origin=self.origin,
+            parts=parts,
+            rows=self._rows,
+            dropped=self.dropped,
+        )
+        divided._hashes = self._hashes
+        return divided
+
+
+def _face_hash(face: Faces) -> str:
+    return hashlib.sha256(f"{face.shape}".encode() + face.tobytes()).hexdigest()[:16]

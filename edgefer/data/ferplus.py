@@ -1,0 +1,142 @@
+"""FER+ (Barsoum et al., ICMI 2016): ten taggers' votes for each face of FER2013."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgefer.data import splits
+from edgefer.data.classes import FERPLUS
+from edgefer.data.loaded import Loaded
+from edgefer.errors import EdgeferError
+
+COLUMNS = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt", "unknown", "NF")
+_UNKNOWN, _NOT_A_FACE = 8, 9
+
+
+@dataclass(frozen=True)
+class VoteFile:
+    """The rows of ``fer2013new.csv``: votes N×10, indices into ``splits.DECLARED``, and image names ('' for none)."""
+
+    votes: NDArray[np.int64]
+    parts: NDArray[np.int8]
+    names: tuple[str, ...]
+
+
+def apply_votes(loaded: Loaded, votes: str, origin: str) -> Loaded:
+    """Replace the labels by FER+'s; faces without a majority for one of the eight classes are dropped and counted.
+
+    ``votes`` is the path of ``fer2013new.csv`` or ``"npz"``. A csv of votes joins a csv or npz of faces row by row, where their
+    numbers of rows and their splits agree, and a folder of images by image name.
+
+    Raises:
+        EdgeferError: the votes cannot be read, or do not belong to these faces.
+    """
+    if votes == "npz":
+        if loaded.votes is None:
+            raise EdgeferError(
+                f"{origin} has no array 'ferplus_votes'", hint="pass --votes fer2013new.csv instead of 'npz'"
+            )
+        return _labelled(loaded, loaded.votes)
+    table = read_votes(Path(votes))
+    if loaded.names is not None:
+        return _labelled(loaded, _by_name(table, loaded.names, votes, origin))
+    if len(table.votes) != len(loaded.labels):
+        raise EdgeferError(
+            f"{votes} has {len(table.votes)} rows and {origin} has {len(loaded.labels)}: they cannot be joined by row",
+            hint="use the fer2013.csv with all of its 35,887 rows, in its order",
+        )
+    differs = np.flatnonzero(table.parts != loaded.parts) if loaded.parts is not None else []
+    if len(differs):
+        raise EdgeferError(
+            f"{votes} and {origin} disagree on the Usage of {len(differs)} rows (first in data row {int(differs[0]) + 1})",
+            hint="one of them was sorted or cut: use both in their original order",
+        )
+    return _labelled(loaded, table.votes)
+
+
+def majority(votes: NDArray[np.int64]) -> tuple[NDArray[np.int64], dict[str, int]]:
+    """Labels 0…7 from votes N×10, or −1, with the reasons and their counts.
+
+    The column with most votes wins. A tie for the first place has no majority and drops the face: any way to break it would be a
+    guess. So does a win of 'unknown' or 'NF' (not a face).
+    """
+    winner = votes.argmax(axis=1)
+    most = votes.max(axis=1, initial=0)
+    tied = np.sum(votes == most[:, None], axis=1) > 1
+    reasons = {
+        "FER+ no majority": tied,
+        "FER+ unknown": ~tied & (winner == _UNKNOWN),
+        "FER+ not a face": ~tied & (winner == _NOT_A_FACE),
+    }
+    dropped = np.any(list(reasons.values()), axis=0)
+    return np.where(dropped, -1, winner), {reason: int(rows.sum()) for reason, rows in reasons.items() if rows.any()}
+
+
+def _labelled(loaded: Loaded, votes: NDArray[np.int64]) -> Loaded:
+    labelled = loaded.labels >= 0  # the data set itself leaves the others out, whatever the taggers said
+    labels = np.full(len(votes), -1, np.int64)
+    labels[labelled], reasons = majority(votes[labelled])
+    return replace(loaded, labels=labels, classes=FERPLUS, dropped={**loaded.dropped, **reasons})
+
+
+def _by_name(table: VoteFile, names: tuple[str, ...], votes: str, origin: str) -> NDArray[np.int64]:
+    row_of = {Path(name).stem: row for row, name in enumerate(table.names) if name}
+    unknown = [name for name in names if Path(name).stem not in row_of]
+    if unknown:
+        raise EdgeferError(
+            f"{votes} has no row for {len(unknown)} of the images in {origin} (for example {unknown[0]})",
+            hint="a folder joins FER+ by its column 'Image name': name the files as it does, e.g. fer0000000.png",
+        )
+    return table.votes[[row_of[Path(name).stem] for name in names]]
+
+
+def read_votes(path: Path) -> VoteFile:
+    """Read ``fer2013new.csv``; columns are found by name.
+
+    Raises:
+        EdgeferError: it cannot be read, is something else, or a row is malformed (says which line).
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            rows = csv.reader(stream)
+            place = _columns(next(rows, []), path)
+            votes, parts, names = [], [], []
+            for row in rows:
+                if row:
+                    line = _row(row, place, f"{path} line {rows.line_num}")
+                    votes.append(line[0])
+                    parts.append(line[1])
+                    names.append(line[2])
+    except (OSError, UnicodeDecodeError, csv.Error) as cause:
+        reason = cause.strerror if isinstance(cause, OSError) else "it is not a text file"
+        raise EdgeferError(f"cannot read the votes in {path}: {reason}", hint="pass FER+'s fer2013new.csv") from cause
+    return VoteFile(np.asarray(votes, np.int64).reshape(-1, 10), np.asarray(parts, np.int8), tuple(names))
+
+
+def _columns(header: list[str], path: Path) -> dict[str, int]:
+    place = {name.strip().lower(): i for i, name in enumerate(header)}
+    missing = [name for name in ("Usage", *COLUMNS) if name.lower() not in place]
+    if missing:
+        raise EdgeferError(
+            f"{path} is not FER+'s csv: no column {', '.join(missing)}", hint="pass FER+'s fer2013new.csv"
+        )
+    return place
+
+
+def _row(row: list[str], place: dict[str, int], where: str) -> tuple[list[int], int, str]:
+    try:
+        votes = [int(row[place[name.lower()]]) for name in COLUMNS]
+    except (ValueError, IndexError) as cause:
+        raise EdgeferError(
+            f"{where}: ten whole numbers of votes are expected ({cause})", hint="the file is damaged"
+        ) from cause
+    usage = row[place["usage"]] if place["usage"] < len(row) else ""
+    part = splits.part_named(usage)
+    if part is None or min(votes) < 0:
+        raise EdgeferError(f"{where}: Usage '{usage}' with votes {votes} is not FER+'s", hint="the file is damaged")
+    return votes, part, row[place["image name"]].strip() if "image name" in place else ""
