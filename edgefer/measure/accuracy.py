@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -77,7 +78,7 @@ class Predictions:
     @property
     def answers(self) -> NDArray[np.int64]:
         """The class with the greatest logit of each face (the first of equals), int64 N."""
-        return self.logits.argmax(axis=1).astype(np.int64)
+        return np.asarray(self.logits.argmax(axis=1), dtype=np.int64)
 
     @property
     def correct(self) -> NDArray[np.bool_]:
@@ -97,7 +98,8 @@ class Predictions:
     def confusion(self) -> NDArray[np.int64]:
         """Counts, int64 classes×classes: rows are the truth, columns the answer."""
         size = len(self.classes)
-        return np.bincount(self.labels * size + self.answers, minlength=size * size).reshape(size, size)
+        counts = np.bincount(self.labels * size + self.answers, minlength=size * size)
+        return counts.astype(np.int64).reshape(size, size)
 
     def recall(self) -> dict[str, float | None]:
         """Class → share of its faces named rightly, 0–1; None for a class without faces."""
@@ -140,11 +142,13 @@ class Predictions:
                 f"{path}: its format is '{found}', this edgefer reads '{_FORMAT}'",
                 hint="write the predictions again with this version of edgefer",
             )
-        if content["logits"].dtype.kind != "f" or content["labels"].dtype.kind not in "iu":
-            raise EdgeferError(
-                f"{path}: logits are {content['logits'].dtype} and labels {content['labels'].dtype}, "
-                "not floating point and integer"
-            )
+        for key, kinds, ndim in (("logits", "f", 2), ("labels", "iu", 1), ("classes", "U", 1)):
+            array = content[key]
+            if array.dtype.kind not in kinds or array.ndim != ndim:
+                raise EdgeferError(
+                    f"{path}: its {key} are {array.dtype} of shape {list(array.shape)}",
+                    hint="logits are floating point N×classes, labels integers N, classes text",
+                )
         return cls(
             logits=content["logits"].astype(np.float32),
             labels=content["labels"].astype(np.int64),
@@ -208,9 +212,10 @@ def _read_npz(path: Path) -> dict[str, NDArray[np.generic]]:
     if not path.is_file():
         raise EdgeferError(f"{path}: there is no such file", hint=hint)
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise EdgeferError(f"{path} is one array, not an npz of predictions", hint=hint)
+        archive = np.load(path, allow_pickle=False)
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise EdgeferError(f"{path} is one array, not an npz of predictions", hint=hint)
+        with archive:
             missing = [key for key in _KEYS if key not in archive]
             if missing:
                 raise EdgeferError(
@@ -218,5 +223,5 @@ def _read_npz(path: Path) -> dict[str, NDArray[np.generic]]:
                     hint=hint,
                 )
             return {key: archive[key] for key in _KEYS}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as cause:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as cause:
         raise EdgeferError(f"{path} cannot be read as an npz of predictions: {cause}", hint=hint) from cause

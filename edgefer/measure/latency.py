@@ -1,4 +1,4 @@
-"""Latency: every sample kept, percentiles only where the samples carry them, runners interleaved so that drift hits all."""
+"""Latency: every sample kept, percentiles only where the samples carry them, runners interleaved so drift hits all."""
 
 from __future__ import annotations
 

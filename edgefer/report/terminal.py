@@ -1,0 +1,117 @@
+"""A report as a table: two lines a row, the numbers and below them their doubt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from rich import box
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.table import Table
+from rich.text import Text
+
+from edgefer.report.report import Report, Row
+
+WIDTH = 100
+"""Columns that a table may take where the output is no terminal."""
+
+NOT_MEASURED = "–"
+COLUMNS = ("p50 ms", "p95 ms", "images/s", "speed-up", "size", "top-1 %", "drop pp", "agree %")
+_ASCII = str.maketrans({"–": "-", "…": "~", "×": "x", "·": "|", "−": "-", "≥": ">="})
+
+
+def render(report: Report) -> RenderableType:
+    """The report for a rich console; without lines and colours where that is no terminal."""
+    return _ReportTable(report)
+
+
+def print_report(report: Report, console: Console | None = None) -> None:
+    """Print the table on stdout, or on ``console``."""
+    target = Console() if console is None else console
+    if not target.is_terminal:
+        target.width = max(target.width, WIDTH)
+    target.print(render(report))
+
+
+@dataclass(frozen=True)
+class _ReportTable:
+    report: Report
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        plain = options.ascii_only
+
+        def text(content: str, style: str = "") -> Text:
+            return Text(content.translate(_ASCII) if plain else content, style=style)
+
+        yield text(_headline(self.report), "bold")
+        table = Table(box=box.SIMPLE_HEAD if console.is_terminal else None, padding=(0, 1), pad_edge=False)
+        table.add_column("", no_wrap=False, overflow="fold")
+        for column in COLUMNS:
+            table.add_column(column, justify="right", no_wrap=True)
+        for row in (self.report.baseline, *self.report.engines):
+            is_baseline = row is self.report.baseline
+            values, doubts = zip(*_cells(row, self.report.batch, is_baseline), strict=True)
+            table.add_row(text(row.name, "bold"), *(text(value) for value in values))
+            second = "baseline" if is_baseline else (row.model or "")
+            table.add_row(text(f"  {second}", "dim"), *(text(doubt, "dim") for doubt in doubts))
+        yield table
+        yield text(LEGEND, "dim")
+        for warning in self.report.warnings:
+            yield text(f"warning: {warning}", "yellow")
+
+
+def _headline(report: Report) -> str:
+    model = report.engines[0].model or report.baseline.name
+    return (
+        f"{model} on {report.data}, {report.baseline.predictions.n:,} faces · batch {report.batch}, "
+        f"{report.threads} thread{'s' if report.threads > 1 else ''} · {report.environment.get('cpu') or 'unknown CPU'}"
+    )
+
+
+LEGEND = (
+    "Second lines: timed calls; 95 % intervals of speed-up (bootstrap), top-1 (Wilson) and drop (Tango, paired).\n"
+    "drop pp: percentage points of top-1 lost, negative where gained. agree %: faces given the same answer."
+)
+
+
+def _cells(row: Row, batch: int, is_baseline: bool) -> Iterator[tuple[str, str]]:
+    """The value and its doubt, a pair a column."""
+    latency, paired, speedup = row.latency, row.paired, row.speedup
+    low, high = row.predictions.top1_ci95
+    rate = row.images_per_s(batch)
+    yield _digits(None if latency is None else latency.p50), "" if latency is None else f"n={latency.n:,}"
+    yield _digits(None if latency is None else latency.p95), ""
+    yield NOT_MEASURED if rate is None else f"{rate:,.0f}" if rate >= 100 else f"{rate:.1f}", ""
+    if speedup is not None:
+        yield f"{speedup.value:.2f}×", f"{speedup.ci95[0]:.2f}…{speedup.ci95[1]:.2f}"
+    else:
+        yield "1×" if is_baseline and latency is not None else NOT_MEASURED, ""
+    yield _size(row.size_bytes), ""
+    yield f"{100 * row.predictions.top1:.2f}", f"{100 * low:.1f}…{100 * high:.1f}"
+    if paired is None:
+        yield NOT_MEASURED, ""
+        yield NOT_MEASURED, ""
+    else:
+        yield f"{paired.drop_pp:+.2f}", "{:+.2f}…{:+.2f}".format(*paired.ci95_pp)
+        yield f"{100 * paired.agreement:.2f}", ""
+
+
+def _digits(value: float | None) -> str:
+    """Three significant digits, never in exponents: 0.0234, 2.19, 19.6, 1,234."""
+    if value is None:
+        return NOT_MEASURED
+    for bound, places in ((0.1, 4), (1, 3), (10, 2), (100, 1)):
+        if value < bound:
+            return f"{value:.{places}f}"
+    return f"{value:,.0f}"
+
+
+def _size(size_bytes: int | None) -> str:
+    """Decimal units, as disks and packages are counted."""
+    if size_bytes is None:
+        return NOT_MEASURED
+    for bound, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if size_bytes >= bound:
+            scaled = size_bytes / bound
+            return f"{scaled:.0f} {unit}" if scaled >= 100 else f"{scaled:.1f} {unit}"
+    return f"{size_bytes} B"

@@ -1,0 +1,158 @@
+"""Percentiles only where samples carry them; interleaving that is fair; a speed-up with its interval."""
+
+import gc
+
+import numpy as np
+import pytest
+
+from edgefer.errors import EdgeferError
+from edgefer.measure.latency import Interleaved, Latency, interleave
+
+
+class FakeClock:
+    """Nanoseconds that only runners move. Runners record who was called."""
+
+    def __init__(self):
+        self.now = 0
+        self.calls = []
+
+    def __call__(self):
+        return self.now
+
+    def runner(self, name, durations_ms):
+        durations = iter(durations_ms) if not isinstance(durations_ms, (int, float)) else None
+
+        def run():
+            self.calls.append(name)
+            self.now += round((durations_ms if durations is None else next(durations)) * 1e6)
+
+        return run
+
+
+@pytest.mark.parametrize(("percent", "needed"), [(50, 20), (90, 100), (95, 200), (99, 1000)])
+def test_a_percentile_needs_ten_samples_beyond_it(percent, needed):
+    assert Latency.from_samples(np.ones(needed - 1)).percentile(percent) is None
+    assert Latency.from_samples(np.ones(needed)).percentile(percent) == 1.0
+
+
+def test_values_of_known_samples():
+    latency = Latency.from_samples(np.arange(1001, dtype=float))
+    assert (latency.p50, latency.p90, latency.p95, latency.p99) == (500, 900, 950, 990)
+    assert latency.mean == 500
+    assert latency.variation == pytest.approx(np.arange(1001).std(ddof=1) / 500)
+    assert latency.to_dict() == {"p50": 500, "p90": 900, "p95": 950, "p99": 990, "n": 1001}
+    short = Latency.from_samples([3.0])
+    assert short.to_dict() == {"p50": None, "p90": None, "p95": None, "p99": None, "n": 1}
+    assert short.variation is None
+
+
+def test_samples_are_kept_in_order_copied_and_frozen():
+    given = np.array([3.0, 1.0, 2.0])
+    latency = Latency.from_samples(given)
+    given[0] = 99
+    assert latency.samples_ms.tolist() == [3.0, 1.0, 2.0]
+    with pytest.raises(ValueError, match="read-only"):
+        latency.samples_ms[0] = 0
+
+
+@pytest.mark.parametrize(
+    ("samples", "message"), [([], "at least one sample"), ([1, -1], "not negative"), ([1, np.nan], "finite")]
+)
+def test_impossible_samples_are_refused(samples, message):
+    with pytest.raises(EdgeferError, match=message) as caught:
+        Latency.from_samples(samples)
+    assert caught.value.hint
+
+
+def test_every_round_gives_each_runner_one_turn_in_a_shuffled_order():
+    clock = FakeClock()
+    runners = {name: clock.runner(name, 1) for name in "abc"}
+    timing = interleave(runners, seconds=0.001, min_rounds=20, calls=3, seed=1, clock=clock)
+    measured = clock.calls[3 * 12 :]  # a settled warm-up is two windows of 1 + 5 calls
+    turns = ["".join(measured[i : i + 4]) for i in range(0, len(measured), 4)]
+    assert set(turns) == {"aaaa", "bbbb", "cccc"}, "a turn is one untimed and three timed calls of one runner"
+    orders = ["".join(turn[0] for turn in turns[i : i + 3]) for i in range(0, len(turns), 3)]
+    assert len(orders) == 20
+    assert all(sorted(order) == ["a", "b", "c"] for order in orders)
+    assert len(set(orders)) > 3
+    assert {name: rounds.shape for name, rounds in timing.rounds_ms.items()} == dict.fromkeys("abc", (20, 3))
+    again = FakeClock()
+    interleave({n: again.runner(n, 1) for n in "abc"}, seconds=0.001, min_rounds=20, calls=3, seed=1, clock=again)
+    assert again.calls == clock.calls, "the seed decides the order"
+
+
+def test_it_lasts_the_seconds_asked_for_and_reports_ms():
+    clock = FakeClock()
+    timing = interleave({"a": clock.runner("a", 2), "b": clock.runner("b", 6)}, seconds=4.8, clock=clock)
+    assert len(timing.rounds_ms["a"]) == 100, "a round is 6 · 2 ms + 6 · 6 ms = 48 ms"
+    assert timing.latency("a").p50 == pytest.approx(2)
+    assert timing.latencies()["b"].p50 == pytest.approx(6)
+    assert timing.speedup("b", "a").value == pytest.approx(3)
+    assert timing.unsettled == ()
+
+
+def test_warm_up_lasts_until_two_windows_agree_and_is_not_timed():
+    clock = FakeClock()
+    warming = [100] * 6 + [50] * 6 + [10] * 6
+    timing = interleave({"a": clock.runner("a", warming + [10] * 1000)}, seconds=0.1, min_rounds=1, clock=clock)
+    assert timing.latency("a").samples_ms.max() == pytest.approx(10)
+    assert timing.unsettled == ()
+
+
+def test_a_runner_that_never_settles_is_named_after_the_cap():
+    clock = FakeClock()
+    unsteady = (1.5**i for i in range(10_000))
+    runners = {"steady": clock.runner("steady", 1), "unsteady": clock.runner("unsteady", unsteady)}
+    timing = interleave(runners, seconds=0.01, min_rounds=1, warm_up_seconds=0.5, clock=clock)
+    assert timing.unsettled == ("unsteady",)
+
+
+def test_garbage_collection_is_off_while_timing_and_back_after_a_failure():
+    seen = []
+
+    def run():
+        seen.append(gc.isenabled())
+        if len(seen) > 20:
+            raise RuntimeError("the runner failed")
+
+    with pytest.raises(RuntimeError):
+        interleave({"a": run}, seconds=5)
+    assert not any(seen)
+    assert gc.isenabled()
+
+
+def test_drift_that_hits_both_alike_leaves_the_speedup():
+    generator = np.random.default_rng(0)
+    clock_speed = np.linspace(1, 2, 300)[:, None]
+    slow = 4 * clock_speed * generator.normal(1, 0.02, (300, 5))
+    fast = 2 * clock_speed * generator.normal(1, 0.02, (300, 5))
+    timing = Interleaved({"slow": slow, "fast": fast}, ())
+    ratio = timing.speedup("slow", "fast")
+    assert ratio.value == pytest.approx(2, rel=0.02)
+    assert ratio.ci95[0] < 2 < ratio.ci95[1]
+    assert ratio.ci95[1] - ratio.ci95[0] < 0.06, "resampled apart, it would be seven times as wide"
+    assert ratio == timing.speedup("slow", "fast"), "seeded"
+    assert timing.drift("slow") == pytest.approx(1.8333 / 1.1667, rel=0.02)
+
+
+def test_the_speedup_interval_covers_the_truth_about_as_often_as_it_says():
+    generator = np.random.default_rng(5)
+    covered = 0
+    for _ in range(200):
+        rounds = {"a": generator.lognormal(0.5, 0.2, (40, 5)), "b": generator.lognormal(0.0, 0.2, (40, 5))}
+        low, high = Interleaved(rounds, ()).speedup("a", "b", resamples=200).ci95
+        covered += low <= np.exp(0.5) <= high
+    assert 178 <= covered <= 199
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"runners": {}}, "no runner"),
+        ({"runners": {"a": int}, "seconds": 0}, "longer than 0 s"),
+        ({"runners": {"a": int}, "min_rounds": 0}, "at least 1, not 0 and 5"),
+    ],
+)
+def test_impossible_arguments_are_refused(arguments, message):
+    with pytest.raises(EdgeferError, match=message):
+        interleave(**arguments)
