@@ -47,7 +47,7 @@ from edgefer.contract import Contract
 from edgefer.errors import EdgeferError
 
 SCHEMA = 1
-
+PRECISION_KEY = "edgefer.precision"  # in an ONNX file's metadata: what it computes in, for files without a manifest
 _REBUILD = "build the engine again with `edgefer build-engine`; engine and manifest are written together"
 
 
@@ -292,8 +292,7 @@ def verify_file(engine: str | os.PathLike[str], manifest: Manifest) -> None:
     found = sha256_file(path)
     if found != manifest.engine_sha256:
         raise EdgeferError(
-            f"{path} is not the engine its manifest describes: its sha256 is {found[:16]}… "
-            f"({path.stat().st_size} bytes), the manifest says {manifest.engine_sha256[:16]}… ({manifest.engine_bytes} bytes)",
-            hint="one of the two was replaced, cut short or left by an interrupted build: copy both again, "
-            "or build the engine again with `edgefer build-engine`",
+            f"{path} is not the engine its manifest describes: its sha256 is {found[:16]}… ({path.stat().st_size} "
+            f"bytes), the manifest says {manifest.engine_sha256[:16]}… ({manifest.engine_bytes} bytes)",
+            hint=f"one of the two was replaced, cut short or left by an interrupted build: copy both, or {_REBUILD}",
         )

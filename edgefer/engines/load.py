@@ -13,12 +13,10 @@ from edgefer.engines.cpu import instruction_set, saturates
 from edgefer.engines.golden import check_golden
 from edgefer.engines.session import Session
 from edgefer.errors import EdgeferError
-from edgefer.manifest import Manifest, manifest_path, read_manifest, verify_file
+from edgefer.manifest import PRECISION_KEY, Manifest, manifest_path, read_manifest, verify_file
 from edgefer.progress import announce
 
 WEIGHTS_SUFFIXES = (".safetensors", ".pth", ".pt")
-PRECISION_KEY = "edgefer.precision"
-"""The metadata key of an ONNX file that says what it computes in."""
 
 
 def _onnxruntime(path: Path, threads: int) -> Session:

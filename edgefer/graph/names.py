@@ -1,0 +1,182 @@
+"""Canonical form of a graph: one order, one spelling of constants, one name for everything.
+
+Quantisation ranges are keyed by tensor names, and a file's hash is its identity. So names must not hang on which
+exporter or simplifier ran, nor on how it numbers things. Here they are made from the graph alone: nodes are put in the
+order in which a walk from the output needs them (inputs first, in their order), and are called by operator and number,
+``Conv_3``; its output is ``Conv_3_out``, its constants ``Conv_3_weight``, ``Conv_3_bias``, ….
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import onnx
+from onnx import helper
+
+from edgefer.errors import EdgeferError
+
+_CONSTANT_NAMES: Mapping[str, tuple[str, ...]] = {
+    "Conv": ("", "weight", "bias"),
+    "ConvTranspose": ("", "weight", "bias"),
+    "Gemm": ("", "weight", "bias"),
+    "MatMul": ("", "weight"),
+    "BatchNormalization": ("", "scale", "bias", "mean", "variance"),
+    "PRelu": ("", "slope"),
+    "Reshape": ("", "shape"),
+    "Clip": ("", "min", "max"),
+}
+
+
+def canonicalise(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy of ``model`` in canonical form; it computes the same.
+
+    Constant nodes become initialisers, Identity nodes and whatever no output needs go, intermediate shape notes are
+    dropped. Inputs and outputs keep their names. Applying it twice changes nothing.
+
+    Raises:
+        EdgeferError: the graph has control flow, functions or a cycle.
+    """
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    graph = result.graph
+    _check_flat(result)
+    _constants_to_initialisers(graph)
+    _drop_identities(graph)
+    _replace_nodes(graph, _in_order(graph))
+    _rename(graph)
+    del graph.value_info[:]
+    graph.name = "network"
+    graph.doc_string = ""
+    result.doc_string = ""
+    return result
+
+
+def _check_flat(model: onnx.ModelProto) -> None:
+    if model.functions:
+        raise EdgeferError(
+            f"the graph has local functions ({model.functions[0].name}, …), which not every runtime takes",
+            hint="inline them: onnx.inliner.inline_local_functions(model)",
+        )
+    for node in model.graph.node:
+        if any(
+            attribute.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS) for attribute in node.attribute
+        ):
+            raise EdgeferError(
+                f"the graph has control flow ({node.op_type} '{node.name}'), which INT8 engines cannot take",
+                hint="write the network without data-dependent branches or loops",
+            )
+
+
+def _constants_to_initialisers(graph: onnx.GraphProto) -> None:
+    kept = []
+    for node in graph.node:
+        if node.op_type != "Constant":
+            kept.append(node)
+            continue
+        value = helper.get_attribute_value(node.attribute[0])
+        if node.attribute[0].name == "value":
+            tensor = onnx.TensorProto()
+            tensor.CopyFrom(value)
+        else:
+            tensor = _from_plain(node.attribute[0].name, value)
+        tensor.name = node.output[0]
+        graph.initializer.append(tensor)
+    _replace_nodes(graph, kept)
+
+
+def _from_plain(kind: str, value: Any) -> onnx.TensorProto:
+    """``value_float``, ``value_ints`` and their kin of the Constant operator."""
+    types = {"value_float": onnx.TensorProto.FLOAT, "value_int": onnx.TensorProto.INT64}
+    singular = kind.removesuffix("s")
+    if singular not in types:
+        raise EdgeferError(f"the graph has a constant of the kind '{kind}', which networks of numbers do not need")
+    values = list(value) if isinstance(value, (list, tuple)) else [value]
+    return helper.make_tensor("", types[singular], [len(values)] if kind.endswith("s") else [], values)
+
+
+def _drop_identities(graph: onnx.GraphProto) -> None:
+    """Let readers of an Identity read its input; one that makes a graph output stays if there is nothing to rename."""
+    outputs = {value.name for value in graph.output}
+    made = {name for node in graph.node for name in node.output}
+    source: dict[str, str] = {}
+    kept = []
+    for node in graph.node:
+        if node.op_type != "Identity":
+            kept.append(node)
+        elif node.output[0] not in outputs:
+            source[node.output[0]] = node.input[0]
+        elif node.input[0] in made and node.input[0] not in outputs:
+            source[node.input[0]] = node.output[0]
+        else:
+            kept.append(node)
+    for node in kept:
+        for names in (node.input, node.output):
+            names[:] = [_resolve(name, source) for name in names]
+    _replace_nodes(graph, kept)
+
+
+def _resolve(name: str, source: Mapping[str, str]) -> str:
+    while name in source:
+        name = source[name]
+    return name
+
+
+def _replace_nodes(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:
+    copies = onnx.GraphProto()
+    copies.node.extend(nodes)  # before the originals, which may be these very objects, are deleted
+    del graph.node[:]
+    graph.node.extend(copies.node)
+
+
+def _in_order(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+    """Depth first from the outputs, inputs in their order: independent of how the file lists its nodes."""
+    maker = {name: index for index, node in enumerate(graph.node) for name in node.output if name}
+    state: dict[int, str] = {}
+    order: list[int] = []
+    stack = [(maker[value.name], False) for value in reversed(graph.output) if value.name in maker]
+    while stack:
+        index, ready = stack.pop()
+        if ready:
+            state[index] = "done"
+            order.append(index)
+        elif state.get(index) == "open":
+            raise EdgeferError(f"the graph has a cycle through '{graph.node[index].name}'")
+        elif index not in state:
+            state[index] = "open"
+            stack.append((index, True))
+            needed = [maker[name] for name in graph.node[index].input if name in maker]
+            stack.extend((other, False) for other in reversed(needed) if state.get(other) != "done")
+    return [graph.node[index] for index in order]
+
+
+def _rename(graph: onnx.GraphProto) -> None:
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    inputs = [value for value in graph.input if value.name not in constants]  # before IR 4 constants were inputs too
+    new = {value.name: value.name for value in (*inputs, *graph.output)}
+    counts: Counter[str] = Counter()
+    kept: list[onnx.TensorProto] = []
+    for node in graph.node:
+        node.name = f"{node.op_type}_{counts[node.op_type]}"
+        node.doc_string = ""
+        counts[node.op_type] += 1
+        roles = _CONSTANT_NAMES.get(node.op_type, ())
+        for position, name in enumerate(node.input):
+            if name in constants and name not in new:
+                role = roles[position] if position < len(roles) and roles[position] else f"constant{position}"
+                new[name] = f"{node.name}_{role}"
+                tensor = onnx.TensorProto()
+                tensor.CopyFrom(constants[name])
+                tensor.name = new[name]
+                tensor.doc_string = ""
+                kept.append(tensor)
+            if name:
+                node.input[position] = new[name]
+        for position, name in enumerate(node.output):
+            if name:
+                new.setdefault(name, f"{node.name}_out" if position == 0 else f"{node.name}_out{position}")
+                node.output[position] = new[name]
+    del graph.initializer[:], graph.input[:]
+    graph.initializer.extend(kept)
+    graph.input.extend(inputs)

@@ -1,0 +1,23 @@
+"""``python -m edgefer.graph.simplify_worker IN OUT``: onnxsim in its own process, which it may crash."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main(source: str, target: str) -> int:
+    """Simplify ``source`` into ``target``; exit code 0, or 1 with the reason on stderr."""
+    import onnx
+
+    try:
+        import onnxsim
+    except ImportError as cause:
+        print(f"onnxsim cannot be imported: {cause}", file=sys.stderr)
+        return 1
+    model, _ = onnxsim.simplify(onnx.load(source))  # the caller checks the result itself, on faces
+    onnx.save(model, target)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

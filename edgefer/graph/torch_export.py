@@ -1,0 +1,207 @@
+"""PyTorch → ONNX: one file of opset 17 that takes uint8 faces, checked against PyTorch before it gets its name."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import onnx
+import torch
+from torch import nn
+
+from edgefer import __version__
+from edgefer.atomic import write_bytes
+from edgefer.contract import INPUT_NAME, OUTPUT_NAME, Contract
+from edgefer.engines.onnxruntime import OnnxRuntimeSession
+from edgefer.engines.pytorch import TorchSession
+from edgefer.errors import EdgeferError
+from edgefer.graph.load import check_interface
+from edgefer.graph.names import canonicalise
+from edgefer.graph.parity import Parity, measure_parity, require_parity
+from edgefer.graph.save import serialise, stamp
+from edgefer.graph.simplify import simplify_model
+from edgefer.models.deployable import Deployable
+
+OPSET = 17
+"""TensorRT 8 reads no more, and nothing here needs more."""
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """What :func:`export_model` wrote.
+
+    Attributes:
+        path: the file.
+        sha256: of the file; the same weights give the same.
+        bytes: its size.
+        nodes: operators in the graph.
+        max_abs_diff: largest difference of a logit from PyTorch's, over drawn faces and noise.
+        logit_scale: PyTorch's largest absolute logit there.
+        top1_agreement: share of those faces with PyTorch's top class.
+        simplified: whether onnxsim's result was taken.
+        note: what simplification did, or why it was not taken.
+        seconds: it all took.
+    """
+
+    path: Path
+    sha256: str
+    bytes: int
+    nodes: int
+    max_abs_diff: float
+    logit_scale: float
+    top1_agreement: float
+    simplified: bool
+    note: str
+    seconds: float
+
+
+def export_model(
+    network: nn.Module,
+    contract: Contract,
+    output: str | os.PathLike[str],
+    *,
+    simplify: bool = True,
+    tolerance: float = 1e-4,
+) -> ExportResult:
+    """Write ``network`` as ONNX: uint8 ``faces`` N×H×W×C → float32 ``logits`` N×classes, N free.
+
+    Cast, layout and normalisation are the first nodes. Contract, lineage and precision travel in the metadata. ONNX
+    Runtime must answer like PyTorch, batch 1 and 5, before the file gets its name.
+
+    Args:
+        network: on the CPU; normalised float N×C×H×W → logits. Exported in evaluation mode, returned to its own.
+        contract: labels, input and normalisation; ``lineage["weights_sha256"]`` says which file the weights are
+            from (without it, the hash of the tensors themselves is recorded).
+        output: the .onnx file.
+        simplify: run onnxsim, whose result is checked; where it fails the graph stays, and that is announced.
+        tolerance: largest difference of a logit relative to the largest logit.
+
+    Raises:
+        EdgeferError: the network does not take the contract's faces or return its labels; an operator has no ONNX
+            form in opset 17; control flow; ONNX Runtime and PyTorch differ; the file cannot be written.
+    """
+    start = time.perf_counter()
+    lineage = {
+        "weights_sha256": tensors_sha256(network),
+        **contract.lineage,
+        "edgefer": __version__,
+        "exporter": f"torch {torch.__version__}",
+    }
+    contract = replace(contract, lineage=lineage)
+    with _evaluating(network):
+        _probe(network, contract)
+        model = canonicalise(_traced(Deployable(network, contract).eval(), contract))
+        stamp(model, contract, "fp32")
+        _check(model, contract)
+        simplified, note = False, "not asked for"
+        if simplify:
+            result = simplify_model(model, contract, tolerance=tolerance)
+            model, simplified, note = result.model, result.applied, result.note
+        content = serialise(model)
+        parity = _parity(network, contract, content)
+    require_parity(parity, tolerance, f"PyTorch and ONNX Runtime on {contract.architecture}")
+    write_bytes(output, content)
+    return ExportResult(
+        path=Path(output),
+        sha256=hashlib.sha256(content).hexdigest(),
+        bytes=len(content),
+        nodes=len(model.graph.node),
+        max_abs_diff=parity.max_abs_diff,
+        logit_scale=parity.logit_scale,
+        top1_agreement=parity.top1_agreement,
+        simplified=simplified,
+        note=note,
+        seconds=time.perf_counter() - start,
+    )
+
+
+def tensors_sha256(network: nn.Module) -> str:
+    """SHA-256 over names, types, shapes and values of the network's state, in the order of names."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+@contextmanager
+def _evaluating(network: nn.Module) -> Iterator[None]:
+    """Put every module in evaluation mode, then give each its own mode back."""
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def _probe(network: nn.Module, contract: Contract) -> None:
+    """One forward pass, so that a wrong size is reported as such and not as a failed export."""
+    faces = torch.zeros(2, *contract.face_shape, dtype=torch.uint8)
+    try:
+        with torch.inference_mode():
+            logits = Deployable(network, contract)(faces)
+    except (RuntimeError, ValueError) as cause:
+        raise EdgeferError(
+            f"{contract.architecture} cannot take faces of {'×'.join(map(str, contract.face_shape))} (height×width×"
+            f"channels): {str(cause).splitlines()[0]}",
+            hint="make the contract's height, width and channels those that the network was trained with",
+        ) from cause
+    wanted = (2, len(contract.labels))
+    if not isinstance(logits, torch.Tensor) or tuple(logits.shape) != wanted:
+        found = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+        raise EdgeferError(
+            f"{contract.architecture} returns {found} for two faces; the contract has {len(contract.labels)} labels",
+            hint="the network must return one tensor of logits, N×labels; give the contract as many labels",
+        )
+
+
+def _traced(module: nn.Module, contract: Contract) -> onnx.ModelProto:
+    # The TorchScript exporter, because the newer one gave opset 18 where 17 was asked for.
+    faces = torch.zeros(2, *contract.face_shape, dtype=torch.uint8)
+    with tempfile.TemporaryDirectory(prefix="edgefer-export-") as folder, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "You are using the legacy TorchScript", DeprecationWarning)
+        warnings.filterwarnings("ignore", "The feature will be removed", DeprecationWarning)
+        path = os.path.join(folder, "model.onnx")
+        try:
+            torch.onnx.export(
+                module,
+                (faces,),
+                path,
+                dynamo=False,
+                opset_version=OPSET,
+                input_names=[INPUT_NAME],
+                output_names=[OUTPUT_NAME],
+                dynamic_axes={INPUT_NAME: {0: "N"}, OUTPUT_NAME: {0: "N"}},
+            )
+        except (torch.onnx.errors.OnnxExporterError, RuntimeError) as cause:
+            raise EdgeferError(
+                f"PyTorch cannot write the network as ONNX opset {OPSET}: {str(cause).splitlines()[0]}",
+                hint="replace that operator in the network by ones that ONNX has",
+            ) from cause
+        return onnx.load(path)
+
+
+def _check(model: onnx.ModelProto, contract: Contract) -> None:
+    """Refuse what the exporter must not have done, whatever it was asked for."""
+    opsets = {entry.domain or "ai.onnx": entry.version for entry in model.opset_import}
+    if opsets != {"ai.onnx": OPSET}:
+        raise EdgeferError(
+            f"the exporter of torch {torch.__version__} wrote operator sets {opsets}; ai.onnx {OPSET} was asked for",
+            hint="use a PyTorch that edgefer is tested with, or replace custom operators in the network",
+        )
+    check_interface(model, contract, "the exported graph")
+    onnx.checker.check_model(model, full_check=True)
+
+
+def _parity(network: nn.Module, contract: Contract, content: bytes) -> Parity:
+    eager = TorchSession(network, contract, threads=torch.get_num_threads())  # leaves PyTorch's setting alone
+    return measure_parity(eager, OnnxRuntimeSession(content), contract)
