@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from rich import box
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -17,6 +18,9 @@ WIDTH = 100
 
 NOT_MEASURED = "–"
 COLUMNS = ("p50 ms", "p95 ms", "images/s", "speed-up", "size", "top-1 %", "drop pp", "agree %")
+SPEED_COLUMNS = 5
+"""So many of them are about speed and size; where a line is too short for all, the others make a second table."""
+
 _ASCII = str.maketrans({"–": "-", "…": "~", "×": "x", "·": "|", "−": "-", "≥": ">="})
 
 
@@ -38,26 +42,42 @@ class _ReportTable:
     report: Report
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        plain = options.ascii_only
-
-        def text(content: str, style: str = "") -> Text:
-            return Text(content.translate(_ASCII) if plain else content, style=style)
-
-        yield text(_headline(self.report), "bold")
-        table = Table(box=box.SIMPLE_HEAD if console.is_terminal else None, padding=(0, 1), pad_edge=False)
-        table.add_column("", no_wrap=False, overflow="fold")
-        for column in COLUMNS:
-            table.add_column(column, justify="right", no_wrap=True)
-        for row in (self.report.baseline, *self.report.engines):
-            is_baseline = row is self.report.baseline
-            values, doubts = zip(*_cells(row, self.report.batch, is_baseline), strict=True)
-            table.add_row(text(row.name, "bold"), *(text(value) for value in values))
-            second = "baseline" if is_baseline else (row.model or "")
-            table.add_row(text(f"  {second}", "dim"), *(text(doubt, "dim") for doubt in doubts))
-        yield table
-        yield text(LEGEND, "dim")
+        yield _text(_headline(self.report), options, "bold")
+        whole = self._table(range(len(COLUMNS)), console, options)
+        if Measurement.get(console, options.update(max_width=10_000), whole).maximum <= options.max_width:
+            yield whole
+        else:
+            yield self._table(range(SPEED_COLUMNS), console, options)
+            yield ""
+            yield self._table(range(SPEED_COLUMNS, len(COLUMNS)), console, options)
+        yield _text(LEGEND, options, "dim")
         for warning in self.report.warnings:
-            yield text(f"warning: {warning}", "yellow")
+            yield _text(f"warning: {warning}", options, "yellow")
+
+    def _table(self, columns: range, console: Console, options: ConsoleOptions) -> Table:
+        lines = box.SIMPLE_HEAD if console.is_terminal and not options.ascii_only else None
+        padding = (0, 2) if lines is None else (0, 1, 0, 0)  # lines stand in a column of their own
+        table = Table(box=lines, padding=padding, collapse_padding=True, pad_edge=False, show_edge=False)
+        table.add_column("", overflow="fold")
+        for column in columns:
+            table.add_column(COLUMNS[column], justify="right", no_wrap=True)
+        for row in (self.report.baseline, *self.report.engines):
+            values, doubts = zip(*_cells(row, self.report), strict=True)
+            table.add_row(_text(row.name, options, "bold"), *(_text(values[i], options) for i in columns))
+            remark = _text(f"  {_remark(row, self.report)}", options, "dim")
+            table.add_row(remark, *(_text(doubts[i], options, "dim") for i in columns))
+        return table
+
+
+def _text(content: str, options: ConsoleOptions, style: str = "") -> Text:
+    return Text(content.translate(_ASCII) if options.ascii_only else content, style=style)
+
+
+def _remark(row: Row, report: Report) -> str:
+    """What stands below a name: which row is the baseline, and the model where the headline's is another."""
+    if row is report.baseline:
+        return "baseline"
+    return "" if row.model is None or row.model == report.engines[0].model else row.model
 
 
 def _headline(report: Report) -> str:
@@ -69,23 +89,23 @@ def _headline(report: Report) -> str:
 
 
 LEGEND = (
-    "Second lines: timed calls; 95 % intervals of speed-up (bootstrap), top-1 (Wilson) and drop (Tango, paired).\n"
-    "drop pp: percentage points of top-1 lost, negative where gained. agree %: faces given the same answer."
+    "Below: calls timed; 95 % intervals of speed-up (bootstrap), top-1 (Wilson), drop (Tango, paired).\n"
+    "drop pp: points of top-1 lost to the baseline, negative where gained; agree %: same answers."
 )
 
 
-def _cells(row: Row, batch: int, is_baseline: bool) -> Iterator[tuple[str, str]]:
+def _cells(row: Row, report: Report) -> Iterator[tuple[str, str]]:
     """The value and its doubt, a pair a column."""
     latency, paired, speedup = row.latency, row.paired, row.speedup
     low, high = row.predictions.top1_ci95
-    rate = row.images_per_s(batch)
+    rate = row.images_per_s(report.batch)
     yield _digits(None if latency is None else latency.p50), "" if latency is None else f"n={latency.n:,}"
     yield _digits(None if latency is None else latency.p95), ""
     yield NOT_MEASURED if rate is None else f"{rate:,.0f}" if rate >= 100 else f"{rate:.1f}", ""
     if speedup is not None:
         yield f"{speedup.value:.2f}×", f"{speedup.ci95[0]:.2f}…{speedup.ci95[1]:.2f}"
     else:
-        yield "1×" if is_baseline and latency is not None else NOT_MEASURED, ""
+        yield "1×" if row is report.baseline and latency is not None else NOT_MEASURED, ""
     yield _size(row.size_bytes), ""
     yield f"{100 * row.predictions.top1:.2f}", f"{100 * low:.1f}…{100 * high:.1f}"
     if paired is None:

@@ -1,0 +1,114 @@
+"""The table as a reader sees it, on a terminal, in a pipe and where only ASCII can be printed."""
+
+import io
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from edgefer.measure.accuracy import Predictions
+from edgefer.measure.latency import Latency, Ratio
+from edgefer.measure.paired import Paired
+from edgefer.report import terminal
+from edgefer.report.report import Report, Row
+
+CLASSES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
+
+
+def predictions(wrong, name):
+    labels = np.arange(3579) % 7
+    answers = np.where(np.arange(3579) < wrong, (labels + 1) % 7, labels)
+    return Predictions(np.eye(7, dtype=np.float32)[answers], labels, CLASSES, "0" * 64, name)
+
+
+@pytest.fixture(scope="module")
+def report():
+    """Invented numbers, as wide as real ones get."""
+    base = predictions(1231, "mini_xception")
+    rows = []
+    for name, runtime, wrong, ms, size in (
+        ("onnxruntime FP32", "onnxruntime", 1231, 0.124, 236_123),
+        ("onnxruntime INT8", "onnxruntime", 1260, 0.0756, 72_587_123),
+    ):
+        answers = predictions(wrong, name)
+        latency = Latency.from_samples(np.full(12_000, ms))
+        paired, speedup = Paired.from_predictions(base, answers), Ratio(11.213, (11.034, 11.482))
+        rows.append(Row(name, "mini_xception", runtime, "int8", answers, latency, size, paired, speedup))
+    torch = Row("PyTorch FP32", "mini_xception", "pytorch", "fp32", base, Latency.from_samples([1.39] * 150), 236_000)
+    environment = {"cpu": "An Example CPU 9000"}
+    return Report(torch, tuple(rows), "fer2013.csv.gz:test", 1, 1, environment, ("the machine was busy",))
+
+
+def words(line):
+    return " ".join(line.split())
+
+
+def printed(report, **console):
+    stream = io.StringIO()
+    terminal.print_report(report, Console(file=stream, **console))
+    return stream.getvalue()
+
+
+def test_a_pipe_gets_plain_lines_of_at_most_100_columns(report):
+    text = printed(report, width=80)
+    lines = text.splitlines()
+    assert "\x1b" not in text
+    assert not set("━─│╭") & set(text)
+    assert max(len(line.rstrip()) for line in lines) <= 100
+    header = next(line for line in lines if "p50 ms" in line)
+    assert words(header) == "p50 ms p95 ms images/s speed-up size top-1 % drop pp agree %"
+    int8 = next(line for line in lines if "INT8" in line)
+    assert words(int8) == "onnxruntime INT8 0.0756 0.0756 13,228 11.21× 72.6 MB 64.79 +0.81 99.19"
+    assert words(lines[lines.index(int8) + 1]) == "n=12,000 11.03…11.48 63.2…66.3 +0.56…+1.16"
+    assert "warning: the machine was busy" in text
+    assert "mini_xception on fer2013.csv.gz:test, 3,579 faces · batch 1, 1 thread · An Example CPU 9000" in text
+
+
+def test_what_was_not_measured_is_a_dash(report):
+    lines = printed(report).splitlines()
+    base = next(line for line in lines if "PyTorch" in line)
+    assert words(base) == "PyTorch FP32 1.39 – 719 1× 236 kB 65.60 – –", "150 calls carry no p95"
+    unmeasured = Row("predictions", None, None, None, report.baseline.predictions, None, None)
+    lines = printed(Report(unmeasured, report.engines, "x", 1, 1, {})).splitlines()
+    assert words(next(row for row in lines if "predictions" in row)) == "predictions – – – – – 65.60 – –"
+
+
+def test_a_terminal_of_100_columns_cuts_nothing(report):
+    text = printed(report, width=100, force_terminal=True, color_system=None)
+    assert "+0.56…+1.16" in text
+    assert "onnxruntime INT8" in text
+    assert "63.2…66.3" in text
+
+
+def test_a_narrow_terminal_gets_two_tables_and_loses_nothing(report):
+    lines = printed(report, width=80, force_terminal=True, color_system=None).splitlines()
+    speed, accuracy = (words(line) for line in lines if "INT8" in line)
+    assert speed == "onnxruntime INT8 0.0756 0.0756 13,228 11.21× 72.6 MB"
+    assert accuracy == "onnxruntime INT8 64.79 +0.81 99.19"
+    assert max(map(len, lines)) <= 80
+
+
+def test_a_console_without_unicode_gets_ascii(report):
+    raw = io.BytesIO()
+    stream = io.TextIOWrapper(raw, encoding="ascii")
+    terminal.print_report(report, Console(file=stream))
+    stream.flush()
+    text = raw.getvalue().decode("ascii")
+    assert "11.21x" in text
+    assert "+0.56~+1.16" in text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(None, "–"), (0.02342, "0.0234"), (0.1239, "0.124"), (2.189, "2.19"), (19.62, "19.6"), (1234.4, "1,234")],
+)
+def test_latencies_have_three_digits(value, text):
+    assert terminal._digits(value) == text
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [(None, "–"), (999, "999 B"), (72_587, "72.6 kB"), (236_000, "236 kB"), (8_870_000, "8.9 MB"), (2.1e9, "2.1 GB")],
+)
+def test_sizes_are_decimal(size, text):
+    assert terminal._size(size) == text
