@@ -15,6 +15,7 @@ DEFAULT_PERCENTILE = 99.99
 
 _MSE_RATIOS = np.linspace(0.2, 1.0, 161)
 _KL_CANDIDATES = 128
+_KL_MOST_CLIPPED = 1e-3
 Range = tuple[float, float]
 
 
@@ -85,7 +86,7 @@ def _entropy(histogram: Histogram, symmetric: bool, percentile: float) -> Range:
     """The magnitude whose clipped, 8-bit distribution has the least Kullback–Leibler divergence from the true one.
 
     After Migacz, "8-bit inference with TensorRT" (GTC 2017), with the exact zeros left out: a ReLU's spike at zero
-    would otherwise outweigh everything else.
+    would otherwise outweigh everything else. At most one value in a thousand is clipped.
     """
     counts = _magnitudes(histogram).astype(np.float64)
     counts[0] -= histogram.zeros
@@ -95,7 +96,9 @@ def _entropy(histogram: Histogram, symmetric: bool, percentile: float) -> Range:
     size = int(used[-1]) + 1
     one_sided = histogram.minimum >= 0 or histogram.maximum <= 0
     levels = 256 if one_sided and not symmetric else 128
-    ends = np.unique(np.linspace(min(levels, size), size, _KL_CANDIDATES).astype(int))
+    # A spike elsewhere than zero (a channel that mostly is its bias) misleads KL as zeros do: bound what it may clip.
+    first = int(np.searchsorted(np.cumsum(counts), counts.sum() * (1.0 - _KL_MOST_CLIPPED))) + 1
+    ends = np.unique(np.linspace(min(max(levels, first), size), size, _KL_CANDIDATES).astype(int))
     best = min(ends, key=lambda end: (_divergence(counts[:size], int(end), levels), -end))
     magnitude = float(best) * histogram.width
     return -magnitude, magnitude
