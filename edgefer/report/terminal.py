@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from rich import box
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
@@ -83,7 +84,7 @@ def _remark(row: Row, report: Report) -> str:
 def _headline(report: Report) -> str:
     model = report.engines[0].model or report.baseline.name
     return (
-        f"{model} on {report.data}, {report.baseline.predictions.n:,} faces · batch {report.batch}, "
+        f"{model} on {Path(report.data).name}, {report.baseline.predictions.n:,} faces · batch {report.batch}, "
         f"{report.threads} thread{'s' if report.threads > 1 else ''} · {report.environment.get('cpu') or 'unknown CPU'}"
     )
 

@@ -1,0 +1,38 @@
+"""The table of what an automatic choice measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+WIDTH_OF_A_FILE = 110
+
+
+def print_candidates(rows: Sequence[Mapping[str, Any]], console: Console | None = None) -> None:
+    """Print a line a candidate: its median, size, drop and agreement on `val`, and which was taken."""
+    out = console or Console()
+    table = Table(box=None, pad_edge=False)
+    for heading in ("candidate", "p50 ms", "MB", "drop on val, points", "agreement", ""):
+        table.add_column(heading, justify="left" if heading in ("candidate", "") else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(
+            str(row["label"]),
+            "–" if row["p50_ms"] is None else f"{row['p50_ms']:.3f}",
+            f"{row['bytes'] / 1e6:.2f}",
+            _drop(row),
+            "–" if row["agreement"] is None else f"{100 * row['agreement']:.2f} %",
+            "chosen" if row["chosen"] else "" if row["within"] else "drops too much",
+        )
+    if not out.is_terminal:
+        out = Console(file=out.file, width=WIDTH_OF_A_FILE)
+    out.print(table)
+
+
+def _drop(row: Mapping[str, Any]) -> str:
+    if row["drop_pp"] is None or row["ci95_pp"] is None:
+        return "–"
+    low, high = row["ci95_pp"]
+    return f"{row['drop_pp']:+.2f} [{low:+.2f}, {high:+.2f}]"
