@@ -1,0 +1,12 @@
+"""Training on the ``fit`` faces of a data set. Importing this package imports torch, if it is there."""
+
+from __future__ import annotations
+
+from edgefer.errors import require
+from edgefer.training.config import TrainConfig
+
+require("torch", "export", "training")
+
+from edgefer.training.loop import TrainResult, train  # noqa: E402
+
+__all__ = ["TrainConfig", "TrainResult", "train"]

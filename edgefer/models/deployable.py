@@ -1,0 +1,35 @@
+"""The network as it is shipped: uint8 faces in, logits out, normalisation inside."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from edgefer.contract import Contract
+
+
+class Deployable(nn.Module):
+    """A network behind its contract's normalisation, ``y = a·x + b`` a channel.
+
+    Training, PyTorch inference and the exported graph all use this module, so that they cannot disagree. The cast
+    comes first: TensorRT takes a uint8 input only if its first consumer is a cast to float.
+    """
+
+    a: Tensor
+    b: Tensor
+
+    def __init__(self, network: nn.Module, contract: Contract) -> None:
+        super().__init__()
+        self.network = network
+        a, b = contract.normalisation.affine()
+        self.shifted = bool((b != 0).any())
+        self.register_buffer("a", torch.from_numpy(a).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("b", torch.from_numpy(b).view(1, -1, 1, 1), persistent=False)
+
+    def forward(self, faces: Tensor) -> Tensor:
+        """Uint8 N×H×W×C faces (or float ones on the same scale, 0…255) to float32 N×classes logits."""
+        x = faces.to(torch.float32).permute(0, 3, 1, 2) * self.a
+        if self.shifted:
+            x = x + self.b
+        logits: Tensor = self.network(x)
+        return logits

@@ -1,0 +1,207 @@
+"""Weights files: safetensors with the contract in their metadata, and the .pth files that others publish."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgefer.atomic import atomic_path, sha256_file
+from edgefer.contract import METADATA_KEY, Contract
+from edgefer.errors import EdgeferError, require
+from edgefer.models import create
+from edgefer.models.registry import architecture, default_contract
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+SHIPPED = Path(__file__).parent / "weights"
+"""Where the weights lie that come with edgefer: NAME.safetensors."""
+
+_TORCH_SUFFIXES = (".pth", ".pt")
+_NESTED_UNDER = ("state_dict", "model_state_dict", "model")
+_LISTED = 6
+CONVERSION = "torch.save(model.state_dict(), 'weights.pth')"
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A weights file: tensors by name, the contract if the file carries one, and the SHA-256 of its bytes."""
+
+    state: dict[str, Tensor]
+    contract: Contract | None
+    sha256: str
+
+
+def shipped(name: str) -> Path | None:
+    """The weights that come with edgefer for network ``name``, or None."""
+    path = SHIPPED / f"{name}.safetensors"
+    return path if path.is_file() else None
+
+
+def save_weights(path: str | os.PathLike[str], state: Mapping[str, Tensor], contract: Contract) -> None:
+    """Write tensors and contract as one safetensors file, whole or not at all.
+
+    Raises:
+        EdgeferError: the suffix is not .safetensors, or the file cannot be written.
+    """
+    target = Path(path)
+    if target.suffix != ".safetensors":
+        raise EdgeferError(
+            f"weights are written as .safetensors, not as {target.name}",
+            hint=f"-o {target.with_suffix('.safetensors')}",
+        )
+    save_file = require("safetensors.torch", "export", "writing weights").save_file
+    tensors = {name: tensor.detach().clone().contiguous() for name, tensor in state.items()}
+    with atomic_path(target) as temporary:
+        save_file(tensors, temporary, metadata=contract.to_metadata())
+
+
+def load_weights(path: str | os.PathLike[str]) -> Weights:
+    """Read a .safetensors, .pth or .pt file; a .pth may hold its tensors under ``state_dict`` or the like.
+
+    Nothing in the file is executed. Names that all begin with ``module.`` (DataParallel) lose that prefix.
+
+    Raises:
+        EdgeferError: no such file, another suffix, damaged, a pickled module, or no tensors inside.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise EdgeferError(f"there are no weights {file}", hint="check the path; `edgefer train` writes weights")
+    if file.suffix == ".safetensors":
+        state, contract = _read_safetensors(file)
+    elif file.suffix in _TORCH_SUFFIXES:
+        state, contract = _tensors(_read_torch(file), file), None
+    else:
+        raise EdgeferError(
+            f"{file} is not a weights file: its suffix is '{file.suffix}'", hint="use .safetensors, .pth or .pt"
+        )
+    return Weights(state, contract, sha256_file(file))
+
+
+def load_network(
+    weights: str | os.PathLike[str], model: str | None = None, classes: Sequence[str] | None = None
+) -> tuple[nn.Module, Contract, str]:
+    """A network with the weights of a file, in evaluation mode; its contract; the SHA-256 of the file.
+
+    Args:
+        weights: the file.
+        model: the network's name; needed where the file carries no contract, checked where it does.
+        classes: class names in the order of the logits; likewise.
+
+    Raises:
+        EdgeferError: the file is refused, is another network's than ``model``, or its tensors do not fit.
+    """
+    loaded = load_weights(weights)
+    contract = _settle_contract(Path(weights), loaded.contract, model, classes)
+    network = create(contract.architecture, len(contract.labels))
+    _check_fit(Path(weights), network.state_dict(), loaded.state, contract)
+    network.load_state_dict(loaded.state)
+    return network.eval(), contract, loaded.sha256
+
+
+def _read_safetensors(file: Path) -> tuple[dict[str, Tensor], Contract | None]:
+    safetensors = require("safetensors", "export", "reading weights")
+    try:
+        with safetensors.safe_open(file, framework="pt") as opened:
+            metadata = opened.metadata() or {}
+            state = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - not a dict
+    except (safetensors.SafetensorError, OSError) as cause:
+        raise _damaged(file, cause) from cause
+    if not state:
+        raise EdgeferError(f"{file} holds no tensors", hint="give the file that training wrote")
+    return state, Contract.from_metadata(metadata, str(file)) if METADATA_KEY in metadata else None
+
+
+def _read_torch(file: Path) -> Any:
+    torch = require("torch", "export", "reading weights")
+    try:
+        return torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as cause:
+        if "Unsupported" not in str(cause) and "GLOBAL" not in str(cause):
+            raise _damaged(file, cause) from cause
+        raise EdgeferError(
+            f"{file} is a pickled module, not a state dict: reading it would run whatever code it names",
+            hint=f"where its code is at hand and trusted, load it and write the tensors alone: {CONVERSION}",
+        ) from cause
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as cause:
+        raise _damaged(file, cause) from cause
+
+
+def _tensors(content: Any, file: Path) -> dict[str, Tensor]:
+    """Find the state dict in what a .pth holds."""
+    import torch
+
+    for key in _NESTED_UNDER:
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+            break
+    if not isinstance(content, Mapping) or not content:
+        raise EdgeferError(
+            f"{file} holds a {type(content).__name__}, not a state dict", hint=f"write it by {CONVERSION}"
+        )
+    others = [str(name) for name, value in content.items() if not isinstance(value, torch.Tensor)]
+    if others:
+        raise EdgeferError(
+            f"{file} is not a state dict: {_listed(others)} {'is' if len(others) == 1 else 'are'} no tensor",
+            hint=f"write the tensors alone by {CONVERSION}, or nest them under one of: {', '.join(_NESTED_UNDER)}",
+        )
+    prefix = "module." if all(str(name).startswith("module.") for name in content) else ""
+    return {str(name)[len(prefix) :]: tensor for name, tensor in content.items()}
+
+
+def _settle_contract(file: Path, found: Contract | None, model: str | None, classes: Sequence[str] | None) -> Contract:
+    if found is None:
+        if model is None or classes is None:
+            lacking = "network" if model is None else "classes"
+            raise EdgeferError(
+                f"{file} does not say which {lacking} it is for: it carries no edgefer contract",
+                hint="say so once: `edgefer import-weights FILE --model NAME -o weights.safetensors`",
+            )
+        return default_contract(model, classes)
+    if model is not None and found.architecture != architecture(model).name:
+        raise EdgeferError(
+            f"{file} holds weights of '{found.architecture}', and '{model}' was asked for",
+            hint=f"pass --model {found.architecture}, or leave it away: the file says which network it is",
+        )
+    if classes is not None and tuple(classes) != found.labels:
+        raise EdgeferError(
+            f"{file} is for the classes {', '.join(found.labels)}, and {', '.join(classes)} were asked for",
+            hint="the order counts; leave the classes away: the file says them",
+        )
+    return found
+
+
+def _check_fit(file: Path, wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], contract: Contract) -> None:
+    missing = [name for name in wanted if name not in found]
+    extra = [name for name in found if name not in wanted]
+    misshapen = [
+        f"{name} ({_shape(found[name])} instead of {_shape(wanted[name])})"
+        for name in wanted
+        if name in found and found[name].shape != wanted[name].shape
+    ]
+    kinds = (("missing", missing), ("unknown", extra), ("misshapen", misshapen))
+    faults = [f"{len(tensors)} {kind}: {_listed(tensors)}" for kind, tensors in kinds if tensors]
+    if faults:
+        raise EdgeferError(
+            f"{file} does not fit {contract.architecture} with {len(contract.labels)} classes: {'; '.join(faults)}",
+            hint="name the network that was trained, with its number of classes: see `edgefer models`",
+        )
+
+
+def _shape(tensor: Tensor) -> str:
+    return "×".join(map(str, tensor.shape)) or "a number"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:_LISTED]) + (f" and {len(names) - _LISTED} more" if len(names) > _LISTED else "")
+
+
+def _damaged(file: Path, cause: Exception) -> EdgeferError:
+    reason = str(cause).splitlines()[0] if str(cause) else type(cause).__name__
+    return EdgeferError(
+        f"{file} cannot be read as weights: {reason}", hint="it is damaged or cut short: copy it again, or train again"
+    )

@@ -1,0 +1,81 @@
+"""Augmentation of whole batches as tensors: one resampling for rotation, shift, zoom and flip, then light."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+ROTATION_DEGREES = 10.0
+SHIFT = 0.10
+ZOOM = 0.10
+BRIGHTNESS = 0.15
+CONTRAST = 0.25
+
+
+def augment(faces: Tensor, strength: float, erasing: float = 0.0) -> Tensor:
+    """Change each face of a batch by chance, drawn from PyTorch's global generator.
+
+    Args:
+        faces: uint8 N×H×W×C.
+        strength: multiplies the ranges of rotation, shift, zoom, brightness and contrast; 0 leaves faces alone.
+        erasing: probability that a rectangle of a face (2 to 20 % of its area) becomes grey (127.5).
+
+    Returns:
+        float32 N×H×W×C from 0 to 255.
+    """
+    x = faces.to(torch.float32)
+    if strength > 0:
+        x = _light(_move(x, strength), strength)
+    if erasing > 0:
+        x = _erase(x, erasing)
+    return x
+
+
+def _uniform(count: int, reach: float) -> Tensor:
+    return (torch.rand(count) * 2 - 1) * reach
+
+
+def _move(x: Tensor, strength: float) -> Tensor:
+    """Bilinear; what comes from outside repeats the edge. Shift is a fraction of the side."""
+    count, height, width, _ = x.shape
+    angle = _uniform(count, math.radians(ROTATION_DEGREES) * strength)
+    zoom = torch.exp(_uniform(count, math.log1p(ZOOM) * strength))
+    flip = torch.where(torch.rand(count) < 0.5, -1.0, 1.0)
+    cos, sin = torch.cos(angle) / zoom, torch.sin(angle) / zoom
+    across = _uniform(count, 2 * SHIFT * strength)  # the grid is 2 wide
+    down = _uniform(count, 2 * SHIFT * strength)
+    rows = torch.stack(
+        [flip * cos, -flip * sin * height / width, across, sin * width / height, cos, down],
+        dim=1,
+    )
+    grid = functional.affine_grid(rows.view(count, 2, 3), [count, 1, height, width], align_corners=False)
+    moved = functional.grid_sample(
+        x.permute(0, 3, 1, 2), grid, mode="bilinear", padding_mode="border", align_corners=False
+    )
+    return moved.permute(0, 2, 3, 1)
+
+
+def _light(x: Tensor, strength: float) -> Tensor:
+    """Contrast about the face's own mean, then brightness; a factor and a term a face."""
+    count = len(x)
+    factor = torch.exp(_uniform(count, math.log1p(CONTRAST) * strength)).view(-1, 1, 1, 1)
+    term = _uniform(count, 255 * BRIGHTNESS * strength).view(-1, 1, 1, 1)
+    mean = x.mean(dim=(1, 2, 3), keepdim=True)
+    return (x * factor + (mean * (1 - factor) + term)).clamp_(0, 255)
+
+
+def _erase(x: Tensor, probability: float) -> Tensor:
+    count, height, width, _ = x.shape
+    area = 0.02 + 0.18 * torch.rand(count)
+    ratio = torch.exp(_uniform(count, math.log(3.0)))
+    tall, wide = torch.sqrt(area * ratio) * height, torch.sqrt(area / ratio) * width
+    top = torch.rand(count) * (height - tall).clamp_min(0)
+    left = torch.rand(count) * (width - wide).clamp_min(0)
+    top[torch.rand(count) >= probability] = float(height)  # below the face: nothing is erased
+    rows, columns = torch.arange(height)[None, :], torch.arange(width)[None, :]
+    down = (rows >= top[:, None]) & (rows < (top + tall)[:, None])
+    across = (columns >= left[:, None]) & (columns < (left + wide)[:, None])
+    return x.masked_fill((down[:, :, None] & across[:, None, :])[..., None], 127.5)

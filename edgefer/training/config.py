@@ -1,0 +1,94 @@
+"""How to train: values that are checked when they are given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from edgefer.errors import EdgeferError
+
+OPTIMISERS = ("adamw", "adam", "sgd")
+CLASS_WEIGHTS = ("none", "sqrt", "balanced")
+PRECISIONS = ("fp32", "bf16")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Settings of one training run.
+
+    Attributes:
+        epochs: passes over the fit faces, at most.
+        max_seconds: end by then, the schedule shortened to fit; None: no limit, and the run repeats bit for bit.
+        batch_size, lr: faces a step and peak learning rate; None: what suits the network (:data:`RECIPES`).
+        optimiser: ``adamw``, ``adam`` or ``sgd`` (Nesterov momentum 0.9).
+        weight_decay: on weights of convolutions and fully connected layers only.
+        warmup: the part of the run in which the learning rate rises from 0; after it, a cosine to 0.
+        label_smoothing: share of the target spread over all classes.
+        class_weights: of the loss: ``none``, or by inverse frequency (``balanced``) or its root (``sqrt``).
+        augment: strength; 1 is ±10° rotation, ±10 % shift and zoom, flips, light and contrast; 0 is none.
+        erasing: probability that a face has a rectangle blanked.
+        ema_decay: of the average of weights that is judged and kept; 0 keeps the last weights themselves.
+        clip: largest norm of the gradient; None: no limit.
+        patience: stop after so many epochs without a better val top-1; None: never.
+        precision: ``fp32``, or ``bf16`` for autocast (faster only where the CPU has bf16 instructions).
+        threads: PyTorch's; None leaves them as they are. The same number is needed to repeat a run bit for bit.
+        seed: of weights, order, augmentation and dropout.
+        checkpoint_seconds: how often the state to resume from is written.
+    """
+
+    epochs: int = 100
+    max_seconds: float | None = None
+    batch_size: int | None = None
+    lr: float | None = None
+    optimiser: str = "adamw"
+    weight_decay: float = 1e-4
+    warmup: float = 0.05
+    label_smoothing: float = 0.0
+    class_weights: str = "none"
+    augment: float = 1.0
+    erasing: float = 0.0
+    ema_decay: float = 0.998
+    clip: float | None = 5.0
+    patience: int | None = None
+    precision: str = "fp32"
+    threads: int | None = None
+    seed: int = 0
+    checkpoint_seconds: float = 60.0
+
+    def __post_init__(self) -> None:
+        for name, options in (
+            ("optimiser", OPTIMISERS),
+            ("class_weights", CLASS_WEIGHTS),
+            ("precision", PRECISIONS),
+        ):
+            if getattr(self, name) not in options:
+                raise EdgeferError(f"{name} is '{getattr(self, name)}'", hint=f"choose one of {', '.join(options)}")
+        for name in ("epochs", "batch_size", "patience", "threads"):
+            self._require(name, lambda value: value >= 1, "1 or more")
+        for name in ("max_seconds", "lr", "clip"):
+            self._require(name, lambda value: value > 0, "more than 0")
+        for name in ("weight_decay", "checkpoint_seconds", "seed"):
+            self._require(name, lambda value: value >= 0, "0 or more")
+        for name in ("warmup", "label_smoothing", "ema_decay"):
+            self._require(name, lambda value: 0 <= value < 1, "from 0 to below 1")
+        self._require("augment", lambda value: 0 <= value <= 3, "from 0 (none) to 3")
+        self._require("erasing", lambda value: 0 <= value <= 1, "a probability from 0 to 1")
+
+    def _require(self, name: str, holds: Callable[[float], bool], wanted: str) -> None:
+        value = getattr(self, name)
+        if value is not None and not holds(value):
+            raise EdgeferError(f"{name} is {value}", hint=f"it must be {wanted}")
+
+    def resolved(self, model: str) -> TrainConfig:
+        """The same with what suits network ``model`` in place of a ``batch_size`` or ``lr`` of None."""
+        batch_size, lr = RECIPES.get(model, DEFAULT_RECIPE)
+        return replace(
+            self,
+            batch_size=self.batch_size if self.batch_size is not None else batch_size,
+            lr=self.lr if self.lr is not None else lr,
+        )
+
+
+DEFAULT_RECIPE = (64, 1e-3)
+RECIPES = {"mini_xception": (64, 3e-3), "lenet": (64, 3e-3), "vgg9": (64, 3e-4)}
+"""Network → batch size and peak learning rate. Without batch norms (vgg9), high rates diverge."""

@@ -1,0 +1,133 @@
+"""The network being trained, its average, and one step of each."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from edgefer.contract import Contract
+from edgefer.errors import EdgeferError
+from edgefer.models.deployable import Deployable
+from edgefer.training.augment import augment
+from edgefer.training.config import TrainConfig
+from edgefer.training.faces_in_memory import Prepared
+
+_JUDGED_AT_ONCE = 256
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """Of the averaged weights on ``val``: share of right answers and mean cross-entropy."""
+
+    top1: float
+    loss: float
+
+
+class Learner:
+    """A network, its optimiser and the exponential moving average of its weights.
+
+    Convolution networks run in channels-last layout: mini_xception trains at 648 faces/s in it and at 319 without
+    (batch 128, one core of an EPYC).
+    """
+
+    def __init__(self, network: nn.Module, contract: Contract, config: TrainConfig, weights: Tensor | None) -> None:
+        self.config = config
+        self.module = Deployable(network, contract).to(memory_format=torch.channels_last)
+        self.average = copy.deepcopy(self.module).eval().requires_grad_(False)
+        self.optimiser = _optimiser(network, config)
+        self.loss = nn.CrossEntropyLoss(weight=weights, label_smoothing=config.label_smoothing)
+        self.steps = 0
+
+    def step(self, faces: Tensor, labels: Tensor, lr: float) -> tuple[float, int]:
+        """Learn from one batch, uint8 N×H×W×C; returns the loss and how many answers were right.
+
+        Raises:
+            EdgeferError: the loss is not a finite number.
+        """
+        self.module.train()
+        for group in self.optimiser.param_groups:
+            group["lr"] = lr
+        changed = augment(faces, self.config.augment, self.config.erasing)
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.config.precision == "bf16"):
+            logits = self.module(changed).float()
+            loss = self.loss(logits, labels)
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise EdgeferError(
+                f"the training loss became {value} at step {self.steps + 1} with learning rate {lr:.3g}",
+                hint=f"try a third of the learning rate (lr={self.config.lr or lr:.3g} now), a longer warm-up, "
+                f"or a smaller clip ({self.config.clip} now)",
+            )
+        self.optimiser.zero_grad()
+        loss.backward()
+        if self.config.clip is not None:
+            nn.utils.clip_grad_norm_(self.module.parameters(), self.config.clip)
+        self.optimiser.step()
+        self.steps += 1
+        self._update_average()
+        return value, int((logits.detach().argmax(dim=1) == labels).sum())
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        """``average ← d·average + (1−d)·weights``; d grows from 0.2 so that the first weights are soon forgotten.
+
+        Batch norms' running statistics are averaged like weights; counts are copied.
+        """
+        decay = min(self.config.ema_decay, (1 + self.steps) / (9 + self.steps))
+        ours, theirs = self.average.state_dict(), self.module.state_dict()
+        floats = [name for name, tensor in ours.items() if tensor.is_floating_point()]
+        torch._foreach_lerp_([ours[name] for name in floats], [theirs[name] for name in floats], 1 - decay)
+        for name in ours.keys() - set(floats):
+            ours[name].copy_(theirs[name])
+
+    @torch.inference_mode()
+    def judge(self, val: Prepared) -> Judgement:
+        """Ask the averaged weights about every face of ``val``, in float32."""
+        right, loss = 0, 0.0
+        for start in range(0, len(val), _JUDGED_AT_ONCE):
+            labels = val.labels[start : start + _JUDGED_AT_ONCE]
+            logits = self.average(val.faces[start : start + _JUDGED_AT_ONCE])
+            right += int((logits.argmax(dim=1) == labels).sum())
+            loss += float(functional.cross_entropy(logits, labels, reduction="sum"))
+        return Judgement(right / len(val), loss / len(val))
+
+    def averaged_weights(self) -> dict[str, Tensor]:
+        """A copy of the averaged network's tensors, contiguous."""
+        return {
+            name: tensor.detach().clone(memory_format=torch.contiguous_format)
+            for name, tensor in self.average.network.state_dict().items()
+        }
+
+    def state(self) -> dict[str, Any]:
+        """Everything that the next step depends on."""
+        return {
+            "network": self.module.network.state_dict(),
+            "average": self.average.network.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "steps": self.steps,
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go back to what :meth:`state` returned."""
+        self.module.network.load_state_dict(state["network"])
+        self.average.network.load_state_dict(state["average"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.steps = state["steps"]
+
+
+def _optimiser(network: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+    decayed = [p for p in network.parameters() if p.ndim > 1]
+    free = [p for p in network.parameters() if p.ndim <= 1]
+    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": free, "weight_decay": 0.0}]
+    lr = config.lr or 0.0
+    if config.optimiser == "sgd":
+        return torch.optim.SGD(groups, lr=lr, momentum=0.9, nesterov=True, fused=True)
+    kind = torch.optim.AdamW if config.optimiser == "adamw" else torch.optim.Adam
+    return kind(groups, lr=lr, fused=True)

@@ -1,0 +1,240 @@
+"""The training loop: epochs over ``fit``, the best average on ``val`` kept, exact resumption."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+import edgefer
+from edgefer.contract import Contract
+from edgefer.errors import EdgeferError
+from edgefer.models import create, default_contract
+from edgefer.models.weights import save_weights
+from edgefer.progress import announce, progress
+from edgefer.training.checkpoint import identity, load_state, save_state, state_path
+from edgefer.training.config import TrainConfig
+from edgefer.training.faces_in_memory import Prepared, check_classes, class_weights, prepare_split
+from edgefer.training.interrupt import deferred_interrupt
+from edgefer.training.learner import Learner
+from edgefer.training.memory import keep_freed_memory
+
+if TYPE_CHECKING:
+    from edgefer.data import FaceSet
+
+_ANNOUNCE_SECONDS = 30.0
+_SAVING_SHARE = 0.05
+"""At most this share of the time goes into writing states."""
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a run reached; ``curve`` has a dict an epoch: epoch, loss, top1 (augmented), val_loss, val_top1, lr."""
+
+    best_val_top1: float
+    best_epoch: int
+    epochs: int
+    curve: list[dict[str, float]]
+    seconds: float
+    output: Path
+
+
+def train(dataset: FaceSet, model: str, output: Path, config: TrainConfig, *, resume: bool = True) -> TrainResult:
+    """Train a fresh network ``model`` on ``fit``; the weights that are best on ``val`` are written to ``output``.
+
+    Nothing else of ``dataset`` is read. ``output`` is a safetensors file, FP32, with the contract, replaced whenever a
+    better average was found; ``output.state`` holds what a run needs to go on after Ctrl-C or worse.
+
+    Args:
+        dataset: faces whose ``fit`` part has every class.
+        model: a network of the zoo.
+        output: the weights, ``.safetensors``.
+        config: settings; with the same ones a run repeats bit for bit, unless ``max_seconds`` is given.
+        resume: go on from ``output.state`` where it exists; otherwise it is deleted.
+
+    Raises:
+        EdgeferError: no such network; a class without training faces; a state of another run; the loss is not finite.
+        KeyboardInterrupt: Ctrl-C, after the state was saved.
+    """
+    config = config.resolved(model)
+    contract = default_contract(model, dataset.classes)
+    if output.suffix != ".safetensors":
+        raise EdgeferError(
+            f"weights are written as .safetensors, not as {output.name}",
+            hint=f"-o {output.with_suffix('.safetensors')}",
+        )
+    fit, val = dataset.split("fit"), dataset.split("val")
+    check_classes(fit)
+    keep_freed_memory()
+    threads = torch.get_num_threads()
+    with torch.random.fork_rng(devices=[]):
+        try:
+            torch.set_num_threads(config.threads or threads)
+            torch.manual_seed(config.seed)
+            return _Run(fit, val, contract, output, config).go(resume)
+        finally:
+            torch.set_num_threads(threads)
+
+
+class _Run:
+    """One run: where it stands, and how it goes on."""
+
+    def __init__(self, fit: FaceSet, val: FaceSet, contract: Contract, output: Path, config: TrainConfig) -> None:
+        self.config, self.contract, self.output = config, contract, output
+        self.fit: Prepared = prepare_split(fit, contract)
+        self.val: Prepared = prepare_split(val, contract)
+        self.batch = min(config.batch_size or 1, len(self.fit))
+        self.steps_an_epoch = len(self.fit) // self.batch
+        prints = fit.fingerprint(), val.fingerprint()
+        self.identity = identity(config, contract.architecture, contract.labels, *prints)
+        self.lineage = {
+            "fit_sha256": prints[0],
+            "trained_on": PurePath(fit.origin).name,
+            "seed": str(config.seed),
+            "edgefer": edgefer.__version__,
+        }
+        weights = class_weights(self.fit.labels, len(contract.labels), config.class_weights)
+        self.learner = Learner(create(contract.architecture, len(contract.labels)), contract, config, weights)
+        self.epoch, self.step = 0, 0  # epochs finished; steps done in the one under way
+        self.order = torch.empty(0, dtype=torch.int64)
+        self.loss_sum, self.right = 0.0, 0
+        self.curve: list[dict[str, float]] = []
+        self.best: dict[str, Any] = {}
+        self.lr = 0.0
+        self.earlier_seconds, self.started = 0.0, time.monotonic()
+        self.saved_at, self.saving_took = time.monotonic(), 0.0
+        self.announced_at = -math.inf
+
+    def go(self, resume: bool) -> TrainResult:
+        """Run to the end, from the state if there is one and ``resume``."""
+        path = state_path(self.output)
+        if resume and path.exists():
+            self.restore(load_state(path, self.identity))
+            announce(f"going on from {path} at epoch {self.epoch + 1}, step {self.step + 1}")
+        else:
+            path.unlink(missing_ok=True)
+        total = self.config.epochs * self.steps_an_epoch
+        with (
+            deferred_interrupt() as asked,
+            progress(f"training {self.contract.architecture}", total) as advance,
+        ):
+            advance(self.epoch * self.steps_an_epoch + self.step, self.note())
+            while not self.finished():
+                self.run_epoch(asked, advance)
+        if not self.best:
+            raise EdgeferError(
+                f"no epoch could be judged: max_seconds={self.config.max_seconds} is over", hint="allow more seconds"
+            )
+        self.write_best()
+        path.unlink(missing_ok=True)
+        return TrainResult(self.best["top1"], self.best["epoch"], self.epoch, self.curve, self.seconds(), self.output)
+
+    def run_epoch(self, asked: Callable[[], bool], advance: Callable[[int, str], None]) -> None:
+        """The rest of the epoch under way, then the judgement; Ctrl-C is heeded after each step."""
+        if self.step == 0:
+            self.order = torch.randperm(len(self.fit))
+            self.loss_sum, self.right = 0.0, 0
+        while self.step < self.steps_an_epoch and not self.out_of_time():
+            rows = self.order[self.step * self.batch : (self.step + 1) * self.batch]
+            self.lr = self.learning_rate()
+            loss, right = self.learner.step(self.fit.faces[rows], self.fit.labels[rows], self.lr)
+            self.loss_sum, self.right, self.step = self.loss_sum + loss, self.right + right, self.step + 1
+            advance(1, self.note())
+            if asked():
+                self.save()
+                raise KeyboardInterrupt
+            self.save_if_due()
+        self.end_epoch()
+
+    def end_epoch(self) -> None:
+        """Judge the average, keep it if it is the best, and add to the curve."""
+        judged = self.learner.judge(self.val)
+        steps, self.step = max(self.step, 1), 0
+        self.epoch += 1
+        self.curve.append(
+            {
+                "epoch": self.epoch,
+                "loss": self.loss_sum / steps,
+                "top1": self.right / (steps * self.batch),
+                "val_loss": judged.loss,
+                "val_top1": judged.top1,
+                "lr": self.lr,
+            }
+        )
+        if not self.best or (judged.top1, -judged.loss) > (self.best["top1"], -self.best["loss"]):
+            weights = self.learner.averaged_weights()
+            self.best = {"epoch": self.epoch, "top1": judged.top1, "loss": judged.loss, "weights": weights}
+            self.write_best()
+        if time.monotonic() - self.announced_at > _ANNOUNCE_SECONDS or self.finished():
+            self.announced_at = time.monotonic()
+            announce(f"epoch {self.epoch}: loss {self.curve[-1]['loss']:.4f}, {self.note()}, {self.seconds():.0f} s")
+
+    def learning_rate(self) -> float:
+        """Linear warm-up, then a cosine to 0, over the larger of the shares of steps and of time that are gone."""
+        done = (self.epoch * self.steps_an_epoch + self.step + 1) / (self.config.epochs * self.steps_an_epoch + 1)
+        if self.config.max_seconds is not None:
+            done = max(done, min(1.0, self.seconds() / self.config.max_seconds))
+        peak = self.config.lr or 0.0
+        if done < self.config.warmup:
+            return peak * done / self.config.warmup
+        return peak * 0.5 * (1 + math.cos(math.pi * (done - self.config.warmup) / (1 - self.config.warmup)))
+
+    def seconds(self) -> float:
+        """Of the whole run, earlier parts included."""
+        return self.earlier_seconds + time.monotonic() - self.started
+
+    def out_of_time(self) -> bool:
+        """Whether ``max_seconds`` are over."""
+        return self.config.max_seconds is not None and self.seconds() >= self.config.max_seconds
+
+    def finished(self) -> bool:
+        """Whether all epochs are done, time is over, or patience is."""
+        stale = self.epoch - self.best["epoch"] if self.best else 0
+        patience = self.config.patience
+        return self.epoch >= self.config.epochs or self.out_of_time() or (patience is not None and stale >= patience)
+
+    def note(self) -> str:
+        """The last and the best top-1 on ``val``."""
+        if not self.curve:
+            return ""
+        return f"val top-1 {100 * self.curve[-1]['val_top1']:.2f} % (best {100 * self.best['top1']:.2f} %)"
+
+    def write_best(self) -> None:
+        """The best average so far, under the final name."""
+        lineage = {
+            **self.lineage,
+            "epochs": str(self.epoch),
+            "best_epoch": str(self.best["epoch"]),
+            "val_top1": f"{self.best['top1']:.6f}",
+        }
+        contract = Contract.from_dict({**self.contract.to_dict(), "lineage": lineage})
+        save_weights(self.output, self.best["weights"], contract)
+
+    def save_if_due(self) -> None:
+        """Save the state every ``checkpoint_seconds``, less often where writing it takes long."""
+        since = time.monotonic() - self.saved_at
+        if since >= max(self.config.checkpoint_seconds, self.saving_took / _SAVING_SHARE):
+            self.save()
+
+    def save(self) -> None:
+        """Write all that the next step depends on."""
+        begun = time.monotonic()
+        own = ("epoch", "step", "order", "loss_sum", "right", "curve", "best", "lr")
+        state = {name: getattr(self, name) for name in own}
+        state |= {"learner": self.learner.state(), "rng": torch.get_rng_state(), "seconds": self.seconds()}
+        save_state(state_path(self.output), self.identity, state)
+        self.saved_at = time.monotonic()
+        self.saving_took = self.saved_at - begun
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go back to what :meth:`save` wrote."""
+        self.learner.restore(state.pop("learner"))
+        torch.set_rng_state(state.pop("rng"))
+        self.earlier_seconds, self.started = state.pop("seconds"), time.monotonic()
+        for name, value in state.items():
+            setattr(self, name, value)
