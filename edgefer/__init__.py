@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from edgefer import models as models
     from edgefer.data import open_dataset as open_dataset
     from edgefer.engines.load import load_engine as load_engine
-    from edgefer.graph.torch_export import export as export
+    from edgefer.graph.exporting import export as export
     from edgefer.optimize.build import build_engine as build_engine
     from edgefer.report.bench import benchmark as benchmark
     from edgefer.training import train as train
@@ -24,7 +24,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "open_dataset": "edgefer.data",
     "train": "edgefer.training",
-    "export": "edgefer.graph.torch_export",
+    "export": "edgefer.graph.exporting",
     "build_engine": "edgefer.optimize.build",
     "load_engine": "edgefer.engines.load",
     "benchmark": "edgefer.report.bench",

@@ -9,7 +9,7 @@ from pathlib import Path
 from edgefer.atomic import write_text
 from edgefer.data import FaceSet, contact_sheet, draw, open_dataset, save_npz
 from edgefer.engines.load import load_baseline, load_engine
-from edgefer.graph.torch_export import export
+from edgefer.graph.exporting import export
 from edgefer.measure.accuracy import predict
 from edgefer.models.weights import shipped
 from edgefer.optimize.build import build_engine

@@ -9,7 +9,7 @@ from importlib.metadata import version
 import click
 
 from edgefer.cli.benching import bench
-from edgefer.cli.building import build_engine
+from edgefer.cli.building import build_engine, retune
 from edgefer.cli.exporting import export
 from edgefer.cli.starting import quickstart
 from edgefer.cli.training import train
@@ -31,7 +31,7 @@ def cli() -> None:
     """
 
 
-for _command in (quickstart, train, export, build_engine, bench, models):
+for _command in (quickstart, train, export, build_engine, retune, bench, models):
     cli.add_command(_command)
 
 

@@ -1,74 +1,116 @@
-"""``edgefer build-engine``."""
+"""``edgefer build-engine`` and ``edgefer retune``."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from edgefer.cli import options
 
+_batch = click.option("--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Faces a timed call.")
+
 
 @click.command("build-engine")
 @click.argument("model", type=options.PATH)
-@click.option("--fp32", "precision", flag_value="fp32", help="Float 32.")
-@click.option("--bf16", "precision", flag_value="bf16", help="bfloat16, where the runtime has kernels for it.")
-@click.option("--fp16", "precision", flag_value="fp16", help="Float 16, where the runtime has kernels for it.")
-@click.option("--int8", "precision", flag_value="int8", help="INT8; needs --calib.")
+@click.option("--fp32", is_flag=True, help="Float 32.")
+@click.option("--bf16", is_flag=True, help="bfloat16, where the CPU has it; with --int8, for what is not INT8.")
+@click.option("--fp16", is_flag=True, help="Float 16, where the runtime has kernels for it.")
+@click.option("--int8", is_flag=True, help="INT8; needs --calib.")
+@click.option("--auto", is_flag=True, help="The fastest here whose accuracy on `val` holds; needs --calib.")
 @click.option("--calib", help=f"Faces that set the ranges: the `calib` part of DATA. {options.DATA_HELP}")
 @options.votes
 @click.option(
-    "--calib-faces", type=click.IntRange(min=1), default=500, show_default=True, help="How many of them, stratified."
+    "--calib-faces", type=click.IntRange(min=1), help="How many of them, stratified.  [default: the recipe's]"
 )
 @click.option(
     "--method",
-    type=click.Choice(["minmax", "percentile"]),
-    default="percentile",
-    show_default=True,
-    help="How a histogram becomes a range.",
+    type=click.Choice(["minmax", "percentile", "entropy", "mse"]),
+    help="How a histogram becomes a range.  [default: the recipe's]",
 )
+@click.option("--seed", type=click.IntRange(min=0), help="Of the draw of faces.  [default: the recipe's]")
 @click.option(
-    "--target",
-    type=click.Choice(["cpu", "tensorrt", "tensorrt-rtx"]),
-    default="cpu",
+    "--max-drop",
+    type=click.FloatRange(min=0),
+    default=0.5,
     show_default=True,
-    help="What the engine is for.",
+    help="With --auto: points of top-1 on val.",
 )
-@click.option(
-    "--runtime", type=click.Choice(["onnxruntime"]), default="onnxruntime", show_default=True, help="Of a CPU."
-)
+@click.option("--target", type=click.Choice(["cpu", "tensorrt", "tensorrt-rtx"]), default="cpu", show_default=True)
+@click.option("--runtime", type=click.Choice(["onnxruntime", "openvino"]), help="Of a CPU.  [default: onnxruntime]")
 @click.option("--onnx-only", is_flag=True, help="Stop at the quantised ONNX: what a host hands to a device.")
-@options.seed
+@options.threads
+@_batch
 @options.output
 def build_engine(
     model: Path,
-    precision: str | None,
-    calib: str | None,
-    votes: str | None,
-    calib_faces: int,
-    method: str,
+    fp32: bool,
+    bf16: bool,
+    fp16: bool,
+    int8: bool,
+    auto: bool,
+    max_drop: float,
     target: str,
-    runtime: str,
+    runtime: str | None,
     onnx_only: bool,
-    seed: int,
+    batch: int,
     output: Path,
+    **common: Any,
 ) -> None:
     """Turn an exported MODEL.onnx into an engine with its manifest."""
-    import edgefer
+    precision = _precision({"fp32": fp32, "bf16": bf16, "fp16": fp16, "int8": int8, "auto": auto})
+    if precision == "auto":
+        if runtime is not None or onnx_only or target != "cpu":
+            raise click.UsageError(
+                "--auto chooses among the runtimes of this CPU: leave out --runtime, --onnx-only, --target"
+            )
+        from edgefer.optimize.auto import build_auto
 
-    if precision is None:
-        raise click.UsageError("say which precision: --fp32, --bf16, --fp16 or --int8")
-    result = edgefer.build_engine(
-        model,
-        output,
-        precision=precision,
-        calib=calib,
-        votes=votes,
-        calib_faces=calib_faces,
-        method=method,
-        target=target,
-        runtime=runtime,
-        onnx_only=onnx_only,
-        seed=seed,
-    )
+        result = build_auto(model, output, max_drop=max_drop, batch=batch, **common)
+    else:
+        import edgefer
+
+        result = edgefer.build_engine(
+            model,
+            output,
+            precision=precision,
+            target=target,
+            runtime=runtime or "onnxruntime",
+            onnx_only=onnx_only,
+            batch=batch,
+            **common,
+        )
+    _show(result)
+
+
+@click.command()
+@click.argument("engine", type=options.PATH)
+@options.threads
+@_batch
+def retune(engine: Path, threads: int, batch: int) -> None:
+    """Time the candidates of an --auto ENGINE again, on this machine, and put the fastest in its place."""
+    from edgefer.optimize.auto import retune as retune_engine
+
+    _show(retune_engine(engine, threads=threads, batch=batch))
+
+
+def _precision(flags: dict[str, bool]) -> str:
+    asked = [name for name, given in flags.items() if given]
+    if asked == ["bf16", "int8"]:
+        return "int8+bf16"
+    if asked == ["fp16", "int8"]:
+        return "int8+fp16"
+    if len(asked) != 1:
+        raise click.UsageError(
+            "say which precision: --fp32, --bf16, --fp16, --int8 (alone or with --bf16 for the rest) or --auto"
+        )
+    return asked[0]
+
+
+def _show(result: Any) -> None:
+    from edgefer.report.candidates import print_candidates
+
+    if result.manifest is not None and result.manifest.candidates:
+        print_candidates(result.manifest.candidates)
     click.echo(result.summary())

@@ -1,63 +1,98 @@
-"""From a network's name and its weights to a checked ONNX file."""
+"""From a network of the zoo, or any module, to a checked ONNX file. Torch is imported when it is used."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from edgefer.contract import Contract
 from edgefer.data.classes import FER2013
 from edgefer.errors import EdgeferError, require
 from edgefer.models.registry import architecture, default_contract
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from edgefer.graph.torch_export import ExportResult
 
 TOLERANCE = 1e-4
+"""Largest difference of a logit from PyTorch's, relative to the largest logit: float32 sums in another order."""
 
 
 def export(
-    model: str,
+    model: str | nn.Module,
     output: str | os.PathLike[str],
     *,
     weights: str | os.PathLike[str] | None = None,
     random_weights: bool = False,
-    labels: Sequence[str] = FER2013,
+    labels: Sequence[str] | None = None,
+    contract: Contract | None = None,
     simplify: bool = True,
     tolerance: float = TOLERANCE,
 ) -> ExportResult:
-    """Write the network ``model`` as ONNX with its normalisation inside, checked against PyTorch.
+    """Write a network as ONNX with its normalisation inside, checked against PyTorch.
 
     Args:
-        model: a name of the zoo.
+        model: a name of the zoo; or a module, normalised float N×C×H×W → logits, which brings its own weights.
         output: the ``.onnx`` file.
-        weights: a weights file; those that ship if None.
-        random_weights: fresh weights (seed 0) instead, for measuring speed.
-        labels: the classes, where random weights or a bare state dict do not say.
+        weights: for a name: a weights file; those that ship if None.
+        random_weights: for a name: fresh weights (seed 0) instead, for measuring speed.
+        labels: for a name: the classes, where random weights (FER2013's if None) or a bare state dict do not say.
+        contract: for a module: what it takes and returns.
         simplify: run onnxsim, checked.
         tolerance: largest difference from PyTorch relative to the largest logit.
 
     Raises:
-        EdgeferError: an unknown network, no weights, weights of another network, or a difference over ``tolerance``.
+        EdgeferError: an unknown network, no weights, weights of another network, arguments that exclude each other, no
+            torch, or what :func:`edgefer.graph.torch_export.export_model` refuses.
     """
-    architecture(model)
+    require("torch", "export", "exporting")
+    from edgefer.graph.torch_export import export_model
+
+    if isinstance(model, str):
+        if contract is not None:
+            raise EdgeferError(
+                f"'{model}' has a contract of its own", hint="pass labels; a contract goes with a module"
+            )
+        network, contract = _from_zoo(model, weights, random_weights, labels)
+        return export_model(network, contract, output, simplify=simplify, tolerance=tolerance)
+    if contract is None or weights is not None or random_weights or labels is not None:
+        raise EdgeferError(
+            "a module is exported with the weights it has, and with a contract",
+            hint="edgefer.export(module, 'model.onnx', contract=Contract(labels=…, height=…, …))",
+        )
+    return export_model(model, contract, output, simplify=simplify, tolerance=tolerance)
+
+
+def _from_zoo(
+    name: str, weights: str | os.PathLike[str] | None, random_weights: bool, labels: Sequence[str] | None
+) -> tuple[nn.Module, Contract]:
+    """The network and its contract, whose lineage says which weights these are."""
+    architecture(name)  # an unknown name is the first thing to say
     if weights is not None and random_weights:
         raise EdgeferError("weights and random weights exclude each other", hint="leave out --random-weights")
-    torch = require("torch", "export", "exporting")
-    from edgefer.graph.torch_export import export_model
+    if random_weights:
+        return _untrained(name, FER2013 if labels is None else tuple(labels))
+    from edgefer.models.weights import load_network, shipped
+
+    source = weights if weights is not None else shipped(name)
+    if source is None:
+        raise EdgeferError(
+            f"no weights ship for {name}, and none were given",
+            hint=f"--weights FILE (`edgefer train --model {name}` makes one), or --random-weights to measure speed",
+        )
+    network, contract, sha256 = load_network(source, name, labels)
+    return network, replace(contract, lineage={**contract.lineage, "weights_sha256": sha256})
+
+
+def _untrained(name: str, labels: tuple[str, ...]) -> tuple[nn.Module, Contract]:
+    import torch
+
     from edgefer.models import create
 
-    if random_weights:
+    with torch.random.fork_rng(devices=[]):  # the caller's random numbers go on as they were
         torch.manual_seed(0)
-        network, contract = create(model, len(labels)), default_contract(model, labels)
-    else:
-        from edgefer.models.weights import load_network, shipped
-
-        source = weights if weights is not None else shipped(model)
-        if source is None:
-            raise EdgeferError(
-                f"no weights ship for {model}, and none were given",
-                hint=f"--weights FILE (`edgefer train --model {model}` makes one), or --random-weights to measure speed",
-            )
-        network, contract, _ = load_network(source, model=model)
-    return export_model(network.eval(), contract, output, simplify=simplify, tolerance=tolerance)
+        network = create(name, len(labels))
+    return network, replace(default_contract(name, labels), lineage={"weights": "random, seed 0"})

@@ -1,0 +1,166 @@
+"""`--auto`: build every candidate, time them side by side, judge them on `val`, ship the fastest that will do."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+from edgefer.contract import Contract
+from edgefer.data import FaceSet, open_dataset
+from edgefer.engines.classifier import Classifier
+from edgefer.engines.load import load_engine
+from edgefer.errors import EdgeferError
+from edgefer.manifest import read_manifest, write_engine
+from edgefer.optimize.build import BuildResult, Job, checked_output, figures_of, prepare_job
+from edgefer.optimize.choose import Figures, choose, judged, timed, verdict
+from edgefer.optimize.variants import RUNTIMES, Built, Variant, variants_of
+from edgefer.progress import announce, progress
+
+MAX_DROP_PP = 0.5
+REFERENCE = Variant("onnxruntime", "fp32")
+
+
+def build_auto(
+    model: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    calib: str | FaceSet | None,
+    votes: str | None = None,
+    max_drop: float = MAX_DROP_PP,
+    threads: int = 1,
+    batch: int = 1,
+    calib_faces: int | None = None,
+    method: str | None = None,
+    seed: int | None = None,
+) -> BuildResult:
+    """Build the fastest engine for this CPU whose accuracy on ``val`` drops by at most ``max_drop`` points.
+
+    Candidates are each runtime that is installed, in FP32, in bfloat16 where the CPU has it, and in INT8 in every
+    flavour that suits the runtime. All are kept in ``<output stem>.candidates/``, for :func:`retune`.
+
+    Args:
+        model: what :func:`edgefer.export` wrote.
+        output: the engine, an ``.onnx`` file.
+        calib: a dataset with a train split: its ``calib`` part sets ranges, its ``val`` part judges.
+        votes: FER+ votes that belong to ``calib``.
+        max_drop: percentage points, against FP32 in ONNX Runtime.
+        threads: that the timing is for.
+        batch: faces a call that the timing is for.
+        calib_faces: with ``method`` and ``seed``, overrides the architecture's recipe.
+        method: how histograms become ranges.
+        seed: of the draw.
+
+    Raises:
+        EdgeferError: bad input; or the data name a single split, so that there is no ``val`` beside ``calib``.
+    """
+    destination = checked_output(output, "cpu")
+    if calib is None:
+        raise EdgeferError("--auto needs faces to set ranges and to judge by, and none were given", hint="--calib DATA")
+    faces = open_dataset(calib, votes=votes) if isinstance(calib, str) else calib
+    if faces.picked is not None:
+        raise EdgeferError(
+            f"--auto needs the `calib` and the `val` part, and {faces.origin} names one split",
+            hint="leave the split out of --calib",
+        )
+    job = prepare_job(model, "int8", faces, None, calib_faces, method, seed)
+    variants = candidates()
+    with progress("building", len(variants)) as advance:
+        built = []
+        for variant in variants:
+            built.append(job.build(variant))
+            advance(1, variant.label)
+    figures = _measured(built, job.contract, faces.split("val"), max_drop, threads, batch)
+    folder = candidates_folder(destination)
+    _write_candidates(folder, job, built, figures)
+    winner = built[next(i for i, f in enumerate(figures) if f.chosen)]
+    manifest = write_engine(destination, winner.engine, job.manifest(winner, figures))
+    return BuildResult(destination, manifest, verdict(figures))
+
+
+def retune(engine: str | os.PathLike[str], *, threads: int = 1, batch: int = 1) -> BuildResult:
+    """Time the candidates of an ``--auto`` engine again, here, and put the fastest in its place.
+
+    Accuracies are those of the machine that built them; a candidate that does not run here, or whose golden vectors
+    differ here, is left out and announced.
+
+    Raises:
+        EdgeferError: the engine was not built by ``--auto``, or its candidates did not travel with it.
+    """
+    path = Path(engine)
+    manifest = read_manifest(path)
+    if not manifest.candidates:
+        raise EdgeferError(
+            f"{path} was not chosen among candidates", hint="build it with `edgefer build-engine --auto`"
+        )
+    rows = [replace(Figures.from_dict(c), p50_ms=None, chosen=False) for c in manifest.candidates]
+    folder = candidates_folder(path)
+    if not folder.is_dir():
+        raise EdgeferError(
+            f"the candidates of {path} are not here: there is no folder {folder}", hint="copy it as well"
+        )
+    with ExitStack() as stack:
+        opened: list[tuple[int, Classifier]] = []
+        for index, row in enumerate(rows):
+            try:
+                opened.append((index, stack.enter_context(load_engine(folder / _file_name(row), threads))))
+            except EdgeferError as fault:
+                announce(f"left out: {row.label}: {fault.message}")
+        measured = timed([rows[i] for i, _ in opened], [e for _, e in opened], manifest.contract, batch, seed=0)
+    for (index, _), row in zip(opened, measured, strict=True):
+        rows[index] = row
+    rows = choose(rows)
+    winner = folder / _file_name(next(row for row in rows if row.chosen))
+    chosen = replace(read_manifest(winner), candidates=tuple(row.to_dict() for row in rows))
+    return BuildResult(path, write_engine(path, winner.read_bytes(), chosen), verdict(rows))
+
+
+def candidates() -> tuple[Variant, ...]:
+    """Every variant that this machine can run, the reference first; a runtime that is not installed is announced."""
+    found: list[Variant] = []
+    for runtime in RUNTIMES:
+        if importlib.util.find_spec(runtime) is None:
+            announce(f"note: {runtime} is not installed and is left out: pip install 'edgefer[{runtime}]'")
+            continue
+        for precision in ("fp32", "bf16", "int8", "int8+bf16"):
+            try:
+                found.extend(variants_of(precision, runtime))
+            except EdgeferError:  # this runtime or this CPU has no such kernels: not a candidate
+                continue
+    return tuple(found)
+
+
+def candidates_folder(engine: Path) -> Path:
+    """Where the candidates of ``engine`` lie."""
+    return engine.with_suffix(".candidates")
+
+
+def _measured(
+    built: Sequence[Built], contract: Contract, val: FaceSet, max_drop: float, threads: int, batch: int
+) -> list[Figures]:
+    reference = next(i for i, b in enumerate(built) if b.variant == REFERENCE)
+    with ExitStack() as stack:
+        engines = [stack.enter_context(b.open(contract, threads)) for b in built]
+        figures = judged([figures_of(b) for b in built], engines, val, reference, max_drop)
+        return choose(timed(figures, engines, contract, batch, seed=0))
+
+
+def _write_candidates(folder: Path, job: Job, built: Sequence[Built], figures: Sequence[Figures]) -> None:
+    """Fill a new folder and put it in the place of an old one, so that the two never mix."""
+    fresh = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(fresh, ignore_errors=True)
+    try:
+        for candidate, row in zip(built, figures, strict=True):
+            write_engine(fresh / _file_name(row), candidate.engine, job.manifest(candidate))
+        shutil.rmtree(folder, ignore_errors=True)
+        fresh.replace(folder)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def _file_name(row: Figures) -> str:
+    return "-".join(part for part in (row.runtime, row.precision, row.flavour) if part) + ".onnx"

@@ -1,0 +1,193 @@
+"""From an exported model to an engine with its manifest: the place that joins quantisation, engines and measurement."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+
+from edgefer.atomic import sha256_file, write_bytes
+from edgefer.contract import Contract
+from edgefer.data import FaceSet
+from edgefer.engines.cpu import instruction_set
+from edgefer.engines.golden import make_golden
+from edgefer.errors import EdgeferError
+from edgefer.graph.load import load_model
+from edgefer.manifest import Calibration, Manifest, write_engine
+from edgefer.optimize.calibrate import calibrate, calibration_faces
+from edgefer.optimize.choose import Figures, choose, timed, verdict
+from edgefer.optimize.recipe import Recipe, recipe_for
+from edgefer.optimize.variants import Built, Variant, build, variants_of
+from edgefer.progress import announce
+from edgefer.quantize.ranges import Ranges
+from edgefer.quantize.thresholds import METHODS
+
+
+@dataclass(frozen=True)
+class BuildResult:
+    """The file that was written, its manifest (None with ``onnx_only``), and why it is this one (``""``: no choice)."""
+
+    path: Path
+    manifest: Manifest | None
+    reason: str = ""
+
+    def summary(self) -> str:
+        """A few lines for a person."""
+        size = f"{self.path.stat().st_size / 1e6:.2f} MB"
+        if self.manifest is None:
+            return f"{self.path}: quantised ONNX, {size}, no engine"
+        got = self.manifest.precision
+        line = f"{self.path}: {got.got.upper()} for {self.manifest.runtime}, {size}"
+        if got.layers:
+            integer = sum(layer.got == "int8" for layer in got.layers)
+            line += f", {integer} of {len(got.layers)} layers in INT8"
+        return line + (f"\n{self.reason}" if self.reason else "")
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every variant of one build shares."""
+
+    model: onnx.ModelProto
+    contract: Contract
+    model_sha256: str
+    ranges: Ranges | None
+    calibration: Calibration | None
+    method: str
+
+    def build(self, variant: Variant) -> Built:
+        """The file of ``variant``."""
+        return build(variant, self.model, self.contract, self.ranges, self.method)
+
+    def manifest(self, built: Built, candidates: Sequence[Figures] = ()) -> Manifest:
+        """Open the engine once, pin its answers, and say what it is."""
+        with built.open(self.contract) as classifier:
+            golden = make_golden(classifier)
+            version = classifier.runtime_version
+        return Manifest(
+            model_sha256=self.model_sha256,
+            weights_sha256=self.contract.lineage.get("weights_sha256", ""),
+            target="cpu",
+            runtime=built.variant.runtime,
+            runtime_version=version,
+            instruction_set=instruction_set(),
+            contract=self.contract,
+            precision=built.precision,
+            calibration=self.calibration if built.precision.has_int8 else None,
+            golden=golden,
+            candidates=tuple(figure.to_dict() for figure in candidates),
+        )
+
+
+def build_engine(
+    model: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    precision: str,
+    calib: str | FaceSet | None = None,
+    votes: str | None = None,
+    calib_faces: int | None = None,
+    method: str | None = None,
+    target: str = "cpu",
+    runtime: str = "onnxruntime",
+    onnx_only: bool = False,
+    threads: int = 1,
+    batch: int = 1,
+    seed: int | None = None,
+) -> BuildResult:
+    """Build an engine for this CPU from an exported ``model`` and write it with its manifest.
+
+    Args:
+        model: what :func:`edgefer.export` wrote.
+        output: the engine, an ``.onnx`` file.
+        precision: ``"fp32"``, ``"bf16"``, ``"int8"`` or ``"int8+bf16"`` (the rest in bfloat16).
+        calib: for INT8, a dataset (path or FaceSet); its ``calib`` part is used unless the path names a split.
+        votes: FER+ votes that belong to ``calib``.
+        calib_faces: how many of them; with ``method`` and ``seed``, overrides the architecture's recipe.
+        method: how histograms become ranges.
+        seed: of the draw.
+        target: only ``"cpu"`` so far.
+        runtime: ``"onnxruntime"`` or ``"openvino"``.
+        onnx_only: write the quantised ONNX and no manifest.
+        threads: with ``batch``, what variants are timed with, where a flavour has to be chosen.
+        batch: faces a timed call.
+
+    Raises:
+        EdgeferError: bad input, or a precision that the runtime or this CPU does not have.
+    """
+    destination = checked_output(output, target)
+    variants = variants_of(precision, runtime)
+    job = prepare_job(model, precision, calib, votes, calib_faces, method, seed)
+    built = [job.build(variant) for variant in variants]
+    figures: list[Figures] = []
+    if len(built) > 1:
+        figures = choose(_timed(built, job.contract, threads, batch))
+    winner = built[next((i for i, f in enumerate(figures) if f.chosen), 0)]
+    if onnx_only:
+        write_bytes(destination, winner.engine)
+        return BuildResult(destination, None)
+    manifest = write_engine(destination, winner.engine, job.manifest(winner, figures))
+    return BuildResult(destination, manifest, verdict(figures) if figures else "")
+
+
+def figures_of(built: Built) -> Figures:
+    """An empty row for ``built``."""
+    variant = built.variant
+    return Figures(variant.label, variant.runtime, variant.precision, variant.flavour, len(built.engine))
+
+
+def _timed(built: Sequence[Built], contract: Contract, threads: int, batch: int) -> list[Figures]:
+    with ExitStack() as stack:
+        engines = [stack.enter_context(b.open(contract, threads)) for b in built]
+        return timed([figures_of(b) for b in built], engines, contract, batch, seed=0)
+
+
+def checked_output(output: str | os.PathLike[str], target: str) -> Path:
+    """The path to write, refused if the target or the suffix is not one that can be built."""
+    if target != "cpu":
+        raise EdgeferError(
+            f"engines for the target '{target}' are not built in yet", hint="--target cpu builds for this machine's CPU"
+        )
+    destination = Path(output)
+    if destination.suffix != ".onnx":
+        raise EdgeferError(
+            f"an engine for a CPU is an ONNX file, and {destination} does not end in .onnx",
+            hint=f"-o {destination.with_suffix('.onnx')}",
+        )
+    return destination
+
+
+def prepare_job(
+    model: str | os.PathLike[str],
+    precision: str,
+    calib: str | FaceSet | None,
+    votes: str | None,
+    calib_faces: int | None,
+    method: str | None,
+    seed: int | None,
+) -> Job:
+    """Read the model and, for INT8, calibrate it."""
+    proto, contract = load_model(model)
+    usual = recipe_for(contract.architecture)
+    recipe = Recipe(
+        usual.faces if calib_faces is None else calib_faces,
+        usual.seed if seed is None else seed,
+        usual.method if method is None else method,
+    )
+    if recipe.method not in METHODS:
+        raise EdgeferError(f"there is no calibration method '{recipe.method}'", hint=f"one of: {', '.join(METHODS)}")
+    ranges = record = None
+    if precision.startswith("int8"):
+        if calib is None:
+            raise EdgeferError(
+                "INT8 needs faces to set its ranges, and none were given",
+                hint="--calib DATA: its `calib` part is used, never its test faces",
+            )
+        ranges, record = calibrate(proto, contract, calibration_faces(calib, contract, recipe, votes), recipe)
+    elif calib is not None:
+        announce(f"note: --calib is not used: {precision.upper()} has no ranges to set")
+    return Job(proto, contract, sha256_file(model), ranges, record, recipe.method)

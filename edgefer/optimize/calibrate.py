@@ -1,0 +1,77 @@
+"""Calibration: from a dataset to ranges, and the record of which faces made them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from edgefer.contract import INPUT_NAME, Contract
+from edgefer.data import FaceSet, open_dataset
+from edgefer.engines.onnxruntime import OnnxRuntimeSession
+from edgefer.errors import EdgeferError
+from edgefer.manifest import Calibration
+from edgefer.optimize.recipe import Recipe
+from edgefer.progress import announce, progress
+from edgefer.quantize.observation import observe
+from edgefer.quantize.ranges import Ranges
+
+_BATCH = 64
+
+
+def calibration_faces(data: str | FaceSet, contract: Contract, recipe: Recipe, votes: str | None = None) -> FaceSet:
+    """The recipe's draw from the ``calib`` part of ``data``, or from the split that ``data`` names itself.
+
+    Raises:
+        EdgeferError: the data cannot be read, their classes are not the contract's, or a class has no face.
+    """
+    faces = open_dataset(data, votes=votes) if isinstance(data, str) else data
+    if faces.picked == "test":
+        raise EdgeferError(
+            f"{faces.origin} are test faces: ranges made from them would flatter the report",
+            hint="calibrate on the `calib` part: leave the split out of --calib",
+        )
+    if faces.picked is None:
+        faces = faces.split("calib")
+    if faces.classes != contract.labels:
+        raise EdgeferError(
+            f"{faces.origin} has the classes {', '.join(faces.classes)}, the model {', '.join(contract.labels)}",
+            hint="calibrate with a dataset of the model's own classes",
+        )
+    if len(faces) < recipe.faces:
+        announce(
+            f"calibrating with all {len(faces):,} faces of {faces.origin}: fewer than the {recipe.faces:,} asked for"
+        )
+    return faces.stratified(min(recipe.faces, len(faces)), recipe.seed)
+
+
+def calibrate(model: onnx.ModelProto, contract: Contract, faces: FaceSet, recipe: Recipe) -> tuple[Ranges, Calibration]:
+    """Stream ``faces`` through the float ``model`` once; memory does not depend on how many they are.
+
+    Returns:
+        The ranges, and what the manifest says about them.
+
+    Raises:
+        EdgeferError: an activation is not finite.
+    """
+    batches = (images for images, _ in faces.batches(_BATCH, contract))
+    with progress("calibrating", len(faces)) as advance:
+        ranges = observe(model, _runner, batches, advance=lambda done: advance(done, ""))
+    record = Calibration(
+        faces_sha256=faces.fingerprint(),
+        n=len(faces),
+        per_class=faces.per_class_counts(),
+        method=recipe.method,
+        seed=recipe.seed,
+        origin=faces.origin,
+        face_hashes=faces.face_hashes(),
+    )
+    return ranges, record
+
+
+def _runner(model: bytes) -> Callable[[NDArray[np.uint8]], dict[str, NDArray[Any]]]:
+    session = OnnxRuntimeSession(model, threads=1)
+    return lambda batch: session.run({INPUT_NAME: batch})

@@ -1,0 +1,111 @@
+"""What an engine for a CPU can be: a runtime, a precision, and for INT8 the flavour of its Q/DQ."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import onnx
+
+from edgefer.contract import Contract
+from edgefer.engines.classifier import Classifier
+from edgefer.engines.cpu import BF16, instruction_set, saturates
+from edgefer.engines.opening import open_session
+from edgefer.errors import EdgeferError
+from edgefer.graph.load import metadata_of
+from edgefer.graph.save import serialise, stamp
+from edgefer.manifest import LayerPrecision, Precision
+from edgefer.quantize.flavour import named_flavour
+from edgefer.quantize.plan import make_plan
+from edgefer.quantize.qdq import QUANTISATION_KEY, quantise
+from edgefer.quantize.ranges import Ranges
+
+RUNTIMES = ("onnxruntime", "openvino")
+PRECISIONS = ("fp32", "bf16", "int8", "int8+bf16")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to build: ``runtime``, ``precision`` of :data:`PRECISIONS`, and the ``flavour`` of an INT8 file."""
+
+    runtime: str
+    precision: str
+    flavour: str | None = None
+
+    @property
+    def label(self) -> str:
+        """What tables call it: ``onnxruntime INT8``, or with its flavour where there are several."""
+        return f"{self.runtime} {self.precision.upper()}" + (f" ({self.flavour})" if self.flavour else "")
+
+
+@dataclass(frozen=True)
+class Built:
+    """A variant's file in memory, and what each layer of it computes in."""
+
+    variant: Variant
+    engine: bytes
+    precision: Precision
+
+    def open(self, contract: Contract, threads: int = 1) -> Classifier:
+        """A classifier over the file; close it after use."""
+        session = open_session(self.variant.runtime, self.engine, threads, self.precision.got)
+        return Classifier(
+            session, contract, precision=self.precision.got, size_bytes=len(self.engine), name=self.variant.label
+        )
+
+
+def variants_of(precision: str, runtime: str) -> tuple[Variant, ...]:
+    """Every variant on this CPU that answers to ``precision`` and ``runtime``; several where placement is a choice.
+
+    Raises:
+        EdgeferError: the runtime has no kernels of that precision here.
+    """
+    if runtime not in RUNTIMES:
+        raise EdgeferError(f"there is no CPU runtime '{runtime}'", hint=f"one of: {', '.join(RUNTIMES)}")
+    if "fp16" in precision.split("+"):
+        raise EdgeferError(
+            f"{runtime} computes nothing in FP16 on a CPU: it would convert to FP32 and back at every layer",
+            hint="--fp32 or --int8 here; --fp16 is for GPUs",
+        )
+    if precision not in PRECISIONS:
+        raise EdgeferError(f"there is no precision '{precision}'", hint=f"one of: {', '.join(PRECISIONS)}")
+    if "bf16" in precision:
+        _require_bf16(runtime)
+    if not precision.startswith("int8"):
+        return (Variant(runtime, precision),)
+    return tuple(Variant(runtime, precision, name) for name in _flavours(runtime))
+
+
+def build(variant: Variant, model: onnx.ModelProto, contract: Contract, ranges: Ranges | None, method: str) -> Built:
+    """Make the file of ``variant`` from the float ``model``; ``ranges`` and ``method`` are for INT8."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    if variant.flavour is None:
+        stamp(copy, contract, variant.precision)
+        return Built(variant, serialise(copy), Precision(variant.precision, variant.precision))
+    if ranges is None:
+        raise ValueError("an INT8 variant needs ranges")
+    chosen = named_flavour(variant.flavour)
+    plan = make_plan(copy, chosen)
+    quantised = quantise(copy, plan, chosen, ranges, method=method)
+    how = {key: value for key, value in metadata_of(quantised.model).items() if key == QUANTISATION_KEY}
+    stamp(quantised.model, contract, variant.precision, how)
+    layers = tuple(LayerPrecision(x.layer, x.op, x.asked, x.got) for x in quantised.layers)
+    return Built(variant, serialise(quantised.model), Precision(variant.precision, variant.precision, layers))
+
+
+def _flavours(runtime: str) -> tuple[str, ...]:
+    instructions = instruction_set()
+    if saturates(instructions):
+        return ("x86",)
+    if runtime == "openvino":
+        return ("openvino-all", "openvino-inputs")
+    return ("arm", "arm-signed") if "asimd" in instructions else ("x86-vnni",)
+
+
+def _require_bf16(runtime: str) -> None:
+    if runtime != "openvino":
+        raise EdgeferError(
+            f"{runtime} has no bfloat16 kernels for convolutions on a CPU", hint="--runtime openvino, or --fp32"
+        )
+    if not BF16 & set(instruction_set()):
+        raise EdgeferError("this CPU has no bfloat16 arithmetic", hint="build with --fp32 or --int8")
