@@ -63,7 +63,7 @@ class LayerPrecision:
 
 @dataclass(frozen=True)
 class Precision:
-    """What the whole engine was asked for and got, and each layer of it."""
+    """What the whole engine was asked for and got, e.g. ``"int8+bf16"``, and each layer of it."""
 
     asked: str
     got: str
@@ -72,7 +72,7 @@ class Precision:
     @property
     def has_int8(self) -> bool:
         """Whether any layer computes in INT8."""
-        return self.got == "int8" or any(layer.got == "int8" for layer in self.layers)
+        return "int8" in self.got.split("+") or any(layer.got == "int8" for layer in self.layers)
 
 
 @dataclass(frozen=True)

@@ -4,29 +4,18 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 from edgefer.contract import Contract
 from edgefer.engines.classifier import Classifier
 from edgefer.engines.cpu import instruction_set, saturates
 from edgefer.engines.golden import check_golden
-from edgefer.engines.session import Session
+from edgefer.engines.opening import open_session
 from edgefer.errors import EdgeferError
 from edgefer.manifest import PRECISION_KEY, Manifest, manifest_path, read_manifest, verify_file
 from edgefer.progress import announce
 
 WEIGHTS_SUFFIXES = (".safetensors", ".pth", ".pt")
-
-
-def _onnxruntime(path: Path, threads: int) -> Session:
-    from edgefer.engines.onnxruntime import OnnxRuntimeSession
-
-    return OnnxRuntimeSession(path, threads)
-
-
-SESSIONS: dict[str, Callable[[Path, int], Session]] = {"onnxruntime": _onnxruntime}
-"""The manifest's runtime name → what opens an engine of it: ``(path, threads) -> Session``."""
 
 
 def load_engine(path: str | os.PathLike[str], threads: int = 1) -> Classifier:
@@ -61,12 +50,13 @@ def load_engine(path: str | os.PathLike[str], threads: int = 1) -> Classifier:
     return _with_manifest(file, threads) if manifest_path(file).exists() else _without_manifest(file, threads)
 
 
-def load_baseline(spec: str | os.PathLike[str], threads: int = 1) -> Classifier:
+def load_baseline(spec: str | os.PathLike[str], threads: int = 1, *, contract: Contract | None = None) -> Classifier:
     """Open what an engine is compared with: a network in PyTorch, or another engine.
 
     Args:
         spec: a network's name (its shipped weights), a weights file (.safetensors, .pth, .pt), or an engine (.onnx).
         threads: inside one operator.
+        contract: what to assume of a .pth or .pt file, which carries none: that of the engine it is compared with.
 
     Raises:
         EdgeferError: neither a file nor a name that is known; or the file is refused.
@@ -82,7 +72,7 @@ def load_baseline(spec: str | os.PathLike[str], threads: int = 1) -> Classifier:
     if path.suffix in WEIGHTS_SUFFIXES:
         if not path.is_file():
             raise EdgeferError(f"there are no weights {path}", hint="check the path; `edgefer train` writes weights")
-        return _pytorch(text, path, threads)
+        return _pytorch(text, path, threads, contract)
     from edgefer.models.registry import names
 
     if text in names():
@@ -94,7 +84,7 @@ def load_baseline(spec: str | os.PathLike[str], threads: int = 1) -> Classifier:
                 f"edgefer ships no weights for '{text}'",
                 hint=f"train them: `edgefer train --model {text} --data DATA -o W.safetensors`, then give that file",
             )
-        return _pytorch(text, weights, threads)
+        return _pytorch(text, weights, threads, None)
     close = difflib.get_close_matches(text, names(), n=1)
     raise EdgeferError(
         f"the baseline '{text}' is neither a network nor a file that can be run",
@@ -103,11 +93,14 @@ def load_baseline(spec: str | os.PathLike[str], threads: int = 1) -> Classifier:
     )
 
 
-def _pytorch(name: str, weights: Path, threads: int) -> Classifier:
+def _pytorch(name: str, weights: Path, threads: int, assumed: Contract | None) -> Classifier:
     from edgefer.engines.pytorch import TorchSession
     from edgefer.models.weights import load_network
 
-    network, contract, _ = load_network(weights)
+    if assumed is not None and weights.suffix != ".safetensors":
+        network, contract = load_network(weights, assumed.architecture, assumed.labels)[0], assumed
+    else:
+        network, contract, _ = load_network(weights)
     session = TorchSession(network, contract, threads)
     return Classifier(session, contract, precision="fp32", size_bytes=weights.stat().st_size, name=name)
 
@@ -115,13 +108,8 @@ def _pytorch(name: str, weights: Path, threads: int) -> Classifier:
 def _with_manifest(file: Path, threads: int) -> Classifier:
     manifest = read_manifest(file)
     verify_file(file, manifest)
-    if manifest.runtime not in SESSIONS:
-        raise EdgeferError(
-            f"{file} was built for the runtime '{manifest.runtime}', which this edgefer does not have",
-            hint=f"it has {', '.join(SESSIONS)}: build the engine again for one of them",
-        )
     check_machine(file, manifest, instruction_set())
-    session = SESSIONS[manifest.runtime](file, threads)
+    session = open_session(manifest.runtime, file, threads, manifest.precision.got)
     if session.version != manifest.runtime_version:
         announce(
             f"note: {file} was built with {manifest.runtime} {manifest.runtime_version} and runs in {session.version}; "
