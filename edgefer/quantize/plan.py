@@ -195,7 +195,7 @@ class _Planner:
             return name
 
         for node in self.view.nodes:
-            if node.op_type not in rules.RANGE_KEEPING or node.output[0] not in self.int8:
+            if node.op_type not in rules.RANGE_KEEPING or node.output[0] not in self.int8 or self._mixed(node):
                 continue
             joined = [*node.input] if node.op_type == "Concat" else [node.input[0]]
             present = [root(name) for name in (*joined, node.output[0]) if name in leader]
@@ -205,6 +205,16 @@ class _Planner:
         for name in leader:
             groups.setdefault(root(name), []).append(name)
         return tuple(tuple(group) for group in groups.values())
+
+    def _mixed(self, node: onnx.NodeProto) -> bool:
+        """Whether ``node`` concatenates a rectified tensor with a signed one, for runtimes with integer operators.
+
+        They leave a Relu to saturation only where the zero point is the least level, which a scale shared with
+        signed values forbids; their concatenation can rescale instead.
+        """
+        makers = [self.view.producer.get(source) for source in self.view.range_sources(node.output[0])]
+        rectified = {maker is not None and maker.op_type in rules.FUSED_ACTIVATIONS for maker in makers}
+        return self.flavour.placement == "all" and node.op_type == "Concat" and len(rectified) > 1
 
 
 def _check_names(view: GraphView, keep_float: Collection[str]) -> None:

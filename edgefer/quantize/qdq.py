@@ -13,7 +13,7 @@ from onnx import helper, numpy_helper
 
 from edgefer.errors import EdgeferError
 from edgefer.quantize.flavour import Flavour
-from edgefer.quantize.graphview import GraphView, fingerprint, refuse_quantised
+from edgefer.quantize.graphview import GraphView, fingerprint, layer_name, refuse_quantised
 from edgefer.quantize.plan import Plan
 from edgefer.quantize.precision import LayerPrecision, layer_precisions
 from edgefer.quantize.ranges import Ranges
@@ -133,7 +133,7 @@ class _Writer:
     def _rewrite(self, original: onnx.NodeProto) -> None:
         node = onnx.NodeProto()
         node.CopyFrom(original)
-        if node.op_type in WEIGHTED and (node.output[0], 0) in self.reads:
+        if node.op_type in WEIGHTED and layer_name(node) in self.asked:
             self._integer_weights(node)
         for position in range(len(node.input)):
             tensor = self.reads.get((original.output[0], position))
@@ -154,14 +154,15 @@ class _Writer:
     def _integer_weights(self, node: onnx.NodeProto) -> None:
         weights = self.view.constant(node.input[1])
         bias = self.view.constant(node.input[2]) if len(node.input) > 2 and node.input[2] else None
-        bias = bias if self.flavour.bias == "int32" else None
         assert weights is not None  # the plan looked
         axis, limit = channel_axis(node), self.flavour.weight_limit
         input_scale = np.float32(self.scales[self.reads[node.output[0], 0]][1])
-        scales = weight_scales(weights, axis, limit, bias, float(input_scale))
+        # a float bias counts too: onnxruntime quantises it by itself at these scales, and would overflow in silence
+        fitting = bias if bias is not None and bias.ndim == 1 else None
+        scales = weight_scales(weights, axis, limit, fitting, float(input_scale))
         integers = quantise_weights(weights, scales, axis, limit)
         node.input[1] = self._dequantised(node.input[1], integers, scales, axis)
-        if bias is not None:
+        if bias is not None and self.flavour.bias == "int32":
             both = scales * input_scale
             node.input[2] = self._dequantised(node.input[2], quantise_bias(bias, both), both, 0)
 

@@ -1,0 +1,166 @@
+import tracemalloc
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from edgefer.errors import EdgeferError
+from edgefer.quantize.graphview import fingerprint
+from edgefer.quantize.observation import (
+    activation_bytes,
+    batch_for_budget,
+    observe,
+    observed_tensors,
+    rebatched,
+    with_outputs,
+)
+from edgefer.quantize.ranges import Ranges
+
+
+def test_only_tensors_that_can_become_int8_are_observed(network):
+    assert observed_tensors(network) == (
+        "mul0_out",  # the normalised face
+        "relu0_out",  # conv0 with its ReLU; the max-pool behind takes this range
+        "relu1_out",
+        "conv2_out",  # one side of the residual sum
+        "relu2_out",
+        "conv3_out",
+        "leakyrelu0_out",
+        "averagepool0_out",
+        "clip0_out",
+        "globalaveragepool0_out",
+        "relu3_out",
+    )
+
+
+def test_histograms_are_those_of_the_activations(network, faces, run):
+    ranges = observe(network, run, [faces[:50], faces[50:]], budget_bytes=activation_bytes(network) * 7)
+    activations = run(with_outputs(network, observed_tensors(network)).SerializeToString())(faces)
+    assert ranges.faces == 96
+    assert ranges.model == fingerprint(network)
+    for name, histogram in ranges.histograms.items():
+        assert histogram.count == activations[name].size
+        assert histogram.maximum == pytest.approx(activations[name].max(), rel=1e-5)
+        assert histogram.minimum == pytest.approx(activations[name].min(), rel=1e-5)
+
+
+def test_with_outputs_leaves_the_model_alone(network):
+    before = network.SerializeToString()
+    extended = with_outputs(network, ["relu0_out", "logits"])
+    assert [value.name for value in extended.graph.output] == ["logits", "relu0_out"]
+    assert network.SerializeToString() == before
+
+
+def test_activation_bytes_of_a_known_network(builder):
+    b = builder(size=8)
+    model = b.model(b.conv(b.top, 1, 4), outputs=4)
+    # uint8 input, its float cast, the transposed and the scaled one, four channels of logits
+    assert activation_bytes(model) == 64 * (1 + 4 + 4 + 4 + 16)
+    assert batch_for_budget(model, 10 * 64 * 29 + 5) == 10
+    assert batch_for_budget(model, 1 << 30) == 256
+
+
+def test_a_fixed_batch_axis_is_kept(builder):
+    b = builder(size=8)
+    assert batch_for_budget(b.model(b.conv(b.top, 1, 4), outputs=4, batch=1)) == 1
+
+
+def test_a_budget_below_one_face_is_refused(network):
+    with pytest.raises(EdgeferError, match="the calibration budget is 0.0 MB") as caught:
+        batch_for_budget(network, 1000)
+    assert caught.value.hint == "allow 1 MB or more"
+
+
+@pytest.mark.parametrize("size", [1, 4, 7, 100])
+def test_rebatching_keeps_faces_and_order(size):
+    faces = np.arange(60, dtype=np.uint8).reshape(60, 1, 1, 1)
+    batches = list(rebatched(iter([faces[:5], faces[5:5], faces[5:33], faces[33:]]), size))
+    assert [len(batch) for batch in batches[:-1]] == [size] * (60 // size if 60 % size else 60 // size - 1)
+    np.testing.assert_array_equal(np.concatenate(batches), faces)
+
+
+def test_memory_does_not_grow_with_the_number_of_faces(network, faces, run):
+    def peak(count: int) -> int:
+        stream = (np.roll(faces, shift, axis=1) for shift in range(count // 96))
+        tracemalloc.start()  # numpy's arrays are counted, those of the outputs among them
+        observe(network, run, stream, budget_bytes=2 << 20)
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return most
+
+    peak(96 * 2)  # the first run imports and caches
+    few, many = peak(96 * 5), peak(96 * 50)
+    assert many < 1.1 * few
+    assert many < 4 << 20
+
+
+def broken(network: onnx.ModelProto) -> onnx.ModelProto:
+    """The network with a weight so large that bright faces overflow float32 in conv2."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(network)
+    weights = next(t for t in copy.graph.initializer if t.name == "conv2_w")
+    weights.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weights) * np.float32(3e38), "conv2_w"))
+    return copy
+
+
+def test_nan_and_infinity_name_layer_and_face(network, faces, run):
+    some = faces[:40].copy()
+    some[:] = 0
+    some[33] = faces[33]
+    model = broken(network)
+    zeroed = next(t for t in model.graph.initializer if t.name == "conv0_b")
+    zeroed.CopyFrom(numpy_helper.from_array(np.zeros(16, np.float32), "conv0_b"))
+    zeroed = next(t for t in model.graph.initializer if t.name == "conv1_b")
+    zeroed.CopyFrom(numpy_helper.from_array(np.zeros(16, np.float32), "conv1_b"))
+    with pytest.raises(
+        EdgeferError, match=r"face 33 makes Conv 'conv2' give NaN or infinity \(tensor 'conv2_out'\)"
+    ) as caught:
+        observe(model, run, [some[:20], some[20:]], budget_bytes=activation_bytes(model) * 8)
+    assert "-inf" in caught.value.hint
+
+
+def test_no_faces_is_an_error(network, run):
+    with pytest.raises(EdgeferError, match="no faces to calibrate with"):
+        observe(network, run, [])
+
+
+def test_progress_is_told_of_every_face(network, faces, run):
+    done: list[int] = []
+    observe(network, run, [faces], budget_bytes=activation_bytes(network) * 40, advance=done.append)
+    assert done == [40, 40, 16]
+
+
+def test_ranges_as_text_round_trip(network, faces, run):
+    ranges = observe(network, run, [faces], origin={"faces_sha256": "abc"})
+    text = ranges.to_text()
+    again = Ranges.from_text(text)
+    assert again.to_text() == text
+    assert (again.model, again.faces, again.origin) == (ranges.model, 96, {"faces_sha256": "abc"})
+    assert list(again.histograms) == list(ranges.histograms)
+    np.testing.assert_array_equal(again["relu1_out"].counts, ranges["relu1_out"].counts)
+
+
+def test_damaged_text_is_refused_with_its_line(network, faces, run):
+    text = observe(network, run, [faces[:8]]).to_text()
+    lines = text.splitlines()
+    cases = [
+        ("", "ranges.jsonl is empty"),
+        ("hello", "ranges.jsonl, line 1"),
+        ('{"format": "other"}', "no range table of version 1"),
+        ("\n".join(lines[:-1]), f"line {len(lines)}: {len(lines) - 1} tensors announced, {len(lines) - 2} there"),
+        (text[: len(text) // 2], "ranges.jsonl, line"),
+        ("\n".join([lines[0], "[]", *lines[2:]]), "line 2: an object is expected, not list"),
+        ("\n".join([lines[0], lines[1].replace('"zeros"', '"zero"'), *lines[2:]]), "line 2: KeyError: 'zeros'"),
+    ]
+    for content, message in cases:
+        with pytest.raises(EdgeferError) as caught:
+            Ranges.from_text(content, "ranges.jsonl")
+        assert message in caught.value.message
+        assert "calibrate again" in caught.value.hint
+
+
+def test_an_unknown_tensor_is_named():
+    with pytest.raises(EdgeferError, match="the ranges hold no tensor 'x'") as caught:
+        Ranges("0" * 64, 1, {})["x"]
+    assert "calibrate this one" in caught.value.hint

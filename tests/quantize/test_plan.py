@@ -1,0 +1,117 @@
+import numpy as np
+import onnx
+import pytest
+
+from edgefer.errors import EdgeferError
+from edgefer.quantize import FLAVOURS, Flavour, make_plan, named_flavour
+
+
+def asked(plan) -> dict[str, str]:
+    return {layer.layer: layer.asked for layer in plan.layers}
+
+
+def reasons(plan) -> dict[str, str]:
+    return {layer.layer: layer.reason for layer in plan.layers}
+
+
+def test_everything_with_an_integer_kernel_becomes_int8(network):
+    plan = make_plan(network, FLAVOURS["x86-vnni"])
+    assert [name for name, precision in asked(plan).items() if precision == "fp32"] == ["cast0", "transpose0", "mul0"]
+    assert reasons(plan)["cast0"] == "no INT8 rule for Cast"
+    assert reasons(plan)["transpose0"] == "what it reads comes from float Cast 'cast0'"
+    assert reasons(plan)["relu2"] == "fused into Add 'add0'"
+    assert [site.tensor for site in plan.sites] == [
+        "mul0_out", "relu0_out", "maxpool0_out", "relu1_out", "conv2_out", "relu2_out", "conv3_out", "leakyrelu0_out",
+        "concat0_out", "averagepool0_out", "clip0_out", "globalaveragepool0_out", "flatten0_out", "relu3_out",
+    ]  # fmt: skip
+
+
+def test_layers_that_only_move_values_share_one_scale(network):
+    groups = [group for group in make_plan(network, FLAVOURS["x86-vnni"]).shared if len(group) > 1]
+    assert groups == [("relu0_out", "maxpool0_out"), ("globalaveragepool0_out", "flatten0_out")]
+
+
+@pytest.mark.parametrize("second", ["Relu", "none"])
+def test_a_concatenation_shares_a_scale_unless_that_would_unfuse_a_relu(builder, second):
+    b = builder()
+    left = b.node("Relu", [b.conv(b.top, 1, 4)])
+    right = b.conv(b.top, 1, 4)
+    right = b.node("Relu", [right]) if second == "Relu" else right
+    x = b.node("GlobalAveragePool", [b.node("Concat", [left, right], axis=1)])
+    model = b.model(b.gemm(b.node("Flatten", [x]), 8, 3))
+    groups = [group for group in make_plan(model, FLAVOURS["x86-vnni"]).shared if "concat0_out" in group]
+    together = [(left, right, "concat0_out")]
+    assert groups == (together if second == "Relu" else [("concat0_out",)])
+
+
+def test_the_inputs_placement_quantises_what_is_read(network):
+    plan = make_plan(network, FLAVOURS["tensorrt"])
+    sites = {site.tensor: site.readers for site in plan.sites}
+    assert "conv2_out" not in sites  # it is added up unrounded; the other side of the sum is INT8
+    assert ("add0_out", 1) in sites["maxpool0_out"]
+    assert reasons(plan)["leakyrelu0"] == "LeakyRelu is fused in float into the layer before it"
+    assert asked(plan)["concat0"] == "fp32"
+
+
+def test_layers_can_be_kept_in_float(network):
+    plan = make_plan(network, FLAVOURS["x86-vnni"], keep_float=["conv1", "gemm1"])
+    assert asked(plan)["conv1"] == asked(plan)["relu1"] == asked(plan)["gemm1"] == "fp32"
+    assert reasons(plan)["conv1"] == "kept in float as asked"
+    assert asked(plan)["conv2"] == "int8"
+    with pytest.raises(EdgeferError, match="no layer 'conv_1' to keep in float") as caught:
+        make_plan(network, FLAVOURS["x86-vnni"], keep_float=["conv_1"])
+    assert "conv1" in caught.value.hint
+
+
+def test_what_cannot_be_integer_says_why(builder):
+    b = builder()
+    x = b.node("Sigmoid", [b.conv(b.top, 1, 4)])
+    x = b.node("MaxPool", [x], kernel_shape=[2, 2], strides=[2, 2])
+    gate = b.node("Add", [x, b.constant("one", np.float32(1))])
+    x = b.node("Flatten", [b.node("GlobalAveragePool", [gate])])
+    product = b.node("MatMul", [x, b.node("Transpose", [x], perm=[1, 0])])
+    odd = b.node("Gemm", [product, b.constant("w", np.ones((7, 7), np.float32))], alpha=2.0)
+    model = b.model(b.conv(b.node("Reshape", [odd, b.constant("shape", np.array([0, 1, 1, 7]))]), 1, 2, 1), outputs=4)
+    said = reasons(make_plan(model, FLAVOURS["x86-vnni"]))
+    assert said["sigmoid0"] == "no INT8 rule for Sigmoid"
+    assert said["maxpool0"] == "what it reads comes from float Sigmoid 'sigmoid0'"
+    assert said["add0"] == "Add with a constant"
+    assert said["matmul0"] == "it does not multiply an activation by constant weights"
+    assert said["gemm0"] == "Gemm with alpha, beta or transA"
+    assert said["conv1"] == "its result is the network's output, which stays float"
+    assert said["conv0"] == "has an integer kernel"
+
+
+def test_a_quantised_model_is_refused(network):
+    again = onnx.ModelProto()
+    again.CopyFrom(network)
+    again.graph.node.append(onnx.helper.make_node("QuantizeLinear", ["relu0_out", "scale"], ["q"], name="q0"))
+    with pytest.raises(EdgeferError, match="already quantised: it has QuantizeLinear 'q0'") as caught:
+        make_plan(again, FLAVOURS["x86-vnni"])
+    assert "float model" in caught.value.hint
+
+
+def test_scales_and_zero_points():
+    asymmetric, symmetric = FLAVOURS["x86-vnni"], FLAVOURS["tensorrt"]
+    scale, zero = asymmetric.scale_and_zero_point(0.0, 5.1)
+    assert scale == np.float32(5.1 / 255)
+    assert (zero, zero.dtype) == (0, np.uint8)
+    scale, zero = asymmetric.scale_and_zero_point(-1.0, 3.0)
+    assert zero == 64  # 63.75 rounded
+    scale, zero = FLAVOURS["arm-signed"].scale_and_zero_point(0.0, 5.1)
+    assert (zero, zero.dtype) == (-128, np.int8)
+    scale, zero = symmetric.scale_and_zero_point(-1.0, 3.0)
+    assert (scale, zero, zero.dtype) == (np.float32(3 / 127), 0, np.int8)
+    assert asymmetric.scale_and_zero_point(2.0, 4.0)[0] == np.float32(4 / 255)  # widened to hold zero
+    for flavour in FLAVOURS.values():
+        for value in (0.0, 1e-45):
+            assert flavour.scale_and_zero_point(0.0, value)[0] == 1.0
+
+
+def test_flavours_are_checked():
+    with pytest.raises(EdgeferError, match="no flavour 'tpu'") as caught:
+        named_flavour("tpu")
+    assert "x86-vnni, x86, arm" in caught.value.hint
+    assert named_flavour("x86").weight_limit == 63
+    with pytest.raises(EdgeferError, match="needs int8 activations, not uint8"):
+        Flavour("odd", "uint8", symmetric=True, placement="all", bias="float")
