@@ -1,7 +1,7 @@
 """mini_xception: four residual modules of separable convolutions, 58,047 parameters.
 
 Source: Arriaga, Valdenegro-Toro and Plöger, "Real-time Convolutional Neural Networks for Emotion and Gender
-Classification" (2017). Tensor names follow the PyTorch checkpoint that is commonly published, so that it loads as it is.
+Classification" (2017). Tensor names are those of the PyTorch checkpoint that is commonly published.
 """
 
 from __future__ import annotations

@@ -48,12 +48,12 @@ def check_classes(fit: FaceSet) -> None:
     if missing:
         raise EdgeferError(
             f"the training faces of {fit.origin} have none of {', '.join(repr(name) for name in missing)}",
-            hint="a network cannot learn a class that it never sees: add faces of it, or leave the class out of the data",
+            hint="a network cannot learn a class that it never sees: add faces of it, or leave the class out",
         )
 
 
 def class_weights(labels: Tensor, num_classes: int, kind: str) -> Tensor | None:
-    """Weights of the loss a class: ``(N / (K · n))`` to the power 1 (``balanced``) or ½ (``sqrt``); None for ``none``."""
+    """Weights of the loss a class: ``N / (K · n)`` (``balanced``), its root (``sqrt``), or None (``none``)."""
     if kind == "none":
         return None
     counts = torch.bincount(labels, minlength=num_classes).to(torch.float32)

@@ -39,7 +39,8 @@ class Learner:
 
     def __init__(self, network: nn.Module, contract: Contract, config: TrainConfig, weights: Tensor | None) -> None:
         self.config = config
-        self.module = Deployable(network, contract).to(memory_format=torch.channels_last)
+        self.module = Deployable(network, contract)
+        self.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
         self.average = copy.deepcopy(self.module).eval().requires_grad_(False)
         self.optimiser = _optimiser(network, config)
         self.loss = nn.CrossEntropyLoss(weight=weights, label_smoothing=config.label_smoothing)
