@@ -29,8 +29,8 @@ def canonical(name: str) -> str:
 def order(names: set[str]) -> dict[str, tuple[int, str]]:
     """Number class folders: folder name → (label, class name).
 
-    The seven of FER2013 and the eight of FER+ take their data set's order under any spelling; ``0`` … ``n−1`` are labels (named
-    as FER2013's where n is 7); anything else is sorted by name.
+    The seven of FER2013 and the eight of FER+ take their data set's order under any spelling; ``0`` … ``n−1`` are
+    labels (named as FER2013's where n is 7); anything else is sorted by name.
     """
     known = {name: canonical(name) for name in names}
     for expected in (FER2013, FERPLUS):

@@ -1,7 +1,7 @@
 """Drawn faces: seven expressions as parametric drawings, for a start without a data set and for tests.
 
-Expressions follow the action units that Ekman and Friesen (Facial Action Coding System, 1978) give them: raised inner brows for
-fear and sadness, lowered ones for anger, a wrinkled nose for disgust, and so on. Nothing here comes from a photograph.
+Expressions follow the action units that Ekman and Friesen (Facial Action Coding System, 1978) give them: raised inner
+brows for fear and sadness, lowered ones for anger, a wrinkled nose for disgust, and so on. No photograph is used.
 """
 
 from __future__ import annotations
@@ -38,14 +38,15 @@ _EXPRESSIONS = {
     "surprise": (0.00, 1.00, 0.70, 0.0, 0.9, 1.0, 1.45, 0.0, 0.0, 0.0),
     "neutral": _NEUTRAL,
 }
-_SPREAD = (0.13, 0.07, 0.09, 0.12, 0.20, 0.18, 0.13, 0.15, 0.15, 0.20)  # standard deviation of a trait, any expression
+_SPREAD = (0.12, 0.06, 0.08, 0.11, 0.17, 0.16, 0.12, 0.13, 0.13, 0.18)  # standard deviation of a trait, any expression
 
 
 def draw(count: int, seed: int, size: int = 48) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Draw ``count`` faces, grey uint8 N×size×size×1, with labels int64 N in FER2013's order, as equal per class as can be.
+    """Draw ``count`` faces, grey uint8 N×size×size×1, with labels int64 N in FER2013's order, classes equally frequent.
 
-    Heads turn, nod and lean; skin, hair, light, blur, noise and things in front of the face vary; an expression's strength
-    goes from faint to full, so that the classes overlap a little, as people's do. The same arguments give the same faces.
+    Heads turn, nod and lean; skin, hair, light, blur, noise and things in front of the face vary; an expression's
+    strength goes from faint to full, so that the classes overlap a little, as people's do. The same arguments give the
+    same faces.
     """
     generator = np.random.default_rng([seed, count])
     labels = generator.permutation(np.arange(count, dtype=np.int64) % len(FER2013))
@@ -58,7 +59,7 @@ def draw(count: int, seed: int, size: int = 48) -> tuple[NDArray[np.uint8], NDAr
 
 def _traits(labels: NDArray[np.int64], generator: np.random.Generator) -> dict[str, Floats]:
     full = np.asarray([_EXPRESSIONS[name] for name in FER2013])[labels]
-    strength = generator.beta(2.2, 1.3, size=(len(labels), 1)) * 0.95 + 0.15
+    strength = generator.beta(2.2, 1.2, size=(len(labels), 1)) * 0.85 + 0.28
     values = _NEUTRAL + (full - _NEUTRAL) * strength + generator.normal(0, _SPREAD, full.shape)
     traits = {name: values[:, i, None, None].astype(np.float32) for i, name in enumerate(_TRAITS)}
     for name, low, high in (
@@ -84,7 +85,7 @@ def _faces(labels: NDArray[np.int64], size: int, generator: np.random.Generator)
         ).astype(np.float32)
 
     traits = _traits(labels, generator)
-    canvas = Canvas(size, around(0, 0.13), around(0.93, 0.06), around(0, 0.06), around(0.02, 0.06), around(0.0, 0.05))
+    canvas = Canvas(size, around(0, 0.12), around(1.03, 0.06), around(0, 0.05), around(0.0, 0.05), around(0.0, 0.05))
     yaw, nod = around(0, 0.07), around(0, 0.05)
     skin, dark = between(95, 225), between(0.35, 0.72)
     canvas.fill(between(20, 200) + between(-50, 50) * canvas.x)

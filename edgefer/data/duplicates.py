@@ -1,8 +1,9 @@
 """Near-duplicate faces: found without comparing every pair, joined into groups.
 
-Two faces are near-duplicates where their 12×12 thumbnails, each brought to mean 0 and length 1 (so that brightness and contrast do
-not matter), correlate at 0.98 or more. Candidates come from locality-sensitive hashing by bit sampling (Indyk and Motwani,
-STOC 1998) of a gradient hash: whether each thumbnail cell is brighter than its right and its lower neighbour, 264 bits.
+Two faces are near-duplicates where their 12×12 thumbnails, each brought to mean 0 and length 1 (so that brightness and
+contrast do not matter), correlate at 0.98 or more. Candidates come from locality-sensitive hashing by bit sampling
+(Indyk and Motwani, STOC 1998) of a gradient hash: whether each thumbnail cell is brighter than its right and its lower
+neighbour, 264 bits.
 """
 
 from __future__ import annotations
@@ -102,7 +103,8 @@ def normalised(cells: NDArray[np.float64]) -> NDArray[np.float32]:
     flat = cells.reshape(len(cells), -1)
     centred = flat - flat.mean(axis=1, keepdims=True)
     length = np.linalg.norm(centred, axis=1, keepdims=True)
-    return np.divide(centred, length, out=np.zeros_like(centred), where=length > 1e-6).astype(np.float32)
+    unit: NDArray[np.float64] = np.divide(centred, length, out=np.zeros_like(centred), where=length > 1e-6)
+    return unit.astype(np.float32)
 
 
 def _exact(hashes: NDArray[np.uint64], order: NDArray[np.int64]) -> NDArray[np.int64]:

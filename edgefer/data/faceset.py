@@ -44,7 +44,7 @@ class FaceSet:
         dropped: Mapping[str, int] | None = None,
         picked: str | None = None,
     ) -> None:
-        """``labels``, ``parts`` (indices into ``splits.DECLARED``; None: nothing declared) and ``rows`` are a face each."""
+        """``labels``, ``parts`` (indices into ``splits.DECLARED``, or None) and ``rows`` of the source: a face each."""
         self.classes = classes
         self.labels: NDArray[np.int64] = np.asarray(labels, dtype=np.int64)
         self.origin = origin
@@ -181,15 +181,16 @@ class FaceSet:
     # ---- splits ------------------------------------------------------------------------------------------------------
 
     def part(self, default: str) -> FaceSet:
-        """This set where a split was picked already (``DATA:split``), and ``split(default)`` of a whole data set."""
+        """Give this set where a split was picked already (``DATA:split``), ``split(default)`` of a whole data set."""
         return self.split(default) if self.picked is None else self
 
     def split(self, name: str) -> FaceSet:
         """One split: train fit val calib test private all.
 
         ``fit`` (85 %), ``val`` (10 %) and ``calib`` (5 %) divide the training part by a seeded hash of the pixels with
-        near-duplicates kept together; a declared validation part is ``val`` as it stands. ``train`` and ``val`` leave out
-        faces whose exact pixels are also in a part that measures. ``DATA:all`` has one pool: its ``test`` is every face.
+        near-duplicates kept together; a declared validation part is ``val`` as it stands. ``train`` and ``val`` leave
+        out faces whose exact pixels are also in a part that measures. ``DATA:all`` is one pool: every face is its
+        ``test``.
 
         Raises:
             EdgeferError: no such split, or the data set has no faces in it.
@@ -202,9 +203,10 @@ class FaceSet:
         return self._cache[name]
 
     def _split(self, name: str) -> FaceSet:
+        divided = name in splits.SHARES and (self.picked == "all" or not (name == "val" and self._val_apart))
         if self.picked == "all":
-            return self if name in ("train", "test") else self._division(name)
-        if self.picked == "train" and name in splits.SHARES and not (name == "val" and self._val_apart):
+            return self._division(name) if divided else self._all_as(name)
+        if self.picked == "train" and divided:
             return self._division(name)
         if self.picked is not None:
             raise EdgeferError(
@@ -213,63 +215,36 @@ class FaceSet:
             )
         if name == "all":
             return self._take(np.arange(len(self)), f"{self.origin}:all", "all", {})
-        if name in splits.SHARES and not (name == "val" and self._val_apart):
-            return self._declared("train", name)._division(name, self.origin)
-        return self._declared(name, name)
+        splits.check_declared(self._parts, "train" if divided else name, name, self.origin)
+        return self.split("train")._division(name) if divided else self._declared(name)
 
-    def _declared(self, name: str, wanted: str) -> FaceSet:
+    def _all_as(self, name: str) -> FaceSet:
+        if name == "private":
+            raise EdgeferError(f"{self.origin} is one pool without a private part", hint="leave ':all' away")
+        return self
+
+    def _declared(self, name: str) -> FaceSet:
         """The faces declared as ``name``, less those of ``train`` and ``val`` that also stand in a measuring part."""
         if self._parts is None:
-            if name == "train":
-                return self._take(np.arange(len(self)), f"{self.origin}:train", "train", {})
-            raise EdgeferError(
-                f"{self.origin} declares no splits, so it has no '{name}' split",
-                hint=f"pass {self.origin}:all if none of these faces trained or calibrated the model",
-            )
-        code = splits.DECLARED.index(name)
-        chosen = np.flatnonzero(self._parts == code)
-        if not len(chosen):
-            raise self._no_such_part(name, wanted)
+            return self._take(np.arange(len(self)), f"{self.origin}:{name}", name, {})
+        chosen = np.flatnonzero(self._parts == splits.DECLARED.index(name))
         dropped: dict[str, int] = {}
         if name in ("train", "val") and len(self.splits) > 1:
-            chosen, dropped = self._without_leaks(chosen, code)
+            chosen, dropped = splits.without_leaks(chosen, self._parts, np.asarray(self.face_hashes()))
         return self._take(chosen, f"{self.origin}:{name}", name, dropped)
 
-    def _no_such_part(self, name: str, wanted: str) -> EdgeferError:
-        has = ", ".join(self.splits)
-        if name == "test":
-            hint = f"pass {self.origin}:all if none of these faces trained or calibrated the model"
-        elif wanted in splits.SHARES or name == "train":
-            hint = "pass a data set that has training faces; test faces must not train, choose or calibrate"
-        else:
-            hint = f"pass one of: {has}"
-        divided = f", and so no '{wanted}'" if wanted != name else ""
-        return EdgeferError(f"{self.origin} has no '{name}' split{divided} (it has: {has})", hint=hint)
-
-    def _without_leaks(self, chosen: Rows, code: int) -> tuple[Rows, dict[str, int]]:
-        """FER2013 repeats faces across its parts: the ones that measure keep them."""
-        assert self._parts is not None
-        hashes = np.asarray(self.face_hashes())
-        dropped: dict[str, int] = {}
-        for other in (splits.TEST, splits.PRIVATE, splits.VAL):
-            if other != code:
-                leaked = np.isin(hashes[chosen], hashes[self._parts == other])
-                if leaked.any():
-                    dropped[f"also in {splits.DECLARED[other]}"] = int(leaked.sum())
-                    chosen = chosen[~leaked]
-        return chosen, dropped
-
-    def _division(self, name: str, origin: str | None = None) -> FaceSet:
-        shares = {share: size for share, size in splits.SHARES.items() if share != "val" or not self._val_apart}
-        if self.picked == "all":
-            shares = splits.SHARES
+    def _division(self, name: str) -> FaceSet:
+        shares = dict(splits.SHARES)
+        if self._val_apart and self.picked != "all":
+            del shares["val"]
         chosen = np.flatnonzero(splits.divide(self._group_keys(), shares, seed=0) == name)
+        whole = self.origin.rpartition(":")[0]
         if not len(chosen):
             raise EdgeferError(
-                f"the '{name}' part of {self.origin} is empty: it has only {len(self)} faces",
+                f"the '{name}' part of {whole} is empty: only {len(self)} faces were divided",
                 hint="use more data: 'calib' is a twentieth of the training faces",
             )
-        return self._take(chosen, f"{origin or self.origin.rpartition(':')[0]}:{name}", name, {})
+        return self._take(chosen, f"{whole}:{name}", name, {})
 
     def _group_keys(self) -> NDArray[np.uint64]:
         if self._keys is None:
@@ -285,7 +260,7 @@ class FaceSet:
         return self._keys
 
     def redivided(self, seed: int = 0, test_fraction: float = 0.2) -> FaceSet:
-        """Forget the declared splits; declare ``train`` and ``test`` by the seeded hash, near-duplicates kept together."""
+        """Forget the declared splits; declare ``train`` and ``test`` by the seeded hash of near-duplicate groups."""
         shares = {"train": 1.0 - test_fraction, "test": test_fraction}
         chosen = splits.divide(self._group_keys(), shares, seed=seed + _REDIVIDE_SEED_OFFSET)
         parts = np.where(chosen == "test", np.int8(splits.TEST), np.int8(splits.TRAIN)).astype(np.int8)

@@ -151,8 +151,8 @@ def _pixels(texts: Sequence[tuple[int, bytes]], path: Path) -> Faces:
 def _parse(joined: bytes, lengths: NDArray[np.int64]) -> Faces | None:
     """``PIXELS`` decimal numbers a text, uint8 N×PIXELS; None unless every one is in 0…255 and of three digits at most.
 
-    Works on the bytes of all texts together: ``tens`` and ``hundreds`` are the digits one and two places before, where the places between
-    are digits too, so that at a number's last digit the three add up to it.
+    Works on the bytes of all texts together: the value at a number's last digit is that digit, plus ten times the digit
+    before, plus a hundred times the one before that where all three touch.
     """
     text = np.frombuffer(joined, np.uint8)
     digit = text - np.uint8(ord("0"))
@@ -173,7 +173,8 @@ def _parse(joined: bytes, lengths: NDArray[np.int64]) -> Faces | None:
     fourth = is_digit[:-4] & is_digit[1:-3] & is_digit[2:-2] & is_digit[3:-1]
     if bool(fourth.any()) or bool(np.any(value > 255)):
         return None
-    return value.astype(np.uint8).reshape(-1, PIXELS)
+    faces: Faces = value.astype(np.uint8).reshape(-1, PIXELS)
+    return faces
 
 
 def _parse_strictly(text: bytes, path: Path, number: int) -> Faces:

@@ -30,8 +30,8 @@ class VoteFile:
 def apply_votes(loaded: Loaded, votes: str, origin: str) -> Loaded:
     """Replace the labels by FER+'s; faces without a majority for one of the eight classes are dropped and counted.
 
-    ``votes`` is the path of ``fer2013new.csv`` or ``"npz"``. A csv of votes joins a csv or npz of faces row by row, where their
-    numbers of rows and their splits agree, and a folder of images by image name.
+    ``votes`` is the path of ``fer2013new.csv`` or ``"npz"``. A csv of votes joins a csv or npz of faces row by row,
+    where their numbers of rows and their splits agree, and a folder of images by image name.
 
     Raises:
         EdgeferError: the votes cannot be read, or do not belong to these faces.
@@ -50,10 +50,10 @@ def apply_votes(loaded: Loaded, votes: str, origin: str) -> Loaded:
             f"{votes} has {len(table.votes)} rows and {origin} has {len(loaded.labels)}: they cannot be joined by row",
             hint="use the fer2013.csv with all of its 35,887 rows, in its order",
         )
-    differs = np.flatnonzero(table.parts != loaded.parts) if loaded.parts is not None else []
+    differs = np.flatnonzero(table.parts != (table.parts if loaded.parts is None else loaded.parts))
     if len(differs):
         raise EdgeferError(
-            f"{votes} and {origin} disagree on the Usage of {len(differs)} rows (first in data row {int(differs[0]) + 1})",
+            f"{votes} and {origin} disagree on the Usage of {len(differs)} rows (first: row {int(differs[0]) + 1})",
             hint="one of them was sorted or cut: use both in their original order",
         )
     return _labelled(loaded, table.votes)
@@ -62,8 +62,8 @@ def apply_votes(loaded: Loaded, votes: str, origin: str) -> Loaded:
 def majority(votes: NDArray[np.int64]) -> tuple[NDArray[np.int64], dict[str, int]]:
     """Labels 0…7 from votes N×10, or −1, with the reasons and their counts.
 
-    The column with most votes wins. A tie for the first place has no majority and drops the face: any way to break it would be a
-    guess. So does a win of 'unknown' or 'NF' (not a face).
+    The column with most votes wins. A tie for the first place has no majority and drops the face: any way to break it
+    would be a guess. So does a win of 'unknown' or 'NF' (not a face).
     """
     winner = votes.argmax(axis=1)
     most = votes.max(axis=1, initial=0)

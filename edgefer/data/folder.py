@@ -1,4 +1,4 @@
-"""A folder a class: ``root/<class>/*`` or ``root/<split>/<class>/*``, as RAF-DB, CK+ and AffectNet are usually unpacked."""
+"""A folder a class, as RAF-DB, CK+ and AffectNet are unpacked: ``root/<class>/*`` or ``root/<split>/<class>/*``."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ def load_npz(path: Path) -> Loaded:
     if len(labels) and not -1 <= int(labels.min()) <= int(labels.max()) < len(classes):
         raise EdgeferError(
             f"{path} has labels from {labels.min()} to {labels.max()} for {len(classes)} classes",
-            hint="labels are 0 to classes − 1, or −1 for a face to leave out; other classes than FER2013's are named in an array 'classes'",
+            hint="labels are 0 … classes − 1, or −1 for none; an array 'classes' names others than FER2013's",
         )
     return Loaded(
         ArraySource(images),

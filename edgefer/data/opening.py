@@ -25,8 +25,8 @@ def open_dataset(spec: str | os.PathLike[str], *, votes: str | os.PathLike[str] 
 
     Args:
         spec: the path; ``:train``, ``:fit``, ``:val``, ``:calib``, ``:test``, ``:private`` or ``:all`` picks a split.
-        votes: FER+'s ``fer2013new.csv``, or ``"npz"`` for the array ``ferplus_votes`` of the npz itself; labels are then
-            FER+'s eight.
+        votes: FER+'s ``fer2013new.csv``, or ``"npz"`` for the array ``ferplus_votes`` of the npz itself; the classes
+            are then FER+'s eight.
 
     Returns:
         The faces; images in files are decoded later, when they are asked for.

@@ -79,7 +79,7 @@ def _band(
     row: NDArray[np.intp],
     wide: int,
     name: str,
-    guesses: NDArray[np.int64] | None,  # noqa: ANN401
+    guesses: NDArray[np.int64] | None,
 ) -> Faces:
     height = _CELL + 2 * _MARGIN + (_CAPTION if guesses is not None else 0)
     band = np.full((height, _NAME_WIDTH + wide * (_CELL + _MARGIN) + _MARGIN, 3), _WHITE, np.uint8)
@@ -96,7 +96,7 @@ def _band(
     return band
 
 
-def _cell(cv2: Any, face: Faces) -> Faces:  # noqa: ANN401
+def _cell(cv2: Any, face: Faces) -> Faces:
     """Fit a face of any size into a cell, without bending it."""
     scale = _CELL / max(face.shape[:2])
     size = (max(1, round(face.shape[1] * scale)), max(1, round(face.shape[0] * scale)))
@@ -108,6 +108,6 @@ def _cell(cv2: Any, face: Faces) -> Faces:  # noqa: ANN401
     return cell
 
 
-def _write(cv2: Any, image: Faces, text: str, x: int, y: int, colour: Sequence[int]) -> None:  # noqa: ANN401
+def _write(cv2: Any, image: Faces, text: str, x: int, y: int, colour: Sequence[int]) -> None:
     ascii_only = text.encode("ascii", "replace").decode()  # OpenCV's Hershey fonts have nothing else
     cv2.putText(image, ascii_only, (x, y), cv2.FONT_HERSHEY_SIMPLEX, 0.42, colour, 1, cv2.LINE_AA)

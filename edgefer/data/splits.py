@@ -63,8 +63,8 @@ def settle(parts: NDArray[np.int8], origin: str) -> NDArray[np.int8]:
 def divide(keys: NDArray[np.uint64], shares: Mapping[str, float], seed: int) -> NDArray[np.str_]:
     """Assign each face to a share by its group's key, so that faces of one key stay together.
 
-    A key is mixed with ``seed`` by splitmix64 (Steele, Lea, Flood 2014), and its place in [0, 1) chooses the share. Neither row
-    order nor the other faces of the set move a face, unless they join its group.
+    A key is mixed with ``seed`` by splitmix64 (Steele, Lea, Flood 2014), and its place in [0, 1) chooses the share.
+    Neither row order nor the other faces of the set move a face, unless they join its group.
     """
     with np.errstate(over="ignore"):
         mixed = keys + np.uint64((seed * 0x9E3779B97F4A7C15 + 0x9E3779B97F4A7C15) % 2**64)
@@ -74,7 +74,44 @@ def divide(keys: NDArray[np.uint64], shares: Mapping[str, float], seed: int) -> 
     place = (mixed >> np.uint64(11)).astype(np.float64) / 2**53
     bounds = np.cumsum(list(shares.values())) / sum(shares.values())
     chosen = np.searchsorted(bounds[:-1], place, side="right")
-    return np.asarray(list(shares))[chosen]
+    names: NDArray[np.str_] = np.asarray(list(shares))
+    return np.asarray(names[chosen])
+
+
+def check_declared(parts: NDArray[np.int8] | None, name: str, wanted: str, origin: str) -> None:
+    """Refuse a split without faces; ``wanted`` is what was asked for where ``name`` is what it would be a part of.
+
+    ``parts`` are indices into ``DECLARED``, None where the source declares nothing and all faces may train.
+    """
+    present = () if parts is None else tuple(DECLARED[code] for code in np.unique(parts))
+    if name in present or (parts is None and name == "train"):
+        return
+    has = f"it has: {', '.join(present)}" if present else "it declares no splits"
+    divided = f", and so no '{wanted}'" if wanted != name else ""
+    hint = f"its splits are: {', '.join(present) or 'train fit val calib'}"
+    if name == "test":
+        hint = f"pass {origin}:all if none of these faces trained or calibrated the model"
+    elif name == "train":
+        hint = "pass a data set with training faces; those of a test split must not train, choose or calibrate"
+    raise EdgeferError(f"{origin} has no '{name}' split{divided} ({has})", hint=hint)
+
+
+def without_leaks(
+    chosen: NDArray[np.int64], parts: NDArray[np.int8], hashes: NDArray[np.str_]
+) -> tuple[NDArray[np.int64], dict[str, int]]:
+    """Leave out of ``chosen`` (rows of train or val) the faces that a part after it repeats, and count them.
+
+    FER2013 has the same pixels in several parts: the part that measures keeps them.
+    """
+    code = int(parts[chosen[0]])
+    dropped: dict[str, int] = {}
+    for other in (TEST, PRIVATE, VAL):
+        if other > code:
+            leaked = np.isin(hashes[chosen], hashes[parts == other])
+            if leaked.any():
+                dropped[f"also in {DECLARED[other]}"] = int(leaked.sum())
+                chosen = chosen[~leaked]
+    return chosen, dropped
 
 
 def fair_quotas(available: Sequence[int], total: int) -> list[int]:
@@ -94,9 +131,8 @@ def fair_quotas(available: Sequence[int], total: int) -> list[int]:
 def refuse_overlap(a_hashes: Iterable[str], b_hashes: Iterable[str], what_a: str, what_b: str) -> None:
     """Refuse two sets of faces that share pixels.
 
-    Args:
-        a_hashes, b_hashes: of :meth:`edgefer.data.FaceSet.face_hashes`.
-        what_a, what_b: what to call the sets, e.g. ``"the calibration faces"``.
+    The hashes are of :meth:`edgefer.data.FaceSet.face_hashes`; ``what_a`` and ``what_b`` are what to call the sets,
+    e.g. ``"the calibration faces"``.
 
     Raises:
         EdgeferError: a face is in both; says how many and gives an example's hash.
@@ -105,5 +141,5 @@ def refuse_overlap(a_hashes: Iterable[str], b_hashes: Iterable[str], what_a: str
     if shared:
         raise EdgeferError(
             f"{len(shared)} of the faces are both in {what_a} and in {what_b} (for example {min(shared)})",
-            hint="a measured drop would be flattered: use faces of another split, e.g. calibrate on DATA:calib and bench on DATA:test",
+            hint="a measured drop would be flattered: calibrate on DATA:calib and bench on DATA:test",
         )

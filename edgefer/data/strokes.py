@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
+Floats = NDArray[np.floating[Any]]  # float32 in fact
 Number = Floats | float
 
 
 class Canvas:
-    """N pictures of ``size``×``size``; ``x`` grows to the right and ``y`` downwards, ±1 being about the picture's edges.
+    """N pictures of ``size``×``size``; ``x`` grows rightwards and ``y`` downwards, ±1 being about the edges.
 
     Shapes return a signed distance, N×size×size, negative inside; :meth:`paint` softens its edge over one pixel.
     """
@@ -46,13 +48,15 @@ class Canvas:
     def ellipse(self, x: Number, y: Number, width: Number, height: Number) -> Floats:
         """An ellipse with half axes ``width`` and ``height`` (its distance is approximate, exact on the edge)."""
         radius = np.sqrt(((self.x - x) / width) ** 2 + ((self.y - y) / height) ** 2)
-        return (radius - 1) * np.minimum(width, height)
+        distance: Floats = (radius - 1) * np.minimum(width, height)
+        return distance
 
     def almond(self, x: Number, y: Number, width: Number, height: Number) -> Floats:
         """An eye: two parabolas that meet at ``x`` ± ``width``, the upper one higher."""
         across = (self.x - x) / width
         lid = height * (1 - across**2)
-        return np.maximum(y - lid - self.y, self.y - y - 0.8 * lid)
+        distance: Floats = np.maximum(y - lid - self.y, self.y - y - 0.8 * lid)
+        return distance
 
     def outline(self, distance: Floats, thickness: Number) -> Floats:
         """The edge of a shape as a line."""
@@ -63,12 +67,15 @@ class Canvas:
         dx, dy = x1 - x0, y1 - y0
         along = np.clip(((self.x - x0) * dx + (self.y - y0) * dy) / (dx * dx + dy * dy), 0, 1)
         sag = 4 * bend * along * (1 - along)
-        return np.hypot(self.x - x0 - along * dx, self.y - y0 - along * dy - sag) - thickness
+        distance: Floats = np.hypot(self.x - x0 - along * dx, self.y - y0 - along * dy - sag) - thickness
+        return distance
 
     def curve(self, x: Number, y: Number, width: Number, bend: Number, thickness: Number) -> Floats:
         """A parabola from ``x`` − ``width`` to ``x`` + ``width`` whose ends are lowered by ``bend`` · ``width``."""
         across = (self.x - x) / width
-        return np.maximum(np.abs(self.y - y - bend * width * across**2) - thickness, (np.abs(across) - 1) * width)
+        line = np.abs(self.y - y - bend * width * across**2) - thickness
+        distance: Floats = np.maximum(line, (np.abs(across) - 1) * width)
+        return distance
 
     def occlude(self, generator: np.random.Generator) -> None:
         """Put glasses on a tenth of the faces, and a hand, a scarf or a picture's edge in front of another tenth."""
@@ -77,11 +84,11 @@ class Canvas:
         tone = generator.uniform(20, 200, (count, 1, 1)).astype(np.float32)
         for side in (-1, 1):
             rim = self.outline(self.ellipse(side * 0.34, -0.16, 0.25, 0.19), 0.018)
-            self.paint(rim, tone * 0.4, 0.9 * (kind < 0.1))
+            self.paint(rim, tone * 0.4, np.where(kind < 0.1, np.float32(0.9), np.float32(0)))
         angle = generator.uniform(0, 2 * np.pi, (count, 1, 1)).astype(np.float32)
         away = generator.uniform(0.62, 1.0, (count, 1, 1)).astype(np.float32)
         edge = away - (np.cos(angle) * self.x + np.sin(angle) * self.y)
-        self.paint(edge, tone, 1.0 * (kind > 0.9))
+        self.paint(edge, tone, np.where(kind > 0.9, np.float32(1), np.float32(0)))
 
     def photograph(self, generator: np.random.Generator) -> NDArray[np.uint8]:
         """Blur, contrast, brightness and noise of a poor camera; uint8 N×size×size."""
@@ -96,6 +103,6 @@ class Canvas:
             padded = np.pad(grey, [(0, 0)] + [(1, 1) if a == axis else (0, 0) for a in (1, 2)], mode="edge")
             before, after = (np.take(padded, range(start, start + grey.shape[axis]), axis) for start in (0, 2))
             grey = grey * (1 - 2 * side) + side * (before + after)
-        noise = generator.standard_normal(grey.shape, dtype=np.float32) * between(1, 11)
-        grey = (grey - 128) * between(0.6, 1.15) + 128 + between(-30, 30) + noise
+        noise = generator.standard_normal(grey.shape, dtype=np.float32) * between(1, 8)
+        grey = (grey - 128) * between(0.65, 1.15) + 128 + between(-30, 30) + noise
         return np.rint(np.clip(grey, 0, 255)).astype(np.uint8)
