@@ -13,16 +13,14 @@ from edgefer.errors import EdgeferError, require
 from edgefer.models.registry import architecture, default_contract
 
 if TYPE_CHECKING:
-    from torch import nn
-
-    from edgefer.graph.torch_export import ExportResult
+    from edgefer.graph.torch_export import ExportResult, Network
 
 TOLERANCE = 1e-4
 """Largest difference of a logit from PyTorch's, relative to the largest logit: float32 sums in another order."""
 
 
 def export(
-    model: str | nn.Module,
+    model: str | Network,
     output: str | os.PathLike[str],
     *,
     weights: str | os.PathLike[str] | None = None,
@@ -68,13 +66,15 @@ def export(
 
 def _from_zoo(
     name: str, weights: str | os.PathLike[str] | None, random_weights: bool, labels: Sequence[str] | None
-) -> tuple[nn.Module, Contract]:
+) -> tuple[Network, Contract]:
     """The network and its contract, whose lineage says which weights these are."""
     architecture(name)  # an unknown name is the first thing to say
     if weights is not None and random_weights:
         raise EdgeferError("weights and random weights exclude each other", hint="leave out --random-weights")
     if random_weights:
-        return _untrained(name, FER2013 if labels is None else tuple(labels))
+        from edgefer.graph.torch_export import untrained
+
+        return untrained(default_contract(name, FER2013 if labels is None else labels))
     from edgefer.models.weights import load_network, shipped
 
     source = weights if weights is not None else shipped(name)
@@ -85,14 +85,3 @@ def _from_zoo(
         )
     network, contract, sha256 = load_network(source, name, labels)
     return network, replace(contract, lineage={**contract.lineage, "weights_sha256": sha256})
-
-
-def _untrained(name: str, labels: tuple[str, ...]) -> tuple[nn.Module, Contract]:
-    import torch
-
-    from edgefer.models import create
-
-    with torch.random.fork_rng(devices=[]):  # the caller's random numbers go on as they were
-        torch.manual_seed(0)
-        network = create(name, len(labels))
-    return network, replace(default_contract(name, labels), lineage={"weights": "random, seed 0"})

@@ -27,7 +27,11 @@ from edgefer.graph.names import canonicalise
 from edgefer.graph.parity import Parity, measure_parity, require_parity
 from edgefer.graph.save import serialise, stamp
 from edgefer.graph.simplify import simplify_model
+from edgefer.models import create
 from edgefer.models.deployable import Deployable
+
+Network = nn.Module
+"""Normalised float32 N×C×H×W → float32 N×classes logits."""
 
 OPSET = 17
 """TensorRT 8 reads no more, and nothing here needs more."""
@@ -120,6 +124,14 @@ def export_model(
         note=note,
         seconds=time.perf_counter() - start,
     )
+
+
+def untrained(contract: Contract, seed: int = 0) -> tuple[Network, Contract]:
+    """The contract's network with fresh weights drawn from ``seed``, and the contract with that in its lineage."""
+    with torch.random.fork_rng(devices=[]):  # the caller's random numbers go on as they were
+        torch.manual_seed(seed)
+        network = create(contract.architecture, len(contract.labels))
+    return network, replace(contract, lineage={**contract.lineage, "weights": f"random, seed {seed}"})
 
 
 def tensors_sha256(network: nn.Module) -> str:

@@ -1,4 +1,4 @@
-"""A small network with what real ones have: batch norm, residual sum, depthwise, PReLU, a reshape that asks for the batch size."""
+"""A small network with what real ones have: batch norm, residual sum, depthwise, PReLU, a reshape by batch size."""
 
 import pytest
 import torch
