@@ -64,7 +64,7 @@ class MiniXception(nn.Module):
         self.module3 = ResidualModule(32, 64)
         self.module4 = ResidualModule(64, 128)
         self.conv = nn.Conv2d(128, num_classes, 3, padding=1)
-        kaiming(self)
+        kaiming(self, last=self.conv)
 
     def forward(self, x: Tensor) -> Tensor:
         """The class scores are the means of the last convolution's maps."""

@@ -47,7 +47,7 @@ class ResNet11(nn.Module):
             channels = outputs
         self.stages = nn.Sequential(*stages)
         self.fc = nn.Linear(channels, num_classes)
-        kaiming(self)
+        kaiming(self, last=self.fc)
 
     def forward(self, x: Tensor) -> Tensor:
         """48 → 24 → 12 in the stem, 12, 6, 3 and 2 pixels a side in the stages, then a global mean."""

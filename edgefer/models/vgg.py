@@ -23,17 +23,16 @@ def blocks(plan: Sequence[tuple[int, int]], channels: int) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-def head(inputs: int, width: int, num_classes: int) -> nn.Sequential:
-    """The fully connected part, with dropout 0.5 between its three layers."""
-    return nn.Sequential(
+def head(inputs: int, width: int) -> list[nn.Module]:
+    """Two fully connected layers with dropout 0.5; the layer that gives the logits comes after them."""
+    return [
         nn.Linear(inputs, width),
         nn.ReLU(inplace=True),
         nn.Dropout(0.5),
         nn.Linear(width, width),
         nn.ReLU(inplace=True),
         nn.Dropout(0.5),
-        nn.Linear(width, num_classes),
-    )
+    ]
 
 
 class Vgg9(nn.Module):
@@ -42,8 +41,9 @@ class Vgg9(nn.Module):
     def __init__(self, num_classes: int) -> None:
         super().__init__()
         self.features = blocks(((1, 64), (1, 128), (2, 256), (2, 512)), channels=1)
-        self.classifier = head(512 * 3 * 3, 2048, num_classes)
-        kaiming(self)
+        last = nn.Linear(2048, num_classes)
+        self.classifier = nn.Sequential(*head(512 * 3 * 3, 2048), last)
+        kaiming(self, last)
 
     def forward(self, x: Tensor) -> Tensor:
         """48 → 24 → 12 → 6 → 3 pixels a side, then three fully connected layers."""

@@ -1,0 +1,44 @@
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from edgefer.contract import Contract, Normalisation
+from edgefer.models.deployable import Deployable
+
+
+def contract(norm: Normalisation, channels: int) -> Contract:
+    return Contract(("a", "b"), 5, 4, channels, norm, "any")
+
+
+def test_normalises_as_the_formula_says():
+    norm = Normalisation(1 / 255, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    module = Deployable(nn.Identity(), contract(norm, 3))
+    faces = np.random.default_rng(0).integers(0, 256, (2, 5, 4, 3), dtype=np.uint8)
+    wanted = ((faces / 255 - norm.mean) / norm.std).transpose(0, 3, 1, 2)
+    got = module(torch.from_numpy(faces)).numpy()
+    assert got.dtype == np.float32
+    assert got.shape == (2, 3, 5, 4)
+    assert np.abs(got - wanted).max() < 1e-6
+
+
+def test_minus_one_to_one_is_exact_at_the_ends():
+    module = Deployable(nn.Identity(), contract(Normalisation(1 / 255, (0.5,), (0.5,)), 1))
+    got = module(torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1)).flatten()
+    assert got.tolist() == pytest.approx([-1.0, 1.0], abs=1e-7)
+
+
+def test_takes_floats_on_the_same_scale():
+    module = Deployable(nn.Identity(), contract(Normalisation(), 1))
+    faces = torch.randint(0, 256, (1, 5, 4, 1), dtype=torch.uint8)
+    assert torch.equal(module(faces), module(faces.float()))
+
+
+def test_no_addition_where_nothing_is_added():
+    assert not Deployable(nn.Identity(), contract(Normalisation(), 1)).shifted
+    assert Deployable(nn.Identity(), contract(Normalisation(mean=(0.5,)), 1)).shifted
+
+
+def test_its_constants_are_no_weights():
+    module = Deployable(nn.Linear(2, 2), contract(Normalisation(), 1))
+    assert set(module.state_dict()) == {"network.weight", "network.bias"}
