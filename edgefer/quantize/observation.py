@@ -35,7 +35,7 @@ def observed_tensors(model: onnx.ModelProto) -> tuple[str, ...]:
     of what goes in.
 
     Raises:
-        EdgeferError: the model is already quantised, or an integer layer reads the network's input without a Cast.
+        EdgeferError: the model is already quantised.
     """
     refuse_quantised(model)
     view = GraphView(model)
@@ -79,21 +79,22 @@ def activation_bytes(model: onnx.ModelProto) -> int:
 def batch_for_budget(model: onnx.ModelProto, budget_bytes: int = DEFAULT_BUDGET) -> int:
     """How many faces to run at a time so that their activations stay within ``budget_bytes``; 1 … 256.
 
-    A model whose batch axis is fixed gets that batch.
-
     Raises:
-        EdgeferError: not even one face fits.
+        EdgeferError: not even one face fits; the batch axis is fixed at something other than 1.
     """
-    fixed = model.graph.input[0].type.tensor_type.shape.dim[0]
-    if fixed.HasField("dim_value") and fixed.dim_value > 0:
-        return int(fixed.dim_value)
+    fixed = int(model.graph.input[0].type.tensor_type.shape.dim[0].dim_value)  # 0 where it is a name
+    if fixed > 1:
+        raise EdgeferError(
+            f"the model's batch axis is fixed at {fixed}: any number of faces cannot be cut into such batches",
+            hint="export the model again; edgefer's own exports have a dynamic batch axis",
+        )
     each = activation_bytes(model)
     if each > budget_bytes:
         raise EdgeferError(
             f"one face needs {each / 1e6:.1f} MB of activations, the calibration budget is {budget_bytes / 1e6:.1f} MB",
             hint=f"allow {math.ceil(each / 1e6)} MB or more",
         )
-    return max(1, min(_MOST_FACES, budget_bytes // each))
+    return 1 if fixed == 1 else max(1, min(_MOST_FACES, budget_bytes // each))
 
 
 def observe(

@@ -132,6 +132,8 @@ class _Planner:
         weights = self.view.constant_shape(node.input[1])
         if weights is None or self.view.constant_shape(node.input[0]) is not None:
             return "it does not multiply an activation by constant weights"
+        if not all(source in self.view.producer for source in self.view.range_sources(node.input[0])):
+            return "it reads the network's input as it comes: a Cast to float must stand between"
         if node.op_type == "MatMul" and len(weights) != 2:
             return f"its weights have {len(weights)} dimensions, 2 are needed"
         if node.op_type == "Gemm":

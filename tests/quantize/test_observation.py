@@ -61,9 +61,13 @@ def test_activation_bytes_of_a_known_network(builder):
     assert batch_for_budget(model, 1 << 30) == 256
 
 
-def test_a_fixed_batch_axis_is_kept(builder):
+def test_a_batch_axis_fixed_at_one_is_kept_and_any_other_refused(builder):
     b = builder(size=8)
-    assert batch_for_budget(b.model(b.conv(b.top, 1, 4), outputs=4, batch=1)) == 1
+    top = b.conv(b.top, 1, 4)
+    assert batch_for_budget(b.model(top, outputs=4, batch=1)) == 1
+    with pytest.raises(EdgeferError, match="batch axis is fixed at 8") as caught:
+        batch_for_budget(b.model(top, outputs=4, batch=8))
+    assert "dynamic batch" in caught.value.hint
 
 
 def test_a_budget_below_one_face_is_refused(network):

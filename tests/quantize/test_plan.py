@@ -82,6 +82,20 @@ def test_what_cannot_be_integer_says_why(builder):
     assert said["conv0"] == "has an integer kernel"
 
 
+def test_a_convolution_on_the_raw_input_stays_float():
+    weights = onnx.numpy_helper.from_array(np.ones((1, 1, 1, 1), np.float32), "w")
+    nodes = [
+        onnx.helper.make_node("Identity", ["x"], ["same"], name="identity0"),
+        onnx.helper.make_node("Conv", ["same", "w"], ["c"], name="conv0"),
+        onnx.helper.make_node("ReduceMean", ["c"], ["logits"], name="mean0", axes=[2, 3]),
+    ]
+    ends = [onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, [1, 1, 4, 4]) for n in ("x", "logits")]
+    model = onnx.helper.make_model(onnx.helper.make_graph(nodes, "g", ends[:1], ends[1:], [weights]))
+    plan = make_plan(model, FLAVOURS["x86-vnni"])
+    assert "a Cast to float must stand between" in reasons(plan)["conv0"]
+    assert plan.sites == ()
+
+
 def test_a_quantised_model_is_refused(network):
     again = onnx.ModelProto()
     again.CopyFrom(network)
