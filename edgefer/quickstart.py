@@ -8,7 +8,8 @@ from pathlib import Path
 
 from edgefer.atomic import write_text
 from edgefer.data import FaceSet, contact_sheet, draw, open_dataset, save_npz
-from edgefer.engines.load import load_baseline, load_engine
+from edgefer.data.classes import FER2013
+from edgefer.engines.load import load_engine
 from edgefer.graph.exporting import export
 from edgefer.measure.accuracy import predict
 from edgefer.models.weights import shipped
@@ -22,7 +23,8 @@ DRAWN_FACES = 6000
 DRAWN_TEST_SHARE = 0.2
 BENCH_SECONDS = 15.0
 TEST_FACES = 4000
-"""At most so many test faces are judged: enough for an interval of under a point, few enough for minutes."""
+"""At most so many test faces are judged: enough for an interval of about a point, few enough for minutes."""
+SHOWN_PER_CLASS = 12
 
 
 @dataclass(frozen=True)
@@ -66,22 +68,23 @@ def run(output: Path, *, data: str | None, model: str, seconds: float, seed: int
         build_engine(onnx_file, engine, precision=precision, calib=faces if precision == "int8" else None, seed=seed)
         made(f"{engine.name}.json", "its manifest")
         engines.append(engine)
-    test = _judged(faces, seed)
-    report = benchmark(engines, test, str(weights), seconds=BENCH_SECONDS, seed=seed)
+    report = benchmark(engines, faces, str(weights), seconds=BENCH_SECONDS, limit=TEST_FACES, seed=seed)
     write_text(made("report.json", "the figures below"), json.dumps(report.to_json(), indent=2) + "\n")
+    test = faces.split("test")
+    shown = test.stratified(min(len(test), SHOWN_PER_CLASS * len(test.classes)), seed)
     with load_engine(engines[-1]) as int8:
-        answers = predict(int8, test.stratified(min(len(test), 12 * len(test.classes)), seed))
-    sheet = made("contact-sheet.png", "test faces with the INT8 engine's answers")
-    contact_sheet(test.stratified(len(answers.labels), seed), sheet, predicted=answers.logits.argmax(axis=1))
+        answers = predict(int8, shown).answers
+    sheet = made("contact-sheet.png", "test faces with the INT8 engine's answers, wrong ones in red")
+    contact_sheet(shown, sheet, per_class=SHOWN_PER_CLASS, predicted=answers)
     return Quickstart(report, tuple(files))
 
 
 def _drawn(path: Path, seed: int) -> FaceSet:
     announce(f"drawing {DRAWN_FACES} faces")
-    images, labels, classes = draw(DRAWN_FACES, seed)
+    images, labels = draw(DRAWN_FACES, seed)
     test = int(DRAWN_FACES * DRAWN_TEST_SHARE)
     splits = ["test"] * test + ["train"] * (DRAWN_FACES - test)
-    save_npz(path, images, labels, classes, splits)
+    save_npz(path, images, labels, FER2013, splits)
     return open_dataset(path)
 
 
@@ -89,12 +92,5 @@ def _real(data: str, seed: int) -> FaceSet:
     faces = open_dataset(data)
     if {"train", "test"} <= set(faces.splits):
         return faces
-    announce(
-        f"{faces.origin} has no train and test part: dividing its {len(faces):,} faces 80 : 20 by a hash of their pixels"
-    )
+    announce(f"{faces.origin} has no train and test part: its {len(faces):,} faces are divided 80 : 20 by a hash")
     return faces.redivided(seed)
-
-
-def _judged(faces: FaceSet, seed: int) -> FaceSet:
-    test = faces.split("test")
-    return test if len(test) <= TEST_FACES else test.stratified(TEST_FACES, seed)

@@ -1,0 +1,195 @@
+"""What goes wrong for users, through the commands: one error, exit 2, nothing half-written."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import onnx
+import pytest
+
+from edgefer.data import draw, save_npz
+from edgefer.data.classes import FER2013
+from tests.end_to_end.conftest import edgefer
+
+
+def refused(done, message, hint=""):
+    assert done.returncode == 2, (done.stdout, done.stderr)
+    assert "Traceback" not in done.stderr
+    error = next(line for line in done.stderr.splitlines() if line.startswith("error: "))
+    assert message in error
+    assert hint in done.stderr
+
+
+def test_a_class_missing_from_the_calibration_faces(road, tmp_path):
+    images, labels = draw(700, seed=3)
+    save_npz(tmp_path / "no_disgust.npz", images[labels != 1], labels[labels != 1], FER2013)
+    done = edgefer(
+        "build-engine", road.model, "--int8", "--calib", tmp_path / "no_disgust.npz", "-o", tmp_path / "x.onnx"
+    )
+    refused(done, "disgust")
+    assert not (tmp_path / "x.onnx").exists()
+
+
+def test_calibrating_on_test_faces(road, tmp_path):
+    done = edgefer("build-engine", road.model, "--int8", "--calib", f"{road.faces}:test", "-o", tmp_path / "x.onnx")
+    refused(done, "test faces", "--calib")
+
+
+def test_judging_on_calibration_faces(road):
+    done = edgefer("bench", road.int8, "--data", f"{road.faces}:all", "--baseline", road.fp32, "--seconds", 0.5)
+    refused(done, "calib")
+
+
+def test_int8_without_faces(road, tmp_path):
+    done = edgefer("build-engine", road.model, "--int8", "-o", tmp_path / "x.onnx")
+    refused(done, "INT8 needs faces", "--calib DATA")
+
+
+def test_a_truncated_onnx(road, tmp_path):
+    (tmp_path / "cut.onnx").write_bytes(road.model.read_bytes()[:20_000])
+    refused(edgefer("build-engine", tmp_path / "cut.onnx", "--fp32", "-o", tmp_path / "x.onnx"), "cut.onnx")
+
+
+def test_an_empty_onnx(road, tmp_path):
+    (tmp_path / "empty.onnx").write_bytes(b"")
+    refused(edgefer("build-engine", tmp_path / "empty.onnx", "--fp32", "-o", tmp_path / "x.onnx"), "empty")
+
+
+def test_an_onnx_without_metadata(road, tmp_path):
+    model = onnx.load(road.model)
+    del model.metadata_props[:]
+    onnx.save(model, tmp_path / "bare.onnx")
+    done = edgefer("build-engine", tmp_path / "bare.onnx", "--fp32", "-o", tmp_path / "x.onnx")
+    refused(done, "carries no edgefer contract", "edgefer export")
+
+
+def test_an_onnx_of_another_input(road, tmp_path):
+    model = onnx.load(road.model)
+    model.graph.input[0].type.tensor_type.shape.dim[1].dim_value = 64
+    onnx.save(model, tmp_path / "other.onnx")
+    refused(edgefer("build-engine", tmp_path / "other.onnx", "--fp32", "-o", tmp_path / "x.onnx"), "other.onnx")
+
+
+def test_a_manifest_whose_hash_differs(road, tmp_path):
+    shutil.copy(road.fp32, tmp_path / "x.onnx")
+    manifest = json.loads(road.fp32.with_name(road.fp32.name + ".json").read_text(encoding="utf-8"))
+    manifest["engine"]["sha256"] = "0" * 64
+    (tmp_path / "x.onnx.json").write_text(json.dumps(manifest), encoding="utf-8")
+    done = edgefer("bench", tmp_path / "x.onnx", "--data", road.faces, "--baseline", road.fp32)
+    refused(done, "is not the engine its manifest describes", "build the engine again")
+
+
+def test_an_int8_engine_whose_manifest_stayed_behind(road, tmp_path):
+    shutil.copy(road.int8, tmp_path / "x.onnx")
+    refused(edgefer("bench", tmp_path / "x.onnx", "--data", road.faces, "--baseline", road.fp32), "no manifest")
+
+
+def test_weights_of_another_network(road, tmp_path):
+    done = edgefer("export", "--model", "mini_xception", "--weights", road.weights, "-o", tmp_path / "x.onnx")
+    refused(done, "lenet")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("target", ["tensorrt", "tensorrt-rtx"])
+def test_targets_that_are_not_built_in(road, tmp_path, target):
+    done = edgefer("build-engine", road.model, "--fp32", "--target", target, "-o", tmp_path / "x.engine")
+    refused(done, "not built in yet", "--target cpu")
+
+
+@pytest.mark.parametrize("flags", [("--fp16",), ("--bf16",), ("--int8", "--fp16")])
+def test_precisions_that_onnxruntime_lacks_on_a_cpu(road, tmp_path, flags):
+    done = edgefer("build-engine", road.model, *flags, "--calib", road.faces, "-o", tmp_path / "x.onnx")
+    refused(done, "onnxruntime")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("flags", [(), ("--fp32", "--int8"), ("--auto", "--runtime", "openvino")])
+def test_contradicting_flags(road, tmp_path, flags):
+    done = edgefer("build-engine", road.model, *flags, "-o", tmp_path / "x.onnx")
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_image_without_pixels(road, tmp_path):
+    cv2 = pytest.importorskip("cv2")
+    for name in FER2013:
+        folder = tmp_path / "faces" / name
+        folder.mkdir(parents=True)
+        for index in range(4):
+            cv2.imwrite(str(folder / f"{index}.png"), np.full((50, 50), 10 * index + len(name), np.uint8))
+    (tmp_path / "faces" / "happy" / "3.png").write_bytes(b"")
+    done = edgefer("bench", road.fp32, "--data", f"{tmp_path / 'faces'}:all", "--baseline", road.weights)
+    refused(done, "3.png")
+
+
+def test_data_that_are_not_fer2013(road, tmp_path):
+    (tmp_path / "iris.csv").write_text("sepal,petal\n1,2\n", encoding="utf-8")
+    refused(edgefer("bench", road.fp32, "--data", tmp_path / "iris.csv", "--baseline", road.weights), "iris.csv")
+
+
+def running(tmp_path, *arguments, until):
+    """Start a command and return it once ``until()`` holds."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "edgefer", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 60
+    while not until() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return process
+
+
+LONG = {
+    "train": lambda road, out: (
+        *(
+            "train",
+            "--model",
+            "lenet",
+            "--data",
+            road.faces,
+            "-o",
+            out / "w.safetensors",
+            "--epochs",
+            100_000,
+            "--threads",
+            1,
+        ),
+    ),
+    "export": lambda road, out: ("export", "--model", "vgg9", "--random-weights", "-o", out / "x.onnx"),
+    "build": lambda road, out: ("build-engine", road.model, "--auto", "--calib", road.faces, "-o", out / "x.onnx"),
+}
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("command", LONG)
+def test_interrupted_commands_leave_nothing_half_written(road, tmp_path, command, how):
+    start = time.monotonic()
+    wait = {"train": 5.0, "export": 4.0, "build": 2.5}[command]
+    process = running(tmp_path, *LONG[command](road, tmp_path), until=lambda: time.monotonic() - start > wait)
+    assert process.poll() is None, "it ended before it could be interrupted"
+    os.kill(process.pid, how)
+    _, stderr = process.communicate(timeout=60)
+    assert "Traceback" not in stderr
+    assert process.returncode == (130 if how == signal.SIGINT else -signal.SIGKILL)
+    left = {path.name for path in tmp_path.iterdir() if not path.name.startswith(".")}
+    if how == signal.SIGINT:
+        assert "interrupted" in stderr
+    if command == "train":  # its best checkpoint and the state to go on from are whole files
+        assert left <= {"w.safetensors", "w.safetensors.state"}
+        if "w.safetensors" in left:
+            assert (
+                edgefer(
+                    "export", "--model", "lenet", "--weights", tmp_path / "w.safetensors", "-o", tmp_path / "y.onnx"
+                ).returncode
+                == 0
+            )
+    else:
+        assert left == set()
