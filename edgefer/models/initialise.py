@@ -9,8 +9,8 @@ def kaiming(network: nn.Module, last: nn.Conv2d | nn.Linear) -> None:
     """He's normal initialisation for convolutions and linear layers before a ReLU, biases 0.
 
     Source: He et al., "Delving Deep into Rectifiers" (2015). The fan of the input is used: in a depthwise convolution
-    the fan of the output counts channels that one kernel never feeds. The ``last`` layer, which gives the logits, starts
-    at N(0, 0.01), so that training begins near the loss of a guess, ln(classes), instead of two or three times that.
+    the fan of the output counts channels that one kernel never feeds. The ``last`` layer, which gives the logits,
+    starts at N(0, 0.01): a loss at the start of three times a guess's, ln(classes), would cost epochs.
     """
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):

@@ -67,7 +67,7 @@ def test_training_begins_near_the_loss_of_a_guess(name):
     faces = 0.5 * torch.randn(16, entry.channels, entry.height, entry.width)
     with torch.no_grad():
         loss = nn.functional.cross_entropy(create(name)(faces), torch.arange(16) % 7)
-    assert loss.item() == pytest.approx(math.log(7), abs=0.8)
+    assert 0.9 * math.log(7) < loss.item() < 1.7 * math.log(7)
 
 
 @pytest.mark.parametrize("name", names())
