@@ -18,7 +18,11 @@ from edgefer.cli import options
 @click.option("--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Faces a call.")
 @options.threads
 @click.option("--seconds", type=click.FloatRange(min=0.1), default=10.0, show_default=True, help="Of timing, in all.")
+@click.option("--limit", type=click.IntRange(min=1), help="Judge on so many faces at most, drawn at random.")
 @options.seed
+@click.option(
+    "--save-predictions", type=options.PATH, help="Write the first engine's answers: a baseline for elsewhere."
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout instead of a table.")
 def bench(
     engines: tuple[Path, ...],
@@ -28,7 +32,9 @@ def bench(
     batch: int,
     threads: int,
     seconds: float,
+    limit: int | None,
     seed: int,
+    save_predictions: Path | None,
     as_json: bool,
 ) -> None:
     """Time ENGINES against the baseline, interleaved, and pair their answers on the test faces."""
@@ -36,7 +42,11 @@ def bench(
     from edgefer.report.terminal import print_report
 
     faces = edgefer.open_dataset(data, votes=votes)
-    report = edgefer.benchmark(engines, faces, baseline, batch=batch, threads=threads, seconds=seconds, seed=seed)
+    report = edgefer.benchmark(
+        engines, faces, baseline, batch=batch, threads=threads, seconds=seconds, limit=limit, seed=seed
+    )
+    if save_predictions is not None:
+        report.engines[0].predictions.save(save_predictions)
     if as_json:
         click.echo(json.dumps(report.to_json(), indent=2))
     else:

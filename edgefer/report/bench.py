@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from edgefer.contract import Contract
 from edgefer.data import FaceSet, open_dataset, refuse_overlap
 from edgefer.engines.classifier import Classifier
 from edgefer.engines.load import load_baseline, load_engine
@@ -70,7 +71,7 @@ def benchmark(
     faces = _judged_faces(data, limit, seed)
     with ExitStack() as opened:
         engines = [_open(item, lambda path: load_engine(path, threads), opened) for item in _as_list(engine)]
-        reference = _open_baseline(baseline, threads, opened)
+        reference = _open_baseline(baseline, threads, engines[0].contract, opened)
         _refuse_mismatch(engines, reference, faces)
         timed = engines if isinstance(reference, Predictions) else [reference, *engines]
         names = _distinct_names(timed)
@@ -105,12 +106,13 @@ def _open(item: Engine, load: Callable[[str | os.PathLike[str]], Classifier], op
     return item if isinstance(item, Classifier) else opened.enter_context(load(item))
 
 
-def _open_baseline(baseline: Baseline, threads: int, opened: ExitStack) -> Classifier | Predictions:
+def _open_baseline(baseline: Baseline, threads: int, contract: Contract, opened: ExitStack) -> Classifier | Predictions:
+    """``contract`` is the engines': a bare state dict has none of its own."""
     if isinstance(baseline, Predictions):
         return baseline
     if not isinstance(baseline, Classifier) and Path(baseline).suffix == ".npz":
         return Predictions.load(baseline)
-    return _open(baseline, lambda spec: load_baseline(spec, threads), opened)
+    return _open(baseline, lambda spec: load_baseline(spec, threads, contract=contract), opened)
 
 
 def _judged_faces(data: str | os.PathLike[str] | FaceSet, limit: int | None, seed: int) -> FaceSet:
