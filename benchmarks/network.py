@@ -1,0 +1,138 @@
+"""One network as the rows of the CPU benchmark: PyTorch eager, and every engine that this machine can run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgefer.contract import Contract
+from edgefer.data import FaceSet, refuse_overlap
+from edgefer.data.classes import FER2013
+from edgefer.engines.classifier import Classifier
+from edgefer.graph.exporting import export
+from edgefer.measure.accuracy import predict
+from edgefer.measure.paired import Paired
+from edgefer.models import create, default_contract
+from edgefer.models.weights import load_network, shipped
+from edgefer.optimize.auto import MAX_DROP_PP, REFERENCE, candidates
+from edgefer.optimize.build import Job, figures_of, prepare_job
+from edgefer.optimize.choose import Figures, judged
+from edgefer.optimize.variants import Built
+from edgefer.progress import announce
+
+if TYPE_CHECKING:
+    from torch import nn
+
+EAGER = "PyTorch eager"
+ONNXRUNTIME = REFERENCE.label
+CALIBRATION_FACES = 500
+
+
+@dataclass(frozen=True)
+class Network:
+    """What is timed. ``figures`` has an entry an engine, judged on ``val`` where there are weights and faces."""
+
+    name: str
+    module: nn.Module
+    contract: Contract
+    weights: str
+    job: Job
+    engines: tuple[Built, ...]
+    figures: tuple[Figures, ...]
+    accuracy: Mapping[str, Mapping[str, Any]]
+
+    @contextmanager
+    def opened(self, threads: int) -> Iterator[dict[str, Classifier]]:
+        """Every row by its label, with ``threads``; closed afterwards."""
+        with _opened(self.module, self.contract, self.engines, threads) as rows:
+            yield rows
+
+    def describe(self) -> dict[str, Any]:
+        """What does not depend on batch and threads, for JSON."""
+        calibration = self.job.calibration
+        rows = [
+            {"label": EAGER, "runtime": "pytorch", "precision": "fp32", "flavour": None, "bytes": _bytes(self.module)}
+        ]
+        rows += [
+            {"label": f.label, "runtime": f.runtime, "precision": f.precision, "flavour": f.flavour, "bytes": f.bytes}
+            for f in self.figures
+        ]
+        return {
+            "weights": self.weights,
+            "calibration": None
+            if calibration is None
+            else {"faces": calibration.n, "method": calibration.method, "seed": calibration.seed},
+            "rows": [{**row, "accuracy": self.accuracy.get(str(row["label"]))} for row in rows],
+        }
+
+
+def prepare(name: str, folder: Path, real: FaceSet | None, drawn: FaceSet, faces: int | None) -> Network:
+    """Export, calibrate and build ``name``; judge it where weights ship and ``real`` faces are there."""
+    file = shipped(name)
+    if file is None:
+        announce(f"{name}: no weights ship, so random ones: speed only, no accuracy")
+        module, contract, weights = _untrained(name), default_contract(name, FER2013), "random"
+    else:
+        module, contract, sha256 = load_network(file)
+        weights = f"shipped, sha256 {sha256[:12]}…"
+    judging = real if file is not None else None
+    announce(f"{name}: exporting and building")
+    model = folder / f"{name}.onnx"
+    export(module, model, contract=contract)
+    job = prepare_job(model, "int8", drawn if judging is None else judging, None, faces, None, None)
+    engines = tuple(job.build(variant) for variant in candidates())
+    figures = tuple(figures_of(built) for built in engines)
+    accuracy: dict[str, dict[str, Any]] = {}
+    if judging is not None:
+        announce(f"{name}: predicting {len(judging.split('test')):,} test faces with {1 + len(engines)} engines")
+        figures, accuracy = _judge(module, contract, job, engines, judging)
+    return Network(name, module, contract, weights, job, engines, figures, accuracy)
+
+
+def _judge(
+    module: nn.Module, contract: Contract, job: Job, engines: tuple[Built, ...], faces: FaceSet
+) -> tuple[tuple[Figures, ...], dict[str, dict[str, Any]]]:
+    """``val`` decides what `auto` may take; the public test is what is reported."""
+    test = faces.split("test")
+    if job.calibration is not None:
+        refuse_overlap(job.calibration.face_hashes, test.face_hashes(), "the calibration faces", "the test faces")
+    with _opened(module, contract, engines, threads=2) as rows:
+        answers = {label: predict(engine, test) for label, engine in rows.items()}
+        plain = [figures_of(built) for built in engines]
+        reference = [f.label for f in plain].index(ONNXRUNTIME)
+        figures = judged(plain, [rows[f.label] for f in plain], faces.split("val"), reference, MAX_DROP_PP)
+    accuracy = {}
+    for label, predictions in answers.items():
+        paired = Paired.from_predictions(answers[EAGER], predictions)
+        accuracy[label] = {"top1": predictions.top1, "n": predictions.n, **paired.to_dict()}
+    return tuple(figures), accuracy
+
+
+@contextmanager
+def _opened(
+    module: nn.Module, contract: Contract, engines: tuple[Built, ...], threads: int
+) -> Iterator[dict[str, Classifier]]:
+    from edgefer.engines.pytorch import TorchSession
+
+    with ExitStack() as stack:
+        session = TorchSession(module, contract, threads)
+        eager = Classifier(session, contract, precision="fp32", size_bytes=_bytes(module), name=EAGER)
+        rows = {EAGER: stack.enter_context(eager)}
+        for built in engines:
+            rows[built.variant.label] = stack.enter_context(built.open(contract, threads))
+        yield rows
+
+
+def _untrained(name: str) -> nn.Module:
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return create(name).eval()
+
+
+def _bytes(module: nn.Module) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in module.state_dict().values())
