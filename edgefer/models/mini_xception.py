@@ -7,6 +7,7 @@ Classification" (2017). Tensor names are those of the PyTorch checkpoint that is
 from __future__ import annotations
 
 from torch import Tensor, nn
+from torch.nn import functional
 
 from edgefer.models.initialise import kaiming
 
@@ -69,5 +70,5 @@ class MiniXception(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """The class scores are the means of the last convolution's maps."""
         x = self.module4(self.module3(self.module2(self.module1(self.base(x)))))
-        out: Tensor = self.conv(x).mean(dim=(2, 3))
+        out: Tensor = functional.adaptive_avg_pool2d(self.conv(x), 1).flatten(1)
         return out

@@ -51,5 +51,5 @@ class ResNet11(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """48 → 24 → 12 in the stem, 12, 6, 3 and 2 pixels a side in the stages, then a global mean."""
-        out: Tensor = self.fc(self.stages(self.stem(x)).mean(dim=(2, 3)))
+        out: Tensor = self.fc(functional.adaptive_avg_pool2d(self.stages(self.stem(x)), 1).flatten(1))
         return out

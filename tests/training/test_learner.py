@@ -1,0 +1,96 @@
+import pytest
+import torch
+
+from edgefer.errors import EdgeferError
+from edgefer.models import create, default_contract
+from edgefer.training.faces_in_memory import Prepared, class_weights
+from edgefer.training.learner import Learner
+
+from .conftest import quick
+
+LABELS = tuple("abcdefg")
+
+
+def learner(**changes) -> Learner:
+    torch.manual_seed(0)
+    config = quick(**changes).resolved("lenet")
+    return Learner(create("mini_xception"), default_contract("mini_xception", LABELS), config, None)
+
+
+def batch() -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.randint(0, 256, (8, 48, 48, 1), dtype=torch.uint8), torch.arange(8) % 7
+
+
+def test_the_average_follows_its_formula():
+    subject = learner(ema_decay=0.3)
+    wanted = {name: tensor.clone() for name, tensor in subject.average.network.state_dict().items()}
+    for step in range(1, 4):
+        subject.step(*batch(), lr=1e-2)
+        decay = min(0.3, (1 + step) / (9 + step))
+        for name, tensor in subject.module.network.state_dict().items():
+            wanted[name] = decay * wanted[name] + (1 - decay) * tensor if tensor.is_floating_point() else tensor.clone()
+    for name, tensor in subject.averaged_weights().items():
+        assert torch.allclose(tensor, wanted[name], atol=1e-6), name
+
+
+def test_no_average_keeps_the_weights_themselves():
+    subject = learner(ema_decay=0.0)
+    subject.step(*batch(), lr=1e-2)
+    for name, tensor in subject.averaged_weights().items():
+        assert torch.equal(tensor, subject.module.network.state_dict()[name]), name
+
+
+def test_the_judgement_is_of_every_face():
+    subject = learner()
+    faces = torch.randint(0, 256, (300, 48, 48, 1), dtype=torch.uint8)
+    with torch.inference_mode():
+        logits = subject.average(faces)
+    labels = logits.argmax(dim=1)
+    labels[:60] = (labels[:60] + 1) % 7
+    judged = subject.judge(Prepared(faces, labels))
+    assert judged.top1 == pytest.approx(0.8)
+    assert judged.loss == pytest.approx(torch.nn.functional.cross_entropy(logits, labels).item(), abs=1e-4)
+
+
+@pytest.mark.parametrize("optimiser", ["adamw", "adam", "sgd"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_every_optimiser_learns_one_batch(optimiser, precision):
+    subject = learner(optimiser=optimiser, precision=precision, augment=0.0)
+    faces, labels = batch()
+    lr = 0.05 if optimiser == "sgd" else 5e-3
+    losses = [subject.step(faces, labels, lr)[0] for _ in range(12)]
+    assert losses[-1] < 0.7 * losses[0]
+
+
+def test_weight_decay_spares_norms_and_biases():
+    subject = learner(weight_decay=0.5)
+    decayed, free = subject.optimiser.param_groups
+    assert (decayed["weight_decay"], free["weight_decay"]) == (0.5, 0.0)
+    assert all(p.ndim > 1 for p in decayed["params"])
+    assert all(p.ndim == 1 for p in free["params"])
+    assert sum(p.numel() for group in (decayed, free) for p in group["params"]) == 58_047
+
+
+def test_clipping_limits_a_step():
+    subject = learner(optimiser="sgd", clip=1e-3, weight_decay=0.0, augment=0.0)
+    before = [p.detach().clone() for p in subject.module.parameters()]
+    subject.step(*batch(), lr=1.0)
+    moved = torch.sqrt(sum(((p - q) ** 2).sum() for p, q in zip(subject.module.parameters(), before, strict=True)))
+    assert moved.item() == pytest.approx(1.9e-3, rel=0.01)  # Nesterov's first step is (1 + 0.9) times the gradient
+
+
+def test_a_loss_that_is_no_number():
+    subject = learner()
+    with torch.no_grad():
+        subject.module.network.conv.bias.fill_(float("nan"))
+    with pytest.raises(EdgeferError) as caught:
+        subject.step(*batch(), lr=0.25)
+    assert caught.value.message == "the training loss became nan at step 1 with learning rate 0.25"
+    assert "a third of the learning rate" in caught.value.hint
+
+
+def test_class_weights():
+    labels = torch.tensor([0] * 6 + [1] * 2)
+    assert class_weights(labels, 2, "none") is None
+    assert class_weights(labels, 2, "balanced").tolist() == pytest.approx([8 / 12, 2.0])
+    assert class_weights(labels, 2, "sqrt").tolist() == pytest.approx([(8 / 12) ** 0.5, 2**0.5])

@@ -1,0 +1,174 @@
+import hashlib
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from edgefer.data import open_dataset, save_npz
+from edgefer.errors import EdgeferError
+from edgefer.models.weights import load_network
+from edgefer.training import loop, train
+from edgefer.training.checkpoint import state_path
+from edgefer.training.faces_in_memory import prepare_split
+
+from .conftest import drawn, quick
+
+
+def refused(*args, **kwargs) -> EdgeferError:
+    with pytest.raises(EdgeferError) as caught:
+        train(*args, **kwargs)
+    return caught.value
+
+
+def test_the_same_seed_gives_the_same_run_bit_for_bit(faces, tmp_path):
+    first = train(faces, "mini_xception", tmp_path / "a.safetensors", quick(epochs=2, erasing=0.2))
+    torch.rand(3)  # what others draw does not matter
+    second = train(faces, "mini_xception", tmp_path / "b.safetensors", quick(epochs=2, erasing=0.2))
+    assert first.curve == second.curve
+    assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
+    other = train(faces, "mini_xception", tmp_path / "c.safetensors", quick(epochs=2, erasing=0.2, seed=1))
+    assert other.curve[0]["loss"] != first.curve[0]["loss"]
+
+
+def test_the_callers_generator_and_threads_are_left_as_they_were(faces, tmp_path):
+    state, threads = torch.get_rng_state(), torch.get_num_threads()
+    train(faces, "lenet", tmp_path / "w.safetensors", quick(epochs=1))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.get_num_threads() == threads
+
+
+def test_it_learns(tmp_path):
+    faces = drawn(tmp_path / "faces.npz", 1000)
+    config = quick(epochs=4, lr=1e-2, augment=0.5, ema_decay=0.9)
+    result = train(faces, "mini_xception", tmp_path / "w.safetensors", config)
+    assert result.best_val_top1 > 2 / 7
+    assert result.curve[-1]["loss"] < result.curve[0]["loss"]
+    assert result.epochs == len(result.curve) == 4
+
+
+def test_what_is_written_is_the_best_epochs_average(faces, tmp_path):
+    output = tmp_path / "w.safetensors"
+    result = train(faces, "lenet", output, quick(epochs=4))
+    network, contract, _ = load_network(output)
+    tops = [epoch["val_top1"] for epoch in result.curve]
+    assert result.best_val_top1 == max(tops)
+    best = result.curve[result.best_epoch - 1]
+    assert best["val_loss"] == min(epoch["val_loss"] for epoch in result.curve if epoch["val_top1"] == max(tops))
+    val = prepare_split(faces.split("val"), contract)
+    from edgefer.models.deployable import Deployable
+
+    with torch.inference_mode():
+        right = (Deployable(network, contract).eval()(val.faces).argmax(dim=1) == val.labels).float().mean().item()
+    assert right == pytest.approx(result.best_val_top1)
+    assert contract.lineage == {
+        "fit_sha256": faces.split("fit").fingerprint(),
+        "trained_on": "drawn.npz:fit",
+        "seed": "0",
+        "edgefer": loop.edgefer.__version__,
+        "epochs": "4",
+        "best_epoch": str(result.best_epoch),
+        "val_top1": f"{result.best_val_top1:.6f}",
+    }
+    assert not state_path(output).exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["w.safetensors"]
+
+
+def test_only_fit_and_val_are_read(faces, tmp_path):
+    class Guarded:
+        classes, origin = faces.classes, faces.origin
+
+        def split(self, name):
+            assert name in ("fit", "val"), name
+            return faces.split(name)
+
+        def __getattr__(self, name):
+            raise AssertionError(f"read .{name} of the whole set")
+
+    train(Guarded(), "lenet", tmp_path / "w.safetensors", quick(epochs=1))
+
+
+def test_the_schedule_warms_up_and_falls_to_nothing(faces, tmp_path):
+    result = train(faces, "lenet", tmp_path / "w.safetensors", quick(epochs=10, warmup=0.3))
+    rates = [epoch["lr"] for epoch in result.curve]
+    assert rates.index(max(rates)) == 2
+    assert max(rates) == pytest.approx(3e-3, rel=0.03)
+    assert rates[0] == pytest.approx(1e-3, rel=0.05)
+    assert rates[-1] < 1e-5
+
+
+def test_a_limit_of_time_shortens_the_schedule(faces, tmp_path):
+    result = train(faces, "lenet", tmp_path / "w.safetensors", quick(epochs=100_000, max_seconds=1.5))
+    assert 1.5 <= result.seconds < 4
+    assert result.epochs < 100_000
+    assert result.curve[-1]["lr"] < 0.1 * 3e-3
+    assert (tmp_path / "w.safetensors").exists()
+
+
+def test_patience(faces, tmp_path, monkeypatch):
+    tops = iter([0.2, 0.5, 0.4, 0.5, 0.5, 0.9])
+    monkeypatch.setattr(loop.Learner, "judge", lambda self, val: loop_judgement(next(tops)))
+    result = train(faces, "lenet", tmp_path / "w.safetensors", quick(epochs=6, patience=3))
+    assert (result.epochs, result.best_epoch) == (5, 2)
+
+
+def test_of_equal_top1_the_lower_loss_is_kept(faces, tmp_path, monkeypatch):
+    judged = iter([(0.5, 1.0), (0.5, 0.8), (0.5, 0.9)])
+    monkeypatch.setattr(loop.Learner, "judge", lambda self, val: loop_judgement(*next(judged)))
+    assert train(faces, "lenet", tmp_path / "w.safetensors", quick()).best_epoch == 2
+
+
+def loop_judgement(top1: float, loss: float = 1.0):
+    from edgefer.training.learner import Judgement
+
+    return Judgement(top1, loss)
+
+
+def test_a_loss_that_is_no_number_keeps_the_best_so_far(faces, tmp_path, monkeypatch):
+    output = tmp_path / "w.safetensors"
+    steps = len(faces.split("fit")) // 32
+    monkeypatch.setattr(loop._Run, "learning_rate", lambda run: 1e-3 if run.epoch == 0 else 1e30)
+    error = refused(faces, "mini_xception", output, quick(optimiser="sgd", clip=None))
+    assert error.message.startswith("the training loss became ")
+    assert " with learning rate 1e+30" in error.message
+    assert int(error.message.split("at step ")[1].split()[0]) > steps
+    assert "try a third of the learning rate (lr=0.003 now)" in error.hint
+    assert load_network(output)[1].lineage["best_epoch"] == "1"
+
+
+def test_a_class_without_training_faces(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (300, 16, 16), dtype=np.uint8)
+    labels = np.arange(300) % 6  # no 6: neutral
+    save_npz(tmp_path / "six.npz", images, labels)
+    error = refused(open_dataset(tmp_path / "six.npz"), "lenet", tmp_path / "w.safetensors", quick())
+    assert "have none of 'neutral'" in error.message
+    assert "six.npz:fit" in error.message
+    assert "add faces of it" in error.hint
+
+
+def test_an_unknown_network(faces, tmp_path):
+    assert refused(faces, "lenett", tmp_path / "w.safetensors", quick()).hint.startswith("did you mean 'lenet'?")
+
+
+def test_an_output_with_another_suffix(faces, tmp_path):
+    error = refused(faces, "lenet", tmp_path / "w.pth", quick())
+    assert error.message == "weights are written as .safetensors, not as w.pth"
+    assert error.hint == f"-o {tmp_path / 'w.safetensors'}"
+
+
+def test_fewer_faces_than_a_batch(tmp_path):
+    faces = drawn(tmp_path / "few.npz", 120)
+    result = train(faces, "lenet", tmp_path / "w.safetensors", quick(epochs=2, batch_size=4096))
+    assert result.epochs == 2
+    assert all(math.isfinite(epoch["loss"]) for epoch in result.curve)
+
+
+def test_faces_are_kept_at_a_byte_a_pixel(faces):
+    from edgefer.models import default_contract
+
+    prepared = prepare_split(faces.split("fit"), default_contract("lenet", faces.classes))
+    assert prepared.faces.dtype == torch.uint8
+    assert prepared.faces.nbytes == 2304 * len(faces.split("fit"))
+    batch, labels = next(faces.split("fit").batches(10_000, default_contract("lenet", faces.classes)))
+    assert hashlib.sha256(prepared.faces.numpy().tobytes()).digest() == hashlib.sha256(batch.tobytes()).digest()
+    assert prepared.labels.tolist() == labels.tolist()
