@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -153,6 +153,12 @@ class FaceSet:
         if self._hashes is not None:
             part._hashes = tuple(self._hashes[i] for i in chosen)
         return part
+
+    def without(self, hashes: Iterable[str], reason: str) -> FaceSet:
+        """Leave out the faces whose ``face_hashes`` are in ``hashes``; ``.dropped[reason]`` counts them."""
+        unwanted = np.isin(np.asarray(self.face_hashes()), np.asarray(list(hashes), dtype="<U16"))
+        count = int(unwanted.sum())
+        return self._take(np.flatnonzero(~unwanted), self.origin, self.picked, {reason: count} if count else {})
 
     def stratified(self, count: int, seed: int) -> FaceSet:
         """``count`` faces, as equal per class as the set allows, chosen by ``seed``.

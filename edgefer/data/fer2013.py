@@ -20,7 +20,7 @@ from edgefer.errors import EdgeferError
 
 SIZE = 48
 PIXELS = SIZE * SIZE
-_CHUNK_BYTES = 2 << 20  # of text at once: about 250 faces
+_CHUNK_BYTES = 1 << 20  # of text at once: about 120 faces, whose digits take some 16 MB while they are added up
 _HEADER_LIMIT = 1 << 16
 _HINT = "a FER2013 csv has the columns emotion, pixels and Usage (Kaggle's train.csv: emotion and pixels)"
 

@@ -90,7 +90,7 @@ def _band(
         if guesses is not None:
             wrong = guesses[index] != faces.labels[index]
             colour = _RED if wrong else _BLACK
-            _write(cv2, band, faces.classes[guesses[index]], left, _MARGIN + _CELL + _CAPTION - 3, colour)
+            _write(cv2, band, faces.classes[guesses[index]], left + 2, _MARGIN + _CELL + _CAPTION - 3, colour)
             if wrong:
                 cv2.rectangle(band, (left, _MARGIN), (left + _CELL - 1, _MARGIN + _CELL - 1), colour, 2)
     return band

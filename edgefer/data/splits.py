@@ -118,13 +118,9 @@ def fair_quotas(available: Sequence[int], total: int) -> list[int]:
     """How many to take of each class so that ``total`` is as equal as what is available allows."""
     quotas = [0] * len(available)
     left = total
-    while left:
-        open_classes = [i for i, count in enumerate(available) if quotas[i] < count]
-        share, extra = divmod(left, len(open_classes))
-        for rank, i in enumerate(open_classes):
-            step = min(share + (rank < extra), available[i] - quotas[i])
-            quotas[i] += step
-            left -= step
+    for rank, i in enumerate(sorted(range(len(available)), key=lambda i: available[i])):
+        quotas[i] = min(available[i], left // (len(available) - rank))
+        left -= quotas[i]
     return quotas
 
 

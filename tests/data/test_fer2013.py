@@ -174,7 +174,7 @@ def test_reading_holds_the_faces_and_one_chunk_of_text(tmp_path):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert len(loaded.labels) == count
-    assert peak < count * 2304 * 1.15 + 50e6
+    assert peak < count * 2304 * 1.15 + 20e6
 
 
 def test_the_real_csv_equals_the_real_npz(shared):

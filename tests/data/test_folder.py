@@ -1,0 +1,149 @@
+"""A folder a class: layouts, class names, decoding on demand, and what cannot be decoded."""
+
+import builtins
+
+import numpy as np
+import pytest
+
+from edgefer.data import open_dataset
+from edgefer.data.classes import FER2013, FERPLUS
+from edgefer.errors import EdgeferError
+
+cv2 = pytest.importorskip("cv2")
+
+
+@pytest.fixture
+def fill(tmp_path):
+    """Write grey 10×8 images (or others) below tmp_path/d; returns the root."""
+
+    def write(*names, image=None):
+        for number, name in enumerate(names):
+            path = tmp_path / "d" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(path), np.full((10, 8), number, np.uint8) if image is None else image)
+        return tmp_path / "d"
+
+    return write
+
+
+def test_class_folders_without_splits(fill):
+    root = fill("b/1.png", "a/2.jpg", "a/1.PNG", "a/3.webp", "b/2.bmp", "b/3.jpeg", "b/notes.png")
+    (root / "b" / "notes.png").rename(root / "b" / "notes.txt")
+    (root / ".hidden").mkdir()
+    opened = open_dataset(root)
+    assert opened.classes == ("a", "b")
+    assert opened.labels.tolist() == [0, 0, 0, 1, 1, 1]
+    assert opened.splits == ()
+    assert opened.images([3])[0, 0, 0, 0] == 0
+    assert opened.images([0]).shape == (1, 10, 8, 1)
+    with pytest.raises(EdgeferError, match="declares no splits"):
+        opened.split("test")
+
+
+def test_split_folders_in_any_spelling(fill):
+    opened = open_dataset(fill("Training/happy/1.png", "Testing/happy/1.png", "Valid/happy/1.png", "Test/sad/1.png"))
+    assert opened.splits == ("train", "val", "test")
+    assert len(opened.split("test")) == 2
+    assert opened.classes == ("happy", "sad")
+
+
+def test_a_validation_folder_without_a_test_folder_is_the_test_split_and_is_announced(fill, capfd):
+    opened = open_dataset(fill("train/a/1.png", "val/a/1.png", "val/a/2.png"))
+    assert opened.splits == ("train", "test")
+    assert len(opened.split("test")) == 2
+    said = capfd.readouterr().err
+    assert "declares no test split: its validation split (2 faces) is the test split" in said
+
+
+def test_fer2013s_names_take_its_order_under_any_spelling(fill):
+    names = ("Anger", "disgusted", "FEAR", "happiness", "sadness", "Surprised", "neutral")
+    opened = open_dataset(fill(*(f"{name}/1.png" for name in names)))
+    assert opened.classes == FER2013
+    assert [opened.images([i])[0, 0, 0, 0] for i in np.argsort(opened.labels)] == list(range(7))
+
+
+def test_eight_names_take_ferplus_order(fill):
+    assert open_dataset(fill(*(f"{name}/1.png" for name in FERPLUS))).classes == FERPLUS
+
+
+def test_numbered_folders(fill):
+    assert open_dataset(fill(*(f"train/{i}/1.png" for i in range(7)))).classes == FER2013
+
+
+def test_numbers_of_other_counts_stay_numbers(fill):
+    opened = open_dataset(fill(*(f"{i}/1.png" for i in range(11))))
+    assert opened.classes == tuple(str(i) for i in range(11))
+    assert [opened.images([i])[0, 0, 0, 0] for i in np.argsort(opened.labels)] == list(range(11))
+
+
+def test_two_spellings_of_one_class_are_two_folders_of_one_label(fill):
+    names = ("anger", "disgust", "fear", "happy", "sad", "surprise", "neutral")
+    root = fill(*(f"train/{name}/1.png" for name in names), *(f"test/{name}/1.png" for name in FER2013))
+    assert open_dataset(root).per_class_counts() == dict.fromkeys(FER2013, 2)
+
+
+def test_colour_is_rgb_and_sizes_may_differ_until_they_are_stacked(fill):
+    image = np.zeros((6, 6, 3), np.uint8)
+    image[..., 2] = 250  # red, in OpenCV's order
+    opened = open_dataset(fill("a/1.png", image=image))
+    assert opened.images([0])[0, 0, 0].tolist() == [250, 0, 0]
+    opened = open_dataset(fill("a/2.png"))
+    with pytest.raises(EdgeferError, match="differ in size") as caught:
+        opened.images([0, 1])
+    assert "contract" in caught.value.hint
+    assert len(set(opened.face_hashes())) == 2
+
+
+def test_a_contract_brings_files_to_one_size(fill):
+    faces = pytest.importorskip("edgefer.faces")
+    from edgefer.contract import Contract, Normalisation
+
+    contract = Contract(("a", "b"), 16, 16, 1, Normalisation(), "tiny")
+    fill("a/1.png", image=np.full((6, 9, 3), 77, np.uint8))
+    opened = open_dataset(fill("b/2.png", "b/3.png"))
+    ((batch, labels), (rest, _)) = opened.batches(2, contract)
+    assert batch.shape == (2, 16, 16, 1)
+    assert rest.shape == (1, 16, 16, 1)
+    assert labels.tolist() == [0, 1]
+    assert int(batch[0, 3, 3, 0]) == 77
+    assert faces.prepare(np.full((6, 9), 77, np.uint8), contract).shape == (16, 16, 1)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"", "is empty (0 bytes)"), (b"no image at all", "cannot be decoded (15 bytes)")],
+)
+def test_an_unreadable_image_is_named_when_it_is_read(content, message, fill):
+    root = fill("a/1.png", "a/2.png")
+    (root / "a" / "2.png").write_bytes(content)
+    opened = open_dataset(root)
+    assert opened.images([0]).shape == (1, 10, 8, 1)
+    with pytest.raises(EdgeferError) as caught:
+        opened.images([1])
+    assert caught.value.message == f"the image {root / 'a' / '2.png'} {message}"
+    (root / "a" / "2.png").unlink()
+    with pytest.raises(EdgeferError, match=r"cannot read the image .*2\.png: No such file"):
+        opened.images([1])
+
+
+def test_no_images_and_mixed_layouts_are_refused(fill, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(EdgeferError, match="has no images in class folders") as caught:
+        open_dataset(tmp_path / "empty")
+    assert "ROOT/<split>/<class>" in caught.value.hint
+    with pytest.raises(EdgeferError, match=r"has split folders and others beside them \(happy\)"):
+        open_dataset(fill("train/happy/1.png", "happy/1.png"))
+
+
+def test_without_opencv_the_extra_is_named(fill, monkeypatch):
+    opened = open_dataset(fill("a/1.png"))
+    real = builtins.__import__
+
+    def refuse(module):
+        raise ImportError(f"No module named '{module}'")
+
+    monkeypatch.setattr("edgefer.errors.importlib.import_module", refuse)
+    assert builtins.__import__ is real
+    with pytest.raises(EdgeferError, match="reading image files needs the Python package 'cv2'") as caught:
+        opened.images([0])
+    assert caught.value.hint == "pip install 'edgefer[camera]'"
