@@ -30,20 +30,20 @@ from edgefer.engines.classifier import Classifier
 from edgefer.errors import EdgeferError
 from edgefer.measure.environment import describe_environment
 from edgefer.models import names
+from edgefer.models.weights import shipped
 from edgefer.optimize.choose import choose
 from edgefer.progress import announce
 
 RESULTS = Path(__file__).resolve().parent / "results" / "cpu.json"
 NETWORKS = ("mini_xception", "resnet11", "vgg9")
-COMBINATIONS = ((1, 1), (1, 2), (32, 1), (32, 2))
-"""Batch and threads."""
 TIMED_FACES = 64
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How much to measure: batch size → effort of the reported timing, and of the one that chooses for `auto`."""
+    """What to measure (batch size, threads), and how long: batch size → effort of the timing, and of `auto`'s own."""
 
+    combinations: tuple[tuple[int, int], ...]
     timing: dict[int, Effort]
     choosing: dict[int, Effort]
     calibration_faces: int | None
@@ -51,12 +51,14 @@ class Plan:
 
 
 FULL = Plan(
+    combinations=((1, 1), (1, 2), (32, 1), (32, 2)),
     timing={1: Effort(12.0, 15, 20), 32: Effort(12.0, 12, 2)},
     choosing={1: Effort(3.0, 10, 10), 32: Effort(3.0, 10, 2)},
     calibration_faces=None,
     watch_seconds=2.0,
 )
 QUICK = Plan(
+    combinations=((1, 2), (32, 1)),
     timing={1: Effort(0.1, 3, 8), 32: Effort(0.1, 3, 1)},
     choosing={1: Effort(0.1, 2, 10), 32: Effort(0.1, 10, 2)},
     calibration_faces=70,
@@ -93,7 +95,8 @@ def measure(plan: Plan, networks: tuple[str, ...], data: str | None) -> dict[str
     measured: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        found = real_faces(data, folder)
+        judging = data is not None or any(shipped(network_name) for network_name in networks)
+        found = real_faces(data, folder) if judging else None
         real, called = (None, None) if found is None else found
         drawn = drawn_faces(plan.calibration_faces or CALIBRATION_FACES, 1, folder / "drawn.npz")
         for network_name in networks:
@@ -115,9 +118,9 @@ def measure(plan: Plan, networks: tuple[str, ...], data: str | None) -> dict[str
 def _runs(plan: Plan, network: Network) -> list[dict[str, Any]]:
     """All combinations; sessions are opened once a number of threads, and the others' are closed by then."""
     runs = []
-    for threads in sorted({threads for _, threads in COMBINATIONS}):
+    for threads in sorted({threads for _, threads in plan.combinations}):
         with network.opened(threads) as engines:
-            for batch in [batch for batch, wanted in COMBINATIONS if wanted == threads]:
+            for batch in [batch for batch, wanted in plan.combinations if wanted == threads]:
                 announce(f"{network.name}: timing batch {batch}, threads {threads}, {len(engines)} rows")
                 runs.append(_run(plan, network, engines, batch, threads))
     return runs

@@ -1,0 +1,219 @@
+#!/usr/bin/env python3
+"""Our streaming calibrator beside onnxruntime's three: `python benchmarks/calibration.py`, about five minutes.
+
+Same model (mini_xception), same faces, same tensors. What differs: one pass of ours gives the ranges of every method,
+theirs of one; ours runs the network on one thread and writes down which faces it saw (their hashes), theirs runs it on
+all cores, its default, without graph optimisations. Loading the model counts for all; imports count for none.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import click
+import numpy as np
+import onnx
+from calibration_plot import plot
+from calibration_worker import OURS
+from quiet import Usage, busy_before, others_since, too_busy
+from sources import BESIDE, REPOSITORY
+
+from edgefer.atomic import write_text
+from edgefer.data import draw, open_dataset, save_npz
+from edgefer.data.classes import FER2013
+from edgefer.errors import EdgeferError
+from edgefer.graph.exporting import export
+from edgefer.measure.environment import describe_environment
+from edgefer.models.weights import shipped
+from edgefer.progress import announce
+from edgefer.quantize.observation import observed_tensors
+
+RESULTS = REPOSITORY / "benchmarks" / "results" / "calibration.json"
+MODEL = "mini_xception"
+COUNTS = (100, 1000, 5000)
+QUICK_COUNTS = (50, 100)
+REFERENCE_FACES, MOST_FACES = 500, 5000
+GROWTH, MOST_MB = 0.10, 400.0
+CALIBRATORS = (OURS, "MinMax", "Entropy", "Percentile")
+KEEPS_ALL = ("Entropy", "Percentile")
+"""Of onnxruntime's, those that keep every activation until the last face."""
+REPEATS, REPEAT_SECONDS = 3, 10.0
+"""A measurement is repeated up to so often, while all of its repeats together took less than so many seconds."""
+HEADROOM = 0.85
+
+
+@click.command()
+@click.option("--quick", is_flag=True, help="50 and 100 drawn faces, to see that it works.")
+@click.option("--data", metavar="DATA", help="A data set whose train faces calibrate; FER2013 beside the repository.")
+@click.option("--output", type=click.Path(path_type=Path), help="JSON, with a PNG beside it.")
+def main(quick: bool, data: str | None, output: Path | None) -> None:
+    """Compare calibrators in seconds and in peak memory."""
+    try:
+        if quick and output is None:
+            raise EdgeferError(f"{RESULTS.name} holds whole runs", hint="--output FILE.json keeps a quick one apart")
+        destination = output or RESULTS
+        result = measure(quick, data)
+        write_text(destination, json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+        plot(result, destination.with_suffix(".png"))
+    except EdgeferError as fault:
+        announce(f"error: {fault}")
+        sys.exit(fault.exit_code)
+    announce(f"written: {destination} and {destination.with_suffix('.png').name}")
+    for reason in result["busy"]:
+        announce(f"warning: seconds are not to be believed: {reason}")
+    for demand in result["demands"]:
+        click.echo(f"{'PASS' if demand['passed'] else 'FAIL'}: {demand['demand']}: {demand['measured']}")
+
+
+def measure(quick: bool, data: str | None) -> dict[str, Any]:
+    """Everything, for JSON."""
+    started = time.monotonic()
+    busy = busy_before(0.2 if quick else 2.0)
+    environment = describe_environment()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        model = folder / "model.onnx"
+        export(MODEL, model, random_weights=shipped(MODEL) is None)
+        counts = QUICK_COUNTS if quick else COUNTS
+        faces = _Faces(None if quick else data, not quick, max(counts), folder)
+        each, largest = _kept_bytes(model)
+        rows = []
+        for count in sorted({*counts, *(() if quick else (REFERENCE_FACES,))}):
+            for calibrator in CALIBRATORS if count in counts else (OURS,):
+                needs = count * (each + 3 * largest) if calibrator in KEEPS_ALL else 0
+                rows.append(_row(calibrator, count, needs, model, faces.first(count), folder))
+    busy += [reason for row in rows if (reason := row.pop("busy", None))]
+    return {
+        "benchmark": "calibration",
+        "quick": quick,
+        "quiet": not busy,
+        "busy": busy,
+        "seconds": round(time.monotonic() - started),
+        "environment": environment,
+        "model": MODEL,
+        "faces": faces.called,
+        "kept_bytes_a_face": each,
+        "rows": rows,
+        "demands": _demands(rows),
+    }
+
+
+class _Faces:
+    """The same faces for all: the first ones of a stratified draw, in files that each worker reads."""
+
+    def __init__(self, data: str | None, real: bool, most: int, folder: Path) -> None:
+        self._folder = folder
+        path = data if data is not None else str(BESIDE / "train.npz")
+        if data is not None or (real and Path(path).is_file()):
+            dataset = open_dataset(path)
+            train = dataset.split("train") if dataset.picked is None else dataset
+            chosen = train.stratified(min(most, len(train)), seed=0)
+            self._images = np.concatenate([images for images, _ in chosen.batches(256)])
+            self._labels, self.called = chosen.labels, f"{Path(path).name if data else 'FER2013'}, train"
+        else:
+            self._images, self._labels = draw(most, seed=0)
+            self.called = "drawn"
+        if len(self._images) < most:
+            raise EdgeferError(f"{path} has {len(self._images)} training faces, {most} are needed", hint="more data")
+
+    def first(self, count: int) -> Path:
+        path = self._folder / f"faces-{count}.npz"
+        if not path.exists():
+            save_npz(path, self._images[:count], self._labels[:count], FER2013)
+        return path
+
+
+def _row(calibrator: str, count: int, needs: int, model: Path, faces: Path, folder: Path) -> dict[str, Any]:
+    """Measure, unless the memory that it is known to need is not there."""
+    row: dict[str, Any] = {"calibrator": calibrator, "faces": count}
+    free = _available_bytes()
+    if needs > HEADROOM * free:
+        reason = f"keeps every activation: {needs / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free"
+        announce(f"{calibrator}, {count:,} faces: left out: {reason}")
+        return {**row, "skipped": reason}
+    taken: list[dict[str, Any]] = []
+    start = Usage.now()
+    while len(taken) < REPEATS and sum(one["seconds"] for one in taken) < REPEAT_SECONDS:
+        taken.append(_measured(calibrator, model, faces, folder / "result.json"))
+    others = others_since(start)
+    row.update(
+        seconds=median(one["seconds"] for one in taken),
+        peak_bytes=max(one["peak_bytes"] for one in taken),
+        level_bytes=taken[-1]["level_bytes"],
+        tensors=taken[-1]["tensors"],
+        repeats=len(taken),
+    )
+    if others is not None and too_busy(others):
+        row["busy"] = f"{calibrator}, {count:,} faces: other processes used {others:.2f} cores"
+    announce(f"{calibrator}, {count:,} faces: {row['seconds']:.1f} s, {row['peak_bytes'] / 1e6:,.0f} MB")
+    return row
+
+
+def _measured(calibrator: str, model: Path, faces: Path, output: Path) -> dict[str, Any]:
+    worker = Path(__file__).with_name("calibration_worker.py")
+    output.unlink(missing_ok=True)
+    done = subprocess.run(
+        [sys.executable, str(worker), calibrator, str(model), str(faces), str(output)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    if done.returncode or not output.is_file():
+        lines = done.stderr.strip().splitlines() or ["it said nothing"]
+        raise EdgeferError(f"{calibrator} failed with exit code {done.returncode}: {lines[-1]}")
+    result: dict[str, Any] = json.loads(output.read_text(encoding="utf-8"))
+    return result
+
+
+def _kept_bytes(path: Path) -> tuple[int, int]:
+    """Bytes a face of all observed tensors together, and of the largest (which the collectors copy three times)."""
+    model = onnx.load(path)
+    inferred = onnx.shape_inference.infer_shapes(model)
+    shapes = {value.name: value.type.tensor_type.shape for value in inferred.graph.value_info}
+    sizes = [4 * int(np.prod([d.dim_value for d in shapes[name].dim[1:]])) for name in observed_tensors(model)]
+    return sum(sizes), max(sizes)
+
+
+def _available_bytes() -> int:
+    """What the system, or the control group that this process is in, still gives."""
+    limits = [shutil.disk_usage("/").total]  # where nothing tells, nothing is left out
+    meminfo = Path("/proc/meminfo")
+    if meminfo.is_file():
+        limits = [int(line.split()[1]) * 1024 for line in meminfo.read_text().splitlines() if "MemAvailable" in line]
+    group = Path("/sys/fs/cgroup")
+    if (group / "memory.max").is_file() and (limit := (group / "memory.max").read_text().strip()) != "max":
+        limits.append(int(limit) - int((group / "memory.current").read_text()))
+    return min(limits)
+
+
+def _demands(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Memory does not grow with the faces, and is little."""
+    peaks = {row["faces"]: row["peak_bytes"] / 1e6 for row in rows if row["calibrator"] == OURS and "peak_bytes" in row}
+    if REFERENCE_FACES not in peaks or MOST_FACES not in peaks:
+        return []
+    few, many = peaks[REFERENCE_FACES], peaks[MOST_FACES]
+    return [
+        {
+            "demand": f"memory at {MOST_FACES:,} faces is within {GROWTH:.0%} of that at {REFERENCE_FACES}",
+            "measured": f"{many:.0f} MB and {few:.0f} MB, {many / few - 1:+.1%}",
+            "passed": bool(abs(many / few - 1) <= GROWTH),
+        },
+        {
+            "demand": f"memory at {MOST_FACES:,} faces is under {MOST_MB:.0f} MB",
+            "measured": f"{many:.0f} MB",
+            "passed": bool(many < MOST_MB),
+        },
+    ]
+
+
+if __name__ == "__main__":
+    main()
