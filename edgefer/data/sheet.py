@@ -92,7 +92,7 @@ def _band(
             colour = _RED if wrong else _BLACK
             _write(cv2, band, faces.classes[guesses[index]], left + 2, _MARGIN + _CELL + _CAPTION - 3, colour)
             if wrong:
-                cv2.rectangle(band, (left, _MARGIN), (left + _CELL - 1, _MARGIN + _CELL - 1), colour, 2)
+                cv2.rectangle(band, (left + 1, _MARGIN + 1), (left + _CELL - 2, _MARGIN + _CELL - 2), colour, 2)
     return band
 
 
