@@ -61,7 +61,7 @@ def test_errors_are_two_lines_and_exit_2(tmp_path, arguments, message, hint):
 
 
 def test_a_missing_extra_names_itself(tmp_path):
-    blocker = "import sys; sys.modules['torch'] = None; sys.argv = ['edgefer', *sys.argv[1:]]; from edgefer.cli import main; main()"
+    blocker = "import sys; sys.modules['torch'] = None; from edgefer.cli import main; main()"
     arguments = ["export", "--model", "lenet", "--random-weights", "-o", str(tmp_path / "x.onnx")]
     done = subprocess.run([sys.executable, "-c", blocker, *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 2

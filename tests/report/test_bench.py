@@ -100,7 +100,7 @@ def test_paths_are_loaded_with_the_threads_and_closed(fake_classifier, faces_fil
     engine, base, kept, asked = fake_classifier(), fake_classifier("pytorch"), fake_classifier("openvino"), []
 
     def load(classifier):
-        return lambda spec, threads: asked.append((spec, threads)) or classifier
+        return lambda spec, threads, **_: asked.append((spec, threads)) or classifier
 
     sessions = [classifier.session for classifier in (engine, base, kept)]
     monkeypatch.setattr(bench, "load_engine", load(engine))
