@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
@@ -149,12 +149,13 @@ class _Run:
                 self.save()
                 raise KeyboardInterrupt
             self.save_if_due()
-        self.end_epoch()
+        if self.step:  # else the time ran out before the epoch's first step
+            self.end_epoch()
 
     def end_epoch(self) -> None:
         """Judge the average, keep it if it is the best, and add to the curve."""
         judged = self.learner.judge(self.val)
-        steps, self.step = max(self.step, 1), 0
+        steps, self.step = self.step, 0
         self.epoch += 1
         self.curve.append(
             {
@@ -212,8 +213,7 @@ class _Run:
             "best_epoch": str(self.best["epoch"]),
             "val_top1": f"{self.best['top1']:.6f}",
         }
-        contract = Contract.from_dict({**self.contract.to_dict(), "lineage": lineage})
-        save_weights(self.output, self.best["weights"], contract)
+        save_weights(self.output, self.best["weights"], replace(self.contract, lineage=lineage))
 
     def save_if_due(self) -> None:
         """Save the state every ``checkpoint_seconds``, less often where writing it takes long."""

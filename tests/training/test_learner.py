@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from edgefer.errors import EdgeferError
-from edgefer.models import create, default_contract
+from edgefer.models import create, default_contract, names
 from edgefer.training.faces_in_memory import Prepared, class_weights
 from edgefer.training.learner import Learner
 
@@ -60,6 +60,17 @@ def test_every_optimiser_learns_one_batch(optimiser, precision):
     lr = 0.05 if optimiser == "sgd" else 5e-3
     losses = [subject.step(faces, labels, lr)[0] for _ in range(12)]
     assert losses[-1] < 0.7 * losses[0]
+
+
+@pytest.mark.parametrize("name", names())
+def test_every_network_learns_one_batch_as_in_its_warm_up(name):
+    torch.manual_seed(0)
+    config = quick(batch_size=None, lr=None, augment=0.0, clip=None).resolved(name)
+    contract = default_contract(name, LABELS)
+    subject = Learner(create(name), contract, config, None)
+    faces = torch.randint(0, 256, (8, *contract.face_shape), dtype=torch.uint8)
+    losses = [subject.step(faces, torch.arange(8) % 7, 0.1 * config.lr)[0] for _ in range(6)]
+    assert losses[-1] < losses[0]
 
 
 def test_weight_decay_spares_norms_and_biases():

@@ -39,12 +39,13 @@ def test_the_callers_generator_and_threads_are_left_as_they_were(faces, tmp_path
 
 
 def test_it_learns(tmp_path):
-    faces = drawn(tmp_path / "faces.npz", 1000)
-    config = quick(epochs=4, lr=1e-2, augment=0.5, ema_decay=0.9)
+    faces = drawn(tmp_path / "faces.npz", 500)
+    config = quick(epochs=3, batch_size=16, lr=1e-2, augment=0.5, ema_decay=0.9)
     result = train(faces, "mini_xception", tmp_path / "w.safetensors", config)
-    assert result.best_val_top1 > 2 / 7
-    assert result.curve[-1]["loss"] < result.curve[0]["loss"]
-    assert result.epochs == len(result.curve) == 4
+    assert result.curve[-1]["loss"] < 0.8 * result.curve[0]["loss"]
+    assert result.curve[-1]["loss"] < math.log(7) - 0.1
+    assert result.curve[-1]["top1"] > 1.5 / 7
+    assert result.epochs == len(result.curve) == 3
 
 
 def test_what_is_written_is_the_best_epochs_average(faces, tmp_path):
