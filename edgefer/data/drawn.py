@@ -100,12 +100,11 @@ def _faces(labels: NDArray[np.int64], size: int, generator: np.random.Generator)
     canvas.shade(1 + between(-0.35, 0.35) * canvas.x + between(-0.2, 0.2) * canvas.y)
     canvas.turn(yaw, nod)
     ink = skin * dark
-    _eyes(
-        canvas, traits, skin, ink, gap=around(0.33, 0.02), height=around(-0.17, 0.02), gaze=around(0, 0.025), side=yaw
-    )
-    _brows(canvas, traits, ink * between(0.5, 0.95), thickness=around(0.042, 0.009), gap=around(0.34, 0.02))
-    _nose(canvas, traits, skin, ink, length=around(0.17, 0.02))
-    _mouth(canvas, traits, skin, ink * between(0.75, 1.0), height=around(0.52, 0.025), lip=around(0.040, 0.010))
+    upper, lower = canvas.band(-0.95, 0.6), canvas.band(0.0, 1.0)  # where the eyes and the mouth of a leaning head are
+    _eyes(upper, traits, skin, ink, gap=around(0.33, 0.02), height=around(-0.17, 0.02), gaze=around(0, 0.025), side=yaw)
+    _brows(upper, traits, ink * between(0.5, 0.95), thickness=around(0.042, 0.009), gap=around(0.34, 0.02))
+    _nose(upper, traits, skin, ink, length=around(0.17, 0.02))
+    _mouth(lower, traits, skin, ink * between(0.75, 1.0), height=around(0.52, 0.025), lip=around(0.040, 0.010))
     _folds(canvas, traits, skin)
     canvas.occlude(generator)
     return canvas.photograph(generator)
