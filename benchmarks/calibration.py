@@ -3,7 +3,8 @@
 
 Same model (mini_xception), same faces, same tensors. What differs: one pass of ours gives the ranges of every method,
 theirs of one; ours runs the network on one thread and writes down which faces it saw (their hashes), theirs runs it on
-all cores, its default, without graph optimisations. Loading the model counts for all; imports count for none.
+all cores, its default, without graph optimisations. Percentile's is symmetric and at 99.999, its default. Loading the
+model counts for all; imports and the faces count for none. Memory is the peak above the level before the work.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ GROWTH, MOST_MB = 0.10, 400.0
 CALIBRATORS = (OURS, "MinMax", "Entropy", "Percentile")
 KEEPS_ALL = ("Entropy", "Percentile")
 """Of onnxruntime's, those that keep every activation until the last face."""
-REPEATS, REPEAT_SECONDS = 3, 10.0
+REPEATS, REPEAT_SECONDS = 3, 20.0
 """A measurement is repeated up to so often, while all of its repeats together took less than so many seconds."""
 HEADROOM = 0.85
 
@@ -89,7 +90,7 @@ def measure(quick: bool, data: str | None) -> dict[str, Any]:
         for count in sorted({*counts, *(() if quick else (REFERENCE_FACES,))}):
             for calibrator in CALIBRATORS if count in counts else (OURS,):
                 needs = count * (each + 3 * largest) if calibrator in KEEPS_ALL else 0
-                rows.append(_row(calibrator, count, needs, model, faces.first(count), folder))
+                rows.append(_row(calibrator, count, needs, model, faces.first(count), folder, 1 if quick else REPEATS))
     busy += [reason for row in rows if (reason := row.pop("busy", None))]
     return {
         "benchmark": "calibration",
@@ -131,7 +132,9 @@ class _Faces:
         return path
 
 
-def _row(calibrator: str, count: int, needs: int, model: Path, faces: Path, folder: Path) -> dict[str, Any]:
+def _row(
+    calibrator: str, count: int, needs: int, model: Path, faces: Path, folder: Path, repeats: int = REPEATS
+) -> dict[str, Any]:
     """Measure, unless the memory that it is known to need is not there."""
     row: dict[str, Any] = {"calibrator": calibrator, "faces": count}
     free = _available_bytes()
@@ -141,12 +144,13 @@ def _row(calibrator: str, count: int, needs: int, model: Path, faces: Path, fold
         return {**row, "skipped": reason}
     taken: list[dict[str, Any]] = []
     start = Usage.now()
-    while len(taken) < REPEATS and sum(one["seconds"] for one in taken) < REPEAT_SECONDS:
+    while len(taken) < repeats and sum(one["seconds"] for one in taken) < REPEAT_SECONDS:
         taken.append(_measured(calibrator, model, faces, folder / "result.json"))
     others = others_since(start)
     row.update(
         seconds=median(one["seconds"] for one in taken),
-        peak_bytes=max(one["peak_bytes"] for one in taken),
+        peak_bytes=median(one["peak_bytes"] for one in taken),
+        peak_bytes_range=[pick(one["peak_bytes"] for one in taken) for pick in (min, max)],
         level_bytes=taken[-1]["level_bytes"],
         tensors=taken[-1]["tensors"],
         repeats=len(taken),
@@ -197,20 +201,21 @@ def _available_bytes() -> int:
 
 def _demands(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Memory does not grow with the faces, and is little."""
-    peaks = {row["faces"]: row["peak_bytes"] / 1e6 for row in rows if row["calibrator"] == OURS and "peak_bytes" in row}
-    if REFERENCE_FACES not in peaks or MOST_FACES not in peaks:
+    ours = {row["faces"]: row for row in rows if row["calibrator"] == OURS}
+    if REFERENCE_FACES not in ours or MOST_FACES not in ours:
         return []
-    few, many = peaks[REFERENCE_FACES], peaks[MOST_FACES]
+    few, many = (ours[count]["peak_bytes"] / 1e6 for count in (REFERENCE_FACES, MOST_FACES))
+    whole = many + ours[MOST_FACES]["level_bytes"] / 1e6
     return [
         {
-            "demand": f"memory at {MOST_FACES:,} faces is within {GROWTH:.0%} of that at {REFERENCE_FACES}",
+            "demand": f"memory at {MOST_FACES:,} faces is at most {GROWTH:.0%} above that at {REFERENCE_FACES}",
             "measured": f"{many:.0f} MB and {few:.0f} MB, {many / few - 1:+.1%}",
-            "passed": bool(abs(many / few - 1) <= GROWTH),
+            "passed": bool(many / few - 1 <= GROWTH),
         },
         {
             "demand": f"memory at {MOST_FACES:,} faces is under {MOST_MB:.0f} MB",
-            "measured": f"{many:.0f} MB",
-            "passed": bool(many < MOST_MB),
+            "measured": f"{many:.0f} MB; {whole:.0f} MB with Python, its imports and the faces",
+            "passed": bool(whole < MOST_MB),
         },
     ]
 

@@ -1,0 +1,222 @@
+#!/usr/bin/env python3
+"""Results as Markdown: `python benchmarks/tables.py cpu` prints the table and puts it into README.md.
+
+The block between `<!-- cpu:begin -->` and `<!-- cpu:end -->` is replaced, if README.md has one (`calibration` alike).
+With --check nothing is written, and the exit code is 1 if README.md says something else than the results.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edgefer.atomic import write_text
+from edgefer.errors import EdgeferError
+from edgefer.progress import announce
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+EAGER, ONNXRUNTIME = "PyTorch eager", "onnxruntime FP32"
+UNKNOWN = "–"
+
+
+@click.command()
+@click.argument("which", type=click.Choice(["cpu", "calibration"]))
+@click.option("--check", is_flag=True, help="Write nothing; exit 1 if README.md differs from the results.")
+@click.option("--results", type=click.Path(path_type=Path), help="JSON; benchmarks/results/WHICH.json if absent.")
+@click.option("--readme", type=click.Path(path_type=Path), default=REPOSITORY / "README.md", help="README.md.")
+def main(which: str, check: bool, results: Path | None, readme: Path) -> None:
+    """Print a benchmark's results as Markdown, and keep README.md equal to them."""
+    try:
+        result = _read(results or REPOSITORY / "benchmarks" / "results" / f"{which}.json", which)
+        block = RENDERERS[which](result)
+        text = readme.read_text(encoding="utf-8")
+        updated = replaced(text, which, block, str(readme))
+        if check:
+            _exit_checked(text, updated, which, readme)
+        click.echo(block)
+        if updated is not None and updated != text:
+            if result["quick"]:
+                raise EdgeferError("these are figures of a quick run, which belong in no README", hint="run it whole")
+            write_text(readme, updated)
+            announce(f"{readme} is up to date")
+    except EdgeferError as fault:
+        announce(f"error: {fault}")
+        sys.exit(fault.exit_code)
+
+
+def _exit_checked(text: str, updated: str | None, which: str, readme: Path) -> None:
+    if updated is None:
+        raise EdgeferError(f"{readme} has no block for {which}", hint=f"put <!-- {which}:begin --> and :end --> in it")
+    if updated != text:
+        announce(f"{readme} differs from the results: python benchmarks/tables.py {which}")
+    sys.exit(int(updated != text))
+
+
+def replaced(text: str, which: str, block: str, origin: str) -> str | None:
+    """``text`` with the block's content replaced; None if it has no such block.
+
+    Raises:
+        EdgeferError: only one of the two marks is there, or one twice, or in the wrong order.
+    """
+    begin, end = f"<!-- {which}:begin -->", f"<!-- {which}:end -->"
+    if begin not in text and end not in text:
+        return None
+    if (text.count(begin), text.count(end)) != (1, 1) or text.index(begin) > text.index(end):
+        raise EdgeferError(f"{origin} needs {begin} once, and {end} once after it")
+    before, _, rest = text.partition(begin)
+    _, _, after = rest.partition(end)
+    return f"{before}{begin}\n{block}\n{end}{after}"
+
+
+def cpu_table(result: dict[str, Any]) -> str:
+    """A section a network; speed-ups are those of batch 1 with one thread."""
+    parts = [_where(result)]
+    for name, network in result["networks"].items():
+        parts += [f"#### {name}", _network_table(network), _auto_note(network)]
+    return "\n\n".join(parts)
+
+
+def _where(result: dict[str, Any]) -> str:
+    environment = result["environment"]
+    versions = ", ".join(
+        f"{k} {environment['packages'][k]}"
+        for k in ("torch", "onnxruntime", "openvino")
+        if k in environment["packages"]
+    )
+    lines = [
+        f"{environment['cpu']}, {environment['cores']} cores, {environment['os']}; {versions}. Batch 1: median ms of a "
+        "call. Batch 32: faces a second. t: threads. Speed-ups: batch 1, one thread, with 95 % intervals."
+    ]
+    if result["data"]:
+        lines.append(
+            "Drop (points of top-1, with 95 % interval) and agreement: against PyTorch, on the test faces of "
+            f"{result['data']}."
+        )
+    if not result["quiet"]:
+        lines.append("**Measured on a busy machine: not to be believed.**")
+    return " ".join(lines)
+
+
+def _network_table(network: dict[str, Any]) -> str:
+    runs = {(run["batch"], run["threads"]): run for run in network["runs"]}
+    judged = any(row["accuracy"] for row in network["rows"])
+    head = ["", *(_heading(*key) for key in sorted(runs)), "over PyTorch", "over onnxruntime FP32", "MB"]
+    rows = [
+        _cells(row["label"], row, {key: run["rows"][row["label"]] for key, run in runs.items()}, judged)
+        for row in network["rows"]
+    ]
+    described = {row["label"]: row for row in network["rows"]}
+    chosen = {key: run["rows"][run["auto"]] for key, run in runs.items()}
+    rows.append(_cells("**auto**", described[runs[_first(runs)]["auto"]], chosen, judged))
+    head += ["drop", "agreement"] if judged else []
+    ruler = [":--"] + ["--:"] * (len(head) - 1)
+    return "\n".join(f"| {' | '.join(line)} |" for line in (head, ruler, *rows))
+
+
+def _heading(batch: int, threads: int) -> str:
+    return f"batch {batch}, {threads} t, {'ms' if batch == 1 else 'faces/s'}"
+
+
+def _first(runs: dict[tuple[int, int], Any]) -> tuple[int, int]:
+    """The run that speed-ups are taken from."""
+    return min(runs)
+
+
+def _cells(label: str, row: dict[str, Any], taken: dict[tuple[int, int], dict[str, Any]], judged: bool) -> list[str]:
+    cells = [label]
+    for batch, threads in sorted(taken):
+        figures = taken[batch, threads]
+        cells.append(_number(figures["p50_ms"] if batch == 1 else figures["images_per_s"]))
+    first = taken[_first(taken)]
+    cells += [
+        _ratio(first[key], row["label"], itself)
+        for key, itself in (("over_pytorch", EAGER), ("over_onnxruntime", ONNXRUNTIME))
+    ]
+    cells.append(_number(row["bytes"] / 1e6))
+    if judged:
+        accuracy = row["accuracy"]
+        if accuracy is None or label == EAGER:
+            cells += [f"top-1 {100 * accuracy['top1']:.2f} %" if accuracy else UNKNOWN, UNKNOWN]
+        else:
+            low, high = accuracy["ci95_pp"]
+            cells += [f"{accuracy['drop_pp']:.2f} [{low:.2f}, {high:.2f}]", f"{100 * accuracy['agreement']:.2f} %"]
+    return cells
+
+
+def _ratio(ratio: dict[str, Any], label: str, itself: str) -> str:
+    if label == itself:
+        return "1"
+    low, high = ratio["ci95"]
+    return f"{ratio['value']:.2f} [{low:.2f}, {high:.2f}]"
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return UNKNOWN
+    digits = 0 if value >= 100 else 1 if value >= 20 else 2 if value >= 1 else 3
+    return f"{value:,.{digits}f}"
+
+
+def _auto_note(network: dict[str, Any]) -> str:
+    took: dict[str, list[str]] = {}
+    for run in sorted(network["runs"], key=lambda run: (run["batch"], run["threads"])):
+        took.setdefault(run["auto"], []).append(f"batch {run['batch']} with {run['threads']} t")
+    if len(took) == 1:
+        choice = f"`auto` takes {next(iter(took))} throughout."
+    else:
+        choice = "`auto` takes " + "; ".join(f"{label} for {', '.join(where)}" for label, where in took.items()) + "."
+    random = " Random weights: speed only." if network["weights"] == "random" else ""
+    return choice + random
+
+
+def calibration_table(result: dict[str, Any]) -> str:
+    """A row a calibrator: seconds and MB at each number of faces, and the demands."""
+    counts = sorted({row["faces"] for row in result["rows"] if row["calibrator"] != "edgefer"})
+    found = {(row["calibrator"], row["faces"]): row for row in result["rows"]}
+    names = list(dict.fromkeys(row["calibrator"] for row in result["rows"]))
+    lines = [
+        ["", *(f"{count:,} faces" for count in counts)],
+        [":--", *("--:" for _ in counts)],
+        *([_title(name), *(_seconds_and_memory(found[name, count]) for count in counts)] for name in names),
+    ]
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    notes = [
+        f"{'Held' if d['passed'] else '**Not held**'}: {d['demand']} ({d['measured']})." for d in result["demands"]
+    ]
+    notes += [] if result["quiet"] else ["**Measured on a busy machine: seconds are not to be believed.**"]
+    return "\n\n".join([table, *notes])
+
+
+def _title(calibrator: str) -> str:
+    return "edgefer, all methods in one pass" if calibrator == "edgefer" else f"onnxruntime {calibrator}"
+
+
+def _seconds_and_memory(row: dict[str, Any]) -> str:
+    if "skipped" in row:
+        return f"not run: {row['skipped']}"
+    return f"{row['seconds']:.1f} s, {row['peak_bytes'] / 1e6:,.0f} MB"
+
+
+def _read(path: Path, which: str) -> dict[str, Any]:
+    hint = f"python benchmarks/{which}.py makes it"
+    if not path.is_file():
+        raise EdgeferError(f"there are no results {path}", hint=hint)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as cause:
+        raise EdgeferError(f"{path} is not JSON: {cause}", hint=hint) from cause
+    if not isinstance(content, dict) or content.get("benchmark") != which:
+        raise EdgeferError(f"{path} holds no results of benchmarks/{which}.py", hint=hint)
+    return content
+
+
+RENDERERS: dict[str, Callable[[dict[str, Any]], str]] = {"cpu": cpu_table, "calibration": calibration_table}
+
+
+if __name__ == "__main__":
+    main()

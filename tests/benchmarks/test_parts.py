@@ -1,0 +1,178 @@
+"""What the scripts are made of."""
+
+import json
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from edgefer.errors import EdgeferError
+
+FIRST = "before\n<!-- cpu:begin -->\nold\n<!-- cpu:end -->\nafter\n"
+
+
+def result(quiet=True):
+    def figures(ms, batch, over, interval):
+        return {
+            "p50_ms": ms,
+            "images_per_s": 1000 * batch / ms,
+            "over_pytorch": {"value": 8 * over, "ci95": [8 * x for x in interval]},
+            "over_onnxruntime": {"value": over, "ci95": interval},
+        }
+
+    def timing(batch, threads, auto):
+        rows = {
+            "PyTorch eager": figures(8.0 * batch, batch, 0.125, [0.12, 0.13]),
+            "onnxruntime FP32": figures(1.0 * batch, batch, 1.0, [1.0, 1.0]),
+            "openvino INT8 (x)": figures(0.5 * batch, batch, 2.0, [1.9, 2.1]),
+        }
+        return {"batch": batch, "threads": threads, "auto": auto, "rows": rows}
+
+    judged = {"top1": 0.65, "drop_pp": 0.25, "ci95_pp": [-0.1, 0.6], "agreement": 0.9812}
+    itself = {"top1": 0.65, "drop_pp": 0.0, "ci95_pp": [-0.1, 0.1], "agreement": 1.0}
+    return {
+        "benchmark": "cpu",
+        "quick": False,
+        "quiet": quiet,
+        "data": "FER2013",
+        "environment": {"cpu": "A CPU", "cores": 2, "os": "An OS", "packages": {"torch": "2.0"}},
+        "networks": {
+            "net": {
+                "weights": "shipped",
+                "rows": [
+                    {"label": "PyTorch eager", "bytes": 4_000_000, "accuracy": itself},
+                    {"label": "onnxruntime FP32", "bytes": 4_000_000, "accuracy": itself},
+                    {"label": "openvino INT8 (x)", "bytes": 1_000_000, "accuracy": judged},
+                ],
+                "runs": [timing(1, 1, "openvino INT8 (x)"), timing(32, 2, "onnxruntime FP32")],
+            }
+        },
+    }
+
+
+def test_cpu_table_shows_what_was_measured():
+    from tables import cpu_table
+
+    lines = cpu_table(result()).splitlines()
+    assert "| PyTorch eager | 8.00 | 125 | 1 | 0.12 [0.12, 0.13] | 4.00 | top-1 65.00 % | – |" in lines
+    assert (
+        "| openvino INT8 (x) | 0.500 | 2,000 | 16.00 [15.20, 16.80] | 2.00 [1.90, 2.10] | 1.00 "
+        "| 0.25 [-0.10, 0.60] | 98.12 % |" in lines
+    )
+    # auto has each run's own choice, and the size and accuracy of the first run's
+    assert (
+        "| **auto** | 0.500 | 1,000 | 16.00 [15.20, 16.80] | 2.00 [1.90, 2.10] | 1.00 "
+        "| 0.25 [-0.10, 0.60] | 98.12 % |" in lines
+    )
+    assert "`auto` takes openvino INT8 (x) for batch 1 with 1 t; onnxruntime FP32 for batch 32 with 2 t." in lines
+
+
+def test_a_busy_machine_is_said_in_the_table():
+    from tables import cpu_table
+
+    assert "not to be believed" in cpu_table(result(quiet=False))
+    assert "not to be believed" not in cpu_table(result())
+
+
+def test_the_block_is_replaced_and_nothing_else():
+    from tables import replaced
+
+    assert replaced(FIRST, "cpu", "new", "README.md") == FIRST.replace("old", "new")
+    assert replaced("plain\n", "cpu", "new", "README.md") is None
+    assert replaced(FIRST, "calibration", "new", "README.md") is None
+    for broken in ("<!-- cpu:begin -->", "<!-- cpu:end --> <!-- cpu:begin -->", FIRST + FIRST):
+        with pytest.raises(EdgeferError, match=r"README\.md needs <!-- cpu:begin --> once"):
+            replaced(broken, "cpu", "new", "README.md")
+
+
+def test_check_tells_a_readme_that_differs(tmp_path):
+    from .test_scripts import run
+
+    results, readme = tmp_path / "cpu.json", tmp_path / "README.md"
+    results.write_text(json.dumps(result()))
+    readme.write_text(FIRST)
+    arguments = ("tables.py", "cpu", "--results", results, "--readme", readme)
+    assert run(*arguments, "--check").returncode == 1
+    assert readme.read_text() == FIRST
+    assert run(*arguments).returncode == 0
+    assert "#### net" in readme.read_text()
+    assert readme.read_text().startswith("before\n")
+    assert run(*arguments, "--check").returncode == 0
+    readme.write_text("no block\n")
+    missing = run(*arguments, "--check")
+    assert missing.returncode == 2
+    assert "has no block for cpu" in " ".join(missing.stderr.split())
+
+
+def test_a_turn_begins_with_a_rest_that_no_timed_call_sees(monkeypatch):
+    import turns
+
+    monkeypatch.setattr(turns, "REST", 0.03)
+    monkeypatch.setattr(turns, "SETTLE", 0.0)
+    slept = []
+    monkeypatch.setattr(turns.time, "sleep", slept.append)
+
+    class Engine:
+        def logits(self, faces):
+            return faces
+
+    engines, effort = {"a": Engine(), "b": Engine()}, turns.Effort(1e-9, 6, 4)
+    faces = [np.zeros((1, 2, 2, 1), np.uint8)]
+    taken = turns.take_turns(engines, faces, 2, effort)
+    assert taken.rounds_ms["a"].shape == (6, 4)
+    assert 2 <= len(slept) <= 2 + 12  # at each change of turn; a round may begin with whom the last one ended
+    assert set(slept) == {0.03}
+    slept.clear()
+    turns.take_turns(engines, faces, 1, effort)
+    assert slept == []
+
+
+def test_other_processes_are_seen_and_our_own_work_is_not():
+    from quiet import Usage, others_since, too_busy
+
+    start = Usage.now()
+    if start.everyone is None:
+        pytest.skip("this system has no /proc/stat")
+    until = time.monotonic() + 0.3
+    while time.monotonic() < until:
+        pass
+    ours = others_since(start)
+    spin = "import time\nuntil = time.monotonic() + 0.6\nwhile time.monotonic() < until: pass"
+    stranger = subprocess.Popen([sys.executable, "-c", spin])
+    start = Usage.now()
+    time.sleep(0.4)  # it is not waited for yet, so that its time is not among our children's
+    theirs = others_since(start)
+    stranger.wait()
+    assert ours is not None
+    assert theirs is not None
+    assert theirs > 0.3
+    assert too_busy(theirs)
+    assert not too_busy(0.05)
+    assert not too_busy(None)
+
+
+def test_memory_that_is_not_there_is_not_tried(tmp_path, monkeypatch):
+    import calibration
+
+    monkeypatch.setattr(calibration, "_available_bytes", lambda: 1_000_000_000)
+    monkeypatch.setattr(calibration, "_measured", lambda *_: pytest.fail("it was run"))
+    row = calibration._row("Entropy", 5000, 2_000_000_000, tmp_path, tmp_path, tmp_path)
+    assert row == {
+        "calibrator": "Entropy",
+        "faces": 5000,
+        "skipped": "keeps every activation: 2.0 GB, and 1.0 GB are free",
+    }
+
+
+@pytest.mark.parametrize(("many", "passed"), [(109e6, [True, True]), (112e6, [False, True]), (420e6, [False, False])])
+def test_demands_on_memory(many, passed):
+    import calibration
+
+    rows = [
+        {"calibrator": "edgefer", "faces": faces, "peak_bytes": peak, "level_bytes": 50e6}
+        for faces, peak in ((500, 100e6), (5000, many))
+    ]
+    assert [demand["passed"] for demand in calibration._demands(rows)] == passed
+    assert calibration._demands(rows[:1]) == []

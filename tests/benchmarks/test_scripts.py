@@ -1,0 +1,105 @@
+"""The scripts themselves, at their smallest; figures are not looked at, their shape is."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from .conftest import BENCHMARKS
+
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
+
+
+def run(script, *arguments):
+    return subprocess.run(
+        [sys.executable, str(BENCHMARKS / script), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env=ENVIRONMENT,
+        check=False,
+    )
+
+
+def test_cpu_measures_every_row_in_one_run_and_its_table_shows_them(tmp_path):
+    pytest.importorskip("torch")
+    pytest.importorskip("onnxruntime")
+    output = tmp_path / "cpu.json"
+    done = run("cpu.py", "--quick", "--only", "lenet", "--output", output)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(output.read_text())
+    network = result["networks"]["lenet"]
+    labels = [row["label"] for row in network["rows"]]
+    assert labels[:2] == ["PyTorch eager", "onnxruntime FP32"]
+    assert any("INT8" in label for label in labels)
+    assert network["weights"] == "random"
+    assert all(row["accuracy"] is None for row in network["rows"])
+    assert result["quick"] is True
+    assert result["quiet"] == (not result["busy"])
+    for timing in network["runs"]:
+        assert set(timing["rows"]) == set(labels)
+        assert timing["auto"] in labels[1:]
+        assert timing["rows"]["onnxruntime FP32"]["over_onnxruntime"] == {"value": 1.0, "ci95": [1.0, 1.0]}
+    one = next(timing for timing in network["runs"] if timing["batch"] == 1)["rows"]
+    eager, ours = one["PyTorch eager"]["p50_ms"], one["onnxruntime FP32"]["p50_ms"]
+    assert one["onnxruntime FP32"]["over_pytorch"]["value"] == pytest.approx(eager / ours)
+    assert one["onnxruntime FP32"]["images_per_s"] == pytest.approx(1000 / ours)
+
+    readme = tmp_path / "README.md"
+    readme.write_text("no block\n")
+    table = run("tables.py", "cpu", "--results", output, "--readme", readme)
+    assert table.returncode == 0, table.stderr
+    assert all(f"| {label} |" in table.stdout for label in [*labels, "**auto**"])
+    assert readme.read_text() == "no block\n"
+    readme.write_text("<!-- cpu:begin -->\n<!-- cpu:end -->\n")
+    table = run("tables.py", "cpu", "--results", output, "--readme", readme)
+    assert table.returncode == 2
+    assert "quick" in table.stderr
+
+
+def test_calibration_measures_each_calibrator_in_its_own_process(tmp_path):
+    for module in ("torch", "onnxruntime", "matplotlib"):
+        pytest.importorskip(module)
+    output = tmp_path / "calibration.json"
+    done = run("calibration.py", "--quick", "--output", output)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(output.read_text())
+    assert [(row["calibrator"], row["faces"]) for row in result["rows"]] == [
+        (name, count) for count in (50, 100) for name in ("edgefer", "MinMax", "Entropy", "Percentile")
+    ]
+    assert len({row["tensors"] for row in result["rows"]}) == 1
+    kept = [row["peak_bytes"] for row in result["rows"] if row["calibrator"] == "Entropy"]
+    assert kept[1] - kept[0] > 0.7 * 50 * result["kept_bytes_a_face"]  # it keeps every activation
+    assert result["demands"] == []  # they are about 500 and 5,000 faces
+    assert output.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+    table = run("tables.py", "calibration", "--results", output)
+    assert table.returncode == 0
+    assert "| edgefer, all methods in one pass |" in table.stdout
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "message", "hint"),
+    [
+        ("cpu.py", ["--only", "lenett"], "no network is called 'lenett'", "known: "),
+        ("cpu.py", ["--quick"], "holds whole runs", "--output"),
+        ("cpu.py", ["--only", "lenet"], "holds whole runs", "--output"),
+        ("calibration.py", ["--quick"], "holds whole runs", "--output"),
+        ("tables.py", ["cpu", "--results", "nowhere.json"], "no results nowhere.json", "benchmarks/cpu.py makes it"),
+    ],
+)
+def test_bad_arguments_say_what_to_do(script, arguments, message, hint):
+    done = run(script, *arguments)
+    assert done.returncode == 2
+    said = " ".join(done.stderr.split())
+    assert message in said
+    assert hint in said
+
+
+@pytest.mark.parametrize("which", ["cpu", "calibration"])
+def test_the_readme_says_what_the_results_say(which):
+    readme = (BENCHMARKS.parent / "README.md").read_text(encoding="utf-8")
+    if f"<!-- {which}:begin -->" not in readme or not (BENCHMARKS / "results" / f"{which}.json").is_file():
+        pytest.skip(f"README.md has no {which} table, or benchmarks/results/{which}.json is not here")
+    done = run("tables.py", which, "--check")
+    assert done.returncode == 0, done.stderr
