@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -56,6 +56,8 @@ class FaceSet:
         self._hashes: tuple[str, ...] | None = None
         self._keys: NDArray[np.uint64] | None = None
         self._cache: dict[str, FaceSet] = {}
+        self._pool: FaceSet | None = None
+        self._kept_out: tuple[frozenset[str], str] | None = None
         self._val_apart = parts is not None and bool(np.any(parts == splits.VAL))
 
     def __len__(self) -> int:
@@ -149,12 +151,12 @@ class FaceSet:
             dropped={**self.dropped, **dropped},
             picked=picked,
         )
-        part._val_apart = self._val_apart
+        part._val_apart, part._kept_out = self._val_apart, self._kept_out
         if self._hashes is not None:
             part._hashes = tuple(self._hashes[i] for i in chosen)
         return part
 
-    def without(self, hashes: Iterable[str], reason: str) -> FaceSet:
+    def without(self, hashes: Collection[str], reason: str) -> FaceSet:
         """Leave out the faces whose ``face_hashes`` are in ``hashes``; ``.dropped[reason]`` counts them."""
         unwanted = np.isin(np.asarray(self.face_hashes()), np.asarray(list(hashes), dtype="<U16"))
         count = int(unwanted.sum())
@@ -205,7 +207,12 @@ class FaceSet:
         if name in (self.picked, "all") and self.picked is not None:
             return self
         if name not in self._cache:
-            self._cache[name] = self._split(name)
+            part = self._split(name)
+            if (
+                self._kept_out is not None and name in splits.TRAINING
+            ):  # after the division: the others keep their parts
+                part = part.without(*self._kept_out)
+            self._cache[name] = part
         return self._cache[name]
 
     def _split(self, name: str) -> FaceSet:
@@ -222,7 +229,16 @@ class FaceSet:
         if name == "all":
             return self._take(np.arange(len(self)), f"{self.origin}:all", "all", {})
         splits.check_declared(self._parts, "train" if divided else name, name, self.origin)
-        return self.split("train")._division(name) if divided else self._declared(name)
+        if not divided:
+            return self._declared(name)
+        self._pool = self._pool or self._declared("train")
+        return self._pool._division(name)
+
+    def keeping_out(self, others: FaceSet) -> FaceSet:
+        """Give the same set, whose train, fit, val and calib parts will lack the exact pixels of ``others``."""
+        same = self._take(np.arange(len(self)), self.origin, self.picked, {})
+        same._kept_out = (frozenset(others.face_hashes()), f"also in {others.origin}")
+        return same
 
     def _all_as(self, name: str) -> FaceSet:
         if name == "private":

@@ -20,13 +20,20 @@ from edgefer.errors import EdgeferError
 _KINDS = "a FER2013 csv (or csv.gz), an npz with images and labels, or a folder of images, a class each"
 
 
-def open_dataset(spec: str | os.PathLike[str], *, votes: str | os.PathLike[str] | None = None) -> FaceSet:
+def open_dataset(
+    spec: str | os.PathLike[str],
+    *,
+    votes: str | os.PathLike[str] | None = None,
+    exclude: str | os.PathLike[str] | None = None,
+) -> FaceSet:
     """Open ``PATH`` or ``PATH:split``: csv, csv.gz, npz, or a folder with a folder a class.
 
     Args:
         spec: the path; ``:train``, ``:fit``, ``:val``, ``:calib``, ``:test``, ``:private`` or ``:all`` picks a split.
         votes: FER+'s ``fer2013new.csv``, or ``"npz"`` for the array ``ferplus_votes`` of the npz itself; the classes
             are then FER+'s eight.
+        exclude: another data set, e.g. the test faces where they are in a file of their own: faces with the same pixels
+            are left out of ``train``, ``fit``, ``val`` and ``calib``. (Within one data set that is done by itself.)
 
     Returns:
         The faces; images in files are decoded later, when they are asked for.
@@ -39,6 +46,8 @@ def open_dataset(spec: str | os.PathLike[str], *, votes: str | os.PathLike[str] 
     if votes is not None:
         loaded = apply_votes(loaded, os.fspath(votes), str(path))
     faces = _faces(loaded, str(path))
+    if exclude is not None:
+        faces = faces.keeping_out(open_dataset(exclude))
     return faces if split is None else faces.split(split)
 
 

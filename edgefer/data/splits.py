@@ -19,6 +19,9 @@ DECLARED = ("train", "val", "test", "private")
 
 TRAIN, VAL, TEST, PRIVATE = range(4)
 
+TRAINING = ("train", "fit", "val", "calib")
+"""The parts that train, choose or calibrate, from which other sets can be kept out."""
+
 SHARES = {"fit": 0.85, "val": 0.10, "calib": 0.05}
 """How the training part is divided."""
 

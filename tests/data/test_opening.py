@@ -1,5 +1,6 @@
 """``DATA`` and ``DATA:split``."""
 
+import numpy as np
 import pytest
 
 from edgefer.data import open_dataset, save_npz
@@ -52,3 +53,23 @@ def test_an_unknown_kind_is_an_error(tmp_path):
     with pytest.raises(EdgeferError, match="is of no known kind") as caught:
         open_dataset(tmp_path / "faces.mat")
     assert "an npz with images and labels" in caught.value.hint
+
+
+def test_faces_of_another_set_are_kept_out_of_what_trains(tmp_path):
+    generator = np.random.default_rng(5)
+    images = generator.integers(0, 256, (400, 48, 48, 1), dtype=np.uint8)
+    labels = np.arange(400) % 7
+    save_npz(tmp_path / "train.npz", images, labels)
+    save_npz(tmp_path / "test.npz", images[::10], labels[::10])
+    whole = open_dataset(tmp_path / "train.npz")
+    kept = open_dataset(tmp_path / "train.npz", exclude=tmp_path / "test.npz")
+    unwanted = set(open_dataset(tmp_path / "test.npz").face_hashes())
+    assert len(kept.split("train")) == 360
+    for part in ("fit", "val", "calib"):
+        left = [h for h in whole.split(part).face_hashes() if h not in unwanted]
+        assert list(kept.split(part).face_hashes()) == left
+    assert sum(sum(kept.split(p).dropped.values()) for p in ("fit", "val", "calib")) == 40
+    assert list(kept.split("fit").dropped) == [f"also in {tmp_path / 'test.npz'}"]
+    assert len(kept.split("all")) == 400
+    named = open_dataset(f"{tmp_path / 'train.npz'}:calib", exclude=tmp_path / "test.npz")
+    assert named.face_hashes() == kept.split("calib").face_hashes()
