@@ -8,12 +8,14 @@ from typing import Any
 from edgefer.atomic import atomic_path
 from edgefer.errors import require
 
-STYLES = {  # Okabe and Ito's colours, told apart by the colour-blind too
-    "edgefer": ("edgefer, all methods in one pass", "#0072B2", "o", 2.6),
-    "MinMax": ("onnxruntime MinMax", "#E69F00", "s", 1.6),
-    "Entropy": ("onnxruntime Entropy", "#CC79A7", "^", 1.6),
-    "Percentile": ("onnxruntime Percentile", "#009E73", "D", 1.6),
+STYLES = {  # Okabe and Ito's colours, which the colour-blind tell apart; Entropy may lie on Percentile: dashed, above
+    "edgefer": ("edgefer, all methods in one pass", "#0072B2", "o", "-"),
+    "MinMax": ("onnxruntime MinMax", "#E69F00", "s", "-"),
+    "Percentile": ("onnxruntime Percentile", "#009E73", "D", "-"),
+    "Entropy": ("onnxruntime Entropy", "#CC79A7", "^", "--"),
 }
+LINE_POINTS = 12.0
+"""Least vertical distance of two labels at the ends of lines."""
 
 
 def plot(result: dict[str, Any], path: Path) -> None:
@@ -28,16 +30,16 @@ def plot(result: dict[str, Any], path: Path) -> None:
 
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 4.2), dpi=150, layout="constrained")
     for axes, key, factor, title in ((left, "seconds", 1.0, "Time, s"), (right, "peak_bytes", 1e-6, "Peak memory, MB")):
-        for calibrator, (label, colour, marker, width) in STYLES.items():
-            points = [
-                (r["faces"], r[key] * factor) for r in result["rows"] if r["calibrator"] == calibrator and key in r
-            ]
+        ends = []
+        for calibrator, (label, colour, marker, dashes) in STYLES.items():
+            rows = [row for row in result["rows"] if row["calibrator"] == calibrator and key in row]
+            points = [(row["faces"], row[key] * factor) for row in rows]
             if points:
-                axes.plot(*zip(*points, strict=True), label=label, color=colour, marker=marker, linewidth=width)
-                axes.annotate(
-                    _short(points[-1][1]), points[-1], (7, 0), textcoords="offset points", va="center", color=colour
-                )
-        _axes(axes, title, sorted({r["faces"] for r in result["rows"]}))
+                axes.plot(*zip(*points, strict=True), dashes, label=label, color=colour, marker=marker, linewidth=2)
+                ends.append((*points[-1], colour))
+        _axes(axes, title, sorted({row["faces"] for row in result["rows"]}))
+        figure.canvas.draw()  # settles the layout, by which labels are kept apart
+        _label_ends(axes, ends, 72.0 / figure.dpi)
     left.legend(frameon=False)
     mark = "" if result["quiet"] else "; measured on a busy machine: times are not to be believed"
     figure.suptitle(f"Calibrating {result['model']} ({result['faces']} faces{mark})", fontsize=11)
@@ -57,6 +59,17 @@ def _axes(axes: Any, title: str, counts: list[int]) -> None:
     axes.set_xlim(counts[0] * 0.8, counts[-1] * 2.2)
     axes.grid(visible=True, which="major", color="0.9")
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def _label_ends(axes: Any, ends: list[tuple[float, float, str]], points_a_pixel: float) -> None:
+    """Write each line's last value beside its end, from below upwards; what would overlap is moved up."""
+    above: dict[float, float] = {}
+    for faces, value, colour in sorted(ends, key=lambda end: end[1]):
+        height = axes.transData.transform((faces, value))[1] * points_a_pixel
+        written = max(height, above.get(faces, 0.0) + LINE_POINTS) if faces in above else height
+        above[faces] = written
+        place = (8, written - height)
+        axes.annotate(_short(value), (faces, value), place, textcoords="offset points", va="center", color=colour)
 
 
 def _short(value: float) -> str:

@@ -82,7 +82,8 @@ def prepare(name: str, folder: Path, real: FaceSet | None, drawn: FaceSet, faces
     announce(f"{name}: exporting and building")
     model = folder / f"{name}.onnx"
     export(module, model, contract=contract)
-    job = prepare_job(model, "int8", drawn if judging is None else judging, None, faces, None, None)
+    calib = drawn if judging is None else judging
+    job = prepare_job(model, "int8", calib, calib_faces=faces, method=None, seed=None)
     engines = tuple(job.build(variant) for variant in candidates())
     figures = tuple(figures_of(built) for built in engines)
     accuracy: dict[str, dict[str, Any]] = {}
