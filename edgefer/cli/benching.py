@@ -41,7 +41,7 @@ def bench(
     import edgefer
     from edgefer.report.terminal import print_report
 
-    faces = edgefer.open_dataset(data, votes=votes)
+    faces = options.opened(data, votes)
     report = edgefer.benchmark(
         engines, faces, baseline, batch=batch, threads=threads, seconds=seconds, limit=limit, seed=seed
     )

@@ -45,6 +45,9 @@ _batch = click.option("--batch", type=click.IntRange(min=1), default=1, show_def
 @options.output
 def build_engine(
     model: Path,
+    calib: str | None,
+    votes: str | None,
+    exclude: str | None,
     fp32: bool,
     bf16: bool,
     fp16: bool,
@@ -59,6 +62,7 @@ def build_engine(
     **common: Any,
 ) -> None:
     """Turn an exported MODEL.onnx into an engine with its manifest."""
+    common["calib"] = None if calib is None else options.opened(calib, votes, exclude)
     precision = _precision({"fp32": fp32, "bf16": bf16, "fp16": fp16, "int8": int8, "auto": auto})
     if precision == "auto":
         if runtime is not None or onnx_only or target != "cpu":

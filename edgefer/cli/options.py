@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from edgefer.data import FaceSet
 
 PATH = click.Path(path_type=Path)
 
@@ -17,6 +21,24 @@ threads = click.option(
     "--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads of the engine."
 )
 votes = click.option("--votes", default=None, help="FER+ labels: fer2013new.csv, or 'npz' for the votes inside an npz.")
+exclude = click.option(
+    "--exclude",
+    metavar="DATA",
+    default=None,
+    help="Leave out faces that also stand in DATA, e.g. a separate test file.",
+)
 seed = click.option(
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of every random choice."
 )
+
+
+def opened(data: str, votes: str | None = None, exclude: str | None = None) -> FaceSet:
+    """Open a dataset and say on stderr what was left out of it by rule."""
+    import edgefer
+    from edgefer.progress import announce
+
+    faces = edgefer.open_dataset(data, votes=votes, exclude=exclude)
+    if faces.dropped:
+        reasons = ", ".join(f"{reason}: {count:,}" for reason, count in faces.dropped.items())
+        announce(f"{faces.origin}: {sum(faces.dropped.values()):,} faces left out ({reasons}); {len(faces):,} remain")
+    return faces

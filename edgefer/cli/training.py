@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -13,34 +14,34 @@ from edgefer.cli import options
 @click.option("--model", required=True, help="A network of the zoo: see `edgefer models`.")
 @click.option("--data", required=True, help=options.DATA_HELP)
 @options.votes
+@options.exclude
 @options.output
 @click.option("--epochs", type=click.IntRange(min=1), default=100, show_default=True, help="Passes over the fit faces.")
 @click.option("--max-seconds", type=click.FloatRange(min=1), help="Stop by then, the schedule shortened to fit.")
-@click.option("--batch", type=click.IntRange(min=1), default=None, help="Faces a step.  [default: the recipe's]")
-@click.option("--lr", type=click.FloatRange(min=0, min_open=True), default=None, help="Peak learning rate.")
+@click.option("--batch", "batch_size", type=click.IntRange(min=1), help="Faces a step.  [default: the network's]")
+@click.option("--lr", type=float, help="Peak learning rate.  [default: the network's]")
+@click.option("--optimiser", type=click.Choice(["adamw", "adam", "sgd"]), help="[default: adamw]")
+@click.option("--weight-decay", type=float, help="Of convolutions and fully connected layers.  [default: 1e-4]")
+@click.option("--warmup", type=float, help="Part of the run in which the rate rises.  [default: 0.05]")
+@click.option("--label-smoothing", type=float, help="Share of a target spread over all classes.  [default: 0]")
+@click.option("--class-weights", type=click.Choice(["none", "sqrt", "balanced"]), help="Of the loss.  [default: none]")
+@click.option("--augment", type=float, help="Strength; 1 is ±10° and ±10 %, 0 is none.  [default: 1]")
+@click.option("--erasing", type=float, help="Probability that a face has a rectangle blanked.  [default: 0]")
+@click.option("--ema-decay", type=float, help="Of the averaged weights that are kept; 0: none.  [default: 0.998]")
+@click.option("--patience", type=click.IntRange(min=1), help="Stop after so many epochs without a better val.")
+@click.option("--precision", type=click.Choice(["fp32", "bf16"]), help="bf16: autocast.  [default: fp32]")
 @options.seed
 @click.option("--threads", type=click.IntRange(min=1), default=None, help="Threads of PyTorch.  [default: its own]")
 @click.option("--resume/--fresh", default=True, show_default=True, help="Go on from OUTPUT.state where a run left one.")
 def train(
-    model: str,
-    data: str,
-    votes: str | None,
-    output: Path,
-    epochs: int,
-    max_seconds: float | None,
-    batch: int | None,
-    lr: float | None,
-    seed: int,
-    threads: int | None,
-    resume: bool,
+    model: str, data: str, votes: str | None, exclude: str | None, output: Path, resume: bool, **settings: Any
 ) -> None:
     """Train a network; the checkpoint that is best on `val` is kept."""
     import edgefer
     from edgefer.training import TrainConfig
 
-    given = {"batch_size": batch, "lr": lr, "threads": threads, "max_seconds": max_seconds}
-    config = TrainConfig(epochs=epochs, seed=seed, **{k: v for k, v in given.items() if v is not None})  # type: ignore[arg-type]
-    faces = edgefer.open_dataset(data, votes=votes)
+    config = TrainConfig(**{name: value for name, value in settings.items() if value is not None})
+    faces = options.opened(data, votes, exclude)
     result = edgefer.train(faces, model, output, config, resume=resume)
     click.echo(
         f"{result.output}: top-1 {100 * result.best_val_top1:.2f} % on val "

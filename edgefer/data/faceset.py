@@ -73,8 +73,6 @@ class FaceSet:
             return ()
         return tuple(name for code, name in enumerate(splits.DECLARED) if bool(np.any(self._parts == code)))
 
-    # ---- pixels ------------------------------------------------------------------------------------------------------
-
     def images(self, indices: ArrayLike) -> Faces:
         """The faces at ``indices`` as uint8 N×H×W×C.
 
@@ -128,8 +126,6 @@ class FaceSet:
     def _each(self) -> Iterator[Faces]:
         for start in range(0, len(self), _BATCH):
             yield from self._source.read(self._rows[start : start + _BATCH])
-
-    # ---- choosing faces ----------------------------------------------------------------------------------------------
 
     def per_class_counts(self) -> dict[str, int]:
         """Class name → number of faces, in the order of the classes."""
@@ -186,8 +182,6 @@ class FaceSet:
         turns = [(turn, label) for label, quota in enumerate(quotas) for turn in range(quota)]
         return self.subset([members[label][turn] for turn, label in sorted(turns)])
 
-    # ---- splits ------------------------------------------------------------------------------------------------------
-
     def part(self, default: str) -> FaceSet:
         """Give this set where a split was picked already (``DATA:split``), ``split(default)`` of a whole data set."""
         return self.split(default) if self.picked is None else self
@@ -212,6 +206,7 @@ class FaceSet:
                 self._kept_out is not None and name in splits.TRAINING
             ):  # after the division: the others keep their parts
                 part = part.without(*self._kept_out)
+            splits.announce_dropped(part.origin, self.dropped, part.dropped)
             self._cache[name] = part
         return self._cache[name]
 

@@ -117,6 +117,13 @@ def without_leaks(
     return chosen, dropped
 
 
+def announce_dropped(origin: str, before: Mapping[str, int], after: Mapping[str, int]) -> None:
+    """Say on stderr which rules left faces out of the part ``origin``, beyond those of the whole set."""
+    news = [f"{reason}: {count:,}" for reason, count in after.items() if before.get(reason) != count]
+    if news:
+        announce(f"{origin}: faces left out ({', '.join(news)})")
+
+
 def fair_quotas(available: Sequence[int], total: int) -> list[int]:
     """How many to take of each class so that ``total`` is as equal as what is available allows."""
     quotas = [0] * len(available)
@@ -140,5 +147,5 @@ def refuse_overlap(a_hashes: Iterable[str], b_hashes: Iterable[str], what_a: str
     if shared:
         raise EdgeferError(
             f"{len(shared)} of the faces are both in {what_a} and in {what_b} (for example {min(shared)})",
-            hint="a measured drop would be flattered: calibrate on DATA:calib and bench on DATA:test",
+            hint="a drop would be flattered: where test faces are a file of their own, build with --exclude FILE",
         )

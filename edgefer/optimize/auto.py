@@ -30,7 +30,6 @@ def build_auto(
     output: str | os.PathLike[str],
     *,
     calib: str | FaceSet | None,
-    votes: str | None = None,
     max_drop: float = MAX_DROP_PP,
     threads: int = 1,
     batch: int = 1,
@@ -47,7 +46,6 @@ def build_auto(
         model: what :func:`edgefer.export` wrote.
         output: the engine, an ``.onnx`` file.
         calib: a dataset with a train split: its ``calib`` part sets ranges, its ``val`` part judges.
-        votes: FER+ votes that belong to ``calib``.
         max_drop: percentage points, against FP32 in ONNX Runtime.
         threads: that the timing is for.
         batch: faces a call that the timing is for.
@@ -61,13 +59,13 @@ def build_auto(
     destination = checked_output(output, "cpu")
     if calib is None:
         raise EdgeferError("--auto needs faces to set ranges and to judge by, and none were given", hint="--calib DATA")
-    faces = open_dataset(calib, votes=votes) if isinstance(calib, str) else calib
+    faces = open_dataset(calib) if isinstance(calib, str) else calib
     if faces.picked is not None:
         raise EdgeferError(
             f"--auto needs the `calib` and the `val` part, and {faces.origin} names one split",
             hint="leave the split out of --calib",
         )
-    job = prepare_job(model, "int8", faces, None, calib_faces, method, seed)
+    job = prepare_job(model, "int8", faces, calib_faces, method, seed)
     variants = candidates()
     with progress("building", len(variants)) as advance:
         built = []

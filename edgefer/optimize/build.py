@@ -89,7 +89,6 @@ def build_engine(
     *,
     precision: str,
     calib: str | FaceSet | None = None,
-    votes: str | None = None,
     calib_faces: int | None = None,
     method: str | None = None,
     target: str = "cpu",
@@ -106,7 +105,6 @@ def build_engine(
         output: the engine, an ``.onnx`` file.
         precision: ``"fp32"``, ``"bf16"``, ``"int8"`` or ``"int8+bf16"`` (the rest in bfloat16).
         calib: for INT8, a dataset (path or FaceSet); its ``calib`` part is used unless the path names a split.
-        votes: FER+ votes that belong to ``calib``.
         calib_faces: how many of them; with ``method`` and ``seed``, overrides the architecture's recipe.
         method: how histograms become ranges.
         seed: of the draw.
@@ -121,7 +119,7 @@ def build_engine(
     """
     destination = checked_output(output, target)
     variants = variants_of(precision, runtime)
-    job = prepare_job(model, precision, calib, votes, calib_faces, method, seed)
+    job = prepare_job(model, precision, calib, calib_faces, method, seed)
     built = [job.build(variant) for variant in variants]
     figures: list[Figures] = []
     if len(built) > 1:
@@ -165,7 +163,6 @@ def prepare_job(
     model: str | os.PathLike[str],
     precision: str,
     calib: str | FaceSet | None,
-    votes: str | None,
     calib_faces: int | None,
     method: str | None,
     seed: int | None,
@@ -187,7 +184,7 @@ def prepare_job(
                 "INT8 needs faces to set its ranges, and none were given",
                 hint="--calib DATA: its `calib` part is used, never its test faces",
             )
-        ranges, record = calibrate(proto, contract, calibration_faces(calib, contract, recipe, votes), recipe)
+        ranges, record = calibrate(proto, contract, calibration_faces(calib, contract, recipe), recipe)
     elif calib is not None:
         announce(f"note: --calib is not used: {precision.upper()} has no ranges to set")
     return Job(proto, contract, sha256_file(model), ranges, record, recipe.method)

@@ -22,20 +22,19 @@ from edgefer.quantize.ranges import Ranges
 _BATCH = 64
 
 
-def calibration_faces(data: str | FaceSet, contract: Contract, recipe: Recipe, votes: str | None = None) -> FaceSet:
+def calibration_faces(data: str | FaceSet, contract: Contract, recipe: Recipe) -> FaceSet:
     """The recipe's draw from the ``calib`` part of ``data``, or from the split that ``data`` names itself.
 
     Raises:
         EdgeferError: the data cannot be read, their classes are not the contract's, or a class has no face.
     """
-    faces = open_dataset(data, votes=votes) if isinstance(data, str) else data
+    faces = open_dataset(data) if isinstance(data, str) else data
     if faces.picked == "test":
         raise EdgeferError(
             f"{faces.origin} are test faces: ranges made from them would flatter the report",
             hint="calibrate on the `calib` part: leave the split out of --calib",
         )
-    if faces.picked is None:
-        faces = faces.split("calib")
+    faces = faces.part("calib")
     if faces.classes != contract.labels:
         raise EdgeferError(
             f"{faces.origin} has the classes {', '.join(faces.classes)}, the model {', '.join(contract.labels)}",

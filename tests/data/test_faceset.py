@@ -97,7 +97,7 @@ def test_an_overlap_is_refused_with_count_and_example(faces):
     assert caught.value.message == (
         f"2 of the faces are both in the calibration faces and in the test faces (for example {example})"
     )
-    assert "DATA:calib" in caught.value.hint
+    assert "--exclude" in caught.value.hint
 
 
 def test_faces_of_another_set_can_be_left_out(faces):
