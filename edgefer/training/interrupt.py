@@ -13,7 +13,8 @@ from types import FrameType
 def deferred_interrupt() -> Iterator[Callable[[], bool]]:
     """Yield ``asked()``: whether Ctrl-C was pressed. A second one is raised at once.
 
-    Python lets only the main thread handle signals: elsewhere nothing is changed and ``asked()`` stays False.
+    Python lets only the main thread handle signals, and a shell's background job was told to ignore Ctrl-C: in both
+    cases nothing is changed and ``asked()`` stays False.
     """
     pressed = False
 
@@ -23,10 +24,11 @@ def deferred_interrupt() -> Iterator[Callable[[], bool]]:
             raise KeyboardInterrupt
         pressed = True
 
-    if threading.current_thread() is not threading.main_thread():
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or before is signal.SIG_IGN:
         yield lambda: False
         return
-    before = signal.signal(signal.SIGINT, remember)
+    signal.signal(signal.SIGINT, remember)
     try:
         yield lambda: pressed
     finally:

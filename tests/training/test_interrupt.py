@@ -30,3 +30,14 @@ def test_elsewhere_than_in_the_main_thread_nothing_changes():
     thread.start()
     thread.join()
     assert seen == [(False, before)]
+
+
+def test_a_background_job_goes_on_ignoring_it():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with deferred_interrupt() as asked:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert not asked()
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
