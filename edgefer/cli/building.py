@@ -21,6 +21,7 @@ _batch = click.option("--batch", type=click.IntRange(min=1), default=1, show_def
 @click.option("--auto", is_flag=True, help="The fastest here whose accuracy on `val` holds; needs --calib.")
 @click.option("--calib", help=f"Faces that set the ranges: the `calib` part of DATA. {options.DATA_HELP}")
 @options.votes
+@options.exclude
 @click.option(
     "--calib-faces", type=click.IntRange(min=1), help="How many of them, stratified.  [default: the recipe's]"
 )
