@@ -24,7 +24,6 @@ import numpy as np
 import onnx
 from calibration_plot import plot
 from calibration_worker import OURS
-from quiet import Usage, busy_before, others_since, too_busy
 from sources import BESIDE, REPOSITORY
 
 from edgefer.atomic import write_text
@@ -32,6 +31,7 @@ from edgefer.data import draw, open_dataset, save_npz
 from edgefer.data.classes import FER2013
 from edgefer.errors import EdgeferError
 from edgefer.graph.exporting import export
+from edgefer.measure.contention import Usage, busy_before, others_since, too_busy
 from edgefer.measure.environment import describe_environment
 from edgefer.models.weights import shipped
 from edgefer.progress import announce

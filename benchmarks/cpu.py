@@ -20,7 +20,6 @@ import click
 import numpy as np
 from network import CALIBRATION_FACES, EAGER, ONNXRUNTIME, Network, prepare
 from numpy.typing import NDArray
-from quiet import Usage, busy_before, others_since, too_busy
 from sources import drawn_faces, real_faces
 from turns import Effort, figures, take_turns
 
@@ -28,6 +27,7 @@ from edgefer.atomic import write_text
 from edgefer.data import draw
 from edgefer.engines.classifier import Classifier
 from edgefer.errors import EdgeferError
+from edgefer.measure.contention import Usage, busy_before, others_since, too_busy
 from edgefer.measure.environment import describe_environment
 from edgefer.models import names
 from edgefer.models.weights import shipped

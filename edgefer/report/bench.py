@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from edgefer.engines.classifier import Classifier
 from edgefer.engines.load import load_baseline, load_engine
 from edgefer.errors import EdgeferError
 from edgefer.measure.accuracy import Predictions, check_classes, predict
+from edgefer.measure.contention import Usage, others_since, too_busy
 from edgefer.measure.environment import describe_environment
 from edgefer.measure.latency import Interleaved, interleave
 from edgefer.measure.paired import Paired
@@ -32,7 +33,6 @@ TIMED_FACES = 64
 """So many different faces (or one batch, if that is more) go round while timing."""
 
 NOTABLE_DRIFT = 0.10
-TOLERATED_LOAD = 0.5
 CHOOSING_SPLITS = ("train", "fit", "val", "calib")
 RUNTIME_TITLES = {"pytorch": "PyTorch", "torch": "PyTorch", "openvino": "OpenVINO", "tensorrt": "TensorRT"}
 
@@ -78,7 +78,9 @@ def benchmark(
         answers = [predict(classifier, faces) for classifier in timed]
         announce(f"timing {', '.join(names)}: {seconds:g} s, batch {batch}, threads {threads}")
         runners = {name: _runner(classifier, faces, batch) for name, classifier in zip(names, timed, strict=True)}
+        before = Usage.now()
         timing = interleave(runners, seconds=seconds, seed=seed)
+        others = others_since(before)
         rows = [_row(*item, timing) for item in zip(names, timed, answers, strict=True)]
     base = _predictions_row(reference) if isinstance(reference, Predictions) else rows.pop(0)
     return Report(
@@ -88,7 +90,11 @@ def benchmark(
         batch=batch,
         threads=threads,
         environment=environment,
-        warnings=(*_machine_warnings(environment, threads), *_timing_warnings(timing), *_face_warnings(faces)),
+        warnings=(
+            *_machine_warnings(environment["cores"], threads, others),
+            *_timing_warnings(timing),
+            *_face_warnings(faces),
+        ),
     )
 
 
@@ -197,12 +203,11 @@ def _compared(row: Row, base: Row, timing: Interleaved, seed: int) -> Row:
     )
 
 
-def _machine_warnings(environment: Mapping[str, Any], threads: int) -> Iterator[str]:
-    cores, load = environment["cores"], environment["load_average"]
+def _machine_warnings(cores: int, threads: int, others: float | None) -> Iterator[str]:
     if threads > cores:
         yield f"{threads} threads were asked for and this process may use {cores} cores"
-    elif load is not None and load + threads > cores + TOLERATED_LOAD:
-        yield f"the machine was busy when this began (load {load:.1f} on {cores} cores): latencies may be too high"
+    if too_busy(others):
+        yield f"other processes used {others:.2f} of {cores} cores while this was timed: latencies may be too high"
 
 
 def _timing_warnings(timing: Interleaved) -> Iterator[str]:

@@ -193,11 +193,10 @@ def test_no_engine_and_no_face_are_refused(fake_classifier, faces):
 
 
 def test_warnings_say_what_limits_the_numbers():
-    busy = {"cores": 2, "load_average": 3.0}
-    assert "load 3.0 on 2 cores" in next(bench._machine_warnings(busy, 1))
-    assert "4 threads" in next(bench._machine_warnings({"cores": 2, "load_average": 0.0}, 4))
-    assert not list(bench._machine_warnings({"cores": 2, "load_average": 0.3}, 2))
-    assert not list(bench._machine_warnings({"cores": 2, "load_average": None}, 2))
+    assert "other processes used 0.80 of 2 cores" in next(bench._machine_warnings(2, 1, 0.8))
+    assert "4 threads" in next(bench._machine_warnings(2, 4, 0.0))
+    assert not list(bench._machine_warnings(2, 2, 0.05))
+    assert not list(bench._machine_warnings(2, 2, None))
     slowing = np.repeat(np.linspace(1, 1.5, 60)[:, None], 5, axis=1)
     timing = bench.Interleaved({"a": slowing, "b": np.ones((60, 5)), "c": np.ones((30, 5))}, ("b",))
     settled, slower, short = bench._timing_warnings(timing)

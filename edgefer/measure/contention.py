@@ -18,7 +18,7 @@ TOLERATED_CORES = 0.10
 
 @dataclass(frozen=True)
 class Usage:
-    """Processor seconds so far: of all processes on the cores that this one may use, of this one, and the wall's."""
+    """Seconds so far: processor time of all on the cores that this process may use, of this process, and the wall's."""
 
     everyone: float | None
     own: float
