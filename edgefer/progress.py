@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 console = Console(stderr=True)
+
+
+class Advance(Protocol):
+    """Move a bar on by ``steps`` and put ``note`` at its end."""
+
+    def __call__(self, steps: float = 1, note: str = "") -> None:
+        """Move on."""
 
 
 def announce(message: str) -> None:
@@ -17,20 +25,28 @@ def announce(message: str) -> None:
 
 
 @contextmanager
-def progress(description: str, total: int | None) -> Iterator[Callable[[int, str], None]]:
-    """Yield ``advance(steps, note)``; draws a bar with the time left on a terminal and nothing elsewhere."""
+def progress(description: str, total: float | None, *, quiet: bool = False) -> Iterator[Advance]:
+    """Yield ``advance(steps=1, note="")``; draws a bar with the time left on a terminal and nothing elsewhere.
+
+    Args:
+        description: what takes so long.
+        total: how many steps; None if that is not known.
+        quiet: draw only inside ``advance``, and no thread of its own: for work whose time is being measured.
+    """
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
-        MofNCompleteColumn(),
+        *(() if quiet else (MofNCompleteColumn(),)),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    with Progress(
+        *columns, console=console, transient=True, auto_refresh=not quiet, disable=not console.is_terminal
+    ) as bar:
         task = bar.add_task(description, total=total, note="")
 
-        def advance(steps: int = 1, note: str = "") -> None:
-            bar.update(task, advance=steps, note=note)
+        def advance(steps: float = 1, note: str = "") -> None:
+            bar.update(task, advance=steps, note=note, refresh=quiet)
 
         yield advance

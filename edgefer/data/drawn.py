@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from edgefer.data.classes import FER2013
 from edgefer.data.strokes import Canvas, Floats
+from edgefer.progress import progress
 
 _BATCH = 64  # faces at once: what is being drawn stays in the processor's cache
 
@@ -51,9 +52,11 @@ def draw(count: int, seed: int, size: int = 48) -> tuple[NDArray[np.uint8], NDAr
     generator = np.random.default_rng([seed, count])
     labels = generator.permutation(np.arange(count, dtype=np.int64) % len(FER2013))
     images = np.empty((count, size, size, 1), np.uint8)
-    for start in range(0, count, _BATCH):
-        batch = labels[start : start + _BATCH]
-        images[start : start + _BATCH, :, :, 0] = _faces(batch, size, generator)
+    with progress("drawing faces", count) as advance:
+        for start in range(0, count, _BATCH):
+            batch = labels[start : start + _BATCH]
+            images[start : start + _BATCH, :, :, 0] = _faces(batch, size, generator)
+            advance(len(batch))
     return images, labels
 
 

@@ -13,6 +13,7 @@ from edgefer.data import splits
 from edgefer.data.duplicates import Grouping
 from edgefer.data.sources import Faces, Rows, Source
 from edgefer.errors import EdgeferError
+from edgefer.progress import progress
 
 if TYPE_CHECKING:
     from edgefer.contract import Contract
@@ -213,7 +214,9 @@ class FaceSet:
     def _split(self, name: str) -> FaceSet:
         divided = name in splits.SHARES and (self.picked == "all" or not (name == "val" and self._val_apart))
         if self.picked == "all":
-            return self._division(name) if divided else self._all_as(name)
+            if name == "private":
+                raise EdgeferError(f"{self.origin} is one pool without a private part", hint="leave ':all' away")
+            return self._division(name) if divided else self
         if self.picked == "train" and divided:
             return self._division(name)
         if self.picked is not None:
@@ -231,14 +234,9 @@ class FaceSet:
 
     def keeping_out(self, others: FaceSet) -> FaceSet:
         """Give the same set, whose train, fit, val and calib parts will lack the exact pixels of ``others``."""
-        same = self._take(np.arange(len(self)), self.origin, self.picked, {})
+        same = self.subset(np.arange(len(self)))
         same._kept_out = (frozenset(others.face_hashes()), f"also in {others.origin}")
         return same
-
-    def _all_as(self, name: str) -> FaceSet:
-        if name == "private":
-            raise EdgeferError(f"{self.origin} is one pool without a private part", hint="leave ':all' away")
-        return self
 
     def _declared(self, name: str) -> FaceSet:
         """The faces declared as ``name``, less those of ``train`` and ``val`` that also stand in a measuring part."""
@@ -267,11 +265,13 @@ class FaceSet:
         if self._keys is None:
             grouping = Grouping(len(self))
             hashes = list(self._hashes or ())
-            for start in range(0, len(self), _BATCH):
-                faces = self._source.read(self._rows[start : start + _BATCH])
-                if self._hashes is None:
-                    hashes += [_face_hash(face) for face in faces]
-                grouping.add(faces, hashes[start : start + _BATCH])
+            with progress("grouping near-duplicates", len(self)) as advance:
+                for start in range(0, len(self), _BATCH):
+                    faces = self._source.read(self._rows[start : start + _BATCH])
+                    if self._hashes is None:
+                        hashes += [_face_hash(face) for face in faces]
+                    grouping.add(faces, hashes[start : start + _BATCH])
+                    advance(len(faces))
             self._hashes = tuple(hashes)
             self._keys = grouping.keys()
         return self._keys

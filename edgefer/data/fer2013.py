@@ -17,6 +17,7 @@ from edgefer.data.classes import FER2013
 from edgefer.data.loaded import Loaded, unlabelled
 from edgefer.data.sources import ArraySource, Faces
 from edgefer.errors import EdgeferError
+from edgefer.progress import progress
 
 SIZE = 48
 PIXELS = SIZE * SIZE
@@ -45,13 +46,14 @@ def load_csv(path: Path) -> Loaded:
     labels: list[int] = []
     parts: list[int] = []
     try:
-        with _open(path) as stream:
+        with _open(path) as stream, progress(f"reading {path.name}", None) as advance:
             columns = _header(stream, path)
             line = 2
             while lines := stream.readlines(_CHUNK_BYTES):
                 texts = _fields(lines, line, columns, path, labels, parts)
                 pixels += _pixels(texts, path).tobytes()
                 line += len(lines)
+                advance(len(lines))
     except EOFError as cause:
         raise EdgeferError(
             f"{path} ends too soon, after {len(labels)} faces: the gzip file is cut off",

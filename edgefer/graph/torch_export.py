@@ -29,6 +29,7 @@ from edgefer.graph.save import serialise, stamp
 from edgefer.graph.simplify import simplify_model
 from edgefer.models import create
 from edgefer.models.deployable import Deployable
+from edgefer.progress import progress
 
 Network = nn.Module
 """Normalised float32 N×C×H×W → float32 N×classes logits."""
@@ -99,17 +100,21 @@ def export_model(
         "exporter": f"torch {torch.__version__}",
     }
     contract = replace(contract, lineage=lineage)
-    with _evaluating(network):
+    with _evaluating(network), progress(f"exporting {contract.architecture}", 3) as advance:
         _probe(network, contract)
+        advance(0, "tracing")
         model = canonicalise(_traced(Deployable(network, contract).eval(), contract))
         stamp(model, contract, "fp32")
         _check(model, contract)
+        advance(1, "simplifying")
         simplified, note = False, "not asked for"
         if simplify:
             result = simplify_model(model, contract, tolerance=tolerance)
             model, simplified, note = result.model, result.applied, result.note
         content = serialise(model)
+        advance(1, "comparing with PyTorch")
         parity = _parity(network, contract, content)
+        advance(1)
     require_parity(parity, tolerance, f"PyTorch and ONNX Runtime on {contract.architecture}")
     write_bytes(output, content)
     return ExportResult(

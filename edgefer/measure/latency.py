@@ -155,6 +155,7 @@ def interleave(
     warm_up_seconds: float = 2.0,
     seed: int = 0,
     clock: Clock = time.perf_counter_ns,
+    tick: Callable[[float], object] | None = None,
 ) -> Interleaved:
     """Time ``runners`` side by side.
 
@@ -172,6 +173,7 @@ def interleave(
             5 calls are within 5 %.
         seed: of the order within the rounds.
         clock: nanoseconds, monotonic.
+        tick: called between rounds, about once a second, with the seconds gone since its last call.
 
     Raises:
         EdgeferError: no runner, or an argument out of range.
@@ -183,11 +185,15 @@ def interleave(
     with _no_garbage_collection():
         unsettled = tuple(name for name, run in runners.items() if not _warm_up(run, warm_up_seconds, clock))
         start, done = clock(), 0
+        told = start
         while done < min_rounds or clock() - start < seconds * 1e9:
             shuffler.shuffle(order)
             for name in order:
                 turns[name].append(_turn(runners[name], calls, clock))
             done += 1
+            if tick is not None and clock() - told > 1e9:
+                tick((clock() - told) / 1e9)
+                told = clock()
     return Interleaved({name: np.array(turns[name], dtype=np.float64) / 1e6 for name in runners}, unsettled)
 
 

@@ -58,7 +58,7 @@ def calibrate(model: onnx.ModelProto, contract: Contract, faces: FaceSet, recipe
     """
     batches = (images for images, _ in faces.batches(_BATCH, contract))
     with progress("calibrating", len(faces)) as advance:
-        ranges = observe(model, _runner, batches, advance=lambda done: advance(done, ""))
+        ranges = observe(model, _runner, batches, advance=advance)
     record = Calibration(
         faces_sha256=faces.fingerprint(),
         n=len(faces),

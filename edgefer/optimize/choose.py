@@ -16,6 +16,7 @@ from edgefer.faces import golden_faces
 from edgefer.measure.accuracy import predict
 from edgefer.measure.latency import interleave
 from edgefer.measure.paired import Paired
+from edgefer.progress import progress
 
 SECONDS_EACH = 1.5
 """Of timing a candidate; the rounds are interleaved, so a drifting clock touches all alike."""
@@ -62,7 +63,9 @@ def timed(
     faces = golden_faces(contract, 4)
     block = np.ascontiguousarray(np.resize(faces, (batch, *contract.face_shape)))
     runners = {f.label: (lambda e=e: e.logits(block)) for f, e in zip(figures, engines, strict=True)}
-    taken = interleave(runners, seconds=SECONDS_EACH * len(runners), min_rounds=20, seed=seed)
+    seconds = SECONDS_EACH * len(runners)
+    with progress("timing", seconds, quiet=True) as tick:
+        taken = interleave(runners, seconds=seconds, min_rounds=20, seed=seed, tick=tick)
     return [replace(f, p50_ms=taken.latency(f.label).p50) for f in figures]
 
 

@@ -23,7 +23,7 @@ from edgefer.measure.contention import Usage, others_since, too_busy
 from edgefer.measure.environment import describe_environment
 from edgefer.measure.latency import Interleaved, interleave
 from edgefer.measure.paired import Paired
-from edgefer.progress import announce
+from edgefer.progress import announce, progress
 from edgefer.report.report import Report, Row
 
 Engine: TypeAlias = str | os.PathLike[str] | Classifier
@@ -79,7 +79,8 @@ def benchmark(
         announce(f"timing {', '.join(names)}: {seconds:g} s, batch {batch}, threads {threads}")
         runners = {name: _runner(classifier, faces, batch) for name, classifier in zip(names, timed, strict=True)}
         before = Usage.now()
-        timing = interleave(runners, seconds=seconds, seed=seed)
+        with progress("timing", seconds, quiet=True) as tick:
+            timing = interleave(runners, seconds=seconds, seed=seed, tick=tick)
         others = others_since(before)
         rows = [_row(*item, timing) for item in zip(names, timed, answers, strict=True)]
     base = _predictions_row(reference) if isinstance(reference, Predictions) else rows.pop(0)
