@@ -12,6 +12,7 @@ from edgefer.data.classes import FER2013
 from edgefer.engines.load import load_engine
 from edgefer.graph.exporting import export
 from edgefer.measure.accuracy import predict
+from edgefer.models.registry import architecture
 from edgefer.models.weights import shipped
 from edgefer.optimize.build import build_engine
 from edgefer.progress import announce
@@ -25,6 +26,7 @@ BENCH_SECONDS = 15.0
 TEST_FACES = 4000
 """At most so many test faces are judged: enough for an interval of about a point, few enough for minutes."""
 SHOWN_PER_CLASS = 12
+SMALL_MACS = 20_000_000
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,10 @@ def run(output: Path, *, data: str | None, model: str, seconds: float, seed: int
     if weights is None:
         weights = made("weights.safetensors", "the trained weights, with their contract")
         announce(f"training {model} for about {seconds:.0f} s")
-        result = train(faces, model, weights, TrainConfig(epochs=1000, max_seconds=seconds, seed=seed), resume=False)
+        # Two threads gain a small network a fifth, and lose it nearly everything where a core is busy elsewhere.
+        threads = 1 if architecture(model).macs < SMALL_MACS else None
+        config = TrainConfig(epochs=1000, max_seconds=seconds, seed=seed, threads=threads)
+        result = train(faces, model, weights, config, resume=False)
         announce(f"top-1 on val: {100 * result.best_val_top1:.1f} % after {result.epochs} epochs")
     else:
         announce(f"using the weights that ship for {model}")
