@@ -21,7 +21,7 @@ class Advance(Protocol):
 
 def announce(message: str) -> None:
     """Print one line on stderr: a fallback with its reason, a count of what was dropped, a choice that was made."""
-    console.print(message, markup=False, highlight=False, soft_wrap=True)
+    console.print(message, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
 @contextmanager

@@ -66,3 +66,9 @@ def test_a_missing_extra_names_itself(tmp_path):
     done = subprocess.run([sys.executable, "-c", blocker, *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "pip install 'edgefer[export]'" in done.stderr
+
+
+def test_notices_are_printed_as_they_are():
+    program = "from edgefer.progress import announce; announce('a.npz:train: [b] :smile:')"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stderr == "a.npz:train: [b] :smile:\n"

@@ -1,0 +1,176 @@
+#!/usr/bin/env python3
+"""Judge weights and write their model card: `python benchmarks/model_card.py WEIGHTS --data … --train … --curve LOG …`.
+
+The card stands beside the weights; its figures are kept in benchmarks/results/ as JSON. It is run once, after the
+training: nothing is chosen by what it says.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from edgefer.atomic import sha256_file, write_text
+from edgefer.data import FaceSet, open_dataset
+from edgefer.engines.load import load_baseline
+from edgefer.errors import EdgeferError
+from edgefer.measure.accuracy import Predictions, predict, wilson_interval
+from edgefer.models.registry import architecture
+from edgefer.models.weights import load_weights
+from edgefer.progress import announce
+
+RESULTS = Path(__file__).resolve().parent / "results"
+EPOCH = re.compile(r"epoch (\d+): loss ([\d.]+), val top-1 ([\d.]+) %")
+
+USE = """\
+## Licence and use
+
+The weights are Apache-2.0, like edgefer. They were learnt from FER2013, whose pictures were gathered for research;
+whoever puts them into a product has to judge that for themselves. No picture is part of this project.
+
+- They guess which of seven words a labeller would have chosen for a 48×48 grey face. That is not what a person feels.
+- Not for judging people: not for hiring, school, insurance, police, borders or courts, nor for watching people at work.
+  In the EU, inferring emotions at work and in education is prohibited (Regulation 2024/1689, article 5).
+- Accuracy by age, sex, skin or any other subgroup was **not measured**: FER2013 does not say who is in it.
+- FER2013's labels are noisy; people agree with them in about two cases of three (Goodfellow et al. 2013: 65 ± 5 %).
+"""
+
+
+@click.command()
+@click.argument("weights", type=click.Path(path_type=Path))
+@click.option("--data", required=True, help="The faces to judge on, e.g. public_test.npz:all.")
+@click.option("--train", "train_data", required=True, help="What it was trained on.")
+@click.option("--exclude", help="What was kept out of that, as for `edgefer train`.")
+@click.option("--curve", type=click.Path(path_type=Path), required=True, help="What `edgefer train` said on stderr.")
+@click.option("--command", required=True, help="The command that trained it, for the card.")
+def main(weights: Path, data: str, train_data: str, exclude: str | None, curve: Path, command: str) -> None:
+    """Write WEIGHTS' card, WEIGHTS.md, and its figures."""
+    try:
+        train, judged = open_dataset(train_data, exclude=exclude), open_dataset(data)
+        figures = measure(weights, train, judged, curve)
+    except EdgeferError as fault:
+        announce(f"error: {fault}")
+        sys.exit(fault.exit_code)
+    write_text(RESULTS / f"{weights.stem}.json", json.dumps(figures, indent=1) + "\n")
+    write_text(weights.with_suffix(".md"), card(figures, command))
+    announce(f"written: {weights.with_suffix('.md')}")
+
+
+def measure(weights: Path, train: FaceSet, judged: FaceSet, curve: Path) -> dict[str, Any]:
+    """Everything that the card says."""
+    lineage = (contract := load_weights(weights).contract) and contract.lineage
+    if not contract or not lineage or lineage["fit_sha256"] != train.split("fit").fingerprint():
+        raise EdgeferError(f"{weights} was not trained on the fit part of {train.origin}", hint="give its own --train")
+    with load_baseline(weights) as network:
+        val, test = predict(network, train.split("val")), predict(network, judged)
+    seen = np.isin(judged.face_hashes(), train.split("train").face_hashes())
+    return {
+        "architecture": contract.architecture,
+        "parameters": architecture(contract.architecture).params[len(contract.labels)],
+        "published": architecture(contract.architecture).published,
+        "sha256": sha256_file(weights),
+        "bytes": weights.stat().st_size,
+        "lineage": dict(lineage),
+        "faces": {part: len(train.split(part)) for part in ("fit", "val", "calib")},
+        "left_out": train.split("train").dropped,
+        "test_faces_also_in_train": int(seen.sum()),
+        "val": summary(val),
+        "test": {"data": Path(judged.origin).name, **summary(test)},
+        "classes": by_class(test),
+        "curve": [[int(a), float(b), float(c)] for a, b, c in EPOCH.findall(curve.read_text(encoding="utf-8"))],
+    }
+
+
+def summary(answers: Predictions) -> dict[str, Any]:
+    """Top-1 with its interval, and macro-F1."""
+    f1 = [row["f1"] for row in by_class(answers)]
+    return {"n": answers.n, "top1": answers.top1, "ci95": list(answers.top1_ci95), "macro_f1": float(np.mean(f1))}
+
+
+def by_class(answers: Predictions) -> list[dict[str, Any]]:
+    """A class each: faces, recall with its Wilson interval, precision, F1."""
+    confusion = answers.confusion()
+    rows = []
+    for index, name in enumerate(answers.classes):
+        hits, faces, said = int(confusion[index, index]), int(confusion[index].sum()), int(confusion[:, index].sum())
+        rows.append(
+            {
+                "class": name,
+                "n": faces,
+                "recall": hits / faces,
+                "ci95": list(wilson_interval(hits, faces)),
+                "precision": hits / said if said else 0.0,
+                "f1": 2 * hits / (faces + said),
+            }
+        )
+    return rows
+
+
+def card(figures: dict[str, Any], command: str) -> str:
+    """The card as Markdown."""
+    test, val, faces = figures["test"], figures["val"], figures["faces"]
+    left_out = "; ".join(f"{count:,} {Path(reason).name}" for reason, count in figures["left_out"].items()) or "none"
+    curve = figures["curve"]
+    shown = [row for row in curve if row[0] == 1 or row[0] % max(1, len(curve) // 10) == 0]
+    return "\n".join(
+        [
+            f"# {figures['architecture']}, FER2013",
+            "",
+            f"{figures['parameters']:,} parameters, 48×48 grey faces, seven classes.",
+            f"Published elsewhere: {figures['published']}.",
+            f"SHA-256 `{figures['sha256']}`, {figures['bytes']:,} bytes.",
+            "",
+            "## Accuracy",
+            "",
+            "| faces | n | top-1 | 95 % interval (Wilson) | macro-F1 |",
+            "|---|---:|---:|---:|---:|",
+            _row("public test (chose nothing)", test),
+            _row("val (chose the checkpoint)", val),
+            "",
+            f"Faces of the public test with exact copies in training: {figures['test_faces_also_in_train']}.",
+            "",
+            "| class | n | recall | 95 % interval | precision | F1 |",
+            "|---|---:|---:|---:|---:|---:|",
+            *(
+                f"| {c['class']} | {c['n']} | {_pc(c['recall'])} | {_pc(c['ci95'][0])}…{_pc(c['ci95'][1])} "
+                f"| {_pc(c['precision'])} | {_pc(c['f1'])} |"
+                for c in figures["classes"]
+            ),
+            "",
+            "## Data and recipe",
+            "",
+            f"FER2013's training faces: {faces['fit']:,} fit, {faces['val']:,} val, {faces['calib']:,} calib.",
+            f"Left out by rule: {left_out}.",
+            "",
+            f"    {command}",
+            "",
+            "AdamW, cosine schedule, averaged weights; flips, turns, shifts, zoom and light as augmentation.",
+            "",
+            "| epoch | training loss | val top-1 % |",
+            "|---:|---:|---:|",
+            *(f"| {epoch} | {loss:.4f} | {top1:.2f} |" for epoch, loss, top1 in shown),
+            "",
+            USE,
+        ]
+    )
+
+
+def _row(name: str, figures: dict[str, Any]) -> str:
+    low, high = figures["ci95"]
+    return (
+        f"| {name} | {figures['n']:,} | {_pc(figures['top1'])} | {_pc(low)}…{_pc(high)} | {_pc(figures['macro_f1'])} |"
+    )
+
+
+def _pc(value: float) -> str:
+    return f"{100 * value:.1f}"
+
+
+if __name__ == "__main__":
+    main()
