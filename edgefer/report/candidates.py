@@ -16,7 +16,8 @@ def print_candidates(rows: Sequence[Mapping[str, Any]], console: Console | None 
     out = console or Console()
     table = Table(box=None, pad_edge=False)
     for heading in ("candidate", "p50 ms", "MB", "drop on val, points", "agreement", ""):
-        table.add_column(heading, justify="left" if heading in ("candidate", "") else "right", no_wrap=True)
+        text = heading in ("candidate", "")
+        table.add_column(heading, justify="left" if text else "right", no_wrap=not text)
     for row in rows:
         table.add_row(
             str(row["label"]),
