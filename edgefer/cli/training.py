@@ -27,6 +27,7 @@ from edgefer.cli import options
 @click.option("--class-weights", type=click.Choice(["none", "sqrt", "balanced"]), help="Of the loss.  [default: none]")
 @click.option("--augment", type=float, help="Strength; 1 is ±10° and ±10 %, 0 is none.  [default: 1]")
 @click.option("--erasing", type=float, help="Probability that a face has a rectangle blanked.  [default: 0]")
+@click.option("--mixup", type=float, help="Blend faces in pairs: α of Beta(α, α).  [default: 0]")
 @click.option("--ema-decay", type=float, help="Of the averaged weights that are kept; 0: none.  [default: 0.998]")
 @click.option("--patience", type=click.IntRange(min=1), help="Stop after so many epochs without a better val.")
 @click.option("--precision", type=click.Choice(["fp32", "bf16"]), help="bf16: autocast.  [default: fp32]")

@@ -34,6 +34,23 @@ def augment(faces: Tensor, strength: float, erasing: float = 0.0) -> Tensor:
     return x
 
 
+def mix(faces: Tensor, alpha: float) -> tuple[Tensor, Tensor, float]:
+    """Blend each face of a batch with another one (mixup, Zhang et al. 2018, https://arxiv.org/abs/1710.09412).
+
+    Args:
+        faces: float32 N×H×W×C.
+        alpha: of the Beta(α, α) that the batch's share is drawn from; 0 leaves faces alone.
+
+    Returns:
+        The blended faces, which face each was blended with (int64 N), and its own share, from 0 to 1.
+    """
+    if alpha == 0:
+        return faces, torch.arange(len(faces)), 1.0
+    share = float(torch.distributions.Beta(alpha, alpha).sample())
+    others = torch.randperm(len(faces))
+    return torch.lerp(faces[others], faces, share), others, share
+
+
 def _uniform(count: int, reach: float) -> Tensor:
     return (torch.rand(count) * 2 - 1) * reach
 

@@ -27,6 +27,7 @@ class TrainConfig:
         class_weights: of the loss: ``none``, or by inverse frequency (``balanced``) or its root (``sqrt``).
         augment: strength; 1 is ±10° rotation, ±10 % shift and zoom, flips, light and contrast; 0 is none.
         erasing: probability that a face has a rectangle blanked.
+        mixup: α of the Beta distribution of the shares in which faces are blended in pairs; 0: none.
         ema_decay: of the average of weights that is judged and kept; 0 keeps the last weights themselves.
         clip: largest norm of the gradient; None: no limit.
         patience: stop after so many epochs without a better val top-1; None: never.
@@ -47,6 +48,7 @@ class TrainConfig:
     class_weights: str = "none"
     augment: float = 1.0
     erasing: float = 0.0
+    mixup: float = 0.0
     ema_decay: float = 0.998
     clip: float | None = 5.0
     patience: int | None = None
@@ -67,7 +69,7 @@ class TrainConfig:
             self._require(name, lambda value: value >= 1, "1 or more")
         for name in ("max_seconds", "lr", "clip"):
             self._require(name, lambda value: value > 0, "more than 0")
-        for name in ("weight_decay", "checkpoint_seconds", "seed"):
+        for name in ("weight_decay", "mixup", "checkpoint_seconds", "seed"):
             self._require(name, lambda value: value >= 0, "0 or more")
         for name in ("warmup", "label_smoothing", "ema_decay"):
             self._require(name, lambda value: 0 <= value < 1, "from 0 to below 1")

@@ -15,7 +15,7 @@ from torch.nn import functional
 from edgefer.contract import Contract
 from edgefer.errors import EdgeferError
 from edgefer.models.deployable import Deployable
-from edgefer.training.augment import augment
+from edgefer.training.augment import augment, mix
 from edgefer.training.config import TrainConfig
 from edgefer.training.faces_in_memory import Prepared
 
@@ -55,10 +55,12 @@ class Learner:
         self.module.train()
         for group in self.optimiser.param_groups:
             group["lr"] = lr
-        changed = augment(faces, self.config.augment, self.config.erasing)
+        changed, others, share = mix(augment(faces, self.config.augment, self.config.erasing), self.config.mixup)
         with torch.autocast("cpu", torch.bfloat16, enabled=self.config.precision == "bf16"):
             logits = self.module(changed).float()
             loss = self.loss(logits, labels)
+            if share < 1:
+                loss = share * loss + (1 - share) * self.loss(logits, labels[others])
         value = float(loss.detach())
         if not math.isfinite(value):
             raise EdgeferError(

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from edgefer.training.augment import augment
+from edgefer.training.augment import augment, mix
 
 
 @pytest.fixture(autouse=True)
@@ -112,3 +112,22 @@ def test_zoom_reaches_a_tenth_both_ways():
     sides = area.sqrt() / 16
     assert math.log(sides.max()) == pytest.approx(math.log(1.1), abs=0.02)
     assert math.log(sides.min()) == pytest.approx(-math.log(1.1), abs=0.02)
+
+
+def test_mix_blends_pairs_in_one_share():
+    torch.manual_seed(0)
+    faces = torch.arange(6, dtype=torch.float32).view(6, 1, 1, 1).expand(6, 4, 4, 1)
+    mixed, others, share = mix(faces, 0.4)
+    assert sorted(others.tolist()) == list(range(6))
+    assert 0 <= share <= 1
+    expected = share * faces[:, 0, 0, 0] + (1 - share) * faces[others][:, 0, 0, 0]
+    torch.testing.assert_close(mixed[:, 1, 2, 0], expected)
+
+
+def test_mix_of_zero_draws_nothing():
+    faces = torch.rand(3, 2, 2, 1)
+    state = torch.random.get_rng_state()
+    same, others, share = mix(faces, 0.0)
+    assert same is faces
+    assert (others.tolist(), share) == ([0, 1, 2], 1.0)
+    assert torch.equal(torch.random.get_rng_state(), state)
