@@ -23,9 +23,11 @@ def atomic_path(final: str | os.PathLike[str]) -> Iterator[Path]:
     it is removed and ``final`` stays as it was. After a SIGKILL only a dot-file is left, never half a ``final``.
 
     Raises:
-        EdgeferError: the folder cannot be made or written, or the disk is full.
+        EdgeferError: the folder cannot be made or written, the disk is full, or ``final`` is there and no regular file.
     """
-    target = Path(final)
+    target = Path(os.path.realpath(final))  # a link is followed: what it points to is replaced, the link stays
+    if target.exists() and not target.is_file():
+        raise EdgeferError(f"cannot write {final}: it is there and is not a regular file", hint="choose another path")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{target.stem}.", suffix=f".partial{target.suffix}", dir=target.parent)
@@ -46,7 +48,7 @@ def atomic_path(final: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def write_bytes(final: str | os.PathLike[str], content: bytes) -> None:
+def write_bytes(final: str | os.PathLike[str], content: bytes | memoryview) -> None:
     """Write ``content`` to ``final`` atomically."""
     with atomic_path(final) as temporary:
         temporary.write_bytes(content)
@@ -81,7 +83,8 @@ def _umask() -> int:
 
 
 def _cannot_write(target: Path, cause: OSError) -> EdgeferError:
+    full = cause.errno in (errno.ENOSPC, errno.EDQUOT)
+    hint = "free some disk space, or choose another output path" if full else "choose another output path"
     return EdgeferError(
-        f"cannot write {target}: {cause.strerror or cause}",
-        hint="free some disk space or choose another output path; nothing was left under that name",
+        f"cannot write {target}: {cause.strerror or cause}", hint=f"{hint}; nothing was left under that name"
     )

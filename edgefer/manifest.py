@@ -119,7 +119,10 @@ class Golden:
         logits = np.asarray(content["logits"], dtype=np.float32)
         if faces.ndim != 4 or logits.ndim != 2 or len(faces) != len(logits) or not len(faces):
             raise ValueError(f"golden faces of shape {faces.shape} with logits of shape {logits.shape}")
-        return cls(faces, logits, {str(k): float(v) for k, v in content["tolerance"].items()})
+        tolerance = {str(k): float(v) for k, v in content["tolerance"].items()}
+        if not np.isfinite(logits).all() or not all(0 < value < 1 for value in tolerance.values()):
+            raise ValueError("golden logits are finite and tolerances between 0 and 1")
+        return cls(faces, logits, tolerance)
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,7 +177,7 @@ class Manifest:
         """
         try:
             schema = content["schema"]
-            if not isinstance(schema, int):
+            if type(schema) is not int:
                 raise TypeError(f"schema is {schema!r}")
             if schema > SCHEMA:
                 raise EdgeferError(
@@ -273,7 +276,7 @@ def read_manifest(engine: str | os.PathLike[str]) -> Manifest:
             f"{engine} has no manifest: there is no {path}",
             hint=f"an engine never travels alone: copy {path.name} beside it, or build the engine again",
         ) from cause
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as cause:
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as cause:
         raise EdgeferError(f"the manifest {path} cannot be read: {cause}", hint=_REBUILD) from cause
     if not isinstance(content, dict):
         raise EdgeferError(f"{path} is not a manifest: it holds a {type(content).__name__}", hint=_REBUILD)

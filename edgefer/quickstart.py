@@ -74,7 +74,7 @@ def run(output: Path, *, data: str | None, model: str, seconds: float, seed: int
         made(f"{engine.name}.json", "its manifest")
         engines.append(engine)
     report = benchmark(engines, faces, str(weights), seconds=BENCH_SECONDS, limit=TEST_FACES, seed=seed)
-    write_text(made("report.json", "the figures below"), json.dumps(report.to_json(), indent=2) + "\n")
+    write_text(made("report.json", "the figures above"), json.dumps(report.to_json(), indent=2) + "\n")
     test = faces.split("test")
     shown = test.stratified(min(len(test), SHOWN_PER_CLASS * len(test.classes)), seed)
     with load_engine(engines[-1]) as int8:

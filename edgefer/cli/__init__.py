@@ -23,11 +23,9 @@ INTERRUPTED = 130
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(version("edgefer"), prog_name="edgefer")
 def cli() -> None:
-    r"""Facial-expression networks from PyTorch to INT8 engines on the edge, with proof of what that cost.
+    """Facial-expression networks from PyTorch to INT8 engines on the edge, with proof of what that cost.
 
-    \b
-    The main road:  train → export → build-engine --int8 → bench
-    All at once:    edgefer quickstart
+    The main road: train, export, build-engine --int8, bench. All at once: quickstart.
     """
 
 

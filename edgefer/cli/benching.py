@@ -17,7 +17,13 @@ from edgefer.cli import options
 @click.option("--baseline", required=True, help="A network of the zoo, weights, an engine, or predictions.npz.")
 @click.option("--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Faces a call.")
 @options.threads
-@click.option("--seconds", type=click.FloatRange(min=0.1), default=10.0, show_default=True, help="Of timing, in all.")
+@click.option(
+    "--seconds",
+    type=click.FloatRange(min=0.1),
+    default=10.0,
+    show_default=True,
+    help="Of timing, in all; ten rounds are made in any case.",
+)
 @click.option("--limit", type=click.IntRange(min=1), help="Judge on so many faces at most, drawn at random.")
 @options.seed
 @click.option(
@@ -41,13 +47,15 @@ def bench(
     import edgefer
     from edgefer.report.terminal import print_report
 
-    faces = options.opened(data, votes)
+    if save_predictions is not None and save_predictions.suffix != ".npz":
+        raise click.UsageError(f"--save-predictions writes an .npz, not {save_predictions}")
+    faces = edgefer.open_dataset(data, votes=votes)
     report = edgefer.benchmark(
         engines, faces, baseline, batch=batch, threads=threads, seconds=seconds, limit=limit, seed=seed
     )
-    if save_predictions is not None:
-        report.engines[0].predictions.save(save_predictions)
     if as_json:
         click.echo(json.dumps(report.to_json(), indent=2))
     else:
         print_report(report)
+    if save_predictions is not None:
+        report.engines[0].predictions.save(save_predictions)

@@ -9,8 +9,6 @@ import click
 
 from edgefer.cli import options
 
-_batch = click.option("--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Faces a timed call.")
-
 
 @click.command("build-engine")
 @click.argument("model", type=options.PATH)
@@ -22,77 +20,73 @@ _batch = click.option("--batch", type=click.IntRange(min=1), default=1, show_def
 @click.option("--calib", help=f"Faces that set the ranges: the `calib` part of DATA. {options.DATA_HELP}")
 @options.votes
 @options.exclude
-@click.option(
-    "--calib-faces", type=click.IntRange(min=1), help="How many of them, stratified.  [default: the recipe's]"
-)
+@click.option("--calib-faces", type=click.IntRange(min=1), help="How many, stratified.  [default: the recipe's]")
 @click.option(
     "--method",
     type=click.Choice(["minmax", "percentile", "entropy", "mse"]),
     help="How a histogram becomes a range.  [default: the recipe's]",
 )
 @click.option("--seed", type=click.IntRange(min=0), help="Of the draw of faces.  [default: the recipe's]")
-@click.option(
-    "--max-drop",
-    type=click.FloatRange(min=0),
-    default=0.5,
-    show_default=True,
-    help="With --auto: points of top-1 on val.",
-)
+@click.option("--max-drop", type=click.FloatRange(min=0), help="With --auto: points of top-1 on val.  [default: 0.5]")
 @click.option("--target", type=click.Choice(["cpu", "tensorrt", "tensorrt-rtx"]), default="cpu", show_default=True)
 @click.option("--runtime", type=click.Choice(["onnxruntime", "openvino"]), help="Of a CPU.  [default: onnxruntime]")
 @click.option("--onnx-only", is_flag=True, help="Stop at the quantised ONNX: what a host hands to a device.")
-@options.threads
-@_batch
+@click.option("--threads", type=click.IntRange(min=1), help="That candidates are timed with.  [default: 1]")
+@click.option("--batch", type=click.IntRange(min=1), help="Faces a timed call.  [default: 1]")
 @options.output
 def build_engine(
     model: Path,
-    calib: str | None,
-    votes: str | None,
-    exclude: str | None,
+    output: Path,
     fp32: bool,
     bf16: bool,
     fp16: bool,
     int8: bool,
     auto: bool,
-    max_drop: float,
-    target: str,
-    runtime: str | None,
-    onnx_only: bool,
-    batch: int,
-    output: Path,
-    **common: Any,
+    calib: str | None,
+    votes: str | None,
+    exclude: str | None,
+    **settings: Any,
 ) -> None:
     """Turn an exported MODEL.onnx into an engine with its manifest."""
-    common["calib"] = None if calib is None else options.opened(calib, votes, exclude)
     precision = _precision({"fp32": fp32, "bf16": bf16, "fp16": fp16, "int8": int8, "auto": auto})
-    if precision == "auto":
-        if runtime is not None or onnx_only or target != "cpu":
-            raise click.UsageError(
-                "--auto chooses among the runtimes of this CPU: leave out --runtime, --onnx-only, --target"
-            )
+    given = {name: value for name, value in settings.items() if value not in (None, False)}
+    if precision == "auto" and given["target"] != "cpu":
+        raise click.UsageError("--auto chooses among what this CPU can run: leave out --target")
+    if given["target"] == "cpu":
+        _refuse_unused(precision, {**given, "calib": calib, "votes": votes, "exclude": exclude})
+    import edgefer
+
+    if calib is not None:
+        given["calib"] = edgefer.open_dataset(calib, votes=votes, exclude=exclude)
+    if precision != "auto":
+        result = edgefer.build_engine(model, output, precision=precision, **given)
+    else:
         from edgefer.optimize.auto import build_auto
 
-        result = build_auto(model, output, max_drop=max_drop, batch=batch, **common)
-    else:
-        import edgefer
-
-        result = edgefer.build_engine(
-            model,
-            output,
-            precision=precision,
-            target=target,
-            runtime=runtime or "onnxruntime",
-            onnx_only=onnx_only,
-            batch=batch,
-            **common,
-        )
+        del given["target"]
+        result = build_auto(model, output, **given)
     _show(result)
+
+
+def _refuse_unused(precision: str, given: dict[str, Any]) -> None:
+    """An option that would change nothing is an error: whoever gave it expects it to matter."""
+    only_int8 = ("calib", "votes", "exclude", "calib_faces", "method", "seed", "threads", "batch")
+    unused = {
+        "auto": ("runtime", "onnx_only"),
+        "int8": ("max_drop",),
+        "float": (*only_int8, "max_drop"),
+    }["auto" if precision == "auto" else "int8" if precision.startswith("int8") else "float"]
+    wrong = [f"--{name.replace('_', '-')}" for name in unused if given.get(name) is not None]
+    if wrong:
+        raise click.UsageError(
+            f"{', '.join(wrong)} would change nothing with --{precision.replace('+', ' --')}: leave out"
+        )
 
 
 @click.command()
 @click.argument("engine", type=options.PATH)
 @options.threads
-@_batch
+@click.option("--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Faces a timed call.")
 def retune(engine: Path, threads: int, batch: int) -> None:
     """Time the candidates of an --auto ENGINE again, on this machine, and put the fastest in its place."""
     from edgefer.optimize.auto import retune as retune_engine

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
-
-if TYPE_CHECKING:
-    from edgefer.data import FaceSet
 
 PATH = click.Path(path_type=Path)
 
@@ -30,15 +26,3 @@ exclude = click.option(
 seed = click.option(
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of every random choice."
 )
-
-
-def opened(data: str, votes: str | None = None, exclude: str | None = None) -> FaceSet:
-    """Open a dataset and say on stderr what was left out of it by rule."""
-    import edgefer
-    from edgefer.progress import announce
-
-    faces = edgefer.open_dataset(data, votes=votes, exclude=exclude)
-    if faces.dropped:
-        reasons = ", ".join(f"{reason}: {count:,}" for reason, count in faces.dropped.items())
-        announce(f"{faces.origin}: {sum(faces.dropped.values()):,} faces left out ({reasons}); {len(faces):,} remain")
-    return faces

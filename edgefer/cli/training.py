@@ -42,7 +42,7 @@ def train(
     from edgefer.training import TrainConfig
 
     config = TrainConfig(**{name: value for name, value in settings.items() if value is not None})
-    faces = options.opened(data, votes, exclude)
+    faces = edgefer.open_dataset(data, votes=votes, exclude=exclude)
     result = edgefer.train(faces, model, output, config, resume=resume)
     click.echo(
         f"{result.output}: top-1 {100 * result.best_val_top1:.2f} % on val "

@@ -105,7 +105,14 @@ def _mapped_images(path: Path) -> NDArray[np.generic] | None:
         shape, fortran, dtype = read_header(stream)
         if dtype.hasobject or 0 in shape:
             return None
-        return np.memmap(path, dtype, mode="r", offset=stream.tell(), shape=shape, order="F" if fortran else "C")
+        offset = stream.tell()
+        stream.seek(entry.header_offset + 30 + int(lengths.sum()))
+        crc, left = 0, entry.file_size
+        while left and (chunk := stream.read(min(left, 1 << 20))):
+            crc, left = zlib.crc32(chunk, crc), left - len(chunk)
+        if crc != entry.CRC:
+            raise zipfile.BadZipFile("the checksum of its images is wrong")
+        return np.memmap(path, dtype, mode="r", offset=offset, shape=shape, order="F" if fortran else "C")
 
 
 def _images(content: Mapping[str, NDArray[np.generic]], path: Path) -> Faces:

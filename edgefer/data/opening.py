@@ -46,6 +46,7 @@ def open_dataset(
     if votes is not None:
         loaded = apply_votes(loaded, os.fspath(votes), str(path))
     faces = _faces(loaded, str(path))
+    splits.announce_dropped(faces.origin, {}, faces.dropped)
     if exclude is not None:
         faces = faces.keeping_out(open_dataset(exclude))
     return faces if split is None else faces.split(split)
@@ -66,9 +67,10 @@ def _parse(spec: str) -> tuple[Path, str | None]:
 def _reader(path: Path) -> Callable[[Path], Loaded]:
     if path.is_dir():
         return load_folder
-    if path.suffix == ".npz":
+    name = path.name.lower()
+    if name.endswith(".npz"):
         return load_npz
-    if path.name.endswith((".csv", ".csv.gz")):
+    if name.endswith((".csv", ".csv.gz")):
         return load_csv
     raise EdgeferError(f"{path} is of no known kind", hint=f"pass {_KINDS}")
 

@@ -68,7 +68,7 @@ def check_golden(classifier: Classifier, golden: Golden) -> float:
         )
     allowed = golden.tolerance[classifier.runtime]
     found = difference(classifier.logits(golden.faces), golden.logits)
-    if found > allowed:
+    if not found <= allowed:
         raise EdgeferError(
             f"{classifier.name} does not answer here as when it was built: its golden logits differ by {found:.3g} of "
             f"their scale with {classifier.runtime} {classifier.runtime_version}, {allowed:.3g} is allowed",

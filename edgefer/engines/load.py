@@ -11,7 +11,7 @@ from edgefer.engines.classifier import Classifier
 from edgefer.engines.cpu import instruction_set, saturates
 from edgefer.engines.golden import check_golden
 from edgefer.engines.opening import open_session
-from edgefer.errors import EdgeferError
+from edgefer.errors import EdgeferError, require
 from edgefer.manifest import PRECISION_KEY, Manifest, manifest_path, read_manifest, verify_file
 from edgefer.progress import announce
 
@@ -94,6 +94,7 @@ def load_baseline(spec: str | os.PathLike[str], threads: int = 1, *, contract: C
 
 
 def _pytorch(name: str, weights: Path, threads: int, assumed: Contract | None) -> Classifier:
+    require("torch", "export", "a baseline in PyTorch")
     from edgefer.engines.pytorch import TorchSession
     from edgefer.models.weights import load_network
 
@@ -108,6 +109,7 @@ def _pytorch(name: str, weights: Path, threads: int, assumed: Contract | None) -
 def _with_manifest(file: Path, threads: int) -> Classifier:
     manifest = read_manifest(file)
     verify_file(file, manifest)
+    _check_agreement(file, manifest)
     check_machine(file, manifest, instruction_set())
     session = open_session(manifest.runtime, file, threads, manifest.precision.got)
     if session.version != manifest.runtime_version:
@@ -124,6 +126,22 @@ def _with_manifest(file: Path, threads: int) -> Classifier:
         manifest=manifest,
     )
     return _checked(classifier, manifest)
+
+
+def _check_agreement(file: Path, manifest: Manifest) -> None:
+    """What the manifest says of an ONNX engine must be what the engine says of itself."""
+    onnx = require("onnx", "cpu", "reading an engine")
+    metadata = {entry.key: entry.value for entry in onnx.load(file, load_external_data=False).metadata_props}
+    if Contract.from_metadata(metadata, str(file)) != manifest.contract:
+        what = "contract (labels, input or normalisation)"
+    elif metadata.get(PRECISION_KEY) != manifest.precision.got:
+        what = f"precision ({manifest.precision.got}, and the file {metadata.get(PRECISION_KEY)})"
+    else:
+        return
+    raise EdgeferError(
+        f"the manifest of {file} states another {what} than the file itself",
+        hint="it was edited: build the engine again with `edgefer build-engine`",
+    )
 
 
 def _checked(classifier: Classifier, manifest: Manifest) -> Classifier:

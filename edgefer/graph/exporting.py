@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgefer.contract import Contract
@@ -46,6 +47,10 @@ def export(
         EdgeferError: an unknown network, no weights, weights of another network, arguments that exclude each other, no
             torch, or what :func:`edgefer.graph.torch_export.export_model` refuses.
     """
+    if Path(output).suffix != ".onnx":
+        raise EdgeferError(
+            f"a model is written as .onnx, not as {output}", hint=f"-o {Path(output).with_suffix('.onnx')}"
+        )
     require("torch", "export", "exporting")
     from edgefer.graph.torch_export import export_model
 

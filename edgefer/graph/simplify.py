@@ -70,8 +70,8 @@ def _run(content: bytes, timeout_s: float, worker: Sequence[str]) -> onnx.ModelP
     path = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))
     with tempfile.TemporaryDirectory(prefix="edgefer-simplify-") as folder:
         source, target = Path(folder, "in.onnx"), Path(folder, "out.onnx")
-        source.write_bytes(content)
         try:
+            source.write_bytes(content)
             done = subprocess.run(
                 [*worker, str(source), str(target)],
                 capture_output=True,
@@ -79,6 +79,8 @@ def _run(content: bytes, timeout_s: float, worker: Sequence[str]) -> onnx.ModelP
                 check=False,
                 env={**os.environ, "PYTHONPATH": path},
             )
+        except OSError as cause:  # no room for temporary files, say
+            raise EdgeferError(f"onnxsim could not be run: {cause}") from cause
         except subprocess.TimeoutExpired as cause:
             raise EdgeferError(f"onnxsim did not end within {timeout_s:g} s") from cause
         if done.returncode != 0:

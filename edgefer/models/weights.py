@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import pickle
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgefer.atomic import atomic_path, sha256_file
+from edgefer.atomic import sha256_file, write_bytes
 from edgefer.contract import METADATA_KEY, Contract
 from edgefer.errors import EdgeferError, require
 from edgefer.models import create
@@ -54,10 +55,9 @@ def save_weights(path: str | os.PathLike[str], state: Mapping[str, Tensor], cont
             f"weights are written as .safetensors, not as {target.name}",
             hint=f"-o {target.with_suffix('.safetensors')}",
         )
-    save_file = require("safetensors.torch", "export", "writing weights").save_file
+    save = require("safetensors.torch", "export", "writing weights").save
     tensors = {name: tensor.detach().clone().contiguous() for name, tensor in state.items()}
-    with atomic_path(target) as temporary:
-        save_file(tensors, temporary, metadata=contract.to_metadata())
+    write_bytes(target, save(tensors, metadata=contract.to_metadata()))
 
 
 def load_weights(path: str | os.PathLike[str]) -> Weights:
@@ -118,8 +118,15 @@ def _read_safetensors(file: Path) -> tuple[dict[str, Tensor], Contract | None]:
 
 def _read_torch(file: Path) -> Any:
     torch = require("torch", "export", "reading weights")
+    with file.open("rb") as stream:
+        beginning = stream.read(10)
+    if beginning[8:] == b'{"':
+        hint = f"rename it to {file.stem}.safetensors"
+        raise EdgeferError(f"{file} is a safetensors file by another name", hint=hint)
     try:
-        return torch.load(file, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about the archive's kind; what matters is raised
+            return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as cause:
         if "Unsupported" not in str(cause) and "GLOBAL" not in str(cause):
             raise _damaged(file, cause) from cause
@@ -159,13 +166,13 @@ def _settle_contract(file: Path, found: Contract | None, model: str | None, clas
             lacking = "network" if model is None else "classes"
             raise EdgeferError(
                 f"{file} does not say which {lacking} it is for: it carries no edgefer contract",
-                hint="say so once: `edgefer import-weights FILE --model NAME -o weights.safetensors`",
+                hint="name the network (--model) and its classes in the order of its outputs (--labels a,b,c)",
             )
         return default_contract(model, classes)
     if model is not None and found.architecture != architecture(model).name:
         raise EdgeferError(
             f"{file} holds weights of '{found.architecture}', and '{model}' was asked for",
-            hint=f"pass --model {found.architecture}, or leave it away: the file says which network it is",
+            hint=f"pass --model {found.architecture}, or that network's own weights",
         )
     if classes is not None and tuple(classes) != found.labels:
         raise EdgeferError(

@@ -23,6 +23,7 @@ from edgefer.optimize.choose import Figures, choose, timed, verdict
 from edgefer.optimize.recipe import Recipe, recipe_for
 from edgefer.optimize.variants import Built, Variant, build, variants_of
 from edgefer.progress import announce
+from edgefer.quantize.graphview import refuse_quantised
 from edgefer.quantize.ranges import Ranges
 from edgefer.quantize.thresholds import METHODS
 
@@ -39,7 +40,7 @@ class BuildResult:
         """A few lines for a person."""
         size = f"{self.path.stat().st_size / 1e6:.2f} MB"
         if self.manifest is None:
-            return f"{self.path}: quantised ONNX, {size}, no engine"
+            return f"{self.path}: ONNX for the target, {size}, no engine"
         got = self.manifest.precision
         line = f"{self.path}: {got.got.upper()} for {self.manifest.runtime}, {size}"
         if got.layers:
@@ -169,6 +170,7 @@ def prepare_job(
 ) -> Job:
     """Read the model and, for INT8, calibrate it."""
     proto, contract = load_model(model)
+    refuse_quantised(proto)
     usual = recipe_for(contract.architecture)
     recipe = Recipe(
         usual.faces if calib_faces is None else calib_faces,

@@ -29,12 +29,12 @@ def calibration_faces(data: str | FaceSet, contract: Contract, recipe: Recipe) -
         EdgeferError: the data cannot be read, their classes are not the contract's, or a class has no face.
     """
     faces = open_dataset(data) if isinstance(data, str) else data
-    if faces.picked == "test":
+    if faces.picked in ("test", "private"):
         raise EdgeferError(
             f"{faces.origin} are test faces: ranges made from them would flatter the report",
             hint="calibrate on the `calib` part: leave the split out of --calib",
         )
-    faces = faces.part("calib")
+    faces = faces.split("calib") if faces.picked in (None, "all") else faces
     if faces.classes != contract.labels:
         raise EdgeferError(
             f"{faces.origin} has the classes {', '.join(faces.classes)}, the model {', '.join(contract.labels)}",

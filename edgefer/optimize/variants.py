@@ -13,7 +13,7 @@ from edgefer.engines.opening import open_session
 from edgefer.errors import EdgeferError
 from edgefer.graph.load import metadata_of
 from edgefer.graph.save import serialise, stamp
-from edgefer.manifest import LayerPrecision, Precision
+from edgefer.manifest import Precision
 from edgefer.quantize.flavour import named_flavour
 from edgefer.quantize.plan import make_plan
 from edgefer.quantize.qdq import QUANTISATION_KEY, quantise
@@ -89,8 +89,7 @@ def build(variant: Variant, model: onnx.ModelProto, contract: Contract, ranges: 
     quantised = quantise(copy, plan, chosen, ranges, method=method)
     how = {key: value for key, value in metadata_of(quantised.model).items() if key == QUANTISATION_KEY}
     stamp(quantised.model, contract, variant.precision, how)
-    layers = tuple(LayerPrecision(x.layer, x.op, x.asked, x.got) for x in quantised.layers)
-    return Built(variant, serialise(quantised.model), Precision(variant.precision, variant.precision, layers))
+    return Built(variant, serialise(quantised.model), Precision(variant.precision, variant.precision, quantised.layers))
 
 
 def _flavours(runtime: str) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from edgefer.quantize.flavour import FLAVOURS, Flavour, named_flavour
 from edgefer.quantize.observation import batch_for_budget, observe, observed_tensors, with_outputs
 from edgefer.quantize.plan import LayerPlan, Plan, make_plan
-from edgefer.quantize.precision import LayerPrecision, precision_of
+from edgefer.quantize.precision import precision_of
 from edgefer.quantize.qdq import Quantised, quantise
 from edgefer.quantize.ranges import Ranges
 from edgefer.quantize.thresholds import METHODS, threshold
@@ -13,7 +13,6 @@ __all__ = [
     "METHODS",
     "Flavour",
     "LayerPlan",
-    "LayerPrecision",
     "Plan",
     "Quantised",
     "Ranges",

@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import onnx
 
+from edgefer.manifest import LayerPrecision
 from edgefer.quantize import rules
 from edgefer.quantize.flavour import Flavour
 from edgefer.quantize.graphview import GraphView, layer_name
 from edgefer.quantize.plan import Plan
-
-
-@dataclass(frozen=True)
-class LayerPrecision:
-    """One layer: what the plan ``asked`` and what the file ``got``, each ``"int8"`` or ``"fp32"``."""
-
-    layer: str
-    op: str
-    asked: str
-    got: str
 
 
 def precision_of(model: onnx.ModelProto, flavour: Flavour) -> dict[str, str]:

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from edgefer.errors import EdgeferError
+from edgefer.manifest import LayerPrecision
 from edgefer.quantize.flavour import Flavour
 from edgefer.quantize.graphview import GraphView, fingerprint, layer_name, refuse_quantised
 from edgefer.quantize.plan import Plan
-from edgefer.quantize.precision import LayerPrecision, layer_precisions
+from edgefer.quantize.precision import layer_precisions
 from edgefer.quantize.ranges import Ranges
 from edgefer.quantize.rules import WEIGHTED
 from edgefer.quantize.thresholds import DEFAULT_METHOD, DEFAULT_PERCENTILE, threshold

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import pickle
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -10,7 +11,7 @@ from typing import Any
 
 import torch
 
-from edgefer.atomic import atomic_path
+from edgefer.atomic import write_bytes
 from edgefer.errors import EdgeferError
 from edgefer.training.config import TrainConfig
 
@@ -31,8 +32,9 @@ def identity(config: TrainConfig, model: str, classes: tuple[str, ...], fit: str
 
 def save_state(path: Path, identity: Mapping[str, Any], state: Mapping[str, Any]) -> None:
     """Write the state, whole or not at all."""
-    with atomic_path(path) as temporary:
-        torch.save({"format": FORMAT, "identity": dict(identity), "state": dict(state)}, temporary)
+    content = io.BytesIO()  # torch's own writing to files turns a full disk into a RuntimeError
+    torch.save({"format": FORMAT, "identity": dict(identity), "state": dict(state)}, content)
+    write_bytes(path, content.getbuffer())
 
 
 def load_state(path: Path, identity: Mapping[str, Any]) -> dict[str, Any]:

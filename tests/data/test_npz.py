@@ -121,3 +121,16 @@ def test_a_zip_of_something_else_is_refused(tmp_path):
         archive.writestr("images.npy", b"no array")
     with pytest.raises(EdgeferError, match="cannot be read as an npz"):
         open_dataset(path)
+
+
+def test_a_changed_pixel_is_noticed(tmp_path):
+    save_npz(
+        tmp_path / "a.npz",
+        np.arange(14 * 48 * 48, dtype=np.uint32).astype(np.uint8).reshape(14, 48, 48),
+        np.arange(14) % 7,
+    )
+    content = bytearray((tmp_path / "a.npz").read_bytes())
+    content[len(content) // 2] ^= 1
+    (tmp_path / "a.npz").write_bytes(content)
+    with pytest.raises(EdgeferError, match="checksum"):
+        open_dataset(tmp_path / "a.npz")

@@ -14,6 +14,8 @@ import pytest
 
 from edgefer.data import draw, save_npz
 from edgefer.data.classes import FER2013
+from edgefer.engines.load import load_engine
+from edgefer.errors import EdgeferError
 from tests.end_to_end.conftest import edgefer
 
 
@@ -103,12 +105,25 @@ def test_targets_that_are_not_built_in(road, tmp_path, target):
 
 @pytest.mark.parametrize("flags", [("--fp16",), ("--bf16",), ("--int8", "--fp16")])
 def test_precisions_that_onnxruntime_lacks_on_a_cpu(road, tmp_path, flags):
-    done = edgefer("build-engine", road.model, *flags, "--calib", road.faces, "-o", tmp_path / "x.onnx")
+    calib = ("--calib", road.faces) if "--int8" in flags else ()
+    done = edgefer("build-engine", road.model, *flags, *calib, "-o", tmp_path / "x.onnx")
     refused(done, "onnxruntime")
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("flags", [(), ("--fp32", "--int8"), ("--auto", "--runtime", "openvino")])
+@pytest.mark.parametrize(
+    "flags",
+    [
+        (),
+        ("--fp32", "--int8"),
+        ("--auto", "--runtime", "openvino"),
+        ("--auto", "--target", "tensorrt"),
+        ("--int8", "--max-drop", "1"),
+        ("--fp32", "--calib", "x.npz"),
+        ("--fp32", "--method", "mse"),
+        ("--bf16", "--runtime", "openvino", "--threads", "2"),
+    ],
+)
 def test_contradicting_flags(road, tmp_path, flags):
     done = edgefer("build-engine", road.model, *flags, "-o", tmp_path / "x.onnx")
     assert done.returncode == 2
@@ -126,6 +141,88 @@ def test_an_image_without_pixels(road, tmp_path):
     (tmp_path / "faces" / "happy" / "3.png").write_bytes(b"")
     done = edgefer("bench", road.fp32, "--data", f"{tmp_path / 'faces'}:all", "--baseline", road.weights)
     refused(done, "3.png")
+
+
+def test_quantising_twice(road, tmp_path):
+    for flags in (("--fp32",), ("--int8", "--calib", road.faces)):
+        refused(
+            edgefer("build-engine", road.int8, *flags, "-o", tmp_path / "x.onnx"), "already quantised", "float model"
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_devices_and_links_are_not_replaced(road, tmp_path):
+    os.mkfifo(tmp_path / "pipe.onnx")
+    done = edgefer("build-engine", road.model, "--fp32", "-o", tmp_path / "pipe.onnx")
+    refused(done, "not a regular file")
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link.onnx").symlink_to(tmp_path / "real" / "x.onnx")
+    assert edgefer("build-engine", road.model, "--fp32", "-o", tmp_path / "link.onnx").returncode == 0
+    assert (tmp_path / "link.onnx").is_symlink()
+    assert (tmp_path / "real" / "x.onnx").read_bytes() == road.fp32.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda m: m["contract"]["labels"].reverse(), "another contract"),
+        (lambda m: m["contract"]["normalisation"].update(scale=1.0), "another contract"),
+        (lambda m: m["precision"].update(got="int8"), "another precision"),
+        (lambda m: m["golden"]["tolerance"].update(onnxruntime=1e9), "not a manifest"),
+        (lambda m: m["golden"]["logits"][0].__setitem__(0, float("nan")), "not a manifest"),
+        (lambda m: m.update(schema=True), "not a manifest"),
+        (lambda m: m.update(schema=2), "newer edgefer"),
+    ],
+)
+def test_a_manifest_that_was_edited(road, tmp_path, change, message):
+    shutil.copy(road.fp32, tmp_path / "x.onnx")
+    manifest = json.loads(road.fp32.with_name(road.fp32.name + ".json").read_text(encoding="utf-8"))
+    change(manifest)
+    (tmp_path / "x.onnx.json").write_text(json.dumps(manifest), encoding="utf-8")
+    with pytest.raises(EdgeferError, match=message):
+        load_engine(tmp_path / "x.onnx")
+
+
+def test_a_state_dict_needs_its_classes_named(road, tmp_path):
+    torch = pytest.importorskip("torch")
+    from edgefer.models.weights import load_weights
+
+    torch.save(load_weights(road.weights).state, tmp_path / "w.pth")
+    common = ("export", "--model", "lenet", "--weights", tmp_path / "w.pth", "-o", tmp_path / "x.onnx")
+    refused(edgefer(*common), "which classes", "--labels")
+    assert edgefer(*common, "--labels", ",".join(FER2013)).returncode == 0
+    refused(edgefer(*common, "--labels", "a,b"), "misshapen", "number of classes")
+
+
+def test_a_pytorch_baseline_without_torch(road):
+    program = "import sys; sys.modules['torch'] = None; from edgefer.cli import main; main()"
+    arguments = ["bench", road.fp32, "--data", road.faces, "--baseline", road.weights]
+    done = subprocess.run(
+        [sys.executable, "-c", program, *map(str, arguments)], capture_output=True, text=True, check=False
+    )
+    refused(done, "baseline in PyTorch", "edgefer[export]")
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("mount"), reason="mounting a small tmpfs needs root")
+@pytest.mark.parametrize("command", ["train", "export", "build"])
+def test_a_full_disk(road, tmp_path, command):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)], check=False, capture_output=True
+    )
+    if mounted.returncode:
+        pytest.skip(f"this machine does not let us mount a tmpfs: {mounted.stderr.decode().strip()}")
+    arguments = {
+        "train": ("train", "--model", "lenet", "--data", road.faces, "--epochs", 1, "-o", disk / "w.safetensors"),
+        "export": ("export", "--model", "lenet", "--weights", road.weights, "-o", disk / "x.onnx"),
+        "build": ("build-engine", road.model, "--fp32", "-o", disk / "x.onnx"),
+    }[command]
+    try:
+        refused(edgefer(*arguments), "No space left", "free some disk space")
+        assert list(disk.iterdir()) == []
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
 
 
 def test_data_that_are_not_fer2013(road, tmp_path):
@@ -182,6 +279,7 @@ def test_interrupted_commands_leave_nothing_half_written(road, tmp_path, command
     left = {path.name for path in tmp_path.iterdir() if not path.name.startswith(".")}
     if how == signal.SIGINT:
         assert "interrupted" in stderr
+        assert not [path.name for path in tmp_path.iterdir() if path.name.startswith(".")]
     if command == "train":  # its best checkpoint and the state to go on from are whole files
         assert left <= {"w.safetensors", "w.safetensors.state"}
         if "w.safetensors" in left:

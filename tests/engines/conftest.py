@@ -38,7 +38,7 @@ def classify(content: bytes, precision="fp32", name="tiny") -> Classifier:
 
 def write(path, *, content=None, precision="fp32", **changes):
     """Write an engine with a manifest as `build-engine` does; ``changes`` replace values of the manifest."""
-    content = tiny() if content is None else content
+    content = tiny(precision=precision) if content is None else content
     with classify(content, precision) as classifier:
         values = {
             "model_sha256": "ab" * 32,
