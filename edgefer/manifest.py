@@ -48,6 +48,7 @@ from edgefer.errors import EdgeferError
 
 SCHEMA = 1
 PRECISION_KEY = "edgefer.precision"  # in an ONNX file's metadata: what it computes in, for files without a manifest
+_LAYER = ("layer", "op", "asked", "got")
 _REBUILD = "build the engine again with `edgefer build-engine`; engine and manifest are written together"
 
 
@@ -205,9 +206,7 @@ class Manifest:
             precision=Precision(
                 str(precision["asked"]),
                 str(precision["got"]),
-                tuple(
-                    LayerPrecision(*(str(x[k]) for k in ("layer", "op", "asked", "got"))) for x in precision["layers"]
-                ),
+                tuple(LayerPrecision(*(str(x[key]) for key in _LAYER)) for x in precision["layers"]),
             ),
             calibration=None if calibration is None else _calibration(calibration),
             golden=Golden.from_dict(content["golden"]),
