@@ -15,6 +15,7 @@ from edgefer.cli import options
 @click.option("--data", required=True, help=options.DATA_HELP)
 @options.votes
 @options.exclude
+@click.option("--init", type=options.PATH, help="Begin with these weights: fine-tuning.  [default: fresh ones]")
 @options.output
 @click.option("--epochs", type=click.IntRange(min=1), default=100, show_default=True, help="Passes over the fit faces.")
 @click.option("--max-seconds", type=click.FloatRange(min=1), help="Stop by then, the schedule shortened to fit.")
@@ -35,7 +36,14 @@ from edgefer.cli import options
 @click.option("--threads", type=click.IntRange(min=1), default=None, help="Threads of PyTorch.  [default: its own]")
 @click.option("--resume/--fresh", default=True, show_default=True, help="Go on from OUTPUT.state where a run left one.")
 def train(
-    model: str, data: str, votes: str | None, exclude: str | None, output: Path, resume: bool, **settings: Any
+    model: str,
+    data: str,
+    votes: str | None,
+    exclude: str | None,
+    init: Path | None,
+    output: Path,
+    resume: bool,
+    **settings: Any,
 ) -> None:
     """Train a network; the checkpoint that is best on `val` is kept."""
     import edgefer
@@ -43,7 +51,7 @@ def train(
 
     config = TrainConfig(**{name: value for name, value in settings.items() if value is not None})
     faces = edgefer.open_dataset(data, votes=votes, exclude=exclude)
-    result = edgefer.train(faces, model, output, config, resume=resume)
+    result = edgefer.train(faces, model, output, config, init=init, resume=resume)
     click.echo(
         f"{result.output}: top-1 {100 * result.best_val_top1:.2f} % on val "
         f"(epoch {result.best_epoch} of {result.epochs}, {result.seconds:.0f} s)"

@@ -10,12 +10,13 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 
 import edgefer
 from edgefer.contract import Contract
 from edgefer.errors import EdgeferError
 from edgefer.models import create, default_contract
-from edgefer.models.weights import save_weights
+from edgefer.models.weights import load_network, save_weights
 from edgefer.progress import announce, progress
 from edgefer.training.checkpoint import identity, load_state, save_state, state_path
 from edgefer.training.config import TrainConfig
@@ -44,9 +45,12 @@ class TrainResult:
     output: Path
 
 
-def train(dataset: FaceSet, model: str, output: Path, config: TrainConfig, *, resume: bool = True) -> TrainResult:
-    """Train a fresh network ``model`` on ``fit``; the weights that are best on ``val`` are written to ``output``.
+def train(
+    dataset: FaceSet, model: str, output: Path, config: TrainConfig, *, init: Path | None = None, resume: bool = True
+) -> TrainResult:
+    """Train a network ``model``, fresh or from the weights ``init``, on ``fit``.
 
+    The weights that are best on ``val`` are written to ``output``.
     Nothing else of ``dataset`` is read. ``output`` is a safetensors file, FP32, with the contract, replaced whenever a
     better average was found; ``output.state`` holds what a run needs to go on after Ctrl-C or worse.
 
@@ -55,6 +59,7 @@ def train(dataset: FaceSet, model: str, output: Path, config: TrainConfig, *, re
         model: a network of the zoo.
         output: the weights, ``.safetensors``.
         config: settings; with the same ones a run repeats bit for bit, unless ``max_seconds`` is given.
+        init: weights of the same network and classes to start from: fine-tuning.
         resume: go on from ``output.state`` where it exists; otherwise it is deleted.
 
     Raises:
@@ -76,7 +81,7 @@ def train(dataset: FaceSet, model: str, output: Path, config: TrainConfig, *, re
         try:
             torch.set_num_threads(config.threads or threads)
             torch.manual_seed(config.seed)
-            return _Run(fit, val, contract, output, config).go(resume)
+            return _Run(fit, val, contract, output, config, init).go(resume)
         finally:
             torch.set_num_threads(threads)
 
@@ -84,22 +89,26 @@ def train(dataset: FaceSet, model: str, output: Path, config: TrainConfig, *, re
 class _Run:
     """One run: where it stands, and how it goes on."""
 
-    def __init__(self, fit: FaceSet, val: FaceSet, contract: Contract, output: Path, config: TrainConfig) -> None:
+    def __init__(
+        self, fit: FaceSet, val: FaceSet, contract: Contract, output: Path, config: TrainConfig, init: Path | None
+    ) -> None:
         self.config, self.contract, self.output = config, contract, output
         self.fit: Prepared = prepare_split(fit, contract)
         self.val: Prepared = prepare_split(val, contract)
         self.batch = min(config.batch_size or 1, len(self.fit))
         self.steps_an_epoch = len(self.fit) // self.batch
         prints = fit.fingerprint(), val.fingerprint()
-        self.identity = identity(config, contract.architecture, contract.labels, *prints)
+        network, began = _beginning(contract, init)
+        self.identity = {**identity(config, contract.architecture, contract.labels, *prints), **began}
         self.lineage = {
             "fit_sha256": prints[0],
             "trained_on": PurePath(fit.origin).name,
             "seed": str(config.seed),
             "edgefer": edgefer.__version__,
+            **began,
         }
         weights = class_weights(self.fit.labels, len(contract.labels), config.class_weights)
-        self.learner = Learner(create(contract.architecture, len(contract.labels)), contract, config, weights)
+        self.learner = Learner(network, contract, config, weights)
         self.epoch, self.step = 0, 0  # epochs finished; steps done in the one under way
         self.order = torch.empty(0, dtype=torch.int64)
         self.loss_sum, self.right = 0.0, 0
@@ -238,3 +247,16 @@ class _Run:
         self.earlier_seconds, self.started = state.pop("seconds"), time.monotonic()
         for name, value in state.items():
             setattr(self, name, value)
+
+
+def _beginning(contract: Contract, init: Path | None) -> tuple[nn.Module, dict[str, str]]:
+    """The network to begin with, and what the lineage says of it."""
+    if init is None:
+        return create(contract.architecture, len(contract.labels)), {}
+    network, found, sha256 = load_network(init, contract.architecture, contract.labels)
+    if found.face_shape != contract.face_shape or found.normalisation != contract.normalisation:
+        raise EdgeferError(
+            f"{init} was trained on other faces: {found.face_shape}, {found.normalisation}",
+            hint="begin with weights of this network's own size and normalisation",
+        )
+    return network, {"init_sha256": sha256}

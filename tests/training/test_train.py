@@ -7,8 +7,8 @@ import torch
 
 from edgefer.data import open_dataset, save_npz
 from edgefer.errors import EdgeferError
-from edgefer.models.weights import load_network
-from edgefer.training import loop, train
+from edgefer.models.weights import load_network, load_weights
+from edgefer.training import TrainConfig, loop, train
 from edgefer.training.checkpoint import state_path
 from edgefer.training.faces_in_memory import prepare_split
 
@@ -173,3 +173,15 @@ def test_faces_are_kept_at_a_byte_a_pixel(faces):
     batch, labels = next(faces.split("fit").batches(10_000, default_contract("lenet", faces.classes)))
     assert hashlib.sha256(prepared.faces.numpy().tobytes()).digest() == hashlib.sha256(batch.tobytes()).digest()
     assert prepared.labels.tolist() == labels.tolist()
+
+
+def test_fine_tuning_begins_where_the_given_weights_stand(tmp_path, faces):
+    first = train(faces, "lenet", tmp_path / "a.safetensors", TrainConfig(epochs=3, threads=1))
+    still = TrainConfig(epochs=1, lr=1e-9, ema_decay=0.0, threads=1, augment=0.0)
+    second = train(faces, "lenet", tmp_path / "b.safetensors", still, init=tmp_path / "a.safetensors")
+    assert second.best_val_top1 == pytest.approx(first.best_val_top1, abs=0.02)
+    a, b = load_weights(tmp_path / "a.safetensors"), load_weights(tmp_path / "b.safetensors")
+    assert b.contract.lineage["init_sha256"] == a.sha256
+    torch.testing.assert_close(a.state, b.state, atol=1e-4, rtol=0)
+    with pytest.raises(EdgeferError, match="holds weights of 'lenet'"):
+        train(faces, "mini_xception", tmp_path / "c.safetensors", still, init=tmp_path / "a.safetensors")
