@@ -25,6 +25,7 @@ from edgefer.cli import options
 @click.option("--weight-decay", type=float, help="Of convolutions and fully connected layers.  [default: 1e-4]")
 @click.option("--warmup", type=float, help="Part of the run in which the rate rises.  [default: 0.05]")
 @click.option("--label-smoothing", type=float, help="Share of a target spread over all classes.  [default: 0]")
+@click.option("--vote-share", type=float, help="Share of a target that FER+'s taggers have.  [default: 0]")
 @click.option("--class-weights", type=click.Choice(["none", "sqrt", "balanced"]), help="Of the loss.  [default: none]")
 @click.option("--augment", type=float, help="Strength; 1 is ±10° and ±10 %, 0 is none.  [default: 1]")
 @click.option("--erasing", type=float, help="Probability that a face has a rectangle blanked.  [default: 0]")

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from edgefer.data import splits
 from edgefer.data.duplicates import Grouping
-from edgefer.data.sources import Faces, Rows, Source
+from edgefer.data.sources import Faces, Rows, Source, face_hash
 from edgefer.errors import EdgeferError
 from edgefer.progress import progress
 
@@ -57,6 +57,7 @@ class FaceSet:
         self._hashes: tuple[str, ...] | None = None
         self._keys: NDArray[np.uint64] | None = None
         self._cache: dict[str, FaceSet] = {}
+        self.source_votes: NDArray[np.int64] | None = None  # FER+'s, N×10, a row of the source each
         self._pool: FaceSet | None = None
         self._kept_out: tuple[frozenset[str], str] | None = None
         self._val_apart = parts is not None and bool(np.any(parts == splits.VAL))
@@ -66,6 +67,11 @@ class FaceSet:
 
     def __repr__(self) -> str:
         return f"FaceSet({self.origin!r}, {len(self)} faces, {len(self.classes)} classes)"
+
+    @property
+    def votes(self) -> NDArray[np.int64] | None:
+        """FER+'s votes, int64 N×10 in its column order, where the source has them."""
+        return None if self.source_votes is None else self.source_votes[self._rows]
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -113,7 +119,7 @@ class FaceSet:
     def face_hashes(self) -> tuple[str, ...]:
         """A face each: 16 hexadecimal digits of the SHA-256 of its shape and decoded pixels. Computed once."""
         if self._hashes is None:
-            self._hashes = tuple(_face_hash(face) for face in self._each())
+            self._hashes = tuple(face_hash(face) for face in self._each())
         return self._hashes
 
     def fingerprint(self) -> str:
@@ -148,7 +154,7 @@ class FaceSet:
             dropped={**self.dropped, **dropped},
             picked=picked,
         )
-        part._val_apart, part._kept_out = self._val_apart, self._kept_out
+        part._val_apart, part._kept_out, part.source_votes = self._val_apart, self._kept_out, self.source_votes
         if self._hashes is not None:
             part._hashes = tuple(self._hashes[i] for i in chosen)
         return part
@@ -269,7 +275,7 @@ class FaceSet:
                 for start in range(0, len(self), _BATCH):
                     faces = self._source.read(self._rows[start : start + _BATCH])
                     if self._hashes is None:
-                        hashes += [_face_hash(face) for face in faces]
+                        hashes += [face_hash(face) for face in faces]
                     grouping.add(faces, hashes[start : start + _BATCH])
                     advance(len(faces))
             self._hashes = tuple(hashes)
@@ -290,9 +296,5 @@ class FaceSet:
             rows=self._rows,
             dropped=self.dropped,
         )
-        divided._hashes = self._hashes
+        divided._hashes, divided.source_votes = self._hashes, self.source_votes
         return divided
-
-
-def _face_hash(face: Faces) -> str:
-    return hashlib.sha256(f"{face.shape}".encode() + face.tobytes()).hexdigest()[:16]

@@ -140,3 +140,16 @@ def _row(row: list[str], place: dict[str, int], where: str) -> tuple[list[int], 
     if part is None or min(votes) < 0:
         raise EdgeferError(f"{where}: Usage '{usage}' with votes {votes} is not FER+'s", hint="the file is damaged")
     return votes, part, row[place["image name"]].strip() if "image name" in place else ""
+
+
+def distribution(votes: NDArray[np.int64], labels: NDArray[np.int64], classes: tuple[str, ...]) -> NDArray[np.float32]:
+    """What share of a face's taggers said each of ``classes``: float32 N×classes, rows sum to 1.
+
+    Votes for anything else (contempt where that is no class, unknown, not a face) do not count; a face without any
+    other vote gets its label.
+    """
+    columns = [FERPLUS.index(name) if name in FERPLUS else None for name in classes]
+    counts = np.stack([np.zeros(len(votes)) if c is None else votes[:, c] for c in columns], axis=1)
+    silent = counts.sum(axis=1) == 0
+    counts[silent, labels[silent]] = 1
+    return np.asarray(counts / counts.sum(axis=1, keepdims=True), dtype=np.float32)

@@ -79,7 +79,7 @@ def _faces(loaded: Loaded, origin: str) -> FaceSet:
     kept = np.flatnonzero(loaded.labels >= 0)
     if not len(kept):
         raise EdgeferError(f"{origin} has no labelled face", hint=f"pass {_KINDS}")
-    return FaceSet(
+    faces = FaceSet(
         loaded.source,
         loaded.labels[kept],
         loaded.classes,
@@ -88,3 +88,5 @@ def _faces(loaded: Loaded, origin: str) -> FaceSet:
         rows=kept,
         dropped=loaded.dropped,
     )
+    faces.source_votes = loaded.votes
+    return faces

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -78,3 +79,8 @@ def read_image(path: Path) -> Faces:
         )
     face: Faces = decoded[..., None] if decoded.ndim == 2 else np.ascontiguousarray(decoded[..., ::-1])
     return face
+
+
+def face_hash(face: Faces) -> str:
+    """16 hexadecimal digits of the SHA-256 of a face's shape and pixels."""
+    return hashlib.sha256(f"{face.shape}".encode() + face.tobytes()).hexdigest()[:16]

@@ -147,5 +147,5 @@ def refuse_overlap(a_hashes: Iterable[str], b_hashes: Iterable[str], what_a: str
     if shared:
         raise EdgeferError(
             f"{len(shared)} of the faces are both in {what_a} and in {what_b} (for example {min(shared)})",
-            hint="a drop would be flattered: where test faces are a file of their own, build with --exclude FILE",
+            hint="the figures would be flattered: train and build with --exclude and the file of the test faces",
         )

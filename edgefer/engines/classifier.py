@@ -26,6 +26,7 @@ class Classifier:
         size_bytes: of the file it was loaded from.
         name: what messages call it: a path or a network's name.
         manifest: what lay beside the engine, if it is one.
+        seen: beginnings of the hashes of the faces that it is known to have been trained on.
 
     Raises:
         EdgeferError: the session's input or output is not the contract's.
@@ -40,12 +41,14 @@ class Classifier:
         size_bytes: int,
         name: str,
         manifest: Manifest | None = None,
+        seen: frozenset[str] = frozenset(),
     ) -> None:
         self.contract = contract
         self.precision = precision
         self.size_bytes = size_bytes
         self.name = name
         self.manifest = manifest
+        self.seen = seen
         self.runtime = session.name
         self.runtime_version = session.version
         self._session: Session | None = session

@@ -96,14 +96,16 @@ def load_baseline(spec: str | os.PathLike[str], threads: int = 1, *, contract: C
 def _pytorch(name: str, weights: Path, threads: int, assumed: Contract | None) -> Classifier:
     require("torch", "export", "a baseline in PyTorch")
     from edgefer.engines.pytorch import TorchSession
-    from edgefer.models.weights import load_network
+    from edgefer.models.weights import load_network, load_weights
 
     if assumed is not None and weights.suffix != ".safetensors":
         network, contract = load_network(weights, assumed.architecture, assumed.labels)[0], assumed
     else:
         network, contract, _ = load_network(weights)
+    size = sum(tensor.nbytes for tensor in network.state_dict().values())
     session = TorchSession(network, contract, threads)
-    return Classifier(session, contract, precision="fp32", size_bytes=weights.stat().st_size, name=name)
+    seen = load_weights(weights).seen
+    return Classifier(session, contract, precision="fp32", size_bytes=size, name=name, seen=seen)
 
 
 def _with_manifest(file: Path, threads: int) -> Classifier:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import pickle
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,16 +26,23 @@ SHIPPED = Path(__file__).parent / "weights"
 _TORCH_SUFFIXES = (".pth", ".pt")
 _NESTED_UNDER = ("state_dict", "model_state_dict", "model")
 _LISTED = 6
+SEEN_KEY = "edgefer.fit_faces"
+SEEN_DIGITS = 10
+"""So many hexadecimal digits of a face's hash are kept of each face trained on: 40 bits, 5 bytes."""
 CONVERSION = "torch.save(model.state_dict(), 'weights.pth')"
 
 
 @dataclass(frozen=True)
 class Weights:
-    """A weights file: tensors by name, the contract if the file carries one, and the SHA-256 of its bytes."""
+    """A weights file: tensors by name, the contract if the file carries one, and the SHA-256 of its bytes.
+
+    ``seen`` are the faces it was trained on, the first :data:`SEEN_DIGITS` of their hashes; empty if it does not say.
+    """
 
     state: dict[str, Tensor]
     contract: Contract | None
     sha256: str
+    seen: frozenset[str] = frozenset()
 
 
 def shipped(name: str) -> Path | None:
@@ -43,8 +51,12 @@ def shipped(name: str) -> Path | None:
     return path if path.is_file() else None
 
 
-def save_weights(path: str | os.PathLike[str], state: Mapping[str, Tensor], contract: Contract) -> None:
+def save_weights(
+    path: str | os.PathLike[str], state: Mapping[str, Tensor], contract: Contract, seen: Iterable[str] = ()
+) -> None:
     """Write tensors and contract as one safetensors file, whole or not at all.
+
+    ``seen`` are the ``face_hashes`` of the faces trained on: whoever judges the weights can leave those out.
 
     Raises:
         EdgeferError: the suffix is not .safetensors, or the file cannot be written.
@@ -57,7 +69,9 @@ def save_weights(path: str | os.PathLike[str], state: Mapping[str, Tensor], cont
         )
     save = require("safetensors.torch", "export", "writing weights").save
     tensors = {name: tensor.detach().clone().contiguous() for name, tensor in state.items()}
-    write_bytes(target, save(tensors, metadata=contract.to_metadata()))
+    packed = b"".join(bytes.fromhex(digits) for digits in sorted({face[:SEEN_DIGITS] for face in seen}))
+    metadata = {**contract.to_metadata(), SEEN_KEY: base64.b64encode(packed).decode("ascii")}
+    write_bytes(target, save(tensors, metadata=metadata))
 
 
 def load_weights(path: str | os.PathLike[str]) -> Weights:
@@ -71,15 +85,16 @@ def load_weights(path: str | os.PathLike[str]) -> Weights:
     file = Path(path)
     if not file.is_file():
         raise EdgeferError(f"there are no weights {file}", hint="check the path; `edgefer train` writes weights")
+    seen: frozenset[str] = frozenset()
     if file.suffix == ".safetensors":
-        state, contract = _read_safetensors(file)
+        state, contract, seen = _read_safetensors(file)
     elif file.suffix in _TORCH_SUFFIXES:
         state, contract = _tensors(_read_torch(file), file), None
     else:
         raise EdgeferError(
             f"{file} is not a weights file: its suffix is '{file.suffix}'", hint="use .safetensors, .pth or .pt"
         )
-    return Weights(state, contract, sha256_file(file))
+    return Weights(state, contract, sha256_file(file), seen)
 
 
 def load_network(
@@ -103,7 +118,7 @@ def load_network(
     return network.eval(), contract, loaded.sha256
 
 
-def _read_safetensors(file: Path) -> tuple[dict[str, Tensor], Contract | None]:
+def _read_safetensors(file: Path) -> tuple[dict[str, Tensor], Contract | None, frozenset[str]]:
     safetensors = require("safetensors", "export", "reading weights")
     try:
         with safetensors.safe_open(file, framework="pt") as opened:
@@ -113,7 +128,9 @@ def _read_safetensors(file: Path) -> tuple[dict[str, Tensor], Contract | None]:
         raise _damaged(file, cause) from cause
     if not state:
         raise EdgeferError(f"{file} holds no tensors", hint="give the file that training wrote")
-    return state, Contract.from_metadata(metadata, str(file)) if METADATA_KEY in metadata else None
+    contract = Contract.from_metadata(metadata, str(file)) if METADATA_KEY in metadata else None
+    digits = base64.b64decode(metadata.get(SEEN_KEY, "")).hex()
+    return state, contract, frozenset(digits[i : i + SEEN_DIGITS] for i in range(0, len(digits), SEEN_DIGITS))
 
 
 def _read_torch(file: Path) -> Any:

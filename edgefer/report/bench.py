@@ -137,20 +137,19 @@ def _judged_faces(data: str | os.PathLike[str] | FaceSet, limit: int | None, see
 
 
 def _refuse_mismatch(engines: Iterable[Classifier], baseline: Classifier | Predictions, faces: FaceSet) -> None:
+    judged = f"the judged faces ({faces.origin})"
     if isinstance(baseline, Predictions):
         check_classes(baseline.name, baseline.classes, faces.origin, faces.classes)
-    else:
-        check_classes(baseline.name, baseline.contract.labels, faces.origin, faces.classes)
-    for engine in engines:
-        check_classes(engine.name, engine.contract.labels, faces.origin, faces.classes)
-        calibration = None if engine.manifest is None else engine.manifest.calibration
+    for classifier in engines if isinstance(baseline, Predictions) else (baseline, *engines):
+        check_classes(classifier.name, classifier.contract.labels, faces.origin, faces.classes)
+        calibration = None if classifier.manifest is None else classifier.manifest.calibration
         if calibration is not None:
-            refuse_overlap(
-                calibration.face_hashes,
-                faces.face_hashes(),
-                f"the calibration faces of {engine.name} ({calibration.origin})",
-                f"the judged faces ({faces.origin})",
-            )
+            what = f"the calibration faces of {classifier.name} ({calibration.origin})"
+            refuse_overlap(calibration.face_hashes, faces.face_hashes(), what, judged)
+        if classifier.seen:
+            digits = len(next(iter(classifier.seen)))
+            beginnings = [face[:digits] for face in faces.face_hashes()]
+            refuse_overlap(classifier.seen, beginnings, f"the faces that trained {classifier.name}", judged)
 
 
 def _distinct_names(classifiers: Sequence[Classifier]) -> list[str]:

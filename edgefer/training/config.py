@@ -24,6 +24,8 @@ class TrainConfig:
         weight_decay: on weights of convolutions and fully connected layers only.
         warmup: the part of the run in which the learning rate rises from 0; after it, a cosine to 0.
         label_smoothing: share of the target spread over all classes.
+        vote_share: share of the target given to the distribution of FER+'s taggers over the classes; the label has the
+            rest. Needs an npz with ``ferplus_votes``.
         class_weights: of the loss: ``none``, or by inverse frequency (``balanced``) or its root (``sqrt``).
         augment: strength; 1 is ±10° rotation, ±10 % shift and zoom, flips, light and contrast; 0 is none.
         erasing: probability that a face has a rectangle blanked.
@@ -45,6 +47,7 @@ class TrainConfig:
     weight_decay: float = 1e-4
     warmup: float = 0.05
     label_smoothing: float = 0.0
+    vote_share: float = 0.0
     class_weights: str = "none"
     augment: float = 1.0
     erasing: float = 0.0
@@ -71,7 +74,7 @@ class TrainConfig:
             self._require(name, lambda value: value > 0, "more than 0")
         for name in ("weight_decay", "mixup", "checkpoint_seconds", "seed"):
             self._require(name, lambda value: value >= 0, "0 or more")
-        for name in ("warmup", "label_smoothing", "ema_decay"):
+        for name in ("warmup", "label_smoothing", "vote_share", "ema_decay"):
             self._require(name, lambda value: 0 <= value < 1, "from 0 to below 1")
         self._require("augment", lambda value: 0 <= value <= 3, "from 0 (none) to 3")
         self._require("erasing", lambda value: 0 <= value <= 1, "a probability from 0 to 1")

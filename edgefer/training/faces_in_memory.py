@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from edgefer.data.ferplus import distribution
 from edgefer.errors import EdgeferError
 
 if TYPE_CHECKING:
@@ -19,23 +20,35 @@ _READ_AT_ONCE = 512
 
 @dataclass(frozen=True)
 class Prepared:
-    """Faces uint8 N×H×W×C and labels int64 N."""
+    """Faces uint8 N×H×W×C, labels int64 N, and what to learn: the labels, or probabilities float32 N×classes."""
 
     faces: Tensor
     labels: Tensor
+    targets: Tensor
 
     def __len__(self) -> int:
         return len(self.labels)
 
 
-def prepare_split(split: FaceSet, contract: Contract) -> Prepared:
-    """Read all faces of ``split`` in the contract's shape."""
+def prepare_split(split: FaceSet, contract: Contract, vote_share: float = 0.0) -> Prepared:
+    """Read all faces of ``split`` in the contract's shape; see :class:`TrainConfig` for ``vote_share``."""
     faces = torch.empty((len(split), *contract.face_shape), dtype=torch.uint8)
     start = 0
     for batch, _ in split.batches(_READ_AT_ONCE, contract):
         faces[start : start + len(batch)] = torch.from_numpy(batch.copy())
         start += len(batch)
-    return Prepared(faces, torch.tensor(split.labels.tolist(), dtype=torch.int64))
+    labels = torch.tensor(split.labels.tolist(), dtype=torch.int64)
+    return Prepared(faces, labels, labels if vote_share == 0 else _targets(split, labels, vote_share))
+
+
+def _targets(split: FaceSet, labels: Tensor, vote_share: float) -> Tensor:
+    if split.votes is None:
+        raise EdgeferError(
+            f"{split.origin} has no FER+ votes, and vote_share is {vote_share}",
+            hint="use an npz with an array 'ferplus_votes', or a vote_share of 0",
+        )
+    votes = torch.from_numpy(distribution(split.votes, split.labels, split.classes))
+    return torch.lerp(torch.nn.functional.one_hot(labels, len(split.classes)).float(), votes, vote_share)
 
 
 def check_classes(fit: FaceSet) -> None:

@@ -46,8 +46,10 @@ class Learner:
         self.loss = nn.CrossEntropyLoss(weight=weights, label_smoothing=config.label_smoothing)
         self.steps = 0
 
-    def step(self, faces: Tensor, labels: Tensor, lr: float) -> tuple[float, int]:
+    def step(self, faces: Tensor, labels: Tensor, lr: float, targets: Tensor | None = None) -> tuple[float, int]:
         """Learn from one batch, uint8 N×H×W×C; returns the loss and how many answers were right.
+
+        ``targets`` are what to learn if not the labels: probabilities, float32 N×classes.
 
         Raises:
             EdgeferError: the loss is not a finite number.
@@ -58,9 +60,10 @@ class Learner:
         changed, others, share = mix(augment(faces, self.config.augment, self.config.erasing), self.config.mixup)
         with torch.autocast("cpu", torch.bfloat16, enabled=self.config.precision == "bf16"):
             logits = self.module(changed).float()
-            loss = self.loss(logits, labels)
+            wanted = labels if targets is None else targets
+            loss = self.loss(logits, wanted)
             if share < 1:
-                loss = share * loss + (1 - share) * self.loss(logits, labels[others])
+                loss = share * loss + (1 - share) * self.loss(logits, wanted[others])
         value = float(loss.detach())
         if not math.isfinite(value):
             raise EdgeferError(

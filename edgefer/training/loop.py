@@ -93,10 +93,11 @@ class _Run:
         self, fit: FaceSet, val: FaceSet, contract: Contract, output: Path, config: TrainConfig, init: Path | None
     ) -> None:
         self.config, self.contract, self.output = config, contract, output
-        self.fit: Prepared = prepare_split(fit, contract)
+        self.fit: Prepared = prepare_split(fit, contract, config.vote_share)
         self.val: Prepared = prepare_split(val, contract)
         self.batch = min(config.batch_size or 1, len(self.fit))
         self.steps_an_epoch = len(self.fit) // self.batch
+        self.seen = fit.face_hashes()
         prints = fit.fingerprint(), val.fingerprint()
         network, began = _beginning(contract, init)
         self.identity = {**identity(config, contract.architecture, contract.labels, *prints), **began}
@@ -151,7 +152,8 @@ class _Run:
         while self.step < self.steps_an_epoch and not self.out_of_time():
             rows = self.order[self.step * self.batch : (self.step + 1) * self.batch]
             self.lr = self.learning_rate()
-            loss, right = self.learner.step(self.fit.faces[rows], self.fit.labels[rows], self.lr)
+            wanted = self.fit.targets[rows]
+            loss, right = self.learner.step(self.fit.faces[rows], self.fit.labels[rows], self.lr, wanted)
             self.loss_sum, self.right, self.step = self.loss_sum + loss, self.right + right, self.step + 1
             advance(1, self.note())
             if asked():
@@ -222,7 +224,7 @@ class _Run:
             "best_epoch": str(self.best["epoch"]),
             "val_top1": f"{self.best['top1']:.6f}",
         }
-        save_weights(self.output, self.best["weights"], replace(self.contract, lineage=lineage))
+        save_weights(self.output, self.best["weights"], replace(self.contract, lineage=lineage), self.seen)
 
     def save_if_due(self) -> None:
         """Save the state every ``checkpoint_seconds``, less often where writing it takes long."""

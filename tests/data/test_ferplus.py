@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from edgefer.data import open_dataset
-from edgefer.data.classes import FERPLUS
-from edgefer.data.ferplus import COLUMNS, majority
+from edgefer.data.classes import FER2013, FERPLUS
+from edgefer.data.ferplus import COLUMNS, distribution, majority
 from edgefer.errors import EdgeferError
 
 HEADER = "Usage,Image name," + ",".join(COLUMNS)
@@ -133,3 +133,13 @@ def test_the_real_votes(shared):
     assert len(opened) + sum(opened.dropped.values()) == 3579
     assert opened.per_class_counts()["happy"] > 850
     assert sum(opened.dropped.values()) < 350
+
+
+def test_shares_of_the_taggers_over_the_classes():
+    votes = np.array([[2, 6, 0, 0, 0, 0, 0, 1, 1, 0], [0, 0, 0, 0, 0, 0, 0, 9, 0, 1]])
+    shares = distribution(votes, np.array([3, 1]), FER2013)
+    assert shares.dtype == np.float32
+    np.testing.assert_allclose(
+        shares[0], [0, 0, 0, 6 / 8, 0, 0, 2 / 8]
+    )  # angry disgust fear happy sad surprise neutral
+    np.testing.assert_array_equal(shares[1], [0, 1, 0, 0, 0, 0, 0])  # contempt is no class here: the label stands

@@ -47,6 +47,11 @@ def test_judging_on_calibration_faces(road):
     refused(done, "calib")
 
 
+def test_judging_on_faces_that_trained_the_baseline(road):
+    done = edgefer("bench", road.fp32, "--data", f"{road.faces}:fit", "--baseline", road.weights, "--seconds", 0.5)
+    refused(done, "the faces that trained", "--exclude")
+
+
 def test_int8_without_faces(road, tmp_path):
     done = edgefer("build-engine", road.model, "--int8", "-o", tmp_path / "x.onnx")
     refused(done, "INT8 needs faces", "--calib DATA")

@@ -209,3 +209,11 @@ def test_shipped(tmp_path, monkeypatch):
     assert shipped("lenet") is None
     (tmp_path / "lenet.safetensors").write_bytes(b"x")
     assert shipped("lenet") == tmp_path / "lenet.safetensors"
+
+
+def test_the_faces_trained_on_travel_with_the_weights(tmp_path, network):
+    faces = ["00ff00ff00ff00ff", "abcdef0123456789", "0123456789abcdef"]
+    save_weights(tmp_path / "w.safetensors", network.state_dict(), default_contract("mini_xception", SEVEN), faces)
+    assert load_weights(tmp_path / "w.safetensors").seen == {face[:10] for face in faces}
+    save_weights(tmp_path / "v.safetensors", network.state_dict(), default_contract("mini_xception", SEVEN))
+    assert load_weights(tmp_path / "v.safetensors").seen == frozenset()

@@ -47,7 +47,7 @@ def test_the_judgement_is_of_every_face():
         logits = subject.average(faces)
     labels = logits.argmax(dim=1)
     labels[:60] = (labels[:60] + 1) % 7
-    judged = subject.judge(Prepared(faces, labels))
+    judged = subject.judge(Prepared(faces, labels, labels))
     assert judged.top1 == pytest.approx(0.8)
     assert judged.loss == pytest.approx(torch.nn.functional.cross_entropy(logits, labels).item(), abs=1e-4)
 

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 import torch
 
-from edgefer.data import open_dataset, save_npz
+from edgefer.data import draw, open_dataset, save_npz
 from edgefer.errors import EdgeferError
+from edgefer.models.registry import default_contract
 from edgefer.models.weights import load_network, load_weights
 from edgefer.training import TrainConfig, loop, train
 from edgefer.training.checkpoint import state_path
@@ -185,3 +186,23 @@ def test_fine_tuning_begins_where_the_given_weights_stand(tmp_path, faces):
     torch.testing.assert_close(a.state, b.state, atol=1e-4, rtol=0)
     with pytest.raises(EdgeferError, match="holds weights of 'lenet'"):
         train(faces, "mini_xception", tmp_path / "c.safetensors", still, init=tmp_path / "a.safetensors")
+
+
+def test_votes_share_the_target_with_the_label(tmp_path):
+    images, labels = draw(70, seed=4)
+    votes = np.zeros((70, 10), np.int64)
+    votes[:, 1] = 10  # every tagger says happy
+    np.savez(tmp_path / "v.npz", images=images, labels=labels, ferplus_votes=votes)
+    faces = open_dataset(tmp_path / "v.npz").split("train")
+    contract = default_contract("lenet", faces.classes)
+    half = prepare_split(faces, contract, 0.5)
+    for target, label in zip(half.targets.tolist(), half.labels.tolist(), strict=True):
+        expected = [0.0] * 7
+        expected[label] += 0.5
+        expected[3] += 0.5
+        assert target == expected
+    plain = prepare_split(faces, contract)
+    assert plain.targets is plain.labels
+    save_npz(tmp_path / "n.npz", images, labels)
+    with pytest.raises(EdgeferError, match="no FER\\+ votes"):
+        prepare_split(open_dataset(tmp_path / "n.npz").split("train"), contract, 0.5)
