@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -48,7 +49,7 @@ class OpenVinoSession:
         if threads < 1:
             raise EdgeferError(f"threads is 1 or more, not {threads}", hint="--threads 1")
         ov: Any = require("openvino", "openvino", "running an engine with OpenVINO")
-        self._core: Any = ov.Core()
+        self._core: Any = _core()
         if floats == "bf16" and "BF16" not in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise EdgeferError("this CPU has no bfloat16 arithmetic", hint="build with --fp32 or --int8")
         origin = "the model" if isinstance(model, bytes) else str(Path(model))
@@ -111,6 +112,14 @@ class OpenVinoSession:
         model = self._model.clone()
         model.reshape({i: list(shape) for i, shape in enumerate(shapes)})
         return self._core.compile_model(model, "CPU", self._settings).create_infer_request()
+
+
+@functools.cache
+def _core() -> Any:
+    """One Core a process: each one that goes away unloads OpenVINO's plugins, and loading them again can crash."""
+    import openvino
+
+    return openvino.Core()
 
 
 def _spec(port: Any) -> TensorSpec:  # openvino's ports have no type stubs
