@@ -13,9 +13,19 @@ from edgefer.contract import Contract
 from edgefer.data.classes import FER2013, FERPLUS
 from edgefer.errors import EdgeferError, require
 from edgefer.models import create
-from edgefer.models.keras import NETWORKS, POOLS, SUFFIXES, WHEEL, KerasFile, read_keras, to_state
+from edgefer.models.keras import (
+    FIRST_CHANNELS,
+    NETWORKS,
+    POOLS,
+    SUFFIXES,
+    WHEEL,
+    KerasFile,
+    first_channels,
+    read_keras,
+    to_state,
+)
 from edgefer.models.registry import architecture, default_contract, names
-from edgefer.models.weights import Fit, compare, listing, load_weights, save_weights
+from edgefer.models.weights import COUNTER, Fit, compare, listing, load_weights, save_weights
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -83,7 +93,7 @@ def import_weights(
     _require_finite(source, tensors)
     contract = _contract(Path(file), source, name, labels, found)
     save_weights(output, tensors, contract)
-    return ImportResult(Path(output), contract, len(tensors) - len(fresh), fit.unused, fresh, assumed)
+    return ImportResult(Path(output), contract, len(set(state) & set(tensors) - set(fresh)), fit.unused, fresh, assumed)
 
 
 def patterns(tensors: Sequence[str]) -> tuple[str, ...]:
@@ -121,22 +131,24 @@ def _read(file: Path, model: str) -> tuple[str, str, dict[str, Tensor], Contract
 def _variant(keras: KerasFile, model: str) -> str:
     """The one of ``model`` and its variants whose input and pools the file has."""
     variants = [model, *(name for name in names() if architecture(name).variant_of == model)]
-    if keras.input_shape is None:
-        first = next(iter(sorted(n for n in keras.layers if n.startswith("conv2d"))), "")
-        filters = keras.layers.get(first, {}).get("kernel")
-        five = filters is not None and filters.shape[-1] == 5
-        return variants[-1] if five else model
+    if keras.input_shape is None:  # weights alone: what the first convolution makes tells variants apart
+        return next((name for name in variants if first_channels(keras) == FIRST_CHANNELS[name]), model)
+    fitting = [name for name in NETWORKS if _made_for(keras, name)]
     for name in variants:
-        entry = architecture(name)
-        if keras.input_shape == (entry.height, entry.width, entry.channels) and keras.pools == POOLS[name]:
+        if name in fitting:
             return name
     sizes = " or ".join(f"{_faces(name)} and {POOLS[name]}" for name in variants)
     found = "×".join(map(str, keras.input_shape))
     raise EdgeferError(
         f"{keras.origin} holds another network than {model}: it takes {found} and has {keras.pools} max-pools, "
         f"where {model} has {sizes}",
-        hint=f"hdf5 files are imported of {', '.join(NETWORKS)}: pass the --model that it is",
+        hint=f"--model {fitting[0]}" if fitting else f"hdf5 files are imported of {', '.join(NETWORKS)} only",
     )
+
+
+def _made_for(keras: KerasFile, name: str) -> bool:
+    entry = architecture(name)
+    return keras.input_shape == (entry.height, entry.width, entry.channels) and keras.pools == POOLS[name]
 
 
 def _faces(name: str) -> str:
@@ -204,18 +216,23 @@ def _require_fit(source: str, name: str, labels: Sequence[str], fit: Fit, head: 
 def _complete(
     name: str, classes: int, template: nn.Module, state: Mapping[str, Tensor], seed: int
 ) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """The tensors in the network's order and types, with fresh ones for those that may be absent; and their names."""
+    """The tensors in the network's order and types; and the names of those that are fresh, counters apart.
+
+    Files of Keras, and of PyTorch before 0.4.1, have no counters of batches, which nothing here reads: 0 stands in.
+    """
     import torch
 
     wanted = template.state_dict()
-    fresh = tuple(n for n, tensor in wanted.items() if n not in state or state[n].shape != tensor.shape)
+    absent = [n for n, tensor in wanted.items() if n not in state or state[n].shape != tensor.shape]
+    fresh = tuple(n for n in absent if not n.endswith(COUNTER))
     drawn: Mapping[str, Tensor] = {}
     if fresh:
         with torch.random.fork_rng(devices=[]):  # the caller's random numbers go on as they were
             torch.manual_seed(seed)
             drawn = create(name, classes).state_dict()
-    tensors = {n: drawn[n] if n in fresh else state[n].to(tensor.dtype) for n, tensor in wanted.items()}
-    return tensors, fresh
+    zeros = {n: torch.zeros(wanted[n].shape, dtype=wanted[n].dtype) for n in absent if n.endswith(COUNTER)}
+    found = {**state, **zeros, **{n: drawn[n] for n in fresh}}
+    return {n: found[n].to(tensor.dtype) for n, tensor in wanted.items()}, fresh
 
 
 def _require_finite(source: str, tensors: Mapping[str, Tensor]) -> None:

@@ -67,9 +67,9 @@ def read_keras(path: str | os.PathLike[str]) -> KerasFile:
     try:
         with h5py.File(content, "r") as opened:
             return _parse(origin, opened)
-    except (OSError, RuntimeError, UnicodeDecodeError) as cause:
+    except (OSError, RuntimeError, KeyError, TypeError, ValueError) as cause:
         raise EdgeferError(
-            f"{origin} cannot be read as hdf5: {str(cause).splitlines()[0]}",
+            f"{origin} cannot be read as a Keras hdf5 file: {str(cause).splitlines()[0]}",
             hint="it is damaged, cut short or another kind of file: copy it again",
         ) from cause
 
@@ -154,6 +154,14 @@ NETWORKS = {
 }
 """Network → Keras's layer (``kind#n`` is the n-th of its kind) → module."""
 POOLS = {"mini_xception_keras": 4, "mini_xception_keras48": 3, "big_xception": 2}
+FIRST_CHANNELS = {"mini_xception_keras": 8, "mini_xception_keras48": 5, "big_xception": 32}
+
+
+def first_channels(file: KerasFile) -> int | None:
+    """How many channels the first convolution of ``file`` makes; None if there is none."""
+    numbers = sorted(_numbers("conv2d", file.layers))
+    kernel = file.layers[f"conv2d_{numbers[0]}"].get("kernel") if numbers else None
+    return None if kernel is None else int(kernel.shape[-1])
 
 
 def _numbers(kind: str, layers: Mapping[str, Any]) -> Iterator[int]:

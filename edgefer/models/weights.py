@@ -25,6 +25,8 @@ SHIPPED = Path(__file__).parent / "weights"
 _TORCH_SUFFIXES = (".pth", ".pt")
 _NESTED_UNDER = ("state_dict", "model_state_dict", "model")
 _LISTED = 6
+COUNTER = ".num_batches_tracked"
+"""How the names of batch norms' counters end, which only a norm without momentum reads."""
 CONVERSION = "torch.save(model.state_dict(), 'weights.pth')"
 
 
@@ -209,7 +211,7 @@ def compare(network: nn.Module, found: Mapping[str, Tensor], *, needless: bool =
     wanted = network.state_dict()
     patterns = tuple(getattr(network, "UNUSED", ()))
     unused = {name for name in wanted if any(re.fullmatch(pattern, name) for pattern in patterns)}
-    free = {name for name in wanted if name in unused or name.endswith(".num_batches_tracked")} if needless else set()
+    free = {name for name in wanted if name in unused or name.endswith(COUNTER)} if needless else set()
     wrong = [n for n in wanted if n in found and n not in free and found[n].shape != wanted[n].shape]
     return Fit(
         missing=tuple(name for name in wanted if name not in found and name not in free),
