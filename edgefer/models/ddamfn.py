@@ -17,6 +17,13 @@ from edgefer.models.initialise import kaiming
 
 Pair = tuple[int, int]
 
+RESIDUAL_START = 0.2
+"""First scale of what a residual unit adds: 31 sums of equals would multiply the variance by 2³¹ before any training.
+
+Near zero, as in Goyal et al., "Accurate, Large Minibatch SGD" (2017), section 5.1; not at it, so that untrained
+networks, which are exported to measure speed, have weights other than 0.
+"""
+
 
 class ConvBlock(nn.Module):
     """A convolution without bias, a batch norm and, unless ``linear``, a PReLU."""
@@ -218,6 +225,9 @@ class DDAMFN(nn.Module):
         self.fc = nn.Linear(512, num_classes)
         self.bn = nn.BatchNorm1d(num_classes)
         kaiming(self, last=self.fc)
+        for module in self.modules():
+            if isinstance(module, MixedUnit) and module.residual:
+                nn.init.constant_(module.project.bn.weight, RESIDUAL_START)
 
     def forward(self, x: Tensor) -> Tensor:
         """112 → 56 → 28 → 14 → 7 pixels a side, the two heads' attention, then one fully connected layer."""

@@ -102,9 +102,12 @@ class Vgg11(Vgg):
     """The ImageNet network for RGB faces of 224×224 (down to 7×7), with torchvision's tensor names.
 
     torchvision has an adaptive pool to 7×7 before the head, which does nothing at this size and is left out.
-    128,795,015 parameters with 7 classes.
+    128,795,015 parameters with 7 classes. Fully connected layers start at N(0, 0.01), as there.
     """
 
     def __init__(self, num_classes: int) -> None:
         plan = ((1, 64), (1, 128), (2, 256), (2, 512), (2, 512))
         super().__init__(plan, channels=3, area=49, width=4096, num_classes=num_classes)
+        for layer in self.classifier:
+            if isinstance(layer, nn.Linear):
+                nn.init.normal_(layer.weight, std=0.01)

@@ -80,7 +80,9 @@ def load_weights(path: str | os.PathLike[str]) -> Weights:
         state, contract = _tensors(_read_torch(file), file), None
     else:
         raise EdgeferError(
-            f"{file} is not a weights file: its suffix is '{file.suffix}'", hint="use .safetensors, .pth or .pt"
+            f"{file} is not a weights file: its suffix is '{file.suffix}'",
+            hint="use .safetensors, .pth or .pt; of Keras files (.hdf5, .h5, a .whl with one), `edgefer import-weights` "
+            "makes a .safetensors",
         )
     return Weights(state, contract, sha256_file(file))
 
