@@ -11,6 +11,7 @@ import click
 from edgefer.cli.benching import bench
 from edgefer.cli.building import build_engine, retune
 from edgefer.cli.exporting import export
+from edgefer.cli.importing import import_weights
 from edgefer.cli.starting import quickstart
 from edgefer.cli.training import train
 from edgefer.cli.zoo import models
@@ -29,7 +30,7 @@ def cli() -> None:
     """
 
 
-for _command in (quickstart, train, export, build_engine, retune, bench, models):
+for _command in (quickstart, train, import_weights, export, build_engine, retune, bench, models):
     cli.add_command(_command)
 
 

@@ -4,27 +4,40 @@ from __future__ import annotations
 
 import click
 
+_RIGHT = ("params 7 · 8 classes", "MACs")
+
 
 @click.command()
 def models() -> None:
-    """List the networks: input, parameters, multiply-accumulates, published accuracy, shipped weights."""
+    """List the networks: input, parameters, multiply-accumulates, classes, weights, accuracy and who measured it.
+
+    Parameters are given with 7 and 8 classes; any number from 2 works. Weights that ship need no --weights.
+    """
     from rich.console import Console
     from rich.table import Table
 
-    from edgefer.models.registry import architecture, names
+    from edgefer.models.registry import Architecture, architecture, names
     from edgefer.models.weights import shipped
 
+    def accuracies(entry: Architecture) -> list[tuple[str, str]]:
+        found = [(entry.published, "published")] if entry.published else []
+        return ([*found, (entry.measured, "measured by us")] if entry.measured else found) or [("–", "–")]
+
     table = Table(box=None, pad_edge=False)
-    for heading in ("name", "input", "parameters", "MACs", "published top-1", "weights"):
-        table.add_column(heading, justify="right" if heading in ("parameters", "MACs") else "left")
+    for heading in ("name", "input", *_RIGHT, "weights", "top-1", "source"):
+        table.add_column(heading, justify="right" if heading in _RIGHT else "left", no_wrap=heading == "name")
     for name in names():
         entry = architecture(name)
+        (accuracy, source), *more = accuracies(entry)
         table.add_row(
             name,
             f"{entry.height}×{entry.width}×{entry.channels}",
-            f"{entry.params[7]:,}",
-            f"{entry.macs / 1e6:.1f} M",
-            entry.published or "–",
+            "\n".join(f"{count:,}" for count in entry.params.values()),
+            f"{entry.macs / 1e6:,.1f} M",
             "ship" if shipped(name) else "–",
+            accuracy,
+            source,
         )
-    Console(width=None if Console().is_terminal else 100).print(table)
+        for accuracy, source in more:
+            table.add_row("", "", "", "", "", accuracy, source)
+    Console(width=None if Console().is_terminal else 120).print(table)

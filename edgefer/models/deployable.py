@@ -23,12 +23,18 @@ class Deployable(nn.Module):
         self.network = network
         a, b = contract.normalisation.affine()
         self.shifted = bool((b != 0).any())
+        # The permuted faces stay channels-last in memory, and so do all maps behind them: up to twice as fast in eager
+        # mode where convolutions are depthwise. The zoo's networks do not mind; others may call .view, which does.
+        self.copied = not type(network).__module__.startswith("edgefer.models.")
         self.register_buffer("a", torch.from_numpy(a).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("b", torch.from_numpy(b).view(1, -1, 1, 1), persistent=False)
 
     def forward(self, faces: Tensor) -> Tensor:
         """Uint8 N×H×W×C faces (or float ones on the same scale, 0…255) to float32 N×classes logits."""
-        x = faces.to(torch.float32).permute(0, 3, 1, 2) * self.a
+        x = faces.to(torch.float32).permute(0, 3, 1, 2)
+        if self.copied:
+            x = x.clone(memory_format=torch.contiguous_format)  # .contiguous() copies no grey face; no node in ONNX
+        x = x * self.a
         if self.shifted:
             x = x + self.b
         logits: Tensor = self.network(x)

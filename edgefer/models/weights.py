@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import os
 import pickle
+import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ _LISTED = 6
 SEEN_KEY = "edgefer.fit_faces"
 SEEN_DIGITS = 10
 """So many hexadecimal digits of a face's hash are kept of each face trained on: 40 bits, 5 bytes."""
+COUNTER = ".num_batches_tracked"
+"""How the names of batch norms' counters end, which only a norm without momentum reads."""
 CONVERSION = "torch.save(model.state_dict(), 'weights.pth')"
 
 
@@ -92,7 +95,9 @@ def load_weights(path: str | os.PathLike[str]) -> Weights:
         state, contract = _tensors(_read_torch(file), file), None
     else:
         raise EdgeferError(
-            f"{file} is not a weights file: its suffix is '{file.suffix}'", hint="use .safetensors, .pth or .pt"
+            f"{file} is not a weights file: its suffix is '{file.suffix}'",
+            hint="use .safetensors, .pth or .pt; of Keras files (.hdf5, .h5, .whl with one), `edgefer import-weights` "
+            "makes a .safetensors",
         )
     return Weights(state, contract, sha256_file(file), seen)
 
@@ -113,7 +118,7 @@ def load_network(
     loaded = load_weights(weights)
     contract = _settle_contract(Path(weights), loaded.contract, model, classes)
     network = create(contract.architecture, len(contract.labels))
-    _check_fit(Path(weights), network.state_dict(), loaded.state, contract)
+    _check_fit(Path(weights), network, loaded.state, contract)
     network.load_state_dict(loaded.state)
     return network.eval(), contract, loaded.sha256
 
@@ -170,7 +175,7 @@ def _tensors(content: Any, file: Path) -> dict[str, Tensor]:
     others = [str(name) for name, value in content.items() if not isinstance(value, torch.Tensor)]
     if others:
         raise EdgeferError(
-            f"{file} is not a state dict: {_listed(others)} {'is' if len(others) == 1 else 'are'} no tensor",
+            f"{file} is not a state dict: {listing(others)} {'is' if len(others) == 1 else 'are'} no tensor",
             hint=f"write the tensors alone by {CONVERSION}, or nest them under one of: {', '.join(_NESTED_UNDER)}",
         )
     prefix = "module." if all(str(name).startswith("module.") for name in content) else ""
@@ -186,7 +191,8 @@ def _settle_contract(file: Path, found: Contract | None, model: str | None, clas
                 hint="name the network (--model) and its classes in the order of its outputs (--labels a,b,c)",
             )
         return default_contract(model, classes)
-    if model is not None and found.architecture != architecture(model).name:
+    if model is not None and model not in (found.architecture, architecture(found.architecture).variant_of):
+        architecture(model)  # an unknown name is the first thing to say
         raise EdgeferError(
             f"{file} holds weights of '{found.architecture}', and '{model}' was asked for",
             hint=f"pass --model {found.architecture}, or that network's own weights",
@@ -199,29 +205,65 @@ def _settle_contract(file: Path, found: Contract | None, model: str | None, clas
     return found
 
 
-def _check_fit(file: Path, wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], contract: Contract) -> None:
-    missing = [name for name in wanted if name not in found]
-    extra = [name for name in found if name not in wanted]
-    misshapen = [
-        f"{name} ({_shape(found[name])} instead of {_shape(wanted[name])})"
-        for name in wanted
-        if name in found and found[name].shape != wanted[name].shape
-    ]
-    kinds = (("missing", missing), ("unknown", extra), ("misshapen", misshapen))
-    faults = [f"{len(tensors)} {kind}: {_listed(tensors)}" for kind, tensors in kinds if tensors]
+@dataclass(frozen=True)
+class Fit:
+    """How the tensors of a file fit a network.
+
+    Attributes:
+        missing, extra: names that only the network has, and that only the file has.
+        misshapen: names with both shapes, ready to be printed.
+        misshapen_names: the same names alone.
+        unused: names in the file that the network has and no forward pass uses.
+    """
+
+    missing: tuple[str, ...]
+    extra: tuple[str, ...]
+    misshapen: tuple[str, ...]
+    misshapen_names: tuple[str, ...]
+    unused: tuple[str, ...]
+
+    def faults(self, listed: int = _LISTED) -> str:
+        """What does not fit, at most ``listed`` names a kind; empty if all fits."""
+        kinds = (("missing", self.missing), ("unknown", self.extra), ("misshapen", self.misshapen))
+        return "; ".join(f"{len(names)} {kind}: {listing(names, listed)}" for kind, names in kinds if names)
+
+
+def compare(network: nn.Module, found: Mapping[str, Tensor], *, needless: bool = False) -> Fit:
+    """Compare the tensors of a file with those of a network, which may be on the meta device.
+
+    With ``needless``, tensors that no forward pass reads (known to be unused; counters of batches) may be missing or
+    misshapen.
+    """
+    wanted = network.state_dict()
+    patterns = tuple(getattr(network, "UNUSED", ()))
+    unused = {name for name in wanted if any(re.fullmatch(pattern, name) for pattern in patterns)}
+    free = {name for name in wanted if name in unused or name.endswith(COUNTER)} if needless else set()
+    wrong = [n for n in wanted if n in found and n not in free and found[n].shape != wanted[n].shape]
+    return Fit(
+        missing=tuple(name for name in wanted if name not in found and name not in free),
+        extra=tuple(name for name in found if name not in wanted),
+        misshapen=tuple(f"{name} ({_shape(found[name])} instead of {_shape(wanted[name])})" for name in wrong),
+        misshapen_names=tuple(wrong),
+        unused=tuple(name for name in found if name in unused),
+    )
+
+
+def _check_fit(file: Path, network: nn.Module, found: Mapping[str, Tensor], contract: Contract) -> None:
+    faults = compare(network, found).faults()
     if faults:
         raise EdgeferError(
-            f"{file} does not fit {contract.architecture} with {len(contract.labels)} classes: {'; '.join(faults)}",
+            f"{file} does not fit {contract.architecture} with {len(contract.labels)} classes: {faults}",
             hint="name the network that was trained, with its number of classes: see `edgefer models`",
         )
 
 
+def listing(names: Sequence[str], most: int = _LISTED) -> str:
+    """Names with commas, cut after ``most``."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
 def _shape(tensor: Tensor) -> str:
     return "×".join(map(str, tensor.shape)) or "a number"
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:_LISTED]) + (f" and {len(names) - _LISTED} more" if len(names) > _LISTED else "")
 
 
 def _damaged(file: Path, cause: Exception) -> EdgeferError:

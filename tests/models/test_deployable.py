@@ -1,4 +1,5 @@
 import numpy as np
+import onnx
 import pytest
 import torch
 from torch import nn
@@ -42,3 +43,47 @@ def test_no_addition_where_nothing_is_added():
 def test_its_constants_are_no_weights():
     module = Deployable(nn.Linear(2, 2), contract(Normalisation(), 1))
     assert set(module.state_dict()) == {"network.weight", "network.bias"}
+
+
+class Viewing(nn.Module):
+    """As many foreign networks are: it flattens by view."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, 4, 3, padding=1)
+        self.fc = nn.Linear(4 * 5 * 4, 2)
+
+    def forward(self, x):
+        x = self.conv(x)
+        return self.fc(x.view(x.shape[0], -1))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("training", [False, True])
+def test_networks_that_view_their_maps_run(channels, training):
+    torch.manual_seed(0)
+    network = Viewing(channels)
+    norm = Normalisation(mean=(0.5,) * channels, std=(0.5,) * channels)
+    module = Deployable(network, contract(norm, channels)).train(training)
+    faces = torch.randint(0, 256, (3, 5, 4, channels), dtype=torch.uint8)
+    wanted = network((faces / 127.5 - 1).permute(0, 3, 1, 2).clone(memory_format=torch.contiguous_format))
+    got = module(faces)
+    assert torch.allclose(got, wanted, atol=1e-5)
+    got.sum().backward()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_copy_is_no_node_of_the_exported_graph(tmp_path, channels):
+    from edgefer.graph.torch_export import export_model
+
+    norm = Normalisation(mean=(0.5,) * channels, std=(0.5,) * channels)
+    export_model(Viewing(channels), contract(norm, channels), tmp_path / "m.onnx", simplify=False)
+    nodes = onnx.load(tmp_path / "m.onnx").graph.node
+    assert [node.op_type for node in nodes][:4] == ["Cast", "Transpose", "Mul", "Add"]
+
+
+def test_the_zoos_networks_keep_channels_last_which_is_faster():
+    from edgefer.models import create, default_contract
+
+    assert not Deployable(create("lenet"), default_contract("lenet", ("a", "b"))).copied
+    assert Deployable(nn.Identity(), contract(Normalisation(), 1)).copied

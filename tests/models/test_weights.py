@@ -136,7 +136,7 @@ def test_a_missing_file(tmp_path):
 def test_another_suffix(tmp_path):
     path = tmp_path / "w.h5"
     path.write_bytes(b"x")
-    assert refused(load_weights, path).hint == "use .safetensors, .pth or .pt"
+    assert refused(load_weights, path).hint.startswith("use .safetensors, .pth or .pt; of Keras files")
 
 
 def test_weights_of_another_architecture(saved):

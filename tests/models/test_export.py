@@ -1,0 +1,35 @@
+"""Every network becomes a static graph that answers as PyTorch does."""
+
+import onnx
+import pytest
+import torch
+
+from edgefer.graph.exporting import export
+from tests.models.zoo import BIG, networks
+
+FORBIDDEN = {"If", "Loop", "Scan", "Shape", "NonZero", "RandomUniformLike", "Dropout", "Pad"}
+# Of cliquenet: its stem, 10 layers a block, 2 transitions; the kernels that a layer joins are one constant.
+CONVOLUTIONS = {"cliquenet": 1 + 3 * 10 + 2, "resnet18": 20, "vgg11": 8, "mini_xception_keras": 2 + 4 * 5 + 1}
+
+
+@pytest.mark.parametrize("name", networks(slow=BIG | {"vgg9"}))
+def test_every_network_exports(name, tmp_path):
+    torch.set_num_threads(1)
+    result = export(name, tmp_path / "m.onnx", random_weights=True)  # parity at batches 1, 3 and 5 is inside
+    assert result.max_abs_diff <= 1e-4 * result.logit_scale
+    assert result.top1_agreement == 1.0
+    model = onnx.load(result.path)
+    assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", 17)]
+    assert {node.domain for node in model.graph.node} == {""}
+    assert not {node.op_type for node in model.graph.node} & FORBIDDEN
+    assert model.graph.node[0].op_type == "Cast"
+    inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True)
+    for value in (*inferred.graph.input, *inferred.graph.output, *inferred.graph.value_info):
+        dims = value.type.tensor_type.shape.dim
+        assert all(dim.HasField("dim_value") for dim in dims[1:]), value.name
+    constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    assert all(abs(value).max() < 1e6 for value in constants.values() if value.dtype.kind == "f")  # no −∞ for padding
+    weighted = [node for node in model.graph.node if node.op_type in ("Conv", "Gemm")]
+    assert all(node.input[1] in constants for node in weighted)
+    if name in CONVOLUTIONS:
+        assert sum(node.op_type == "Conv" for node in weighted) == CONVOLUTIONS[name]
