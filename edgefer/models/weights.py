@@ -81,7 +81,7 @@ def load_weights(path: str | os.PathLike[str]) -> Weights:
     else:
         raise EdgeferError(
             f"{file} is not a weights file: its suffix is '{file.suffix}'",
-            hint="use .safetensors, .pth or .pt; of Keras files (.hdf5, .h5, a .whl with one), `edgefer import-weights` "
+            hint="use .safetensors, .pth or .pt; of Keras files (.hdf5, .h5, .whl with one), `edgefer import-weights` "
             "makes a .safetensors",
         )
     return Weights(state, contract, sha256_file(file))
