@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -100,8 +101,7 @@ def patterns(tensors: Sequence[str]) -> tuple[str, ...]:
     """Names in few words: numbers become ``*`` and the last part goes, e.g. ``features.*.conv_dw.bn (32 tensors)``."""
     counts: dict[str, int] = {}
     for tensor in tensors:
-        parts = ["*" if part.isdigit() else part for part in tensor.split(".")[:-1]]
-        pattern = ".".join(parts)
+        pattern = re.sub(r"\d+", "*", tensor.rpartition(".")[0])
         counts[pattern] = counts.get(pattern, 0) + 1
     return tuple(f"{pattern} ({count} tensor{'' if count == 1 else 's'})" for pattern, count in counts.items())
 
