@@ -8,6 +8,7 @@ from importlib.metadata import version
 
 import click
 
+from edgefer.cli.adopting import adopt
 from edgefer.cli.benching import bench
 from edgefer.cli.building import build_engine, retune
 from edgefer.cli.exporting import export
@@ -30,7 +31,7 @@ def cli() -> None:
     """
 
 
-for _command in (quickstart, train, import_weights, export, build_engine, retune, bench, models):
+for _command in (quickstart, train, import_weights, export, adopt, build_engine, retune, bench, models):
     cli.add_command(_command)
 
 

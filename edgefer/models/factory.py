@@ -41,14 +41,13 @@ def build_from_factory(
             and that is announced.
 
     Returns:
-        The network in evaluation mode, and the contract with the factory, and the weights file's hash where one was given,
-        in its lineage.
+        The network in evaluation mode; the contract with the factory, and the hash of the weights file, in its lineage.
 
     Raises:
         EdgeferError: the module or name cannot be imported, the factory raises or returns something else, the weights
             cannot be read, do not fit, or are for other labels.
     """
-    module_class: type = require("torch", "export", "building a network").nn.Module
+    module_class: Any = require("torch", "export", "building a network").nn.Module
     with _importable_here():
         factory = _found(spec)
         made = factory if isinstance(factory, module_class) else _called(factory, spec, len(contract.labels))
