@@ -64,14 +64,14 @@ def read_foreign(
             sizes or a number of classes other than the contract's; operators that are not ONNX's own.
     """
     origin = Path(path)
-    raw = _parse(origin)
+    raw = parse_foreign(origin)
     if METADATA_KEY in metadata_of(raw):
         raise EdgeferError(
             f"{origin} is behind a contract already: edgefer wrote it", hint="use it as it is: `edgefer build-engine`"
         )
     _check_domains(raw, origin)
     model = canonicalise(raw)
-    entry = _only_input(model, origin)
+    entry = only_input(model, origin)
     sizes = sizes_of(entry)
     found = _layout(sizes, contract, layout, origin)
     _fix_size(entry, found, contract, origin)
@@ -93,7 +93,12 @@ def described(value: onnx.ValueInfoProto) -> str:
     return f"'{value.name}' {kind} {'×'.join(map(str, sizes_of(value)))}"
 
 
-def _parse(path: Path) -> onnx.ModelProto:
+def parse_foreign(path: Path) -> onnx.ModelProto:
+    """The model in a file, with the weights of files beside it and its local functions inlined.
+
+    Raises:
+        EdgeferError: no such file, not ONNX, or its weights are missing.
+    """
     if not path.is_file():
         raise EdgeferError(f"there is no ONNX file {path}", hint="check the path")
     try:
@@ -127,7 +132,12 @@ def _check_domains(model: onnx.ModelProto, origin: Path) -> None:
         )
 
 
-def _only_input(model: onnx.ModelProto, origin: Path) -> onnx.ValueInfoProto:
+def only_input(model: onnx.ModelProto, origin: Path) -> onnx.ValueInfoProto:
+    """The one float32 input of four axes.
+
+    Raises:
+        EdgeferError: another number of inputs, another type or another number of axes.
+    """
     constants = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in constants]
     if len(inputs) != 1:
