@@ -25,11 +25,6 @@ class Source(Protocol):
         """The faces of ``rows``: uint8 H×W×C each, as one N×H×W×C array where all share a size."""
 
 
-def face_hash(face: Faces) -> str:
-    """16 hexadecimal digits of the SHA-256 of a face's shape and pixels."""
-    return hashlib.sha256(f"{face.shape}".encode() + face.tobytes()).hexdigest()[:16]
-
-
 class ArraySource:
     """Faces in one uint8 array, N×H×W or N×H×W×C with C = 1 (grey) or 3 (RGB); a memory map stays one."""
 

@@ -91,6 +91,10 @@ def adopt(
         EdgeferError: what :func:`edgefer.graph.foreign.read_foreign` refuses; an operator set under 13 that cannot be
             converted; a batch size built into the graph; other answers than the foreign file's.
     """
+    if Path(output).suffix != ".onnx":
+        raise EdgeferError(
+            f"a model is written as .onnx, not as {output}", hint=f"-o {Path(output).with_suffix('.onnx')}"
+        )
     if not isinstance(contract, Contract):
         contract = read_contract(contract)
     found = read_foreign(foreign, contract, layout=layout, own_scaling=own_scaling)

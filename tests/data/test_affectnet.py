@@ -11,7 +11,12 @@ from edgefer.errors import EdgeferError
 
 cv2 = pytest.importorskip("cv2")
 
-HEADER = ["subDirectory_filePath", *(f"face_{side}" for side in ("x", "y", "width", "height")), "facial_landmarks", "expression"]
+HEADER = [
+    "subDirectory_filePath",
+    *(f"face_{side}" for side in ("x", "y", "width", "height")),
+    "facial_landmarks",
+    "expression",
+]
 EXPRESSIONS = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 0]
 
 

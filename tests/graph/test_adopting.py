@@ -317,6 +317,11 @@ def test_what_is_not_onnx(content, contract, tmp_path):
     assert "f.onnx is not ONNX, or was cut short" in refused(tmp_path / "f.onnx", contract, tmp_path).message
 
 
+def test_another_suffix(make, contract, tmp_path):
+    with pytest.raises(EdgeferError, match=r"written as \.onnx, not as .*m\.engine"):
+        adopt(make(), contract, tmp_path / "m.engine")
+
+
 def test_a_file_that_is_not_there_or_cut(make, contract, tmp_path):
     assert "there is no ONNX file" in refused(tmp_path / "none.onnx", contract, tmp_path).message
     path = make()
