@@ -48,6 +48,18 @@ def test_options_that_do_not_go_together(run, arguments, message):
     assert message in done.output
 
 
+def test_reading_options_without_data_to_read(run):
+    done = run("build-engine", "m.onnx", "--fp32", "--map", "a=b", "-o", "x.onnx")
+    assert done.exit_code == 2
+    assert "say how --calib is read" in done.output
+
+
+def test_a_bad_map_is_named(run):
+    fault = run("bench", "e.onnx", "--data", "d.npz", "--baseline", "lenet", "--map", "happy").exception
+    assert isinstance(fault, EdgeferError)
+    assert "'happy' is no pair of classes" in fault.message
+
+
 def test_a_factory_that_raises_is_two_lines(tmp_path):
     (tmp_path / "nets.py").write_text("def build():\n    raise RuntimeError('no GPU here')\n", encoding="utf-8")
     (tmp_path / "c.toml").write_text(

@@ -56,6 +56,10 @@ def build_engine(
         raise click.UsageError("--auto chooses among what this CPU can run: leave out --target")
     if given["target"] == "cpu":
         _refuse_unused(precision, {**given, "calib": calib, "votes": votes, "exclude": exclude})
+    if reading and calib is None:
+        raise click.UsageError(
+            "--map, --classes, --root, --allow-missing and --no-boxes say how --calib is read: give it"
+        )
     import edgefer
 
     if calib is not None:

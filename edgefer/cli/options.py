@@ -49,7 +49,7 @@ _HOW_TO_READ = (
 def reading(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that say how DATA are read; the command gets them as ``reading``.
 
-    That are keyword arguments of :func:`edgefer.open_dataset`.
+    Those are keyword arguments of :func:`edgefer.open_dataset`, what was left at its default not among them.
     """
 
     @functools.wraps(command)
@@ -62,7 +62,13 @@ def reading(command: Callable[..., Any]) -> Callable[..., Any]:
         boxes: bool,
         **others: Any,
     ) -> Any:
-        how: dict[str, Any] = {"classes": classes, "root": root, "allow_missing": allow_missing, "boxes": boxes}
+        asked = {
+            "classes": classes,
+            "root": root,
+            "allow_missing": allow_missing or None,
+            "boxes": None if boxes else False,
+        }
+        how: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
         if relabelling is not None:
             from edgefer.data import parse_map
 
