@@ -11,7 +11,8 @@ from edgefer.contract import METADATA_KEY, Contract, Normalisation
 from edgefer.errors import EdgeferError
 from edgefer.graph.foreign import only_input, parse_foreign, sizes_of
 from edgefer.graph.load import metadata_of
-from edgefer.models.guess import HDF5, IMAGENET, Guess, carried, guess_keras, guess_weights
+from edgefer.models.guess import HDF5, Guess, carried, guess_keras, guess_weights
+from edgefer.models.registry import IMAGENET
 
 HSEMOTION_8 = ("angry", "contempt", "disgust", "fear", "happy", "neutral", "sad", "surprise")
 """The order of HSEmotion's networks (hsemotion/facial_emotions.py), Anger to Surprise, in edgefer's names."""

@@ -6,7 +6,6 @@ import difflib
 import importlib
 import inspect
 import os
-import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -18,13 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 from edgefer.contract import Contract
 from edgefer.errors import EdgeferError, require
-from edgefer.models.weights import load_weights
+from edgefer.models.weights import compare, load_weights
 from edgefer.progress import announce
 
 if TYPE_CHECKING:
     from torch import nn
 
-_LISTED = 400  # characters of a list of tensor names
 _FORM = "--module package.module:factory, e.g. --module train.nets:build"
 
 
@@ -152,17 +150,10 @@ def _loaded(network: nn.Module, file: Path, contract: Contract, spec: str) -> Co
             f"{', '.join(contract.labels)}",
             hint="the order counts: `edgefer contract guess` prints the contract that the weights carry",
         )
-    try:
-        network.load_state_dict(weights.state)
-    except RuntimeError as cause:
-        lines = [_short(line) for line in str(cause).splitlines()[1:]]
+    faults = compare(network, weights.state).faults()
+    if faults:
         raise EdgeferError(
-            f"{file} does not fit {spec}: {' '.join(filter(None, lines)) or cause}",
-            hint="give the weights of this network, with its number of classes",
-        ) from cause
+            f"{file} does not fit {spec}: {faults}", hint="give the weights of this network, with its number of classes"
+        )
+    network.load_state_dict(weights.state)
     return replace(contract, lineage={**contract.lineage, "weights_sha256": weights.sha256})
-
-
-def _short(line: str) -> str:
-    text = re.sub(r"\s+", " ", line).strip().replace("torch.Size(", "(")
-    return text if len(text) <= _LISTED else f"{text[:_LISTED]} …"

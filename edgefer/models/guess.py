@@ -10,23 +10,20 @@ from typing import TYPE_CHECKING
 
 from edgefer.contract import Contract, Normalisation
 from edgefer.contract_file import render, render_contract
+from edgefer.data.classes import AFFECTNET, FER2013, FERPLUS, RAFDB
 from edgefer.errors import EdgeferError, require
 from edgefer.models import create
-from edgefer.models.registry import architecture, names
+from edgefer.models.registry import GREY, IMAGENET, architecture, names
 from edgefer.models.weights import load_weights
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-IMAGENET = Normalisation(1.0 / 255.0, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-MINUS_ONE_TO_ONE = Normalisation(1.0 / 255.0, (0.5,), (0.5,))
-
-FER2013 = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
-FERPLUS = ("neutral", "happy", "surprise", "sad", "angry", "disgust", "fear", "contempt")
-AFFECTNET = ("neutral", "happy", "sad", "surprise", "fear", "disgust", "angry", "contempt")
-
 HDF5 = b"\x89HDF\r\n\x1a\n"
 _DDAMFN = ("features.0.prelu.weight", "cat_head1.CoordAtt.Linear.conv.weight", "fc.weight")
+_KERAS = {(8, 64): "mini_xception_keras", (8, 48): "mini_xception_keras48", (4, 64): "big_xception"}
+"""Separable convolutions and height of the faces → network of the zoo."""
+
 _UNKNOWN = "not a layout that edgefer knows"
 
 
@@ -89,7 +86,7 @@ def guess_keras(path: Path) -> str:
     content = path.read_bytes()
     size = re.search(rb'"batch_input_shape": \[null, (\d+), (\d+), 1\]', content)
     separable = len(re.findall(rb'"class_name": "SeparableConv2D"', content))
-    network = {8: "mini_xception_keras", 4: "big_xception"}.get(separable)
+    network = _KERAS.get((separable, int(size[1]) if size else 0))
     classes = re.findall(rb'"filters": (\d+)', content)[-1:]
     if size is None or network is None or classes != [b"7"]:
         raise EdgeferError(
@@ -101,7 +98,7 @@ def guess_keras(path: Path) -> str:
         network,
         FER2013,
         (height, width, 1),
-        MINUS_ONE_TO_ONE,
+        GREY,
         f"a Keras network of oarriaga/face_classification for {height}×{width} grey faces, which its code scales by "
         "(x / 255 − 0.5) · 2 and labels in FER2013's order",
     ).to_toml(path)
@@ -120,8 +117,8 @@ def _published_ddamfn(state: Mapping[str, Tensor]) -> Guess | None:
         f"tensor names of simon20010923/DDAMFN with {classes} classes, whose code resizes to 112×112 and normalises as "
         "ImageNet",
         (
-            "the labels are in AffectNet's order; a checkpoint for RAF-DB has surprise fear disgust happy sad angry "
-            "neutral, one for FER+ has neutral happy surprise sad angry disgust fear contempt",
+            f"the labels are in AffectNet's order; a checkpoint for RAF-DB has {' '.join(RAFDB)}, one for FER+ has "
+            f"{' '.join(FERPLUS)}",
         ),
     )
 

@@ -76,7 +76,7 @@ def test_published_layouts(tmp_path, shared, confirmed):
     ("file", "name", "size"),
     [
         ("fer2013_mini_XCEPTION.102-0.66.hdf5", "mini_xception_keras", 64),
-        ("fer2013_mini_XCEPTION.119-0.65.hdf5", "mini_xception_keras", 48),
+        ("fer2013_mini_XCEPTION.119-0.65.hdf5", "mini_xception_keras48", 48),
         ("fer2013_big_XCEPTION.54-0.66.hdf5", "big_xception", 64),
     ],
 )

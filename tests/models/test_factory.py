@@ -127,7 +127,11 @@ def test_a_factory_that_raises_says_where(contract, package):
 def test_weights_that_do_not_fit_are_listed(contract, package):
     torch.save({"conv.weight": torch.zeros(4, 1, 3, 3), "fc.weight": torch.zeros(7, 4), "x": torch.zeros(1)}, "w.pth")
     message, hint = refused("ownpkg.nets:Net", contract, "w.pth")
-    for part in ("w.pth does not fit ownpkg.nets:Net", '"conv.bias"', '"x"', "fc.weight", "([7, 4])", "([3, 4])"):
+    for part in (
+        "w.pth does not fit ownpkg.nets:Net: 2 missing: conv.bias, fc.bias",
+        "1 unknown: x",
+        "1 misshapen: fc.weight (7×4 instead of 3×4)",
+    ):
         assert part in message
     assert "number of classes" in hint
 
