@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from edgefer import models as models
     from edgefer.data import open_dataset as open_dataset
     from edgefer.engines.load import load_engine as load_engine
+    from edgefer.graph.adopting import adopt as adopt
     from edgefer.graph.exporting import export as export
     from edgefer.optimize.build import build_engine as build_engine
     from edgefer.report.bench import benchmark as benchmark
@@ -25,6 +26,7 @@ _HOMES = {
     "open_dataset": "edgefer.data",
     "train": "edgefer.training",
     "export": "edgefer.graph.exporting",
+    "adopt": "edgefer.graph.adopting",
     "build_engine": "edgefer.optimize.build",
     "load_engine": "edgefer.engines.load",
     "benchmark": "edgefer.report.bench",
@@ -33,6 +35,7 @@ _HOMES = {
 __all__ = [
     "EdgeferError",
     "__version__",
+    "adopt",
     "benchmark",
     "build_engine",
     "export",

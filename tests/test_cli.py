@@ -26,7 +26,9 @@ def test_help_imports_nothing_heavy():
     assert "LOADED []" in done.stdout
 
 
-@pytest.mark.parametrize("command", ["quickstart", "train", "export", "build-engine", "bench", "models"])
+@pytest.mark.parametrize(
+    "command", ["quickstart", "train", "export", "contract", "adopt", "build-engine", "bench", "models"]
+)
 def test_every_command_explains_itself(command):
     done = edgefer(command, "--help")
     assert done.returncode == 0

@@ -8,8 +8,11 @@ from importlib.metadata import version
 
 import click
 
+from edgefer.cli.adopting import adopt
 from edgefer.cli.benching import bench
 from edgefer.cli.building import build_engine, retune
+from edgefer.cli.contracts import contract
+from edgefer.cli.datasets import data
 from edgefer.cli.exporting import export
 from edgefer.cli.importing import import_weights
 from edgefer.cli.starting import quickstart
@@ -30,7 +33,7 @@ def cli() -> None:
     """
 
 
-for _command in (quickstart, train, import_weights, export, build_engine, retune, bench, models):
+for _command in (quickstart, train, import_weights, export, contract, adopt, build_engine, retune, bench, models, data):
     cli.add_command(_command)
 
 

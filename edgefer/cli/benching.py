@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -14,6 +15,7 @@ from edgefer.cli import options
 @click.argument("engines", nargs=-1, required=True, type=options.PATH)
 @click.option("--data", required=True, help=f"Faces to judge on: the `test` part of DATA. {options.DATA_HELP}")
 @options.votes
+@options.reading
 @click.option("--baseline", required=True, help="A network of the zoo, weights, an engine, or predictions.npz.")
 @click.option("--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Faces a call.")
 @options.threads
@@ -34,6 +36,7 @@ def bench(
     engines: tuple[Path, ...],
     data: str,
     votes: str | None,
+    reading: dict[str, Any],
     baseline: str,
     batch: int,
     threads: int,
@@ -49,7 +52,7 @@ def bench(
 
     if save_predictions is not None and save_predictions.suffix != ".npz":
         raise click.UsageError(f"--save-predictions writes an .npz, not {save_predictions}")
-    faces = edgefer.open_dataset(data, votes=votes)
+    faces = edgefer.open_dataset(data, votes=votes, **reading)
     report = edgefer.benchmark(
         engines, faces, baseline, batch=batch, threads=threads, seconds=seconds, limit=limit, seed=seed
     )

@@ -20,6 +20,7 @@ from edgefer.cli import options
 @click.option("--calib", help=f"Faces that set the ranges: the `calib` part of DATA. {options.DATA_HELP}")
 @options.votes
 @options.exclude
+@options.reading
 @click.option("--calib-faces", type=click.IntRange(min=1), help="How many, stratified.  [default: the recipe's]")
 @click.option(
     "--method",
@@ -45,6 +46,7 @@ def build_engine(
     calib: str | None,
     votes: str | None,
     exclude: str | None,
+    reading: dict[str, Any],
     **settings: Any,
 ) -> None:
     """Turn an exported MODEL.onnx into an engine with its manifest."""
@@ -54,10 +56,14 @@ def build_engine(
         raise click.UsageError("--auto chooses among what this CPU can run: leave out --target")
     if given["target"] == "cpu":
         _refuse_unused(precision, {**given, "calib": calib, "votes": votes, "exclude": exclude})
+    if reading and calib is None:
+        raise click.UsageError(
+            "--map, --classes, --root, --allow-missing and --no-boxes say how --calib is read: give it"
+        )
     import edgefer
 
     if calib is not None:
-        given["calib"] = edgefer.open_dataset(calib, votes=votes, exclude=exclude)
+        given["calib"] = edgefer.open_dataset(calib, votes=votes, exclude=exclude, **reading)
     if precision != "auto":
         result = edgefer.build_engine(model, output, precision=precision, **given)
     else:

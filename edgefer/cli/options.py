@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
 PATH = click.Path(path_type=Path)
 
 DATA_HELP = (
-    "A FER2013 csv or csv.gz, an npz (images, labels), or a folder with a folder a class; PATH:SPLIT picks a split."
+    "A FER2013 or AffectNet csv, an npz (images, labels), or a folder with a folder a class; PATH:SPLIT picks a split."
 )
 
 output = click.option("-o", "--output", type=PATH, required=True, help="The file to write.")
@@ -26,3 +29,53 @@ exclude = click.option(
 seed = click.option(
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of every random choice."
 )
+
+
+_HOW_TO_READ = (
+    click.option(
+        "--map",
+        "relabelling",
+        metavar="OLD=NEW,…",
+        default=None,
+        help="Rename classes of DATA to the network's; OLD= leaves a class out.",
+    ),
+    click.option("--classes", metavar="NAME", default=None, help="Of AffectNet: affectnet7, affectnet8 or affectnet9."),
+    click.option("--root", metavar="FOLDER", default=None, help="Where the images lie that AffectNet's csv names."),
+    click.option("--allow-missing", is_flag=True, help="Go on without images that the csv names and that are missing."),
+    click.option("--boxes/--no-boxes", default=True, help="Cut out AffectNet's face boxes.  [default: boxes]"),
+)
+
+
+def reading(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say how DATA are read; the command gets them as ``reading``.
+
+    Those are keyword arguments of :func:`edgefer.open_dataset`, what was left at its default not among them.
+    """
+
+    @functools.wraps(command)
+    def with_reading(
+        *arguments: Any,
+        relabelling: str | None,
+        classes: str | None,
+        root: str | None,
+        allow_missing: bool,
+        boxes: bool,
+        **others: Any,
+    ) -> Any:
+        asked = {
+            "classes": classes,
+            "root": root,
+            "allow_missing": allow_missing or None,
+            "boxes": None if boxes else False,
+        }
+        how: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
+        if relabelling is not None:
+            from edgefer.data import parse_map
+
+            how["relabelling"] = parse_map(relabelling)
+        return command(*arguments, reading=how, **others)
+
+    decorated: Callable[..., Any] = with_reading
+    for option in reversed(_HOW_TO_READ):
+        decorated = option(decorated)
+    return decorated

@@ -15,6 +15,7 @@ from edgefer.cli import options
 @click.option("--data", required=True, help=options.DATA_HELP)
 @options.votes
 @options.exclude
+@options.reading
 @click.option("--init", type=options.PATH, help="Begin with these weights: fine-tuning.  [default: fresh ones]")
 @options.output
 @click.option("--epochs", type=click.IntRange(min=1), default=100, show_default=True, help="Passes over the fit faces.")
@@ -41,6 +42,7 @@ def train(
     data: str,
     votes: str | None,
     exclude: str | None,
+    reading: dict[str, Any],
     init: Path | None,
     output: Path,
     resume: bool,
@@ -51,7 +53,7 @@ def train(
     from edgefer.training import TrainConfig
 
     config = TrainConfig(**{name: value for name, value in settings.items() if value is not None})
-    faces = edgefer.open_dataset(data, votes=votes, exclude=exclude)
+    faces = edgefer.open_dataset(data, votes=votes, exclude=exclude, **reading)
     result = edgefer.train(faces, model, output, config, init=init, resume=resume)
     click.echo(
         f"{result.output}: top-1 {100 * result.best_val_top1:.2f} % on val "

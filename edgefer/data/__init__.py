@@ -4,7 +4,18 @@ from edgefer.data.drawn import draw
 from edgefer.data.faceset import FaceSet
 from edgefer.data.npz import save_npz
 from edgefer.data.opening import open_dataset
+from edgefer.data.relabel import aligned, parse_map, relabel
 from edgefer.data.sheet import contact_sheet
 from edgefer.data.splits import refuse_overlap
 
-__all__ = ["FaceSet", "contact_sheet", "draw", "open_dataset", "refuse_overlap", "save_npz"]
+__all__ = [
+    "FaceSet",
+    "aligned",
+    "contact_sheet",
+    "draw",
+    "open_dataset",
+    "parse_map",
+    "refuse_overlap",
+    "relabel",
+    "save_npz",
+]

@@ -8,6 +8,12 @@ FER2013 = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 FERPLUS = ("neutral", "happy", "surprise", "sad", "angry", "disgust", "fear", "contempt")
 """FER+'s first eight columns, in order, under FER2013's names."""
 
+AFFECTNET = ("neutral", "happy", "sad", "surprise", "fear", "disgust", "angry", "contempt")
+"""AffectNet's expressions 0…7, in order, under FER2013's names."""
+
+RAFDB = ("surprise", "fear", "disgust", "happy", "sad", "angry", "neutral")
+"""RAF-DB's labels 1…7, in order, under FER2013's names."""
+
 _SYNONYMS = {
     "anger": "angry",
     "disgusted": "disgust",
@@ -30,8 +36,11 @@ def order(names: set[str]) -> dict[str, tuple[int, str]]:
     """Number class folders: folder name → (label, class name).
 
     The seven of FER2013 and the eight of FER+ take their data set's order under any spelling; ``0`` … ``n−1`` are
-    labels (named as FER2013's where n is 7); anything else is sorted by name.
+    labels (named as FER2013's where n is 7), ``1`` … ``7`` are RAF-DB's (in FER2013's order); anything else is sorted
+    by name.
     """
+    if names == {str(number) for number in range(1, len(RAFDB) + 1)}:
+        return {name: (FER2013.index(RAFDB[int(name) - 1]), RAFDB[int(name) - 1]) for name in names}
     known = {name: canonical(name) for name in names}
     for expected in (FER2013, FERPLUS):
         if set(known.values()) == set(expected):

@@ -31,6 +31,7 @@ class FaceSet:
         origin: what to call the set in messages, e.g. ``fer2013.csv:calib``.
         dropped: reason → how many faces of the source were left out.
         picked: the split that this set is, or None for a whole data set.
+        soft: float32 N×classes, a distribution a face, where the source has several opinions (FER+'s votes); or None.
     """
 
     def __init__(
@@ -51,13 +52,13 @@ class FaceSet:
         self.origin = origin
         self.dropped: dict[str, int] = dict(dropped or {})
         self.picked = picked
+        self.soft: NDArray[np.float32] | None = None
         self._source = source
         self._parts = parts
         self._rows: Rows = np.arange(len(source), dtype=np.int64) if rows is None else np.asarray(rows, dtype=np.int64)
         self._hashes: tuple[str, ...] | None = None
         self._keys: NDArray[np.uint64] | None = None
         self._cache: dict[str, FaceSet] = {}
-        self.source_votes: NDArray[np.int64] | None = None  # FER+'s, N×10, a row of the source each
         self._pool: FaceSet | None = None
         self._kept_out: tuple[frozenset[str], str] | None = None
         self._val_apart = parts is not None and bool(np.any(parts == splits.VAL))
@@ -69,16 +70,16 @@ class FaceSet:
         return f"FaceSet({self.origin!r}, {len(self)} faces, {len(self.classes)} classes)"
 
     @property
-    def votes(self) -> NDArray[np.int64] | None:
-        """FER+'s votes, int64 N×10 in its column order, where the source has them."""
-        return None if self.source_votes is None else self.source_votes[self._rows]
-
-    @property
     def splits(self) -> tuple[str, ...]:
         """The declared splits that have faces here; empty where the source declares none."""
         if self._parts is None:
             return ()
         return tuple(name for code, name in enumerate(splits.DECLARED) if bool(np.any(self._parts == code)))
+
+    @property
+    def declared_parts(self) -> NDArray[np.int8] | None:
+        """A face each: the index of its declared split in ``splits.DECLARED``; None where none is declared."""
+        return self._parts
 
     def images(self, indices: ArrayLike) -> Faces:
         """The faces at ``indices`` as uint8 N×H×W×C.
@@ -154,7 +155,8 @@ class FaceSet:
             dropped={**self.dropped, **dropped},
             picked=picked,
         )
-        part._val_apart, part._kept_out, part.source_votes = self._val_apart, self._kept_out, self.source_votes
+        part._val_apart, part._kept_out = self._val_apart, self._kept_out
+        part.soft = None if self.soft is None else self.soft[chosen]
         if self._hashes is not None:
             part._hashes = tuple(self._hashes[i] for i in chosen)
         return part
@@ -287,14 +289,6 @@ class FaceSet:
         shares = {"train": 1.0 - test_fraction, "test": test_fraction}
         chosen = splits.divide(self._group_keys(), shares, seed=seed + _REDIVIDE_SEED_OFFSET)
         parts = np.where(chosen == "test", np.int8(splits.TEST), np.int8(splits.TRAIN)).astype(np.int8)
-        divided = FaceSet(
-            self._source,
-            self.labels,
-            self.classes,
-            origin=self.origin,
-            parts=parts,
-            rows=self._rows,
-            dropped=self.dropped,
-        )
-        divided._hashes, divided.source_votes = self._hashes, self.source_votes
+        divided = self._take(np.arange(len(self)), self.origin, None, {})
+        divided._parts, divided._val_apart = parts, False
         return divided

@@ -87,9 +87,7 @@ def _header(stream: BinaryIO, path: Path) -> _Columns:
     missing = [name for name in ("emotion", "pixels") if name not in names]
     if missing:
         hint = _HINT
-        if "subdirectory_filepath" in names:
-            hint = "this is AffectNet's list: put its images into a folder a class, and pass that folder"
-        elif "nf" in names and "contempt" in names:
+        if "nf" in names and "contempt" in names:
             hint = "these are FER+'s votes: pass fer2013.csv as the data and this file with --votes"
         found = ", ".join(name[:30] for name in names[:8])
         raise EdgeferError(

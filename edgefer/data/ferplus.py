@@ -81,7 +81,7 @@ def _labelled(loaded: Loaded, votes: NDArray[np.int64]) -> Loaded:
     labelled = loaded.labels >= 0  # the data set itself leaves the others out, whatever the taggers said
     labels = np.full(len(votes), -1, np.int64)
     labels[labelled], reasons = majority(votes[labelled])
-    return replace(loaded, labels=labels, classes=FERPLUS, dropped={**loaded.dropped, **reasons})
+    return replace(loaded, labels=labels, classes=FERPLUS, dropped={**loaded.dropped, **reasons}, votes=votes)
 
 
 def _by_name(table: VoteFile, names: tuple[str, ...], votes: str, origin: str) -> NDArray[np.int64]:

@@ -8,8 +8,10 @@ import numpy as np
 
 from edgefer.data import classes, splits
 from edgefer.data.loaded import Loaded
+from edgefer.data.rafdb import NUMBERS
 from edgefer.data.sources import FileSource
 from edgefer.errors import EdgeferError
+from edgefer.progress import announce
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 _LAYOUT = "lay it out as ROOT/<class>/*.jpg or ROOT/<split>/<class>/*.jpg (jpg, jpeg, png, bmp, webp)"
@@ -28,7 +30,10 @@ def load_folder(root: Path) -> Loaded:
         others = ", ".join(sorted(child.name for child in children if part_of[child] is None))
         raise EdgeferError(f"{root} has split folders and others beside them ({others})", hint=_LAYOUT)
     class_folders = [folder for child in declared for folder in _folders(child)] if declared else children
-    numbering = classes.order({folder.name for folder in class_folders})
+    titles = {folder.name for folder in class_folders}
+    numbering = classes.order(titles)
+    if titles == NUMBERS:
+        announce(f"note: {root}: folders 1…7 are read as RAF-DB numbers them ({', '.join(classes.RAFDB)})")
     paths, labels, parts = [], [], []
     for folder in sorted(class_folders):
         images = _images(folder)

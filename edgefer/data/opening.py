@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from edgefer.data import splits
+from edgefer.data.affectnet import is_affectnet, load_affectnet
 from edgefer.data.faceset import FaceSet
 from edgefer.data.fer2013 import load_csv
-from edgefer.data.ferplus import apply_votes
+from edgefer.data.ferplus import apply_votes, distribution
 from edgefer.data.folder import load_folder
 from edgefer.data.loaded import Loaded
 from edgefer.data.npz import load_npz
+from edgefer.data.rafdb import find_list, load_rafdb
+from edgefer.data.relabel import relabel
 from edgefer.errors import EdgeferError
 
-_KINDS = "a FER2013 csv (or csv.gz), an npz with images and labels, or a folder of images, a class each"
+_KINDS = (
+    "a FER2013 csv (or csv.gz), AffectNet's csv, an npz with images and labels, or a folder of images, a class each"
+)
 
 
 def open_dataset(
@@ -25,27 +30,40 @@ def open_dataset(
     *,
     votes: str | os.PathLike[str] | None = None,
     exclude: str | os.PathLike[str] | None = None,
+    relabelling: Mapping[str, str] | None = None,
+    classes: str | None = None,
+    root: str | os.PathLike[str] | None = None,
+    allow_missing: bool = False,
+    boxes: bool = True,
 ) -> FaceSet:
-    """Open ``PATH`` or ``PATH:split``: csv, csv.gz, npz, or a folder with a folder a class.
+    """Open ``PATH`` or ``PATH:split``: csv, csv.gz, npz, or a folder with a folder a class (or RAF-DB's list).
 
     Args:
         spec: the path; ``:train``, ``:fit``, ``:val``, ``:calib``, ``:test``, ``:private`` or ``:all`` picks a split.
         votes: FER+'s ``fer2013new.csv``, or ``"npz"`` for the array ``ferplus_votes`` of the npz itself; the classes
-            are then FER+'s eight.
+            are then FER+'s eight, and ``.soft`` has the shares of the votes.
         exclude: another data set, e.g. the test faces where they are in a file of their own: faces with the same pixels
             are left out of ``train``, ``fit``, ``val`` and ``calib``. (Within one data set that is done by itself.)
+        relabelling: class → class, or ``""`` to leave its faces out; see :func:`edgefer.data.relabel.relabel`.
+        classes: of an AffectNet csv: ``affectnet7``, ``affectnet8`` (if None) or ``affectnet9``.
+        root: where the images lie that a list (AffectNet's or RAF-DB's) names, if not beside it.
+        allow_missing: leave out images that such a list names and that are not there.
+        boxes: cut the faces of an AffectNet csv out of their images.
 
     Returns:
         The faces; images in files are decoded later, when they are asked for.
 
     Raises:
-        EdgeferError: there is no such file, it is damaged or of no known kind, or it has no faces of that split.
+        EdgeferError: there is no such file, it is damaged or of no known kind, it has no faces of that split, or an
+            option does not go with its kind.
     """
     path, split = _parse(os.fspath(spec))
-    loaded = _reader(path)(path)
+    loaded = _read(path, classes, None if root is None else Path(root), allow_missing, boxes)
     if votes is not None:
         loaded = apply_votes(loaded, os.fspath(votes), str(path))
     faces = _faces(loaded, str(path))
+    if relabelling:
+        faces = relabel(faces, None, relabelling)
     splits.announce_dropped(faces.origin, {}, faces.dropped)
     if exclude is not None:
         faces = faces.keeping_out(open_dataset(exclude))
@@ -64,15 +82,29 @@ def _parse(spec: str) -> tuple[Path, str | None]:
     return Path(spec), tail if colon else None
 
 
-def _reader(path: Path) -> Callable[[Path], Loaded]:
+def _read(path: Path, classes: str | None, root: Path | None, allow_missing: bool, boxes: bool) -> Loaded:
+    """Hand ``path`` to the reader of its kind, and refuse options of another kind."""
+    csv = path.name.lower().endswith((".csv", ".csv.gz")) and path.is_file()
+    if csv and is_affectnet(path):
+        return load_affectnet(path, scheme=classes, root=root, allow_missing=allow_missing, boxes=boxes)
+    given = {"--classes": classes is not None, "--no-boxes": not boxes}
+    if path.is_dir() and find_list(path) is not None:
+        _refuse(given, path, "an AffectNet csv")
+        return load_rafdb(path, folder=root, allow_missing=allow_missing)
+    _refuse({**given, "--root": root is not None, "--allow-missing": allow_missing}, path, "a list of images")
     if path.is_dir():
-        return load_folder
-    name = path.name.lower()
-    if name.endswith(".npz"):
-        return load_npz
-    if name.endswith((".csv", ".csv.gz")):
-        return load_csv
+        return load_folder(path)
+    if path.name.lower().endswith(".npz"):
+        return load_npz(path)
+    if csv:
+        return load_csv(path)
     raise EdgeferError(f"{path} is of no known kind", hint=f"pass {_KINDS}")
+
+
+def _refuse(given: Mapping[str, bool], path: Path, kind: str) -> None:
+    names = [name for name, is_given in given.items() if is_given]
+    if names:
+        raise EdgeferError(f"{' and '.join(names)} goes with {kind}, and {path} is none", hint="leave it out")
 
 
 def _faces(loaded: Loaded, origin: str) -> FaceSet:
@@ -88,5 +120,6 @@ def _faces(loaded: Loaded, origin: str) -> FaceSet:
         rows=kept,
         dropped=loaded.dropped,
     )
-    faces.source_votes = loaded.votes
+    if loaded.votes is not None:
+        faces.soft = distribution(loaded.votes[kept], faces.labels, faces.classes)
     return faces

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgefer.contract import Contract
+from edgefer.contract_file import read_contract
 from edgefer.data.classes import FER2013
 from edgefer.errors import EdgeferError, require
 from edgefer.models.registry import architecture, default_contract
@@ -27,25 +28,28 @@ def export(
     weights: str | os.PathLike[str] | None = None,
     random_weights: bool = False,
     labels: Sequence[str] | None = None,
-    contract: Contract | None = None,
+    contract: Contract | str | os.PathLike[str] | None = None,
     simplify: bool = True,
     tolerance: float = TOLERANCE,
 ) -> ExportResult:
     """Write a network as ONNX with its normalisation inside, checked against PyTorch.
 
     Args:
-        model: a name of the zoo; or a module, normalised float N×C×H×W → logits, which brings its own weights.
+        model: a name of the zoo; ``package.module:factory``, which returns a module; or a module, normalised float
+            N×C×H×W → logits, which brings its own weights.
         output: the ``.onnx`` file.
-        weights: for a name: a weights file; those that ship if None.
+        weights: for a name: a weights file; those that ship if None. For a factory: a state dict; those that it gives
+            if None.
         random_weights: for a name: fresh weights (seed 0) instead, for measuring speed.
         labels: for a name: the classes, where random weights (FER2013's if None) or a bare state dict do not say.
-        contract: for a module: what it takes and returns.
+        contract: for a module or a factory: what it takes and returns, or a TOML file that says so.
         simplify: run onnxsim, checked.
         tolerance: largest difference from PyTorch relative to the largest logit.
 
     Raises:
         EdgeferError: an unknown network, no weights, weights of another network, arguments that exclude each other, no
-            torch, or what :func:`edgefer.graph.torch_export.export_model` refuses.
+            torch, or what :func:`edgefer.models.factory.build_from_factory` or
+            :func:`edgefer.graph.torch_export.export_model` refuses.
     """
     if Path(output).suffix != ".onnx":
         raise EdgeferError(
@@ -54,6 +58,18 @@ def export(
     require("torch", "export", "exporting")
     from edgefer.graph.torch_export import export_model
 
+    if isinstance(contract, str | os.PathLike):
+        contract = read_contract(contract)
+    if isinstance(model, str) and ":" in model:
+        from edgefer.models.factory import build_from_factory
+
+        if contract is None or random_weights or labels is not None:
+            raise EdgeferError(
+                f"{model} is exported with a contract, which has its labels, and with weights of a file or its own",
+                hint="--contract contract.toml: `edgefer contract new` writes a template",
+            )
+        network, contract = build_from_factory(model, contract, weights)
+        return export_model(network, contract, output, simplify=simplify, tolerance=tolerance)
     if isinstance(model, str):
         if contract is not None:
             raise EdgeferError(

@@ -193,7 +193,7 @@ def check_classes(left: str, left_classes: tuple[str, ...], right: str, right_cl
         f"{left} has the classes {', '.join(left_classes)}; {right} has {', '.join(right_classes)}",
         hint="the names are the same but their order is not: reorder the dataset's classes to the network's"
         if same_names
-        else "use faces labelled with the network's classes, or a network trained on these",
+        else "say which is which (--map OLD=NEW,…), or use faces labelled with the network's classes",
     )
 
 

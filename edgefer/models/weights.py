@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 import pickle
 import re
@@ -74,7 +75,18 @@ def save_weights(
     tensors = {name: tensor.detach().clone().contiguous() for name, tensor in state.items()}
     packed = b"".join(bytes.fromhex(digits) for digits in sorted({face[:SEEN_DIGITS] for face in seen}))
     metadata = {**contract.to_metadata(), SEEN_KEY: base64.b64encode(packed).decode("ascii")}
-    write_bytes(target, save(tensors, metadata=metadata))
+    write_bytes(target, _in_order(save(tensors, metadata=metadata)))
+
+
+def _in_order(content: bytes) -> bytes:
+    """The same safetensors file with its header's keys sorted: the library writes metadata in random order.
+
+    The header is JSON after its length in 8 bytes, filled up with spaces so that tensors begin at a multiple of 8.
+    """
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.dumps(json.loads(content[8:end]), sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + content[end:]
 
 
 def load_weights(path: str | os.PathLike[str]) -> Weights:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from edgefer.contract import Contract
-from edgefer.data import FaceSet, open_dataset
+from edgefer.data import FaceSet, aligned, open_dataset
 from edgefer.engines.classifier import Classifier
 from edgefer.engines.load import load_engine
 from edgefer.errors import EdgeferError
@@ -72,7 +72,8 @@ def build_auto(
         for variant in variants:
             built.append(job.build(variant))
             advance(1, variant.label)
-    figures = _measured(built, job.contract, faces.split("val"), max_drop, threads, batch)
+    judges = aligned(faces.split("val"), job.contract.labels)
+    figures = _measured(built, job.contract, judges, max_drop, threads, batch)
     folder = candidates_folder(destination)
     _write_candidates(folder, job, built, figures)
     winner = built[next(i for i, f in enumerate(figures) if f.chosen)]

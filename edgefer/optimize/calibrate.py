@@ -10,7 +10,7 @@ import onnx
 from numpy.typing import NDArray
 
 from edgefer.contract import INPUT_NAME, Contract
-from edgefer.data import FaceSet, open_dataset
+from edgefer.data import FaceSet, aligned, open_dataset
 from edgefer.engines.onnxruntime import OnnxRuntimeSession
 from edgefer.errors import EdgeferError
 from edgefer.manifest import Calibration
@@ -35,10 +35,11 @@ def calibration_faces(data: str | FaceSet, contract: Contract, recipe: Recipe) -
             hint="calibrate on the `calib` part: leave the split out of --calib",
         )
     faces = faces.split("calib") if faces.picked in (None, "all") else faces
+    faces = aligned(faces, contract.labels)
     if faces.classes != contract.labels:
         raise EdgeferError(
             f"{faces.origin} has the classes {', '.join(faces.classes)}, the model {', '.join(contract.labels)}",
-            hint="calibrate with a dataset of the model's own classes",
+            hint="say what becomes of each class: --map OLD=NEW,…; OLD= leaves one out",
         )
     if len(faces) < recipe.faces:
         announce(

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgefer.contract import Contract
-from edgefer.data import FaceSet, open_dataset, refuse_overlap
+from edgefer.data import FaceSet, aligned, open_dataset, refuse_overlap
 from edgefer.engines.classifier import Classifier
 from edgefer.engines.load import load_baseline, load_engine
 from edgefer.errors import EdgeferError
@@ -72,6 +72,7 @@ def benchmark(
     with ExitStack() as opened:
         engines = [_open(item, lambda path: load_engine(path, threads), opened) for item in _as_list(engine)]
         reference = _open_baseline(baseline, threads, engines[0].contract, opened)
+        faces = aligned(faces, engines[0].contract.labels)
         _refuse_mismatch(engines, reference, faces)
         timed = engines if isinstance(reference, Predictions) else [reference, *engines]
         names = _distinct_names(timed)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from edgefer.data.ferplus import distribution
 from edgefer.errors import EdgeferError
 
 if TYPE_CHECKING:
@@ -42,13 +41,13 @@ def prepare_split(split: FaceSet, contract: Contract, vote_share: float = 0.0) -
 
 
 def _targets(split: FaceSet, labels: Tensor, vote_share: float) -> Tensor:
-    if split.votes is None:
+    if split.soft is None:
         raise EdgeferError(
             f"{split.origin} has no FER+ votes, and vote_share is {vote_share}",
-            hint="use an npz with an array 'ferplus_votes', or a vote_share of 0",
+            hint="pass --votes, use an npz with an array 'ferplus_votes', or a vote_share of 0",
         )
-    votes = torch.from_numpy(distribution(split.votes, split.labels, split.classes))
-    return torch.lerp(torch.nn.functional.one_hot(labels, len(split.classes)).float(), votes, vote_share)
+    hard = torch.nn.functional.one_hot(labels, len(split.classes)).float()
+    return torch.lerp(hard, torch.from_numpy(split.soft), vote_share)
 
 
 def check_classes(fit: FaceSet) -> None:

@@ -136,7 +136,6 @@ def test_a_bad_row_far_down_has_its_own_line_number(tmp_path):
         (b"a,b,c\n1,2,3\n", "is no FER2013 csv: it has no column emotion or pixels (line 1 has: a, b, c)", "emotion"),
         (b"pixels\n1 2\n", "it has no column emotion", "emotion"),
         (b"\x89PNG\r\n\x1a\n\0\0", "is no FER2013 csv", "emotion"),
-        (b"subDirectory_filePath,expression\nx,1\n", "is no FER2013 csv", "AffectNet's list"),
         (b"Usage,Image name,neutral,contempt,NF\n", "is no FER2013 csv", "--votes"),
         (b"\x1f\x8bnonsense and more nonsense", "is a damaged gzip file", "download it again"),
     ],

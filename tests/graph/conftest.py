@@ -1,10 +1,13 @@
 """A small network with what real ones have: batch norm, residual sum, depthwise, PReLU, a reshape by batch size."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
 
 from edgefer.contract import Contract, Normalisation
+from tests.graph.foreign_files import IMAGENET, LABELS, Net, save
 
 
 class SmallNet(nn.Module):
@@ -45,3 +48,19 @@ def network():
 @pytest.fixture
 def small_class():
     return SmallNet
+
+
+@pytest.fixture
+def foreign():
+    return Contract(LABELS, 16, 16, 3, IMAGENET, "foreign")
+
+
+@pytest.fixture
+def make(tmp_path):
+    def write(shape=(1, 3, 16, 16), axes=None, opset=17, name="foreign.onnx", **options) -> Path:
+        torch.manual_seed(3)
+        network = Net(**options)
+        network.first[1].running_mean.uniform_(-1, 1)
+        return save(network, tmp_path / name, shape, axes, opset)
+
+    return write

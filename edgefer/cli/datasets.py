@@ -1,0 +1,89 @@
+"""``edgefer data``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edgefer.cli import options
+
+if TYPE_CHECKING:
+    from edgefer.data.inspection import Inspection
+
+FAILED = 1
+"""Exit code of ``--strict`` where something is wrong."""
+
+
+@click.group()
+def data() -> None:
+    """Data sets: what is in them, and what is wrong with them."""
+
+
+@data.command()
+@click.argument("path")
+@options.votes
+@options.reading
+@click.option("--sheet", type=options.PATH, help="Write a contact sheet: the first faces of each class, as PNG.")
+@click.option("--per-class", type=click.IntRange(min=1), default=8, show_default=True, help="Faces on the sheet.")
+@click.option("--strict", is_flag=True, help="Exit with 1 if something is wrong.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout instead of tables.")
+@click.pass_context
+def inspect(
+    context: click.Context,
+    path: str,
+    votes: str | None,
+    reading: dict[str, Any],
+    sheet: Path | None,
+    per_class: int,
+    strict: bool,
+    as_json: bool,
+) -> None:
+    """Count the faces of PATH per split and class, their sizes and duplicates, and say what is wrong."""
+    from edgefer.data import contact_sheet, open_dataset
+    from edgefer.data.inspection import inspect_faces
+
+    found, faces = inspect_faces(open_dataset(path, votes=votes, **reading))
+    if sheet is not None:
+        contact_sheet(faces, sheet, per_class=per_class)
+    if as_json:
+        click.echo(json.dumps(found.to_json(), indent=2, ensure_ascii=False))
+    else:
+        _print(found, sheet)
+    if strict and found.problems:
+        context.exit(FAILED)
+
+
+def _print(found: Inspection, sheet: Path | None) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(width=None if Console().is_terminal else 100, highlight=False, markup=False)
+    console.print(f"{found.origin}: {found.faces:,} faces, {len(found.classes)} classes\n")
+    table = Table(box=None, pad_edge=False)
+    table.add_column("class")
+    for split in (*found.counts, *(("all",) if len(found.counts) > 1 else ())):
+        table.add_column(split, justify="right")
+    columns = list(found.counts.values())
+    rows = [(name, [counts[name] for counts in columns]) for name in found.classes]
+    rows.append(("all", [sum(counts.values()) for counts in columns]))
+    for name, values in rows:
+        total = (*values, sum(values)) if len(values) > 1 else values
+        table.add_row(name, *(f"{value:,}" for value in total))
+    console.print(table)
+    console.print(f"\nsizes: {', '.join(f'{size} ({count:,})' for size, count in list(found.sizes.items())[:6])}")
+    for title, repeats in (("same pixels", found.exact), ("same or nearly so", found.near)):
+        counts = [f"{count:,} in {split}" for split, count in {**repeats.within, **repeats.across}.items() if count]
+        console.print(f"{title}: {', '.join(counts) or 'none'}")
+    console.print(f"left out: {', '.join(f'{why} ({n:,})' for why, n in found.dropped.items()) or 'none'}")
+    for fault in found.unreadable_listed:
+        console.print(f"unreadable: {fault}", soft_wrap=True)
+    if found.unreadable > len(found.unreadable_listed):
+        console.print(f"unreadable: {found.unreadable - len(found.unreadable_listed):,} more")
+    if sheet is not None:
+        console.print(f"contact sheet: {sheet}", soft_wrap=True)
+    console.print("\nnothing wrong was found" if not found.problems else "\nwhat is wrong:")
+    for problem in found.problems:
+        console.print(f"  {problem}", soft_wrap=True)

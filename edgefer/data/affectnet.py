@@ -1,0 +1,151 @@
+"""AffectNet (Mollahosseini, Hasani and Mahoor, 2017): a csv of expressions and face boxes, and images on disk."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgefer.data import splits
+from edgefer.data.classes import AFFECTNET
+from edgefer.data.loaded import Loaded
+from edgefer.data.ondisk import MISSING, BoxedFileSource, present
+from edgefer.data.sources import FileSource
+from edgefer.errors import EdgeferError
+from edgefer.progress import progress
+
+PATH_COLUMN = "subdirectory_filepath"
+SCHEMES = {"affectnet7": AFFECTNET[:7], "affectnet8": AFFECTNET, "affectnet9": (*AFFECTNET, "none")}
+"""What ``--classes`` may name: seven expressions without contempt; eight; eight and one class for 8, 9 and 10."""
+
+_REST = {8: "none", 9: "uncertain", 10: "no face"}
+_CONTEMPT = 7
+_BOX = ("face_x", "face_y", "face_width", "face_height")
+_HINT = "AffectNet's csv has the columns subDirectory_filePath and expression (and face_x, face_y, …)"
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """``boxes`` is N×4, or None where the csv has no such columns."""
+
+    names: list[str]
+    expressions: NDArray[np.int64]
+    boxes: NDArray[np.float64] | None
+
+
+def is_affectnet(path: Path) -> bool:
+    """Whether the first line of a csv (or csv.gz) names AffectNet's column of image paths."""
+    try:
+        with _opened(path) as stream:
+            return PATH_COLUMN in [name.strip().strip('"').lower() for name in stream.readline(1 << 14).split(",")]
+    except (OSError, EOFError, UnicodeDecodeError):
+        return False  # another reader says what is wrong with the file
+
+
+def load_affectnet(
+    path: Path,
+    *,
+    scheme: str | None = None,
+    root: Path | None = None,
+    allow_missing: bool = False,
+    boxes: bool = True,
+) -> Loaded:
+    """List the faces of an AffectNet csv; they are decoded later.
+
+    Args:
+        path: the csv. One called training or validation declares that part.
+        scheme: of ``SCHEMES``; ``affectnet8`` if None. Faces of other expressions are left out and counted.
+        root: the folder that the csv's paths start from; the csv's own if None.
+        allow_missing: leave out images that are not there.
+        boxes: cut the face box out, where the csv has one; False where the images are cut already.
+
+    Raises:
+        EdgeferError: the csv cannot be read, a row is malformed (says which line), or images are missing.
+    """
+    name = scheme or "affectnet8"
+    if name not in SCHEMES:
+        raise EdgeferError(f"there is no set of classes '{name}'", hint=f"--classes {', '.join(SCHEMES)}")
+    rows = _read(path)
+    labels, dropped = _labels(rows.expressions, name)
+    folder = path.parent if root is None else root
+    paths = [folder / name.replace("\\", "/") for name in rows.names]
+    wanted = labels >= 0
+    found = present(paths, wanted, str(path), allow_missing) if wanted.any() else wanted
+    if int(wanted.sum()) > int(found.sum()):
+        dropped[MISSING] = int(wanted.sum()) - int(found.sum())
+    part = splits.part_named(path.name.split(".")[0].replace("_set", ""))
+    declared = None if part is None else splits.settle(np.full(len(labels), part, np.int8), str(path))
+    source = FileSource(paths) if rows.boxes is None or not boxes else BoxedFileSource(paths, rows.boxes)
+    names = tuple(item.name for item in paths)
+    return Loaded(source, np.where(found, labels, -1), SCHEMES[name], declared, names=names, dropped=dropped)
+
+
+def _labels(expressions: NDArray[np.int64], scheme: str) -> tuple[NDArray[np.int64], dict[str, int]]:
+    """Labels of a scheme, −1 for faces that it leaves out, and why."""
+    if scheme == "affectnet9":
+        return np.minimum(expressions, 8), {}
+    reasons = {f"AffectNet {name}": expressions == code for code, name in _REST.items()}
+    if scheme == "affectnet7":
+        reasons["AffectNet contempt"] = expressions == _CONTEMPT
+    labels = np.where(np.any(list(reasons.values()), axis=0), -1, expressions)
+    return labels, {reason: int(rows.sum()) for reason, rows in reasons.items() if rows.any()}
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[TextIO]:
+    with path.open("rb") as raw:
+        zipped = raw.read(2) == b"\x1f\x8b"
+    opener = gzip.open if zipped else open
+    with opener(path, "rt", encoding="utf-8-sig", newline="") as stream:
+        yield cast(TextIO, stream)
+
+
+def _read(path: Path) -> _Rows:
+    names: list[str] = []
+    expressions: list[int] = []
+    boxes: list[tuple[float, ...]] = []
+    try:
+        with _opened(path) as stream, progress(f"reading {path.name}", None) as advance:
+            rows = csv.reader(stream)
+            place = {title.strip().lower(): i for i, title in enumerate(next(rows, []))}
+            boxed = all(column in place for column in _BOX)
+            if PATH_COLUMN not in place or "expression" not in place:
+                raise EdgeferError(f"{path} is not AffectNet's csv: it has {', '.join(list(place)[:8])}", hint=_HINT)
+            for row in rows:
+                if row:
+                    where = f"{path} line {rows.line_num}"
+                    name, expression, box = _row(row, place, boxed, where)
+                    names.append(name)
+                    expressions.append(expression)
+                    boxes.append(box)
+                    advance()
+    except (OSError, EOFError, UnicodeDecodeError, csv.Error) as cause:
+        reason = cause.strerror if isinstance(cause, OSError) and cause.strerror else str(cause)
+        raise EdgeferError(f"cannot read {path}: {reason}", hint="copy or unpack it again") from cause
+    if not names:
+        raise EdgeferError(f"{path} has a header and no rows", hint=_HINT)
+    return _Rows(names, np.asarray(expressions, np.int64), np.asarray(boxes, np.float64) if boxed else None)
+
+
+def _row(row: list[str], place: dict[str, int], boxed: bool, where: str) -> tuple[str, int, tuple[float, ...]]:
+    try:
+        name, text = row[place[PATH_COLUMN]].strip(), row[place["expression"]].strip()
+        box = tuple(float(row[place[column]]) for column in _BOX) if boxed else ()
+    except (IndexError, ValueError) as cause:
+        raise EdgeferError(f"{where}: {cause}", hint=_HINT) from cause
+    if not text.isdigit() or int(text) > max(_REST):
+        raise EdgeferError(f"{where}: the expression '{text[:30]}' is not one of 0…10", hint=_HINT)
+    if not name:
+        raise EdgeferError(f"{where}: the path of the image is empty", hint=_HINT)
+    if boxed and not (np.isfinite(box).all() and min(box[2:]) >= 1):
+        raise EdgeferError(
+            f"{where}: the face box {'×'.join(f'{value:g}' for value in box)} has no area", hint="delete the row"
+        )
+    return name, int(text), box

@@ -1,0 +1,83 @@
+"""RAF-DB (Li, Deng and Du, CVPR 2017): as it is distributed, a list of labels beside a folder of aligned faces."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from edgefer.data import splits
+from edgefer.data.classes import FER2013, RAFDB
+from edgefer.data.loaded import Loaded
+from edgefer.data.ondisk import MISSING, present
+from edgefer.data.sources import FileSource
+from edgefer.errors import EdgeferError
+
+LIST = "list_patition_label.txt"  # so spelt by its authors
+_PLACES = (LIST, f"EmoLabel/{LIST}", f"basic/EmoLabel/{LIST}")
+_FACES = ("Image/aligned", "aligned")
+_HINT = f"RAF-DB is EmoLabel/{LIST} with lines such as 'train_00001.jpg 5', and Image/aligned/train_00001_aligned.jpg"
+
+NUMBERS = frozenset(str(number) for number in range(1, len(RAFDB) + 1))
+"""Names of class folders that are RAF-DB's numbering: 1 surprise, 2 fear, … 7 neutral."""
+
+
+def find_list(root: Path) -> Path | None:
+    """RAF-DB's list of labels below ``root``, or None."""
+    return next((root / place for place in _PLACES if (root / place).is_file()), None)
+
+
+def load_rafdb(root: Path, *, folder: Path | None = None, allow_missing: bool = False) -> Loaded:
+    """List the aligned faces of RAF-DB; they are decoded later. Classes come in FER2013's order.
+
+    Args:
+        root: the folder that has the list of labels.
+        folder: that of the aligned faces; looked for beside the list if None.
+        allow_missing: leave out images that are not there.
+
+    Raises:
+        EdgeferError: a line is malformed (says which), or images are missing.
+    """
+    listing = find_list(root)
+    if listing is None:
+        raise EdgeferError(f"{root} has no {LIST}", hint=_HINT)
+    names, labels, parts = [], [], []
+    for number, line in enumerate(_lines(listing), 1):
+        words = line.split()
+        if not words:
+            continue
+        part = splits.part_named(words[0].split("_")[0])
+        if len(words) != 2 or words[1] not in NUMBERS or part is None:
+            raise EdgeferError(f"{listing} line {number}: '{line.strip()[:60]}' is no image and label", hint=_HINT)
+        names.append(words[0])
+        labels.append(FER2013.index(RAFDB[int(words[1]) - 1]))
+        parts.append(part)
+    if not names:
+        raise EdgeferError(f"{listing} has no lines", hint=_HINT)
+    aligned = folder or _aligned(listing)
+    paths = [aligned / f"{Path(name).stem}_aligned{Path(name).suffix}" for name in names]
+    found = present(paths, np.ones(len(paths), np.bool_), str(root), allow_missing)
+    dropped = {} if found.all() else {MISSING: int((~found).sum())}
+    return Loaded(
+        FileSource(paths),
+        np.where(found, np.asarray(labels, np.int64), -1),
+        FER2013,
+        np.asarray(parts, np.int8),
+        names=tuple(path.name for path in paths),
+        dropped=dropped,
+    )
+
+
+def _lines(listing: Path) -> list[str]:
+    try:
+        return listing.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as cause:
+        raise EdgeferError(f"cannot read {listing}: {cause}", hint=_HINT) from cause
+
+
+def _aligned(listing: Path) -> Path:
+    for base in (listing.parent, listing.parent.parent):
+        for place in _FACES:
+            if (base / place).is_dir():
+                return base / place
+    return listing.parent.parent / _FACES[0]

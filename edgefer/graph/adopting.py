@@ -1,0 +1,239 @@
+"""A foreign ONNX network behind a contract: uint8 faces in, logits out, normalisation inside, checked."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from edgefer import __version__
+from edgefer.atomic import sha256_file, write_bytes
+from edgefer.contract import INPUT_NAME, OUTPUT_NAME, Contract
+from edgefer.contract_file import read_contract
+from edgefer.engines.onnxruntime import OnnxRuntimeSession
+from edgefer.engines.session import TensorSpec
+from edgefer.errors import EdgeferError
+from edgefer.graph.foreign import Foreign, read_foreign
+from edgefer.graph.load import check_interface
+from edgefer.graph.names import canonicalise
+from edgefer.graph.parity import measure_parity, parity_faces, require_parity
+from edgefer.graph.rewire import Head, behind_faces, cut_head, opset_of, to_opset, with_free_batch
+from edgefer.graph.save import serialise, stamp
+from edgefer.graph.simplify import simplify_model
+from edgefer.progress import announce, progress
+
+TOLERANCE = 1e-4
+"""Largest difference of a logit from the foreign file's, relative to the largest logit; of a probability, absolute."""
+
+
+@dataclass(frozen=True)
+class AdoptResult:
+    """What :func:`adopt` wrote.
+
+    Attributes:
+        path: the file.
+        sha256: of the file.
+        bytes: its size.
+        nodes: operators in the graph.
+        layout: of the foreign input, ``"NCHW"`` or ``"NHWC"``.
+        opset: of the file.
+        changes: what was changed besides the input, a sentence each; announced as well.
+        max_abs_diff: largest difference of a logit from the foreign file's on the same faces.
+        logit_scale: the foreign file's largest absolute logit there.
+        simplified: whether onnxsim's result was taken.
+    """
+
+    path: Path
+    sha256: str
+    bytes: int
+    nodes: int
+    layout: str
+    opset: int
+    changes: tuple[str, ...]
+    max_abs_diff: float
+    logit_scale: float
+    simplified: bool
+
+
+def adopt(
+    foreign: str | os.PathLike[str],
+    contract: Contract | str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    *,
+    layout: str | None = None,
+    own_scaling: bool = False,
+    simplify: bool = True,
+    tolerance: float = TOLERANCE,
+) -> AdoptResult:
+    """Put the float network of a foreign ONNX file behind a contract, so that everything downstream works on it.
+
+    The contract's labels are in the order of the foreign outputs. A Softmax at the end is cut off, a fixed batch of one
+    is made free, the operator set becomes 17 where that can be converted; each is announced. ONNX Runtime must give the
+    foreign file's answers, which is fed the faces as normalised floats, before the new file gets its name.
+
+    Args:
+        foreign: one float32 input of images, N×C×H×W or N×H×W×C, and class scores N×labels.
+        contract: labels, size and normalisation, or a TOML file that says so.
+        output: the ``.onnx`` file.
+        layout: ``"NCHW"`` or ``"NHWC"``, where the file's sizes fit both.
+        own_scaling: accept a graph that scales its input after the contract's normalisation.
+        simplify: run onnxsim, checked.
+        tolerance: largest difference of a logit relative to the largest logit.
+
+    Raises:
+        EdgeferError: what :func:`edgefer.graph.foreign.read_foreign` refuses; an operator set under 13 that cannot be
+            converted; a batch size built into the graph; other answers than the foreign file's.
+    """
+    if Path(output).suffix != ".onnx":
+        raise EdgeferError(
+            f"a model is written as .onnx, not as {output}", hint=f"-o {Path(output).with_suffix('.onnx')}"
+        )
+    if not isinstance(contract, Contract):
+        contract = read_contract(contract)
+    found = read_foreign(foreign, contract, layout=layout, own_scaling=own_scaling)
+    origin = Path(foreign)
+    lineage = {"weights_sha256": sha256_file(origin), "adopted_from": origin.name, "edgefer": __version__}
+    contract = replace(contract, lineage={**contract.lineage, **lineage})
+    with progress(f"adopting {origin.name}", 3) as advance:
+        model, head, changes = _behind(found, contract, origin)
+        for change in changes:
+            announce(f"note: {origin}: {change}")
+        stamp(model, contract, "fp32")
+        check_interface(model, contract, f"what was made of {origin}")
+        reference = _ForeignSession(serialise(cut_head(found.model, found.output)[0]), found, contract)
+        _check_batch(serialise(model), contract, origin, tolerance)
+        advance(1, "simplifying")
+        simplified = False
+        if simplify:
+            result = simplify_model(model, contract, tolerance=tolerance)
+            model, simplified = result.model, result.applied
+        content = serialise(model)
+        advance(1, "comparing")
+        candidate = OnnxRuntimeSession(content)
+        parity = measure_parity(reference, candidate, contract)
+        require_parity(parity, tolerance, f"{origin} and the network made of it")
+        _check_answers(head, _ForeignSession(serialise(found.raw), found, contract), candidate, contract, tolerance)
+        advance(1)
+    write_bytes(output, content)
+    return AdoptResult(
+        path=Path(output),
+        sha256=hashlib.sha256(content).hexdigest(),
+        bytes=len(content),
+        nodes=len(model.graph.node),
+        layout=found.layout,
+        opset=opset_of(model),
+        changes=changes,
+        max_abs_diff=parity.max_abs_diff,
+        logit_scale=parity.logit_scale,
+        simplified=simplified,
+    )
+
+
+def _behind(found: Foreign, contract: Contract, origin: Path) -> tuple[onnx.ModelProto, Head, tuple[str, ...]]:
+    """The foreign network with the contract's input and output, what its end was, and what was changed."""
+    changes: list[str] = []
+    model, head = cut_head(found.model, found.output)
+    if head.kind:
+        changes.append(f"the {head.kind} at the end was cut off: outputs are logits")
+    model, note = to_opset(model, origin)
+    if note:
+        changes.append(note)
+    if found.batch is not None:
+        if found.batch != 1:
+            raise EdgeferError(
+                f"{origin} takes batches of {found.batch} only", hint="export it with a free batch, or a batch of 1"
+            )
+        model, reshapes = with_free_batch(model)
+        changes.append(f"its batch of 1 was made free ({reshapes} Reshape{'s' * (reshapes != 1)} rewritten)")
+    model = canonicalise(behind_faces(model, found.input, found.layout, contract))
+    return model, head, tuple(changes)
+
+
+class _ForeignSession:
+    """The foreign file as a session of the contract: it is fed uint8 faces, which are normalised here, in float64."""
+
+    name = "the foreign file"
+    version = ""
+
+    def __init__(self, content: bytes, found: Foreign, contract: Contract) -> None:
+        self._session = OnnxRuntimeSession(content, optimise=False)
+        self._found, self._norm = found, contract.normalisation
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        return self._session.inputs
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        return self._session.outputs
+
+    def run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        faces = feeds[INPUT_NAME].astype(np.float64)
+        pixels = (faces * self._norm.scale - np.asarray(self._norm.mean)) / np.asarray(self._norm.std)
+        if self._found.layout == "NCHW":
+            pixels = pixels.transpose(0, 3, 1, 2)
+        batch = pixels.astype(np.float32)
+        step = self._found.batch or len(batch)
+        output = self._found.output
+        answers = [
+            self._session.run({self._found.input: batch[i : i + step]})[output] for i in range(0, len(batch), step)
+        ]
+        return {OUTPUT_NAME: np.concatenate(answers)}
+
+    def close(self) -> None:
+        self._session.close()
+
+
+def _check_batch(content: bytes, contract: Contract, origin: Path, tolerance: float) -> None:
+    """Three faces at once must give what they give alone."""
+    session = OnnxRuntimeSession(content, optimise=False)
+    faces = np.concatenate(parity_faces(contract)[:2])[:3]
+    alone = np.concatenate([session.run({INPUT_NAME: face[None]})[OUTPUT_NAME] for face in faces])
+    hint = "export it with a free first axis: torch.onnx.export(…, dynamic_axes={'input': {0: 'N'}})"
+    try:
+        together = session.run({INPUT_NAME: faces})[OUTPUT_NAME]
+    except EdgeferError as cause:
+        raise EdgeferError(
+            f"{origin} has a batch of one built in, and cannot take more faces: {cause.message}", hint=hint
+        ) from cause
+    if alone.shape != (3, len(contract.labels)):
+        raise EdgeferError(
+            f"{origin} returns {alone.shape[1:]} for a face; the contract has {len(contract.labels)} labels",
+            hint="give the contract one label for each output of the network, in their order",
+        )
+    difference = float(np.abs(together - alone).max()) if together.shape == alone.shape else np.inf
+    if not difference <= tolerance * max(float(np.abs(alone).max()), 1e-6):
+        raise EdgeferError(
+            f"{origin} answers otherwise for three faces at once than for each alone (by {difference:.3g}): "
+            "a batch of one is built in",
+            hint=hint,
+        )
+
+
+def _check_answers(
+    head: Head, foreign: _ForeignSession, candidate: OnnxRuntimeSession, contract: Contract, tolerance: float
+) -> None:
+    """What was cut off, put on the logits again, must give what the untouched file gives."""
+    for faces in parity_faces(contract):
+        answers = foreign.run({INPUT_NAME: faces})[OUTPUT_NAME]
+        logits = np.asarray(candidate.run({INPUT_NAME: faces})[OUTPUT_NAME], dtype=np.float64)
+        difference = float(np.abs(head.applied(logits) - answers).max())
+        scale = 1.0 if head.kind == "Softmax" else max(float(np.abs(answers).max()), 1e-6)
+        if not difference <= tolerance * scale:
+            raise EdgeferError(
+                f"the logits, put through {head.kind or 'nothing'}, differ from the foreign file's answers by "
+                f"{difference:.3g}",
+                hint="its last operator works along another axis: export it without",
+            )
+        if not head.kind and bool(np.all(answers >= 0)) and bool(np.all(np.abs(answers.sum(axis=1) - 1) < 1e-3)):
+            raise EdgeferError(
+                "the foreign file returns probabilities, and no Softmax was found at its end that could be cut off",
+                hint="export the network without its softmax",
+            )

@@ -1,0 +1,159 @@
+"""A network of the user's own, by the place of its factory: ``package.module:factory``."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from edgefer.contract import Contract
+from edgefer.errors import EdgeferError, require
+from edgefer.models.weights import compare, load_weights
+from edgefer.progress import announce
+
+if TYPE_CHECKING:
+    from torch import nn
+
+_FORM = "--module package.module:factory, e.g. --module train.nets:build"
+
+
+def build_from_factory(
+    spec: str, contract: Contract, weights: str | os.PathLike[str] | None = None
+) -> tuple[nn.Module, Contract]:
+    """Import the factory, call it and load the weights.
+
+    Args:
+        spec: ``package.module:name``; the current directory is importable. ``name`` is a module, or a class or function
+            that returns one and takes nothing, or the number of classes (as ``num_classes`` or as its one argument).
+        contract: what the network takes and returns.
+        weights: a state dict (.safetensors, .pth, .pt); without it the network keeps those that its factory gave it,
+            and that is announced.
+
+    Returns:
+        The network in evaluation mode; the contract with the factory, and the hash of the weights file, in its lineage.
+
+    Raises:
+        EdgeferError: the module or name cannot be imported, the factory raises or returns something else, the weights
+            cannot be read, do not fit, or are for other labels.
+    """
+    module_class: Any = require("torch", "export", "building a network").nn.Module
+    with _importable_here():
+        factory = _found(spec)
+        made = factory if isinstance(factory, module_class) else _called(factory, spec, len(contract.labels))
+    if not isinstance(made, module_class):
+        raise EdgeferError(
+            f"{spec} returned a {type(made).__name__}, not a torch.nn.Module",
+            hint="it must return the network itself: normalised float N×C×H×W in, logits N×classes out",
+        )
+    network: nn.Module = made
+    contract = replace(contract, lineage={**contract.lineage, "factory": spec})
+    if weights is None:
+        announce(f"note: no weights file was given: {spec} has the weights that its factory gave it")
+        return network.eval(), contract
+    return network.eval(), _loaded(network, Path(weights), contract, spec)
+
+
+@contextmanager
+def _importable_here() -> Iterator[None]:
+    """Let the current directory be imported from, as ``python -m`` does."""
+    here = os.getcwd()
+    sys.path.insert(0, here)
+    try:
+        yield
+    finally:
+        if here in sys.path:
+            sys.path.remove(here)
+
+
+def _found(spec: str) -> Any:
+    place, colon, name = spec.partition(":")
+    if not colon or not place or not name:
+        raise EdgeferError(f"'{spec}' does not name a factory", hint=_FORM)
+    found: Any = _imported(place, spec)
+    for part in name.split("."):
+        if not hasattr(found, part):
+            close = difflib.get_close_matches(part, [n for n in dir(found) if not n.startswith("_")], n=1)
+            raise EdgeferError(
+                f"{place} has no '{part}'", hint=f"did you mean '{place}:{close[0]}'?" if close else _FORM
+            )
+        found = getattr(found, part)
+    return found
+
+
+def _imported(place: str, spec: str) -> ModuleType:
+    try:
+        return importlib.import_module(place)
+    except ModuleNotFoundError as cause:
+        if cause.name is not None and (place == cause.name or place.startswith(f"{cause.name}.")):
+            raise EdgeferError(
+                f"there is no Python module '{cause.name}' to take {spec} from",
+                hint=f"run it in the folder that has {cause.name.split('.')[0]}, or put that folder on PYTHONPATH",
+            ) from cause
+        raise _failed(f"importing {place}", cause) from cause
+    except Exception as cause:  # whatever the user's module does when it is imported
+        raise _failed(f"importing {place}", cause) from cause
+
+
+def _called(factory: Any, spec: str, classes: int) -> Any:
+    if not callable(factory):
+        raise EdgeferError(
+            f"{spec} is a {type(factory).__name__}, neither a torch.nn.Module nor something that makes one", hint=_FORM
+        )
+    arguments, named = _arguments(factory, spec, classes)
+    try:
+        return factory(*arguments, **named)
+    except Exception as cause:  # whatever the user's factory does
+        shown = ", ".join([*map(str, arguments), *(f"{key}={value}" for key, value in named.items())])
+        raise _failed(f"{spec}({shown})", cause) from cause
+
+
+def _arguments(factory: Callable[..., Any], spec: str, classes: int) -> tuple[list[int], dict[str, int]]:
+    """What to call the factory with: nothing, or the number of classes."""
+    try:
+        parameters = inspect.signature(factory).parameters.values()
+    except (TypeError, ValueError):  # a builtin without a signature
+        return [], {}
+    if any(p.name == "num_classes" and p.kind is not p.POSITIONAL_ONLY for p in parameters):
+        return [], {"num_classes": classes}
+    needed = [p for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    if len(needed) > 1 or any(p.kind is p.KEYWORD_ONLY for p in needed):
+        raise EdgeferError(
+            f"{spec} needs the arguments {', '.join(p.name for p in needed)}; a factory takes none, or num_classes",
+            hint="write a function around it: `def build(num_classes): return Network(num_classes, width=64)`",
+        )
+    return [classes] * len(needed), {}
+
+
+def _failed(what: str, cause: Exception) -> EdgeferError:
+    frames = traceback.extract_tb(cause.__traceback__)
+    where = f" at {frames[-1].filename}:{frames[-1].lineno}" if frames else ""
+    text = str(cause).strip().splitlines()
+    reason = f"{type(cause).__name__}: {text[0]}" if text else type(cause).__name__
+    return EdgeferError(f"{what} raised {reason}{where}", hint="that is the network's own code: make it run in Python")
+
+
+def _loaded(network: nn.Module, file: Path, contract: Contract, spec: str) -> Contract:
+    """Load the weights into ``network``; give the contract that says so."""
+    weights = load_weights(file)
+    if weights.contract is not None and weights.contract.labels != contract.labels:
+        raise EdgeferError(
+            f"{file} is for the classes {', '.join(weights.contract.labels)}, and the contract says "
+            f"{', '.join(contract.labels)}",
+            hint="the order counts: `edgefer contract guess` prints the contract that the weights carry",
+        )
+    faults = compare(network, weights.state).faults()
+    if faults:
+        raise EdgeferError(
+            f"{file} does not fit {spec}: {faults}", hint="give the weights of this network, with its number of classes"
+        )
+    network.load_state_dict(weights.state)
+    return replace(contract, lineage={**contract.lineage, "weights_sha256": weights.sha256})

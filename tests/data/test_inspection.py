@@ -1,0 +1,122 @@
+"""`edgefer data inspect`: counts, sizes, duplicates, what cannot be read, what is wrong."""
+
+import json
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from edgefer.cli import cli
+from edgefer.data import open_dataset, save_npz
+from edgefer.data.inspection import inspect_faces
+from edgefer.errors import EdgeferError
+
+
+@pytest.fixture
+def flawed(faces, tmp_path):
+    """60 train and 30 test faces; two exact repeats across, one of them with another label, one within, one near."""
+    images, labels = faces[0][:90].copy(), faces[1][:90].copy()
+    images[60] = images[0]
+    labels[60] = labels[0]
+    images[61] = images[1]
+    labels[61] = (labels[1] + 1) % 7
+    images[5] = images[4]
+    labels[5] = labels[4]
+    images[62] = np.clip(images[7].astype(int) + 9, 0, 255)
+    save_npz(tmp_path / "f.npz", images, labels, splits=["train"] * 60 + ["test"] * 30)
+    return tmp_path / "f.npz"
+
+
+def run(*arguments):
+    return CliRunner().invoke(cli, ["data", "inspect", *map(str, arguments)])
+
+
+def test_counts_and_repeats(flawed):
+    found, _ = inspect_faces(open_dataset(flawed))
+    assert found.faces == 90
+    assert {split: sum(counts.values()) for split, counts in found.counts.items()} == {"train": 60, "test": 30}
+    assert found.sizes == {"48×48×1": 90}
+    assert found.exact.within == {"train": 1, "test": 0}
+    assert found.exact.across == {"train & test": 4}
+    assert found.exact.other_labels == 2
+    assert found.near.across["train & test"] >= 6
+    assert found.near.across["train & test"] <= 10
+    assert any("4 faces have the same pixels in train & test" in problem for problem in found.problems)
+    assert any("2 faces have the same pixels as another with a different label" in p for p in found.problems)
+
+
+def test_the_command_prints_tables_json_and_a_sheet(flawed, tmp_path):
+    pytest.importorskip("cv2")
+    done = run(flawed, "--sheet", tmp_path / "s.png")
+    assert done.exit_code == 0, done.output
+    assert "90 faces, 7 classes" in done.output
+    assert "same pixels: 1 in train, 4 in train & test" in done.output
+    assert "what is wrong:" in done.output
+    assert (tmp_path / "s.png").read_bytes()[:4] == b"\x89PNG"
+    assert json.loads(run(flawed, "--json").stdout)["exact"]["across"] == {"train & test": 4}
+    assert run(flawed, "--strict").exit_code == 1
+
+
+def test_nothing_wrong(faces, tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (70, 20, 20, 1), dtype=np.uint8)
+    save_npz(tmp_path / "g.npz", images, np.arange(70) % 7, splits=["train"] * 42 + ["test"] * 28)
+    done = run(tmp_path / "g.npz", "--strict")
+    assert done.exit_code == 0
+    assert "nothing wrong was found" in done.output
+    assert "same pixels: none" in done.output
+
+
+def test_files_that_cannot_be_read_are_listed(tmp_path):
+    cv2 = pytest.importorskip("cv2")
+    generator = np.random.default_rng(1)
+    for name in ("happy", "sad", "angry"):
+        (tmp_path / name).mkdir()
+        for number in range(0 if name == "angry" else 4):
+            image = generator.integers(0, 256, (10 + number, 12), dtype=np.uint8)
+            cv2.imwrite(str(tmp_path / name / f"{number}.png"), image)
+    (tmp_path / "sad" / "0.png").write_bytes(b"")
+    (tmp_path / "sad" / "1.png").write_bytes(b"\x89PNG broken")
+    found, kept = inspect_faces(open_dataset(tmp_path))
+    assert (found.faces, found.unreadable, len(kept)) == (6, 2, 6)
+    assert found.counts["undeclared"] == {"angry": 0, "happy": 4, "sad": 2}
+    assert found.sizes["12×12×1"] == 2
+    assert "sad/0.png is empty" in found.unreadable_listed[0]
+    assert found.problems[:2] == ("2 faces cannot be read", "undeclared has no face of angry")
+    done = run(tmp_path, "--sheet", tmp_path / "s.png")
+    assert done.exit_code == 0, done.output
+    assert "unreadable: the image" in done.output
+    for name in ("happy/0", "happy/1", "happy/2", "happy/3", "sad/2", "sad/3"):
+        (tmp_path / f"{name}.png").write_bytes(b"x")
+    with pytest.raises(EdgeferError, match="none of 8 faces can be read"):
+        inspect_faces(open_dataset(tmp_path))
+
+
+def test_what_was_dropped_and_maps(flawed):
+    done = run(flawed, "--map", "disgust=angry,fear=", "--json")
+    found = json.loads(done.stdout)
+    assert found["classes"] == ["angry", "happy", "sad", "surprise", "neutral"]
+    assert list(found["dropped"]) == ["class 'fear' left out"]
+    assert isinstance(run("none.csv").exception, EdgeferError)
+
+
+def test_big_images_stream(tmp_path):
+    """A folder whose images together are far larger than what is held at any time."""
+    import tracemalloc
+
+    cv2 = pytest.importorskip("cv2")
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for number in range(20):
+            cv2.imwrite(str(tmp_path / name / f"{number}.png"), np.full((600, 600, 3), number, np.uint8))
+    faces = open_dataset(tmp_path)
+    tracemalloc.start()
+    inspect_faces(faces)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 0.5 * 40 * 600 * 600 * 3
+
+
+def test_the_real_test_faces(shared):
+    found, _ = inspect_faces(open_dataset(shared / "data" / "fer2013" / "public_test.npz"))
+    assert found.faces + sum(found.dropped.values()) == 3579
+    assert found.sizes == {"48×48×1": found.faces}
