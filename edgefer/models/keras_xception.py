@@ -13,6 +13,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional
 
+from edgefer.models.downsample import Downsample
 from edgefer.models.initialise import kaiming
 
 EPSILON = 1e-3
@@ -67,7 +68,8 @@ class ResidualModule(nn.Module):
         )
         if halves:
             self.left.append(same_pool(size))
-        self.right = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride=2 if halves else 1, bias=False), norm(outputs))
+        right = Downsample(inputs, outputs, bias=False) if halves else nn.Conv2d(inputs, outputs, 1, bias=False)
+        self.right = nn.Sequential(right, norm(outputs))
 
     def forward(self, x: Tensor) -> Tensor:
         """N×inputs×H×W to N×outputs×⌈H/2⌉×⌈W/2⌉; no activation after the sum."""

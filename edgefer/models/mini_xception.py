@@ -9,6 +9,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional
 
+from edgefer.models.downsample import Downsample
 from edgefer.models.initialise import kaiming
 
 
@@ -39,7 +40,7 @@ class ResidualModule(nn.Module):
             nn.BatchNorm2d(outputs),
             nn.MaxPool2d(3, stride=2, padding=1),
         )
-        self.right = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride=2), nn.BatchNorm2d(outputs))
+        self.right = nn.Sequential(Downsample(inputs, outputs, bias=True), nn.BatchNorm2d(outputs))
 
     def forward(self, x: Tensor) -> Tensor:
         """N×inputs×H×W to N×outputs×⌈H/2⌉×⌈W/2⌉."""
