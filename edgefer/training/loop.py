@@ -15,7 +15,7 @@ from torch import nn
 import edgefer
 from edgefer.contract import Contract
 from edgefer.errors import EdgeferError
-from edgefer.models import architecture, create, default_contract
+from edgefer.models import create, default_contract
 from edgefer.models.weights import load_network, save_weights
 from edgefer.progress import announce, progress
 from edgefer.training.checkpoint import identity, load_state, save_state, state_path
@@ -66,10 +66,6 @@ def train(
         EdgeferError: no such network; a class without training faces; a state of another run; the loss is not finite.
         KeyboardInterrupt: Ctrl-C, after the state was saved.
     """
-    if "keras" in architecture(model).factory:  # PyTorch 2.13 crashes in the backward pass of their max-pools
-        raise EdgeferError(
-            f"{model} is there for weights that Keras trained, and cannot be trained here", hint="train mini_xception"
-        )
     config = config.resolved(model)
     contract = default_contract(model, dataset.classes)
     if output.suffix != ".safetensors":

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from edgefer.errors import EdgeferError
-from edgefer.models import architecture, create, default_contract, names
+from edgefer.models import create, default_contract, names
 from edgefer.training.faces_in_memory import Prepared, class_weights
 from edgefer.training.learner import Learner
 
@@ -62,7 +62,7 @@ def test_every_optimiser_learns_one_batch(optimiser, precision):
     assert losses[-1] < 0.7 * losses[0]
 
 
-@pytest.mark.parametrize("name", [name for name in names() if "keras" not in architecture(name).factory])
+@pytest.mark.parametrize("name", names())
 def test_every_network_learns_one_batch_as_in_its_warm_up(name):
     torch.manual_seed(0)
     config = quick(batch_size=None, lr=None, augment=0.0, clip=None).resolved(name)

@@ -206,9 +206,3 @@ def test_votes_share_the_target_with_the_label(tmp_path):
     save_npz(tmp_path / "n.npz", images, labels)
     with pytest.raises(EdgeferError, match="no FER\\+ votes"):
         prepare_split(open_dataset(tmp_path / "n.npz").split("train"), contract, 0.5)
-
-
-@pytest.mark.parametrize("model", ["big_xception", "mini_xception_keras"])
-def test_networks_that_are_only_imported(tmp_path, faces, model):
-    with pytest.raises(EdgeferError, match="cannot be trained here"):
-        train(faces, model, tmp_path / "w.safetensors", TrainConfig(epochs=1))
