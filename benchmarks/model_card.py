@@ -78,7 +78,7 @@ def measure(weights: Path, train: FaceSet, judged: FaceSet, curve: Path) -> dict
         "bytes": weights.stat().st_size,
         "lineage": dict(lineage),
         "faces": {part: len(train.split(part)) for part in ("fit", "val", "calib")},
-        "left_out": train.split("train").dropped,
+        "left_out": {_short(reason): count for reason, count in train.split("train").dropped.items()},
         "test_faces_also_in_train": int(seen.sum()),
         "val": summary(val),
         "test": {"data": Path(judged.origin).name, **summary(test)},
@@ -115,7 +115,7 @@ def by_class(answers: Predictions) -> list[dict[str, Any]]:
 def card(figures: dict[str, Any], command: str) -> str:
     """The card as Markdown."""
     test, val, faces = figures["test"], figures["val"], figures["faces"]
-    left_out = "; ".join(f"{count:,} {Path(reason).name}" for reason, count in figures["left_out"].items()) or "none"
+    left_out = "; ".join(f"{count:,} {reason}" for reason, count in figures["left_out"].items()) or "none"
     curve = figures["curve"]
     shown = [row for row in curve if row[0] == 1 or row[0] % max(1, len(curve) // 10) == 0]
     return "\n".join(
@@ -159,6 +159,12 @@ def card(figures: dict[str, Any], command: str) -> str:
             USE,
         ]
     )
+
+
+def _short(reason: str) -> str:
+    """``also in /some/where/test.npz`` → ``also in test.npz``."""
+    words, _, path = reason.rpartition(" ")
+    return f"{words} {Path(path).name}".strip()
 
 
 def _row(name: str, figures: dict[str, Any]) -> str:
