@@ -16,7 +16,7 @@ from edgefer.errors import EdgeferError
 from edgefer.manifest import Calibration
 from edgefer.optimize.recipe import Recipe
 from edgefer.progress import announce, progress
-from edgefer.quantize.observation import observe
+from edgefer.quantize.observation import DEFAULT_BUDGET, activation_bytes, observe
 from edgefer.quantize.ranges import Ranges
 
 _BATCH = 64
@@ -59,7 +59,8 @@ def calibrate(model: onnx.ModelProto, contract: Contract, faces: FaceSet, recipe
     """
     batches = (images for images, _ in faces.batches(_BATCH, contract))
     with progress("calibrating", len(faces)) as advance:
-        ranges = observe(model, _runner, batches, advance=advance)
+        budget = max(DEFAULT_BUDGET, activation_bytes(model))  # a large network's faces go through one at a time
+        ranges = observe(model, _runner, batches, budget_bytes=budget, advance=advance)
     record = Calibration(
         faces_sha256=faces.fingerprint(),
         n=len(faces),
