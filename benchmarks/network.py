@@ -76,8 +76,8 @@ def prepare(name: str, folder: Path, real: FaceSet | None, drawn: FaceSet, faces
         announce(f"{name}: no weights ship, so random ones: speed only, no accuracy")
         module, contract, weights = _untrained(name), default_contract(name, FER2013), "random"
     else:
-        module, contract, sha256 = load_network(file)
-        weights = f"shipped, sha256 {sha256[:12]}…"
+        module, contract, loaded = load_network(file)
+        weights = f"shipped, sha256 {loaded.sha256[:12]}…"
     judging = real if file is not None else None
     announce(f"{name}: exporting and building")
     model = folder / f"{name}.onnx"

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Results as Markdown: `python benchmarks/tables.py cpu` prints the table and puts it into README.md.
+"""Results as Markdown: `python benchmarks/tables.py cpu` prints the table and puts it into its page, README.md.
 
-The block between `<!-- cpu:begin -->` and `<!-- cpu:end -->` is replaced, if README.md has one (`calibration` alike).
-With --check nothing is written, and the exit code is 1 if README.md says something else than the results.
+The block between `<!-- cpu:begin -->` and `<!-- cpu:end -->` is replaced, if the page has one; the pages are in PAGES.
+With --check nothing is written, and the exit code is 1 if the page says something else than the results.
 """
 
 from __future__ import annotations
@@ -22,38 +22,40 @@ from edgefer.progress import announce
 REPOSITORY = Path(__file__).resolve().parents[1]
 EAGER, ONNXRUNTIME = "PyTorch eager", "onnxruntime FP32"
 UNKNOWN = "–"
+PAGES = {"cpu": "README.md", "calibration": "docs/calibration.md", "rewriting": "docs/rewrite-passes.md"}
 
 
 @click.command()
-@click.argument("which", type=click.Choice(["cpu", "calibration"]))
-@click.option("--check", is_flag=True, help="Write nothing; exit 1 if README.md differs from the results.")
+@click.argument("which", type=click.Choice(list(PAGES)))
+@click.option("--check", is_flag=True, help="Write nothing; exit 1 if the page differs from the results.")
 @click.option("--results", type=click.Path(path_type=Path), help="JSON; benchmarks/results/WHICH.json if absent.")
-@click.option("--readme", type=click.Path(path_type=Path), default=REPOSITORY / "README.md", help="README.md.")
-def main(which: str, check: bool, results: Path | None, readme: Path) -> None:
-    """Print a benchmark's results as Markdown, and keep README.md equal to them."""
+@click.option("--page", type=click.Path(path_type=Path), help="Another page than the benchmark's own.")
+def main(which: str, check: bool, results: Path | None, page: Path | None) -> None:
+    """Print a benchmark's results as Markdown, and keep its page equal to them."""
+    page = page or REPOSITORY / PAGES[which]
     try:
         result = _read(results or REPOSITORY / "benchmarks" / "results" / f"{which}.json", which)
         block = RENDERERS[which](result)
-        text = readme.read_text(encoding="utf-8")
-        updated = replaced(text, which, block, str(readme))
+        text = page.read_text(encoding="utf-8")
+        updated = replaced(text, which, block, str(page))
         if check:
-            _exit_checked(text, updated, which, readme)
+            _exit_checked(text, updated, which, page)
         click.echo(block)
         if updated is not None and updated != text:
             if result["quick"]:
-                raise EdgeferError("these are figures of a quick run, which belong in no README", hint="run it whole")
-            write_text(readme, updated)
-            announce(f"{readme} is up to date")
+                raise EdgeferError("these are figures of a quick run, which belong on no page", hint="run it whole")
+            write_text(page, updated)
+            announce(f"{page} is up to date")
     except EdgeferError as fault:
         announce(f"error: {fault}")
         sys.exit(fault.exit_code)
 
 
-def _exit_checked(text: str, updated: str | None, which: str, readme: Path) -> None:
+def _exit_checked(text: str, updated: str | None, which: str, page: Path) -> None:
     if updated is None:
-        raise EdgeferError(f"{readme} has no block for {which}", hint=f"put <!-- {which}:begin --> and :end --> in it")
+        raise EdgeferError(f"{page} has no block for {which}", hint=f"put <!-- {which}:begin --> and :end --> in it")
     if updated != text:
-        announce(f"{readme} differs from the results: python benchmarks/tables.py {which}")
+        announce(f"{page} differs from the results: python benchmarks/tables.py {which}")
     sys.exit(int(updated != text))
 
 
@@ -202,6 +204,28 @@ def _seconds_and_memory(row: dict[str, Any]) -> str:
     return f"{row['seconds']:.1f} s, {row['peak_bytes'] / 1e6:,.0f} MB"
 
 
+def rewriting_table(result: dict[str, Any]) -> str:
+    """A table a network: an engine a row, a pass a column."""
+    parts = [
+        f"{result['environment']['cpu']}, batch 1, one thread, random weights. Speed-up of each pass over the same "
+        "engine of the plain graph, with 95 % intervals."
+    ]
+    parts += [] if result["quiet"] else ["**Measured on a busy machine: not to be believed.**"]
+    for name, network in result["networks"].items():
+        found = {(row["engine"], row["graph"]): row for row in network["rows"]}
+        graphs = list(dict.fromkeys(row["graph"] for row in network["rows"] if row["graph"] != "plain"))
+        places = {**network["places"], "all passes": 0}
+        heads = [f"{graph} ({places[graph]}×)" if places[graph] else graph for graph in graphs]
+        lines = [["", "plain, ms", *heads, "all, over plain onnxruntime FP32"]]
+        lines.append([":--"] + ["--:"] * (len(lines[0]) - 1))
+        for engine in dict.fromkeys(row["engine"] for row in network["rows"]):
+            rows = [found[engine, graph] for graph in graphs]
+            cells = [_number(found[engine, "plain"]["p50_ms"]), *(_ratio(row["gain"], "", "-") for row in rows)]
+            lines.append([engine, *cells, _ratio(rows[-1]["over_plain_onnxruntime"], "", "-")])
+        parts += [f"#### {name}", "\n".join(f"| {' | '.join(line)} |" for line in lines)]
+    return "\n\n".join(parts)
+
+
 def _read(path: Path, which: str) -> dict[str, Any]:
     hint = f"python benchmarks/{which}.py makes it"
     if not path.is_file():
@@ -215,7 +239,11 @@ def _read(path: Path, which: str) -> dict[str, Any]:
     return content
 
 
-RENDERERS: dict[str, Callable[[dict[str, Any]], str]] = {"cpu": cpu_table, "calibration": calibration_table}
+RENDERERS: dict[str, Callable[[dict[str, Any]], str]] = {
+    "cpu": cpu_table,
+    "calibration": calibration_table,
+    "rewriting": rewriting_table,
+}
 
 
 if __name__ == "__main__":

@@ -22,29 +22,27 @@ key                  value
 ``golden``           ``{"shape": [n, height, width, channels], "faces": base64 of the uint8 values in C order,
                      "logits": [[float, …], …], "tolerance": {runtime name: float}}``; an engine passes where
                      ``max |logits − golden| ≤ tolerance · max |golden|``
+``rewrites``         rewrite pass → in how many places it changed the exported graph; absent in old manifests
 ``candidates``       list of what an automatic choice measured and did not take; empty where there was none
 ===================  =================================================================================================
 """
 
 from __future__ import annotations
 
-import base64
 import binascii
 import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from edgefer.atomic import sha256_file, write_bytes, write_text
 from edgefer.contract import Contract
 from edgefer.errors import EdgeferError
+from edgefer.golden import Golden
 
 SCHEMA = 1
 PRECISION_KEY = "edgefer.precision"  # in an ONNX file's metadata: what it computes in, for files without a manifest
@@ -90,43 +88,6 @@ class Calibration:
 
 
 @dataclass(frozen=True, eq=False)
-class Golden:
-    """Faces with the logits that the engine gave when it was built, and how far another run may be from them.
-
-    Attributes:
-        faces: uint8 N×H×W×C, drawn, never a dataset's.
-        logits: float32 N×classes.
-        tolerance: runtime name → largest allowed ``max |logits − golden| / max |golden|``.
-    """
-
-    faces: NDArray[np.uint8]
-    logits: NDArray[np.float32]
-    tolerance: Mapping[str, float]
-
-    def to_dict(self) -> dict[str, Any]:
-        """A JSON-ready dictionary; float32 survives the round trip exactly."""
-        return {
-            "shape": list(self.faces.shape),
-            "faces": base64.b64encode(np.ascontiguousarray(self.faces).tobytes()).decode("ascii"),
-            "logits": [[float(value) for value in row] for row in self.logits],
-            "tolerance": dict(self.tolerance),
-        }
-
-    @classmethod
-    def from_dict(cls, content: Mapping[str, Any]) -> Golden:
-        """Read what :meth:`to_dict` wrote."""
-        pixels = np.frombuffer(base64.b64decode(content["faces"], validate=True), dtype=np.uint8)
-        faces = pixels.reshape([int(size) for size in content["shape"]])
-        logits = np.asarray(content["logits"], dtype=np.float32)
-        if faces.ndim != 4 or logits.ndim != 2 or len(faces) != len(logits) or not len(faces):
-            raise ValueError(f"golden faces of shape {faces.shape} with logits of shape {logits.shape}")
-        tolerance = {str(k): float(v) for k, v in content["tolerance"].items()}
-        if not np.isfinite(logits).all() or not all(0 < value < 1 for value in tolerance.values()):
-            raise ValueError("golden logits are finite and tolerances between 0 and 1")
-        return cls(faces, logits, tolerance)
-
-
-@dataclass(frozen=True, eq=False)
 class Manifest:
     """What travels beside an engine; see the module's docstring for each value.
 
@@ -143,6 +104,7 @@ class Manifest:
     precision: Precision
     calibration: Calibration | None
     golden: Golden
+    rewrites: Mapping[str, int] = field(default_factory=dict)
     candidates: tuple[Mapping[str, Any], ...] = ()
     edgefer: str = ""
     created: str = ""
@@ -166,6 +128,7 @@ class Manifest:
             "precision": asdict(self.precision),
             "calibration": None if self.calibration is None else asdict(self.calibration),
             "golden": self.golden.to_dict(),
+            "rewrites": dict(self.rewrites),
             "candidates": [dict(candidate) for candidate in self.candidates],
         }
 
@@ -210,6 +173,7 @@ class Manifest:
             ),
             calibration=None if calibration is None else _calibration(calibration),
             golden=Golden.from_dict(content["golden"]),
+            rewrites={str(name): int(places) for name, places in content.get("rewrites", {}).items()},
             candidates=tuple(dict(candidate) for candidate in content["candidates"]),
             edgefer=str(content["edgefer"]),
             created=str(content["created"]),

@@ -8,7 +8,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "edgefer"
 LAYERS = (
     ("errors", "atomic", "progress"),
-    ("contract", "contract_file", "faces", "manifest"),
+    ("contract", "contract_file", "faces", "golden", "manifest"),
     ("data", "models", "training"),
     ("engines", "quantize", "graph"),
     ("measure",),

@@ -10,9 +10,9 @@ import pytest
 from edgefer import __version__, manifest
 from edgefer.contract import Contract, Normalisation
 from edgefer.errors import EdgeferError
+from edgefer.golden import Golden
 from edgefer.manifest import (
     Calibration,
-    Golden,
     LayerPrecision,
     Manifest,
     Precision,
@@ -62,7 +62,9 @@ def edited(tmp_path, **changes):
 
 def test_what_is_written_is_read_back(tmp_path):
     path = tmp_path / "x.onnx"
-    written = write_engine(path, b"engine", make(candidates=({"label": "fp32", "ms": 1.5},)))
+    written = write_engine(
+        path, b"engine", make(candidates=({"label": "fp32", "ms": 1.5},), rewrites={"split-prelu": 3})
+    )
     assert path.read_bytes() == b"engine"
     found = read_manifest(path)
     assert found.to_dict() == written.to_dict()
@@ -72,6 +74,7 @@ def test_what_is_written_is_read_back(tmp_path):
     assert found.precision == make().precision
     assert found.calibration == make().calibration
     assert found.candidates == ({"label": "fp32", "ms": 1.5},)
+    assert found.rewrites == {"split-prelu": 3}
     np.testing.assert_array_equal(found.golden.faces, make().golden.faces)
     assert (found.golden.logits == make().golden.logits).all()  # float32 survives JSON to the last bit
     assert found.golden.logits.dtype == np.float32
@@ -203,3 +206,7 @@ def test_a_damaged_manifest(tmp_path, changes):
 def test_a_damaged_contract_inside(tmp_path):
     with pytest.raises(EdgeferError, match="contract cannot be read"):
         read_manifest(edited(tmp_path, contract={"labels": ["a"]}))
+
+
+def test_manifests_from_before_rewrite_passes_are_read(tmp_path):
+    assert read_manifest(edited(tmp_path, rewrites=None)).rewrites == {}

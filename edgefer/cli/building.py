@@ -34,6 +34,7 @@ from edgefer.cli import options
 @click.option("--onnx-only", is_flag=True, help="Stop at the quantised ONNX: what a host hands to a device.")
 @click.option("--threads", type=click.IntRange(min=1), help="That candidates are timed with.  [default: 1]")
 @click.option("--batch", type=click.IntRange(min=1), help="Faces a timed call.  [default: 1]")
+@click.option("--no-rewrite", multiple=True, metavar="NAME", help="Leave out a rewrite pass; may be repeated.")
 @options.output
 def build_engine(
     model: Path,
@@ -51,7 +52,7 @@ def build_engine(
 ) -> None:
     """Turn an exported MODEL.onnx into an engine with its manifest."""
     precision = _precision({"fp32": fp32, "bf16": bf16, "fp16": fp16, "int8": int8, "auto": auto})
-    given = {name: value for name, value in settings.items() if value not in (None, False)}
+    given = {name: value for name, value in settings.items() if value not in (None, False, ())}
     if precision == "auto" and given["target"] != "cpu":
         raise click.UsageError("--auto chooses among what this CPU can run: leave out --target")
     if given["target"] == "cpu":

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from edgefer.cli import options
+from edgefer.errors import EdgeferError
 
 
 @click.command()
@@ -27,6 +28,9 @@ from edgefer.cli import options
 @click.option("--warmup", type=float, help="Part of the run in which the rate rises.  [default: 0.05]")
 @click.option("--label-smoothing", type=float, help="Share of a target spread over all classes.  [default: 0]")
 @click.option("--vote-share", type=float, help="Share of a target that FER+'s taggers have.  [default: 0]")
+@click.option("--teacher", "teachers", type=options.PATH, multiple=True, help="Learn from these weights' answers too.")
+@click.option("--teacher-share", type=float, help="Share of the loss that is the teachers'.  [default: 0.7]")
+@click.option("--temperature", type=float, help="Softens the teachers' answers; 1 does not.  [default: 2]")
 @click.option("--class-weights", type=click.Choice(["none", "sqrt", "balanced"]), help="Of the loss.  [default: none]")
 @click.option("--augment", type=float, help="Strength; 1 is ±10° and ±10 %, 0 is none.  [default: 1]")
 @click.option("--erasing", type=float, help="Probability that a face has a rectangle blanked.  [default: 0]")
@@ -44,6 +48,7 @@ def train(
     exclude: str | None,
     reading: dict[str, Any],
     init: Path | None,
+    teachers: tuple[Path, ...],
     output: Path,
     resume: bool,
     **settings: Any,
@@ -52,9 +57,11 @@ def train(
     import edgefer
     from edgefer.training import TrainConfig
 
+    if not teachers and (settings["teacher_share"] is not None or settings["temperature"] is not None):
+        raise EdgeferError("--teacher-share and --temperature need teachers, and there is none", hint="--teacher FILE")
     config = TrainConfig(**{name: value for name, value in settings.items() if value is not None})
     faces = edgefer.open_dataset(data, votes=votes, exclude=exclude, **reading)
-    result = edgefer.train(faces, model, output, config, init=init, resume=resume)
+    result = edgefer.train(faces, model, output, config, init=init, teachers=teachers, resume=resume)
     click.echo(
         f"{result.output}: top-1 {100 * result.best_val_top1:.2f} % on val "
         f"(epoch {result.best_epoch} of {result.epochs}, {result.seconds:.0f} s)"

@@ -57,6 +57,7 @@ class FaceSet:
         self._parts = parts
         self._rows: Rows = np.arange(len(source), dtype=np.int64) if rows is None else np.asarray(rows, dtype=np.int64)
         self._hashes: tuple[str, ...] | None = None
+        self._fingerprint: str | None = None
         self._keys: NDArray[np.uint64] | None = None
         self._cache: dict[str, FaceSet] = {}
         self._pool: FaceSet | None = None
@@ -124,12 +125,15 @@ class FaceSet:
         return self._hashes
 
     def fingerprint(self) -> str:
-        """SHA-256, 64 hexadecimal digits, of all shapes, pixels and labels in order."""
+        """SHA-256, 64 hexadecimal digits, of all shapes, pixels and labels in order. Computed once."""
+        if self._fingerprint is not None:
+            return self._fingerprint
         digest = hashlib.sha256()
         for face, label in zip(self._each(), self.labels, strict=True):
             digest.update(f"{face.shape}{label}".encode())
             digest.update(face.tobytes())
-        return digest.hexdigest()
+        self._fingerprint = digest.hexdigest()
+        return self._fingerprint
 
     def _each(self) -> Iterator[Faces]:
         for start in range(0, len(self), _BATCH):

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import numpy as np
 
 from edgefer.engines.classifier import Classifier, Logits
 from edgefer.errors import EdgeferError
 from edgefer.faces import golden_faces
-from edgefer.manifest import Golden
+from edgefer.golden import Golden
 
 # Largest difference, relative to the largest golden logit, that is still the same engine in the same precision on
 # another CPU, thread count or version of a runtime. FP32 differs by the order of sums only: under 1e-5 measured between
@@ -34,18 +32,16 @@ def tolerance_of(precision: str) -> float:
     return max(TOLERANCE[part] for part in parts)
 
 
-def make_golden(classifier: Classifier, *, runtimes: Iterable[str] = (), count: int = 4) -> Golden:
+def make_golden(classifier: Classifier, *, count: int = 4) -> Golden:
     """Ask ``classifier`` about ``count`` drawn faces and pin its answers.
 
     Args:
         classifier: the engine, as just built.
-        runtimes: other runtimes that may run the same file, by name, each held to the same tolerance.
         count: how many faces.
     """
     faces = golden_faces(classifier.contract, count)
     tolerance = tolerance_of(classifier.precision)
-    names = dict.fromkeys((classifier.runtime, *runtimes))
-    return Golden(faces, classifier.logits(faces), dict.fromkeys(names, tolerance))
+    return Golden(faces, classifier.logits(faces), {classifier.runtime: tolerance})
 
 
 def difference(found: Logits, golden: Logits) -> float:

@@ -96,16 +96,16 @@ def load_baseline(spec: str | os.PathLike[str], threads: int = 1, *, contract: C
 def _pytorch(name: str, weights: Path, threads: int, assumed: Contract | None) -> Classifier:
     require("torch", "export", "a baseline in PyTorch")
     from edgefer.engines.pytorch import TorchSession
-    from edgefer.models.weights import load_network, load_weights
+    from edgefer.models.weights import load_network
 
     if assumed is not None and weights.suffix != ".safetensors":
-        network, contract = load_network(weights, assumed.architecture, assumed.labels)[0], assumed
+        network, _, loaded = load_network(weights, assumed.architecture, assumed.labels)
+        contract = assumed
     else:
-        network, contract, _ = load_network(weights)
+        network, contract, loaded = load_network(weights)
     size = sum(tensor.nbytes for tensor in network.state_dict().values())
     session = TorchSession(network, contract, threads)
-    seen = load_weights(weights).seen
-    return Classifier(session, contract, precision="fp32", size_bytes=size, name=name, seen=seen)
+    return Classifier(session, contract, precision="fp32", size_bytes=size, name=name, seen=loaded.seen)
 
 
 def _with_manifest(file: Path, threads: int) -> Classifier:

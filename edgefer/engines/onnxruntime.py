@@ -62,20 +62,10 @@ class OnnxRuntimeSession:
             ) from cause
         self.version = str(ort.__version__)
         self.threads = threads
-        self._inputs = tuple(_spec(tensor) for tensor in self._session.get_inputs())
-        self._outputs = tuple(_spec(tensor) for tensor in self._session.get_outputs())
-        self._output_names = [spec.name for spec in self._outputs]
+        self.inputs = tuple(_spec(tensor) for tensor in self._session.get_inputs())
+        self.outputs = tuple(_spec(tensor) for tensor in self._session.get_outputs())
+        self._output_names = [spec.name for spec in self.outputs]
         self._metadata = dict(self._session.get_modelmeta().custom_metadata_map)
-
-    @property
-    def inputs(self) -> tuple[TensorSpec, ...]:
-        """The inputs, in order."""
-        return self._inputs
-
-    @property
-    def outputs(self) -> tuple[TensorSpec, ...]:
-        """The outputs, in order."""
-        return self._outputs
 
     @property
     def metadata(self) -> Mapping[str, str]:

@@ -62,8 +62,8 @@ class OpenVinoSession:
             ) from cause
         self.version = str(ov.__version__).split("-", maxsplit=1)[0]
         self.threads = threads
-        self._inputs = tuple(_spec(port) for port in self._model.inputs)
-        self._outputs = tuple(_spec(port) for port in self._model.outputs)
+        self.inputs = tuple(_spec(port) for port in self._model.inputs)
+        self.outputs = tuple(_spec(port) for port in self._model.outputs)
         self._settings = {
             "INFERENCE_PRECISION_HINT": _HINTS[floats],
             "INFERENCE_NUM_THREADS": threads,
@@ -71,16 +71,6 @@ class OpenVinoSession:
             "PERFORMANCE_HINT": "LATENCY",
         }
         self._requests: dict[tuple[tuple[int, ...], ...], Any] = {}
-
-    @property
-    def inputs(self) -> tuple[TensorSpec, ...]:
-        """The inputs, in order."""
-        return self._inputs
-
-    @property
-    def outputs(self) -> tuple[TensorSpec, ...]:
-        """The outputs, in order."""
-        return self._outputs
 
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Outputs by name for inputs by name.
@@ -90,7 +80,7 @@ class OpenVinoSession:
         """
         if self._model is None:
             raise EdgeferError("an OpenVINO session was used after it was closed", hint="load the engine again")
-        arrays = [np.ascontiguousarray(feeds[spec.name]) for spec in self._inputs]
+        arrays = [np.ascontiguousarray(feeds[spec.name]) for spec in self.inputs]
         key = tuple(array.shape for array in arrays)
         try:
             request = self._requests.pop(key, None) or self._compiled(key)
@@ -99,7 +89,7 @@ class OpenVinoSession:
         except RuntimeError as cause:
             raise EdgeferError(f"OpenVINO {self.version} could not run the model: {_first_line(cause)}") from cause
         # The tensors belong to the request and are overwritten by its next run: copy them out.
-        return {spec.name: request.get_output_tensor(i).data.copy() for i, spec in enumerate(self._outputs)}
+        return {spec.name: request.get_output_tensor(i).data.copy() for i, spec in enumerate(self.outputs)}
 
     def close(self) -> None:
         """Free the compiled networks."""

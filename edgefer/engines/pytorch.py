@@ -32,18 +32,8 @@ class TorchSession:
         self.version = str(torch.__version__)
         self.threads = threads
         self._module: nn.Module | None = Deployable(network, contract).eval()
-        self._inputs = (TensorSpec(INPUT_NAME, "uint8", (None, *contract.face_shape)),)
-        self._outputs = (TensorSpec(OUTPUT_NAME, "float32", (None, len(contract.labels))),)
-
-    @property
-    def inputs(self) -> tuple[TensorSpec, ...]:
-        """The one input, ``faces``."""
-        return self._inputs
-
-    @property
-    def outputs(self) -> tuple[TensorSpec, ...]:
-        """The one output, ``logits``."""
-        return self._outputs
+        self.inputs: tuple[TensorSpec, ...] = (TensorSpec(INPUT_NAME, "uint8", (None, *contract.face_shape)),)
+        self.outputs: tuple[TensorSpec, ...] = (TensorSpec(OUTPUT_NAME, "float32", (None, len(contract.labels))),)
 
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Outputs by name for inputs by name.

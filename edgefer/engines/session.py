@@ -27,18 +27,14 @@ class Session(Protocol):
     Attributes:
         name: the runtime, e.g. ``"onnxruntime"``; the key of golden tolerances and of the manifest's ``runtime``.
         version: of the runtime.
+        inputs: in the network's order.
+        outputs: likewise.
     """
 
     name: str
     version: str
-
-    @property
-    def inputs(self) -> tuple[TensorSpec, ...]:
-        """The inputs, in order."""
-
-    @property
-    def outputs(self) -> tuple[TensorSpec, ...]:
-        """The outputs, in order."""
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
 
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Outputs by name for inputs by name. The caller owns what is returned."""

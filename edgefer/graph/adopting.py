@@ -18,7 +18,6 @@ from edgefer.atomic import sha256_file, write_bytes
 from edgefer.contract import INPUT_NAME, OUTPUT_NAME, Contract
 from edgefer.contract_file import read_contract
 from edgefer.engines.onnxruntime import OnnxRuntimeSession
-from edgefer.engines.session import TensorSpec
 from edgefer.errors import EdgeferError
 from edgefer.graph.foreign import Foreign, read_foreign
 from edgefer.graph.load import check_interface
@@ -164,15 +163,8 @@ class _ForeignSession:
 
     def __init__(self, content: bytes, found: Foreign, contract: Contract) -> None:
         self._session = OnnxRuntimeSession(content, optimise=False)
+        self.inputs, self.outputs = self._session.inputs, self._session.outputs
         self._found, self._norm = found, contract.normalisation
-
-    @property
-    def inputs(self) -> tuple[TensorSpec, ...]:
-        return self._session.inputs
-
-    @property
-    def outputs(self) -> tuple[TensorSpec, ...]:
-        return self._session.outputs
 
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         faces = feeds[INPUT_NAME].astype(np.float64)

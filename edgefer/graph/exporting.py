@@ -104,5 +104,5 @@ def _from_zoo(
             f"no weights ship for {name}, and none were given",
             hint=f"--weights FILE (`edgefer train --model {name}` makes one), or --random-weights to measure speed",
         )
-    network, contract, sha256 = load_network(source, name, labels)
-    return network, replace(contract, lineage={**contract.lineage, "weights_sha256": sha256})
+    network, contract, loaded = load_network(source, name, labels)
+    return network, replace(contract, lineage={**contract.lineage, "weights_sha256": loaded.sha256})

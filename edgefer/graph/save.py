@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 
 import onnx
 
 from edgefer import __version__
-from edgefer.atomic import write_bytes
 from edgefer.contract import Contract
 from edgefer.manifest import PRECISION_KEY
 
@@ -29,12 +27,3 @@ def stamp(model: onnx.ModelProto, contract: Contract, precision: str, extra: Map
 def serialise(model: onnx.ModelProto) -> bytes:
     """The model's bytes; equal models give equal bytes."""
     return bytes(model.SerializeToString(deterministic=True))
-
-
-def save_model(model: onnx.ModelProto, path: str | os.PathLike[str]) -> None:
-    """Write the model to ``path`` atomically.
-
-    Raises:
-        EdgeferError: the file cannot be written.
-    """
-    write_bytes(path, serialise(model))

@@ -101,12 +101,6 @@ class Predictions:
         counts = np.bincount(self.labels * size + self.answers, minlength=size * size)
         return counts.astype(np.int64).reshape(size, size)
 
-    def recall(self) -> dict[str, float | None]:
-        """Class → share of its faces named rightly, 0–1; None for a class without faces."""
-        matrix = self.confusion()
-        totals = matrix.sum(axis=1)
-        return {name: float(matrix[i, i] / totals[i]) if totals[i] else None for i, name in enumerate(self.classes)}
-
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write an npz (keys ``format logits labels classes faces_sha256 name``), atomically.
 

@@ -57,13 +57,6 @@ class Latency:
         """Mean in ms."""
         return float(self.samples_ms.mean())
 
-    @property
-    def variation(self) -> float | None:
-        """Coefficient of variation (sample standard deviation ÷ mean); None for one sample or a mean of 0."""
-        if self.n < 2 or self.mean == 0:
-            return None
-        return float(self.samples_ms.std(ddof=1)) / self.mean
-
     def percentile(self, percent: int) -> float | None:
         """That percentile in ms, linearly interpolated, or None unless n·(1−p) ≥ 10."""
         if self.n * (100 - percent) < TAIL_SAMPLES * 100:

@@ -116,8 +116,8 @@ def load_weights(path: str | os.PathLike[str]) -> Weights:
 
 def load_network(
     weights: str | os.PathLike[str], model: str | None = None, classes: Sequence[str] | None = None
-) -> tuple[nn.Module, Contract, str]:
-    """A network with the weights of a file, in evaluation mode; its contract; the SHA-256 of the file.
+) -> tuple[nn.Module, Contract, Weights]:
+    """A network with the weights of a file, in evaluation mode; its contract; the weights.
 
     Args:
         weights: the file.
@@ -132,7 +132,7 @@ def load_network(
     network = create(contract.architecture, len(contract.labels))
     _check_fit(Path(weights), network, loaded.state, contract)
     network.load_state_dict(loaded.state)
-    return network.eval(), contract, loaded.sha256
+    return network.eval(), contract, loaded
 
 
 def _read_safetensors(file: Path) -> tuple[dict[str, Tensor], Contract | None, frozenset[str]]:

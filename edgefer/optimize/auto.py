@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -36,6 +36,7 @@ def build_auto(
     calib_faces: int | None = None,
     method: str | None = None,
     seed: int | None = None,
+    no_rewrite: Collection[str] = (),
 ) -> BuildResult:
     """Build the fastest engine for this CPU whose accuracy on ``val`` drops by at most ``max_drop`` points.
 
@@ -52,6 +53,7 @@ def build_auto(
         calib_faces: with ``method`` and ``seed``, overrides the architecture's recipe.
         method: how histograms become ranges.
         seed: of the draw.
+        no_rewrite: passes of :data:`edgefer.graph.rewriting.PASSES` to leave out.
 
     Raises:
         EdgeferError: bad input; or the data name a single split, so that there is no ``val`` beside ``calib``.
@@ -65,7 +67,7 @@ def build_auto(
             f"--auto needs the `calib` and the `val` part, and {faces.origin} names one split",
             hint="leave the split out of --calib",
         )
-    job = prepare_job(model, "int8", faces, calib_faces, method, seed)
+    job = prepare_job(model, "int8", faces, calib_faces, method, seed, no_rewrite)
     variants = candidates()
     with progress("building", len(variants)) as advance:
         built = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from edgefer.engines.cpu import instruction_set
 from edgefer.engines.golden import make_golden
 from edgefer.errors import EdgeferError
 from edgefer.graph.load import load_model
+from edgefer.graph.rewriting import check_names, rewrite
 from edgefer.manifest import Calibration, Manifest, write_engine
 from edgefer.optimize.calibrate import calibrate, calibration_faces
 from edgefer.optimize.choose import Figures, choose, timed, verdict
@@ -51,7 +52,7 @@ class BuildResult:
 
 @dataclass(frozen=True)
 class Job:
-    """What every variant of one build shares."""
+    """What every variant of one build shares; ``rewrites``: pass → in how many places it changed the model."""
 
     model: onnx.ModelProto
     contract: Contract
@@ -59,6 +60,7 @@ class Job:
     ranges: Ranges | None
     calibration: Calibration | None
     method: str
+    rewrites: Mapping[str, int]
 
     def build(self, variant: Variant) -> Built:
         """The file of ``variant``."""
@@ -80,6 +82,7 @@ class Job:
             precision=built.precision,
             calibration=self.calibration if built.precision.has_int8 else None,
             golden=golden,
+            rewrites=self.rewrites,
             candidates=tuple(figure.to_dict() for figure in candidates),
         )
 
@@ -98,6 +101,7 @@ def build_engine(
     threads: int = 1,
     batch: int = 1,
     seed: int | None = None,
+    no_rewrite: Collection[str] = (),
 ) -> BuildResult:
     """Build an engine for this CPU from an exported ``model`` and write it with its manifest.
 
@@ -114,13 +118,14 @@ def build_engine(
         onnx_only: write the quantised ONNX and no manifest.
         threads: with ``batch``, what variants are timed with, where a flavour has to be chosen.
         batch: faces a timed call.
+        no_rewrite: passes of :data:`edgefer.graph.rewriting.PASSES` to leave out.
 
     Raises:
         EdgeferError: bad input, or a precision that the runtime or this CPU does not have.
     """
     destination = checked_output(output, target)
     variants = variants_of(precision, runtime)
-    job = prepare_job(model, precision, calib, calib_faces, method, seed)
+    job = prepare_job(model, precision, calib, calib_faces, method, seed, no_rewrite)
     built = [job.build(variant) for variant in variants]
     figures: list[Figures] = []
     if len(built) > 1:
@@ -167,10 +172,14 @@ def prepare_job(
     calib_faces: int | None,
     method: str | None,
     seed: int | None,
+    no_rewrite: Collection[str] = (),
 ) -> Job:
-    """Read the model and, for INT8, calibrate it."""
+    """Read the model, rewrite it and, for INT8, calibrate it."""
+    check_names(no_rewrite)
     proto, contract = load_model(model)
     refuse_quantised(proto)
+    rewritten = rewrite(proto, contract, skip=no_rewrite)
+    proto = rewritten.model
     usual = recipe_for(contract.architecture)
     recipe = Recipe(
         usual.faces if calib_faces is None else calib_faces,
@@ -189,4 +198,4 @@ def prepare_job(
         ranges, record = calibrate(proto, contract, calibration_faces(calib, contract, recipe), recipe)
     elif calib is not None:
         announce(f"note: --calib is not used: {precision.upper()} has no ranges to set")
-    return Job(proto, contract, sha256_file(model), ranges, record, recipe.method)
+    return Job(proto, contract, sha256_file(model), ranges, record, recipe.method, rewritten.changes)

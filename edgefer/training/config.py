@@ -26,6 +26,8 @@ class TrainConfig:
         label_smoothing: share of the target spread over all classes.
         vote_share: share of the target given to the distribution of FER+'s taggers over the classes; the label has the
             rest. Needs an npz with ``ferplus_votes``.
+        teacher_share: share of the loss that is against the teachers' answers, where there are teachers.
+        temperature: softens their answers; 1 leaves them as they are.
         class_weights: of the loss: ``none``, or by inverse frequency (``balanced``) or its root (``sqrt``).
         augment: strength; 1 is ±10° rotation, ±10 % shift and zoom, flips, light and contrast; 0 is none.
         erasing: probability that a face has a rectangle blanked.
@@ -48,6 +50,8 @@ class TrainConfig:
     warmup: float = 0.05
     label_smoothing: float = 0.0
     vote_share: float = 0.0
+    teacher_share: float = 0.7
+    temperature: float = 2.0
     class_weights: str = "none"
     augment: float = 1.0
     erasing: float = 0.0
@@ -70,13 +74,14 @@ class TrainConfig:
                 raise EdgeferError(f"{name} is '{getattr(self, name)}'", hint=f"choose one of {', '.join(options)}")
         for name in ("epochs", "batch_size", "patience", "threads"):
             self._require(name, lambda value: value >= 1, "1 or more")
-        for name in ("max_seconds", "lr", "clip"):
+        for name in ("max_seconds", "lr", "clip", "temperature"):
             self._require(name, lambda value: value > 0, "more than 0")
         for name in ("weight_decay", "mixup", "checkpoint_seconds", "seed"):
             self._require(name, lambda value: value >= 0, "0 or more")
         for name in ("warmup", "label_smoothing", "vote_share", "ema_decay"):
             self._require(name, lambda value: 0 <= value < 1, "from 0 to below 1")
         self._require("augment", lambda value: 0 <= value <= 3, "from 0 (none) to 3")
+        self._require("teacher_share", lambda value: 0 < value <= 1, "above 0, to 1")
         self._require("erasing", lambda value: 0 <= value <= 1, "a probability from 0 to 1")
 
     def _require(self, name: str, holds: Callable[[float], bool], wanted: str) -> None:

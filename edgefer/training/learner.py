@@ -17,6 +17,7 @@ from edgefer.errors import EdgeferError
 from edgefer.models.deployable import Deployable
 from edgefer.training.augment import augment, mix
 from edgefer.training.config import TrainConfig
+from edgefer.training.distillation import Teachers
 from edgefer.training.faces_in_memory import Prepared
 
 _JUDGED_AT_ONCE = 256
@@ -37,8 +38,15 @@ class Learner:
     (batch 128, one core of an EPYC).
     """
 
-    def __init__(self, network: nn.Module, contract: Contract, config: TrainConfig, weights: Tensor | None) -> None:
-        self.config = config
+    def __init__(
+        self,
+        network: nn.Module,
+        contract: Contract,
+        config: TrainConfig,
+        weights: Tensor | None,
+        teachers: Teachers | None = None,
+    ) -> None:
+        self.config, self.teachers = config, teachers
         self.module = Deployable(network, contract)
         self.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
         self.average = copy.deepcopy(self.module).eval().requires_grad_(False)
@@ -64,6 +72,9 @@ class Learner:
             loss = self.loss(logits, wanted)
             if share < 1:
                 loss = share * loss + (1 - share) * self.loss(logits, wanted[others])
+            if self.teachers is not None:
+                taught = self.teachers.loss(logits, self.teachers.answers(changed))
+                loss = torch.lerp(loss, taught, self.config.teacher_share)
         value = float(loss.detach())
         if not math.isfinite(value):
             raise EdgeferError(

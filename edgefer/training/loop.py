@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
@@ -16,10 +16,11 @@ import edgefer
 from edgefer.contract import Contract
 from edgefer.errors import EdgeferError
 from edgefer.models import create, default_contract
-from edgefer.models.weights import load_network, save_weights
+from edgefer.models.weights import Weights, load_network, save_weights
 from edgefer.progress import announce, progress
 from edgefer.training.checkpoint import identity, load_state, save_state, state_path
 from edgefer.training.config import TrainConfig
+from edgefer.training.distillation import open_teachers
 from edgefer.training.faces_in_memory import Prepared, check_classes, class_weights, prepare_split
 from edgefer.training.interrupt import deferred_interrupt
 from edgefer.training.learner import Learner
@@ -46,7 +47,14 @@ class TrainResult:
 
 
 def train(
-    dataset: FaceSet, model: str, output: Path, config: TrainConfig, *, init: Path | None = None, resume: bool = True
+    dataset: FaceSet,
+    model: str,
+    output: Path,
+    config: TrainConfig,
+    *,
+    init: Path | None = None,
+    teachers: Sequence[Path] = (),
+    resume: bool = True,
 ) -> TrainResult:
     """Train a network ``model``, fresh or from the weights ``init``, on ``fit``.
 
@@ -60,6 +68,7 @@ def train(
         output: the weights, ``.safetensors``.
         config: settings; with the same ones a run repeats bit for bit, unless ``max_seconds`` is given.
         init: weights of the same network and classes to start from: fine-tuning.
+        teachers: weights of networks of the same classes and face size to learn from too: distillation.
         resume: go on from ``output.state`` where it exists; otherwise it is deleted.
 
     Raises:
@@ -81,7 +90,7 @@ def train(
         try:
             torch.set_num_threads(config.threads or threads)
             torch.manual_seed(config.seed)
-            return _Run(fit, val, contract, output, config, init).go(resume)
+            return _Run(fit, val, contract, output, config, init, teachers).go(resume)
         finally:
             torch.set_num_threads(threads)
 
@@ -90,16 +99,27 @@ class _Run:
     """One run: where it stands, and how it goes on."""
 
     def __init__(
-        self, fit: FaceSet, val: FaceSet, contract: Contract, output: Path, config: TrainConfig, init: Path | None
+        self,
+        fit: FaceSet,
+        val: FaceSet,
+        contract: Contract,
+        output: Path,
+        config: TrainConfig,
+        init: Path | None,
+        teachers: Sequence[Path],
     ) -> None:
         self.config, self.contract, self.output = config, contract, output
         self.fit: Prepared = prepare_split(fit, contract, config.vote_share)
         self.val: Prepared = prepare_split(val, contract)
         self.batch = min(config.batch_size or 1, len(self.fit))
         self.steps_an_epoch = len(self.fit) // self.batch
-        self.seen = fit.face_hashes()
+        network, initial = _beginning(contract, init)
+        taught_by, teachers_sha256, taught = open_teachers(teachers, contract, config.temperature)
+        self.seen = {*fit.face_hashes(), *taught, *(initial.seen if initial else ())}
         prints = fit.fingerprint(), val.fingerprint()
-        network, began = _beginning(contract, init)
+        began = {"init_sha256": initial.sha256} if initial else {}
+        if teachers_sha256:
+            began["teachers_sha256"] = ",".join(teachers_sha256)
         self.identity = {**identity(config, contract.architecture, contract.labels, *prints), **began}
         self.lineage = {
             "fit_sha256": prints[0],
@@ -109,7 +129,7 @@ class _Run:
             **began,
         }
         weights = class_weights(self.fit.labels, len(contract.labels), config.class_weights)
-        self.learner = Learner(network, contract, config, weights)
+        self.learner = Learner(network, contract, config, weights, taught_by)
         self.epoch, self.step = 0, 0  # epochs finished; steps done in the one under way
         self.order = torch.empty(0, dtype=torch.int64)
         self.loss_sum, self.right = 0.0, 0
@@ -119,6 +139,7 @@ class _Run:
         self.earlier_seconds, self.started = 0.0, time.monotonic()
         self.saved_at, self.saving_took = time.monotonic(), 0.0
         self.announced_at = -math.inf
+        self.shown = 0.0
 
     def go(self, resume: bool) -> TrainResult:
         """Run to the end, from the state if there is one and ``resume``."""
@@ -128,14 +149,15 @@ class _Run:
             announce(f"going on from {path} at epoch {self.epoch + 1}, step {self.step + 1}")
         else:
             path.unlink(missing_ok=True)
-        total = self.config.epochs * self.steps_an_epoch
+        total = self.config.max_seconds or self.config.epochs * self.steps_an_epoch
         with (
             deferred_interrupt() as asked,
             progress(f"training {self.contract.architecture}", total) as advance,
         ):
-            advance(self.epoch * self.steps_an_epoch + self.step, self.note())
+            self.advance = advance
+            self.show_progress()
             while not self.finished():
-                self.run_epoch(asked, advance)
+                self.run_epoch(asked)
         if not self.best:
             raise EdgeferError(
                 f"no epoch could be judged: max_seconds={self.config.max_seconds} is over", hint="allow more seconds"
@@ -144,7 +166,14 @@ class _Run:
         path.unlink(missing_ok=True)
         return TrainResult(self.best["top1"], self.best["epoch"], self.epoch, self.curve, self.seconds(), self.output)
 
-    def run_epoch(self, asked: Callable[[], bool], advance: Callable[[int, str], None]) -> None:
+    def show_progress(self) -> None:
+        """Move the bar to where the run stands: seconds where they end it, steps otherwise."""
+        steps = self.epoch * self.steps_an_epoch + self.step
+        now = steps if self.config.max_seconds is None else min(self.seconds(), self.config.max_seconds)
+        self.advance(now - self.shown, self.note())
+        self.shown = now
+
+    def run_epoch(self, asked: Callable[[], bool]) -> None:
         """The rest of the epoch under way, then the judgement; Ctrl-C is heeded after each step."""
         if self.step == 0:
             self.order = torch.randperm(len(self.fit))
@@ -155,7 +184,7 @@ class _Run:
             wanted = self.fit.targets[rows]
             loss, right = self.learner.step(self.fit.faces[rows], self.fit.labels[rows], self.lr, wanted)
             self.loss_sum, self.right, self.step = self.loss_sum + loss, self.right + right, self.step + 1
-            advance(1, self.note())
+            self.show_progress()
             if asked():
                 self.save()
                 raise KeyboardInterrupt
@@ -251,14 +280,14 @@ class _Run:
             setattr(self, name, value)
 
 
-def _beginning(contract: Contract, init: Path | None) -> tuple[nn.Module, dict[str, str]]:
-    """The network to begin with, and what the lineage says of it."""
+def _beginning(contract: Contract, init: Path | None) -> tuple[nn.Module, Weights | None]:
+    """The network to begin with, and the weights that it was given."""
     if init is None:
-        return create(contract.architecture, len(contract.labels)), {}
-    network, found, sha256 = load_network(init, contract.architecture, contract.labels)
+        return create(contract.architecture, len(contract.labels)), None
+    network, found, weights = load_network(init, contract.architecture, contract.labels)
     if found.face_shape != contract.face_shape or found.normalisation != contract.normalisation:
         raise EdgeferError(
             f"{init} was trained on other faces: {found.face_shape}, {found.normalisation}",
             hint="begin with weights of this network's own size and normalisation",
         )
-    return network, {"init_sha256": sha256}
+    return network, weights

@@ -48,12 +48,12 @@ def test_cpu_measures_every_row_in_one_run_and_its_table_shows_them(tmp_path):
 
     readme = tmp_path / "README.md"
     readme.write_text("no block\n")
-    table = run("tables.py", "cpu", "--results", output, "--readme", readme)
+    table = run("tables.py", "cpu", "--results", output, "--page", readme)
     assert table.returncode == 0, table.stderr
     assert all(f"| {label} |" in table.stdout for label in [*labels, "**auto**"])
     assert readme.read_text() == "no block\n"
     readme.write_text("<!-- cpu:begin -->\n<!-- cpu:end -->\n")
-    table = run("tables.py", "cpu", "--results", output, "--readme", readme)
+    table = run("tables.py", "cpu", "--results", output, "--page", readme)
     assert table.returncode == 2
     assert "quick" in table.stderr
 
@@ -78,6 +78,27 @@ def test_calibration_measures_each_calibrator_in_its_own_process(tmp_path):
     assert "| edgefer, all methods in one pass |" in table.stdout
 
 
+def test_rewriting_measures_each_pass_against_the_plain_graph(tmp_path):
+    pytest.importorskip("torch")
+    pytest.importorskip("onnxruntime")
+    output = tmp_path / "rewriting.json"
+    done = run("rewriting.py", "--quick", "--only", "resnet11", "--output", output)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(output.read_text())["networks"]["resnet11"]
+    assert found["places"] == {"fold-batchnorm": 20}
+    rows = {(row["engine"], row["graph"]): row for row in found["rows"]}
+    assert {graph for _, graph in rows} == {"plain", "fold-batchnorm", "all passes"}
+    integer = next(engine for engine, _ in rows if engine.startswith("onnxruntime INT8"))
+    assert rows[integer, "all passes"]["int8_layers"] > rows[integer, "plain"]["int8_layers"]
+    plain, all_of_them = rows["onnxruntime FP32", "plain"], rows["onnxruntime FP32", "all passes"]
+    assert all_of_them["gain"]["value"] == pytest.approx(plain["p50_ms"] / all_of_them["p50_ms"])
+    assert all_of_them["gain"] == all_of_them["over_plain_onnxruntime"]
+    table = run("tables.py", "rewriting", "--results", output)
+    assert table.returncode == 0, table.stderr
+    assert "| onnxruntime FP32 |" in table.stdout
+    assert "fold-batchnorm (20×)" in table.stdout
+
+
 @pytest.mark.parametrize(
     ("script", "arguments", "message", "hint"),
     [
@@ -96,10 +117,13 @@ def test_bad_arguments_say_what_to_do(script, arguments, message, hint):
     assert hint in said
 
 
-@pytest.mark.parametrize("which", ["cpu", "calibration"])
-def test_the_readme_says_what_the_results_say(which):
-    readme = (BENCHMARKS.parent / "README.md").read_text(encoding="utf-8")
-    if f"<!-- {which}:begin -->" not in readme or not (BENCHMARKS / "results" / f"{which}.json").is_file():
-        pytest.skip(f"README.md has no {which} table, or benchmarks/results/{which}.json is not here")
+@pytest.mark.parametrize(
+    ("which", "page"),
+    [("cpu", "README.md"), ("calibration", "docs/calibration.md"), ("rewriting", "docs/rewrite-passes.md")],
+)
+def test_pages_say_what_the_results_say(which, page):
+    text = BENCHMARKS.parent / page
+    if not text.is_file() or f"<!-- {which}:begin -->" not in text.read_text(encoding="utf-8"):
+        pytest.skip(f"{page} has no {which} table yet")
     done = run("tables.py", which, "--check")
     assert done.returncode == 0, done.stderr

@@ -95,7 +95,7 @@ def test_auto_ships_the_fastest_within_tolerance_and_retune_repeats_the_choice(r
     assert [row["p50_ms"] for row in again] != [row["p50_ms"] for row in rows]
 
 
-def test_auto_leaves_out_what_drops_too_much(road, tmp_path, monkeypatch):
+def test_auto_leaves_out_what_drops_too_much():
     from edgefer.optimize import choose
 
     row = choose.Figures("a", "onnxruntime", "fp32", None, 1, p50_ms=2.0, drop_pp=0.0)

@@ -28,7 +28,6 @@ def test_top1_confusion_and_recall():
     assert net.answers.tolist() == [0, 1, 1, 0, 0], "the first of equal logits is the answer"
     assert net.top1 == 3 / 5
     assert net.confusion().tolist() == [[2, 1, 0], [1, 1, 0], [0, 0, 0]]
-    assert net.recall() == {"angry": 2 / 3, "happy": 1 / 2, "sad": None}
     assert net.top1_ci95 == wilson_interval(3, 5)
 
 

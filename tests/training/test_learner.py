@@ -2,9 +2,10 @@ import pytest
 import torch
 
 from edgefer.errors import EdgeferError
-from edgefer.models import create, default_contract, names
+from edgefer.models import create, default_contract
 from edgefer.training.faces_in_memory import Prepared, class_weights
 from edgefer.training.learner import Learner
+from tests.models.zoo import EVERY
 
 from .conftest import quick
 
@@ -62,7 +63,7 @@ def test_every_optimiser_learns_one_batch(optimiser, precision):
     assert losses[-1] < 0.7 * losses[0]
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", EVERY)
 def test_every_network_learns_one_batch_as_in_its_warm_up(name):
     torch.manual_seed(0)
     config = quick(batch_size=None, lr=None, augment=0.0, clip=None).resolved(name)

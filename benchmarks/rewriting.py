@@ -1,0 +1,173 @@
+#!/usr/bin/env python3
+"""What each rewrite pass gains: `python benchmarks/rewriting.py`, about four minutes.
+
+Every engine is built from the plain graph, from the graph after one pass alone, and after all; a network's engines
+take turns in one run (batch 1, one thread). Weights are random: speed does not depend on them.
+`torch.onnx.export` folds batch norms itself, so for `fold-batchnorm` the plain graph gets them back.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import onnx
+from network import CALIBRATION_FACES
+from onnx import helper, numpy_helper
+from sources import drawn_faces
+from turns import Effort, take_turns
+
+from edgefer.atomic import write_text
+from edgefer.data import draw
+from edgefer.errors import EdgeferError
+from edgefer.faces import prepare_batch
+from edgefer.graph.exporting import export
+from edgefer.graph.load import load_model
+from edgefer.graph.names import canonicalise
+from edgefer.graph.rewriting import PASSES
+from edgefer.graph.save import serialise
+from edgefer.measure.contention import Usage, busy_before, others_since, too_busy
+from edgefer.measure.environment import describe_environment
+from edgefer.optimize.auto import REFERENCE, candidates
+from edgefer.optimize.build import prepare_job
+from edgefer.progress import announce
+
+RESULTS = Path(__file__).resolve().parent / "results" / "rewriting.json"
+PLAIN, ALL = "plain", "all passes"
+NETWORKS = ("resnet11", "ddamfn")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long to measure a network, with ranges from how many drawn faces."""
+
+    effort: Effort
+    faces: int
+    watch_seconds: float
+
+
+FULL = Plan(Effort(90.0, 30, 5), CALIBRATION_FACES, 2.0)
+QUICK = Plan(Effort(0.1, 3, 1), 14, 0.2)
+
+
+@click.command()
+@click.option("--quick", is_flag=True, help="To see that it works; no figure is worth anything.")
+@click.option("--only", multiple=True, type=click.Choice(NETWORKS), help="Measure this network (may be repeated).")
+@click.option("--output", type=click.Path(path_type=Path), help=f"JSON; benchmarks/results/{RESULTS.name} if absent.")
+def main(quick: bool, only: tuple[str, ...], output: Path | None) -> None:
+    """Time every engine with and without each rewrite pass."""
+    try:
+        if output is None and (quick or only):
+            raise EdgeferError(
+                f"{RESULTS.name} holds whole runs, and this one is part of one",
+                hint="--output FILE.json keeps it apart",
+            )
+        result = measure(QUICK if quick else FULL, only or NETWORKS)
+        write_text(output or RESULTS, json.dumps({"quick": quick, **result}, indent=1, ensure_ascii=False) + "\n")
+    except EdgeferError as fault:
+        announce(f"error: {fault}")
+        sys.exit(fault.exit_code)
+    announce(f"written: {output or RESULTS}")
+    for reason in result["busy"]:
+        announce(f"warning: not to be believed: {reason}")
+
+
+def measure(plan: Plan, networks: tuple[str, ...]) -> dict[str, Any]:
+    """Everything, for JSON."""
+    busy = busy_before(plan.watch_seconds)
+    measured = {}
+    with tempfile.TemporaryDirectory() as name:
+        for network in networks:
+            start = Usage.now()
+            measured[network] = _measured(network, Path(name), plan)
+            others = others_since(start)
+            if others and too_busy(others):
+                busy.append(f"{network}: other processes used {others:.2f} cores")
+    return {
+        "benchmark": "rewriting",
+        "quiet": not busy,
+        "busy": busy,
+        "environment": describe_environment(),
+        "networks": measured,
+    }
+
+
+def _measured(network: str, folder: Path, plan: Plan) -> dict[str, Any]:
+    """Places a pass changed, and for each engine the speed-up of each pass over the plain graph."""
+    announce(f"{network}: exporting and building")
+    plain = folder / f"{network}.onnx"
+    export(network, plain, random_weights=True)
+    _unfold(plain)
+    drawn = drawn_faces(plan.faces, 1, folder / "drawn.npz")
+    skipped = {PLAIN: set(PASSES), **{name: set(PASSES) - {name} for name in PASSES}, ALL: set()}
+    jobs = {
+        graph: prepare_job(plain, "int8", drawn, plan.faces, None, None, no_rewrite=skip)
+        for graph, skip in skipped.items()
+    }
+    kept = {graph: job for graph, job in jobs.items() if graph == PLAIN or job.rewrites}
+    variants = candidates()
+    engines, integers = {}, {}
+    for graph, job in kept.items():
+        for variant in variants:
+            built = job.build(variant)
+            label = f"{variant.label} · {graph}"
+            engines[label] = built.open(job.contract)
+            integers[label] = sum(layer.got == "int8" for layer in built.precision.layers)
+    contract = kept[PLAIN].contract
+    faces = prepare_batch(draw(16, seed=2)[0], contract)
+    announce(f"{network}: timing {len(engines)} engines")
+    taken = take_turns(engines, [np.ascontiguousarray(faces[i : i + 1]) for i in range(len(faces))], 1, plan.effort)
+    for engine in engines.values():
+        engine.close()
+    rows = []
+    for variant in variants:
+        base = f"{variant.label} · {PLAIN}"
+        for graph in kept:
+            label = f"{variant.label} · {graph}"
+            gain, over = taken.speedup(base, label), taken.speedup(f"{REFERENCE.label} · {PLAIN}", label)
+            rows.append(
+                {
+                    "engine": variant.label,
+                    "graph": graph,
+                    "p50_ms": taken.latency(label).p50,
+                    "gain": {"value": gain.value, "ci95": list(gain.ci95)},
+                    "over_plain_onnxruntime": {"value": over.value, "ci95": list(over.ci95)},
+                    "int8_layers": integers[label],
+                }
+            )
+    return {"places": dict(kept.get(ALL, kept[PLAIN]).rewrites), "rounds": len(taken.rounds_ms[label]), "rows": rows}
+
+
+def _unfold(path: Path) -> None:
+    """Move the bias of each convolution into a batch norm behind it, as networks are before they are exported."""
+    model, _ = load_model(path)
+    graph = model.graph
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    nodes = []
+    for node in graph.node:
+        nodes.append(node)
+        if node.op_type != "Conv" or len(node.input) < 3:
+            continue
+        bias = numpy_helper.to_array(constants[node.input[2]])
+        parts = {"scale": np.ones_like(bias), "shift": bias, "mean": np.zeros_like(bias), "var": np.ones_like(bias)}
+        names = [f"{node.output[0]}_{part}" for part in parts]
+        graph.initializer.extend(numpy_helper.from_array(v, n) for n, v in zip(names, parts.values(), strict=True))
+        inner = f"{node.output[0]}_plain"
+        nodes.append(helper.make_node("BatchNormalization", [inner, *names], [node.output[0]], epsilon=0.0))
+        node.output[0] = inner
+        del node.input[2:]
+    copies = onnx.GraphProto()
+    copies.node.extend(nodes)
+    del graph.node[:]
+    graph.node.extend(copies.node)
+    path.write_bytes(serialise(canonicalise(model)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""Distillation: learning from the answers of trained networks beside the labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from edgefer.contract import Contract
+from edgefer.errors import EdgeferError
+from edgefer.models.deployable import Deployable
+from edgefer.models.weights import load_network
+
+
+class Teachers:
+    """Trained networks that see the faces the learner sees, after augmentation, and whose probabilities are averaged.
+
+    The loss is Hinton, Vinyals and Dean's (2015, https://arxiv.org/abs/1503.02531); that teacher and learner should see
+    the same changed face is from Beyer et al. (2022, https://arxiv.org/abs/2106.05237).
+    """
+
+    def __init__(self, modules: Sequence[nn.Module], temperature: float) -> None:
+        self.modules = [module.eval().requires_grad_(False) for module in modules]
+        self.temperature = temperature
+
+    @torch.no_grad()
+    def answers(self, faces: Tensor) -> Tensor:
+        """Probabilities at the temperature, float32 N×classes, of faces N×H×W×C from 0 to 255."""
+        answers = [functional.softmax(module(faces).float() / self.temperature, dim=1) for module in self.modules]
+        return torch.stack(answers).mean(dim=0)
+
+    def loss(self, logits: Tensor, answers: Tensor) -> Tensor:
+        """``T² · KL(answers ‖ softmax(logits / T))``, a mean over faces; T² keeps gradients at the labels' scale."""
+        learnt = functional.log_softmax(logits / self.temperature, dim=1)
+        return self.temperature**2 * functional.kl_div(learnt, answers, reduction="batchmean")
+
+
+def open_teachers(
+    files: Sequence[Path], contract: Contract, temperature: float
+) -> tuple[Teachers | None, tuple[str, ...], frozenset[str]]:
+    """The teachers in weights files, or None for none; their SHA-256s; the faces that they are known to have seen.
+
+    Raises:
+        EdgeferError: a teacher has other classes or another face size than the learner's ``contract``.
+    """
+    modules, hashes, seen = [], [], frozenset[str]()
+    for file in files:
+        network, found, weights = load_network(file)
+        if found.labels != contract.labels or found.face_shape != contract.face_shape:
+            raise EdgeferError(
+                f"the teacher {file} takes faces {found.face_shape} of the classes {', '.join(found.labels)}, and "
+                f"{contract.architecture} learns faces {contract.face_shape} of {', '.join(contract.labels)}",
+                hint="a teacher must have the learner's face size and its classes, in the same order",
+            )
+        modules.append(Deployable(network, found).to(memory_format=torch.channels_last))  # type: ignore[call-overload]
+        hashes.append(weights.sha256)
+        seen |= weights.seen
+    return (Teachers(modules, temperature) if modules else None), tuple(hashes), seen

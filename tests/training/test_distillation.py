@@ -1,0 +1,135 @@
+import pytest
+import torch
+from click.testing import CliRunner
+
+from edgefer.cli import cli
+from edgefer.data import draw, save_npz
+from edgefer.errors import EdgeferError
+from edgefer.models import create, default_contract
+from edgefer.models.weights import load_weights, save_weights
+from edgefer.training import train
+from edgefer.training.distillation import Teachers, open_teachers
+from edgefer.training.learner import Learner
+
+from .conftest import quick
+
+LABELS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
+
+
+def weights(path, name="lenet", labels=LABELS, seen=()):
+    torch.manual_seed(3)
+    save_weights(path, create(name, len(labels)).state_dict(), default_contract(name, labels), seen)
+    return path
+
+
+def batch(count=8):
+    torch.manual_seed(5)
+    return torch.randint(0, 256, (count, 48, 48, 1), dtype=torch.uint8), torch.arange(count) % 7
+
+
+def test_the_loss_is_hintons():
+    teachers = Teachers([], temperature=3.0)
+    logits, taught = torch.tensor([[3.0, 0.0, -3.0], [0.0, 0.0, 6.0]]), torch.tensor([[0.2, 0.3, 0.5], [0.1, 0.9, 0.0]])
+    expected = 0.0
+    for row, wanted in zip(logits.double() / 3, taught.double(), strict=True):
+        learnt = row.exp() / row.exp().sum()
+        expected += sum(float(t * (t / p).log()) for t, p in zip(wanted, learnt, strict=True) if t > 0)
+    assert teachers.loss(logits, taught).item() == pytest.approx(9 * expected / 2, rel=1e-5)
+
+
+def test_answers_are_the_mean_of_softened_probabilities():
+    one, two = (torch.nn.Linear(4, 3) for _ in range(2))
+    x = torch.randn(5, 4)
+    answers = Teachers([one, two], temperature=2.0).answers(x)
+    expected = ((one(x) / 2).softmax(1) + (two(x) / 2).softmax(1)) / 2
+    torch.testing.assert_close(answers, expected)
+    assert not answers.requires_grad
+    assert not any(p.requires_grad for p in one.parameters())
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_learner_comes_to_answer_as_its_teacher(tmp_path, precision):
+    contract = default_contract("lenet", LABELS)
+    teachers, _, _ = open_teachers([weights(tmp_path / "t.safetensors")], contract, temperature=1.0)
+    before = [p.clone() for p in teachers.modules[0].parameters()]
+    torch.manual_seed(0)
+    config = quick(teacher_share=1.0, temperature=1.0, augment=0.0, precision=precision).resolved("lenet")
+    learner = Learner(create("lenet"), contract, config, None, teachers)
+    faces, labels = batch()
+    losses = [learner.step(faces, labels, 3e-3)[0] for _ in range(25)]
+    assert losses[-1] < 0.2 * losses[0]
+    for was, parameter in zip(before, teachers.modules[0].parameters(), strict=True):
+        assert torch.equal(was, parameter)
+
+
+def test_the_share_weighs_teachers_against_labels(tmp_path):
+    contract = default_contract("lenet", LABELS)
+    teachers, _, _ = open_teachers([weights(tmp_path / "t.safetensors")], contract, temperature=2.0)
+
+    def first_loss(share):
+        torch.manual_seed(1)
+        settings = {} if share is None else {"teacher_share": share}
+        subject = Learner(create("lenet"), contract, quick(augment=0.0, **settings), None, teachers if share else None)
+        for module in subject.module.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+        return subject.step(*batch(), lr=1e-4)[0]
+
+    labels, taught = first_loss(None), first_loss(1.0)
+    assert abs(labels - taught) > 0.1
+    assert first_loss(0.25) == pytest.approx(0.75 * labels + 0.25 * taught, rel=1e-4)
+
+
+def test_what_teachers_and_beginnings_have_seen_counts_as_seen(tmp_path, faces):
+    teacher = weights(tmp_path / "t.safetensors", seen=["00" * 32])
+    first = weights(tmp_path / "i.safetensors", seen=["ff" * 32])
+    out = tmp_path / "w.safetensors"
+    train(faces, "lenet", out, quick(epochs=1), init=first, teachers=[teacher])
+    written = load_weights(out)
+    own = {face[:10] for face in faces.split("fit").face_hashes()}
+    assert written.seen == own | {"00" * 5, "ff" * 5}
+    assert written.contract.lineage["teachers_sha256"] == load_weights(teacher).sha256
+    assert written.contract.lineage["init_sha256"] == load_weights(first).sha256
+
+
+def test_a_run_goes_on_only_with_the_same_teachers(tmp_path, faces):
+    from edgefer.training.checkpoint import state_path
+
+    out, teacher = tmp_path / "w.safetensors", weights(tmp_path / "t.safetensors")
+    config = quick(epochs=2, checkpoint_seconds=0.0)
+    kept = []
+
+    def stop(run):
+        kept.append(state_path(out).read_bytes())
+        return True
+
+    with pytest.MonkeyPatch.context() as patch:
+        from edgefer.training import loop
+
+        saved = loop._Run.save
+        patch.setattr(loop._Run, "save", lambda run: (saved(run), stop(run)))
+        train(faces, "lenet", out, config, teachers=[teacher])
+    state_path(out).write_bytes(kept[0])
+    with pytest.raises(EdgeferError, match="state of another run: .*teachers_sha256 was"):
+        train(faces, "lenet", out, config)
+
+
+@pytest.mark.parametrize(
+    ("name", "labels"), [("lenet", LABELS[:4]), ("lenet", LABELS[::-1]), ("mini_xception_keras", LABELS)]
+)
+def test_teachers_of_other_classes_or_sizes(tmp_path, name, labels):
+    teacher = weights(tmp_path / "t.safetensors", name, labels)
+    with pytest.raises(EdgeferError) as caught:
+        open_teachers([teacher], default_contract("mini_xception", LABELS), 2.0)
+    assert caught.value.message.startswith(f"the teacher {teacher} takes faces")
+    assert caught.value.hint == "a teacher must have the learner's face size and its classes, in the same order"
+
+
+def test_options_of_teachers_without_one(tmp_path):
+    save_npz(tmp_path / "d.npz", *draw(30, seed=1)[:2])
+    out = tmp_path / "w.safetensors"
+    arguments = ["train", "--model", "lenet", "--data", str(tmp_path / "d.npz"), "-o", str(out), "--temperature", "3"]
+    result = CliRunner().invoke(cli, arguments)
+    assert isinstance(result.exception, EdgeferError)
+    assert "there is none" in result.exception.message
+    assert not out.exists()
