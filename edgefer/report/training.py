@@ -67,6 +67,7 @@ def _drawn_curve(curve: Sequence[Mapping[str, float]]) -> bytes:
                 epochs, [factor * row[column] for row in curve], label=label, marker="." if len(epochs) < 40 else ""
             )
         axes.set_xlabel("epoch")
+        axes.locator_params(axis="x", integer=True)
         axes.set_title(title)
         axes.grid(alpha=0.3)
         axes.legend()
