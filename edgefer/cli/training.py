@@ -42,6 +42,7 @@ from edgefer.errors import EdgeferError
 @click.option("--noise", type=float, help="Share of pixels that turn black or white, at most.  [default: 0]")
 @click.option("--mixup", type=float, help="Blend faces in pairs: α of Beta(α, α).  [default: 0]")
 @click.option("--ema-decay", type=float, help="Of the averaged weights that are kept; 0: none.  [default: 0.998]")
+@click.option("--keep", type=click.Choice(["top1", "loss"]), help="The epoch that is best on val by.  [default: top1]")
 @click.option("--patience", type=click.IntRange(min=1), help="Stop after so many epochs without a better val.")
 @click.option("--precision", type=click.Choice(["fp32", "bf16"]), help="bf16: autocast.  [default: fp32]")
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of every random choice.  [default: 0]")

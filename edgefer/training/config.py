@@ -12,6 +12,7 @@ CLASS_WEIGHTS = ("none", "sqrt", "balanced")
 PRECISIONS = ("fp32", "bf16")
 SCHEDULES = ("cosine", "step")
 SAMPLINGS = ("shuffled", "balanced")
+KEEPS = ("top1", "loss")
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ class TrainConfig:
         noise: share of a face's pixels that turn black or white, at most; each face draws its own.
         mixup: α of the Beta distribution of the shares in which faces are blended in pairs; 0: none.
         ema_decay: of the average of weights that is judged and kept; 0 keeps the last weights themselves.
+        keep: the epoch whose weights are kept: of the highest ``top1`` on val (of equals, the lower loss), or of the lowest
+            ``loss``, which varies less by chance.
         clip: largest norm of the gradient; None: no limit.
         patience: stop after so many epochs without a better val top-1; None: never.
         precision: ``fp32``, or ``bf16`` for autocast (faster only where the CPU has bf16 instructions).
@@ -69,6 +72,7 @@ class TrainConfig:
     noise: float = 0.0
     mixup: float = 0.0
     ema_decay: float = 0.998
+    keep: str = "top1"
     clip: float | None = 5.0
     patience: int | None = None
     precision: str = "fp32"
@@ -83,6 +87,7 @@ class TrainConfig:
             ("precision", PRECISIONS),
             ("schedule", SCHEDULES),
             ("sampling", SAMPLINGS),
+            ("keep", KEEPS),
         ):
             if getattr(self, name) not in options:
                 raise EdgeferError(f"{name} is '{getattr(self, name)}'", hint=f"choose one of {', '.join(options)}")

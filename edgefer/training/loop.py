@@ -214,7 +214,7 @@ class _Run:
                 "lr": self.lr,
             }
         )
-        if not self.best or (judged.top1, -judged.loss) > (self.best["top1"], -self.best["loss"]):
+        if not self.best or self.merit(judged.top1, judged.loss) > self.merit(self.best["top1"], self.best["loss"]):
             weights = self.learner.averaged_weights()
             self.best = {"epoch": self.epoch, "top1": judged.top1, "loss": judged.loss, "weights": weights}
             self.write_best()
@@ -223,6 +223,10 @@ class _Run:
             announce(f"epoch {self.epoch}: loss {self.curve[-1]['loss']:.4f}, {self.note()}, {self.seconds():.0f} s")
         if self.on_epoch is not None:
             self.on_epoch(self.curve[-1])
+
+    def merit(self, top1: float, loss: float) -> tuple[float, float]:
+        """What is larger for the better of two epochs."""
+        return (-loss, top1) if self.config.keep == "loss" else (top1, -loss)
 
     def new_order(self) -> torch.Tensor:
         """Which faces an epoch shows, int64."""

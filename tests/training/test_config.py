@@ -27,6 +27,7 @@ from edgefer.training.config import DEFAULT_RECIPE, RECIPES
         ({"teacher_share": 0.0}, "teacher_share is 0.0", "it must be above 0, to 1"),
         ({"schedule": "linear"}, "schedule is 'linear'", "choose one of cosine, step"),
         ({"sampling": "rare"}, "sampling is 'rare'", "choose one of shuffled, balanced"),
+        ({"keep": "last"}, "keep is 'last'", "choose one of top1, loss"),
         ({"threads": 0}, "threads is 0", "it must be 1 or more"),
         ({"patience": 0}, "patience is 0", "it must be 1 or more"),
         ({"optimiser": "lion"}, "optimiser is 'lion'", "choose one of adamw, adam, sgd"),

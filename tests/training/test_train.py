@@ -121,6 +121,12 @@ def test_of_equal_top1_the_lower_loss_is_kept(faces, tmp_path, monkeypatch):
     assert train(faces, "lenet", tmp_path / "w.safetensors", quick()).best_epoch == 2
 
 
+def test_the_lowest_loss_can_be_what_is_kept(faces, tmp_path, monkeypatch):
+    judged = iter([(0.5, 0.9), (0.4, 0.8), (0.6, 0.85)])
+    monkeypatch.setattr(loop.Learner, "judge", lambda self, val: loop_judgement(*next(judged)))
+    assert train(faces, "lenet", tmp_path / "w.safetensors", quick(keep="loss")).best_epoch == 2
+
+
 def loop_judgement(top1: float, loss: float = 1.0):
     from edgefer.training.learner import Judgement
 
