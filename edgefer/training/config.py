@@ -41,8 +41,8 @@ class TrainConfig:
         noise: share of a face's pixels that turn black or white, at most; each face draws its own.
         mixup: α of the Beta distribution of the shares in which faces are blended in pairs; 0: none.
         ema_decay: of the average of weights that is judged and kept; 0 keeps the last weights themselves.
-        keep: the epoch whose weights are kept: of the highest ``top1`` on val (of equals, the lower loss), or of the lowest
-            ``loss``, which varies less by chance.
+        keep: the epoch whose weights are kept: of the highest ``top1`` on val (of equals, the lower loss), or of
+            the lowest ``loss``, which varies less by chance.
         clip: largest norm of the gradient; None: no limit.
         patience: stop after so many epochs without a better val top-1; None: never.
         precision: ``fp32``, or ``bf16`` for autocast (faster only where the CPU has bf16 instructions).
