@@ -152,9 +152,7 @@ def _timed(built: Sequence[Built], contract: Contract, threads: int, batch: int)
 def checked_output(output: str | os.PathLike[str], target: str) -> Path:
     """The path to write, refused if the target or the suffix is not one that can be built."""
     if target != "cpu":
-        raise EdgeferError(
-            f"there is no target '{target}'", hint=f"one of: cpu, {', '.join(TARGETS)}"
-        )
+        raise EdgeferError(f"there is no target '{target}'", hint=f"one of: cpu, {', '.join(TARGETS)}")
     destination = Path(output)
     if destination.suffix != ".onnx":
         raise EdgeferError(

@@ -24,7 +24,7 @@ from edgefer.engines.tensorrt.build import SerialisedEngine, build_plan
 from edgefer.engines.tensorrt.calibration_table import from_table, table_scales, to_table
 from edgefer.engines.tensorrt.compat import RTX, RTX_CAPABILITY, Target, target_of
 from edgefer.engines.tensorrt.cuda import probe
-from edgefer.engines.tensorrt.inspect import Audit, audit_dump, audit_engine
+from edgefer.engines.tensorrt.inspect import audit_dump, audit_engine
 from edgefer.engines.tensorrt.options import BuilderOptions, check_options, read_options
 from edgefer.engines.tensorrt.run import TensorRtSession
 from edgefer.engines.tensorrt.trtexec import edgefer_command, trtexec_command
@@ -157,7 +157,10 @@ def _write_engine(
         )
     if rtx:
         audit = audit_dump(prepared.model, built.layers)
-        golden, note = _golden_of_file(prepared, options, target), f"RTX, {RTX_CAPABILITY}, built ahead of time, not run"
+        golden, note = (
+            _golden_of_file(prepared, options, target),
+            f"RTX, {RTX_CAPABILITY}, built ahead of time, not run",
+        )
     else:
         audit = audit_engine(prepared.model, built.plan, prepared.precision)
         golden, note = _golden_of_engine(prepared, built, options), ""
@@ -188,7 +191,7 @@ def _golden_count(options: BuilderOptions) -> int:
 def _golden_of_file(prepared: Prepared, options: BuilderOptions, runtime: str) -> Golden:
     """What the ONNX file answers in ONNX Runtime: for an engine that could not be run where it was built."""
     faces = golden_faces(prepared.contract, _golden_count(options))
-    logits = OnnxRuntimeSession(prepared.content).run({INPUT_NAME: faces})[OUTPUT_NAME]
+    logits = OnnxRuntimeSession(prepared.content, optimise=False).run({INPUT_NAME: faces})[OUTPUT_NAME]
     return Golden(faces, np.asarray(logits, dtype=np.float32), {runtime: tolerance_of(prepared.precision)})
 
 
@@ -215,9 +218,7 @@ def _golden_of_engine(prepared: Prepared, built: SerialisedEngine, options: Buil
 
 
 @contextmanager
-def _calibrator(
-    prepared: Prepared, options: BuilderOptions, faces: Faces
-) -> Iterator[tuple[Any, Calibration | None]]:
+def _calibrator(prepared: Prepared, options: BuilderOptions, faces: Faces) -> Iterator[tuple[Any, Calibration | None]]:
     """TensorRT's calibrator over a table, or over the same faces that Q/DQ would be made from, and their record."""
     if options.calibrator is None:
         yield None, prepared.calibration

@@ -94,9 +94,7 @@ TENSORRT_HALF = Flavour(
     "tensorrt-half", "int8", symmetric=True, placement="inputs", bias="float", opset=19, half_scales=True
 )
 
-FLAVOURS = {
-    f.name: f for f in (X86_VNNI, X86, ARM, ARM_SIGNED, OPENVINO_ALL, OPENVINO_INPUTS, TENSORRT, TENSORRT_HALF)
-}
+FLAVOURS = {f.name: f for f in (X86_VNNI, X86, ARM, ARM_SIGNED, OPENVINO_ALL, OPENVINO_INPUTS, TENSORRT, TENSORRT_HALF)}
 """Every named flavour."""
 
 

@@ -125,4 +125,3 @@ def _weights(view: GraphView, node: onnx.NodeProto) -> np.ndarray | None:
 
 def _input_axis(node: onnx.NodeProto) -> int:
     return 1 if next((a.i for a in node.attribute if a.name == "transB"), 0) else 0
-

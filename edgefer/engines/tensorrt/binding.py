@@ -82,7 +82,7 @@ def logger_of(rtx: bool) -> Any:
     trt, _ = import_tensorrt(rtx)
     log = log_of(rtx)
 
-    class Logger(trt.ILogger):  # type: ignore[misc]  # the base class is known at run time only
+    class Logger(trt.ILogger):  # type: ignore[misc, name-defined]  # the base class is known at run time only
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
 

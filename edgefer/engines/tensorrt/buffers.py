@@ -49,7 +49,7 @@ class Buffer:
         self.device: int = int(called(self._cudart.cudaMalloc(self.nbytes), f"cudaMalloc({self.nbytes})"))
         self._pinned = called(self._cudart.cudaMallocHost(self.nbytes), f"cudaMallocHost({self.nbytes})")
         raw = (ctypes.c_uint8 * self.nbytes).from_address(int(self._pinned))
-        self._host = np.frombuffer(raw, dtype=self._dtype)
+        self._host: NDArray[Any] = np.frombuffer(memoryview(raw), dtype=self._dtype)
 
     def upload(self, value: NDArray[Any], stream: Stream) -> None:
         """Copy ``value`` to the device, on ``stream``."""
@@ -66,7 +66,8 @@ class Buffer:
         done = self._cudart.cudaMemcpyAsync(int(self._pinned), self.device, flat.nbytes, kind, stream.handle)
         called(done, "cudaMemcpyAsync")
         stream.wait()
-        return flat.reshape(shape).copy()
+        result: NDArray[Any] = flat.reshape(shape).copy()
+        return result
 
     def close(self) -> None:
         """Free both. A second call does nothing."""

@@ -45,7 +45,13 @@ class SerialisedEngine:
 
 
 def build_plan(
-    model: bytes, contract: Contract, precision: str, options: BuilderOptions, *, rtx: bool = False, calibrator: Any = None
+    model: bytes,
+    contract: Contract,
+    precision: str,
+    options: BuilderOptions,
+    *,
+    rtx: bool = False,
+    calibrator: Any = None,
 ) -> SerialisedEngine:
     """Build ``model`` for the GPU that is here or, with ``rtx``, for :data:`RTX_CAPABILITY` without one.
 

@@ -66,8 +66,9 @@ def from_table(text: str, origin: str) -> tuple[str, dict[str, float]]:
     head = lines[0].split("-") if lines else []
     if len(head) != 3 or head[0] != "TRT" or head[2] not in ALGORITHMS.values():
         raise EdgeferError(
-            f"{origin} is no calibration table of TensorRT: it begins with {lines[0][:40]!r}" if lines else
-            f"{origin} is no calibration table of TensorRT: it is empty",
+            f"{origin} is no calibration table of TensorRT: it begins with {lines[0][:40]!r}"
+            if lines
+            else f"{origin} is no calibration table of TensorRT: it is empty",
             hint="`build-engine --int8 --calibrator entropy --onnx-only` writes one beside the ONNX file",
         )
     scales = {}

@@ -147,7 +147,10 @@ class Target:
     def has(self) -> Capabilities:
         """What it can do."""
         return Capabilities(
-            **{f.name: SPANS[f.name].rtx if self.rtx else SPANS[f.name].covers(self.version) for f in fields(Capabilities)}
+            **{
+                f.name: SPANS[f.name].rtx if self.rtx else SPANS[f.name].covers(self.version)
+                for f in fields(Capabilities)
+            }
         )
 
     @property
@@ -192,7 +195,7 @@ RTX_CAPABILITY: Final = "SM86"
 
 
 def target_of(name: str) -> Target:
-    """The target called ``name``: a JetPack of :data:`JETPACKS`, or a version such as ``"10.3"``, ``"8.6.1"``, ``"11"``.
+    """The target called ``name``: a JetPack of :data:`JETPACKS`, or a version like ``"10.3"`` or ``"11"``.
 
     Raises:
         EdgeferError: neither, or older than anything tested.

@@ -103,9 +103,7 @@ def read_options(given: Mapping[str, Any], contract: Contract) -> BuilderOptions
     if level is not None and not 0 <= level <= 5:
         raise EdgeferError(f"--opt-level {level} is outside 0 … 5", hint="3 is TensorRT's own")
     if given.get("calibrator") not in (None, *CALIBRATORS):
-        raise EdgeferError(
-            f"there is no calibrator '{given['calibrator']}'", hint=f"one of: {', '.join(CALIBRATORS)}"
-        )
+        raise EdgeferError(f"there is no calibrator '{given['calibrator']}'", hint=f"one of: {', '.join(CALIBRATORS)}")
     workspace, timing, table = (given.get(name) for name in ("workspace", "timing_cache", "calib_cache"))
     return BuilderOptions(
         batches=parse_batches(
@@ -163,7 +161,7 @@ def parse_batches(
     if not 1 <= low <= middle <= high:
         raise EdgeferError(
             f"batch sizes are out of order: min {low}, opt {middle}, max {high}",
-            hint=f"--min-batch ≤ --opt-batch ≤ --max-batch, e.g. --min-batch 1 --opt-batch 1 --max-batch {max(high, low)}",
+            hint=f"--min-batch ≤ --opt-batch ≤ --max-batch, e.g. 1, 1 and {max(high, low)}",
         )
     return Batches(low, middle, high)
 
