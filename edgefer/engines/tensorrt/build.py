@@ -24,7 +24,7 @@ from edgefer.engines.tensorrt.options import Batches, BuilderOptions, check_opti
 from edgefer.errors import EdgeferError
 from edgefer.progress import announce, progress
 
-_MEMORY_SIGNS = ("out of memory", "outofmemory", "insufficient memory", "insufficient workspace", "bad_alloc")
+_MEMORY_SIGNS = ("out of memory", "outofmemory", "insufficient memory", "workspace", "bad_alloc")
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def build_plan(
         config.int8_calibrator = calibrator
         profile = _profile(builder, Batches(*[calibrator.get_batch_size()] * 3), contract)
         config.set_calibration_profile(profile)
-    plan = _serialised(trt, target, builder, network, config, log)
+    plan = _serialised(trt, target, builder, network, config, log, options)
     del parser
     if options.timing_cache is not None and target.has.timing_cache:
         cache = config.get_timing_cache()
@@ -201,7 +201,9 @@ def _profile(builder: Any, batches: Batches, contract: Contract) -> Any:
     return profile
 
 
-def _serialised(trt: Any, target: Target, builder: Any, network: Any, config: Any, log: Log) -> bytes:
+def _serialised(
+    trt: Any, target: Target, builder: Any, network: Any, config: Any, log: Log, options: BuilderOptions
+) -> bytes:
     has = target.has
     with progress(f"building with {target.title}", None) as advance, _interruptible() as interrupted:
         if has.progress:
@@ -212,7 +214,7 @@ def _serialised(trt: Any, target: Target, builder: Any, network: Any, config: An
     if interrupted.is_set():
         raise KeyboardInterrupt
     if plan is None:
-        raise _gave_up(target, log)
+        raise gave_up(target, log, options)
     return bytes(plan)
 
 
@@ -230,10 +232,12 @@ def _interruptible() -> Iterator[threading.Event]:
         signal.signal(signal.SIGINT, before)
 
 
-def _gave_up(target: Target, log: Log) -> EdgeferError:
+def gave_up(target: Target, log: Log, options: BuilderOptions) -> EdgeferError:
+    """The error for a builder that returned None, with the reason that its log gives and what to do about it."""
     reason = log.reason()
+    hint = "--verbose shows all of its log"
     if any(sign in reason.lower() for sign in _MEMORY_SIGNS):
-        hint = "lower --max-batch or --workspace, or --opt-level; on a Jetson stop the desktop and add swap"
-    else:
-        hint = "--verbose shows all of its log"
+        hint = "lower --max-batch or --opt-level; on a Jetson stop the desktop and add swap"
+        if options.workspace is not None:
+            hint = f"raise --workspace, which is {options.workspace >> 20} MiB, or {hint}"
     return EdgeferError(f"{target.title} could not build the engine: {reason}", hint=hint)

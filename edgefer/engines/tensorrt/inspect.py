@@ -243,9 +243,7 @@ def _from_line(line: re.Match[str]) -> EngineLayer:
 
 def _from_json(layer: Mapping[str, Any]) -> EngineLayer:
     reads, writes = (
-        frozenset(
-            _type(str(value.get("Format/Datatype", value.get("Datatype", "")))) for value in layer.get(key, ())
-        )
+        frozenset(_type(str(value.get("Format/Datatype", value.get("Datatype", "")))) for value in layer.get(key, ()))
         for key in ("Inputs", "Outputs")
     )
     weights = layer.get("Weights")

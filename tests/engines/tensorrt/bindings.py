@@ -37,7 +37,7 @@ from tensorrt_bindings import tensorrt as trt
 found = {}
 for name, value in vars(trt).items():
     if inspect.isclass(value):
-        members = {m: (getattr(value, m).__doc__ or "") if callable(getattr(value, m, None)) else "" for m in dir(value)}
+        members = {m: getattr(getattr(value, m), "__doc__", None) or "" for m in dir(value)}
         found[name] = members
     elif callable(value):
         found[name] = {"__call__": value.__doc__ or ""}

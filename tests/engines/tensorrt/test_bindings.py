@@ -48,7 +48,9 @@ def test_the_code_uses_what_each_version_has(version_and_api):
 
 
 def test_a_new_use_without_a_rule_is_found(libraries):
-    source = "def f(config, has):\n    config.int8_calibrator = None\n    if has.progress:\n        config.no_such_thing()"
+    source = (
+        "def f(config, has):\n    config.int8_calibrator = None\n    if has.progress:\n        config.no_such_thing()"
+    )
     collector = Collector(Path("new.py"))
     collector.visit(ast.parse(source))
     bare, guarded = collector.uses
