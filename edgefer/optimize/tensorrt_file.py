@@ -14,18 +14,16 @@ import onnx
 from edgefer.atomic import sha256_file
 from edgefer.contract import Contract
 from edgefer.data import FaceSet
-from edgefer.engines.golden import tolerance_of
-from edgefer.engines.onnxruntime import OnnxRuntimeSession
 from edgefer.engines.tensorrt.accept import check_model
 from edgefer.engines.tensorrt.compat import Target
 from edgefer.errors import EdgeferError
 from edgefer.graph.half import to_half
 from edgefer.graph.load import metadata_of
-from edgefer.graph.parity import measure_parity, require_parity
 from edgefer.graph.rewriting import PASSES, check_names, rewrite
 from edgefer.graph.save import serialise, stamp
 from edgefer.manifest import PRECISION_KEY, Calibration, calibration_from
 from edgefer.optimize.calibrate import calibrate, calibration_faces
+from edgefer.optimize.half import check_half
 from edgefer.optimize.recipe import Recipe, recipe_of
 from edgefer.progress import announce
 from edgefer.quantize.flavour import TENSORRT, TENSORRT_HALF
@@ -172,28 +170,11 @@ def _typed(
     made.CopyFrom(model)
     half = "fp16" in precision and target.has.strong_typing and not implicit
     if half:
-        _check_half(model, contract)
+        check_half(model, contract)
     if precision.startswith("int8") and not implicit and ranges is not None:
         flavour = TENSORRT_HALF if half else TENSORRT
         made = quantise(made, make_plan(made, flavour), flavour, ranges, method=recipe.method).model
     return to_half(made) if half else made
-
-
-def _check_half(model: onnx.ModelProto, contract: Contract) -> None:
-    """Refuse FP16 where the float network overflows in it, or answers otherwise.
-
-    It is checked without Q/DQ: there, a value that FP16 moves over a rounding step moves by a whole step.
-    """
-    try:
-        # as written: onnxruntime's fusions make operators of FP16 graphs that it has no kernels for
-        halved = OnnxRuntimeSession(serialise(to_half(model)), optimise=False)
-        parity = measure_parity(OnnxRuntimeSession(serialise(model)), halved, contract)
-        require_parity(parity, tolerance_of("fp16"), "the network in FP32 and in FP16")
-    except EdgeferError as cause:
-        raise EdgeferError(
-            f"the network does not survive FP16: {cause.message}",
-            hint="an activation or a weight is too large for it: build with --fp32, or --int8 without --fp16",
-        ) from cause
 
 
 def _as_it_is(

@@ -48,6 +48,11 @@ def check_model(model: onnx.ModelProto, target: Target, precision: str, *, impli
             f"FP16 is asked for, and in {target.title} that is decided by {how}",
             hint=f"write the file for this version: --onnx-only --for {target.name}, from the float model.onnx",
         )
+    if typed and "fp16" not in precision:
+        raise EdgeferError(
+            f"--{precision} is asked for, and the file is FP16",
+            hint="--int8 --fp16" if integer else "--fp16, or start from the float model.onnx",
+        )
     if opset_of(model) > target.opset:
         raise EdgeferError(
             f"the model is in opset {opset_of(model)}, and {target.title} reads up to {target.opset}",
