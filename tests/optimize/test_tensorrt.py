@@ -1,6 +1,8 @@
 """The file for a version of TensorRT, the lines to type on the device, and everything that is refused on the way."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import onnx
@@ -166,7 +168,6 @@ def test_a_written_file_is_taken_as_it_is_on_the_device(model, calib, tmp_path):
     origin = json.loads(metadata_of(onnx.load(path))[ORIGIN_KEY])
     assert again.model_sha256 == origin["model_sha256"] == edgefer.atomic.sha256_file(model)
     assert again.calibration.n == len(again.calibration.face_hashes) > 20
-    assert again.calibration.to_dict() if hasattr(again.calibration, "to_dict") else True
 
 
 @pytest.mark.parametrize(
@@ -224,7 +225,7 @@ def test_bad_input_leaves_no_file(model, tmp_path, arguments, said, hint):
 
 
 def test_without_tensorrt_it_says_what_a_host_can_do(model, tmp_path, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "tensorrt", None)
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
     with pytest.raises(EdgeferError, match="needs the Python package 'tensorrt'") as error:
         edgefer.build_engine(model, tmp_path / "x.engine", precision="fp16", target="tensorrt")
     assert "--system-site-packages" in error.value.hint
@@ -267,3 +268,21 @@ def test_a_network_that_overflows_in_half_is_refused(tmp_path):
         write(tmp_path / "m.onnx", tmp_path / "x.onnx", "fp16", "jetpack6")
     assert "--fp32" in error.value.hint
     write(tmp_path / "m.onnx", tmp_path / "x.onnx", "fp16", "8.6")  # there the builder decides, layer by layer
+
+
+def test_a_device_needs_neither_torch_nor_onnxruntime(model, calib, tmp_path):
+    """Up to the moment where TensorRT itself is asked for."""
+    path = tmp_path / "x.onnx"
+    write(model, path, "int8+fp16", "jetpack6", calib)
+    program = (
+        "import sys\n"
+        "for name in ('torch', 'onnxruntime', 'onnxsim', 'cv2', 'openvino'): sys.modules[name] = None\n"
+        "from edgefer.engines.tensorrt.compat import target_of\n"
+        "from edgefer.graph.load import load_model\n"
+        "from edgefer.optimize.tensorrt_file import Faces, prepare_file\n"
+        "import edgefer.optimize.tensorrt, edgefer.engines.tensorrt.loading\n"
+        "made = prepare_file(sys.argv[1], load_model(sys.argv[1]), 'int8+fp16', target_of('10.3'), Faces())\n"
+        "print(made.precision, made.calibration.n > 20)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program, path], capture_output=True, text=True, check=False)
+    assert done.stdout == "int8+fp16 True\n", done.stderr
