@@ -28,7 +28,7 @@ FAST = ("lenet", "mini_xception", "resnet11")
 WEIGHTED = ("Conv", "Gemm", "MatMul")
 NETWORKS = [pytest.param(name, marks=() if name in FAST else pytest.mark.slow) for name in names()]
 PRECISIONS = ("fp32", "fp16", "int8", "int8+fp16")
-STRAY = {("lenet", "int8"): 1, ("lenet7", "int8"): 1}
+STRAY = {"lenet": 1, "big_xception": 4, "cliquenet": 2, "mini_xception_keras": 8, "mini_xception_keras48": 8}
 DYNAMIC = {"min_batch": 1, "opt_batch": 8, "max_batch": 32}
 
 
@@ -60,15 +60,15 @@ def test_networks_are_built_as_they_were_asked(exported, faces, tmp_path, name, 
     made = without_serial_numbers(log_of(True).layers)
     build_again(file, tmp_path / "b.engine", precision, builder)
     assert without_serial_numbers(log_of(True).layers) == made
-    if batches == "static" and precision != "int8":
+    if batches == "static":
         assert digest(tmp_path / "a.engine") == digest(tmp_path / "b.engine")
     layers = [layer for layer in first.manifest.precision.layers if layer.op in WEIGHTED]
     assert layers
     assert [layer for layer in layers if layer.got != layer.asked] == []
     assert {layer.asked for layer in layers} == {precision}
     assert first.audit.reformats == ()
-    # a pool behind a sigmoid is float, and the Quantize after it has no kernel to go into
-    assert len(first.audit.stray) == STRAY.get((name, precision), 0)
+    # a Quantize that stands alone costs a kernel; where float operators stand before it there is none to go into
+    assert len(first.audit.stray) <= (STRAY.get(name, 0) if precision == "int8" else 0)
     assert first.manifest.note == "RTX, SM86, built ahead of time, not run"
 
 
