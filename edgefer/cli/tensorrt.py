@@ -32,6 +32,7 @@ _BUILDER = (
     click.option("--calib-cache", type=options.PATH, help="With --calibrator: a table of ranges instead of faces."),
     click.option("--verbose", is_flag=True, help="All of the builder's log."),
 )
+_OF_INT8 = ("calib", "votes", "exclude", "calib_faces", "method", "seed")
 LONGEST_TABLE = 60
 """Rows that are printed; the manifest holds them all."""
 
@@ -68,7 +69,7 @@ def refuse_unused(precision: str, target: str, given: dict[str, Any], builder: d
         if given.get("onnx_only") and given.get("strict"):
             wrong, reason = [*wrong, "strict"], "needs an engine to audit, and --onnx-only builds none"
         if not wrong and not precision.startswith("int8"):
-            wrong = [name for name in ("calib", "calib_faces", "method", "seed") if given.get(name) is not None]
+            wrong = [name for name in _OF_INT8 if given.get(name) is not None]
             reason = f"would change nothing with --{precision}"
     if wrong:
         flags = ", ".join("--for" if name == "version" else f"--{name.replace('_', '-')}" for name in wrong)

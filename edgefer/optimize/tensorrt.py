@@ -163,7 +163,8 @@ def _write_engine(
             f"RTX, {RTX_CAPABILITY}, built ahead of time, not run",
         )
     else:
-        audit = audit_engine(prepared.model, built.plan, prepared.precision)
+        implicit = options.calibrator is not None
+        audit = audit_engine(prepared.model, built.plan, prepared.precision, implicit=implicit)
         golden, note = _golden_of_engine(prepared, built, options), ""
     manifest = Manifest(
         model_sha256=prepared.model_sha256,
@@ -241,7 +242,12 @@ def _calibrator(prepared: Prepared, options: BuilderOptions, faces: Faces) -> It
         )
     recipe = recipe_of(prepared.contract.architecture, faces.count, faces.method, faces.seed)
     chosen = calibration_faces(faces.calib, prepared.contract, recipe)
-    size = min(_CALIBRATION_BATCH, len(chosen))
+    size = options.batches.most if options.batches.fixed else min(_CALIBRATION_BATCH, len(chosen))
+    if len(chosen) < size:
+        raise EdgeferError(
+            f"{len(chosen)} faces do not fill one batch of {size} for the calibrator",
+            hint=f"--calib-faces {size} or more, or --max-batch {len(chosen)}",
+        )
     with progress("calibrating", len(chosen)) as advance:
         batches = _whole_batches(chosen, prepared.contract, size)
         calibrator = make_calibrator(trt, options.calibrator, batches, size, None, advance)

@@ -66,6 +66,11 @@ def import_tensorrt(rtx: bool) -> tuple[Any, Target]:
             "--system-site-packages`; elsewhere pip install 'edgefer[tensorrt]'; without a GPU, --onnx-only --for "
             "JETPACK writes what the device builds from",
         ) from fault
+    except OSError as cause:  # its libraries are loaded with ctypes
+        raise EdgeferError(
+            f"{name} is installed, and its libraries cannot be loaded: {cause}",
+            hint="install the libraries of the same version, or put them on LD_LIBRARY_PATH",
+        ) from cause
     version = str(trt.__version__)
     return trt, supported(Target(version, parse_version(version), rtx=rtx))
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgefer.engines.tensorrt.cuda import called, runtime
+from edgefer.errors import EdgeferError
 
 
 class Stream:
@@ -47,7 +48,11 @@ class Buffer:
         self.nbytes = max(1, math.prod(shape) * self._dtype.itemsize)
         self._pinned: Any = None
         self.device: int = int(called(self._cudart.cudaMalloc(self.nbytes), f"cudaMalloc({self.nbytes})"))
-        self._pinned = called(self._cudart.cudaMallocHost(self.nbytes), f"cudaMallocHost({self.nbytes})")
+        try:
+            self._pinned = called(self._cudart.cudaMallocHost(self.nbytes), f"cudaMallocHost({self.nbytes})")
+        except EdgeferError:
+            called(self._cudart.cudaFree(self.device), "cudaFree")
+            raise
         raw = (ctypes.c_uint8 * self.nbytes).from_address(int(self._pinned))
         self._host: NDArray[Any] = np.frombuffer(memoryview(raw), dtype=self._dtype)
 

@@ -20,7 +20,7 @@ from edgefer.contract import INPUT_NAME, Contract
 from edgefer.engines.tensorrt.binding import Log, import_tensorrt, log_of, logger_of
 from edgefer.engines.tensorrt.compat import RTX_CAPABILITY, Capabilities, Target
 from edgefer.engines.tensorrt.cuda import Device, free_bytes, probe
-from edgefer.engines.tensorrt.options import Batches, BuilderOptions, check_options
+from edgefer.engines.tensorrt.options import Batches, BuilderOptions, check_options, refuse_hardware_compat
 from edgefer.errors import EdgeferError
 from edgefer.progress import announce, progress
 
@@ -70,6 +70,8 @@ def build_plan(
     trt, target = import_tensorrt(rtx)
     check_options(options, target, precision)
     device = None if rtx else probe()
+    if device is not None and device.integrated and options.hardware_compat:
+        refuse_hardware_compat(str(device))
     log = log_of(rtx)
     log.clear()
     log.verbose = options.verbose
@@ -81,8 +83,9 @@ def build_plan(
     _set_batches(builder, network, config, options.batches, contract)
     if target.has.implicit_calibration and calibrator is not None:
         config.int8_calibrator = calibrator
-        profile = _profile(builder, Batches(*[calibrator.get_batch_size()] * 3), contract)
-        config.set_calibration_profile(profile)
+        if not options.batches.fixed:
+            size = calibrator.get_batch_size()
+            config.set_calibration_profile(_profile(builder, Batches(size, size, size), contract))
     plan = _serialised(trt, target, builder, network, config, log, options)
     del parser
     if options.timing_cache is not None and target.has.timing_cache:
@@ -222,10 +225,11 @@ def _serialised(
 def _interruptible() -> Iterator[threading.Event]:
     """While the builder runs, Ctrl-C sets the event: an exception must not cross the builder's C++ frames."""
     event = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or before is signal.SIG_IGN:
         yield event
         return
-    before = signal.signal(signal.SIGINT, lambda *_: event.set())
+    signal.signal(signal.SIGINT, lambda *_: event.set())
     try:
         yield event
     finally:

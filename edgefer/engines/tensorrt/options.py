@@ -209,13 +209,22 @@ def check_options(options: BuilderOptions, target: Target, precision: str) -> No
         if asked:
             need(target, capability, option)
     if options.hardware_compat and target.jetpack:
-        raise EdgeferError(
-            f"--hardware-compat: {target.title} builds for the Jetson it runs on only (TensorRT developer guide, "
-            "Hardware Compatibility: not on JetPack)",
-            hint="leave it out and build on each kind of Jetson",
-        )
+        refuse_hardware_compat(target.title)
     _check_calibrator(options, precision)
     _check_dla(options, target, precision)
+
+
+def refuse_hardware_compat(where: str) -> None:
+    """Refuse ``--hardware-compat`` for a Jetson.
+
+    Raises:
+        EdgeferError: always.
+    """
+    raise EdgeferError(
+        f"--hardware-compat: {where} builds for the Jetson it runs on only (TensorRT developer guide, Hardware "
+        "Compatibility: not on JetPack)",
+        hint="leave it out and build on each kind of Jetson",
+    )
 
 
 def _check_calibrator(options: BuilderOptions, precision: str) -> None:

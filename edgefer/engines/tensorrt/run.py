@@ -66,7 +66,11 @@ class TensorRtSession:
             specs[reads].append(TensorSpec(name, _DTYPES.get(dtype.name, dtype.name), shape))
         self.inputs, self.outputs = tuple(specs[True]), tuple(specs[False])
         self.least, self.most = self._profile()
-        self._allocate()
+        try:
+            self._allocate()
+        except EdgeferError:
+            self.close()
+            raise
 
     def _profile(self) -> tuple[int, int]:
         """The batch sizes that the engine takes, from the profile of its first input."""

@@ -28,6 +28,7 @@ SYMBOLS = (
     *("_ZN11nvuffparser15createUffParserEv", "_ZN11nvuffparser8FieldMapC1EPKcPKvNS_9FieldTypeEi"),
     *("_ZN14nvcaffeparser117createCaffeParserEv", "_ZN14nvcaffeparser123shutdownProtobufLibraryEv"),
 )
+PACKAGE_ROOT = Path(__file__).resolve().parents[3]
 LIBRARIES = ("nvinfer", "nvinfer_plugin", "nvonnxparser", "nvparsers")
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "edgefer-tests" / "tensorrt-bindings"
 
@@ -62,6 +63,22 @@ def stub_libraries(folder: Path) -> Path:
 
 def api_of(version: str, libraries: Path) -> dict[str, dict[str, str]]:
     """Class → member → docstring of the real API of ``version``; skips where its wheel cannot be had."""
+    done = run_over(version, libraries, PROBE)
+    assert done.returncode == 0, done.stderr
+    api: dict[str, dict[str, str]] = json.loads(done.stdout)
+    return api
+
+
+def run_over(version: str, libraries: Path, program: str) -> subprocess.CompletedProcess[str]:
+    """Run a Python program where ``tensorrt`` is the real bindings of ``version`` over empty libraries."""
+    folder = installed(version)
+    paths = [str(folder), str(PACKAGE_ROOT)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "LD_LIBRARY_PATH": str(libraries)}
+    return subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
+
+
+def installed(version: str) -> Path:
+    """The folder with the wheel of ``version``, and a package ``tensorrt`` as NVIDIA's own meta-package makes it."""
     folder = CACHE / f"{version}-{sys.implementation.cache_tag}"
     if not (folder / "tensorrt_bindings").is_dir():
         command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
@@ -71,8 +88,8 @@ def api_of(version: str, libraries: Path) -> dict[str, dict[str, str]]:
         )
         if done.returncode:
             pytest.skip(f"the bindings {wanted} cannot be installed here: {done.stderr.decode()[-200:]}")
-    environment = {**os.environ, "PYTHONPATH": str(folder), "LD_LIBRARY_PATH": str(libraries)}
-    done = subprocess.run([sys.executable, "-c", PROBE], env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    api: dict[str, dict[str, str]] = json.loads(done.stdout)
-    return api
+    alias = folder / "tensorrt" / "__init__.py"
+    if not alias.is_file():
+        alias.parent.mkdir(exist_ok=True)
+        alias.write_text("from tensorrt_bindings import *\nfrom tensorrt_bindings import __version__\n")
+    return folder

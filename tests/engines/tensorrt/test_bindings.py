@@ -8,7 +8,7 @@ import pytest
 
 from edgefer.engines.tensorrt.compat import Target, parse_version
 
-from .bindings import VERSIONS, api_of, stub_libraries
+from .bindings import VERSIONS, api_of, run_over, stub_libraries
 from .uses import Collector, Use, collect
 
 USES = collect()
@@ -99,3 +99,61 @@ def test_capabilities_say_what_the_api_has(version_and_api, capability, owner, m
     version, api = version_and_api
     if getattr(Target(version, parse_version(version)).has, capability):
         assert member in api[owner]
+
+
+OBJECTS = """
+from edgefer.contract import Contract, Normalisation
+from edgefer.engines.tensorrt import binding, build, cuda
+from edgefer.engines.tensorrt.options import BuilderOptions
+from edgefer.errors import EdgeferError
+
+trt, target = binding.import_tensorrt(False)
+print(target.title)
+logger = binding.logger_of(False)
+logger.log(trt.ILogger.Severity.INTERNAL_ERROR, "first")
+logger.log(trt.ILogger.Severity.ERROR, "second")
+logger.log(trt.ILogger.Severity.WARNING, "third")
+print(binding.log_of(False).reason())
+if target.has.progress:
+    import threading
+    from edgefer.engines.tensorrt.monitor import make_monitor
+    said, stop = [], threading.Event()
+    monitor = make_monitor(trt, lambda steps, note: said.append(note), stop)
+    monitor.phase_start("tactics", None, 4)
+    assert monitor.step_complete("tactics", 0) is True
+    stop.set()
+    assert monitor.step_complete("tactics", 1) is False
+    monitor.phase_finish("tactics")
+    print(said)
+if target.has.implicit_calibration:
+    from edgefer.engines.tensorrt.calibrator import make_calibrator
+    for kind in ("entropy", "minmax"):
+        calibrator = make_calibrator(trt, kind, (), 8, b"table")
+        assert (calibrator.get_batch_size(), calibrator.read_calibration_cache()) == (8, b"table")
+        assert calibrator.get_batch(["faces"]) is None
+        calibrator.write_calibration_cache(memoryview(b"new"))
+        assert calibrator.table == b"new"
+        print(kind)
+build.probe = lambda: cuda.Device("Orin", "SM87", True)
+contract = Contract(("a", "b"), 4, 4, 1, Normalisation(), "tiny")
+try:
+    build.build_plan(b"", contract, "fp32", BuilderOptions(workspace=1 << 29))
+except EdgeferError as error:
+    print(error.message)
+"""
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_our_classes_are_made_from_the_real_ones(version, libraries):
+    """Logger, monitor and calibrators are subclasses; a library that makes no builder is an error, not a crash."""
+    done = run_over(version, libraries, OBJECTS)
+    assert done.returncode == 0, done.stderr
+    has = Target(version, parse_version(version)).has
+    title, reason, *rest = done.stdout.splitlines()
+    number = ".".join(map(str, parse_version(version)))
+    assert title == f"TensorRT {number}"
+    assert reason == "first · second"
+    wanted = ["['tactics 1/4', 'tactics 2/4']"] if has.progress else []
+    wanted += ["entropy", "minmax"] if has.implicit_calibration else []
+    assert rest[:-1] == wanted
+    assert rest[-1].startswith(f"TensorRT {number} could not start: ")

@@ -3,6 +3,10 @@
 import hashlib
 import importlib.util
 import re
+import signal
+import subprocess
+import sys
+import time
 
 import onnx
 import pytest
@@ -147,4 +151,22 @@ def test_uint8_must_meet_a_cast_first(exported):
 def test_what_it_cannot_do_is_refused(exported, tmp_path, option):
     with pytest.raises(EdgeferError, match=f"--{option.replace('_', '-')}: TensorRT-RTX"):
         build(exported("lenet"), tmp_path / "x.engine", None, "fp32", builder={option: True})
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_ctrl_c_stops_the_builder_and_leaves_no_file(exported, tmp_path):
+    """ddamfn takes ten seconds; the monitor answers False at its next step."""
+    command = [sys.executable, "-m", "edgefer", "build-engine", str(exported("ddamfn")), "--fp32"]
+    output = tmp_path / "x.engine"
+    running = subprocess.Popen(
+        [*command, "--target", "tensorrt-rtx", "-o", str(output)],
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    time.sleep(5)
+    running.send_signal(signal.SIGINT)
+    _, said = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert said.decode().strip().endswith("interrupted")
     assert list(tmp_path.iterdir()) == []
