@@ -157,12 +157,13 @@ def test_what_it_cannot_do_is_refused(exported, tmp_path, option):
 @pytest.mark.slow
 def test_ctrl_c_stops_the_builder_and_leaves_no_file(exported, tmp_path):
     """ddamfn takes ten seconds; the monitor answers False at its next step."""
-    command = [sys.executable, "-m", "edgefer", "build-engine", str(exported("ddamfn")), "--fp32"]
+    heard = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"  # whatever the shell ignores
+    program = f"{heard}; from edgefer.cli import main; main()"
+    command = [sys.executable, "-c", program, "build-engine", str(exported("ddamfn")), "--fp32"]
     output = tmp_path / "x.engine"
     running = subprocess.Popen(
         [*command, "--target", "tensorrt-rtx", "-o", str(output)],
         stderr=subprocess.PIPE,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     time.sleep(5)
     running.send_signal(signal.SIGINT)
