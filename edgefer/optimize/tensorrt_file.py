@@ -30,6 +30,7 @@ from edgefer.quantize.flavour import TENSORRT, TENSORRT_HALF
 from edgefer.quantize.plan import make_plan
 from edgefer.quantize.qdq import QUANTISATION_KEY, quantise
 from edgefer.quantize.ranges import Ranges
+from edgefer.quantize.tail import idle_layers
 
 ORIGIN_KEY: Final = "edgefer.origin"
 """The metadata key of what a device cannot know of a file that a host wrote: model, faces, target; JSON."""
@@ -173,7 +174,8 @@ def _typed(
         check_half(model, contract)
     if precision.startswith("int8") and not implicit and ranges is not None:
         flavour = TENSORRT_HALF if half else TENSORRT
-        made = quantise(made, make_plan(made, flavour), flavour, ranges, method=recipe.method).model
+        plan = make_plan(made, flavour, keep_float=idle_layers(made, flavour))
+        made = quantise(made, plan, flavour, ranges, method=recipe.method).model
     return to_half(made) if half else made
 
 
