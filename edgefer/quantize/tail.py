@@ -1,4 +1,4 @@
-"""Layers that carry INT8 on to where nothing reads it: rounding for nothing, and in the end of the logits themselves."""
+"""Layers that carry INT8 on to where nothing reads it: rounding for nothing, at the end even of the logits."""
 
 from __future__ import annotations
 
