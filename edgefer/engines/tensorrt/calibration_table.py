@@ -46,7 +46,7 @@ def to_table(scales: Mapping[str, float], target: Target, calibrator: str) -> st
     Raises:
         EdgeferError: a tensor's name has a colon or a line break, which the format cannot hold.
     """
-    lines = [_header(target, calibrator)]
+    lines = [f"TRT-{target.number}-{ALGORITHMS[calibrator]}"]
     for name, scale in scales.items():
         if ":" in name or "\n" in name:
             raise EdgeferError(
@@ -83,10 +83,3 @@ def from_table(text: str, origin: str) -> tuple[str, dict[str, float]]:
                 f"{origin}, line {number} cannot be read: {line[:60]!r}", hint="the file is damaged: write it again"
             ) from cause
     return head[2], scales
-
-
-def _header(target: Target, calibrator: str) -> str:
-    """NV_TENSORRT_VERSION of NvInferVersion.h: two digits a part from 10 on, one for the major and three before."""
-    major, minor, patch = target.version
-    number = major * 10000 + minor * 100 + patch if major >= 10 else major * 1000 + minor * 100 + patch
-    return f"TRT-{number}-{ALGORITHMS[calibrator]}"

@@ -70,9 +70,6 @@ SPANS: Final = {
         f"{_A}/latest/api/migration: 11.0 removed implicit quantisation; 10.1 deprecated it",
         until=(11, 0, 0),
     ),
-    "half_scales": Span(
-        "FP16 scales of Q/DQ", "onnx-tensorrt release notes, opset 19 from 10.0", since=(10, 0, 0), rtx=True
-    ),
     "progress": Span("IProgressMonitor", "NvInfer.h, v10.0.0", since=(10, 0, 0), rtx=True),
     "node_names": Span("the node's name in parser errors", "NvOnnxParser.h, v10.0.0", since=(10, 0, 0), rtx=True),
     "opt_level": Span("builder optimisation level", "NvInfer.h, v8.6.1", since=(8, 6, 0), rtx=True),
@@ -81,7 +78,6 @@ SPANS: Final = {
     "timing_cache": Span("timing cache", "NvInfer.h, 8.5.2; TensorRT-RTX times nothing when it builds"),
     "refit": Span("refitting", "NvInfer.h, 8.5.2; TensorRT-RTX refuses it without a GPU"),
     "sparsity": Span("sparse kernels", "NvInfer.h, 8.5.2; TensorRT-RTX has the name only"),
-    "inspector": Span("engine inspector without a GPU", "NvInferRuntime.h, 8.5.2; TensorRT-RTX needs a GPU for it"),
     "ahead_of_time": Span(
         "builds without a GPU",
         "https://docs.nvidia.com/deeplearning/tensorrt-rtx/latest/inference-library/cpu-engines.html",
@@ -113,7 +109,6 @@ class Capabilities:
     strong_typing_flag: bool
     precision_flags: bool
     implicit_calibration: bool
-    half_scales: bool
     progress: bool
     node_names: bool
     opt_level: bool
@@ -122,7 +117,6 @@ class Capabilities:
     timing_cache: bool
     refit: bool
     sparsity: bool
-    inspector: bool
     ahead_of_time: bool
     python: bool
 
@@ -166,6 +160,12 @@ class Target:
         return not self.rtx and (self.version < _DLA_UNTIL or self.version >= _DLA_AGAIN)
 
     @property
+    def number(self) -> int:
+        """NV_TENSORRT_VERSION of NvInferVersion.h: two digits a part, and three for minor and patch before 10."""
+        major, minor, patch = self.version
+        return major * (10_000 if major >= 10 else 1_000) + minor * 100 + patch
+
+    @property
     def title(self) -> str:
         """``"TensorRT 10.3.0 (jetpack6)"``."""
         number = ".".join(map(str, self.version))
@@ -189,6 +189,9 @@ JETPACKS: Final[dict[str, Version]] = {
 OLDEST: Final[Version] = (8, 5, 0)
 RTX: Final = Target("rtx", (1, 7, 1), rtx=True)
 """The TensorRT-RTX that is tested."""
+
+NO_BF16: Final = "ONNX has no bfloat16 convolution below opset 22, which no version before 10.9 reads"
+"""Why engines are not typed bfloat16 (onnx operators.md, Conv-22; onnx-tensorrt release notes, 10.9)."""
 
 RTX_CAPABILITY: Final = "SM86"
 """The GPU that TensorRT-RTX builds for ahead of time: it knows no Jetson's (SM87, SM101, SM110)."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from edgefer.contract import INPUT_NAME, Contract
-from edgefer.engines.tensorrt.compat import Target, need, need_dla
+from edgefer.engines.tensorrt.compat import NO_BF16, Target, need, need_dla
 from edgefer.errors import EdgeferError
 
 PRECISIONS: Final = ("fp32", "fp16", "int8", "int8+fp16")
@@ -193,8 +193,7 @@ def check_options(options: BuilderOptions, target: Target, precision: str) -> No
     """
     if precision not in PRECISIONS:
         raise EdgeferError(
-            f"TensorRT engines are not built in {precision.upper()} here: ONNX has no bfloat16 convolution below "
-            "opset 22, which no version before 10.9 reads",
+            f"TensorRT engines are not built in {precision.upper()} here: {NO_BF16}",
             hint="--fp16, or --int8 --fp16",
         )
     for asked, capability, option in (

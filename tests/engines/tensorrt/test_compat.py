@@ -1,5 +1,6 @@
 """What is refused for which version, and what is said about it."""
 
+import ast
 from dataclasses import fields
 
 import pytest
@@ -15,6 +16,8 @@ from edgefer.engines.tensorrt.options import (
     read_options,
 )
 from edgefer.errors import EdgeferError
+
+from .uses import FOLDER, collect
 
 CONTRACT = Contract(("a", "b"), 48, 48, 1, Normalisation(), "lenet")
 FIXED = Batches(1, 1, 1)
@@ -208,3 +211,25 @@ def test_builder_options_by_name():
 def test_jetpacks_are_all_supported():
     assert {name.split(".")[0] for name in JETPACKS} == {"jetpack5", "jetpack6", "jetpack7"}
     assert all(target_of(name).version == version for name, version in JETPACKS.items())
+
+
+def test_only_compat_compares_versions():
+    """Elsewhere there are capabilities: a version in a condition is a rule that the table does not show."""
+    found = []
+    for path in [*FOLDER.glob("*.py"), *FOLDER.parents[1].glob("optimize/tensorrt*.py")]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Compare) and path.name != "compat.py":
+                text = ast.unparse(node)
+                if "version" in text and any(isinstance(o, (ast.Lt, ast.LtE, ast.Gt, ast.GtE)) for o in node.ops):
+                    found.append(f"{path.name}: {text}")
+    assert found == []
+
+
+def test_every_capability_is_used():
+    used = {use.condition for use in collect()}
+    text = "".join(
+        path.read_text(encoding="utf-8") for path in [*FOLDER.glob("*.py"), *FOLDER.parents[1].glob("optimize/*.py")]
+    )
+    assert [
+        name for name in SPANS if name not in used and f"has.{name}" not in text and f'"{name}", "--' not in text
+    ] == []
