@@ -26,6 +26,7 @@ class Span:
     Attributes:
         what: what it is, to complete "TensorRT 8.5.2 has no …".
         source: the document.
+        jetpack: whether a Jetson has it too.
     """
 
     what: str
@@ -33,6 +34,7 @@ class Span:
     since: Version = (0, 0, 0)
     until: Version = _NEVER
     rtx: bool = False
+    jetpack: bool = True
 
     def covers(self, version: Version) -> bool:
         """Whether ``version`` of TensorRT proper has it."""
@@ -73,7 +75,7 @@ SPANS: Final = {
     "progress": Span("IProgressMonitor", "NvInfer.h, v10.0.0", since=(10, 0, 0), rtx=True),
     "node_names": Span("the node's name in parser errors", "NvOnnxParser.h, v10.0.0", since=(10, 0, 0), rtx=True),
     "opt_level": Span("builder optimisation level", "NvInfer.h, v8.6.1", since=(8, 6, 0), rtx=True),
-    "hardware_compat": Span("hardware compatibility level", "NvInfer.h, v8.6.1", since=(8, 6, 0)),
+    "hardware_compat": Span("hardware compatibility level", "NvInfer.h, v8.6.1", since=(8, 6, 0), jetpack=False),
     "version_compatible": Span("version compatible engines", "NvInfer.h, v8.6.1", since=(8, 6, 0)),
     "timing_cache": Span("timing cache", "NvInfer.h, 8.5.2; TensorRT-RTX times nothing when it builds"),
     "refit": Span("refitting", "NvInfer.h, 8.5.2; TensorRT-RTX refuses it without a GPU"),
@@ -247,7 +249,7 @@ def need(target: Target, capability: str, option: str) -> None:
         return
     span = SPANS[capability]
     where = "TensorRT-RTX" if span.since == _NEVER else span.versions + (", and TensorRT-RTX" if span.rtx else "")
-    others = [name for name, version in JETPACKS.items() if span.covers(version)]
+    others = [name for name, version in JETPACKS.items() if span.covers(version)] if span.jetpack else []
     hint = f"leave {option} out, or build for {where}"
     raise EdgeferError(
         f"{option}: {target.title} has no {span.what} ({span.source})",
