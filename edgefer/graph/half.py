@@ -77,8 +77,8 @@ class _Typing:
             node = onnx.NodeProto()
             node.CopyFrom(original)
             half = not self.single.issuperset(original.output) and any(map(self._is_float, original.output))
-            quantises = node.op_type == "QuantizeLinear"
-            if half or quantises:
+            # what makes integers or truth values of halves reads its constants in float16 too
+            if half or node.op_type == "QuantizeLinear" or any(map(self._is_half, original.input)):
                 self._lower(node)
             self.nodes.append(node)
             for position, name in enumerate(original.output):
@@ -91,6 +91,9 @@ class _Typing:
 
     def _is_float(self, name: str) -> bool:
         return self.types.get(name) == TensorProto.FLOAT
+
+    def _is_half(self, name: str) -> bool:
+        return self._is_float(name) and name not in self.single and name not in self.constants
 
     def _lower(self, node: onnx.NodeProto) -> None:
         """Let ``node`` read float16 wherever it read float32."""

@@ -106,3 +106,18 @@ def test_scales_in_half_need_opset_19():
     half = to_half(model)
     assert types(half)["dq"] == TensorProto.FLOAT16
     assert next(t for t in half.graph.initializer if t.name == "s_half").data_type == TensorProto.FLOAT16
+
+
+def test_comparisons_read_constants_of_the_same_type():
+    model = network()
+    model.graph.initializer.append(numpy_helper.from_array(np.float32(0.5), "half"))
+    at = next(i for i, node in enumerate(model.graph.node) if node.op_type == "GlobalAveragePool")
+    model.graph.node[at].input[0] = "chosen"
+    model.graph.node.insert(at, helper.make_node("Greater", ["sum", "half"], ["above"]))
+    model.graph.node.insert(at + 1, helper.make_node("Where", ["above", "sum", "prelu"], ["chosen"]))
+    half = to_half(model)
+    assert types(half)["above"] == TensorProto.BOOL
+    faces = RANDOM.integers(0, 256, (2, 8, 8, 1), dtype=np.uint8)
+    assert np.isfinite(
+        OnnxRuntimeSession(half.SerializeToString(), optimise=False).run({"faces": faces})["logits"]
+    ).all()
