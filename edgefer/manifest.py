@@ -24,6 +24,10 @@ key                  value
                      ``max |logits − golden| ≤ tolerance · max |golden|``
 ``rewrites``         rewrite pass → in how many places it changed the exported graph; absent in old manifests
 ``candidates``       list of what an automatic choice measured and did not take; empty where there was none
+``device``           the GPU that a TensorRT engine is for, ``"Orin, SM87"``; absent or ``""`` on a CPU
+``note``             what whoever uses it must know, ``"RTX, SM86, built ahead of time, not run"``; absent or ``""``
+``audit``            what the compiler made of it, an object a fused layer: ``{"layer", "kind", "asked", "got",
+                     "origins": [ONNX node, …]}``; absent or empty where the runtime does not tell
 ===================  =================================================================================================
 """
 
@@ -106,6 +110,9 @@ class Manifest:
     golden: Golden
     rewrites: Mapping[str, int] = field(default_factory=dict)
     candidates: tuple[Mapping[str, Any], ...] = ()
+    device: str = ""
+    note: str = ""
+    audit: tuple[Mapping[str, Any], ...] = ()
     edgefer: str = ""
     created: str = ""
     engine_file: str = ""
@@ -130,6 +137,9 @@ class Manifest:
             "golden": self.golden.to_dict(),
             "rewrites": dict(self.rewrites),
             "candidates": [dict(candidate) for candidate in self.candidates],
+            "device": self.device,
+            "note": self.note,
+            "audit": [dict(layer) for layer in self.audit],
         }
 
     @classmethod
@@ -171,10 +181,13 @@ class Manifest:
                 str(precision["got"]),
                 tuple(LayerPrecision(*(str(x[key]) for key in _LAYER)) for x in precision["layers"]),
             ),
-            calibration=None if calibration is None else _calibration(calibration),
+            calibration=None if calibration is None else calibration_from(calibration),
             golden=Golden.from_dict(content["golden"]),
             rewrites={str(name): int(places) for name, places in content.get("rewrites", {}).items()},
             candidates=tuple(dict(candidate) for candidate in content["candidates"]),
+            device=str(content.get("device", "")),
+            note=str(content.get("note", "")),
+            audit=tuple(dict(layer) for layer in content.get("audit", ())),
             edgefer=str(content["edgefer"]),
             created=str(content["created"]),
             engine_file=str(engine["file"]),
@@ -183,7 +196,8 @@ class Manifest:
         )
 
 
-def _calibration(content: Mapping[str, Any]) -> Calibration:
+def calibration_from(content: Mapping[str, Any]) -> Calibration:
+    """Read what ``asdict`` of a :class:`Calibration` wrote."""
     return Calibration(
         faces_sha256=str(content["faces_sha256"]),
         n=int(content["n"]),

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from edgefer.cli import options
+from edgefer.cli.tensorrt import builder_options, refuse_unused, show_audit
 
 
 @click.command("build-engine")
@@ -35,6 +36,14 @@ from edgefer.cli import options
 @click.option("--threads", type=click.IntRange(min=1), help="That candidates are timed with.  [default: 1]")
 @click.option("--batch", type=click.IntRange(min=1), help="Faces a timed call.  [default: 1]")
 @click.option("--no-rewrite", multiple=True, metavar="NAME", help="Leave out a rewrite pass; may be repeated.")
+@click.option(
+    "--for",
+    "version",
+    metavar="VERSION",
+    help="TensorRT that the file is for: jetpack5, jetpack6, jetpack7, 8.6, 10.3, 11.  [default: the one here]",
+)
+@click.option("--strict", is_flag=True, help="Exit 1 where TensorRT made a layer another type than was asked for.")
+@builder_options
 @options.output
 def build_engine(
     model: Path,
@@ -48,15 +57,21 @@ def build_engine(
     votes: str | None,
     exclude: str | None,
     reading: dict[str, Any],
+    builder: dict[str, Any],
+    strict: bool,
     **settings: Any,
 ) -> None:
     """Turn an exported MODEL.onnx into an engine with its manifest."""
     precision = _precision({"fp32": fp32, "bf16": bf16, "fp16": fp16, "int8": int8, "auto": auto})
-    given = {name: value for name, value in settings.items() if value not in (None, False, ())}
+    given = {
+        name: value for name, value in settings.items() if value is not None and value is not False and value != ()
+    }
     if precision == "auto" and given["target"] != "cpu":
         raise click.UsageError("--auto chooses among what this CPU can run: leave out --target")
+    everything = {**given, "calib": calib, "votes": votes, "exclude": exclude, "strict": strict}
+    refuse_unused(precision, given["target"], everything, builder)
     if given["target"] == "cpu":
-        _refuse_unused(precision, {**given, "calib": calib, "votes": votes, "exclude": exclude})
+        _refuse_unused(precision, everything)
     if reading and calib is None:
         raise click.UsageError(
             "--map, --classes, --root, --allow-missing and --no-boxes say how --calib is read: give it"
@@ -66,13 +81,15 @@ def build_engine(
     if calib is not None:
         given["calib"] = edgefer.open_dataset(calib, votes=votes, exclude=exclude, **reading)
     if precision != "auto":
-        result = edgefer.build_engine(model, output, precision=precision, **given)
+        result = edgefer.build_engine(model, output, precision=precision, builder=builder, **given)
     else:
         from edgefer.optimize.auto import build_auto
 
         del given["target"]
         result = build_auto(model, output, **given)
     _show(result)
+    if strict and result.audit is not None and result.audit.differences:
+        click.get_current_context().exit(1)
 
 
 def _refuse_unused(precision: str, given: dict[str, Any]) -> None:
@@ -119,4 +136,6 @@ def _show(result: Any) -> None:
 
     if result.manifest is not None and result.manifest.candidates:
         print_candidates(result.manifest.candidates)
+    if result.audit is not None:
+        show_audit(result.audit)
     click.echo(result.summary())

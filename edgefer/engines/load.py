@@ -36,10 +36,9 @@ def load_engine(path: str | os.PathLike[str], threads: int = 1) -> Classifier:
             hint="check the path; `edgefer build-engine model.onnx --int8 -o x.onnx` makes engines",
         )
     if file.suffix == ".engine":
-        raise EdgeferError(
-            f"{file} is a TensorRT engine, and this edgefer has no TensorRT runtime built in yet",
-            hint="build one for the CPU: `edgefer build-engine model.onnx --target cpu -o x.onnx`",
-        )
+        from edgefer.engines.tensorrt.loading import open_tensorrt
+
+        return _checked(*open_tensorrt(file))
     if file.suffix != ".onnx":
         raise EdgeferError(
             f"{file} is not an engine: '{file.suffix}' is neither .onnx nor .engine",

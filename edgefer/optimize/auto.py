@@ -16,8 +16,9 @@ from edgefer.engines.classifier import Classifier
 from edgefer.engines.load import load_engine
 from edgefer.errors import EdgeferError
 from edgefer.manifest import read_manifest, write_engine
-from edgefer.optimize.build import BuildResult, Job, checked_output, figures_of, prepare_job
+from edgefer.optimize.build import Job, checked_output, figures_of, prepare_job
 from edgefer.optimize.choose import Figures, choose, judged, timed, verdict
+from edgefer.optimize.result import BuildResult
 from edgefer.optimize.variants import RUNTIMES, Built, Variant, variants_of
 from edgefer.progress import announce, progress
 

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import onnx
 
@@ -21,33 +22,14 @@ from edgefer.graph.rewriting import check_names, rewrite
 from edgefer.manifest import Calibration, Manifest, write_engine
 from edgefer.optimize.calibrate import calibrate, calibration_faces
 from edgefer.optimize.choose import Figures, choose, timed, verdict
-from edgefer.optimize.recipe import Recipe, recipe_for
+from edgefer.optimize.recipe import recipe_of
+from edgefer.optimize.result import BuildResult
+from edgefer.optimize.tensorrt import TARGETS, build_tensorrt
+from edgefer.optimize.tensorrt_file import Faces
 from edgefer.optimize.variants import Built, Variant, build, variants_of
 from edgefer.progress import announce
 from edgefer.quantize.graphview import refuse_quantised
 from edgefer.quantize.ranges import Ranges
-from edgefer.quantize.thresholds import METHODS
-
-
-@dataclass(frozen=True)
-class BuildResult:
-    """The file that was written, its manifest (None with ``onnx_only``), and why it is this one (``""``: no choice)."""
-
-    path: Path
-    manifest: Manifest | None
-    reason: str = ""
-
-    def summary(self) -> str:
-        """A few lines for a person."""
-        size = f"{self.path.stat().st_size / 1e6:.2f} MB"
-        if self.manifest is None:
-            return f"{self.path}: ONNX for the target, {size}, no engine"
-        got = self.manifest.precision
-        line = f"{self.path}: {got.got.upper()} for {self.manifest.runtime}, {size}"
-        if got.layers:
-            integer = sum(layer.got == "int8" for layer in got.layers)
-            line += f", {integer} of {len(got.layers)} layers in INT8"
-        return line + (f"\n{self.reason}" if self.reason else "")
 
 
 @dataclass(frozen=True)
@@ -102,27 +84,44 @@ def build_engine(
     batch: int = 1,
     seed: int | None = None,
     no_rewrite: Collection[str] = (),
+    version: str | None = None,
+    builder: Mapping[str, Any] | None = None,
 ) -> BuildResult:
-    """Build an engine for this CPU from an exported ``model`` and write it with its manifest.
+    """Build an engine from an exported ``model`` and write it with its manifest.
 
     Args:
         model: what :func:`edgefer.export` wrote.
-        output: the engine, an ``.onnx`` file.
-        precision: ``"fp32"``, ``"bf16"``, ``"int8"`` or ``"int8+bf16"`` (the rest in bfloat16).
+        output: the engine: an ``.onnx`` file for a CPU, an ``.engine`` file of TensorRT.
+        precision: ``"fp32"``, ``"int8"``; for a CPU also ``"bf16"`` or ``"int8+bf16"`` (the rest in bfloat16), for
+            TensorRT ``"fp16"`` or ``"int8+fp16"``.
         calib: for INT8, a dataset (path or FaceSet); its ``calib`` part is used unless the path names a split.
         calib_faces: how many of them; with ``method`` and ``seed``, overrides the architecture's recipe.
         method: how histograms become ranges.
         seed: of the draw.
-        target: only ``"cpu"`` so far.
-        runtime: ``"onnxruntime"`` or ``"openvino"``.
-        onnx_only: write the quantised ONNX and no manifest.
+        target: ``"cpu"``, ``"tensorrt"`` or ``"tensorrt-rtx"``.
+        runtime: of a CPU: ``"onnxruntime"`` or ``"openvino"``.
+        onnx_only: write the ONNX file that the target takes, and no manifest.
         threads: with ``batch``, what variants are timed with, where a flavour has to be chosen.
         batch: faces a timed call.
         no_rewrite: passes of :data:`edgefer.graph.rewriting.PASSES` to leave out.
+        version: of TensorRT, or a JetPack: what ``onnx_only`` writes for; else the one that is installed.
+        builder: options of TensorRT's builder: :data:`edgefer.engines.tensorrt.options.NAMES`.
 
     Raises:
         EdgeferError: bad input, or a precision that the runtime or this CPU does not have.
     """
+    if target in TARGETS:
+        faces = Faces(calib, calib_faces, method, seed)
+        return build_tensorrt(
+            *(model, output),
+            precision=precision,
+            target=target,
+            faces=faces,
+            builder=builder or {},
+            version=version,
+            onnx_only=onnx_only,
+            no_rewrite=no_rewrite,
+        )
     destination = checked_output(output, target)
     variants = variants_of(precision, runtime)
     job = prepare_job(model, precision, calib, calib_faces, method, seed, no_rewrite)
@@ -153,9 +152,7 @@ def _timed(built: Sequence[Built], contract: Contract, threads: int, batch: int)
 def checked_output(output: str | os.PathLike[str], target: str) -> Path:
     """The path to write, refused if the target or the suffix is not one that can be built."""
     if target != "cpu":
-        raise EdgeferError(
-            f"engines for the target '{target}' are not built in yet", hint="--target cpu builds for this machine's CPU"
-        )
+        raise EdgeferError(f"there is no target '{target}'", hint=f"one of: cpu, {', '.join(TARGETS)}")
     destination = Path(output)
     if destination.suffix != ".onnx":
         raise EdgeferError(
@@ -180,14 +177,7 @@ def prepare_job(
     refuse_quantised(proto)
     rewritten = rewrite(proto, contract, skip=no_rewrite)
     proto = rewritten.model
-    usual = recipe_for(contract.architecture)
-    recipe = Recipe(
-        usual.faces if calib_faces is None else calib_faces,
-        usual.seed if seed is None else seed,
-        usual.method if method is None else method,
-    )
-    if recipe.method not in METHODS:
-        raise EdgeferError(f"there is no calibration method '{recipe.method}'", hint=f"one of: {', '.join(METHODS)}")
+    recipe = recipe_of(contract.architecture, calib_faces, method, seed)
     ranges = record = None
     if precision.startswith("int8"):
         if calib is None:

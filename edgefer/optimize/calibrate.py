@@ -61,7 +61,12 @@ def calibrate(model: onnx.ModelProto, contract: Contract, faces: FaceSet, recipe
     with progress("calibrating", len(faces)) as advance:
         budget = max(DEFAULT_BUDGET, activation_bytes(model))  # a large network's faces go through one at a time
         ranges = observe(model, _runner, batches, budget_bytes=budget, advance=advance)
-    record = Calibration(
+    return ranges, record_of(faces, recipe)
+
+
+def record_of(faces: FaceSet, recipe: Recipe) -> Calibration:
+    """What the manifest says about the faces that ranges were made from."""
+    return Calibration(
         faces_sha256=faces.fingerprint(),
         n=len(faces),
         per_class=faces.per_class_counts(),
@@ -70,7 +75,6 @@ def calibrate(model: onnx.ModelProto, contract: Contract, faces: FaceSet, recipe
         origin=faces.origin,
         face_hashes=faces.face_hashes(),
     )
-    return ranges, record
 
 
 def _runner(model: bytes) -> Callable[[NDArray[np.uint8]], dict[str, NDArray[Any]]]:

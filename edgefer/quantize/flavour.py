@@ -25,6 +25,7 @@ class Flavour:
         bias: ``"int32"`` with scale s_x · s_w, or left ``"float"``.
         weight_bits: 8, or 7 where uint8 × int8 products are summed in saturating 16 bits.
         opset: the least opset the file must have; None keeps the model's.
+        half_scales: scales are values that float16 holds exactly, so that the file can be typed FP16 without a change.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Flavour:
     bias: Literal["int32", "float"]
     weight_bits: Literal[7, 8] = 8
     opset: int | None = None
+    half_scales: bool = False
 
     def __post_init__(self) -> None:
         if self.symmetric and self.activation == "uint8":
@@ -64,8 +66,21 @@ class Flavour:
         scale = np.float32((high - low) / (greatest - least))
         if scale < np.finfo(np.float32).tiny:  # nothing but zeros, or subnormals that kernels flush to zero
             scale = np.float32(1.0)
+        scale = np.float32(self.stored(np.asarray(scale)))
         zero = 0 if self.symmetric else int(np.clip(np.rint(least - low / float(scale)), least, greatest))
         return np.asarray(scale), np.asarray(zero, dtype=self.activation)
+
+    def stored(self, scales: NDArray[np.float32]) -> NDArray[np.float32]:
+        """``scales`` as the file can hold them: rounded up where it is to float16, so that no value is clipped more.
+
+        Scales beyond float16's ends become its ends: the smallest is 6e-8, the largest 65504.
+        """
+        if not self.half_scales:
+            return scales
+        largest = np.finfo(np.float16).max
+        halves = np.clip(scales, np.finfo(np.float16).smallest_subnormal, largest).astype(np.float16)
+        short = (halves.astype(np.float32) < scales) & (halves < largest)
+        return np.where(short, np.nextafter(halves, np.float16(np.inf)), halves).astype(np.float32)
 
 
 X86_VNNI = Flavour("x86-vnni", "uint8", symmetric=False, placement="all", bias="int32")
@@ -75,8 +90,11 @@ ARM_SIGNED = Flavour("arm-signed", "int8", symmetric=False, placement="all", bia
 OPENVINO_ALL = Flavour("openvino-all", "uint8", symmetric=False, placement="all", bias="float")
 OPENVINO_INPUTS = Flavour("openvino-inputs", "int8", symmetric=True, placement="inputs", bias="float")
 TENSORRT = Flavour("tensorrt", "int8", symmetric=True, placement="inputs", bias="float")
+TENSORRT_HALF = Flavour(
+    "tensorrt-half", "int8", symmetric=True, placement="inputs", bias="float", opset=19, half_scales=True
+)
 
-FLAVOURS = {f.name: f for f in (X86_VNNI, X86, ARM, ARM_SIGNED, OPENVINO_ALL, OPENVINO_INPUTS, TENSORRT)}
+FLAVOURS = {f.name: f for f in (X86_VNNI, X86, ARM, ARM_SIGNED, OPENVINO_ALL, OPENVINO_INPUTS, TENSORRT, TENSORRT_HALF)}
 """Every named flavour."""
 
 

@@ -160,7 +160,7 @@ class _Writer:
         input_scale = np.float32(self.scales[self.reads[node.output[0], 0]][1])
         # a float bias counts too: onnxruntime quantises it by itself at these scales, and would overflow in silence
         fitting = bias if bias is not None and bias.ndim == 1 else None
-        scales = weight_scales(weights, axis, limit, fitting, float(input_scale))
+        scales = self.flavour.stored(weight_scales(weights, axis, limit, fitting, float(input_scale)))
         integers = quantise_weights(weights, scales, axis, limit)
         node.input[1] = self._dequantised(node.input[1], integers, scales, axis)
         if bias is not None and self.flavour.bias == "int32":

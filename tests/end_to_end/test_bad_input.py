@@ -1,5 +1,6 @@
 """What goes wrong for users, through the commands: one error, exit 2, nothing half-written."""
 
+import importlib.util
 import json
 import os
 import shutil
@@ -105,10 +106,15 @@ def test_weights_of_another_network(road, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("target", ["tensorrt", "tensorrt-rtx"])
-def test_targets_that_are_not_built_in(road, tmp_path, target):
+@pytest.mark.parametrize(
+    ("target", "package", "hint"),
+    [("tensorrt", "tensorrt", "--onnx-only --for JETPACK"), ("tensorrt-rtx", "tensorrt_rtx", "edgefer[rtx]")],
+)
+def test_targets_that_are_not_installed(road, tmp_path, target, package, hint):
+    if importlib.util.find_spec(package) is not None:
+        pytest.skip(f"{package} is installed here")
     done = edgefer("build-engine", road.model, "--fp32", "--target", target, "-o", tmp_path / "x.engine")
-    refused(done, "not built in yet", "--target cpu")
+    refused(done, f"needs the Python package '{package}'", hint)
 
 
 @pytest.mark.parametrize("flags", [("--fp16",), ("--bf16",), ("--int8", "--fp16")])

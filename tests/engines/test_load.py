@@ -55,7 +55,7 @@ def test_an_onnx_file_without_contract_is_refused(tmp_path):
     ("name", "content", "said", "hint"),
     [
         ("none.onnx", None, "there is no engine", "check the path"),
-        ("x.engine", b"x", "is a TensorRT engine", "--target cpu"),
+        ("x.engine", b"x", "x.engine has no manifest", "build the engine again"),
         ("x.safetensors", b"x", "'.safetensors' is neither .onnx nor .engine", "edgefer export"),
         ("x.onnx", b"", "x.onnx is empty", "build it again"),
         ("x.onnx", b"rubbish", "refuses", "damaged"),

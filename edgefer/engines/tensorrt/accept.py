@@ -1,0 +1,132 @@
+"""Whether an ONNX file is one that TensorRT's builder should be given, said before it is asked."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+from onnx import TensorProto
+
+from edgefer.engines.tensorrt.compat import Target
+from edgefer.errors import EdgeferError
+from edgefer.graph.rewire import opset_of
+from edgefer.quantize.graphview import GraphView, layer_name
+from edgefer.quantize.rules import WEIGHTED
+
+_FLOAT_MODEL = "start from the float model.onnx that `edgefer export` wrote"
+
+
+def is_quantised(model: onnx.ModelProto) -> bool:
+    """Whether the graph has Q/DQ."""
+    return any(node.op_type == "QuantizeLinear" for node in model.graph.node)
+
+
+def check_model(model: onnx.ModelProto, target: Target, precision: str, *, implicit: bool) -> None:
+    """Refuse a file that ``target`` would refuse, or would build into something else than ``precision``.
+
+    Raises:
+        EdgeferError: quantised for a CPU; INT8 without Q/DQ or calibration; Q/DQ where they are not asked for; FP16
+            typing for a version that needs flags, or none where types decide; an opset that the version does not read.
+    """
+    _refuse_cpu_flavours(model)
+    quantised, integer = is_quantised(model), precision.startswith("int8")
+    if integer and not quantised and not implicit:
+        raise EdgeferError(
+            "INT8 is asked for, and the model has neither Q/DQ nor calibration",
+            hint="--calib DATA sets the ranges: its `calib` part is used, never its test faces",
+        )
+    if quantised and (implicit or not integer):
+        asked = "--calibrator" if implicit else f"--{precision}"
+        raise EdgeferError(
+            f"the model has Q/DQ already, and {asked} is asked for",
+            hint=_FLOAT_MODEL if not integer else "leave --calibrator out: its ranges are in the file",
+        )
+    typed = any(t.data_type == TensorProto.FLOAT16 for t in model.graph.initializer)
+    by_types = target.has.strong_typing and not implicit
+    if "fp16" in precision and by_types != typed:
+        how = "its tensors, which are FP32" if by_types else "the builder, and its tensors are FP16"
+        raise EdgeferError(
+            f"FP16 is asked for, and in {target.title} that is decided by {how}",
+            hint=f"write the file for this version: --onnx-only --for {target.name}, from the float model.onnx",
+        )
+    if typed and "fp16" not in precision:
+        raise EdgeferError(
+            f"--{precision} is asked for, and the file is FP16",
+            hint="--int8 --fp16" if integer else "--fp16, or start from the float model.onnx",
+        )
+    if opset_of(model) > target.opset:
+        raise EdgeferError(
+            f"the model is in opset {opset_of(model)}, and {target.title} reads up to {target.opset}",
+            hint=f"export it again with opset 17, or write it with --onnx-only --for {target.name}",
+        )
+
+
+def _refuse_cpu_flavours(model: onnx.ModelProto) -> None:
+    """TensorRT takes int8 with zero point 0 and no integer biases (developer guide, "Explicit Quantization")."""
+    view = GraphView(model)
+    for node in model.graph.node:
+        if node.op_type.startswith("QLinear") or node.op_type in ("ConvInteger", "MatMulInteger"):
+            raise _for_cpu(f"{node.op_type} '{layer_name(node)}'")
+        if node.op_type not in ("QuantizeLinear", "DequantizeLinear"):
+            continue
+        zero = view.constant(node.input[2]) if len(node.input) > 2 and node.input[2] else np.zeros(1, np.uint8)
+        if zero is None or zero.dtype != np.int8 or np.any(zero):
+            kind = "unknown" if zero is None else f"{zero.dtype}"
+            raise _for_cpu(f"{node.op_type} '{layer_name(node)}' with a zero point of {kind}")
+
+
+def _for_cpu(what: str) -> EdgeferError:
+    return EdgeferError(
+        f"the model was quantised for a CPU: it has {what}; TensorRT takes int8 with zero point 0 and float biases",
+        hint=f"{_FLOAT_MODEL}, with --target tensorrt",
+    )
+
+
+def sparse_layers(model: onnx.ModelProto) -> tuple[list[str], list[str]]:
+    """Names of the layers whose weights are 2:4 sparse, and of those that are not, of those that could be.
+
+    2:4: of every four neighbours along the input channels two are zero (https://arxiv.org/abs/2104.08378). Layers with
+    fewer than 16 inputs a group are left out: there is no sparse kernel for them.
+    """
+    view = GraphView(model)
+    sparse: list[str] = []
+    dense: list[str] = []
+    for node in view.nodes:
+        weights = _weights(view, node)
+        if weights is None:
+            continue
+        axis = 1 if node.op_type == "Conv" else _input_axis(node)
+        if weights.shape[axis] < 16 or weights.shape[axis] % 4:
+            continue
+        grouped = np.moveaxis(weights, axis, -1).reshape(-1, 4)
+        (sparse if int(np.count_nonzero(grouped, axis=1).max()) <= 2 else dense).append(layer_name(node))
+    return sparse, dense
+
+
+def check_sparsity(model: onnx.ModelProto) -> str:
+    """A sentence about which layers are 2:4 sparse.
+
+    Raises:
+        EdgeferError: no layer is: the builder would accept the flag and ignore it.
+    """
+    sparse, dense = sparse_layers(model)
+    if not sparse:
+        named = f": {', '.join(dense[:3])}{' …' if len(dense) > 3 else ''} are dense" if dense else ""
+        raise EdgeferError(
+            f"--sparsity: no layer of the model has 2:4 sparse weights{named}",
+            hint="prune two of every four weights along the input channels and fine-tune, or leave --sparsity out",
+        )
+    return f"{len(sparse)} of {len(sparse) + len(dense)} layers have 2:4 sparse weights"
+
+
+def _weights(view: GraphView, node: onnx.NodeProto) -> np.ndarray | None:
+    if node.op_type not in WEIGHTED:
+        return None
+    weights = view.constant(node.input[1])
+    maker = view.producer.get(node.input[1])
+    if weights is None and maker is not None and maker.op_type == "DequantizeLinear":
+        weights = view.constant(maker.input[0])
+    return weights
+
+
+def _input_axis(node: onnx.NodeProto) -> int:
+    return 1 if next((a.i for a in node.attribute if a.name == "transB"), 0) else 0

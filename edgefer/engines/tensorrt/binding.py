@@ -1,0 +1,103 @@
+"""Importing TensorRT's Python package, and its one logger."""
+
+from __future__ import annotations
+
+import functools
+from collections import deque
+from typing import Any, Final
+
+from edgefer.engines.tensorrt.compat import Target, parse_version, supported
+from edgefer.errors import EdgeferError, require
+
+ERROR: Final = 1  # ILogger.Severity.ERROR; INTERNAL_ERROR is 0, smaller is worse
+WARNING: Final = 2
+_KEPT: Final = 200
+_LAYERS: Final = "Layers:"  # how the builder's dump of fused layers begins, at VERBOSE
+
+
+class Log:
+    """What TensorRT said: the last errors and warnings, and its dump of layers."""
+
+    def __init__(self) -> None:
+        self.verbose = False
+        self._lines: deque[tuple[int, str]] = deque(maxlen=_KEPT)
+        self.layers = ""
+
+    def clear(self) -> None:
+        """Forget everything, before a new build."""
+        self._lines.clear()
+        self.layers = ""
+
+    def add(self, severity: int, message: str) -> None:
+        """Take a message; never raises, since TensorRT calls it from C++."""
+        if severity <= WARNING:
+            self._lines.append((severity, message))
+        elif _LAYERS in message:
+            self.layers = message
+        if self.verbose:
+            print(message, file=_stderr())
+
+    def errors(self) -> list[str]:
+        """The errors, oldest first, without repetitions."""
+        return list(dict.fromkeys(message for severity, message in self._lines if severity <= ERROR))
+
+    def reason(self) -> str:
+        """The first error that says something, or that there was none."""
+        found = [line for line in self.errors() if line.strip()]
+        return " · ".join(found[:3]) if found else "its log has no error"
+
+
+def import_tensorrt(rtx: bool) -> tuple[Any, Target]:
+    """The package ``tensorrt`` or ``tensorrt_rtx`` and which version it is.
+
+    Raises:
+        EdgeferError: it is not installed, has no library, or is too old.
+    """
+    extra = "rtx" if rtx else "tensorrt"
+    name = "tensorrt_rtx" if rtx else "tensorrt"
+    try:
+        trt = require(name, extra, "building a TensorRT engine")
+    except EdgeferError as fault:
+        if rtx:
+            raise
+        raise EdgeferError(
+            fault.message,
+            hint="on a Jetson it comes with JetPack: make the environment with `python3 -m venv "
+            "--system-site-packages`; elsewhere pip install 'edgefer[tensorrt]'; without a GPU, --onnx-only --for "
+            "JETPACK writes what the device builds from",
+        ) from fault
+    except OSError as cause:  # its libraries are loaded with ctypes
+        raise EdgeferError(
+            f"{name} is installed, and its libraries cannot be loaded: {cause}",
+            hint="install the libraries of the same version, or put them on LD_LIBRARY_PATH",
+        ) from cause
+    version = str(trt.__version__)
+    return trt, supported(Target(version, parse_version(version), rtx=rtx))
+
+
+@functools.cache
+def log_of(rtx: bool) -> Log:
+    """The log of the package; TensorRT keeps one logger a process, so there is one of these."""
+    return Log()
+
+
+@functools.cache
+def logger_of(rtx: bool) -> Any:
+    """The logger to hand to TensorRT: a subclass of its ILogger over :func:`log_of`."""
+    trt, _ = import_tensorrt(rtx)
+    log = log_of(rtx)
+
+    class Logger(trt.ILogger):  # type: ignore[misc, name-defined]  # the base class is known at run time only
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+
+        def log(self, severity: Any, message: str) -> None:
+            log.add(int(severity), message)
+
+    return Logger()
+
+
+def _stderr() -> Any:
+    import sys
+
+    return sys.stderr

@@ -1,0 +1,247 @@
+"""From ONNX to a serialised engine through TensorRT's builder, of every version in one code path.
+
+Names in this folder follow TensorRT's types: ``builder``, ``network``, ``config``, ``profile``, ``parser``, ``engine``,
+``context``, ``runtime``, ``inspector``: a test checks each use against the real Python API of five versions, and that
+what some of them lack stands under ``if has.…``.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgefer.atomic import write_bytes
+from edgefer.contract import INPUT_NAME, Contract
+from edgefer.engines.tensorrt.binding import Log, import_tensorrt, log_of, logger_of
+from edgefer.engines.tensorrt.compat import RTX_CAPABILITY, Capabilities, Target
+from edgefer.engines.tensorrt.cuda import Device, free_bytes, probe
+from edgefer.engines.tensorrt.options import Batches, BuilderOptions, check_options, refuse_hardware_compat
+from edgefer.errors import EdgeferError
+from edgefer.progress import announce, progress
+
+_MEMORY_SIGNS = ("out of memory", "outofmemory", "insufficient memory", "workspace", "bad_alloc")
+
+
+@dataclass(frozen=True)
+class SerialisedEngine:
+    """What the builder made.
+
+    Attributes:
+        plan: the engine's bytes.
+        target: the version that made it.
+        device: the GPU that it is for, ``"Orin, SM87"``.
+        layers: the builder's dump of layers, where it prints one (TensorRT-RTX); else ``""``.
+    """
+
+    plan: bytes
+    target: Target
+    device: str
+    layers: str
+
+
+def build_plan(
+    model: bytes,
+    contract: Contract,
+    precision: str,
+    options: BuilderOptions,
+    *,
+    rtx: bool = False,
+    calibrator: Any = None,
+) -> SerialisedEngine:
+    """Build ``model`` for the GPU that is here or, with ``rtx``, for :data:`RTX_CAPABILITY` without one.
+
+    Args:
+        model: a serialised ONNX file as :func:`edgefer.engines.tensorrt.accept.check_model` lets through.
+        contract: of the network.
+        precision: of :data:`~edgefer.engines.tensorrt.options.PRECISIONS`.
+        options: the builder's.
+        rtx: TensorRT-RTX instead of TensorRT.
+        calibrator: for implicit quantisation, what :func:`edgefer.engines.tensorrt.calibrator.make_calibrator` made.
+
+    Raises:
+        EdgeferError: TensorRT or the driver is missing; an option that this version lacks; an operator that the parser
+            refuses; the builder gave up (with its reason).
+    """
+    trt, target = import_tensorrt(rtx)
+    check_options(options, target, precision)
+    device = None if rtx else probe()
+    if device is not None and device.integrated and options.hardware_compat:
+        refuse_hardware_compat(str(device))
+    log = log_of(rtx)
+    log.clear()
+    log.verbose = options.verbose
+    # the parser owns what the network refers to: it is kept until the engine is built
+    builder, network, parser = _parsed(trt, target, model, log, rtx=rtx, implicit=calibrator is not None)
+    config = builder.create_builder_config()
+    _set_options(trt, target.has, builder, config, options, device)
+    _set_precision(trt, target.has, builder, config, precision, calibrator is not None)
+    _set_batches(builder, network, config, options.batches, contract)
+    if target.has.implicit_calibration and calibrator is not None:
+        config.int8_calibrator = calibrator
+        if not options.batches.fixed:
+            size = calibrator.get_batch_size()
+            config.set_calibration_profile(_profile(builder, Batches(size, size, size), contract))
+    plan = _serialised(trt, target, builder, network, config, log, options)
+    del parser
+    if options.timing_cache is not None and target.has.timing_cache:
+        cache = config.get_timing_cache()
+        write_bytes(options.timing_cache, bytes(cache.serialize()))
+    return SerialisedEngine(plan, target, RTX_CAPABILITY if device is None else str(device), log.layers)
+
+
+def _parsed(trt: Any, target: Target, model: bytes, log: Log, *, rtx: bool, implicit: bool) -> tuple[Any, Any, Any]:
+    has, flags = target.has, 0
+    if has.explicit_batch_flag:
+        flags |= 1 << int(trt.NetworkDefinitionCreationFlag.EXPLICIT_BATCH)
+    if has.strong_typing_flag and not implicit:
+        flags |= 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
+    logger = logger_of(rtx)
+    try:
+        builder = trt.Builder(logger)
+    except (TypeError, RuntimeError) as cause:  # a null pointer from its factory
+        raise EdgeferError(
+            f"{target.title} could not start: {log.reason()}", hint="its libraries and the driver must fit together"
+        ) from cause
+    network = builder.create_network(flags)
+    parser = trt.OnnxParser(network, logger)
+    if not parser.parse(model):
+        raise EdgeferError(
+            f"{target.title} refuses the model: {'; '.join(_parser_errors(has, parser)) or log.reason()}",
+            hint="an operator that this version lacks: write it in others, or cut it off before export",
+        )
+    return builder, network, parser
+
+
+def _parser_errors(has: Capabilities, parser: Any) -> Iterator[str]:
+    """One sentence an error, with the node and its operator where the version knows them."""
+    for index in range(min(3, parser.num_errors)):
+        error = parser.get_error(index)
+        where = f"node {error.node()}"
+        if has.node_names:
+            where = f"{error.node_operator()} '{error.node_name()}'"
+        yield f"{where}: {error.desc()}"
+
+
+def _set_options(
+    trt: Any, has: Capabilities, builder: Any, config: Any, options: BuilderOptions, device: Device | None
+) -> None:
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # or the inspector knows no types
+    config.clear_flag(trt.BuilderFlag.TF32)  # FP32 is FP32: TF32 keeps 10 bits of 23
+    if has.ahead_of_time:
+        config.num_compute_capabilities = 1
+        if not config.set_compute_capability(getattr(trt.ComputeCapability, RTX_CAPABILITY), 0):
+            raise EdgeferError(f"TensorRT-RTX does not build for {RTX_CAPABILITY}", hint="upgrade tensorrt-rtx")
+    workspace = options.workspace
+    if workspace is None and device is not None:
+        workspace = free_bytes(device) // 2
+        announce(f"workspace: {workspace >> 20} MiB, half of what is free; --workspace sets it")
+    if workspace is not None:
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, workspace)
+    if options.dla is not None:
+        _set_dla(trt, builder, config, options.dla)
+    if has.opt_level and options.opt_level is not None:
+        config.builder_optimization_level = options.opt_level
+    if has.hardware_compat and options.hardware_compat:
+        config.hardware_compatibility_level = trt.HardwareCompatibilityLevel.AMPERE_PLUS
+    if has.version_compatible and options.version_compatible:
+        config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
+    if has.refit and options.refit:
+        config.set_flag(trt.BuilderFlag.REFIT)
+    if has.sparsity and options.sparsity:
+        config.set_flag(trt.BuilderFlag.SPARSE_WEIGHTS)
+    if has.timing_cache and options.timing_cache is not None:
+        _set_timing_cache(config, options.timing_cache)
+
+
+def _set_dla(trt: Any, builder: Any, config: Any, core: int) -> None:
+    if core >= builder.num_DLA_cores:
+        raise EdgeferError(
+            f"--dla {core}: this machine has {builder.num_DLA_cores} DLA cores",
+            hint="Orin NX and AGX Orin have two, Orin Nano and Thor none: leave --dla out",
+        )
+    config.default_device_type = trt.DeviceType.DLA
+    config.DLA_core = core
+    config.set_flag(trt.BuilderFlag.GPU_FALLBACK)
+
+
+def _set_timing_cache(config: Any, path: Path) -> None:
+    known = path.read_bytes() if path.is_file() else b""
+    cache = config.create_timing_cache(known)
+    if not config.set_timing_cache(cache, False):
+        announce(f"note: {path} is of another TensorRT or another GPU, and is started anew")
+        cache = config.create_timing_cache(b"")
+        config.set_timing_cache(cache, False)
+
+
+def _set_precision(trt: Any, has: Capabilities, builder: Any, config: Any, precision: str, implicit: bool) -> None:
+    """Flags where types do not decide: in TensorRT 8, and with a calibrator."""
+    if has.precision_flags and (implicit or not has.strong_typing):
+        if "fp16" in precision:
+            config.set_flag(trt.BuilderFlag.FP16)
+        if precision.startswith("int8"):
+            if not builder.platform_has_fast_int8:
+                raise EdgeferError("this GPU has no fast INT8", hint="build with --fp16")
+            config.set_flag(trt.BuilderFlag.INT8)
+
+
+def _set_batches(builder: Any, network: Any, config: Any, batches: Batches, contract: Contract) -> None:
+    if batches.fixed:
+        tensor = network.get_input(0)
+        tensor.shape = (batches.most, *contract.face_shape)
+    else:
+        config.add_optimization_profile(_profile(builder, batches, contract))
+
+
+def _profile(builder: Any, batches: Batches, contract: Contract) -> Any:
+    profile = builder.create_optimization_profile()
+    face = contract.face_shape
+    profile.set_shape(INPUT_NAME, (batches.least, *face), (batches.best, *face), (batches.most, *face))
+    return profile
+
+
+def _serialised(
+    trt: Any, target: Target, builder: Any, network: Any, config: Any, log: Log, options: BuilderOptions
+) -> bytes:
+    has = target.has
+    with progress(f"building with {target.title}", None) as advance, _interruptible() as interrupted:
+        if has.progress:
+            from edgefer.engines.tensorrt.monitor import make_monitor
+
+            config.progress_monitor = make_monitor(trt, advance, interrupted)
+        plan = builder.build_serialized_network(network, config)
+    if interrupted.is_set():
+        raise KeyboardInterrupt
+    if plan is None:
+        raise gave_up(target, log, options)
+    return bytes(plan)
+
+
+@contextmanager
+def _interruptible() -> Iterator[threading.Event]:
+    """While the builder runs, Ctrl-C sets the event: an exception must not cross the builder's C++ frames."""
+    event = threading.Event()
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or before is signal.SIG_IGN:
+        yield event
+        return
+    signal.signal(signal.SIGINT, lambda *_: event.set())
+    try:
+        yield event
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def gave_up(target: Target, log: Log, options: BuilderOptions) -> EdgeferError:
+    """The error for a builder that returned None, with the reason that its log gives and what to do about it."""
+    reason = log.reason()
+    hint = "--verbose shows all of its log"
+    if any(sign in reason.lower() for sign in _MEMORY_SIGNS):
+        hint = "lower --max-batch or --opt-level; on a Jetson stop the desktop and add swap"
+        if options.workspace is not None:
+            hint = f"raise --workspace, which is {options.workspace >> 20} MiB, or {hint}"
+    return EdgeferError(f"{target.title} could not build the engine: {reason}", hint=hint)

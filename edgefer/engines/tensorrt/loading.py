@@ -1,0 +1,65 @@
+"""From an ``.engine`` file to a classifier: version and GPU are checked before TensorRT sees a byte of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edgefer.engines.classifier import Classifier
+from edgefer.engines.tensorrt.binding import import_tensorrt
+from edgefer.engines.tensorrt.cuda import Device, probe
+from edgefer.engines.tensorrt.run import TensorRtSession
+from edgefer.errors import EdgeferError
+from edgefer.manifest import Manifest, read_manifest, verify_file
+from edgefer.progress import announce
+
+RUNTIMES = ("tensorrt", "tensorrt-rtx")
+
+
+def open_tensorrt(file: Path) -> tuple[Classifier, Manifest]:
+    """Open an engine with its manifest; its golden vectors are the caller's to check.
+
+    Raises:
+        EdgeferError: no manifest; file and manifest do not belong together; no driver; another version of TensorRT or
+            another GPU than the ones it was built with.
+    """
+    manifest = read_manifest(file)
+    verify_file(file, manifest)
+    if manifest.runtime not in RUNTIMES:
+        raise EdgeferError(
+            f"{file} ends in .engine, and its manifest says it is for {manifest.runtime}",
+            hint=f"rename it to {file.with_suffix('.onnx').name}, with its manifest",
+        )
+    rtx = manifest.runtime == "tensorrt-rtx"
+    device = probe()
+    _, here = import_tensorrt(rtx)
+    check_place(file, manifest, here.name, device)
+    session = TensorRtSession(file, rtx=rtx)
+    classifier = Classifier(
+        session,
+        manifest.contract,
+        precision=manifest.precision.got,
+        size_bytes=manifest.engine_bytes,
+        name=str(file),
+        manifest=manifest,
+    )
+    return classifier, manifest
+
+
+def check_place(file: Path, manifest: Manifest, version: str, device: Device) -> None:
+    """Refuse an engine of another TensorRT or another GPU than those that are here.
+
+    TensorRT-RTX engines run on any GPU from Ampere on: theirs is only announced.
+
+    Raises:
+        EdgeferError: names both.
+    """
+    again = "build it again here: `edgefer build-engine model.onnx --target tensorrt -o x.engine`"
+    if manifest.runtime_version != version:
+        raise EdgeferError(
+            f"{file} was built with {manifest.runtime} {manifest.runtime_version}, and {version} is installed here",
+            hint=again,
+        )
+    if manifest.runtime == "tensorrt-rtx":
+        announce(f"note: {file} was {manifest.note or 'built'}; this GPU is {device}")
+    elif manifest.device != str(device):
+        raise EdgeferError(f"{file} was built for {manifest.device}, and this GPU is {device}", hint=again)

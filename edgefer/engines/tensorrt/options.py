@@ -1,0 +1,262 @@
+"""What a user can ask of TensorRT's builder, read from text and checked against what a version can do."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from edgefer.contract import INPUT_NAME, Contract
+from edgefer.engines.tensorrt.compat import NO_BF16, Target, need, need_dla
+from edgefer.errors import EdgeferError
+
+PRECISIONS: Final = ("fp32", "fp16", "int8", "int8+fp16")
+CALIBRATORS: Final = ("entropy", "minmax")
+DEFAULT_MAX_BATCH: Final = 32
+_SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([KMG]?)(?:i?B)?", re.IGNORECASE)
+_UNIT: Final = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+_LEAST_WORKSPACE: Final = 16 << 20  # the suggested minimum of TensorRT's operator reference
+
+
+@dataclass(frozen=True)
+class Batches:
+    """The batch sizes that an engine is built for: it takes any in ``least`` … ``most`` and is tuned for ``best``."""
+
+    least: int = 1
+    best: int = 1
+    most: int = DEFAULT_MAX_BATCH
+
+    @property
+    def fixed(self) -> bool:
+        """Whether there is only one."""
+        return self.least == self.most
+
+    def __str__(self) -> str:
+        return str(self.most) if self.fixed else f"{self.least}…{self.most}"
+
+
+@dataclass(frozen=True)
+class BuilderOptions:
+    """The builder's options; None and False leave a setting alone.
+
+    Attributes:
+        batches: the optimisation profile.
+        workspace: bytes of scratch memory; None: half of what is free.
+        timing_cache: a file that timings are read from and written to.
+        dla: the DLA core that layers go to first.
+        gpu_fallback: whether what DLA cannot run goes to the GPU.
+        hardware_compat: an engine for any GPU from Ampere on.
+        version_compatible: an engine for later TensorRT of the same major version.
+        refit: an engine whose weights can be changed.
+        opt_level: 0 … 5, how long the builder searches.
+        sparsity: allow 2:4 sparse kernels.
+        calibrator: of :data:`CALIBRATORS`: implicit quantisation instead of Q/DQ.
+        calibration_cache: a calibration table for it, instead of faces.
+        verbose: print all of the builder's log.
+    """
+
+    batches: Batches = Batches()
+    workspace: int | None = None
+    timing_cache: Path | None = None
+    dla: int | None = None
+    gpu_fallback: bool = False
+    hardware_compat: bool = False
+    version_compatible: bool = False
+    refit: bool = False
+    opt_level: int | None = None
+    sparsity: bool = False
+    calibrator: str | None = None
+    calibration_cache: Path | None = None
+    verbose: bool = False
+
+
+_AS_GIVEN: Final = (
+    "dla",
+    "gpu_fallback",
+    "hardware_compat",
+    "version_compatible",
+    "refit",
+    "opt_level",
+    "sparsity",
+    "calibrator",
+    "verbose",
+)
+NAMES: Final = (
+    *_AS_GIVEN,
+    *("workspace", "timing_cache", "calib_cache", "min_batch", "opt_batch", "max_batch", "shapes"),
+)
+"""What :func:`read_options` takes: the options of the command line, with underscores."""
+
+
+def read_options(given: Mapping[str, Any], contract: Contract) -> BuilderOptions:
+    """The options of the command line by name, e.g. ``{"workspace": "512M", "max_batch": 8}``; see :data:`NAMES`.
+
+    Raises:
+        EdgeferError: a name or a value that is none.
+    """
+    for name in given:
+        if name not in NAMES:
+            raise EdgeferError(f"TensorRT's builder has no option '{name}'", hint=f"one of: {', '.join(NAMES)}")
+    level = given.get("opt_level")
+    if level is not None and not 0 <= level <= 5:
+        raise EdgeferError(f"--opt-level {level} is outside 0 … 5", hint="3 is TensorRT's own")
+    if given.get("calibrator") not in (None, *CALIBRATORS):
+        raise EdgeferError(f"there is no calibrator '{given['calibrator']}'", hint=f"one of: {', '.join(CALIBRATORS)}")
+    workspace, timing, table = (given.get(name) for name in ("workspace", "timing_cache", "calib_cache"))
+    return BuilderOptions(
+        batches=parse_batches(
+            contract, given.get("min_batch"), given.get("opt_batch"), given.get("max_batch"), given.get("shapes")
+        ),
+        workspace=None if workspace is None else parse_size(str(workspace)),
+        timing_cache=None if timing is None else Path(timing),
+        calibration_cache=None if table is None else Path(table),
+        **{name: given[name] for name in _AS_GIVEN if given.get(name) is not None},
+    )
+
+
+def parse_size(text: str) -> int:
+    """Bytes of ``"512M"``, ``"2G"``, ``"65536K"`` or ``"536870912"``; powers of 1,024.
+
+    Raises:
+        EdgeferError: something else, or less than 16 MiB, which builds nothing.
+    """
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise EdgeferError(f"--workspace '{text}' is no amount of memory", hint="--workspace 512M, or 2G")
+    size = int(float(match[1]) * _UNIT[match[2].upper()])
+    if size < _LEAST_WORKSPACE:
+        raise EdgeferError(
+            f"--workspace {text} is {size:,} bytes, too little for any convolution", hint="16M at least; 512M is usual"
+        )
+    return size
+
+
+def parse_batches(
+    contract: Contract,
+    least: int | None = None,
+    best: int | None = None,
+    most: int | None = None,
+    shapes: str | None = None,
+) -> Batches:
+    """The profile of ``--min-batch``, ``--opt-batch``, ``--max-batch``, or one fixed size of ``--shapes``.
+
+    ``shapes`` is as trtexec takes it, ``"faces:8x48x48x1"``.
+
+    Raises:
+        EdgeferError: both ways at once; sizes out of order; another input or face shape than the contract's.
+    """
+    if shapes is not None:
+        if not least == best == most is None:
+            raise EdgeferError(
+                "--shapes fixes the batch size, and --min-batch, --opt-batch or --max-batch frees it",
+                hint="give one or the other",
+            )
+        size = _parse_shapes(shapes, contract)
+        return Batches(size, size, size)
+    low = 1 if least is None else least
+    high = max(DEFAULT_MAX_BATCH, low, best or 0) if most is None else most
+    middle = min(max(low, 1), high) if best is None else best
+    if not 1 <= low <= middle <= high:
+        raise EdgeferError(
+            f"batch sizes are out of order: min {low}, opt {middle}, max {high}",
+            hint=f"--min-batch ≤ --opt-batch ≤ --max-batch, e.g. 1, 1 and {max(high, low)}",
+        )
+    return Batches(low, middle, high)
+
+
+def _parse_shapes(text: str, contract: Contract) -> int:
+    face = "x".join(map(str, contract.face_shape))
+    name, colon, shape = text.partition(":")
+    sizes = shape.lower().split("x")
+    if not colon or not all(size.isascii() and size.isdigit() for size in sizes):
+        raise EdgeferError(f"--shapes '{text}' cannot be read", hint=f"--shapes {INPUT_NAME}:1x{face}")
+    if name != INPUT_NAME:
+        raise EdgeferError(
+            f"--shapes names the input '{name}', and the network has one input, '{INPUT_NAME}'",
+            hint=f"--shapes {INPUT_NAME}:1x{face}",
+        )
+    if tuple(map(int, sizes[1:])) != contract.face_shape or int(sizes[0]) < 1:
+        raise EdgeferError(
+            f"--shapes {shape} does not fit the network, whose faces are {face}: only the batch size is free",
+            hint=f"--shapes {INPUT_NAME}:{max(1, int(sizes[0]))}x{face}",
+        )
+    return int(sizes[0])
+
+
+def check_options(options: BuilderOptions, target: Target, precision: str) -> None:
+    """Refuse what ``target`` cannot do, with the version that can.
+
+    Raises:
+        EdgeferError: names the option, the reason and the fix.
+    """
+    if precision not in PRECISIONS:
+        raise EdgeferError(
+            f"TensorRT engines are not built in {precision.upper()} here: {NO_BF16}",
+            hint="--fp16, or --int8 --fp16",
+        )
+    for asked, capability, option in (
+        (options.timing_cache is not None, "timing_cache", "--timing-cache"),
+        (options.hardware_compat, "hardware_compat", "--hardware-compat"),
+        (options.version_compatible, "version_compatible", "--version-compatible"),
+        (options.refit, "refit", "--refit"),
+        (options.sparsity, "sparsity", "--sparsity"),
+        (options.opt_level is not None, "opt_level", "--opt-level"),
+        (options.calibrator is not None, "implicit_calibration", "--calibrator"),
+    ):
+        if asked:
+            need(target, capability, option)
+    if options.hardware_compat and target.jetpack:
+        refuse_hardware_compat(target.title)
+    _check_calibrator(options, precision)
+    _check_dla(options, target, precision)
+
+
+def refuse_hardware_compat(where: str) -> None:
+    """Refuse ``--hardware-compat`` for a Jetson.
+
+    Raises:
+        EdgeferError: always.
+    """
+    raise EdgeferError(
+        f"--hardware-compat: {where} builds for the Jetson it runs on only (TensorRT developer guide, Hardware "
+        "Compatibility: not on JetPack)",
+        hint="leave it out and build on each kind of Jetson",
+    )
+
+
+def _check_calibrator(options: BuilderOptions, precision: str) -> None:
+    integer = precision.startswith("int8")
+    if options.calibrator is not None and not integer:
+        raise EdgeferError(f"--calibrator would change nothing with --{precision}", hint="leave it out, or add --int8")
+    if options.calibration_cache is not None and options.calibrator is None:
+        raise EdgeferError(
+            "--calib-cache is a table for TensorRT's own calibrator, and none is asked for", hint="add --calibrator"
+        )
+
+
+def _check_dla(options: BuilderOptions, target: Target, precision: str) -> None:
+    if options.gpu_fallback and options.dla is None:
+        raise EdgeferError("--gpu-fallback is for layers that DLA cannot run", hint="add --dla 0, or leave it out")
+    if options.dla is None:
+        return
+    need_dla(target)
+    if precision in ("fp32", "int8"):
+        rest = "--fp16" if precision == "fp32" else "--int8 --fp16"
+        raise EdgeferError("--dla: DLA computes in FP16 and INT8, not in FP32", hint=f"build with {rest}")
+    if not options.gpu_fallback:
+        raise EdgeferError(
+            "--dla: the network begins with a Cast from uint8, which DLA does not run", hint="add --gpu-fallback"
+        )
+    if not options.batches.fixed:
+        raise EdgeferError(
+            f"--dla takes one batch size, and the profile has {options.batches}",
+            hint="--max-batch 1, or --shapes faces:NxHxWxC",
+        )
+    if precision.startswith("int8") and target.has.implicit_calibration and options.calibrator != "entropy":
+        raise EdgeferError(
+            "--dla: INT8 on DLA needs ranges from an entropy calibrator (NvInfer.h: IInt8EntropyCalibrator2 is "
+            "required for DLA), not Q/DQ",
+            hint="add --calibrator entropy",
+        )

@@ -1,0 +1,118 @@
+"""Files that TensorRT would refuse, or build into something else, are refused before it sees them."""
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from edgefer.engines.tensorrt.accept import check_model, check_sparsity, sparse_layers
+from edgefer.engines.tensorrt.compat import RTX, target_of
+from edgefer.errors import EdgeferError
+
+JETPACK6 = target_of("jetpack6")
+
+
+def graph(*, zero=None, half=False, opset=17, weights=None, bias=None):
+    """faces → Cast → [Q → DQ →] Gemm → logits."""
+    kind = np.float16 if half else np.float32
+    weights = np.ones((32, 3), kind) if weights is None else weights.astype(kind)
+    nodes = [helper.make_node("Cast", ["faces"], ["x"], to=TensorProto.FLOAT16 if half else TensorProto.FLOAT)]
+    constants = [numpy_helper.from_array(weights, "w")]
+    top = "x"
+    if zero is not None:
+        constants += [numpy_helper.from_array(kind(0.5), "s"), numpy_helper.from_array(np.asarray(zero), "z")]
+        nodes.append(helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"], name="q"))
+        nodes.append(helper.make_node("DequantizeLinear", ["q", "s", "z"], ["dq"], name="dq"))
+        top = "dq"
+    nodes.append(helper.make_node("Gemm", [top, "w"], ["y"], name="gemm"))
+    nodes.append(helper.make_node("Cast", ["y"], ["logits"], to=TensorProto.FLOAT))
+    faces = helper.make_tensor_value_info("faces", TensorProto.UINT8, ["N", 32])
+    logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", 3])
+    return helper.make_model(
+        helper.make_graph(nodes, "g", [faces], [logits], constants), opset_imports=[helper.make_opsetid("", opset)]
+    )
+
+
+INT8 = np.int8(0)
+
+
+@pytest.mark.parametrize(
+    ("model", "target", "precision", "implicit", "said", "hint"),
+    [
+        (graph(), JETPACK6, "int8", False, "neither Q/DQ nor calibration", "--calib DATA"),
+        (graph(zero=np.uint8(128)), JETPACK6, "int8", False, "quantised for a CPU: it has Quant", "float model.onnx"),
+        (graph(zero=np.int8(3)), JETPACK6, "int8", False, "'q' with a zero point of int8", "--target tensorrt"),
+        (graph(zero=np.uint8(0)), RTX, "int8", False, "a zero point of uint8", "float model.onnx"),
+        (graph(zero=INT8), JETPACK6, "fp32", False, "has Q/DQ already, and --fp32 is asked for", "float model.onnx"),
+        (graph(zero=INT8), JETPACK6, "int8", True, "has Q/DQ already, and --calibrator", "leave --calibrator out"),
+        (graph(opset=21), target_of("jetpack5"), "fp32", False, "opset 21, and TensorRT 8.5.2 (jetpack5)", "opset 17"),
+        (graph(), JETPACK6, "fp16", False, "decided by its tensors, which are FP32", "--onnx-only --for jetpack6"),
+        (graph(half=True), target_of("8.6"), "fp16", False, "decided by the builder", "--onnx-only --for 8.6"),
+        (graph(half=True, zero=INT8, opset=19), JETPACK6, "int8", False, "the file is FP16", "--int8 --fp16"),
+    ],
+)
+def test_files_that_are_refused(model, target, precision, implicit, said, hint):
+    with pytest.raises(EdgeferError) as error:
+        check_model(model, target, precision, implicit=implicit)
+    assert said in error.value.message
+    assert hint in error.value.hint
+
+
+@pytest.mark.parametrize(
+    ("model", "target", "precision", "implicit"),
+    [
+        (graph(), JETPACK6, "fp32", False),
+        (graph(zero=INT8), JETPACK6, "int8", False),
+        (graph(zero=INT8), target_of("8.6"), "int8+fp16", False),
+        (graph(half=True), JETPACK6, "fp16", False),
+        (graph(half=True, zero=INT8, opset=19), RTX, "int8+fp16", False),
+        (graph(), target_of("8.6"), "fp16", False),
+        (graph(), JETPACK6, "int8+fp16", True),
+    ],
+)
+def test_files_that_fit(model, target, precision, implicit):
+    check_model(model, target, precision, implicit=implicit)
+
+
+def test_integer_operators_are_for_cpus():
+    model = graph()
+    model.graph.node[1].op_type = "QLinearMatMul"
+    with pytest.raises(EdgeferError, match="QLinearMatMul 'gemm'"):
+        check_model(model, JETPACK6, "int8", implicit=False)
+
+
+def pruned(axis_zero_pattern):
+    weights = np.random.default_rng(0).normal(size=(32, 3))
+    weights[axis_zero_pattern] = 0
+    return graph(weights=weights)
+
+
+def test_weights_that_are_two_of_four():
+    model = pruned(np.arange(32) % 4 < 2)
+    assert sparse_layers(model) == (["gemm"], [])
+    assert check_sparsity(model) == "1 of 1 layers have 2:4 sparse weights"
+
+
+def test_three_of_four_are_not_sparse():
+    model = pruned(np.arange(32) % 4 < 1)
+    with pytest.raises(EdgeferError, match="no layer of the model has 2:4 sparse weights: gemm are dense") as error:
+        check_sparsity(model)
+    assert "prune two of every four" in error.value.hint
+
+
+def test_half_of_all_weights_in_the_wrong_places_are_not_sparse():
+    assert sparse_layers(pruned(np.arange(32) < 16)) == ([], ["gemm"])
+
+
+def test_sparsity_of_a_convolution_is_counted_along_its_input_channels():
+    weights = np.ones((8, 16, 3, 3), np.float32)
+    weights[:, 0::4] = weights[:, 3::4] = 0
+    nodes = [helper.make_node("Conv", ["x", "w"], ["y"], name="conv")]
+    value = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 16, 8, 8])
+    result = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+    model = helper.make_model(helper.make_graph(nodes, "g", [value], [result], [numpy_helper.from_array(weights, "w")]))
+    assert sparse_layers(model) == (["conv"], [])
+    weights[0, 0, 0, 0] = 1
+    model.graph.initializer[0].CopyFrom(numpy_helper.from_array(weights, "w"))
+    assert sparse_layers(model) == ([], ["conv"])
+    assert isinstance(model, onnx.ModelProto)
