@@ -19,14 +19,14 @@ from edgefer.errors import EdgeferError
 from edgefer.graph.load import load_model
 from edgefer.graph.rewriting import check_names, rewrite
 from edgefer.manifest import Calibration, Manifest, write_engine
-from edgefer.optimize.calibrate import calibrate, calibration_faces
 from edgefer.optimize.choose import Figures, choose, timed, verdict
-from edgefer.optimize.recipe import Recipe, recipe_for
+from edgefer.optimize.ranging import ranged_by_table, ranged_on_faces
+from edgefer.optimize.recipe import recipe_for
+from edgefer.optimize.refiner import Refiner
 from edgefer.optimize.variants import Built, Variant, build, variants_of
 from edgefer.progress import announce
 from edgefer.quantize.graphview import refuse_quantised
 from edgefer.quantize.ranges import Ranges
-from edgefer.quantize.thresholds import METHODS
 
 
 @dataclass(frozen=True)
@@ -61,10 +61,13 @@ class Job:
     calibration: Calibration | None
     method: str
     rewrites: Mapping[str, int]
+    plain: onnx.ModelProto | None = None  # what float files are made of, where ``model`` was equalised
+    refiner: Refiner | None = None
 
-    def build(self, variant: Variant) -> Built:
-        """The file of ``variant``."""
-        return build(variant, self.model, self.contract, self.ranges, self.method)
+    def build(self, variant: Variant, keep_float: Collection[str] = ()) -> Built:
+        """The file of ``variant``; the layers ``keep_float`` of an INT8 one stay float."""
+        model = self.model if variant.flavour is not None or self.plain is None else self.plain
+        return build(variant, model, self.contract, self.ranges, self.method, keep_float, self.refiner)
 
     def manifest(self, built: Built, candidates: Sequence[Figures] = ()) -> Manifest:
         """Open the engine once, pin its answers, and say what it is."""
@@ -102,6 +105,9 @@ def build_engine(
     batch: int = 1,
     seed: int | None = None,
     no_rewrite: Collection[str] = (),
+    per_class: int | None = None,
+    refine: Collection[str] | None = None,
+    table: str | os.PathLike[str] | None = None,
 ) -> BuildResult:
     """Build an engine for this CPU from an exported ``model`` and write it with its manifest.
 
@@ -119,13 +125,16 @@ def build_engine(
         threads: with ``batch``, what variants are timed with, where a flavour has to be chosen.
         batch: faces a timed call.
         no_rewrite: passes of :data:`edgefer.graph.rewriting.PASSES` to leave out.
+        per_class: so many faces of each class set the ranges, or as many as there are.
+        refine: steps of :data:`edgefer.optimize.refiner.ALL_STEPS`; the default ones if None.
+        table: ranges without faces, as `edgefer calibrate` wrote them; those that ship where there is no ``calib``.
 
     Raises:
         EdgeferError: bad input, or a precision that the runtime or this CPU does not have.
     """
     destination = checked_output(output, target)
     variants = variants_of(precision, runtime)
-    job = prepare_job(model, precision, calib, calib_faces, method, seed, no_rewrite)
+    job = prepare_job(model, precision, calib, calib_faces, method, seed, no_rewrite, per_class, refine, table)
     built = [job.build(variant) for variant in variants]
     figures: list[Figures] = []
     if len(built) > 1:
@@ -173,29 +182,25 @@ def prepare_job(
     method: str | None,
     seed: int | None,
     no_rewrite: Collection[str] = (),
+    per_class: int | None = None,
+    refine: Collection[str] | None = None,
+    table: str | os.PathLike[str] | None = None,
 ) -> Job:
     """Read the model, rewrite it and, for INT8, calibrate it."""
     check_names(no_rewrite)
     proto, contract = load_model(model)
     refuse_quantised(proto)
     rewritten = rewrite(proto, contract, skip=no_rewrite)
-    proto = rewritten.model
-    usual = recipe_for(contract.architecture)
-    recipe = Recipe(
-        usual.faces if calib_faces is None else calib_faces,
-        usual.seed if seed is None else seed,
-        usual.method if method is None else method,
-    )
-    if recipe.method not in METHODS:
-        raise EdgeferError(f"there is no calibration method '{recipe.method}'", hint=f"one of: {', '.join(METHODS)}")
-    ranges = record = None
-    if precision.startswith("int8"):
-        if calib is None:
-            raise EdgeferError(
-                "INT8 needs faces to set its ranges, and none were given",
-                hint="--calib DATA: its `calib` part is used, never its test faces",
-            )
-        ranges, record = calibrate(proto, contract, calibration_faces(calib, contract, recipe), recipe)
-    elif calib is not None:
-        announce(f"note: --calib is not used: {precision.upper()} has no ranges to set")
-    return Job(proto, contract, sha256_file(model), ranges, record, recipe.method, rewritten.changes)
+    recipe = recipe_for(contract.architecture).overridden(calib_faces, per_class, seed, method)
+    plain = rewritten.model
+    if not precision.startswith("int8"):
+        if calib is not None:
+            announce(f"note: --calib is not used: {precision.upper()} has no ranges to set")
+        return Job(plain, contract, sha256_file(model), None, None, recipe.method, rewritten.changes)
+    if calib is None:
+        done = ranged_by_table(plain, contract, recipe, refine, table)
+    else:
+        done = ranged_on_faces(plain, contract, calib, recipe, refine)
+    changes = {**rewritten.changes, **done.changes}
+    hashed = sha256_file(model)
+    return Job(done.model, contract, hashed, done.ranges, done.record, recipe.method, changes, plain, done.refiner)

@@ -41,11 +41,24 @@ def calibration_faces(data: str | FaceSet, contract: Contract, recipe: Recipe) -
             f"{faces.origin} has the classes {', '.join(faces.classes)}, the model {', '.join(contract.labels)}",
             hint="say what becomes of each class: --map OLD=NEW,…; OLD= leaves one out",
         )
+    if recipe.per_class is not None:
+        return _per_class(faces, recipe.per_class, recipe.seed)
     if len(faces) < recipe.faces:
         announce(
             f"calibrating with all {len(faces):,} faces of {faces.origin}: fewer than the {recipe.faces:,} asked for"
         )
     return faces.stratified(min(recipe.faces, len(faces)), recipe.seed)
+
+
+def _per_class(faces: FaceSet, wanted: int, seed: int) -> FaceSet:
+    """``wanted`` faces of each class, or all that there are; prints how many."""
+    taken = {label: min(wanted, there) for label, there in faces.per_class_counts().items()}
+    short = [f"{label} {count}" for label, count in taken.items() if count < wanted]
+    announce(
+        f"calibrating with {sum(taken.values()):,} faces of {faces.origin}: {wanted} of each class"
+        + (f", but all there are of {', '.join(short)}" if short else "")
+    )
+    return faces.stratified(sum(taken.values()), seed)
 
 
 def calibrate(model: onnx.ModelProto, contract: Contract, faces: FaceSet, recipe: Recipe) -> tuple[Ranges, Calibration]:
