@@ -15,7 +15,7 @@ from edgefer.cli import options
 @click.option("--fp32", is_flag=True, help="Float 32.")
 @click.option("--bf16", is_flag=True, help="bfloat16, where the CPU has it; with --int8, for what is not INT8.")
 @click.option("--fp16", is_flag=True, help="Float 16, where the runtime has kernels for it.")
-@click.option("--int8", is_flag=True, help="INT8; needs --calib.")
+@click.option("--int8", is_flag=True, help="INT8; needs --calib, where no ranges ship.")
 @click.option("--auto", is_flag=True, help="The fastest here whose accuracy on `val` holds; needs --calib.")
 @click.option("--calib", help=f"Faces that set the ranges: the `calib` part of DATA. {options.DATA_HELP}")
 @options.votes
@@ -24,11 +24,20 @@ from edgefer.cli import options
 @click.option("--calib-faces", type=click.IntRange(min=1), help="How many, stratified.  [default: the recipe's]")
 @click.option(
     "--method",
-    type=click.Choice(["minmax", "percentile", "entropy", "mse"]),
-    help="How a histogram becomes a range.  [default: the recipe's]",
+    type=click.Choice(["minmax", "percentile", "entropy", "mse", "auto"]),
+    help="How a histogram becomes a range; auto: what errs least on `val`.  [default: the recipe's]",
 )
 @click.option("--seed", type=click.IntRange(min=0), help="Of the draw of faces.  [default: the recipe's]")
-@click.option("--max-drop", type=click.FloatRange(min=0), help="With --auto: points of top-1 on val.  [default: 0.5]")
+@options.per_class
+@options.refine
+@click.option(
+    "--ranges", "table", type=options.PATH, help="A table that `edgefer calibrate` wrote, instead of --calib."
+)
+@click.option(
+    "--max-drop",
+    type=click.FloatRange(min=0),
+    help="Points of top-1 on `val`. --auto: what may be chosen [default: 0.5]. --int8: certified, by keeping layers float.",
+)
 @click.option("--target", type=click.Choice(["cpu", "tensorrt", "tensorrt-rtx"]), default="cpu", show_default=True)
 @click.option("--runtime", type=click.Choice(["onnxruntime", "openvino"]), help="Of a CPU.  [default: onnxruntime]")
 @click.option("--onnx-only", is_flag=True, help="Stop at the quantised ONNX: what a host hands to a device.")
@@ -48,6 +57,7 @@ def build_engine(
     votes: str | None,
     exclude: str | None,
     reading: dict[str, Any],
+    refine: str | None,
     **settings: Any,
 ) -> None:
     """Turn an exported MODEL.onnx into an engine with its manifest."""
@@ -56,13 +66,17 @@ def build_engine(
     if precision == "auto" and given["target"] != "cpu":
         raise click.UsageError("--auto chooses among what this CPU can run: leave out --target")
     if given["target"] == "cpu":
-        _refuse_unused(precision, {**given, "calib": calib, "votes": votes, "exclude": exclude})
+        _refuse_unused(precision, {**given, "calib": calib, "votes": votes, "exclude": exclude, "refine": refine})
     if reading and calib is None:
         raise click.UsageError(
             "--map, --classes, --root, --allow-missing and --no-boxes say how --calib is read: give it"
         )
     import edgefer
 
+    if refine is not None:
+        from edgefer.optimize.refiner import parse_steps
+
+        given["refine"] = parse_steps(refine)
     if calib is not None:
         given["calib"] = edgefer.open_dataset(calib, votes=votes, exclude=exclude, **reading)
     if precision != "auto":
@@ -77,11 +91,14 @@ def build_engine(
 
 def _refuse_unused(precision: str, given: dict[str, Any]) -> None:
     """An option that would change nothing is an error: whoever gave it expects it to matter."""
-    only_int8 = ("calib", "votes", "exclude", "calib_faces", "method", "seed", "threads", "batch")
+    drawing = ("calib_faces", "per_class", "seed", "votes", "exclude")
+    only_int8 = ("calib", *drawing, "method", "threads", "batch", "refine", "table", "max_drop")
+    if given.get("calib") is not None and given.get("table") is not None:
+        raise click.UsageError("--calib and --ranges both set the ranges: leave out one")
     unused = {
-        "auto": ("runtime", "onnx_only"),
-        "int8": ("max_drop",),
-        "float": (*only_int8, "max_drop"),
+        "auto": ("runtime", "onnx_only", "table", *(("method",) if given.get("method") == "auto" else ())),
+        "int8": drawing if given.get("calib") is None else (),
+        "float": only_int8,
     }["auto" if precision == "auto" else "int8" if precision.startswith("int8") else "float"]
     wrong = [f"--{name.replace('_', '-')}" for name in unused if given.get(name) is not None]
     if wrong:

@@ -13,7 +13,9 @@ from edgefer.cli import options
 
 @click.command()
 @click.argument("model", type=options.PATH)
-@click.option("--calib", required=True, help=f"Its `calib` part sets ranges, its `val` part judges. {options.DATA_HELP}")
+@click.option(
+    "--calib", required=True, help=f"Its `calib` part sets ranges, its `val` part judges. {options.DATA_HELP}"
+)
 @options.votes
 @options.exclude
 @options.reading
@@ -41,7 +43,7 @@ def sensitivity(
     import edgefer
     from edgefer.optimize.refiner import parse_steps
     from edgefer.optimize.sensitivity import sensitivity as measure
-    from edgefer.report.sensitivity import draw_sensitivity, print_sensitivity
+    from edgefer.cli.layers_table import draw_sensitivity, print_sensitivity
 
     faces = edgefer.open_dataset(calib, votes=votes, exclude=exclude, **reading)
     found = measure(model, faces, refine=None if refine is None else parse_steps(refine), **settings)
@@ -55,7 +57,9 @@ def sensitivity(
 
 @click.command()
 @click.argument("model", type=options.PATH)
-@click.option("--calib", required=True, help=f"Faces that set the ranges: the `calib` part of DATA. {options.DATA_HELP}")
+@click.option(
+    "--calib", required=True, help=f"Faces that set the ranges: the `calib` part of DATA. {options.DATA_HELP}"
+)
 @options.votes
 @options.exclude
 @options.reading

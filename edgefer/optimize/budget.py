@@ -9,7 +9,6 @@ not flatter the one that is shipped; Maurer, Hothorn and Lehmacher 1995).
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -17,15 +16,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from edgefer.contract import Contract
-from edgefer.data import FaceSet, open_dataset
+from edgefer.data import FaceSet
 from edgefer.errors import EdgeferError
-from edgefer.manifest import write_engine
 from edgefer.measure.accuracy import Z95, Predictions
 from edgefer.measure.paired import Paired, tango_interval
-from edgefer.optimize.build import BuildResult, Job, checked_output, figures_of, prepare_job
+from edgefer.optimize.build import Job, figures_of
 from edgefer.optimize.choose import Figures, choose, timed
-from edgefer.optimize.sensitivity import LayerCost, answers, judging_faces, layer_costs
-from edgefer.optimize.variants import Built, Variant, all_float, variants_of
+from edgefer.optimize.sensitivity import LayerCost, answers, layer_costs
+from edgefer.optimize.variants import Built, Variant, all_float
 from edgefer.progress import announce, progress
 
 FEW_LAYERS = 12
@@ -50,58 +48,43 @@ class Plan:
         return self.figures.ci95_pp[1]
 
 
-def build_within(
-    model: str | os.PathLike[str],
-    output: str | os.PathLike[str],
-    *,
-    precision: str = "int8",
-    calib: str | FaceSet | None,
+@dataclass(frozen=True)
+class WithinBudget:
+    """The file that was chosen and certified, the Pareto front that was seen, and one sentence that says so."""
+
+    built: Built
+    rows: tuple[Figures, ...]
+    reason: str
+
+
+def within_budget(
+    job: Job,
+    variants: Sequence[Variant],
+    choosing: FaceSet,
+    certifying: FaceSet,
     max_drop: float,
-    runtime: str = "onnxruntime",
-    threads: int = 1,
-    batch: int = 1,
-    calib_faces: int | None = None,
-    per_class: int | None = None,
-    method: str | None = None,
-    seed: int | None = None,
-    refine: Collection[str] | None = None,
-    no_rewrite: Collection[str] = (),
-) -> BuildResult:
-    """Build an INT8 engine whose drop against float is certified to be at most ``max_drop`` points.
+    threads: int,
+    batch: int,
+) -> WithinBudget:
+    """Find the cheapest INT8 file of ``job`` whose drop against float is certified to be at most ``max_drop`` points.
 
     Args:
-        model: what :func:`edgefer.export` wrote.
-        output: the engine, an ``.onnx`` file.
-        precision: ``"int8"`` or ``"int8+bf16"``.
-        calib: a data set with a train split: `calib` sets ranges, `val` chooses and certifies.
+        job: calibrated.
+        variants: INT8 ones of one runtime; the fastest of them is gone on with.
+        choosing: faces of `val`.
+        certifying: others; :func:`check_power` has found them enough.
         max_drop: percentage points of top-1, compared with the upper end of the drop's 95 % interval.
-        runtime: ``"onnxruntime"`` or ``"openvino"``.
         threads, batch: what plans are timed with.
-        calib_faces, per_class, method, seed, refine, no_rewrite: as for :func:`~edgefer.optimize.build.build_engine`.
-
-    Raises:
-        EdgeferError: bad input, or `val` has too few faces to certify anything so small.
     """
-    destination = checked_output(output, "cpu")
-    variants = variants_of(precision, runtime)
-    if calib is None:
-        raise EdgeferError("--max-drop needs faces to judge by, and none were given", hint="--calib DATA")
-    faces = open_dataset(calib) if isinstance(calib, str) else calib
-    job = prepare_job(
-        model, precision, faces, calib_faces, method, seed, no_rewrite, per_class=per_class, refine=refine
-    )
-    choosing, certifying = halves(judging_faces(faces, job.contract))
-    check_power(len(certifying), max_drop)
     variant = _fastest(job, variants, threads, batch)
-    reference = job.build(Variant(runtime, "fp32"))
+    reference = job.build(Variant(variant.runtime, "fp32"))
     wanted = answers(reference, job.contract, choosing, threads)
-    whole, costs = layer_costs(job, variant, choosing, wanted, threads)
+    _, costs = layer_costs(job, variant, choosing, wanted, threads)
     order = _order(job, variant, costs, threads, batch)
     plans = _plans(job, variant, order, choosing, wanted, max_drop, threads, batch)
     shipped, paired = _certified(plans, job, reference, certifying, max_drop, threads)
-    rows = [replace(p.figures, chosen=p is shipped) for p in front(plans, shipped)]
-    manifest = write_engine(destination, shipped.built.engine, job.manifest(shipped.built, rows))
-    return BuildResult(destination, manifest, _verdict(shipped, len(order), paired, max_drop))
+    rows = tuple(replace(p.figures, chosen=p is shipped) for p in front(plans, shipped))
+    return WithinBudget(shipped.built, rows, _verdict(shipped, len(order), paired, max_drop))
 
 
 def halves(faces: FaceSet) -> tuple[FaceSet, FaceSet]:

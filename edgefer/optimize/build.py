@@ -41,7 +41,8 @@ class BuildResult:
         """A few lines for a person."""
         size = f"{self.path.stat().st_size / 1e6:.2f} MB"
         if self.manifest is None:
-            return f"{self.path}: ONNX for the target, {size}, no engine"
+            line = f"{self.path}: ONNX for the target, {size}, no engine"
+            return line + (f"\n{self.reason}" if self.reason else "")
         got = self.manifest.precision
         line = f"{self.path}: {got.got.upper()} for {self.manifest.runtime}, {size}"
         if got.layers:
@@ -108,6 +109,7 @@ def build_engine(
     per_class: int | None = None,
     refine: Collection[str] | None = None,
     table: str | os.PathLike[str] | None = None,
+    max_drop: float | None = None,
 ) -> BuildResult:
     """Build an engine for this CPU from an exported ``model`` and write it with its manifest.
 
@@ -117,7 +119,7 @@ def build_engine(
         precision: ``"fp32"``, ``"bf16"``, ``"int8"`` or ``"int8+bf16"`` (the rest in bfloat16).
         calib: for INT8, a dataset (path or FaceSet); its ``calib`` part is used unless the path names a split.
         calib_faces: how many of them; with ``method`` and ``seed``, overrides the architecture's recipe.
-        method: how histograms become ranges.
+        method: how histograms become ranges; ``"auto"`` tries all, with ``calib``'s `val` part.
         seed: of the draw.
         target: only ``"cpu"`` so far.
         runtime: ``"onnxruntime"`` or ``"openvino"``.
@@ -128,12 +130,30 @@ def build_engine(
         per_class: so many faces of each class set the ranges, or as many as there are.
         refine: steps of :data:`edgefer.optimize.refiner.ALL_STEPS`; the default ones if None.
         table: ranges without faces, as `edgefer calibrate` wrote them; those that ship where there is no ``calib``.
+        max_drop: for INT8: see :func:`edgefer.optimize.budget.build_within`.
 
     Raises:
         EdgeferError: bad input, or a precision that the runtime or this CPU does not have.
     """
     destination = checked_output(output, target)
     variants = variants_of(precision, runtime)
+    if precision.startswith("int8") and (max_drop is not None or method == "auto"):
+        from edgefer.optimize.judged import build_judged  # it is made of what stands in this file
+
+        any_method = method == "auto"
+        usual = None if any_method else method
+
+        def prepare(faces: FaceSet) -> Job:
+            return prepare_job(model, precision, faces, calib_faces, usual, seed, no_rewrite, per_class, refine)
+
+        return build_judged(
+            *(prepare, destination, variants, calib),
+            any_method=any_method,
+            max_drop=max_drop,
+            onnx_only=onnx_only,
+            threads=threads,
+            batch=batch,
+        )
     job = prepare_job(model, precision, calib, calib_faces, method, seed, no_rewrite, per_class, refine, table)
     built = [job.build(variant) for variant in variants]
     figures: list[Figures] = []

@@ -11,14 +11,16 @@ import onnx
 from edgefer.contract import Contract
 from edgefer.data import FaceSet
 from edgefer.errors import EdgeferError
+from edgefer.graph.load import load_model
+from edgefer.graph.rewriting import check_names, rewrite
 from edgefer.manifest import Calibration
 from edgefer.optimize.calibrate import calibrate, calibration_faces
-from edgefer.optimize.recipe import Recipe
+from edgefer.optimize.recipe import Recipe, recipe_for
 from edgefer.optimize.refiner import ALL_STEPS, DEFAULT_STEPS, EQUALISE, Refiner, equalised, equalising
 from edgefer.optimize.tables import Table, read_table, shipped_table, signature
 from edgefer.progress import announce
 from edgefer.quantize.equalise import Scales
-from edgefer.quantize.graphview import fingerprint
+from edgefer.quantize.graphview import fingerprint, refuse_quantised
 from edgefer.quantize.ranges import Ranges
 
 
@@ -112,6 +114,43 @@ def ranged_by_table(
     return Ranged(changed, ranges, record, found.scales)
 
 
-def make_table(model: onnx.ModelProto, contract: Contract, done: Ranged) -> Table:
-    """What :func:`ranged_by_table` needs to do again, without faces, what was ``done`` to ``model``."""
-    return Table.of(contract, signature(model), done.scales, done.ranges, done.record)
+def write_table(
+    model: str | os.PathLike[str],
+    calib: str | FaceSet,
+    output: str | os.PathLike[str],
+    *,
+    calib_faces: int | None = None,
+    per_class: int | None = None,
+    method: str | None = None,
+    seed: int | None = None,
+    refine: Collection[str] | None = None,
+    no_rewrite: Collection[str] = (),
+) -> Table:
+    """Calibrate ``model`` and write what :func:`ranged_by_table` needs to do so again without faces.
+
+    Args:
+        model: what :func:`edgefer.export` wrote.
+        calib: see :func:`~edgefer.optimize.calibrate.calibration_faces`.
+        output: the table; ``<architecture>.ranges.jsonl`` where it is to ship.
+        calib_faces, per_class, method, seed: override the architecture's recipe.
+        refine: ``"equalise"`` or nothing; the rest hangs on the plan and cannot be kept in a table.
+        no_rewrite: rewrite passes to leave out.
+
+    Raises:
+        EdgeferError: bad input; the model does not say which weights it has.
+    """
+    for step in refine or ():
+        if step != EQUALISE:
+            raise EdgeferError(
+                f"{step} depends on the engine's flavour and cannot be kept in a range table",
+                hint=f"--refine {EQUALISE}, or --refine none",
+            )
+    check_names(no_rewrite)
+    proto, contract = load_model(model)
+    refuse_quantised(proto)
+    plain = rewrite(proto, contract, skip=no_rewrite).model
+    recipe = recipe_for(contract.architecture).overridden(calib_faces, per_class, seed, method)
+    done = ranged_on_faces(plain, contract, calib, recipe, refine)
+    table = Table.of(contract, signature(plain), done.scales, done.ranges, done.record)
+    table.write(output)
+    return table

@@ -37,9 +37,7 @@ class Recipe:
         chosen = self.method if method is None else method
         if chosen not in METHODS:
             raise EdgeferError(f"there is no calibration method '{chosen}'", hint=f"one of: {', '.join(METHODS)}")
-        return Recipe(
-            self.faces if faces is None else faces, self.seed if seed is None else seed, chosen, per_class
-        )
+        return Recipe(self.faces if faces is None else faces, self.seed if seed is None else seed, chosen, per_class)
 
 
 def recipe_for(architecture: str) -> Recipe:

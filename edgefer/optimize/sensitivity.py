@@ -110,9 +110,7 @@ def sensitivity(
     """
     faces = open_dataset(data) if isinstance(data, str) else data
     variant = chosen_variant(runtime, flavour)
-    job = prepare_job(
-        model, "int8", faces, calib_faces, method, seed, no_rewrite, per_class=per_class, refine=refine
-    )
+    job = prepare_job(model, "int8", faces, calib_faces, method, seed, no_rewrite, per_class=per_class, refine=refine)
     judges = judging_faces(faces, job.contract)
     if limit is not None and limit < len(judges):
         judges = judges.stratified(limit, 0)
@@ -146,7 +144,8 @@ def chosen_variant(runtime: str, flavour: str | None) -> Variant:
     found = next((v for v in known if flavour in (None, v.flavour)), None)
     if found is None:
         raise EdgeferError(
-            f"{runtime} has no flavour '{flavour}' on this CPU", hint=f"one of: {', '.join(str(v.flavour) for v in known)}"
+            f"{runtime} has no flavour '{flavour}' on this CPU",
+            hint=f"one of: {', '.join(str(v.flavour) for v in known)}",
         )
     return found
 

@@ -84,7 +84,9 @@ def refine(
 
     for group in np.array_split(np.array(layers, dtype=object), min(stages, max(1, len(layers)))):
         if ROUNDING in changes:
-            changes[ROUNDING] += _round(model, current, integer(), [n for n in group if _own(current, n)], flavour, faces, run)
+            changes[ROUNDING] += _round(
+                model, current, integer(), [n for n in group if _own(current, n)], flavour, faces, run
+            )
         if BIAS in changes:
             changes[BIAS] += _correct(model, current, integer(), list(group), faces, run)
         if advance is not None:
