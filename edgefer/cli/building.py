@@ -36,7 +36,7 @@ from edgefer.cli import options
 @click.option(
     "--max-drop",
     type=click.FloatRange(min=0),
-    help="Points of top-1 on `val`. --auto: what may be chosen [default: 0.5]. --int8: certified, by keeping layers float.",
+    help="Points of top-1 on `val`. --auto: at most [default: 0.5]. --int8: certified, keeping layers in float.",
 )
 @click.option("--target", type=click.Choice(["cpu", "tensorrt", "tensorrt-rtx"]), default="cpu", show_default=True)
 @click.option("--runtime", type=click.Choice(["onnxruntime", "openvino"]), help="Of a CPU.  [default: onnxruntime]")

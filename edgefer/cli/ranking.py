@@ -41,9 +41,9 @@ def sensitivity(
     if png is not None and png.suffix != ".png":
         raise click.UsageError(f"--png writes a .png, not {png}")
     import edgefer
+    from edgefer.cli.layers_table import draw_sensitivity, print_sensitivity
     from edgefer.optimize.refiner import parse_steps
     from edgefer.optimize.sensitivity import sensitivity as measure
-    from edgefer.cli.layers_table import draw_sensitivity, print_sensitivity
 
     faces = edgefer.open_dataset(calib, votes=votes, exclude=exclude, **reading)
     found = measure(model, faces, refine=None if refine is None else parse_steps(refine), **settings)

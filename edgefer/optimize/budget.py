@@ -74,7 +74,8 @@ def within_budget(
         choosing: faces of `val`.
         certifying: others; :func:`check_power` has found them enough.
         max_drop: percentage points of top-1, compared with the upper end of the drop's 95 % interval.
-        threads, batch: what plans are timed with.
+        threads: what plans are timed with.
+        batch: faces a timed call.
     """
     variant = _fastest(job, variants, threads, batch)
     reference = job.build(Variant(variant.runtime, "fp32"))
@@ -108,8 +109,8 @@ def check_power(count: int, max_drop: float) -> None:
     share = max_drop / 100
     needed = f"{2 * math.ceil(Z95**2 * (1 - share) / share):,}" if share > 0 else "infinitely many"
     raise EdgeferError(
-        f"no plan can be shown to meet --max-drop {max_drop:g}: on the {count:,} faces of `val` that certify, even equal "
-        f"answers leave the drop uncertain by {least:.2f} points",
+        f"no plan can be shown to meet --max-drop {max_drop:g}: on the {count:,} faces of `val` that certify, even "
+        f"equal answers leave the drop uncertain by {least:.2f} points",
         hint=f"--max-drop {math.ceil(100 * least) / 100:g}, or a `val` part of {needed} faces",
     )
 

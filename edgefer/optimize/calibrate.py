@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -68,9 +68,9 @@ def calibrate(model: onnx.ModelProto, contract: Contract, faces: FaceSet, recipe
         The ranges, and what the manifest says about them.
 
     Raises:
-        EdgeferError: an activation is not finite.
+        EdgeferError: an activation is not finite; every face is one flat grey, black for example.
     """
-    batches = (images for images, _ in faces.batches(_BATCH, contract))
+    batches = _seen(faces, contract)
     with progress("calibrating", len(faces)) as advance:
         budget = max(DEFAULT_BUDGET, activation_bytes(model))  # a large network's faces go through one at a time
         ranges = observe(model, _runner, batches, budget_bytes=budget, advance=advance)
@@ -84,6 +84,21 @@ def calibrate(model: onnx.ModelProto, contract: Contract, faces: FaceSet, recipe
         face_hashes=faces.face_hashes(),
     )
     return ranges, record
+
+
+def _seen(faces: FaceSet, contract: Contract) -> Iterator[NDArray[np.uint8]]:
+    """The faces, a batch at a time; refused at the end if there was nothing to be seen on any."""
+    flat = True
+    for images, _ in faces.batches(_BATCH, contract):
+        flat = flat and bool((np.ptp(images.reshape(len(images), -1), axis=1) == 0).all())
+        yield images
+    if flat and len(faces):
+        level = int(images.flat[0])
+        raise EdgeferError(
+            f"all {len(faces):,} calibration faces of {faces.origin} are flat "
+            f"({'black' if level == 0 else f'grey level {level}'}): ranges made from them fit no real face",
+            hint="look at them: `edgefer data inspect DATA --sheet faces.png`; calibrate on real faces",
+        )
 
 
 def _runner(model: bytes) -> Callable[[NDArray[np.uint8]], dict[str, NDArray[Any]]]:

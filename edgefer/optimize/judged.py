@@ -39,7 +39,8 @@ def build_judged(
         any_method: choose among all methods (:mod:`edgefer.optimize.methods`), not the job's only.
         max_drop: certify that the drop is at most so many points (:mod:`edgefer.optimize.budget`); None: do not.
         onnx_only: write the quantised ONNX and no manifest.
-        threads, batch: what is timed.
+        threads: what is timed.
+        batch: faces a timed call.
 
     Raises:
         EdgeferError: no data, or data that name one split; too few faces to certify ``max_drop``.

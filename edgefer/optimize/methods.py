@@ -76,7 +76,7 @@ def choose_method(job: Job, variants: Sequence[Variant], faces: FaceSet, threads
     done = replace(job, method=str(row.method), calibration=record)
     others = ", ".join(f"{r.label} {1000 * (r.kl or 0.0):.2f}" for r in rows if not r.chosen)
     reason = (
-        f"{row.label} answers most like float on {len(faces):,} faces of val: KL {1000 * (row.kl or 0.0):.2f}·10⁻³ nats "
+        f"{row.label} answers most like float on {len(faces):,} faces: KL {1000 * (row.kl or 0.0):.2f}·10⁻³ nats "
         f"({others})."
     )
     return ChosenMethod(done, variant, built, tuple(rows), reason)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
@@ -20,8 +21,9 @@ from edgefer.optimize.refiner import ALL_STEPS, DEFAULT_STEPS, EQUALISE, Refiner
 from edgefer.optimize.tables import Table, read_table, shipped_table, signature
 from edgefer.progress import announce
 from edgefer.quantize.equalise import Scales
-from edgefer.quantize.graphview import fingerprint, refuse_quantised
+from edgefer.quantize.graphview import GraphView, fingerprint, refuse_quantised
 from edgefer.quantize.ranges import Ranges
+from edgefer.quantize.rules import RULED, WEIGHTED
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,7 @@ def ranged_on_faces(
     scales: Scales = equalising(model, contract, faces) if EQUALISE in chosen else {}
     changed = equalised(model, scales, contract)
     ranges, record = calibrate(changed, contract, faces, recipe)
+    announce_unruled(model)
     applied = scales if changed is not model else {}
     return Ranged(changed, ranges, record, applied, Refiner.over(faces, contract, chosen))
 
@@ -109,9 +112,20 @@ def ranged_by_table(
     changed = equalised(model, found.scales, contract)
     if found.scales and changed is model:
         raise EdgeferError(f"the equalisation of {found.origin} does not fit this model", hint="--calib DATA")
+    announce_unruled(model)
     ranges = Ranges(fingerprint(changed), found.ranges.faces, found.ranges.histograms, found.ranges.origin)
     record = Calibration(**{**found.calibration.__dict__, "method": recipe.method})
     return Ranged(changed, ranges, record, found.scales)
+
+
+def announce_unruled(model: onnx.ModelProto) -> None:
+    """Say which operators behind the first layer with weights have no INT8 rule, and so stay float."""
+    nodes = list(GraphView(model).nodes)
+    first = next((index for index, node in enumerate(nodes) if node.op_type in WEIGHTED), len(nodes))
+    counts = Counter(node.op_type for node in nodes[first:] if node.op_type not in RULED)
+    if counts:
+        listed = ", ".join(f"{op} ({count}×)" for op, count in counts.items())
+        announce(f"note: no INT8 rule for {listed}: left in float")
 
 
 def write_table(
@@ -132,7 +146,10 @@ def write_table(
         model: what :func:`edgefer.export` wrote.
         calib: see :func:`~edgefer.optimize.calibrate.calibration_faces`.
         output: the table; ``<architecture>.ranges.jsonl`` where it is to ship.
-        calib_faces, per_class, method, seed: override the architecture's recipe.
+        calib_faces: how many of them; with the next three, overrides the architecture's recipe.
+        per_class: so many of each class instead, or all there are.
+        method: how histograms become ranges.
+        seed: of the draw.
         refine: ``"equalise"`` or nothing; the rest hangs on the plan and cannot be kept in a table.
         no_rewrite: rewrite passes to leave out.
 

@@ -78,6 +78,8 @@ def equalising(model: onnx.ModelProto, contract: Contract, faces: FaceSet) -> Sc
                 peak = channel_peaks(values)
                 peaks[name] = np.maximum(peaks[name], peak) if name in peaks else peak
             advance(len(images))
+    if not all(np.isfinite(peak).all() for peak in peaks.values()):
+        return {}  # calibration, which comes next, names the layer and the face
     return {c.name: equalising_scales([peaks[tensor] for tensor in tensors]) for c, tensors in found}
 
 

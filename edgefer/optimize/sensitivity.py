@@ -100,7 +100,10 @@ def sensitivity(
         runtime: ``"onnxruntime"`` or ``"openvino"``.
         flavour: of those that suit the runtime here; the first if None.
         limit: judge on so many faces at most, stratified.
-        calib_faces, per_class, method, seed: override the architecture's recipe.
+        calib_faces: how many of them; with the next three, overrides the architecture's recipe.
+        per_class: so many of each class instead, or all there are.
+        method: how histograms become ranges.
+        seed: of the draw.
         refine: steps of :data:`edgefer.optimize.refiner.ALL_STEPS`.
         no_rewrite: rewrite passes to leave out.
         threads: of the engines.

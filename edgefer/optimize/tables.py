@@ -1,8 +1,8 @@
 """Range tables: what calibration saw, as reviewable text, so that INT8 engines are built without any image.
 
 JSON lines. The first says what the table is for: SHA-256 of the weights, of the contract (without its lineage) and of
-the graph's layers, and which faces it was made of (hashes, no pixels). Then a line a component of the equalisation, then
-the text of :class:`~edgefer.quantize.ranges.Ranges`.
+the graph's layers, and which faces it was made of (hashes, no pixels). Then a line a component of the equalisation,
+then the text of :class:`~edgefer.quantize.ranges.Ranges`.
 """
 
 from __future__ import annotations

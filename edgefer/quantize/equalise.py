@@ -165,7 +165,7 @@ def apply_scales(model: onnx.ModelProto, scales: Scales) -> onnx.ModelProto:
         for node in component.makers:
             _scale(constants, node.input[1], _along(1 / exact, channel_axis(node)))
             if len(node.input) > 2 and node.input[2]:
-                _scale(constants, node.input[2], lambda value: 1 / exact)
+                _scale(constants, node.input[2], _along(1 / exact, 0))
         for node in component.readers:
             _scale(constants, node.input[1], _columns(node, exact))
     return result

@@ -90,7 +90,8 @@ class Columns:
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """The columns, float32 G×K×n, of the same places in both tensors."""
         if not self.spatial:
-            return tuple(x.reshape(-1, self.inputs).T[None].astype(np.float32) for x in (in_float, in_int8))  # type: ignore[return-value]
+            one, two = (x.reshape(-1, self.inputs).T[None].astype(np.float32) for x in (in_float, in_int8))
+            return one, two
         top, left, bottom, right = self.pads
         height, width = (
             (in_float.shape[2 + axis] + self.pads[axis] + self.pads[axis + 2] - self._reach(axis)) // self.strides[axis]
@@ -112,6 +113,6 @@ class Columns:
         down = np.arange(self.kernel[0]) * self.dilations[0]
         across = np.arange(self.kernel[1]) * self.dilations[1]
         patches = padded[:, :, (rows[:, None] + down)[:, :, None], (columns[:, None] + across)[:, None, :]]
-        faces, channels = padded.shape[:2]  # patches: N×C×places×kh×kw
+        channels = padded.shape[1]  # patches: N×C×places×kh×kw
         moved = patches.transpose(1, 3, 4, 0, 2).reshape(self.groups, channels // self.groups, *self.kernel, -1)
         return np.ascontiguousarray(moved.reshape(self.groups, self.inputs, -1), dtype=np.float32)

@@ -32,7 +32,7 @@ STEPS = (ROUNDING, BIAS)
 MOST_INPUTS = 4608
 """A layer whose outputs are made of more inputs keeps its nearest levels: its K×K moments would not fit the memory."""
 
-STAGES = 16
+STAGES = 8
 """Layers are refined in order, in at most so many groups; a group sees the layers before it as refined."""
 
 Open = Callable[[bytes], Runner]
@@ -165,7 +165,7 @@ def _correct(
     faces: Sequence[Faces],
     run: Open,
 ) -> int:
-    """Add to the biases of ``group`` in ``current``, in place, what their mean answers lack; returns how many changed."""
+    """Add to biases of ``group`` in ``current``, in place, what their mean answers lack; returns how many changed."""
     written = {name: str(_node(model, name).output[0]) for name in group}
     sums: dict[str, NDArray[np.float64]] = {name: np.zeros(1) for name in group}
     places = dict.fromkeys(group, 0)
@@ -218,7 +218,8 @@ def _input_scale(integer: onnx.ModelProto, layer: str) -> float:
 
 
 def _node(model: onnx.ModelProto, layer: str) -> onnx.NodeProto:
-    return next(node for node in model.graph.node if layer_name(node) == layer)
+    found: onnx.NodeProto = next(node for node in model.graph.node if layer_name(node) == layer)
+    return found
 
 
 def _replace(model: onnx.ModelProto, node: onnx.NodeProto, position: int, value: NDArray[np.float32]) -> None:
