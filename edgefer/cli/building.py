@@ -100,7 +100,8 @@ def _refuse_unused(precision: str, given: dict[str, Any]) -> None:
         "int8": drawing if given.get("calib") is None else (),
         "float": only_int8,
     }["auto" if precision == "auto" else "int8" if precision.startswith("int8") else "float"]
-    wrong = [f"--{name.replace('_', '-')}" for name in unused if given.get(name) is not None]
+    called = {"table": "ranges"}
+    wrong = [f"--{called.get(name, name).replace('_', '-')}" for name in unused if given.get(name) is not None]
     if wrong:
         raise click.UsageError(
             f"{', '.join(wrong)} would change nothing with --{precision.replace('+', ' --')}: leave out"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,8 @@ class Table:
                 "the model does not say which weights it has, so that a table could not be told from another's",
                 hint="export it again from a weights file",
             )
-        return cls(contract.architecture, weights, contract_sha256(contract), graph, calibration, scales, ranges)
+        record = replace(calibration, origin=Path(calibration.origin).name)  # a table travels, folders do not
+        return cls(contract.architecture, weights, contract_sha256(contract), graph, record, scales, ranges)
 
     def check(self, contract: Contract, graph: str) -> None:
         """Refuse a model that the table was not made for.

@@ -38,9 +38,9 @@ def test_nan_and_infinity_name_layer_and_face(tiny, about, write, faces, tmp_pat
 @pytest.mark.parametrize(("level", "called"), [(0, "black"), (7, "grey level 7")])
 def test_flat_faces(model, tmp_path, level, called):
     save_npz(tmp_path / "flat.npz", np.full((90, 12, 12, 1), level, np.uint8), np.arange(90) % 3, list("abc"))
-    flat = open_dataset(tmp_path / "flat.npz", relabelling={"a": "dark", "b": "bright", "c": "striped"})
+    flat = open_dataset(f"{tmp_path / 'flat.npz'}:train", relabelling={"a": "dark", "b": "bright", "c": "striped"})
     with pytest.raises(EdgeferError, match=rf"all 30 calibration faces of .* are flat \({called}\)") as caught:
-        build(model, flat.split("all"), tmp_path / "x.onnx")
+        build(model, flat, tmp_path / "x.onnx")
     assert "calibrate on real faces" in caught.value.hint
 
 

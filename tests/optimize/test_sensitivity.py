@@ -72,7 +72,7 @@ def test_output_error_by_hand():
 
     same = OutputError.of(predictions(logits), predictions(logits))
     assert (same.sqnr_db, same.kl) == (200.0, 0.0)
-    other = OutputError.of(predictions(logits), predictions(logits + [[0.5, 0], [0, 0]]))
+    other = OutputError.of(predictions(logits), predictions(logits + np.array([[0.5, 0], [0, 0]])))
     assert other.sqnr_db == pytest.approx(20.0)  # 25 over 0.25
     p = 1 / (1 + np.exp(-0.5))
     assert other.kl == pytest.approx((0.5 * np.log(0.5 / p) + 0.5 * np.log(0.5 / (1 - p))) / 2, rel=1e-6)
