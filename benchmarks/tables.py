@@ -22,7 +22,12 @@ from edgefer.progress import announce
 REPOSITORY = Path(__file__).resolve().parents[1]
 EAGER, ONNXRUNTIME = "PyTorch eager", "onnxruntime FP32"
 UNKNOWN = "–"
-PAGES = {"cpu": "README.md", "calibration": "docs/calibration.md", "rewriting": "docs/rewrite-passes.md"}
+PAGES = {
+    "cpu": "README.md",
+    "calibration": "docs/calibration.md",
+    "rewriting": "docs/rewrite-passes.md",
+    "quantisation": "docs/quantisation.md",
+}
 
 
 @click.command()
@@ -226,6 +231,30 @@ def rewriting_table(result: dict[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
+def quantisation_table(result: dict[str, Any]) -> str:
+    """A table a network: a way to INT8 a row."""
+    parts = [
+        f"{result['calibration']['faces']} calibration faces of {result['calibration']['data']}, "
+        f"{result['test']['faces']:,} test faces of {result['test']['data']}; 95 % intervals. Seconds with calibration."
+    ]
+    for name, network in result["networks"].items():
+        lines = [["", "agreement with float", "drop, points", "SQNR, dB", "KL, 10⁻³", "seconds"]]
+        lines.append([":--"] + ["--:"] * 5)
+        for row in network["rows"]:
+            if "skipped" in row:
+                lines.append([row["label"], f"not run: {row['skipped']}", *[UNKNOWN] * 4])
+                continue
+            low, high = (100 * end for end in row["agreement_ci95"])
+            drop = f"{row['drop_pp']:+.2f} [{row['ci95_pp'][0]:+.2f}, {row['ci95_pp'][1]:+.2f}]"
+            cells = [f"{row['sqnr_db']:.1f}", f"{1000 * row['kl']:.2f}", f"{row['seconds']:.1f}"]
+            lines.append([row["label"], f"{100 * row['agreement']:.2f} % [{low:.2f}, {high:.2f}]", drop, *cells])
+        parts += [
+            f"#### {name} ({network['architecture']}), float top-1 {100 * network['top1']:.2f} %",
+            "\n".join(f"| {' | '.join(line)} |" for line in lines),
+        ]
+    return "\n\n".join(parts)
+
+
 def _read(path: Path, which: str) -> dict[str, Any]:
     hint = f"python benchmarks/{which}.py makes it"
     if not path.is_file():
@@ -243,6 +272,7 @@ RENDERERS: dict[str, Callable[[dict[str, Any]], str]] = {
     "cpu": cpu_table,
     "calibration": calibration_table,
     "rewriting": rewriting_table,
+    "quantisation": quantisation_table,
 }
 
 

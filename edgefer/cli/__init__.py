@@ -15,6 +15,7 @@ from edgefer.cli.contracts import contract
 from edgefer.cli.datasets import data
 from edgefer.cli.exporting import export
 from edgefer.cli.importing import import_weights
+from edgefer.cli.ranking import calibrate, sensitivity
 from edgefer.cli.starting import quickstart
 from edgefer.cli.training import train
 from edgefer.cli.zoo import models
@@ -33,7 +34,10 @@ def cli() -> None:
     """
 
 
-for _command in (quickstart, train, import_weights, export, contract, adopt, build_engine, retune, bench, models, data):
+for _command in (
+    *(quickstart, train, import_weights, export, contract, adopt, calibrate, build_engine, retune, sensitivity, bench),
+    *(models, data),
+):
     cli.add_command(_command)
 
 

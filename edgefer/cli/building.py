@@ -16,7 +16,7 @@ from edgefer.cli.tensorrt import builder_options, refuse_unused, show_audit
 @click.option("--fp32", is_flag=True, help="Float 32.")
 @click.option("--bf16", is_flag=True, help="bfloat16, where the CPU has it; with --int8, for what is not INT8.")
 @click.option("--fp16", is_flag=True, help="Float 16, where the runtime has kernels for it.")
-@click.option("--int8", is_flag=True, help="INT8; needs --calib.")
+@click.option("--int8", is_flag=True, help="INT8; needs --calib, where no ranges ship.")
 @click.option("--auto", is_flag=True, help="The fastest here whose accuracy on `val` holds; needs --calib.")
 @click.option("--calib", help=f"Faces that set the ranges: the `calib` part of DATA. {options.DATA_HELP}")
 @options.votes
@@ -25,11 +25,20 @@ from edgefer.cli.tensorrt import builder_options, refuse_unused, show_audit
 @click.option("--calib-faces", type=click.IntRange(min=1), help="How many, stratified.  [default: the recipe's]")
 @click.option(
     "--method",
-    type=click.Choice(["minmax", "percentile", "entropy", "mse"]),
-    help="How a histogram becomes a range.  [default: the recipe's]",
+    type=click.Choice(["minmax", "percentile", "entropy", "mse", "auto"]),
+    help="How a histogram becomes a range; auto: what errs least on `val`.  [default: the recipe's]",
 )
 @click.option("--seed", type=click.IntRange(min=0), help="Of the draw of faces.  [default: the recipe's]")
-@click.option("--max-drop", type=click.FloatRange(min=0), help="With --auto: points of top-1 on val.  [default: 0.5]")
+@options.per_class
+@options.refine
+@click.option(
+    "--ranges", "table", type=options.PATH, help="A table that `edgefer calibrate` wrote, instead of --calib."
+)
+@click.option(
+    "--max-drop",
+    type=click.FloatRange(min=0),
+    help="Points of top-1 on `val`. --auto: at most [default: 0.5]. --int8: certified, keeping layers in float.",
+)
 @click.option("--target", type=click.Choice(["cpu", "tensorrt", "tensorrt-rtx"]), default="cpu", show_default=True)
 @click.option("--runtime", type=click.Choice(["onnxruntime", "openvino"]), help="Of a CPU.  [default: onnxruntime]")
 @click.option("--onnx-only", is_flag=True, help="Stop at the quantised ONNX: what a host hands to a device.")
@@ -59,6 +68,7 @@ def build_engine(
     reading: dict[str, Any],
     builder: dict[str, Any],
     strict: bool,
+    refine: str | None,
     **settings: Any,
 ) -> None:
     """Turn an exported MODEL.onnx into an engine with its manifest."""
@@ -68,7 +78,7 @@ def build_engine(
     }
     if precision == "auto" and given["target"] != "cpu":
         raise click.UsageError("--auto chooses among what this CPU can run: leave out --target")
-    everything = {**given, "calib": calib, "votes": votes, "exclude": exclude, "strict": strict}
+    everything = {**given, "calib": calib, "votes": votes, "exclude": exclude, "strict": strict, "refine": refine}
     refuse_unused(precision, given["target"], everything, builder)
     if given["target"] == "cpu":
         _refuse_unused(precision, everything)
@@ -78,6 +88,10 @@ def build_engine(
         )
     import edgefer
 
+    if refine is not None:
+        from edgefer.optimize.refiner import parse_steps
+
+        given["refine"] = parse_steps(refine)
     if calib is not None:
         given["calib"] = edgefer.open_dataset(calib, votes=votes, exclude=exclude, **reading)
     if precision != "auto":
@@ -94,13 +108,17 @@ def build_engine(
 
 def _refuse_unused(precision: str, given: dict[str, Any]) -> None:
     """An option that would change nothing is an error: whoever gave it expects it to matter."""
-    only_int8 = ("calib", "votes", "exclude", "calib_faces", "method", "seed", "threads", "batch")
+    drawing = ("calib_faces", "per_class", "seed", "votes", "exclude")
+    only_int8 = ("calib", *drawing, "method", "threads", "batch", "refine", "table", "max_drop")
+    if given.get("calib") is not None and given.get("table") is not None:
+        raise click.UsageError("--calib and --ranges both set the ranges: leave out one")
     unused = {
-        "auto": ("runtime", "onnx_only"),
-        "int8": ("max_drop",),
-        "float": (*only_int8, "max_drop"),
+        "auto": ("runtime", "onnx_only", "table", *(("method",) if given.get("method") == "auto" else ())),
+        "int8": drawing if given.get("calib") is None else (),
+        "float": only_int8,
     }["auto" if precision == "auto" else "int8" if precision.startswith("int8") else "float"]
-    wrong = [f"--{name.replace('_', '-')}" for name in unused if given.get(name) is not None]
+    called = {"table": "ranges"}
+    wrong = [f"--{called.get(name, name).replace('_', '-')}" for name in unused if given.get(name) is not None]
     if wrong:
         raise click.UsageError(
             f"{', '.join(wrong)} would change nothing with --{precision.replace('+', ' --')}: leave out"

@@ -31,6 +31,35 @@ seed = click.option(
 )
 
 
+refine = click.option(
+    "--refine",
+    metavar="STEPS",
+    help="What is done for better INT8: a list of equalise, rounding, bias, or none.  [default: equalise]",
+)
+per_class = click.option(
+    "--per-class", type=click.IntRange(min=1), help="Calibrate on so many faces of each class, or all there are."
+)
+
+
+def recipe(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that override a calibration recipe, and ``--no-rewrite``."""
+    decorated: Callable[..., Any] = command
+    for option in (
+        click.option("--no-rewrite", multiple=True, metavar="NAME", help="Leave out a rewrite pass; may be repeated."),
+        refine,
+        click.option("--seed", type=click.IntRange(min=0), help="Of the draw of faces.  [default: the recipe's]"),
+        click.option(
+            "--method",
+            type=click.Choice(["minmax", "percentile", "entropy", "mse"]),
+            help="How a histogram becomes a range.  [default: the recipe's]",
+        ),
+        per_class,
+        click.option("--calib-faces", type=click.IntRange(min=1), help="How many, in all.  [default: the recipe's]"),
+    ):
+        decorated = option(decorated)
+    return decorated
+
+
 _HOW_TO_READ = (
     click.option(
         "--map",

@@ -32,7 +32,9 @@ _BUILDER = (
     click.option("--calib-cache", type=options.PATH, help="With --calibrator: a table of ranges instead of faces."),
     click.option("--verbose", is_flag=True, help="All of the builder's log."),
 )
+_OF_A_CPU = ("runtime", "threads", "batch", "max_drop", "per_class", "refine", "table")
 _OF_INT8 = ("calib", "votes", "exclude", "calib_faces", "method", "seed")
+_FLAGS = {"version": "--for", "table": "--ranges"}
 LONGEST_TABLE = 60
 """Rows that are printed; the manifest holds them all."""
 
@@ -64,7 +66,7 @@ def refuse_unused(precision: str, target: str, given: dict[str, Any], builder: d
         wrong = [*builder, *(name for name in ("version", "strict") if given.get(name))]
         reason = "is for --target tensorrt or tensorrt-rtx"
     else:
-        wrong = [name for name in ("runtime", "threads", "batch", "max_drop") if given.get(name) is not None]
+        wrong = [name for name in _OF_A_CPU if given.get(name) is not None]
         reason = f"would change nothing with --target {target}"
         if given.get("onnx_only") and given.get("strict"):
             wrong, reason = [*wrong, "strict"], "needs an engine to audit, and --onnx-only builds none"
@@ -72,7 +74,7 @@ def refuse_unused(precision: str, target: str, given: dict[str, Any], builder: d
             wrong = [name for name in _OF_INT8 if given.get(name) is not None]
             reason = f"would change nothing with --{precision}"
     if wrong:
-        flags = ", ".join("--for" if name == "version" else f"--{name.replace('_', '-')}" for name in wrong)
+        flags = ", ".join(_FLAGS.get(name, f"--{name.replace('_', '-')}") for name in wrong)
         raise click.UsageError(f"{flags} {reason}: leave out")
 
 

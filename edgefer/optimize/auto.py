@@ -38,6 +38,8 @@ def build_auto(
     method: str | None = None,
     seed: int | None = None,
     no_rewrite: Collection[str] = (),
+    per_class: int | None = None,
+    refine: Collection[str] | None = None,
 ) -> BuildResult:
     """Build the fastest engine for this CPU whose accuracy on ``val`` drops by at most ``max_drop`` points.
 
@@ -55,6 +57,8 @@ def build_auto(
         method: how histograms become ranges.
         seed: of the draw.
         no_rewrite: passes of :data:`edgefer.graph.rewriting.PASSES` to leave out.
+        per_class: so many faces of each class set the ranges, or as many as there are.
+        refine: steps of :data:`edgefer.optimize.refiner.ALL_STEPS`; the default ones if None.
 
     Raises:
         EdgeferError: bad input; or the data name a single split, so that there is no ``val`` beside ``calib``.
@@ -68,7 +72,7 @@ def build_auto(
             f"--auto needs the `calib` and the `val` part, and {faces.origin} names one split",
             hint="leave the split out of --calib",
         )
-    job = prepare_job(model, "int8", faces, calib_faces, method, seed, no_rewrite)
+    job = prepare_job(model, "int8", faces, calib_faces, method, seed, no_rewrite, per_class, refine)
     variants = candidates()
     with progress("building", len(variants)) as advance:
         built = []

@@ -20,9 +20,10 @@ from edgefer.errors import EdgeferError
 from edgefer.graph.load import load_model
 from edgefer.graph.rewriting import check_names, rewrite
 from edgefer.manifest import Calibration, Manifest, write_engine
-from edgefer.optimize.calibrate import calibrate, calibration_faces
 from edgefer.optimize.choose import Figures, choose, timed, verdict
-from edgefer.optimize.recipe import recipe_of
+from edgefer.optimize.ranging import ranged_by_table, ranged_on_faces
+from edgefer.optimize.recipe import recipe_for
+from edgefer.optimize.refiner import Refiner
 from edgefer.optimize.result import BuildResult
 from edgefer.optimize.tensorrt import TARGETS, build_tensorrt
 from edgefer.optimize.tensorrt_file import Faces
@@ -43,10 +44,13 @@ class Job:
     calibration: Calibration | None
     method: str
     rewrites: Mapping[str, int]
+    plain: onnx.ModelProto | None = None  # what float files are made of, where ``model`` was equalised
+    refiner: Refiner | None = None
 
-    def build(self, variant: Variant) -> Built:
-        """The file of ``variant``."""
-        return build(variant, self.model, self.contract, self.ranges, self.method)
+    def build(self, variant: Variant, keep_float: Collection[str] = ()) -> Built:
+        """The file of ``variant``; the layers ``keep_float`` of an INT8 one stay float."""
+        model = self.model if variant.flavour is not None or self.plain is None else self.plain
+        return build(variant, model, self.contract, self.ranges, self.method, keep_float, self.refiner)
 
     def manifest(self, built: Built, candidates: Sequence[Figures] = ()) -> Manifest:
         """Open the engine once, pin its answers, and say what it is."""
@@ -86,6 +90,10 @@ def build_engine(
     no_rewrite: Collection[str] = (),
     version: str | None = None,
     builder: Mapping[str, Any] | None = None,
+    per_class: int | None = None,
+    refine: Collection[str] | None = None,
+    table: str | os.PathLike[str] | None = None,
+    max_drop: float | None = None,
 ) -> BuildResult:
     """Build an engine from an exported ``model`` and write it with its manifest.
 
@@ -96,7 +104,7 @@ def build_engine(
             TensorRT ``"fp16"`` or ``"int8+fp16"``.
         calib: for INT8, a dataset (path or FaceSet); its ``calib`` part is used unless the path names a split.
         calib_faces: how many of them; with ``method`` and ``seed``, overrides the architecture's recipe.
-        method: how histograms become ranges.
+        method: how histograms become ranges; ``"auto"`` tries all, with ``calib``'s `val` part.
         seed: of the draw.
         target: ``"cpu"``, ``"tensorrt"`` or ``"tensorrt-rtx"``.
         runtime: of a CPU: ``"onnxruntime"`` or ``"openvino"``.
@@ -106,6 +114,10 @@ def build_engine(
         no_rewrite: passes of :data:`edgefer.graph.rewriting.PASSES` to leave out.
         version: of TensorRT, or a JetPack: what ``onnx_only`` writes for; else the one that is installed.
         builder: options of TensorRT's builder: :data:`edgefer.engines.tensorrt.options.NAMES`.
+        per_class: so many faces of each class set the ranges, or as many as there are.
+        refine: steps of :data:`edgefer.optimize.refiner.ALL_STEPS`; the default ones if None.
+        table: ranges without faces, as `edgefer calibrate` wrote them; those that ship where there is no ``calib``.
+        max_drop: for INT8: see :func:`edgefer.optimize.budget.build_within`.
 
     Raises:
         EdgeferError: bad input, or a precision that the runtime or this CPU does not have.
@@ -124,7 +136,24 @@ def build_engine(
         )
     destination = checked_output(output, target)
     variants = variants_of(precision, runtime)
-    job = prepare_job(model, precision, calib, calib_faces, method, seed, no_rewrite)
+    if precision.startswith("int8") and (max_drop is not None or method == "auto"):
+        from edgefer.optimize.judged import build_judged  # it is made of what stands in this file
+
+        any_method = method == "auto"
+        usual = None if any_method else method
+
+        def prepare(faces: FaceSet) -> Job:
+            return prepare_job(model, precision, faces, calib_faces, usual, seed, no_rewrite, per_class, refine)
+
+        return build_judged(
+            *(prepare, destination, variants, calib),
+            any_method=any_method,
+            max_drop=max_drop,
+            onnx_only=onnx_only,
+            threads=threads,
+            batch=batch,
+        )
+    job = prepare_job(model, precision, calib, calib_faces, method, seed, no_rewrite, per_class, refine, table)
     built = [job.build(variant) for variant in variants]
     figures: list[Figures] = []
     if len(built) > 1:
@@ -170,22 +199,25 @@ def prepare_job(
     method: str | None,
     seed: int | None,
     no_rewrite: Collection[str] = (),
+    per_class: int | None = None,
+    refine: Collection[str] | None = None,
+    table: str | os.PathLike[str] | None = None,
 ) -> Job:
     """Read the model, rewrite it and, for INT8, calibrate it."""
     check_names(no_rewrite)
     proto, contract = load_model(model)
     refuse_quantised(proto)
     rewritten = rewrite(proto, contract, skip=no_rewrite)
-    proto = rewritten.model
-    recipe = recipe_of(contract.architecture, calib_faces, method, seed)
-    ranges = record = None
-    if precision.startswith("int8"):
-        if calib is None:
-            raise EdgeferError(
-                "INT8 needs faces to set its ranges, and none were given",
-                hint="--calib DATA: its `calib` part is used, never its test faces",
-            )
-        ranges, record = calibrate(proto, contract, calibration_faces(calib, contract, recipe), recipe)
-    elif calib is not None:
-        announce(f"note: --calib is not used: {precision.upper()} has no ranges to set")
-    return Job(proto, contract, sha256_file(model), ranges, record, recipe.method, rewritten.changes)
+    recipe = recipe_for(contract.architecture).overridden(calib_faces, per_class, seed, method)
+    plain = rewritten.model
+    if not precision.startswith("int8"):
+        if calib is not None:
+            announce(f"note: --calib is not used: {precision.upper()} has no ranges to set")
+        return Job(plain, contract, sha256_file(model), None, None, recipe.method, rewritten.changes)
+    if calib is None:
+        done = ranged_by_table(plain, contract, recipe, refine, table)
+    else:
+        done = ranged_on_faces(plain, contract, calib, recipe, refine)
+    changes = {**rewritten.changes, **done.changes}
+    hashed = sha256_file(model)
+    return Job(done.model, contract, hashed, done.ranges, done.record, recipe.method, changes, plain, done.refiner)

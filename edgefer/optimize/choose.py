@@ -31,6 +31,7 @@ class Figures:
         drop_pp: accuracy drop against the reference on `val`, percentage points, with its 95 % interval.
         agreement: share of `val` faces with the reference's answer.
         within: whether the drop is within the tolerance.
+        method: how histograms became ranges, where that was a choice; sqnr_db, kl: its output error on `val`.
     """
 
     label: str
@@ -44,6 +45,9 @@ class Figures:
     agreement: float | None = None
     within: bool = True
     chosen: bool = False
+    method: str | None = None
+    sqnr_db: float | None = None
+    kl: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """For the manifest; :meth:`from_dict` is its inverse."""
@@ -57,13 +61,18 @@ class Figures:
 
 
 def timed(
-    figures: Sequence[Figures], engines: Sequence[Classifier], contract: Contract, batch: int, seed: int
+    figures: Sequence[Figures],
+    engines: Sequence[Classifier],
+    contract: Contract,
+    batch: int,
+    seed: int,
+    seconds_each: float = SECONDS_EACH,
 ) -> list[Figures]:
     """Fill in ``p50_ms`` of a call with ``batch`` faces, all engines interleaved."""
     faces = golden_faces(contract, 4)
     block = np.ascontiguousarray(np.resize(faces, (batch, *contract.face_shape)))
     runners = {f.label: (lambda e=e: e.logits(block)) for f, e in zip(figures, engines, strict=True)}
-    seconds = SECONDS_EACH * len(runners)
+    seconds = seconds_each * len(runners)
     with progress("timing", seconds, quiet=True) as tick:
         taken = interleave(runners, seconds=seconds, min_rounds=20, seed=seed, tick=tick)
     return [replace(f, p50_ms=taken.latency(f.label).p50) for f in figures]

@@ -13,11 +13,31 @@ from edgefer.quantize.thresholds import METHODS
 
 @dataclass(frozen=True)
 class Recipe:
-    """How ranges are made: ``faces`` drawn stratified with ``seed``, histograms cut by ``method``."""
+    """How ranges are made: ``faces`` drawn stratified with ``seed``, histograms cut by ``method``.
+
+    With ``per_class``, so many of each class instead of ``faces`` in all, or as many as there are.
+    """
 
     faces: int
     seed: int
     method: str
+    per_class: int | None = None
+
+    def overridden(self, faces: int | None, per_class: int | None, seed: int | None, method: str | None) -> Recipe:
+        """The same but for what is not None.
+
+        Raises:
+            EdgeferError: ``faces`` and ``per_class`` together, or an unknown method.
+        """
+        if faces is not None and per_class is not None:
+            raise EdgeferError(
+                f"{faces} faces in all and {per_class} of each class exclude each other",
+                hint="leave out --calib-faces or --per-class",
+            )
+        chosen = self.method if method is None else method
+        if chosen not in METHODS:
+            raise EdgeferError(f"there is no calibration method '{chosen}'", hint=f"one of: {', '.join(METHODS)}")
+        return Recipe(self.faces if faces is None else faces, self.seed if seed is None else seed, chosen, per_class)
 
 
 def recipe_for(architecture: str) -> Recipe:
@@ -26,23 +46,6 @@ def recipe_for(architecture: str) -> Recipe:
     path = folder / f"{architecture}.json"
     content = json.loads((path if path.is_file() else folder / "default.json").read_text(encoding="utf-8"))
     return Recipe(int(content["faces"]), int(content["seed"]), str(content["method"]))
-
-
-def recipe_of(architecture: str, faces: int | None, method: str | None, seed: int | None) -> Recipe:
-    """The recipe of ``architecture`` with whatever else was asked for in its place.
-
-    Raises:
-        EdgeferError: there is no such method.
-    """
-    usual = recipe_for(architecture)
-    recipe = Recipe(
-        usual.faces if faces is None else faces,
-        usual.seed if seed is None else seed,
-        usual.method if method is None else method,
-    )
-    if recipe.method not in METHODS:
-        raise EdgeferError(f"there is no calibration method '{recipe.method}'", hint=f"one of: {', '.join(METHODS)}")
-    return recipe
 
 
 def recipes_folder() -> Path:

@@ -35,7 +35,7 @@ from edgefer.golden import Golden
 from edgefer.graph.load import load_model
 from edgefer.manifest import Calibration, Manifest, Precision, write_engine
 from edgefer.optimize.calibrate import calibration_faces, record_of
-from edgefer.optimize.recipe import recipe_of
+from edgefer.optimize.recipe import recipe_for
 from edgefer.optimize.result import BuildResult
 from edgefer.optimize.tensorrt_file import Faces, Prepared, prepare_file
 from edgefer.progress import announce, progress
@@ -240,7 +240,7 @@ def _calibrator(prepared: Prepared, options: BuilderOptions, faces: Faces) -> It
         raise EdgeferError(
             "--calibrator needs faces, or a table of their ranges", hint="--calib DATA, or --calib-cache x.calib"
         )
-    recipe = recipe_of(prepared.contract.architecture, faces.count, faces.method, faces.seed)
+    recipe = recipe_for(prepared.contract.architecture).overridden(faces.count, None, faces.seed, faces.method)
     chosen = calibration_faces(faces.calib, prepared.contract, recipe)
     size = options.batches.most if options.batches.fixed else min(_CALIBRATION_BATCH, len(chosen))
     if len(chosen) < size:

@@ -24,7 +24,7 @@ from edgefer.graph.save import serialise, stamp
 from edgefer.manifest import PRECISION_KEY, Calibration, calibration_from
 from edgefer.optimize.calibrate import calibrate, calibration_faces
 from edgefer.optimize.half import check_half
-from edgefer.optimize.recipe import Recipe, recipe_of
+from edgefer.optimize.recipe import Recipe, recipe_for
 from edgefer.progress import announce
 from edgefer.quantize.flavour import TENSORRT, TENSORRT_HALF
 from edgefer.quantize.plan import make_plan
@@ -121,7 +121,7 @@ def prepare_file(
     skipped = [*no_rewrite, *(name for name in PASSES if name not in REWRITES)]
     rewritten = rewrite(model, contract, skip=skipped)
     ranges, record = None, known.calibration
-    recipe = recipe_of(contract.architecture, faces.count, faces.method, faces.seed)
+    recipe = recipe_for(contract.architecture).overridden(faces.count, None, faces.seed, faces.method)
     if precision.startswith("int8") and (observe or not implicit):
         ranges, record = _observed(rewritten.model, contract, faces, recipe)
     made = _typed(rewritten.model, contract, precision, target, ranges, recipe, implicit=implicit)

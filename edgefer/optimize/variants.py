@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import onnx
@@ -14,6 +15,7 @@ from edgefer.errors import EdgeferError
 from edgefer.graph.load import metadata_of
 from edgefer.graph.save import serialise, stamp
 from edgefer.manifest import Precision
+from edgefer.optimize.refiner import Refiner
 from edgefer.quantize.flavour import named_flavour
 from edgefer.quantize.plan import make_plan
 from edgefer.quantize.qdq import QUANTISATION_KEY, quantise
@@ -75,8 +77,16 @@ def variants_of(precision: str, runtime: str) -> tuple[Variant, ...]:
     return tuple(Variant(runtime, precision, name) for name in _flavours(runtime))
 
 
-def build(variant: Variant, model: onnx.ModelProto, contract: Contract, ranges: Ranges | None, method: str) -> Built:
-    """Make the file of ``variant`` from the float ``model``; ``ranges`` and ``method`` are for INT8."""
+def build(
+    variant: Variant,
+    model: onnx.ModelProto,
+    contract: Contract,
+    ranges: Ranges | None,
+    method: str,
+    keep_float: Collection[str] = (),
+    refiner: Refiner | None = None,
+) -> Built:
+    """Make the file of ``variant`` from the float ``model``; what comes after ``contract`` is for INT8."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     if variant.flavour is None:
@@ -85,11 +95,27 @@ def build(variant: Variant, model: onnx.ModelProto, contract: Contract, ranges: 
     if ranges is None:
         raise ValueError("an INT8 variant needs ranges")
     chosen = named_flavour(variant.flavour)
-    plan = make_plan(copy, chosen)
-    quantised = quantise(copy, plan, chosen, ranges, method=method)
+    plan = make_plan(copy, chosen, keep_float=keep_float)
+    if refiner is not None:
+        copy = refiner.refine(copy, plan, chosen, ranges, method)
+    quantised = quantise(copy, plan, chosen, ranges, method=method, same_model=refiner is None)
     how = {key: value for key, value in metadata_of(quantised.model).items() if key == QUANTISATION_KEY}
     stamp(quantised.model, contract, variant.precision, how)
     return Built(variant, serialise(quantised.model), Precision(variant.precision, variant.precision, quantised.layers))
+
+
+def all_float(built: Built, contract: Contract) -> Built:
+    """An INT8 file none of whose layers is INT8, called what it is: FP32.
+
+    Raises:
+        ValueError: a layer is.
+    """
+    if any(layer.got == "int8" for layer in built.precision.layers):
+        raise ValueError("a layer of it is INT8")
+    model = onnx.load_model_from_string(built.engine)
+    stamp(model, contract, "fp32")
+    precision = Precision(built.precision.asked, "fp32", built.precision.layers)
+    return Built(Variant(built.variant.runtime, "fp32"), serialise(model), precision)
 
 
 def _flavours(runtime: str) -> tuple[str, ...]:

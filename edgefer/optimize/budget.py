@@ -1,0 +1,245 @@
+"""`--int8 --max-drop`: keep the cheapest set of layers out of INT8 with which the accuracy drop is known to be small.
+
+Layers come back to float in the order of what that gains (KL divergence of the layer in INT8 alone) for what it costs
+(measured time of a call). Plans along that way are judged on one half of `val`. The other half certifies: plans are
+tested there from the safest on, and the first that fails ends it (a fixed sequence, so that testing several plans does
+not flatter the one that is shipped; Maurer, Hothorn and Lehmacher 1995).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from edgefer.contract import Contract
+from edgefer.data import FaceSet
+from edgefer.errors import EdgeferError
+from edgefer.measure.accuracy import Z95, Predictions
+from edgefer.measure.paired import Paired, tango_interval
+from edgefer.optimize.build import Job, figures_of
+from edgefer.optimize.choose import Figures, choose, timed
+from edgefer.optimize.sensitivity import LayerCost, answers, layer_costs
+from edgefer.optimize.variants import Built, Variant, all_float
+from edgefer.progress import announce, progress
+
+FEW_LAYERS = 12
+"""With at most so many layers, every number of layers kept in float is tried; with more, numbers that grow by half."""
+
+NOISE = 0.02
+"""A plan that is slower than all-INT8 by less than this share costs nothing: timing does not tell them apart."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Layers kept in float, the file that this gives, and what was measured of it on the choosing half."""
+
+    kept: tuple[str, ...]
+    built: Built
+    figures: Figures
+
+    @property
+    def upper(self) -> float:
+        """The upper end of the drop's interval, percentage points."""
+        assert self.figures.ci95_pp is not None  # plans are judged when they are made
+        return self.figures.ci95_pp[1]
+
+
+@dataclass(frozen=True)
+class WithinBudget:
+    """The file that was chosen and certified, the Pareto front that was seen, and one sentence that says so."""
+
+    built: Built
+    rows: tuple[Figures, ...]
+    reason: str
+
+
+def within_budget(
+    job: Job,
+    variants: Sequence[Variant],
+    choosing: FaceSet,
+    certifying: FaceSet,
+    max_drop: float,
+    threads: int,
+    batch: int,
+) -> WithinBudget:
+    """Find the cheapest INT8 file of ``job`` whose drop against float is certified to be at most ``max_drop`` points.
+
+    Args:
+        job: calibrated.
+        variants: INT8 ones of one runtime; the fastest of them is gone on with.
+        choosing: faces of `val`.
+        certifying: others; :func:`check_power` has found them enough.
+        max_drop: percentage points of top-1, compared with the upper end of the drop's 95 % interval.
+        threads: what plans are timed with.
+        batch: faces a timed call.
+    """
+    variant = _fastest(job, variants, threads, batch)
+    reference = job.build(Variant(variant.runtime, "fp32"))
+    wanted = answers(reference, job.contract, choosing, threads)
+    _, costs = layer_costs(job, variant, choosing, wanted, threads)
+    order = _order(job, variant, costs, threads, batch)
+    plans = _plans(job, variant, order, choosing, wanted, max_drop, threads, batch)
+    shipped, paired = _certified(plans, job, reference, certifying, max_drop, threads)
+    rows = tuple(replace(p.figures, chosen=p is shipped) for p in front(plans, shipped))
+    return WithinBudget(shipped.built, rows, _verdict(shipped, len(order), paired, max_drop))
+
+
+def halves(faces: FaceSet) -> tuple[FaceSet, FaceSet]:
+    """Two halves with the same share of each class, by a seeded draw: one to choose on, one to certify with."""
+    random = np.random.default_rng(0)
+    order = np.concatenate(
+        [random.permutation(np.flatnonzero(faces.labels == label)) for label in range(len(faces.classes))]
+    )
+    return faces.subset(np.sort(order[0::2])), faces.subset(np.sort(order[1::2]))
+
+
+def check_power(count: int, max_drop: float) -> None:
+    """Refuse a budget that not even a network with the very same answers could be shown to meet.
+
+    Raises:
+        EdgeferError: says how many faces of `val` it would take.
+    """
+    least = 100 * tango_interval(0, 0, max(1, count))[1]
+    if least <= max_drop:
+        return
+    share = max_drop / 100
+    needed = f"{2 * math.ceil(Z95**2 * (1 - share) / share):,}" if share > 0 else "infinitely many"
+    raise EdgeferError(
+        f"no plan can be shown to meet --max-drop {max_drop:g}: on the {count:,} faces of `val` that certify, even "
+        f"equal answers leave the drop uncertain by {least:.2f} points",
+        hint=f"--max-drop {math.ceil(100 * least) / 100:g}, or a `val` part of {needed} faces",
+    )
+
+
+def front(plans: Sequence[Plan], shipped: Plan) -> list[Plan]:
+    """The Pareto front in time and in the upper end of the drop, fastest first; ``shipped`` is shown in any case."""
+
+    def beaten(plan: Plan) -> bool:
+        return any(_time(o) <= _time(plan) and o.upper <= plan.upper and o is not plan for o in plans)
+
+    return sorted((p for p in plans if p is shipped or not beaten(p)), key=_time)
+
+
+def _time(plan: Plan) -> float:
+    return plan.figures.p50_ms or 0.0
+
+
+def _fastest(job: Job, variants: Sequence[Variant], threads: int, batch: int) -> Variant:
+    if len(variants) == 1:
+        return variants[0]
+    built = [job.build(variant) for variant in variants]
+    rows = choose(_timed(job.contract, [figures_of(b) for b in built], built, threads, batch))
+    return variants[next(i for i, row in enumerate(rows) if row.chosen)]
+
+
+def _timed(
+    contract: Contract, rows: Sequence[Figures], built: Sequence[Built], threads: int, batch: int
+) -> list[Figures]:
+    with ExitStack() as stack:
+        engines = [stack.enter_context(b.open(contract, threads)) for b in built]
+        return timed(rows, engines, contract, batch, seed=0, seconds_each=0.5)
+
+
+def _order(job: Job, variant: Variant, costs: Sequence[LayerCost], threads: int, batch: int) -> list[str]:
+    """Layers by gain over cost, the best to bring back first."""
+    built = [job.build(variant), *(job.build(variant, [cost.layer]) for cost in costs)]
+    rows = [replace(figures_of(b), label=str(i)) for i, b in enumerate(built)]
+    taken = [row.p50_ms or 0.0 for row in _timed(job.contract, rows, built, threads, batch)]
+    least = NOISE * taken[0]
+    extra = {cost.layer: max(least, ms - taken[0]) for cost, ms in zip(costs, taken[1:], strict=True)}
+    return [cost.layer for cost in sorted(costs, key=lambda cost: -cost.kl / extra[cost.layer])]
+
+
+def _plans(
+    job: Job,
+    variant: Variant,
+    order: Sequence[str],
+    faces: FaceSet,
+    wanted: Predictions,
+    max_drop: float,
+    threads: int,
+    batch: int,
+) -> list[Plan]:
+    """Plans that keep the first layers of ``order`` in float, none first, all last; judged and timed."""
+    found: list[tuple[tuple[str, ...], Built, Figures]] = []
+    steps = sizes(len(order))
+    with progress("plans", len(steps)) as advance:
+        for size in steps:
+            kept = tuple(order[:size])
+            built = job.build(variant, kept) if size < len(order) else all_float(job.build(variant, kept), job.contract)
+            paired = Paired.from_predictions(wanted, answers(built, job.contract, faces, threads))
+            label = f"{variant.label}, {size} of {len(order)} layers in float"
+            row = replace(
+                figures_of(built),
+                label=label,
+                drop_pp=paired.drop_pp,
+                ci95_pp=paired.ci95_pp,
+                agreement=paired.agreement,
+                within=paired.ci95_pp[1] <= max_drop,
+            )
+            found.append((kept, built, row))
+            advance(1)
+    rows = _timed(job.contract, [row for _, _, row in found], [built for _, built, _ in found], threads, batch)
+    return [Plan(kept, built, row) for (kept, built, _), row in zip(found, rows, strict=True)]
+
+
+def sizes(layers: int) -> list[int]:
+    """How many layers to keep in float, in turn: 0 … ``layers``."""
+    found = [0]
+    while found[-1] < layers:
+        step = 1 if layers <= FEW_LAYERS else max(1, found[-1] // 2)
+        found.append(min(layers, found[-1] + step))
+    return found
+
+
+def cheapest(plans: Sequence[Plan], allowed: Collection[int]) -> int:
+    """Of the ``allowed`` indices, the plan that takes the least time over all-INT8 (the first one of ``plans``).
+
+    Plans that timing does not tell apart from it cost nothing; of those, the one with most layers in INT8.
+    """
+    base = _time(plans[0]) * (1 + NOISE)
+    return min(allowed, key=lambda index: (max(0.0, _time(plans[index]) - base), index))
+
+
+def _certified(
+    plans: Sequence[Plan], job: Job, reference: Built, faces: FaceSet, max_drop: float, threads: int
+) -> tuple[Plan, Paired]:
+    """The cheapest plan whose drop is certified on ``faces``, and that drop."""
+    last = len(plans) - 1  # all in float: the reference's own answers, which check_power found enough faces for
+    allowed = [index for index, plan in enumerate(plans) if plan.figures.within or index == last]
+    aim = cheapest(plans, allowed)
+    wanted = answers(reference, job.contract, faces, threads)
+    passed: dict[int, Paired] = {}
+    for index in reversed([index for index in allowed if index >= aim]):
+        paired = Paired.from_predictions(wanted, answers(plans[index].built, job.contract, faces, threads))
+        if paired.ci95_pp[1] > max_drop and index != last:
+            announce(
+                f"{plans[index].figures.label}: {_drop(paired)} on the {len(faces):,} certifying faces, "
+                f"{max_drop:g} allowed"
+            )
+            break
+        passed[index] = paired
+    best = cheapest(plans, passed)
+    return plans[best], passed[best]
+
+
+def _drop(paired: Paired) -> str:
+    low, high = paired.ci95_pp
+    return f"drop {paired.drop_pp:+.2f} [{low:+.2f}, {high:+.2f}] points"
+
+
+def _verdict(plan: Plan, layers: int, paired: Paired, max_drop: float) -> str:
+    """What was kept, and what is certified."""
+    certified = f"certified on {paired.n:,} faces that chose nothing: {_drop(paired)}, {max_drop:g} allowed."
+    if not plan.kept:
+        return f"No layer had to be kept out of INT8; {certified}"
+    if len(plan.kept) == layers:
+        return (
+            f"No plan with a layer in INT8 meets --max-drop {max_drop:g}: all {layers} layers are back in float, and "
+            f"this engine is FP32; {certified}"
+        )
+    return f"Kept out of INT8: {', '.join(plan.kept)} ({len(plan.kept)} of {layers}); {certified}"

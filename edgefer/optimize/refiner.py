@@ -1,0 +1,121 @@
+"""Steps between a float network and its INT8 file that make the integers answer more like it; each can be left out."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+
+from edgefer.contract import INPUT_NAME, Contract
+from edgefer.data import FaceSet
+from edgefer.engines.onnxruntime import OnnxRuntimeSession
+from edgefer.errors import EdgeferError
+from edgefer.progress import announce, progress
+from edgefer.quantize.equalise import (
+    Scales,
+    apply_scales,
+    channel_peaks,
+    components,
+    equalising_scales,
+    is_exact,
+)
+from edgefer.quantize.flavour import Flavour
+from edgefer.quantize.observation import DEFAULT_BUDGET, Faces, Runner, activation_bytes, observed_tensors
+from edgefer.quantize.plan import Plan
+from edgefer.quantize.ranges import Ranges
+from edgefer.quantize.refining import BIAS, ROUNDING, only_outputs, refine
+
+EQUALISE = "equalise"
+ALL_STEPS = (EQUALISE, ROUNDING, BIAS)
+DEFAULT_STEPS = (EQUALISE,)
+"""What pays everywhere for what it costs: see docs/quantisation.md."""
+
+FACES = 256
+"""That rounding and bias correction look at, of the calibration faces."""
+
+_BATCH = 16
+
+
+def parse_steps(text: str) -> tuple[str, ...]:
+    """``"equalise,bias"`` → steps in the order in which they run; ``"none"`` is none of them.
+
+    Raises:
+        EdgeferError: a name that is no step.
+    """
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if names == ["none"]:
+        return ()
+    for name in names:
+        if name not in ALL_STEPS:
+            raise EdgeferError(
+                f"there is no refining step '{name}'", hint=f"a list of {', '.join(ALL_STEPS)}, or the word none"
+            )
+    return tuple(step for step in ALL_STEPS if step in names)
+
+
+def open_runner(model: bytes) -> Runner:
+    """A serialised model in ONNX Runtime on one thread, from faces to all outputs."""
+    session = OnnxRuntimeSession(model, threads=1)
+    return lambda batch: session.run({INPUT_NAME: batch})
+
+
+def equalising(model: onnx.ModelProto, contract: Contract, faces: FaceSet) -> Scales:
+    """The factors that equalise ``model`` on ``faces``; empty where nothing in it can be equalised."""
+    watched = set(observed_tensors(model))
+    found = [(c, [t for t in c.tensors if t in watched]) for c in components(model)]
+    found = [(component, tensors) for component, tensors in found if tensors]
+    if not found:
+        return {}
+    names = [tensor for _, tensors in found for tensor in tensors]
+    run = open_runner(only_outputs(model, names).SerializeToString())
+    size = max(1, min(64, DEFAULT_BUDGET // max(1, activation_bytes(model))))
+    peaks: dict[str, np.ndarray] = {}
+    with progress("equalising", len(faces)) as advance:
+        for images, _ in faces.batches(size, contract):
+            for name, values in run(images).items():
+                peak = channel_peaks(values)
+                peaks[name] = np.maximum(peaks[name], peak) if name in peaks else peak
+            advance(len(images))
+    if not all(np.isfinite(peak).all() for peak in peaks.values()):
+        return {}  # calibration, which comes next, names the layer and the face
+    return {c.name: equalising_scales([peaks[tensor] for tensor in tensors]) for c, tensors in found}
+
+
+def equalised(model: onnx.ModelProto, scales: Scales, contract: Contract) -> onnx.ModelProto:
+    """``model`` with ``scales`` in it; itself, and that is announced, where float32 does not keep its answers."""
+    if not scales:
+        return model
+    changed = apply_scales(model, scales)
+    if is_exact(model, changed, contract, open_runner):
+        return changed
+    announce("note: equalisation is left out: this network's logits do not survive it in float32")
+    return model
+
+
+@dataclass(frozen=True)
+class Refiner:
+    """Rounding and bias correction for any plan: ``faces`` are uint8 batches of the calibration faces."""
+
+    steps: tuple[str, ...]
+    faces: Sequence[Faces]
+
+    @classmethod
+    def over(cls, faces: FaceSet, contract: Contract, steps: Collection[str]) -> Refiner | None:
+        """A refiner that looks at the first faces of ``faces``; None where no step is left to do."""
+        kept = tuple(step for step in ALL_STEPS if step in steps and step != EQUALISE)
+        if not kept:
+            return None
+        some = faces.subset(np.arange(min(FACES, len(faces))))
+        return cls(kept, [images for images, _ in some.batches(_BATCH, contract)])
+
+    def refine(
+        self, model: onnx.ModelProto, plan: Plan, flavour: Flavour, ranges: Ranges, method: str
+    ) -> onnx.ModelProto:
+        """The float model to quantise by ``plan``."""
+        count = sum(layer.asked == "int8" and layer.op in ("Conv", "Gemm") for layer in plan.layers)
+        with progress(f"refining: {', '.join(self.steps)}", count) as advance:
+            return refine(
+                model, plan, flavour, ranges, method, self.faces, open_runner, steps=self.steps, advance=advance
+            ).model

@@ -1,0 +1,156 @@
+"""Range tables: what calibration saw, as reviewable text, so that INT8 engines are built without any image.
+
+JSON lines. The first says what the table is for: SHA-256 of the weights, of the contract (without its lineage) and of
+the graph's layers, and which faces it was made of (hashes, no pixels). Then a line a component of the equalisation,
+then the text of :class:`~edgefer.quantize.ranges.Ranges`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from edgefer.atomic import write_text
+from edgefer.contract import Contract
+from edgefer.errors import EdgeferError
+from edgefer.manifest import Calibration
+from edgefer.optimize.recipe import recipes_folder
+from edgefer.quantize.equalise import Scales
+from edgefer.quantize.graphview import GraphView
+from edgefer.quantize.ranges import Ranges
+
+SUFFIX = ".ranges.jsonl"
+_FORMAT, _VERSION = "edgefer.table", 1
+_PLUMBING = frozenset({"Cast", "Transpose", "Flatten", "Reshape", "Squeeze", "Unsqueeze", "Identity", "Constant"})
+"""Operators that simplifiers exchange for each other: they compute nothing and are left out of the signature."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A range table and what it belongs to; ``origin`` is what messages call it."""
+
+    architecture: str
+    weights_sha256: str
+    contract_sha256: str
+    graph_sha256: str
+    calibration: Calibration
+    scales: Scales
+    ranges: Ranges
+    origin: str = "the range table"
+
+    @classmethod
+    def of(cls, contract: Contract, graph: str, scales: Scales, ranges: Ranges, calibration: Calibration) -> Table:
+        """A table for the network of ``contract``, whose graph has the :func:`signature` ``graph``."""
+        weights = contract.lineage.get("weights_sha256", "")
+        if not weights:
+            raise EdgeferError(
+                "the model does not say which weights it has, so that a table could not be told from another's",
+                hint="export it again from a weights file",
+            )
+        record = replace(calibration, origin=Path(calibration.origin).name)  # a table travels, folders do not
+        return cls(contract.architecture, weights, contract_sha256(contract), graph, record, scales, ranges)
+
+    def check(self, contract: Contract, graph: str) -> None:
+        """Refuse a model that the table was not made for.
+
+        Raises:
+            EdgeferError: says which of weights, contract and graph differ.
+        """
+        found = {
+            "weights": (self.weights_sha256, contract.lineage.get("weights_sha256", "")),
+            "contract": (self.contract_sha256, contract_sha256(contract)),
+            "graph": (self.graph_sha256, graph),
+        }
+        differing = [
+            f"{what} (the table's {one[:12]}…, the model's {other[:12] or 'unknown'}…)"
+            for what, (one, other) in found.items()
+            if one != other
+        ]
+        if differing:
+            raise EdgeferError(
+                f"{self.origin} is another model's: different {' and '.join(differing)}",
+                hint="give faces (--calib DATA), or make a table for this model: `edgefer calibrate`",
+            )
+
+    def to_text(self) -> str:
+        """What :func:`read_table` reads; the same table gives the same text."""
+        header = {
+            "format": _FORMAT,
+            "version": _VERSION,
+            "architecture": self.architecture,
+            "weights_sha256": self.weights_sha256,
+            "contract_sha256": self.contract_sha256,
+            "graph_sha256": self.graph_sha256,
+            "calibration": asdict(self.calibration),
+            "components": len(self.scales),
+        }
+        lines: list[dict[str, Any]] = [header]
+        lines += [{"component": name, "scales": [float(s) for s in scales]} for name, scales in self.scales.items()]
+        return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines) + self.ranges.to_text()
+
+    def write(self, path: str | os.PathLike[str]) -> None:
+        """Write the text, atomically."""
+        write_text(path, self.to_text())
+
+
+def read_table(path: str | os.PathLike[str]) -> Table:
+    """Read what :meth:`Table.write` wrote.
+
+    Raises:
+        EdgeferError: there is no such file, or it is something else, damaged or cut short.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise EdgeferError(f"there is no range table {file}", hint="`edgefer calibrate` makes one")
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+        header = json.loads(lines[0])
+        if (header["format"], header["version"]) != (_FORMAT, _VERSION):
+            raise ValueError(f"format {header['format']!r}, version {header['version']!r}")
+        rows = [json.loads(line) for line in lines[1 : 1 + int(header["components"])]]
+        scales = {str(row["component"]): np.asarray(row["scales"], dtype=np.float32) for row in rows}
+        record = Calibration(**{**header["calibration"], "face_hashes": tuple(header["calibration"]["face_hashes"])})
+        keys = [str(header[f"{what}_sha256"]) for what in ("weights", "contract", "graph")]
+    except (OSError, UnicodeDecodeError, IndexError, KeyError, TypeError, ValueError) as cause:
+        raise EdgeferError(
+            f"{file} is no range table that edgefer wrote: {type(cause).__name__}: {cause}",
+            hint="make it again: `edgefer calibrate`",
+        ) from cause
+    ranges = Ranges.from_text("".join(lines[1 + len(rows) :]), str(file))
+    return Table(str(header["architecture"]), keys[0], keys[1], keys[2], record, scales, ranges, str(file))
+
+
+def shipped_table(architecture: str) -> Path | None:
+    """The table that ships for ``architecture``, or None."""
+    path = recipes_folder() / f"{architecture}{SUFFIX}"
+    return path if path.is_file() else None
+
+
+def contract_sha256(contract: Contract) -> str:
+    """Of everything in the contract but where the weights came from."""
+    content = {key: value for key, value in contract.to_dict().items() if key != "lineage"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def signature(model: onnx.ModelProto) -> str:
+    """SHA-256 of the layers of a canonical graph: names, operators, settings and the shapes of their constants.
+
+    Values are left out (another version of torch folds a batch norm into other last digits), and so is what only moves
+    values: simplifiers differ in it, and names count each operator for itself.
+    """
+    view = GraphView(model)
+    rows = []
+    for node in view.nodes:
+        if node.op_type in _PLUMBING:
+            continue
+        settings = {a.name: str(onnx.helper.get_attribute_value(a)) for a in node.attribute}
+        shapes = [list(view.constant_shape(name) or ()) for name in node.input if view.constant_shape(name) is not None]
+        rows.append([node.name, node.op_type, settings, shapes])
+    return hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()

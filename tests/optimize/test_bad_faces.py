@@ -1,0 +1,122 @@
+"""Faces and networks that calibration must refuse, or survive, by name."""
+
+import numpy as np
+import pytest
+from onnx import numpy_helper
+
+import edgefer
+from edgefer.data import open_dataset, save_npz
+from edgefer.errors import EdgeferError
+from edgefer.graph.names import canonicalise
+from edgefer.optimize.refiner import parse_steps
+
+
+def changed(proto, name, change):
+    for tensor in proto.graph.initializer:
+        if tensor.name == name:
+            tensor.CopyFrom(numpy_helper.from_array(change(numpy_helper.to_array(tensor).copy()), name))
+    return proto
+
+
+def build(model, faces, path, **settings):
+    return edgefer.build_engine(model, path, precision="int8", calib=faces, calib_faces=30, **settings)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_nan_and_infinity_name_layer_and_face(tiny, about, write, faces, tmp_path, value):
+    def spoil(weights):
+        weights[0, 0, 0] = value
+        return weights
+
+    path = write(tmp_path / "m.onnx", changed(tiny(), "Conv_1_weight", spoil), about())
+    with pytest.raises(EdgeferError, match=r"face 0 makes Relu 'Relu_1' give NaN or infinity") as caught:
+        build(path, faces, tmp_path / "x.onnx")
+    assert "the float network itself is broken" in caught.value.hint
+    assert not (tmp_path / "x.onnx").exists()
+
+
+@pytest.mark.parametrize(("level", "called"), [(0, "black"), (7, "grey level 7")])
+def test_flat_faces(model, tmp_path, level, called):
+    save_npz(tmp_path / "flat.npz", np.full((90, 12, 12, 1), level, np.uint8), np.arange(90) % 3, list("abc"))
+    flat = open_dataset(f"{tmp_path / 'flat.npz'}:train", relabelling={"a": "dark", "b": "bright", "c": "striped"})
+    with pytest.raises(EdgeferError, match=rf"all 30 calibration faces of .* are flat \({called}\)") as caught:
+        build(model, flat, tmp_path / "x.onnx")
+    assert "calibrate on real faces" in caught.value.hint
+
+
+@pytest.mark.parametrize("layer", ["Conv_0", "Conv_1", "Conv_2"])
+def test_a_channel_that_never_fires_and_a_constant_tensor(tiny, about, write, faces, tmp_path, layer):
+    dead = changed(tiny(), f"{layer}_weight", lambda w: w * 0)  # all of its channels are their biases
+    dead = changed(dead, f"{layer}_bias", lambda b: np.linspace(-1, 1, len(b)).astype(np.float32))
+    path = write(tmp_path / "m.onnx", dead, about())
+    reference = edgefer.build_engine(path, tmp_path / "f.onnx", precision="fp32")
+    for refine in (None, (), ("equalise", "rounding", "bias")):
+        result = build(path, faces, tmp_path / "x.onnx", refine=refine)
+        images = faces.images(np.arange(9))
+        with edgefer.load_engine(result.path) as engine, edgefer.load_engine(reference.path) as plain:
+            wanted = plain.logits(images)
+            assert np.abs(engine.logits(images) - wanted).max() < 0.03 * max(1.0, np.abs(wanted).max())
+
+
+def test_an_operator_without_a_rule_stays_float_and_that_is_said(tiny, about, write, faces, tmp_path, capsys):
+    proto = tiny()
+    nodes = []
+    for node in proto.graph.node:
+        nodes.append(node)
+        if node.name == "Relu_1":
+            node.op_type = "HardSwish"
+    del proto.graph.node[:]
+    proto.graph.node.extend(nodes)
+    path = write(tmp_path / "m.onnx", canonicalise(proto), about())
+    result = build(path, faces, tmp_path / "x.onnx")
+    assert "no INT8 rule for HardSwish (1×): left in float" in " ".join(capsys.readouterr().err.split())
+    got = {layer.op: layer.got for layer in result.manifest.precision.layers}
+    assert got["HardSwish"] == "fp32"
+    assert got["Conv"] == "int8"
+
+
+def test_a_model_that_is_quantised_already(model, faces, tmp_path):
+    build(model, faces, tmp_path / "x.onnx")
+    with pytest.raises(EdgeferError, match="already quantised") as caught:
+        build(tmp_path / "x.onnx", faces, tmp_path / "y.onnx")
+    assert "float model" in caught.value.hint
+
+
+def test_so_many_of_each_class_or_all_there_are(model, tmp_path, capsys):
+    random = np.random.default_rng(0)
+    labels = np.repeat([0, 1, 2], [40, 40, 7])
+    images = random.integers(0, 256, (87, 12, 12, 1), dtype=np.uint8)
+    save_npz(tmp_path / "few.npz", images, labels, ["dark", "bright", "striped"])
+    few = open_dataset(f"{tmp_path / 'few.npz'}:train")
+    result = edgefer.build_engine(model, tmp_path / "x.onnx", precision="int8", calib=few, per_class=10)
+    assert result.manifest.calibration.per_class == {"dark": 10, "bright": 10, "striped": 7}
+    said = " ".join(capsys.readouterr().err.split())
+    assert "calibrating with 27 faces of" in said
+    assert "10 of each class, but all there are of striped 7" in said
+    with pytest.raises(EdgeferError, match="60 faces in all and 10 of each class exclude each other") as caught:
+        edgefer.build_engine(model, tmp_path / "x.onnx", precision="int8", calib=few, calib_faces=60, per_class=10)
+    assert "leave out" in caught.value.hint
+
+
+def test_steps_are_parsed_in_their_order():
+    assert parse_steps("bias, equalise") == ("equalise", "bias")
+    assert parse_steps("none") == ()
+    with pytest.raises(EdgeferError, match="there is no refining step 'adaround'") as caught:
+        parse_steps("adaround")
+    assert "equalise, rounding, bias" in caught.value.hint
+
+
+def test_method_auto_takes_what_errs_least_and_keeps_every_figure(model, faces, tmp_path):
+    result = edgefer.build_engine(
+        model, tmp_path / "x.onnx", precision="int8", calib=faces, calib_faces=60, method="auto"
+    )
+    rows = result.manifest.candidates
+    assert [row["method"] for row in rows] == ["minmax", "percentile", "mse", "entropy"]
+    (chosen,) = [row for row in rows if row["chosen"]]
+    assert chosen["kl"] == min(row["kl"] for row in rows)
+    assert result.manifest.calibration.method == chosen["method"]
+    assert f"{chosen['label']} answers most like float" in result.reason
+    same = edgefer.build_engine(
+        model, tmp_path / "y.onnx", precision="int8", calib=faces, calib_faces=60, method=chosen["method"]
+    )
+    assert same.path.read_bytes() == result.path.read_bytes()

@@ -1,0 +1,136 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import edgefer
+from edgefer.errors import EdgeferError
+from edgefer.manifest import Precision, read_manifest
+from edgefer.optimize import budget
+from edgefer.optimize.budget import Plan, cheapest, check_power, front, halves, sizes
+from edgefer.optimize.choose import Figures
+from edgefer.optimize.variants import Built, Variant
+
+VARIANT = Variant("onnxruntime", "int8", "x86-vnni")
+
+
+def plan(kept, ms, upper, within=True):
+    figures = Figures("x", "onnxruntime", "int8", None, 1, p50_ms=ms, drop_pp=0.0, ci95_pp=(-1.0, upper), within=within)
+    return Plan(tuple(map(str, range(kept))), Built(VARIANT, b"", Precision("int8", "int8")), figures)
+
+
+def test_halves_share_the_classes_and_no_face(faces):
+    val = faces.split("val")
+    one, two = halves(val)
+    assert len(one) + len(two) == len(val)
+    assert set(one.face_hashes()).isdisjoint(two.face_hashes())
+    for label, count in val.per_class_counts().items():
+        assert abs(one.per_class_counts()[label] - count / 2) <= 1
+    assert halves(val)[0].fingerprint() == one.fingerprint()
+
+
+@pytest.mark.parametrize(("layers", "expected"), [(0, [0]), (3, [0, 1, 2, 3]), (23, [0, 1, 2, 3, 4, 6, 9, 13, 19, 23])])
+def test_how_many_layers_come_back(layers, expected):
+    assert sizes(layers) == expected
+
+
+def test_the_cheapest_plan_is_the_one_with_most_int8_unless_it_is_slower():
+    plans = [plan(0, 1.0, 2.0, within=False), plan(1, 1.01, 0.4), plan(2, 0.8, 0.3), plan(3, 1.6, 0.1)]
+    assert cheapest(plans, [1, 2, 3]) == 1  # 1 % is noise, and being faster than all-INT8 is no merit
+    assert cheapest(plans, [2, 3]) == 2
+    assert cheapest(plans, [0, 1, 2, 3]) == 0
+    slower = [plan(0, 1.0, 2.0, within=False), plan(1, 1.5, 0.4), plan(2, 1.1, 0.4)]
+    assert cheapest(slower, [1, 2]) == 2
+
+
+def test_the_pareto_front_is_sorted_and_shows_what_is_shipped():
+    plans = [plan(0, 1.0, 2.0), plan(1, 1.2, 1.0), plan(2, 1.3, 1.5), plan(3, 1.1, 2.5)]
+    assert [len(p.kept) for p in front(plans, plans[1])] == [0, 1]
+    assert [len(p.kept) for p in front(plans, plans[2])] == [0, 1, 2]
+
+
+def test_a_budget_that_no_plan_could_be_shown_to_meet():
+    with pytest.raises(
+        EdgeferError, match=r"no plan can be shown to meet --max-drop 0.1: on the 1,418 faces"
+    ) as caught:
+        check_power(1418, 0.1)
+    assert "--max-drop 0.28, or a `val` part of 7,676 faces" in caught.value.hint
+    check_power(1418, 0.28)
+    check_power(3838, 0.1)
+    with pytest.raises(EdgeferError, match="--max-drop 0:") as caught:
+        check_power(1000, 0.0)
+    assert "infinitely many" in caught.value.hint
+
+
+def build(model, faces, path, **settings):
+    return edgefer.build_engine(model, path, precision="int8", calib=faces, calib_faces=60, **settings)
+
+
+def test_none_need_to_come_back(model, faces, tmp_path):
+    result = build(model, faces, tmp_path / "x.onnx", max_drop=100)
+    manifest = read_manifest(result.path)
+    assert manifest.precision.got == "int8"
+    assert sum(layer.got == "int8" for layer in manifest.precision.layers if layer.op in ("Conv", "Gemm")) == 4
+    assert "No layer had to be kept out of INT8; certified on" in result.reason
+    (chosen,) = [row for row in manifest.candidates if row["chosen"]]
+    assert chosen["label"].endswith(", 0 of 4 layers in float")
+    assert edgefer.load_engine(result.path).precision == "int8"
+
+
+def test_all_must_come_back(model, faces, tmp_path, monkeypatch):
+    real = budget.Paired.from_predictions
+
+    def harsh(baseline, candidate):
+        """Any change at all costs ten points."""
+        found = real(baseline, candidate)
+        if np.array_equal(baseline.logits, candidate.logits):
+            return found
+        return replace(found, both=0, agreeing=0, baseline_only=found.n, candidate_only=0, neither=0)
+
+    monkeypatch.setattr(budget.Paired, "from_predictions", harsh)
+    result = build(model, faces, tmp_path / "x.onnx", max_drop=5)
+    manifest = read_manifest(result.path)
+    assert manifest.precision.got == "fp32"
+    assert manifest.precision.asked == "int8"
+    assert all(layer.got == "fp32" for layer in manifest.precision.layers)
+    assert "No plan with a layer in INT8 meets --max-drop 5: all 4 layers are back in float" in result.reason
+    with edgefer.load_engine(result.path) as engine:
+        assert engine.precision == "fp32"
+
+
+def test_a_plan_that_only_did_well_on_the_choosing_half_is_not_shipped(model, faces, tmp_path, monkeypatch, capsys):
+    real = budget.Paired.from_predictions
+    certifying = {halves(faces.split("val"))[1].fingerprint()}
+
+    def flattered(baseline, candidate):
+        found = real(baseline, candidate)
+        if candidate.faces_sha256 not in certifying or "fp32" in candidate.name.lower():
+            return replace(found, both=found.n, agreeing=found.n, baseline_only=0, candidate_only=0, neither=0)
+        return replace(found, both=0, agreeing=0, baseline_only=found.n, candidate_only=0, neither=0)
+
+    monkeypatch.setattr(budget.Paired, "from_predictions", flattered)
+    result = build(model, faces, tmp_path / "x.onnx", max_drop=5)
+    assert read_manifest(result.path).precision.got == "fp32"
+    said = " ".join(capsys.readouterr().err.split())
+    assert "3 of 4 layers in float: drop +100.00" in said
+    assert "certifying faces, 5 allowed" in said
+
+
+@pytest.mark.parametrize(
+    ("settings", "message", "hint"),
+    [
+        ({"max_drop": 0.5}, "no plan can be shown to meet --max-drop 0.5", "a `val` part of"),
+        ({"max_drop": 5, "part": "val"}, "names one split", "leave the split out"),
+        ({"max_drop": 5, "calib": None}, "--max-drop needs faces to judge by", "--calib DATA"),
+        ({"method": "auto", "calib": None}, "--method auto needs faces to judge by", "--calib DATA"),
+    ],
+)
+def test_bad_input(model, faces, tmp_path, settings, message, hint):
+    calib = settings.pop("calib", faces)
+    if "part" in settings:
+        calib = faces.split(settings.pop("part"))
+    with pytest.raises(EdgeferError) as caught:
+        edgefer.build_engine(model, tmp_path / "x.onnx", precision="int8", calib=calib, calib_faces=60, **settings)
+    assert message in caught.value.message
+    assert hint in caught.value.hint
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,75 @@
+"""The commands over sensitivity, range tables, methods and budgets."""
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from edgefer.cli import cli
+from edgefer.manifest import read_manifest
+
+
+@pytest.fixture(scope="module")
+def data(faces, tmp_path_factory):
+    return faces.origin
+
+
+def run(*arguments):
+    return CliRunner().invoke(cli, [str(argument) for argument in arguments])
+
+
+def done(*arguments):
+    result = run(*arguments)
+    assert result.exit_code == 0, (result.output, result.exception)
+    return result
+
+
+def test_sensitivity_prints_json_and_draws(model, data, tmp_path):
+    pytest.importorskip("matplotlib")
+    result = done(
+        *("sensitivity", model, "--calib", data, "--calib-faces", 30, "--limit", 30, "--json"),
+        *("--png", tmp_path / "layers.png"),
+    )
+    found = json.loads(result.stdout)
+    assert {layer["layer"] for layer in found["layers"]} == {"Conv_0", "Conv_1", "Conv_2", "Gemm_0"}
+    assert (tmp_path / "layers.png").stat().st_size > 1000
+    assert "--png writes a .png" in run("sensitivity", model, "--calib", data, "--png", "x.jpg").output
+
+
+def test_calibrate_then_build_without_faces(model, data, tmp_path):
+    table, engine = tmp_path / "t.jsonl", tmp_path / "x.onnx"
+    result = done("calibrate", model, "--calib", data, "--per-class", 10, "-o", table)
+    assert "tensors over 30 faces" in result.stdout
+    assert "for tiny with weights aaaaaaaaaaaa…" in result.stdout
+    done("build-engine", model, "--int8", "--ranges", table, "-o", engine)
+    assert read_manifest(engine).calibration.n == 30
+
+
+def test_refine_and_max_drop_reach_the_build(model, data, tmp_path):
+    engine = tmp_path / "x.onnx"
+    common = ("build-engine", model, "--int8", "--calib", data, "--calib-faces", 30, "-o", engine)
+    done(*common, "--refine", "none")
+    assert "equalise" not in read_manifest(engine).rewrites
+    done(*common)
+    assert read_manifest(engine).rewrites["equalise"] == 3
+    result = done(*common, "--max-drop", 100)
+    assert "No layer had to be kept out of INT8" in result.stdout
+    assert "0 of 4 layers in float" in result.stdout  # the front
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--int8", "--calib", "DATA", "--ranges", "t.jsonl"), "both set the ranges"),
+        (("--fp32", "--ranges", "t.jsonl"), "--table would change nothing with --fp32"),
+        (("--fp32", "--refine", "none"), "--refine would change nothing with --fp32"),
+        (("--fp32", "--max-drop", "1"), "--max-drop would change nothing with --fp32"),
+        (("--int8", "--ranges", "t.jsonl", "--per-class", "3"), "--per-class would change nothing with --int8"),
+        (("--auto", "--calib", "DATA", "--method", "auto"), "--method would change nothing with --auto"),
+    ],
+)
+def test_options_that_would_change_nothing(model, tmp_path, flags, message):
+    result = run("build-engine", model, *flags, "-o", tmp_path / "x.onnx")
+    assert result.exit_code == 2
+    assert message.replace("--table", "--ranges") in result.output.replace("\n", " ")
+    assert list(tmp_path.iterdir()) == []

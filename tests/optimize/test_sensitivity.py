@@ -1,0 +1,80 @@
+import json
+
+import numpy as np
+import pytest
+from onnx import numpy_helper
+
+from edgefer.cli.layers_table import draw_sensitivity, print_sensitivity
+from edgefer.errors import EdgeferError
+from edgefer.measure.accuracy import Predictions
+from edgefer.optimize.output_error import OutputError
+from edgefer.optimize.sensitivity import sensitivity
+
+
+@pytest.fixture(scope="module")
+def found(model, faces):
+    return sensitivity(model, faces, limit=90, calib_faces=60)
+
+
+def test_every_weighted_layer_has_a_row_the_costliest_first(found):
+    assert sorted(cost.layer for cost in found.layers) == ["Conv_0", "Conv_1", "Conv_2", "Gemm_0"]
+    assert [cost.kl for cost in found.layers] == sorted((cost.kl for cost in found.layers), reverse=True)
+    assert found.whole.kl > max(cost.kl for cost in found.layers) > 0
+    assert found.whole.sqnr_db < min(cost.sqnr_db for cost in found.layers)
+    for cost in (*found.layers, found.whole):
+        assert cost.ci95_pp[0] <= cost.drop_pp <= cost.ci95_pp[1]
+        assert 0 <= cost.agreement <= 1
+    assert found.faces == 90
+    assert found.float_layers["Mul_0"] == "no INT8 rule for Mul"
+
+
+def test_a_spoilt_layer_comes_first(tiny, about, write, faces, tmp_path):
+    spoilt = tiny()
+    for tensor in spoilt.graph.initializer:
+        if tensor.name == "Conv_2_weight":  # a weight that is never read much sets the scale of all the others
+            value = numpy_helper.to_array(tensor).copy()
+            value[:, 0] *= 0
+            value[:, 0, 0, 0] = 60 * np.abs(value).max()
+            tensor.CopyFrom(numpy_helper.from_array(value, tensor.name))
+    path = write(tmp_path / "spoilt.onnx", spoilt, about())
+    ranked = sensitivity(path, faces, limit=90, calib_faces=60, refine=())
+    assert ranked.layers[0].layer == "Conv_2"
+
+
+def test_table_json_and_picture(found, tmp_path, capsys):
+    print_sensitivity(found)
+    text = capsys.readouterr().out
+    assert all(cost.layer in text for cost in found.layers)
+    assert "all of them" in text
+    assert "float in any case: Mul_0: no INT8 rule for Mul" in text
+    assert json.loads(json.dumps(found.to_dict()))["layers"][0]["layer"] == found.layers[0].layer
+    pytest.importorskip("matplotlib")
+    draw_sensitivity(found, tmp_path / "layers.png")
+    assert (tmp_path / "layers.png").read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(EdgeferError, match=r"does not end in \.png") as caught:
+        draw_sensitivity(found, tmp_path / "layers.jpg")
+    assert caught.value.hint == "--png layers.png"
+
+
+def test_bad_input(model, faces):
+    with pytest.raises(EdgeferError, match="onnxruntime has no flavour 'tensorrt' on this CPU") as caught:
+        sensitivity(model, faces, flavour="tensorrt")
+    assert "one of: " in caught.value.hint
+    with pytest.raises(EdgeferError, match="names one split"):
+        sensitivity(model, faces.split("calib"), calib_faces=60)
+
+
+def test_output_error_by_hand():
+    logits = np.array([[0.0, 0.0], [3.0, 4.0]], np.float32)
+
+    def predictions(values):
+        return Predictions(values.astype(np.float32), np.zeros(2, np.int64), ("a", "b"), "", "x")
+
+    same = OutputError.of(predictions(logits), predictions(logits))
+    assert (same.sqnr_db, same.kl) == (200.0, 0.0)
+    other = OutputError.of(predictions(logits), predictions(logits + np.array([[0.5, 0], [0, 0]])))
+    assert other.sqnr_db == pytest.approx(20.0)  # 25 over 0.25
+    p = 1 / (1 + np.exp(-0.5))
+    assert other.kl == pytest.approx((0.5 * np.log(0.5 / p) + 0.5 * np.log(0.5 / (1 - p))) / 2, rel=1e-6)
+    shifted = OutputError.of(predictions(logits), predictions(logits + 1))
+    assert shifted.kl == pytest.approx(0, abs=1e-12)  # the same probabilities

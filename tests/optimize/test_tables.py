@@ -1,0 +1,189 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper
+
+import edgefer
+from edgefer.contract import Normalisation
+from edgefer.errors import EdgeferError
+from edgefer.graph.load import load_model
+from edgefer.graph.names import canonicalise
+from edgefer.manifest import read_manifest
+from edgefer.optimize import refiner, tables
+from edgefer.optimize.ranging import write_table
+from edgefer.optimize.tables import contract_sha256, read_table, shipped_table, signature
+
+
+@pytest.fixture(scope="module")
+def table(model, faces, tmp_path_factory):
+    path = tmp_path_factory.mktemp("table") / "tiny.ranges.jsonl"
+    write_table(model, faces, path, calib_faces=60)
+    return path
+
+
+def build(model, path, **settings):
+    return edgefer.build_engine(model, path, precision="int8", **settings)
+
+
+def refused(*arguments, **settings) -> EdgeferError:
+    with pytest.raises(EdgeferError) as caught:
+        build(*arguments, **settings)
+    return caught.value
+
+
+def test_int8_from_a_table_is_int8_from_its_faces(model, faces, table, tmp_path):
+    with_faces = build(model, tmp_path / "a.onnx", calib=faces, calib_faces=60)
+    without = build(model, tmp_path / "b.onnx", table=table)
+    assert without.path.read_bytes() == with_faces.path.read_bytes()
+    one, two = read_manifest(with_faces.path), read_manifest(without.path)
+    assert one.calibration.origin.endswith("/faces.npz:calib")
+    assert replace(one.calibration, origin="faces.npz:calib") == two.calibration  # a table knows no folders
+    assert one.rewrites == two.rewrites
+    assert one.rewrites["equalise"] == 3  # behind conv0, conv1 and conv2
+
+
+def test_a_table_is_text_without_pixels_and_reads_back(table):
+    lines = [json.loads(line) for line in table.read_text().splitlines()]
+    assert lines[0]["format"] == "edgefer.table"
+    assert lines[0]["calibration"]["n"] == 60
+    assert [line["component"] for line in lines[1:4]] == ["Conv_0_out", "Conv_1_out", "Conv_2_out"]
+    assert read_table(table).to_text() == table.read_text()
+
+
+def test_the_method_can_be_chosen_afterwards(model, table, tmp_path):
+    result = build(model, tmp_path / "x.onnx", table=table, method="minmax")
+    assert read_manifest(result.path).calibration.method == "minmax"
+
+
+def test_the_one_that_ships_is_found_by_the_architecture(model, table, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(tables, "recipes_folder", lambda: table.parent)
+    assert shipped_table("tiny") == table
+    assert shipped_table("lenet") is None
+    result = build(model, tmp_path / "x.onnx")
+    assert result.manifest.precision.got == "int8"
+    assert "ranges from" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("what", "others"),
+    [("weights", ("contract", "graph")), ("contract", ("weights", "graph")), ("graph", ("weights", "contract"))],
+)
+def test_a_table_of_something_else_says_which(tiny, about, write, table, tmp_path, what, others):
+    proto, contract = tiny(), about()
+    if what == "weights":
+        contract = about(weights="b" * 64)
+    elif what == "contract":
+        contract = about(normalisation=Normalisation(mean=(0.5,)))
+    else:
+        node = next(n for n in proto.graph.node if n.name == "Conv_2")
+        node.attribute.append(helper.make_attribute("strides", [2, 2]))
+    path = write(tmp_path / "other.onnx", proto, contract)
+    fault = refused(path, tmp_path / "x.onnx", table=table)
+    assert f"is another model's: different {what} (the table's " in fault.message
+    assert not any(f"{other} (" in fault.message for other in others)
+    assert "--calib DATA" in fault.hint
+    assert "edgefer calibrate" in fault.hint
+    assert not (tmp_path / "x.onnx").exists()
+
+
+def test_all_that_differs_is_named(tiny, about, write, table, tmp_path):
+    path = write(tmp_path / "m.onnx", tiny(), about(weights="b" * 64, labels=("a", "b", "c")))
+    assert (
+        "different weights (the table's aaaaaaaaaaaa…, the model's bbbbbbbbbbbb…) and contract ("
+        in refused(path, tmp_path / "x.onnx", table=table).message
+    )
+
+
+def test_lineage_is_no_part_of_the_contract_and_moving_values_none_of_the_graph(tiny, about):
+    contract = about()
+    assert contract_sha256(replace(contract, lineage={"x": "y"})) == contract_sha256(contract)
+    plain = tiny()
+    other = tiny()
+    flatten = next(node for node in other.graph.node if node.op_type == "Flatten")
+    shape = onnx.numpy_helper.from_array(np.array([0, -1]), "shape")
+    flatten.op_type = "Reshape"
+    flatten.input.append("shape")
+    other.graph.initializer.append(shape)
+    assert signature(canonicalise(other)) == signature(plain)
+    for tensor in other.graph.initializer:
+        if tensor.name == "Conv_0_weight":  # the last digit, as another version folds a batch norm
+            value = onnx.numpy_helper.to_array(tensor) * np.float32(1 + 2e-7)
+            tensor.CopyFrom(onnx.numpy_helper.from_array(value, tensor.name))
+    assert signature(canonicalise(other)) == signature(plain)
+
+
+def test_a_table_survives_another_simplifiers_graph(tiny, about, write, table, tmp_path):
+    other = tiny()
+    flatten = next(node for node in other.graph.node if node.op_type == "Flatten")
+    flatten.op_type = "Reshape"
+    flatten.input.append("shape")
+    other.graph.initializer.append(onnx.numpy_helper.from_array(np.array([0, -1]), "shape"))
+    path = write(tmp_path / "other.onnx", canonicalise(other), about())
+    result = build(path, tmp_path / "x.onnx", table=table)
+    assert sum(layer.got == "int8" for layer in result.manifest.precision.layers) >= 7
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda text: "", "IndexError"),
+        (lambda text: text.replace("edgefer.table", "something"), "format 'something'"),
+        (lambda text: text[: len(text) // 2], "damaged or cut short"),
+        (lambda text: "not JSON\n" + text, "JSONDecodeError"),
+    ],
+)
+def test_damaged_tables(model, table, tmp_path, damage, message):
+    path = tmp_path / "t.jsonl"
+    path.write_text(damage(table.read_text()))
+    fault = refused(model, tmp_path / "x.onnx", table=path)
+    assert message in str(fault)
+    assert str(path) in fault.message
+
+
+def test_what_needs_faces_is_refused_without(model, table, tmp_path):
+    fault = refused(model, tmp_path / "x.onnx", table=table, refine=("equalise", "bias"))
+    assert fault.message == "bias cannot be done from a range table"
+    assert fault.hint == "--calib DATA"
+    fault = refused(model, tmp_path / "x.onnx", table=table, refine=())
+    assert "was made with equalise" in fault.message
+    assert "--refine equalise" in fault.hint
+    fault = refused(model, tmp_path / "x.onnx", table=tmp_path / "none.jsonl")
+    assert f"there is no range table {tmp_path / 'none.jsonl'}" in fault.message
+    fault = refused(model, tmp_path / "x.onnx")
+    assert "INT8 needs faces to set its ranges, and none were given; no range table ships for tiny" in fault.message
+
+
+def test_a_table_needs_to_know_its_weights(tiny, about, write, faces, tmp_path):
+    path = write(tmp_path / "m.onnx", tiny(), about(lineage={}))
+    with pytest.raises(EdgeferError, match="does not say which weights it has") as caught:
+        write_table(path, faces, tmp_path / "t.jsonl", calib_faces=30)
+    assert "from a weights file" in caught.value.hint
+    with pytest.raises(EdgeferError, match="bias depends on the engine's flavour"):
+        write_table(path, faces, tmp_path / "t.jsonl", refine=("bias",))
+
+
+def test_a_model_whose_logits_do_not_survive_is_left_as_it_was(model, monkeypatch, capsys):
+    proto, contract = load_model(model)
+    monkeypatch.setattr(refiner, "is_exact", lambda *_: False)
+    scales = {"Conv_0_out": np.full(6, 0.5, np.float32)}
+    assert refiner.equalised(proto, scales, contract) is proto
+    assert "equalisation is left out" in capsys.readouterr().err
+
+
+def test_shipped_tables_fit_the_shipped_weights(tmp_path):
+    pytest.importorskip("torch")
+    from edgefer.models.weights import shipped
+
+    for path in sorted(tables.recipes_folder().glob(f"*{tables.SUFFIX}")):
+        name = path.name.removesuffix(tables.SUFFIX)
+        found = read_table(path)
+        from edgefer.models.weights import load_network
+
+        weights = shipped(name)
+        assert weights is not None
+        assert found.weights_sha256 == load_network(weights)[2].sha256, (
+            f"{path.name} is of other weights: make it again, see calibration/README.md"
+        )
