@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from edgefer.atomic import atomic_path
 from edgefer.errors import EdgeferError
-from edgefer.progress import progress
 
 if TYPE_CHECKING:
     from edgefer.data import FaceSet
@@ -155,23 +154,14 @@ class Predictions:
 def predict(classifier: Classifier, faceset: FaceSet, batch_size: int = 64) -> Predictions:
     """Run ``classifier`` over all faces, a batch of ``batch_size`` at a time.
 
+    For sets that take long, :func:`edgefer.measure.evaluate.evaluate` has several processes and a cache.
+
     Raises:
         EdgeferError: the face set is empty, or its classes are not the classifier's.
     """
-    if len(faceset) == 0:
-        raise EdgeferError(f"{faceset.origin} has 0 faces: there is nothing to predict", hint="choose another split")
-    check_classes(classifier.name, classifier.contract.labels, faceset.origin, faceset.classes)
-    logits = np.empty((len(faceset), len(faceset.classes)), dtype=np.float32)
-    done = 0
-    with progress(f"{classifier.name}: predicting", total=len(faceset)) as advance:
-        for faces, _ in faceset.batches(batch_size, classifier.contract):
-            logits[done : done + len(faces)] = classifier.logits(faces)
-            done += len(faces)
-            advance(len(faces), "")
-    if done != len(faceset):
-        raise EdgeferError(f"{faceset.origin}: {done} of {len(faceset)} faces could be read")
-    labels = np.asarray(faceset.labels, dtype=np.int64)
-    return Predictions(logits, labels, tuple(faceset.classes), faceset.fingerprint(), classifier.name)
+    from edgefer.measure.evaluate import evaluate
+
+    return evaluate(classifier, faceset, batch_size=batch_size)
 
 
 def check_classes(left: str, left_classes: tuple[str, ...], right: str, right_classes: tuple[str, ...]) -> None:
