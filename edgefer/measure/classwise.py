@@ -1,4 +1,4 @@
-"""What one network is worth class by class, how far its confidence can be believed, and how far two answers lie apart."""
+"""What a network is worth class by class, how far its confidence can be believed, how far two answers lie apart."""
 
 from __future__ import annotations
 
