@@ -75,7 +75,7 @@ def _row(row: Row, report: Report) -> dict[str, Any]:
         "runtime_version": row.runtime_version,
         "precision": row.precision,
         "size_bytes": row.size_bytes,
-        "latency": _latency(row),
+        "latency": latency_details(row),
         "images_per_s": row.images_per_s(report.batch),
         "pace": None if row.pace is None else row.pace.to_dict(),
         "energy": None if row.joules is None else {"source": row.joules[0], "joules_per_image": row.joules[1]},
@@ -86,7 +86,8 @@ def _row(row: Row, report: Report) -> dict[str, Any]:
     }
 
 
-def _latency(row: Row) -> dict[str, Any] | None:
+def latency_details(row: Row) -> dict[str, Any] | None:
+    """All about a row's samples, ms: percentiles with intervals, mean, variation; None where it was not timed."""
     if row.latency is None:
         return None
     rounds = row.latency.samples_ms[:, None] if row.rounds_ms is None else row.rounds_ms

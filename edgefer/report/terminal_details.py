@@ -46,8 +46,15 @@ def _classes(drops: tuple[ClassDrop, ...]) -> str:
     seen = [f"{drop.name} {points:+.2f} [{_ends(drop)}]" for points, drop in known if drop.seen]
     if seen:
         return f"classes whose recall changed (intervals hold for all classes together): {', '.join(seen)}"
-    points, worst = max(known, key=lambda pair: pair[0])
-    return f"no class's recall is seen to change; the largest drop is {worst.name}'s, {points:+.2f} [{_ends(worst)}]"
+    points, least_known = max(known, key=lambda pair: _width(pair[1]))
+    return (
+        "no class's recall is seen to change; least is known of "
+        f"{least_known.name}: {points:+.2f} [{_ends(least_known)}] points lost"
+    )
+
+
+def _width(drop: ClassDrop) -> float:
+    return 0.0 if drop.ci_pp is None else drop.ci_pp[1] - drop.ci_pp[0]
 
 
 def _ends(drop: ClassDrop) -> str:

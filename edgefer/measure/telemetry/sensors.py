@@ -91,7 +91,9 @@ class Sensors:
 
     def _temperatures(self) -> Iterator[tuple[str, Path]]:
         for zone in sorted(self._root.glob("sys/class/thermal/thermal_zone*")):
-            yield text(zone / "type") or zone.name, zone / "temp"
+            name = text(zone / "type") or zone.name
+            if not is_dummy(name):
+                yield name, zone / "temp"
         for monitor in sorted(self._root.glob("sys/class/hwmon/hwmon*")):
             name = text(monitor / "name")
             if name in ("coretemp", "k10temp", "zenpower", "cpu_thermal"):
@@ -102,6 +104,11 @@ class Sensors:
             kind = text(device / "type") or ""
             if _COOLS_CPU.search(kind):
                 yield f"{kind} ({device.name})", device / "cur_state"
+
+
+def is_dummy(zone: str) -> bool:
+    """Whether a temperature zone is one that always says the same: a Jetson Nano's PMIC is at 100 °C, or at 50."""
+    return zone.upper().startswith("PMIC")
 
 
 def text(path: Path) -> str | None:

@@ -12,15 +12,19 @@ import subprocess
 from typing import Any
 
 from edgefer.measure.telemetry.power import whole_board
+from edgefer.measure.telemetry.sensors import is_dummy
 
 _RAIL = re.compile(r"\b([A-Z][A-Z0-9_]*(?:_[A-Z0-9]+)+) (\d+)(?:mW)?/\d+(?:mW)?(?![\w.])")
 _TEMPERATURE = re.compile(r"\b([A-Za-z][\w-]*)@(-?\d+(?:\.\d+)?)C\b")
+
+_OFF = -200.0  # a zone that is switched off says −256
 
 
 def parse_tegrastats(line: str) -> dict[str, Any]:
     """``watts`` of the board, ``rails`` (name → watts) and ``celsius`` (zone → degrees), as far as they are told."""
     rails = {name: int(milliwatts) / 1000 for name, milliwatts in _RAIL.findall(line)}
-    zones = {name: float(value) for name, value in _TEMPERATURE.findall(line) if float(value) > -200}  # −256: off
+    told = ((name, float(value)) for name, value in _TEMPERATURE.findall(line))
+    zones = {name: value for name, value in told if value > _OFF and not is_dummy(name)}
     found: dict[str, Any] = {"celsius": zones} if zones else {}
     return {**found, "watts": whole_board(rails), "rails": rails} if rails else found
 

@@ -12,6 +12,7 @@ from edgefer.measure.calls import MEANING
 from edgefer.measure.classdrops import class_drops
 from edgefer.measure.classwise import calibration_error, class_scores, kl_divergence, macro_f1
 from edgefer.measure.margin import NonInferiority
+from edgefer.report.details import PERCENTS, latency_details
 from edgefer.report.html import charts, faces, layers, matrices
 from edgefer.report.html.style import CSS
 from edgefer.report.html.svg import legend
@@ -50,7 +51,7 @@ def _sections(report: Report, title: str, hide: bool, with_images: bool) -> Iter
     if hide:
         yield '<p class="note bad">Latencies of an invalid run are left out.</p>'
     yield from (f'<p class="note"><b>warning:</b> {escape(warning)}</p>' for warning in report.warnings)
-    yield _table(_TITLES, [list(_cells(row, report, hide)) for row in report.rows])
+    yield _table(_TITLES, [list(_cells(row, report, hide)) for row in report.rows], kind="stack")
     yield '<p class="soft">Small: calls timed; 95 % intervals (bootstrap over rounds, Wilson, Tango paired).</p>'
     yield from _margins(report)
     if not hide and charts.timed(report.rows):
@@ -107,7 +108,35 @@ def _latency(report: Report) -> Iterator[str]:
     parts = [("How often each call took how long", charts.histogram(report.rows))]
     parts.append(("Share of calls that took at most so long", charts.cumulative(report.rows)))
     parts.append(("Accuracy against latency", charts.pareto(report.rows)))
+    parts.append(("Percentiles, ms, with 95 % intervals", _percentiles(report)))
     yield _grid(parts)
+
+
+def _percentiles(report: Report) -> str:
+    """One column a row; what the samples do not carry is a dash."""
+    rows = [(row, row.latency) for row in report.rows if row.latency is not None]
+    found = [latency_details(row) or {} for row, _ in rows]
+    lines = []
+    for percent_ in PERCENTS:
+        values = [details["percentiles"].get(f"{percent_:g}") for details in found]
+        cells = [
+            NOT_MEASURED
+            if v is None
+            else f"{digits(v['ms'])}<small>{digits(v['ci95'][0])}…{digits(v['ci95'][1])}</small>"
+            for v in values
+        ]
+        lines.append([f"p{percent_:g}", *cells])
+    lines.append(["mean", *(digits(latency.mean) for _, latency in rows)])
+    lines.append(["variation", *(percent(latency.variation) + " %" for _, latency in rows)])
+    lines.append(["calls", *(f"{latency.n:,}" for _, latency in rows)])
+    for title, form in (("missed", "{0.misses} of {0.frames}"), ("jitter", "{0.jitter_ms:.2g}")):
+        if any(row.pace for row, _ in rows):
+            lines.append([title, *(NOT_MEASURED if row.pace is None else form.format(row.pace) for row, _ in rows)])
+    if any(row.joules for row, _ in rows):
+        lines.append(
+            ["mJ an image", *(NOT_MEASURED if r.joules is None else f"{1e3 * r.joules[1]:.3g}" for r, _ in rows)]
+        )
+    return _table(("", *(row.name for row, _ in rows)), lines)
 
 
 def _accuracy(report: Report) -> Iterator[str]:
@@ -119,25 +148,28 @@ def _accuracy(report: Report) -> Iterator[str]:
         shares = (macro_f1(row.predictions), calibration_error(row.predictions))
         lines.append([f"<b>{escape(row.name)}</b>", *(f"{100 * share:.2f}" for share in shares), kl])
     yield _table(("", "macro-F1 %", "calibration error %", "KL, nats"), lines)
-    forests = []
+    parts = []
     for i, row in enumerate(report.engines, start=1):
         drops = class_drops(base, row.predictions)
-        forests.append((f"{row.name}: recall lost, class by class", charts.forest(drops, i, report.settings.margin_pp)))
-    yield _grid(forests)
+        parts.append((f"{row.name}: recall lost, class by class", charts.forest(drops, i, report.settings.margin_pp)))
+        parts.append((row.name, _class_table(row)))
+    yield _grid(parts)
     yield (
         '<p class="soft">Intervals of one network hold for all its classes together with 95 % (Tango, Šidák); '
         "a large dot: a difference is seen.</p>"
     )
-    yield "<h3>Precision, recall, F1</h3>"
-    yield from (f"<h4>{escape(row.name)}</h4>{_class_table(row)}" for row in report.rows)
-    yield '<h2 id="confusion">Confusion</h2><p class="soft">Rows are the truth, columns the answers.</p>'
+    yield (
+        '<h2 id="confusion">Confusion</h2><p class="soft">Rows are the truth, columns the answers. In what changed, '
+        "blue is better (more right answers, fewer wrong ones) and red is worse.</p>"
+    )
     before = base.confusion()
     parts = [(report.baseline.name, matrices.confusion(before, base.classes))]
+    parts.append((report.baseline.name, _class_table(report.baseline)))
     for row in report.engines:
         now = row.predictions.confusion()
         parts.append((row.name, matrices.confusion(now, base.classes)))
         changed = matrices.difference(np.asarray(now - before, dtype=np.int64), base.classes)
-        parts.append((f"{row.name} less {report.baseline.name} (blue better, red worse)", changed))
+        parts.append((f"{row.name}: what changed", changed))
     yield _grid(parts)
 
 
@@ -194,6 +226,9 @@ def _grid(parts: Sequence[tuple[str, str]]) -> str:
 
 def _table(titles: Sequence[str], rows: Sequence[Sequence[str]], kind: str = "") -> str:
     head = "".join(f"<th>{escape(title)}</th>" for title in titles)
-    lines = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
+    named = [f' data-title="{escape(title)}"' if title and kind == "stack" else "" for title in titles or [""] * 2]
+    lines = "".join(
+        f"<tr>{''.join(f'<td{name}>{cell}</td>' for name, cell in zip(named, row, strict=True))}</tr>" for row in rows
+    )
     start = f"<thead><tr>{head}</tr></thead>" if titles else ""
     return f'<div class="wide"><table class="{kind}">{start}<tbody>{lines}</tbody></table></div>'

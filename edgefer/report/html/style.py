@@ -26,7 +26,9 @@ td small{display:block;font-size:.8em}
 .card{background:var(--card);border-radius:8px;padding:12px;min-width:0}
 .card h3{margin-top:0}
 svg{display:block;width:100%;max-width:560px;height:auto;margin:0 auto;font:12px system-ui,sans-serif}
-svg text{fill:var(--soft)}svg text.count{fill:var(--ink)}svg text.name{fill:var(--ink);font-weight:600}
+svg text{fill:var(--soft)}svg text.count{fill:var(--ink)}
+svg text.name{fill:var(--ink);font-weight:600;paint-order:stroke;
+stroke:var(--card);stroke-width:4px;stroke-linejoin:round}
 svg text[fill="#fff"]{fill:#fff}
 svg .grid{stroke:var(--line);stroke-width:1}svg .floor{stroke:var(--soft);stroke-width:1}
 svg .zero{stroke:var(--ink);stroke-width:1.5}
@@ -43,6 +45,10 @@ svg .cell{stroke:var(--line);stroke-width:.6}
 .faces figure{margin:0;border-top:4px solid var(--soft);font-size:.78rem;line-height:1.3}
 .faces img{width:100%;image-rendering:pixelated;display:block;margin-bottom:3px}
 .faces .better{border-color:var(--good)}.faces .worse{border-color:var(--bad)}
+@media screen and (max-width:699px){.stack thead{display:none}
+.stack tr{display:grid;grid-template-columns:repeat(3,1fr);border-bottom:1px solid var(--line);padding:.4em 0}
+.stack td{border:0;text-align:left;padding:.2em .4em;white-space:normal}.stack td:first-child{grid-column:1/-1}
+.stack td[data-title]::before{content:attr(data-title);display:block;font-size:.8em;color:var(--soft)}}
 @media (min-width:820px){.grid{grid-template-columns:repeat(2,minmax(0,1fr))}main{padding:24px 32px}}
 @media print{:root{--ink:#000;--soft:#444;--line:#ccc;--paper:#fff;--card:#fff;--good:#00795a;--bad:#b23b00;
 --open:#8a6100}
