@@ -25,7 +25,8 @@ LAPTOP = {
     "sys/class/powercap/intel-rapl:0/max_energy_range_uj": "262143328850",
     "sys/class/powercap/intel-rapl:0:0/name": "core",
     "sys/class/powercap/intel-rapl:0:0/energy_uj": "77",
-    "proc/stat": "cpu  900 0 100 5000 0 0 0 0 0 0\ncpu0 500 20 60 2000 9 3 2 5 0 0\ncpu1 400 0 40 3000 0 0 0 0 0 0\nintr 1",
+    "proc/stat": "cpu  900 0 100 5000 0 0 0 0 0 0\ncpu0 500 20 60 2000 9 3 2 5 0 0\n"
+    "cpu1 400 0 40 3000 0 0 0 0 0 0\nintr 1",
     "proc/42/status": "Name:\tpython\nVmPeak:\t 900000 kB\nVmHWM:\t 300000 kB\nVmRSS:\t 250000 kB\n",
 }
 

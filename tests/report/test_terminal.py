@@ -114,3 +114,17 @@ def test_latencies_have_three_digits(value, text):
 )
 def test_sizes_are_decimal(size, text):
     assert terminal.size_text(size) == text
+
+
+def test_latencies_of_an_invalid_run_need_force(report):
+    invalid = Report(report.baseline, report.engines, "x", 1, 1, {}, invalid=("it was throttled",))
+    stream = io.StringIO()
+    terminal.print_report(invalid, Console(file=stream), force=False)
+    int8 = next(line for line in stream.getvalue().splitlines() if "INT8" in line)
+    assert words(int8) == "onnxruntime INT8 – – – – 72.6 MB 64.79 +0.81 99.19"
+    assert "invalid: it was throttled" in stream.getvalue()
+    assert "--force" in stream.getvalue()
+    forced = printed(invalid)
+    assert "0.0756" in forced
+    assert "invalid: it was throttled" in forced
+    assert "--force" not in forced
