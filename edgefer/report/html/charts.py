@@ -72,19 +72,20 @@ def pareto(rows: Sequence[Row]) -> str:
     front = _front([(p50, 100 * row.predictions.top1) for _, row, p50 in found])
     steps = [step for (px, py), (qx, qy) in itertools.pairwise(front) for step in ((px, py), (qx, py), (qx, qy))]
     chart.path([(x(px), y(py)) for px, py in steps or front], "currentColor", "front")
-    taken: list[tuple[float, float]] = []
     for i, row, p50 in found:
         top1 = 100 * row.predictions.top1
         low, high = (100 * end for end in row.predictions.top1_ci95)
         told = f"{row.name}: {p50:.3g} ms, top-1 {top1:.2f} % [{low:.1f}, {high:.1f}]"
         chart.line(x(p50), y(low), x(p50), y(high), "whisker", colour(i), told)
         chart.circle(x(p50), y(top1), colour(i), told)
-        _name_beside(chart, x(p50), y(top1), row.name, taken)
     for i, row in enumerate(rows):
         if row.latency is None:  # predictions from elsewhere: an accuracy, and no latency
             level = y(100 * row.predictions.top1)
             chart.line(chart.left, level, WIDTH - chart.right, level, "level", colour(i), row.name)
             chart.write(WIDTH - chart.right - 2, level - 4, f"{row.name} (not timed)", anchor="end")
+    taken: list[tuple[float, float]] = []
+    for i, row, p50 in found:  # above all other marks
+        _name_beside(chart, (x(p50), y(100 * row.predictions.top1)), row.name, colour(i), taken)
     return chart.text()
 
 
@@ -124,11 +125,13 @@ def _front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     return front
 
 
-def _name_beside(chart: Chart, x: float, y: float, name: str, taken: list[tuple[float, float]]) -> None:
+def _name_beside(
+    chart: Chart, point: tuple[float, float], name: str, fill: str, taken: list[tuple[float, float]]
+) -> None:
     """Write a name to the side where there is room, and below names that stand there already."""
+    x, level = point[0], point[1] - 6
     anchor, at = ("end", x - 9) if x > WIDTH * 0.55 else ("start", x + 9)
-    level = y - 6
     while any(abs(level - other) < 13 and abs(x - across) < 170 for across, other in taken):
         level += 13
     taken.append((x, level))
-    chart.write(at, level, name, anchor=anchor, kind="name")
+    chart.write(at, level, name, anchor=anchor, kind="name", fill=fill)

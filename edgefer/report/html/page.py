@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -108,35 +109,35 @@ def _latency(report: Report) -> Iterator[str]:
     parts = [("How often each call took how long", charts.histogram(report.rows))]
     parts.append(("Share of calls that took at most so long", charts.cumulative(report.rows)))
     parts.append(("Accuracy against latency", charts.pareto(report.rows)))
-    parts.append(("Percentiles, ms, with 95 % intervals", _percentiles(report)))
     yield _grid(parts)
+    yield f"<h3>Percentiles, ms, with 95 % intervals</h3>{_percentiles(report)}"
 
 
 def _percentiles(report: Report) -> str:
-    """One column a row; what the samples do not carry is a dash."""
-    rows = [(row, row.latency) for row in report.rows if row.latency is not None]
-    found = [latency_details(row) or {} for row, _ in rows]
+    """A line a network; what the samples do not carry is a dash."""
+    rows = [(row, row.latency, latency_details(row) or {}) for row in report.rows if row.latency is not None]
+    titles = ["", *(f"p{share:g}" for share in PERCENTS), "mean", "variation", "calls"]
+    paced, fed = any(row.pace for row, _, _ in rows), any(row.joules for row, _, _ in rows)
+    titles += ["missed", "jitter"] if paced else []
+    titles += ["mJ an image"] if fed else []
     lines = []
-    for percent_ in PERCENTS:
-        values = [details["percentiles"].get(f"{percent_:g}") for details in found]
-        cells = [
-            NOT_MEASURED
-            if v is None
-            else f"{digits(v['ms'])}<small>{digits(v['ci95'][0])}…{digits(v['ci95'][1])}</small>"
-            for v in values
-        ]
-        lines.append([f"p{percent_:g}", *cells])
-    lines.append(["mean", *(digits(latency.mean) for _, latency in rows)])
-    lines.append(["variation", *(percent(latency.variation) + " %" for _, latency in rows)])
-    lines.append(["calls", *(f"{latency.n:,}" for _, latency in rows)])
-    for title, form in (("missed", "{0.misses} of {0.frames}"), ("jitter", "{0.jitter_ms:.2g}")):
-        if any(row.pace for row, _ in rows):
-            lines.append([title, *(NOT_MEASURED if row.pace is None else form.format(row.pace) for row, _ in rows)])
-    if any(row.joules for row, _ in rows):
-        lines.append(
-            ["mJ an image", *(NOT_MEASURED if r.joules is None else f"{1e3 * r.joules[1]:.3g}" for r, _ in rows)]
-        )
-    return _table(("", *(row.name for row, _ in rows)), lines)
+    for row, latency, found in rows:
+        cells = [f"<b>{escape(row.name)}</b>", *(_estimate(found["percentiles"].get(f"{p:g}")) for p in PERCENTS)]
+        cells += [digits(latency.mean), f"{percent(latency.variation)} %", f"{latency.n:,}"]
+        if paced:
+            pace = row.pace
+            cells += [f"{pace.misses} of {pace.frames}", f"{pace.jitter_ms:.2g}"] if pace else [NOT_MEASURED] * 2
+        if fed:
+            cells.append(NOT_MEASURED if row.joules is None else f"{1e3 * row.joules[1]:.3g}")
+        lines.append(cells)
+    return _table(titles, lines, kind="stack")
+
+
+def _estimate(found: Mapping[str, Any] | None) -> str:
+    if found is None:
+        return NOT_MEASURED
+    low, high = found["ci95"]
+    return f"{digits(found['ms'])}<small>{digits(low)}…{digits(high)}</small>"
 
 
 def _accuracy(report: Report) -> Iterator[str]:
@@ -147,7 +148,7 @@ def _accuracy(report: Report) -> Iterator[str]:
         kl = NOT_MEASURED if row is report.baseline else f"{kl_divergence(base, row.predictions):.2g}"
         shares = (macro_f1(row.predictions), calibration_error(row.predictions))
         lines.append([f"<b>{escape(row.name)}</b>", *(f"{100 * share:.2f}" for share in shares), kl])
-    yield _table(("", "macro-F1 %", "calibration error %", "KL, nats"), lines)
+    yield _table(("", "macro-F1 %", "ECE %", "KL, nats"), lines, kind="stack")
     parts = []
     for i, row in enumerate(report.engines, start=1):
         drops = class_drops(base, row.predictions)
@@ -155,8 +156,8 @@ def _accuracy(report: Report) -> Iterator[str]:
         parts.append((row.name, _class_table(row)))
     yield _grid(parts)
     yield (
-        '<p class="soft">Intervals of one network hold for all its classes together with 95 % (Tango, Šidák); '
-        "a large dot: a difference is seen.</p>"
+        '<p class="soft">ECE: expected calibration error. Intervals of one network hold for all its classes together '
+        "with 95 % (Tango, Šidák); a large dot: a difference is seen.</p>"
     )
     yield (
         '<h2 id="confusion">Confusion</h2><p class="soft">Rows are the truth, columns the answers. In what changed, '

@@ -123,7 +123,7 @@ class Chart:
     ) -> None:
         """Text; ``turn`` degrees about its anchor."""
         more = f' class="{kind}"' if kind else ""
-        more += f' fill="{fill}"' if fill else ""
+        more += f' style="fill:{fill}"' if fill else ""
         more += f' transform="rotate({turn:g} {x:g} {y:g})"' if turn else ""
         self._marks.append(f'<text x="{x:g}" y="{y:g}" text-anchor="{anchor}"{more}>{escape(text)}</text>')
 
