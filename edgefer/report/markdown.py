@@ -22,6 +22,7 @@ def markdown(report: Report, *, force: bool = True) -> str:
         f"## {report.engines[0].model or report.baseline.name} on {Path(report.data).name}",
         _setting(report),
         *(f"> **invalid:** {reason}" for reason in report.invalid),
+        "Latencies of an invalid run are left out." if hide else "",
         *(f"> warning: {warning}" for warning in report.warnings),
         _table(HEAD, [list(_cells(row, report, hide)) for row in report.rows]),
         "Intervals are 95 %: speed-up bootstrap over rounds, top-1 Wilson, drop Tango (paired).",

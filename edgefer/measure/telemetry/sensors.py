@@ -91,9 +91,9 @@ class Sensors:
 
     def _temperatures(self) -> Iterator[tuple[str, Path]]:
         for zone in sorted(self._root.glob("sys/class/thermal/thermal_zone*")):
-            name = text(zone / "type") or zone.name
-            if not is_dummy(name):
-                yield name, zone / "temp"
+            kind = text(zone / "type") or zone.name
+            if not is_dummy(kind):
+                yield kind, zone / "temp"
         for monitor in sorted(self._root.glob("sys/class/hwmon/hwmon*")):
             name = text(monitor / "name")
             if name in ("coretemp", "k10temp", "zenpower", "cpu_thermal"):
