@@ -12,6 +12,7 @@ rows              the baseline (``role``), then each engine: see :func:`_row`
 from __future__ import annotations
 
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -40,7 +41,7 @@ def details(report: Report) -> dict[str, Any]:
     return {
         "edgefer": __version__,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "data": report.data,
+        "data": Path(report.data).name,  # where it lies is nobody's business
         "faces_sha256": base.faces_sha256,
         "classes": list(base.classes),
         "labels": encode(base.labels, len(base.classes)),

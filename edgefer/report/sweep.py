@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -97,7 +98,7 @@ def run_sweep(
             points.append(_point(engine, faces, *asked, scope, seconds))
             advance()
     warnings = (*shared_cores(environment["cores"], others_since(before)), *_crowded(points))
-    return Sweep(os.fspath(engine), scope, seconds, tuple(points), environment, warnings)
+    return Sweep(Path(engine).name, scope, seconds, tuple(points), environment, warnings)
 
 
 def print_sweep(sweep: Sweep, console: Console | None = None) -> None:

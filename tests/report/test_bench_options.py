@@ -1,6 +1,7 @@
 """What a benchmark can be asked beyond its defaults, and what it then refuses or says."""
 
 import functools
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -163,6 +164,33 @@ def test_a_throttled_run_is_invalid_with_the_reason(fake_classifier, faces, monk
     details = report.to_json()["details"]
     assert details["valid"] is False
     assert details["telemetry"]["throttled"] == ["the clock fell from 2,800 to 1,600 MHz"]
+
+
+def test_where_energy_is_told_each_engine_alone_gives_joules_an_image(fake_classifier, faces, monkeypatch):
+    class Board:
+        """Draws 4 W, as a fake that is asked for all readings of the last minute."""
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def recording(self):
+            now = time.monotonic()
+            power = {"INA3221": {"watts": 4.0}}
+            return Recording(tuple({"t": now - 60 + i / 10, "throttling": [], "power": power} for i in range(601)), 0.1)
+
+    monkeypatch.setattr(timing, "Recorder", Board)
+    monkeypatch.setattr(timing, "ENERGY_SECONDS", 0.3)
+    report = bench.benchmark(fake_classifier(ms=10), faces, fake_classifier("pytorch", ms=1), batch=4, seconds=0.2)
+    source, joules = report.engines[0].joules
+    assert source == "INA3221"
+    assert joules == pytest.approx(4.0 * 0.0101 / 4, rel=0.3), "four watts for ten milliseconds, over four faces"
+    assert report.baseline.joules[1] < joules / 2
+    rows = report.to_json()["details"]["rows"]
+    assert rows[1]["energy"] == {"source": "INA3221", "joules_per_image": joules}
+    assert report.telemetry["watts"] == pytest.approx(4.0)
 
 
 def test_a_sweep_times_every_combination(fake_classifier, faces, monkeypatch):

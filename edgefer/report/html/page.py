@@ -212,7 +212,7 @@ def _environment(report: Report) -> Iterator[str]:
         ("Python", found.get("python")),
         ("packages", packages),
         ("runtimes", versions),
-        ("faces", f"{report.data}, SHA-256 {report.baseline.predictions.faces_sha256[:16]}…"),
+        ("faces", f"{Path(report.data).name}, SHA-256 {report.baseline.predictions.faces_sha256[:16]}…"),
         ("watched", telemetry_line(report) if report.telemetry else None),
         ("settings", settings),
     )
