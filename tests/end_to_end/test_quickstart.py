@@ -70,6 +70,6 @@ def test_a_small_network_learns_the_drawn_faces_but_not_all_of_them(tmp_path):
 @pytest.mark.parametrize("name", [name for name in names() if name != "mini_xception"])
 def test_every_network_goes_the_whole_road(name, tmp_path):
     folder = tmp_path / "out"
-    done = edgefer("quickstart", "--model", name, "-o", folder, "--seconds", 5)
+    done = edgefer("quickstart", "--model", name, "-o", folder, "--seconds", 5, timeout=1800)
     report = check(done, folder, FILES | {"faces.npz"}, agreement=0.99)  # logits after seconds are all but equal
     assert report["model"] == name
