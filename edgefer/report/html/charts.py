@@ -78,11 +78,12 @@ def pareto(rows: Sequence[Row]) -> str:
         told = f"{row.name}: {p50:.3g} ms, top-1 {top1:.2f} % [{low:.1f}, {high:.1f}]"
         chart.line(x(p50), y(low), x(p50), y(high), "whisker", colour(i), told)
         chart.circle(x(p50), y(top1), colour(i), told)
-    for i, row in enumerate(rows):
-        if row.latency is None:  # predictions from elsewhere: an accuracy, and no latency
-            level = y(100 * row.predictions.top1)
-            chart.line(chart.left, level, WIDTH - chart.right, level, "level", colour(i), row.name)
-            chart.write(WIDTH - chart.right - 2, level - 4, f"{row.name} (not timed)", anchor="end")
+    untimed = [(i, row) for i, row in enumerate(rows) if row.latency is None]
+    for place, (i, row) in enumerate(untimed):  # predictions from elsewhere: an accuracy, and no latency
+        level = y(100 * row.predictions.top1)
+        chart.line(chart.left, level, WIDTH - chart.right, level, "level", colour(i), row.name)
+        corner = chart.height - chart.bottom - 6 - 15 * place
+        chart.write(chart.left + 4, corner, f"– – {row.name} (not timed)", kind="name", fill=colour(i))
     taken: list[tuple[float, float]] = []
     for i, row, p50 in found:  # above all other marks
         _name_beside(chart, (x(p50), y(100 * row.predictions.top1)), row.name, colour(i), taken)
@@ -93,7 +94,7 @@ def forest(drops: Sequence[ClassDrop], index: int, margin_pp: float) -> str:
     """What each class lost, with intervals that hold together."""
     known = [drop for drop in drops if drop.ci_pp is not None]
     ends = [end for drop in known if drop.ci_pp is not None for end in drop.ci_pp]
-    chart = Chart(height=46 + 24 * len(drops), label="Recall lost, class by class", left=96)
+    chart = Chart(height=46 + 24 * len(drops), label="Recall lost, class by class", left=106)
     x = chart.x(min([*ends, -margin_pp]) * 1.08, max([*ends, margin_pp]) * 1.08)
     chart.axes(x, None, "points of recall lost (right is worse)")
     chart.line(x(0), chart.top, x(0), chart.height - chart.bottom, "zero")

@@ -26,7 +26,7 @@ td small{display:block;font-size:.8em}
 .card{background:var(--card);border-radius:8px;padding:12px;min-width:0}
 .card h3{margin-top:0}
 .grid>.card:last-child:nth-child(odd){grid-column:1/-1}
-svg{display:block;width:100%;max-width:560px;height:auto;margin:0 auto;font:12px system-ui,sans-serif}
+svg{display:block;width:100%;max-width:560px;height:auto;margin:0 auto;font:13px system-ui,sans-serif}
 svg text{fill:var(--soft)}svg text.count{fill:var(--ink)}
 svg text.name{fill:var(--ink);font-weight:600;paint-order:stroke;
 stroke:var(--card);stroke-width:4px;stroke-linejoin:round}
@@ -45,7 +45,8 @@ svg .cell{stroke:var(--line);stroke-width:.6}
 .faces figure{margin:0;border-top:4px solid var(--soft);font-size:.78rem;line-height:1.3}
 .faces img{width:100%;image-rendering:pixelated;display:block;margin-bottom:3px}
 .faces .better{border-color:var(--good)}.faces .worse{border-color:var(--bad)}
-@media screen and (max-width:699px){th,td{padding:.3em .3em}table{font-size:.85rem}.stack thead{display:none}
+@media screen and (max-width:699px){main{padding:10px}.card{padding:8px 6px}
+th,td{padding:.3em .3em}table{font-size:.85rem}.stack thead{display:none}
 .stack tr{display:grid;grid-template-columns:repeat(3,1fr);border-bottom:1px solid var(--line);padding:.4em 0}
 .stack td{border:0;text-align:left;padding:.2em .4em;white-space:normal}.stack td:first-child{grid-column:1/-1}
 .stack td[data-title]::before{content:attr(data-title);display:block;font-size:.8em;color:var(--soft)}}
