@@ -185,7 +185,12 @@ def wilson_interval(successes: int, n: int) -> tuple[float, float]:
     """95 % score interval of a proportion (Wilson 1927, J. Am. Stat. Assoc. 22, 209–212), 0–1."""
     if not 0 <= successes <= n or n == 0:
         raise EdgeferError(f"a proportion needs 0 ≤ successes ≤ n and n > 0, not {successes} of {n}")
-    share, z2 = successes / n, Z95 * Z95
+    return wilson_of_share(successes / n, n)
+
+
+def wilson_of_share(share: float, n: float) -> tuple[float, float]:
+    """Wilson's interval of a share seen in ``n`` independent draws, or what is worth so many, 0–1."""
+    z2 = Z95 * Z95
     centre = (share + z2 / (2 * n)) / (1 + z2 / n)
     half = Z95 / (1 + z2 / n) * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n))
     return max(0.0, centre - half), min(1.0, centre + half)

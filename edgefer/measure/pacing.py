@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgefer.errors import EdgeferError
+from edgefer.measure.accuracy import wilson_of_share
 from edgefer.measure.latency import Clock, Interleaved, Runner, no_garbage_collection, warm_up
 
 Sleep = Callable[[float], object]
@@ -29,6 +30,7 @@ class Pace:
         frames: that were due, answered or dropped.
         misses: answers that came late, and dropped frames.
         dropped: frames that were due while the one before was still being answered; a camera drops those.
+        miss_ci95: interval of the share of misses, 0–1; see :func:`miss_interval`.
         jitter_ms: standard deviation of the time between two answers, less what dropped frames added.
         wakeup_ms: median delay from the moment a frame was due to the start of its call (the system's doing).
     """
@@ -38,12 +40,13 @@ class Pace:
     frames: int
     misses: int
     dropped: int
+    miss_ci95: tuple[float, float]
     jitter_ms: float
     wakeup_ms: float
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, with ``miss_share`` 0–1."""
-        return {**self.__dict__, "miss_share": self.misses / self.frames}
+        return {**asdict(self), "miss_ci95": list(self.miss_ci95), "miss_share": self.misses / self.frames}
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,12 +140,28 @@ def _block(run: Runner, period: int, clock: Clock, sleep: Sleep) -> _Block:
 def _pace(blocks: list[_Block], fps: float, deadline_ms: float) -> Pace:
     response = np.concatenate([block.response_ms for block in blocks])
     dropped = sum(block.dropped for block in blocks)
+    misses = [int((block.response_ms > deadline_ms).sum()) + block.dropped for block in blocks]
     return Pace(
         fps=fps,
         deadline_ms=deadline_ms,
         frames=len(response) + dropped,
-        misses=int((response > deadline_ms).sum()) + dropped,
+        misses=sum(misses),
         dropped=dropped,
+        miss_ci95=miss_interval(misses, [len(block.response_ms) + block.dropped for block in blocks]),
         jitter_ms=float(np.concatenate([block.intervals_ms for block in blocks]).std()),
         wakeup_ms=float(np.median(np.concatenate([block.wakeup_ms for block in blocks]))),
     )
+
+
+def miss_interval(misses: Sequence[int], frames: Sequence[int]) -> tuple[float, float]:
+    """95 % interval of a share of misses, 0–1, from blocks: misses come in bursts, and a burst is not many misses.
+
+    Wilson's, with the number of frames divided by the design effect of the blocks (Kish 1965, "Survey sampling",
+    chapter 5): how many times larger the variance between blocks is than it would be for independent frames.
+    """
+    total, share = sum(frames), sum(misses) / sum(frames)
+    effect = 1.0
+    if len(frames) > 1 and 0 < share < 1:
+        shares = np.array(misses) / np.array(frames)
+        effect = max(1.0, float(shares.var(ddof=1)) * total / len(frames) / (share * (1 - share)))
+    return wilson_of_share(share, total / effect)

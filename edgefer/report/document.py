@@ -52,7 +52,7 @@ class Entry:
     size_bytes: int | None
     samples: int
     latency: Mapping[str, Estimate]
-    miss_share: float | None
+    miss_share: Estimate | None
     joules: float | None
     top1: Estimate
     macro_f1: float
@@ -156,7 +156,7 @@ def _entry(row: Mapping[str, Any]) -> Entry:
         size_bytes=row["size_bytes"],
         samples=0 if latency is None else int(latency["n"]),
         latency={percent: _estimate(value["ms"], value["ci95"]) for percent, value in percentiles.items()},
-        miss_share=None if pace is None else float(pace["miss_share"]),
+        miss_share=None if pace is None else _estimate(pace["miss_share"], pace["miss_ci95"]),
         joules=None if energy is None else float(energy["joules_per_image"]),
         top1=_estimate(accuracy["top1"], accuracy["ci95"]),
         macro_f1=float(accuracy["macro_f1"]),

@@ -150,9 +150,8 @@ def _misses(report: Document, entry: Entry, limit: float) -> Check:
         return Check(entry.name, what, Verdict.INCONCLUSIVE, told)
     if report.invalid:
         return Check(entry.name, what, Verdict.INCONCLUSIVE, f"the run is invalid: {report.invalid[0]}")
-    # frames follow one another: their misses are not independent, and an interval that took them so would be too narrow
-    verdict = Verdict.PASS if entry.miss_share <= limit else Verdict.FAIL
-    return Check(entry.name, what, verdict, f"{entry.miss_share:.2%}")
+    low, high = entry.miss_share.ci95
+    return Check(entry.name, what, judge((low, high), limit), f"{entry.miss_share.value:.2%} [{low:.2%}, {high:.2%}]")
 
 
 def _relative(old: Document, new: Document, before: Entry, after: Entry, limits: Limits) -> Iterator[Check]:

@@ -12,9 +12,9 @@ from edgefer.measure.load import closed_loop
 def test_callers_that_wait_add_up():
     one = closed_loop([lambda: time.sleep(0.01)], 0.3)
     three = closed_loop([lambda: time.sleep(0.01)] * 3, 0.3)
-    assert 9.9 < one.latency.p50 < 20
-    assert three.calls_per_s == pytest.approx(3 * one.calls_per_s, rel=0.35)
-    assert three.latency.n > 2 * one.latency.n
+    assert one.latency.samples_ms.min() >= 9.9
+    assert 1.5 * one.calls_per_s < three.calls_per_s < 6 * one.calls_per_s, "three times, on a quiet machine"
+    assert one.calls_per_s <= 101
 
 
 def test_each_caller_has_its_own_thread():

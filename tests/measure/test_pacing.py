@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from edgefer.errors import EdgeferError
-from edgefer.measure.pacing import BLOCK_FRAMES, pace
+from edgefer.measure.accuracy import wilson_interval
+from edgefer.measure.pacing import BLOCK_FRAMES, miss_interval, pace
 
 
 class Clock:
@@ -95,3 +96,12 @@ def test_impossible_rates_are_refused(arguments, message):
     assert "--fps" in caught.value.hint
     with pytest.raises(EdgeferError, match="no runner"):
         pace({}, fps=30)
+
+
+def test_misses_in_bursts_are_less_certain_than_scattered_ones():
+    scattered, bursts = miss_interval([2] * 10, [20] * 10), miss_interval([20] + [0] * 9, [20] * 10)
+    assert scattered == pytest.approx(wilson_interval(20, 200))
+    assert bursts[0] < scattered[0]
+    assert bursts[1] > scattered[1] + 0.1
+    assert miss_interval([0] * 10, [20] * 10) == pytest.approx(wilson_interval(0, 200)), "none seen is not none"
+    assert miss_interval([20], [20]) == pytest.approx(wilson_interval(20, 20))

@@ -2,6 +2,7 @@
 
 import json
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from edgefer.engines.session import TensorSpec
 from edgefer.manifest import LayerPrecision
 from edgefer.measure.accuracy import Predictions
 from edgefer.measure.latency import Interleaved
+from edgefer.measure.pacing import Pace
 from edgefer.measure.paired import Paired
 from edgefer.report.report import Report, Row
 from edgefer.report.settings import Settings
@@ -115,6 +117,7 @@ def invented():
         rounds=200,
         count=3500,
         engine="onnxruntime INT8",
+        misses=None,
         **others,
     ):
         base = invented_predictions(base_wrong, "mini", count, faces)
@@ -132,6 +135,8 @@ def invented():
             "PyTorch FP32", "mini", "pytorch", "fp32", base, latency["PyTorch FP32"], 238_000,
             runtime_version="2.13.0", rounds_ms=samples["PyTorch FP32"],
         )  # fmt: skip
+        if misses is not None:
+            engines = replace(engines, pace=Pace(30, 33.3, 400, misses, 0, (0.004, 0.025), 1.0, 0.1))
         machine = {
             "cpu": "An Example CPU 9000",
             "board": None,

@@ -63,6 +63,15 @@ def test_misses_need_a_paced_report(written):
     assert "--scope paced" in check.told
 
 
+def test_misses_are_judged_by_their_interval(written):
+    path = written("paced.json", misses=4)
+    assert verdicts(path, max_misses=0.05) == ["PASS"]
+    assert verdicts(path, max_misses=0.012) == ["INCONCLUSIVE"]
+    assert verdicts(path, max_misses=0.001) == ["FAIL"]
+    (check,) = checks(path, max_misses=0.05)
+    assert check.told == "1.00% [0.40%, 2.50%]"
+
+
 def test_against_another_report(written):
     main, same, slower = written("main.json"), written("same.json", ms=0.505), written("slower.json", ms=0.6)
     assert verdicts(same, main) == ["PASS"]

@@ -175,7 +175,7 @@ def test_markdown_has_a_row_a_network_and_a_row_a_class(invented):
 def test_below_the_table_stand_margin_classes_pace_and_energy(invented):
     report = invented(wrong=1300)
     row = report.engines[0]
-    object.__setattr__(row, "pace", Pace(30, 20.0, 100, 7, 2, 1.5, 0.1))
+    object.__setattr__(row, "pace", Pace(30, 20.0, 100, 7, 2, (0.03, 0.14), 1.5, 0.1))
     object.__setattr__(row, "joules", ("INA3221", 0.0042))
     text = "\n".join(detail_lines(report))
     assert "macro-F1" in text
