@@ -39,7 +39,7 @@ def evaluate(
     batch_size: int = 64,
     processes: int = 1,
     reopen: Opener | None = None,
-    cache: Path | None = None,
+    cache: Cache | None = None,
 ) -> Predictions:
     """Run ``classifier`` over all faces; what is held in memory is a chunk of faces and 4 bytes a logit.
 
@@ -49,8 +49,8 @@ def evaluate(
         batch_size: faces a call.
         processes: that share the work; each opens the network by ``reopen``, which must be picklable.
         reopen: opens the same network again.
-        cache: a folder in which every finished chunk is kept; a run that was interrupted goes on from there. It is
-            keyed by the faces and by what the network answers, so that nothing stale is taken; emptied at the end.
+        cache: where every finished chunk is kept; a run that was interrupted goes on from there. It is keyed by the
+            faces and by what the network answers, so that nothing stale is taken. Its owner empties it.
 
     Raises:
         EdgeferError: the face set is empty, its classes are not the classifier's, a process died, or the cache cannot
@@ -63,7 +63,7 @@ def evaluate(
     check_classes(classifier.name, classifier.contract.labels, faceset.origin, faceset.classes)
     chunks = [slice(start, min(start + CHUNK, len(faceset))) for start in range(0, len(faceset), CHUNK)]
     logits = np.empty((len(faceset), len(faceset.classes)), dtype=np.float32)
-    kept = None if cache is None else _Kept(cache, _identity(classifier, faceset))
+    kept = None if cache is None else cache.chunks(_identity(classifier, faceset))
     missing = chunks if kept is None else [chunk for chunk in chunks if not kept.take(chunk, logits)]
     if kept is not None and len(missing) < len(chunks):
         announce(f"{classifier.name}: {len(chunks) - len(missing)} of {len(chunks)} chunks were computed before")
@@ -79,10 +79,7 @@ def evaluate(
             if kept is not None:
                 kept.put(chunk, values)
     labels = np.asarray(faceset.labels, dtype=np.int64)
-    predictions = Predictions(logits, labels, tuple(faceset.classes), faceset.fingerprint(), classifier.name)
-    if kept is not None:
-        kept.clear()
-    return predictions
+    return Predictions(logits, labels, tuple(faceset.classes), faceset.fingerprint(), classifier.name)
 
 
 def _chunk_logits(
@@ -158,22 +155,51 @@ def _identity(classifier: Classifier, faceset: FaceSet) -> str:
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:32]
 
 
-class _Kept:
-    """Finished chunks on disk, one file each: whole, or not there."""
+class Cache:
+    """A folder of finished chunks, for networks that are evaluated one after the other.
 
-    def __init__(self, folder: Path, identity: str) -> None:
-        self._folder = folder / identity
+    Args:
+        folder: made where it is not there; nothing in it is touched but what was written by a cache.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._used: list[Path] = []
+
+    def chunks(self, identity: str) -> Chunks:
+        """Those of one network on one set of faces.
+
+        Raises:
+            EdgeferError: the folder cannot be made.
+        """
+        folder = self._folder / identity
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(parents=True, exist_ok=True)
         except OSError as cause:
             raise EdgeferError(
-                f"the cache {folder} cannot be used: {cause.strerror or cause}", hint="name another folder for --cache"
+                f"the cache {self._folder} cannot be used: {cause.strerror or cause}",
+                hint="name another folder for --cache",
             ) from cause
+        self._used.append(folder)
+        return Chunks(folder)
+
+    def clear(self) -> None:
+        """Remove the chunks of all networks that were asked for: what they are good for is done."""
+        for folder in self._used:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+class Chunks:
+    """Finished chunks on disk, one file each: whole, or not there."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
 
     def _path(self, chunk: slice) -> Path:
         return self._folder / f"{chunk.start:010d}.npy"
 
     def put(self, chunk: slice, logits: Logits) -> None:
+        """Keep the logits of a chunk."""
         with atomic_path(self._path(chunk)) as temporary:
             np.save(temporary, logits)
 
@@ -187,6 +213,3 @@ class _Kept:
             return False
         logits[chunk] = found
         return True
-
-    def clear(self) -> None:
-        shutil.rmtree(self._folder, ignore_errors=True)

@@ -19,7 +19,7 @@ from edgefer.engines.load import load_baseline, load_engine
 from edgefer.errors import EdgeferError
 from edgefer.measure.accuracy import Predictions, check_classes
 from edgefer.measure.environment import describe_environment
-from edgefer.measure.evaluate import Opener, evaluate
+from edgefer.measure.evaluate import Cache, Opener, evaluate
 from edgefer.measure.paired import Paired
 from edgefer.progress import announce
 from edgefer.report.report import Report, Row
@@ -104,7 +104,10 @@ def benchmark(
         _refuse_mismatch(timed, reference if isinstance(reference, Predictions) else None, faces)
         others = () if isinstance(reference, Predictions) else tuple(_other_inputs(timed[0], timed[1:]))
         names = _distinct_names(timed)
-        answers = [_answers(item, faces, processes, cache) for item in judged]
+        kept = None if cache is None else Cache(Path(cache))
+        answers = [_answers(item, faces, processes, kept) for item in judged]
+        if kept is not None:
+            kept.clear()
         found = time_all(
             dict(zip(names, timed, strict=True)), faces, settings, environment["cores"], telemetry=telemetry
         )
@@ -206,12 +209,11 @@ def _input(contract: Contract) -> str:
     return f"{'×'.join(map(str, contract.face_shape))} faces ({'; '.join(values)})"
 
 
-def _answers(opened: Opened, faces: FaceSet, processes: int, cache: str | os.PathLike[str] | None) -> Predictions:
+def _answers(opened: Opened, faces: FaceSet, processes: int, cache: Cache | None) -> Predictions:
     classifier, reopen = opened
     if processes > 1 and reopen is None:
         announce(f"note: {classifier.name} is open already: one process computes its answers, not {processes}")
-    kept = None if cache is None else Path(cache)
-    return evaluate(classifier, faces, processes=processes if reopen else 1, reopen=reopen, cache=kept)
+    return evaluate(classifier, faces, processes=processes if reopen else 1, reopen=reopen, cache=cache)
 
 
 def _distinct_names(classifiers: Sequence[Classifier]) -> list[str]:

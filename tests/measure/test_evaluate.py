@@ -12,7 +12,7 @@ from edgefer.engines.classifier import Classifier
 from edgefer.engines.session import TensorSpec
 from edgefer.errors import EdgeferError
 from edgefer.measure import evaluate as module
-from edgefer.measure.evaluate import evaluate
+from edgefer.measure.evaluate import Cache, evaluate
 
 CLASSES = ("angry", "happy", "sad")
 
@@ -74,30 +74,34 @@ def test_an_interrupted_run_goes_on_where_it_stopped(faces, tmp_path):
     cache = tmp_path / "cache"
     stopped = classifier(allowed=70)
     with pytest.raises(KeyboardInterrupt):
-        evaluate(stopped, faces, batch_size=16, cache=cache)
+        evaluate(stopped, faces, batch_size=16, cache=Cache(cache))
     kept = sorted(path.name for path in cache.rglob("*.npy"))
     assert len(kept) == 4, "four golden faces, then chunks of 16 until 70 are passed"
     again = classifier()
-    found = evaluate(again, faces, batch_size=16, cache=cache)
+    kept = Cache(cache)
+    found = evaluate(again, faces, batch_size=16, cache=kept)
     assert again.session.done == 4 + 100 - 64, "golden faces, and only the chunks that were missing"
     assert np.array_equal(found.logits, evaluate(classifier(), faces).logits)
-    assert not list(cache.rglob("*.npy")), "the cache is emptied at the end"
+    assert len(list(cache.rglob("*.npy"))) == 7
+    (cache / "mine.txt").write_text("not ours to remove")
+    kept.clear()
+    assert [path.name for path in cache.iterdir()] == ["mine.txt"]
 
 
 def test_a_damaged_chunk_is_computed_again_and_another_networks_is_not_taken(faces, tmp_path):
     cache = tmp_path / "cache"
     with pytest.raises(KeyboardInterrupt):
-        evaluate(classifier(allowed=70), faces, batch_size=16, cache=cache)
+        evaluate(classifier(allowed=70), faces, batch_size=16, cache=Cache(cache))
     first, second, *_ = sorted(cache.rglob("*.npy"))
     first.write_bytes(b"cut short")
     np.save(second, np.zeros((3, 3), np.float32))
     other = classifier(bias=1000.0)
-    found = evaluate(other, faces, batch_size=16, cache=cache)
+    found = evaluate(other, faces, batch_size=16, cache=Cache(cache))
     assert other.session.done == 104, "another network: nothing of it was there"
     assert found.logits.min() >= 1000
     same = classifier()
     assert np.array_equal(
-        evaluate(same, faces, batch_size=16, cache=cache).logits, evaluate(classifier(), faces).logits
+        evaluate(same, faces, batch_size=16, cache=Cache(cache)).logits, evaluate(classifier(), faces).logits
     )
     assert same.session.done == 4 + 100 - 32, "two chunks were good, two were not"
 
@@ -115,7 +119,7 @@ def test_bad_arguments_are_refused(faces, tmp_path):
     assert "--processes" in caught.value.hint
     (tmp_path / "file").write_text("x")
     with pytest.raises(EdgeferError, match="cache .* cannot be used") as caught:
-        evaluate(classifier(), faces, cache=tmp_path / "file")
+        evaluate(classifier(), faces, cache=Cache(tmp_path / "file"))
     assert "--cache" in caught.value.hint
 
 

@@ -125,9 +125,9 @@ def test_an_engine_that_returns_nan_is_refused(fake_classifier, faces):
     assert "--bf16" in caught.value.hint
 
 
-def test_an_interrupted_judging_goes_on(fake_classifier, faces, tmp_path, monkeypatch):
+def test_an_interrupted_judging_goes_on_with_what_is_missing(fake_classifier, faces, tmp_path, monkeypatch):
     monkeypatch.setattr("edgefer.measure.evaluate.CHUNK", 10)
-    engine = fake_classifier()
+    base, engine = fake_classifier("pytorch"), fake_classifier()
     run, calls = engine.session.run, []
 
     def stopping(feeds):
@@ -138,10 +138,15 @@ def test_an_interrupted_judging_goes_on(fake_classifier, faces, tmp_path, monkey
 
     monkeypatch.setattr(engine.session, "run", stopping)
     with pytest.raises(KeyboardInterrupt):
-        benchmark(engine, faces, fake_classifier("pytorch"), cache=tmp_path)
+        benchmark(engine, faces, base, cache=tmp_path / "cache")
+    done = len(base.session.batches)
     calls[:] = [0] * 10
-    benchmark(engine, faces, fake_classifier("pytorch"), cache=tmp_path, iterations=1, warm_up=0)
+    report = benchmark(engine, faces, base, cache=tmp_path / "cache", iterations=1, warm_up=0)
+    assert base.session.batches[done] == 4, "golden faces"
+    assert 10 not in base.session.batches[done:], "the baseline was finished before: nothing is computed twice"
     assert calls[10:17] == [4, 10, 10, 10, 10, 10, 10], "golden faces, and six of ten chunks"
+    assert report.engines[0].predictions.top1 == 1
+    assert list((tmp_path / "cache").iterdir()) == [], "nothing is left when all is done"
 
 
 def test_a_throttled_run_is_invalid_with_the_reason(fake_classifier, faces, monkeypatch):
