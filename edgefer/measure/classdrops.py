@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any
 
+import numpy as np
+
 from edgefer.errors import EdgeferError
 from edgefer.measure.accuracy import Predictions
 from edgefer.measure.paired import tango_interval
@@ -45,8 +47,7 @@ def class_drops(baseline: Predictions, candidate: Predictions, confidence: float
     classes with faces. That is exact here, and not only an approximation: no face is of two classes, so that, given the
     labels, what happens to one class says nothing about another.
     """
-    known = {int(label) for label in set(baseline.labels.tolist())}
-    z = simultaneous_z(len(known), confidence)
+    z = simultaneous_z(len(np.unique(baseline.labels)), confidence)
     return tuple(_drop(baseline, candidate, label, name, z) for label, name in enumerate(baseline.classes))
 
 
