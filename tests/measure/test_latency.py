@@ -180,8 +180,8 @@ def test_percentile_intervals_are_of_rounds_and_only_where_samples_carry_them():
 def test_a_median_lies_in_its_interval_about_as_often_as_that_says():
     generator = np.random.default_rng(7)
     covered = 0
-    for _ in range(100):
+    for _ in range(60):
         taken = Interleaved({"a": generator.lognormal(0, 0.2, (40, 5))}, ())
-        low, high = taken.percentile_intervals("a", (50,))[50]
+        low, high = taken.percentile_intervals("a", (50,), resamples=100)[50]
         covered += low <= 1.0 <= high
-    assert 88 <= covered <= 100
+    assert 52 <= covered <= 60
