@@ -27,6 +27,7 @@ PAGES = {
     "calibration": "docs/calibration.md",
     "rewriting": "docs/rewrite-passes.md",
     "quantisation": "docs/quantisation.md",
+    "scale": "docs/benchmarking.md",
 }
 
 
@@ -255,6 +256,23 @@ def quantisation_table(result: dict[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
+def scale_table(result: dict[str, Any]) -> str:
+    """A line a count: seconds and memory of each task, and what the demands say."""
+    text = f"{result['environment']['cpu']}, {result['environment']['cores']} cores; {result['model']}, drawn faces."
+    lines = [["faces", "evaluation, s", "MB", "calibration, s", "MB"], ["--:"] * 5]
+    for count in sorted({row["faces"] for row in result["rows"]}):
+        found = {row["task"]: row for row in result["rows"] if row["faces"] == count}
+        cells = [f"{count:,}"]
+        for task in ("evaluate", "calibrate"):
+            cells += [f"{found[task]['seconds']:,.1f}", f"{found[task]['peak_bytes'] / 1e6:,.1f}"]
+        lines.append(cells)
+    demands = [f"- {d['demand']}: {d['measured']}{'' if d['passed'] else ' (missed)'}" for d in result["demands"]]
+    mark = [] if result["quiet"] else ["**Measured on a busy machine: seconds are not to be believed.**"]
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    title = ["## How cost grows", text, *mark, table]
+    return "\n\n".join([*title, "\n".join(demands), "Measured by `python benchmarks/scale.py`."])
+
+
 def _read(path: Path, which: str) -> dict[str, Any]:
     hint = f"python benchmarks/{which}.py makes it"
     if not path.is_file():
@@ -273,6 +291,7 @@ RENDERERS: dict[str, Callable[[dict[str, Any]], str]] = {
     "calibration": calibration_table,
     "rewriting": rewriting_table,
     "quantisation": quantisation_table,
+    "scale": scale_table,
 }
 
 

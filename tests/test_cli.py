@@ -27,7 +27,20 @@ def test_help_imports_nothing_heavy():
 
 
 @pytest.mark.parametrize(
-    "command", ["quickstart", "train", "export", "contract", "adopt", "build-engine", "bench", "models"]
+    "command",
+    [
+        "quickstart",
+        "train",
+        "export",
+        "contract",
+        "adopt",
+        "build-engine",
+        "bench",
+        "compare",
+        "gate",
+        "sweep",
+        "models",
+    ],
 )
 def test_every_command_explains_itself(command):
     done = edgefer(command, "--help")

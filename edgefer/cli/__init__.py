@@ -14,9 +14,11 @@ from edgefer.cli.building import build_engine, retune
 from edgefer.cli.contracts import contract
 from edgefer.cli.datasets import data
 from edgefer.cli.exporting import export
+from edgefer.cli.gating import compare, gate
 from edgefer.cli.importing import import_weights
 from edgefer.cli.ranking import calibrate, sensitivity
 from edgefer.cli.starting import quickstart
+from edgefer.cli.sweeping import sweep
 from edgefer.cli.training import train
 from edgefer.cli.zoo import models
 from edgefer.errors import EdgeferError
@@ -35,8 +37,22 @@ def cli() -> None:
 
 
 for _command in (
-    *(quickstart, train, import_weights, export, contract, adopt, calibrate, build_engine, retune, sensitivity, bench),
-    *(models, data),
+    quickstart,
+    train,
+    import_weights,
+    export,
+    contract,
+    adopt,
+    calibrate,
+    build_engine,
+    retune,
+    sensitivity,
+    bench,
+    compare,
+    gate,
+    sweep,
+    models,
+    data,
 ):
     cli.add_command(_command)
 

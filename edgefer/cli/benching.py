@@ -3,12 +3,87 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
 from edgefer.cli import options
+
+_TIMING = (
+    click.option("--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Faces a call."),
+    options.threads,
+    click.option(
+        "--scope",
+        type=click.Choice(["compute", "e2e", "paced"]),
+        default="e2e",
+        show_default=True,
+        help="compute: the runtime's call alone. e2e: uint8 faces in, checked scores out. paced: e2e at --fps.",
+    ),
+    click.option(
+        "--seconds",
+        "--duration",
+        "seconds",
+        type=click.FloatRange(min=0.1),
+        default=10.0,
+        show_default=True,
+        help="Of timing, in all; ten rounds are made in any case.",
+    ),
+    click.option("--iterations", type=click.IntRange(min=1), help="Timed calls an engine, instead of --seconds."),
+    click.option(
+        "--warm-up",
+        type=click.FloatRange(min=0),
+        default=2.0,
+        show_default=True,
+        help="Seconds after which the warm-up of an engine that does not settle is given up.",
+    ),
+    click.option("--fps", type=click.FloatRange(min=0.01), default=30.0, show_default=True, help="Of --scope paced."),
+    click.option("--deadline", default=None, metavar="TIME", help="Of --scope paced, e.g. 20ms; one period if absent."),
+    click.option(
+        "--telemetry/--no-telemetry", default=True, help="Watch clock, heat, memory, power.  [default: watch]"
+    ),
+    click.option("--force", is_flag=True, help="Print the latencies of an invalid run too, marked as such."),
+)
+_JUDGING = (
+    click.option("--limit", type=click.IntRange(min=1), help="Judge on so many faces at most, drawn at random."),
+    options.seed,
+    click.option(
+        "--margin",
+        type=click.FloatRange(min=0, min_open=True),
+        default=0.5,
+        show_default=True,
+        help="The drop that would be accepted, points: 'no worse' is judged against it.",
+    ),
+    click.option(
+        "--processes", type=click.IntRange(min=1), default=1, show_default=True, help="That share the judging."
+    ),
+    click.option(
+        "--cache", type=options.PATH, metavar="FOLDER", help="Keep finished parts: an interrupted run goes on."
+    ),
+)
+_WRITING = (
+    click.option(
+        "--save-predictions", type=options.PATH, help="Write the first engine's answers: a baseline for elsewhere."
+    ),
+    click.option(
+        "--save-baseline", type=options.PATH, help="Write the baseline's answers (npz): a baseline elsewhere."
+    ),
+    click.option("--samples", type=options.PATH, metavar="FILE", help="Write every timed call: .csv or .npz."),
+    click.option("--markdown", type=options.PATH, metavar="FILE", help="Write the report as Markdown."),
+    click.option("--html", type=options.PATH, metavar="FILE", help="Write the report as one page with all its charts."),
+    click.option("--with-images", is_flag=True, help="Show in --html the faces whose answer changed."),
+    click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout instead of a table."),
+)
+
+
+def _together(*groups: tuple[Callable[..., Any], ...]) -> Callable[..., Any]:
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed([option for group in groups for option in group]):
+            command = option(command)
+        return command
+
+    return decorate
 
 
 @click.command()
@@ -17,48 +92,68 @@ from edgefer.cli import options
 @options.votes
 @options.reading
 @click.option("--baseline", required=True, help="A network of the zoo, weights, an engine, or predictions.npz.")
-@click.option("--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Faces a call.")
-@options.threads
-@click.option(
-    "--seconds",
-    type=click.FloatRange(min=0.1),
-    default=10.0,
-    show_default=True,
-    help="Of timing, in all; ten rounds are made in any case.",
-)
-@click.option("--limit", type=click.IntRange(min=1), help="Judge on so many faces at most, drawn at random.")
-@options.seed
-@click.option(
-    "--save-predictions", type=options.PATH, help="Write the first engine's answers: a baseline for elsewhere."
-)
-@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout instead of a table.")
+@_together(_TIMING, _JUDGING, _WRITING)
 def bench(
     engines: tuple[Path, ...],
     data: str,
     votes: str | None,
     reading: dict[str, Any],
     baseline: str,
-    batch: int,
-    threads: int,
-    seconds: float,
-    limit: int | None,
-    seed: int,
+    margin: float,
+    deadline: str | None,
+    force: bool,
     save_predictions: Path | None,
+    save_baseline: Path | None,
+    samples: Path | None,
+    markdown: Path | None,
+    html: Path | None,
+    with_images: bool,
     as_json: bool,
+    **timing: Any,
 ) -> None:
     """Time ENGINES against the baseline, interleaved, and pair their answers on the test faces."""
     import edgefer
+    from edgefer.report.gate import milliseconds
+    from edgefer.report.samples import check_samples_path
     from edgefer.report.terminal import print_report
+    from edgefer.report.terminal_details import print_details
 
-    if save_predictions is not None and save_predictions.suffix != ".npz":
-        raise click.UsageError(f"--save-predictions writes an .npz, not {save_predictions}")
+    for option, path in (("--save-predictions", save_predictions), ("--save-baseline", save_baseline)):
+        if path is not None and path.suffix != ".npz":
+            raise click.UsageError(f"{option} writes an .npz, not {path}")
+    if with_images and html is None:
+        raise click.UsageError("--with-images goes with --html FILE")
+    if samples is not None:
+        check_samples_path(samples)
+    timing["deadline_ms"] = None if deadline is None else milliseconds(deadline)
     faces = edgefer.open_dataset(data, votes=votes, **reading)
-    report = edgefer.benchmark(
-        engines, faces, baseline, batch=batch, threads=threads, seconds=seconds, limit=limit, seed=seed
-    )
+    report = edgefer.benchmark(engines, faces, baseline, margin_pp=margin, **timing)
     if as_json:
         click.echo(json.dumps(report.to_json(), indent=2))
     else:
-        print_report(report)
+        print_report(report, force=force)
+        print_details(report)
     if save_predictions is not None:
         report.engines[0].predictions.save(save_predictions)
+    if save_baseline is not None:
+        report.baseline.predictions.save(save_baseline)
+    _write_files(report, force, samples, markdown, html, with_images)
+
+
+def _write_files(
+    report: Any, force: bool, samples: Path | None, markdown: Path | None, html: Path | None, with_images: bool
+) -> None:
+    from edgefer.atomic import write_text
+
+    if samples is not None:
+        from edgefer.report.samples import write_samples
+
+        write_samples(report, samples)
+    if markdown is not None:
+        from edgefer.report.markdown import markdown as as_markdown
+
+        write_text(markdown, as_markdown(report, force=force))
+    if html is not None:
+        from edgefer.report.html.page import page
+
+        write_text(html, page(report, force=force, with_images=with_images))

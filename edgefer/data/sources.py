@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import mmap
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,11 +35,29 @@ class ArraySource:
     def __len__(self) -> int:
         return len(self._images)
 
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        """For another process: a memory map travels as the place of its bytes in the file, not as the bytes."""
+        images = self._images
+        if isinstance(images, np.memmap) and images.filename is not None and images.flags.c_contiguous:
+            return _mapped, (str(images.filename), _file_offset(images), images.shape)
+        return ArraySource, (np.asarray(images),)
+
     def read(self, rows: Rows) -> Faces:
         """The faces of ``rows``, uint8 N×H×W×C; consecutive rows are a view and cost no copy."""
         if len(rows) and rows[-1] - rows[0] + 1 == len(rows) and bool(np.all(np.diff(rows) == 1)):
             return self._images[int(rows[0]) : int(rows[-1]) + 1]
         return self._images[rows]
+
+
+def _file_offset(images: np.memmap[Any, Any]) -> int:
+    """Where in its file a map's first byte lies; ``offset`` tells that of the map it is a part of."""
+    whole: Any = images._mmap  # type: ignore[attr-defined]  # the mmap object has no public name
+    start = images.offset - images.offset % mmap.ALLOCATIONGRANULARITY
+    return int(start + images.ctypes.data - np.frombuffer(whole, np.uint8).ctypes.data)
+
+
+def _mapped(path: str, offset: int, shape: tuple[int, ...]) -> ArraySource:
+    return ArraySource(np.memmap(path, np.uint8, mode="r", offset=offset, shape=shape))
 
 
 class FileSource:

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from edgefer.atomic import atomic_path
 from edgefer.errors import EdgeferError
-from edgefer.progress import progress
 
 if TYPE_CHECKING:
     from edgefer.data import FaceSet
@@ -155,23 +154,14 @@ class Predictions:
 def predict(classifier: Classifier, faceset: FaceSet, batch_size: int = 64) -> Predictions:
     """Run ``classifier`` over all faces, a batch of ``batch_size`` at a time.
 
+    For sets that take long, :func:`edgefer.measure.evaluate.evaluate` has several processes and a cache.
+
     Raises:
         EdgeferError: the face set is empty, or its classes are not the classifier's.
     """
-    if len(faceset) == 0:
-        raise EdgeferError(f"{faceset.origin} has 0 faces: there is nothing to predict", hint="choose another split")
-    check_classes(classifier.name, classifier.contract.labels, faceset.origin, faceset.classes)
-    logits = np.empty((len(faceset), len(faceset.classes)), dtype=np.float32)
-    done = 0
-    with progress(f"{classifier.name}: predicting", total=len(faceset)) as advance:
-        for faces, _ in faceset.batches(batch_size, classifier.contract):
-            logits[done : done + len(faces)] = classifier.logits(faces)
-            done += len(faces)
-            advance(len(faces), "")
-    if done != len(faceset):
-        raise EdgeferError(f"{faceset.origin}: {done} of {len(faceset)} faces could be read")
-    labels = np.asarray(faceset.labels, dtype=np.int64)
-    return Predictions(logits, labels, tuple(faceset.classes), faceset.fingerprint(), classifier.name)
+    from edgefer.measure.evaluate import evaluate
+
+    return evaluate(classifier, faceset, batch_size=batch_size)
 
 
 def check_classes(left: str, left_classes: tuple[str, ...], right: str, right_classes: tuple[str, ...]) -> None:
@@ -195,7 +185,12 @@ def wilson_interval(successes: int, n: int) -> tuple[float, float]:
     """95 % score interval of a proportion (Wilson 1927, J. Am. Stat. Assoc. 22, 209–212), 0–1."""
     if not 0 <= successes <= n or n == 0:
         raise EdgeferError(f"a proportion needs 0 ≤ successes ≤ n and n > 0, not {successes} of {n}")
-    share, z2 = successes / n, Z95 * Z95
+    return wilson_of_share(successes / n, n)
+
+
+def wilson_of_share(share: float, n: float) -> tuple[float, float]:
+    """Wilson's interval of a share seen in ``n`` independent draws, or what is worth so many, 0–1."""
+    z2 = Z95 * Z95
     centre = (share + z2 / (2 * n)) / (1 + z2 / n)
     half = Z95 / (1 + z2 / n) * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n))
     return max(0.0, centre - half), min(1.0, centre + half)

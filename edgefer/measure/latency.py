@@ -24,6 +24,11 @@ WARM_UP_WINDOW = 5
 WARM_UP_TOLERANCE = 0.05
 
 
+def carries(samples: int, percent: float) -> bool:
+    """Whether so many samples carry that percentile: n·(1−p) ≥ 10. In thousandths, so that 99.9 is exact."""
+    return samples * (100_000 - round(percent * 1000)) >= TAIL_SAMPLES * 100_000
+
+
 @dataclass(frozen=True, eq=False)
 class Latency:
     """Call durations in ms, in the order they were taken (float64, n values, read-only)."""
@@ -57,9 +62,14 @@ class Latency:
         """Mean in ms."""
         return float(self.samples_ms.mean())
 
-    def percentile(self, percent: int) -> float | None:
+    @property
+    def variation(self) -> float | None:
+        """Coefficient of variation: standard deviation ÷ mean; None with fewer than two samples or a mean of 0."""
+        return float(self.samples_ms.std(ddof=1) / self.mean) if self.n > 1 and self.mean else None
+
+    def percentile(self, percent: float) -> float | None:
         """That percentile in ms, linearly interpolated, or None unless n·(1−p) ≥ 10."""
-        if self.n * (100 - percent) < TAIL_SAMPLES * 100:
+        if not carries(self.n, percent):
             return None
         return float(np.percentile(self.samples_ms, percent))
 
@@ -82,6 +92,11 @@ class Latency:
     def p99(self) -> float | None:
         """99th percentile in ms; needs 1,000 samples."""
         return self.percentile(99)
+
+    @property
+    def p999(self) -> float | None:
+        """99.9th percentile in ms; needs 10,000 samples."""
+        return self.percentile(99.9)
 
     def to_dict(self) -> dict[str, float | int | None]:
         """``p50 p90 p95 p99`` in ms (None where the samples do not carry it) and ``n``."""
@@ -132,6 +147,19 @@ class Interleaved:
         low, high = np.percentile(ratios, (2.5, 97.5))
         return Ratio(float(np.median(slow) / np.median(fast)), (float(low), float(high)))
 
+    def percentile_intervals(
+        self, name: str, percents: Sequence[float], *, resamples: int = 200, seed: int = 0
+    ) -> dict[float, tuple[float, float]]:
+        """95 % bootstrap intervals of percentiles, ms, over rounds; without those that the samples do not carry."""
+        rounds = self.rounds_ms[name]
+        carried = [percent for percent in percents if carries(rounds.size, percent)]
+        generator = np.random.default_rng(seed)
+        found = [
+            np.percentile(rounds[generator.integers(0, len(rounds), len(rounds))], carried) for _ in range(resamples)
+        ]
+        low, high = np.percentile(found, (2.5, 97.5), axis=0)
+        return {percent: (float(low[i]), float(high[i])) for i, percent in enumerate(carried)}
+
     def drift(self, name: str) -> float:
         """Median of the last third of the rounds ÷ median of the first third: above 1, it became slower."""
         rounds = self.rounds_ms[name]
@@ -175,8 +203,8 @@ def interleave(
     order = list(runners)
     shuffler = random.Random(seed)
     turns: dict[str, list[list[int]]] = {name: [] for name in runners}
-    with _no_garbage_collection():
-        unsettled = tuple(name for name, run in runners.items() if not _warm_up(run, warm_up_seconds, clock))
+    with no_garbage_collection():
+        unsettled = tuple(name for name, run in runners.items() if not warm_up(run, warm_up_seconds, clock))
         start, done = clock(), 0
         told = start
         while done < min_rounds or clock() - start < seconds * 1e9:
@@ -200,7 +228,7 @@ def _turn(run: Runner, calls: int, clock: Clock) -> list[int]:
     return durations
 
 
-def _warm_up(run: Runner, cap_seconds: float, clock: Clock) -> bool:
+def warm_up(run: Runner, cap_seconds: float, clock: Clock) -> bool:
     """Call ``run`` until two successive windows agree; False if the cap came first."""
     start = clock()
     previous = float(np.median(_turn(run, WARM_UP_WINDOW, clock)))
@@ -214,7 +242,8 @@ def _warm_up(run: Runner, cap_seconds: float, clock: Clock) -> bool:
 
 
 @contextmanager
-def _no_garbage_collection() -> Iterator[None]:
+def no_garbage_collection() -> Iterator[None]:
+    """Collect once, then not until the block ends."""
     was_enabled = gc.isenabled()
     gc.collect()
     gc.disable()

@@ -2,37 +2,34 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgefer.contract import Contract
 from edgefer.data import FaceSet, aligned, open_dataset, refuse_overlap
 from edgefer.engines.classifier import Classifier
 from edgefer.engines.load import load_baseline, load_engine
 from edgefer.errors import EdgeferError
-from edgefer.measure.accuracy import Predictions, check_classes, predict
-from edgefer.measure.contention import Usage, others_since, too_busy
+from edgefer.measure.accuracy import Predictions, check_classes
 from edgefer.measure.environment import describe_environment
-from edgefer.measure.latency import Interleaved, interleave
+from edgefer.measure.evaluate import Cache, Opener, evaluate
 from edgefer.measure.paired import Paired
-from edgefer.progress import announce, progress
+from edgefer.progress import announce
 from edgefer.report.report import Report, Row
+from edgefer.report.settings import MARGIN_PP, Settings
+from edgefer.report.timing import Timed, time_all
 
 Engine: TypeAlias = str | os.PathLike[str] | Classifier
 Baseline: TypeAlias = str | os.PathLike[str] | Classifier | Predictions
+Opened: TypeAlias = tuple[Classifier, Opener | None]
 
-TIMED_FACES = 64
-"""So many different faces (or one batch, if that is more) go round while timing."""
-
-NOTABLE_DRIFT = 0.10
 CHOOSING_SPLITS = ("train", "fit", "val", "calib")
 RUNTIME_TITLES = {"pytorch": "PyTorch", "torch": "PyTorch", "openvino": "OpenVINO", "tensorrt": "TensorRT"}
 
@@ -47,6 +44,15 @@ def benchmark(
     seconds: float = 10.0,
     limit: int | None = None,
     seed: int = 0,
+    scope: str = "e2e",
+    iterations: int | None = None,
+    warm_up: float = 2.0,
+    fps: float = 30.0,
+    deadline_ms: float | None = None,
+    margin_pp: float = MARGIN_PP,
+    processes: int = 1,
+    cache: str | os.PathLike[str] | None = None,
+    telemetry: bool = True,
 ) -> Report:
     """Compare one or several engines with a baseline, in accuracy and in speed.
 
@@ -60,43 +66,65 @@ def benchmark(
         seconds: of timing, all runners together.
         limit: judge on so many faces at most, drawn at random by ``seed``; all if None.
         seed: of that draw, of the order within timing rounds and of the speed-up's bootstrap.
+        scope: what is timed: ``compute``, ``e2e`` or ``paced``; see ``edgefer.measure.calls``.
+        iterations: timed calls an engine, instead of ``seconds``.
+        warm_up: cap of each engine's warm-up, seconds.
+        fps: frames a second, of ``paced``.
+        deadline_ms: of ``paced``; one period if None.
+        margin_pp: the drop that would be accepted, points: non-inferiority is judged against it.
+        processes: that share the judging of each engine that is given as a path.
+        cache: a folder where finished parts of the judging are kept, for a run that is interrupted.
+        telemetry: watch clock, temperature, throttling, memory and power from a second process.
 
     Raises:
         EdgeferError: no engine or no face; labels of engine, baseline and data differ; faces that calibrated an engine
             are among the judged; whatever loading refuses.
     """
-    if batch < 1 or threads < 1:
-        raise EdgeferError(f"batch and threads must be at least 1, not {batch} and {threads}")
+    settings = Settings(
+        batch=batch,
+        threads=threads,
+        scope=scope,
+        seconds=seconds,
+        iterations=iterations,
+        warm_up=warm_up,
+        fps=fps,
+        deadline_ms=deadline_ms,
+        limit=limit,
+        seed=seed,
+        margin_pp=margin_pp,
+    )
     environment = describe_environment()
     faces = _judged_faces(data, limit, seed)
     with ExitStack() as opened:
-        engines = [_open(item, lambda path: load_engine(path, threads), opened) for item in _as_list(engine)]
-        reference = _open_baseline(baseline, threads, engines[0].contract, opened)
-        faces = aligned(faces, engines[0].contract.labels)
-        _refuse_mismatch(engines, reference, faces)
-        timed = engines if isinstance(reference, Predictions) else [reference, *engines]
+        engines = [_open(item, partial(load_engine, threads=threads), opened) for item in _as_list(engine)]
+        reference = _open_baseline(baseline, threads, engines[0][0].contract, opened)
+        faces = aligned(faces, engines[0][0].contract.labels)
+        judged = engines if isinstance(reference, Predictions) else [reference, *engines]
+        timed = [classifier for classifier, _ in judged]
+        _refuse_mismatch(timed, reference if isinstance(reference, Predictions) else None, faces)
+        others = () if isinstance(reference, Predictions) else tuple(_other_inputs(timed[0], timed[1:]))
         names = _distinct_names(timed)
-        answers = [predict(classifier, faces) for classifier in timed]
-        announce(f"timing {', '.join(names)}: {seconds:g} s, batch {batch}, threads {threads}")
-        runners = {name: _runner(classifier, faces, batch) for name, classifier in zip(names, timed, strict=True)}
-        before = Usage.now()
-        with progress("timing", seconds, quiet=True) as tick:
-            timing = interleave(runners, seconds=seconds, seed=seed, tick=tick)
-        others = others_since(before)
-        rows = [_row(*item, timing) for item in zip(names, timed, answers, strict=True)]
+        kept = None if cache is None else Cache(Path(cache))
+        answers = [_answers(item, faces, processes, kept) for item in judged]
+        if kept is not None:
+            kept.clear()
+        found = time_all(
+            dict(zip(names, timed, strict=True)), faces, settings, environment["cores"], telemetry=telemetry
+        )
+        rows = [_row(*item, found) for item in zip(names, timed, answers, strict=True)]
     base = _predictions_row(reference) if isinstance(reference, Predictions) else rows.pop(0)
     return Report(
         baseline=base,
-        engines=tuple(_compared(row, base, timing, seed) for row in rows),
+        engines=tuple(_compared(row, base, found, seed) for row in rows),
         data=faces.origin,
         batch=batch,
         threads=threads,
         environment=environment,
-        warnings=(
-            *_machine_warnings(environment["cores"], threads, others),
-            *_timing_warnings(timing),
-            *_face_warnings(faces),
-        ),
+        warnings=(*found.warnings, *others, *_face_warnings(faces)),
+        invalid=found.invalid,
+        settings=settings,
+        telemetry=found.telemetry,
+        faces=faces,
     )
 
 
@@ -109,18 +137,21 @@ def _as_list(engine: Engine | Sequence[Engine]) -> list[Engine]:
     return engines
 
 
-def _open(item: Engine, load: Callable[[str | os.PathLike[str]], Classifier], opened: ExitStack) -> Classifier:
-    """A classifier that was handed in stays its owner's; one that is loaded here is closed here."""
-    return item if isinstance(item, Classifier) else opened.enter_context(load(item))
+def _open(item: Engine, load: Callable[..., Classifier], opened: ExitStack) -> Opened:
+    """A classifier that was handed in stays its owner's; one that is loaded here is closed here, and can be again."""
+    if isinstance(item, Classifier):
+        return item, None
+    reopen = partial(load, item)
+    return opened.enter_context(reopen()), reopen
 
 
-def _open_baseline(baseline: Baseline, threads: int, contract: Contract, opened: ExitStack) -> Classifier | Predictions:
+def _open_baseline(baseline: Baseline, threads: int, contract: Contract, opened: ExitStack) -> Opened | Predictions:
     """``contract`` is the engines': a bare state dict has none of its own."""
     if isinstance(baseline, Predictions):
         return baseline
     if not isinstance(baseline, Classifier) and Path(baseline).suffix == ".npz":
         return Predictions.load(baseline)
-    return _open(baseline, lambda spec: load_baseline(spec, threads, contract=contract), opened)
+    return _open(baseline, partial(load_baseline, threads=threads, contract=contract), opened)
 
 
 def _judged_faces(data: str | os.PathLike[str] | FaceSet, limit: int | None, seed: int) -> FaceSet:
@@ -137,11 +168,11 @@ def _judged_faces(data: str | os.PathLike[str] | FaceSet, limit: int | None, see
     return faces.subset(np.sort(drawn))
 
 
-def _refuse_mismatch(engines: Iterable[Classifier], baseline: Classifier | Predictions, faces: FaceSet) -> None:
+def _refuse_mismatch(classifiers: Iterable[Classifier], baseline: Predictions | None, faces: FaceSet) -> None:
     judged = f"the judged faces ({faces.origin})"
-    if isinstance(baseline, Predictions):
+    if baseline is not None:
         check_classes(baseline.name, baseline.classes, faces.origin, faces.classes)
-    for classifier in engines if isinstance(baseline, Predictions) else (baseline, *engines):
+    for classifier in classifiers:
         check_classes(classifier.name, classifier.contract.labels, faces.origin, faces.classes)
         calibration = None if classifier.manifest is None else classifier.manifest.calibration
         if calibration is not None:
@@ -151,6 +182,38 @@ def _refuse_mismatch(engines: Iterable[Classifier], baseline: Classifier | Predi
             digits = len(next(iter(classifier.seen)))
             beginnings = [face[:digits] for face in faces.face_hashes()]
             refuse_overlap(classifier.seen, beginnings, f"the faces that trained {classifier.name}", judged)
+
+
+def _other_inputs(baseline: Classifier, engines: Iterable[Classifier]) -> Iterator[str]:
+    """A warning for each network that takes other faces than the baseline; an error where it should be the same one."""
+    for engine in engines:
+        ours, theirs = engine.contract, baseline.contract
+        if (ours.face_shape, ours.normalisation) == (theirs.face_shape, theirs.normalisation):
+            continue
+        what = f"{engine.name} takes {_input(ours)}, {baseline.name} {_input(theirs)}"
+        if ours.architecture == theirs.architecture:
+            raise EdgeferError(
+                f"{what}: they are not the same {ours.architecture}",
+                hint="compare an engine with the weights it was built from, or say that it is another network: "
+                "save the baseline's answers (--save-baseline) and pass that npz",
+            )
+        yield f"{what}: two networks are compared, not a network and its conversion"
+
+
+def _input(contract: Contract) -> str:
+    norm = contract.normalisation
+    values = [
+        f"scale {norm.scale:.4g}",
+        *(f"{k} {', '.join(f'{v:.4g}' for v in getattr(norm, k))}" for k in ("mean", "std")),
+    ]
+    return f"{'×'.join(map(str, contract.face_shape))} faces ({'; '.join(values)})"
+
+
+def _answers(opened: Opened, faces: FaceSet, processes: int, cache: Cache | None) -> Predictions:
+    classifier, reopen = opened
+    if processes > 1 and reopen is None:
+        announce(f"note: {classifier.name} is open already: one process computes its answers, not {processes}")
+    return evaluate(classifier, faces, processes=processes if reopen else 1, reopen=reopen, cache=cache)
 
 
 def _distinct_names(classifiers: Sequence[Classifier]) -> list[str]:
@@ -165,30 +228,20 @@ def _distinct_names(classifiers: Sequence[Classifier]) -> list[str]:
     ]
 
 
-def _runner(classifier: Classifier, faces: FaceSet, batch: int) -> Callable[[], object]:
-    """A call that runs the next batch of real faces, prepared beforehand."""
-    batches = itertools.cycle(_timed_batches(classifier, faces, batch))
-    return lambda: classifier.logits(next(batches))
-
-
-def _timed_batches(classifier: Classifier, faces: FaceSet, batch: int) -> list[NDArray[np.uint8]]:
-    count = min(len(faces), max(batch, TIMED_FACES))
-    spread = np.arange(count) * len(faces) // count
-    pool = np.concatenate([part for part, _ in faces.subset(spread).batches(TIMED_FACES, classifier.contract)])
-    starts = range(0, max(len(pool) - batch, 0) + 1, batch)
-    # fewer faces than a batch holds: they go round
-    return [np.ascontiguousarray(pool[(start + np.arange(batch)) % len(pool)]) for start in starts]
-
-
-def _row(name: str, classifier: Classifier, answers: Predictions, timing: Interleaved) -> Row:
+def _row(name: str, classifier: Classifier, answers: Predictions, found: Timed) -> Row:
     return Row(
         name=name,
         model=classifier.contract.architecture,
         runtime=classifier.runtime,
         precision=classifier.precision,
         predictions=answers,
-        latency=timing.latency(name),
+        latency=found.timing.latency(name),
         size_bytes=classifier.size_bytes,
+        runtime_version=classifier.runtime_version,
+        rounds_ms=found.timing.rounds_ms[name],
+        pace=found.paces.get(name),
+        joules=found.joules.get(name),
+        layers=() if classifier.manifest is None else classifier.manifest.precision.layers,
     )
 
 
@@ -196,33 +249,17 @@ def _predictions_row(predictions: Predictions) -> Row:
     return Row(predictions.name, None, None, None, predictions, latency=None, size_bytes=None)
 
 
-def _compared(row: Row, base: Row, timing: Interleaved, seed: int) -> Row:
+def _compared(row: Row, base: Row, found: Timed, seed: int) -> Row:
     return replace(
         row,
         paired=Paired.from_predictions(base.predictions, row.predictions),
-        speedup=None if base.latency is None else timing.speedup(base.name, row.name, seed=seed),
+        speedup=None if base.latency is None else found.timing.speedup(base.name, row.name, seed=seed),
     )
-
-
-def _machine_warnings(cores: int, threads: int, others: float | None) -> Iterator[str]:
-    if threads > cores:
-        yield f"{threads} threads were asked for and this process may use {cores} cores"
-    if too_busy(others):
-        yield f"other processes used {others:.2f} of {cores} cores while this was timed: latencies may be too high"
-
-
-def _timing_warnings(timing: Interleaved) -> Iterator[str]:
-    for name in timing.unsettled:
-        yield f"{name} had not settled at the end of its warm-up: its first samples may be too high"
-    for name, latency in timing.latencies().items():
-        change = timing.drift(name) - 1
-        if abs(change) > NOTABLE_DRIFT:
-            how = "slower" if change > 0 else "faster"
-            yield f"{name} became {abs(change):.0%} {how} while it was timed (throttling, or other load)"
-        if latency.p95 is None:
-            yield f"{name} was timed {latency.n} times, too few for a p95 (200): time it longer"
 
 
 def _face_warnings(faces: FaceSet) -> Iterator[str]:
     if faces.picked in CHOOSING_SPLITS:
         yield f"{faces.origin} are faces that train or choose networks: an accuracy on them is flattered"
+    lacking = [name for name, count in faces.per_class_counts().items() if not count]
+    if lacking:
+        yield f"{faces.origin} has no face of {', '.join(lacking)}: nothing is known about that"

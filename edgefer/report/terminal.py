@@ -22,25 +22,34 @@ COLUMNS = ("p50 ms", "p95 ms", "images/s", "speed-up", "size", "top-1 %", "drop 
 SPEED_COLUMNS = 5
 """So many of them are about speed and size; where a line is too short for all, the others make a second table."""
 
-_ASCII = str.maketrans({"–": "-", "…": "~", "×": "x", "·": "|", "−": "-", "≥": ">="})
+_ASCII = str.maketrans({"–": "-", "…": "~", "×": "x", "·": "|", "−": "-", "≥": ">=", "°": ""})
 
 
-def render(report: Report) -> RenderableType:
-    """The report for a rich console; without lines and colours where that is no terminal."""
-    return _ReportTable(report)
+def render(report: Report, *, force: bool = True) -> RenderableType:
+    """The report for a rich console; without lines and colours where that is no terminal.
+
+    Without ``force``, the latencies of an invalid run are left out; its reasons stand below in any case.
+    """
+    return _ReportTable(report, force)
 
 
-def print_report(report: Report, console: Console | None = None) -> None:
-    """Print the table on stdout, or on ``console``."""
+def print_report(report: Report, console: Console | None = None, *, force: bool = True) -> None:
+    """Print the table on stdout, or on ``console``; see :func:`render`."""
     target = Console() if console is None else console
     if not target.is_terminal:
         target.width = max(target.width, WIDTH)
-    target.print(render(report))
+    target.print(render(report, force=force))
+
+
+def as_printable(text: str, console: Console) -> str:
+    """``text``, in ASCII where the console can print nothing else."""
+    return text.translate(_ASCII) if console.options.ascii_only else text
 
 
 @dataclass(frozen=True)
 class _ReportTable:
     report: Report
+    force: bool
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         yield _text(_headline(self.report), options, "bold")
@@ -52,8 +61,16 @@ class _ReportTable:
             yield ""
             yield self._table(range(SPEED_COLUMNS, len(COLUMNS)), console, options)
         yield _text(LEGEND, options, "dim")
+        for reason in self.report.invalid:
+            yield _text(f"invalid: {reason}", options, "bold red")
+        if self._hides:
+            yield _text("its latencies are not shown: measure again, or print them as invalid with --force", options)
         for warning in self.report.warnings:
             yield _text(f"warning: {warning}", options, "yellow")
+
+    @property
+    def _hides(self) -> bool:
+        return bool(self.report.invalid) and not self.force
 
     def _table(self, columns: range, console: Console, options: ConsoleOptions) -> Table:
         lines = box.SIMPLE_HEAD if console.is_terminal and not options.ascii_only else None
@@ -63,7 +80,7 @@ class _ReportTable:
         for column in columns:
             table.add_column(COLUMNS[column], justify="right", no_wrap=True)
         for row in (self.report.baseline, *self.report.engines):
-            values, doubts = zip(*_cells(row, self.report), strict=True)
+            values, doubts = zip(*_cells(row, self.report, hide=self._hides), strict=True)
             table.add_row(_text(row.name, options, "bold"), *(_text(values[i], options) for i in columns))
             remark = _text(f"  {_remark(row, self.report)}", options, "dim")
             table.add_row(remark, *(_text(doubts[i], options, "dim") for i in columns))
@@ -95,19 +112,21 @@ LEGEND = (
 )
 
 
-def _cells(row: Row, report: Report) -> Iterator[tuple[str, str]]:
-    """The value and its doubt, a pair a column."""
+def _cells(row: Row, report: Report, *, hide: bool) -> Iterator[tuple[str, str]]:
+    """The value and its doubt, a pair a column; with ``hide``, no latency."""
     latency, paired, speedup = row.latency, row.paired, row.speedup
     low, high = row.predictions.top1_ci95
     rate = row.images_per_s(report.batch)
-    yield _digits(None if latency is None else latency.p50), "" if latency is None else f"n={latency.n:,}"
-    yield _digits(None if latency is None else latency.p95), ""
+    if hide:
+        latency, speedup, rate = None, None, None
+    yield digits(None if latency is None else latency.p50), "" if latency is None else f"n={latency.n:,}"
+    yield digits(None if latency is None else latency.p95), ""
     yield NOT_MEASURED if rate is None else f"{rate:,.0f}" if rate >= 100 else f"{rate:.1f}", ""
     if speedup is not None:
         yield f"{speedup.value:.2f}×", f"{speedup.ci95[0]:.2f}…{speedup.ci95[1]:.2f}"
     else:
         yield "1×" if row is report.baseline and latency is not None else NOT_MEASURED, ""
-    yield _size(row.size_bytes), ""
+    yield size_text(row.size_bytes), ""
     yield f"{100 * row.predictions.top1:.2f}", f"{100 * low:.1f}…{100 * high:.1f}"
     if paired is None:
         yield NOT_MEASURED, ""
@@ -117,7 +136,7 @@ def _cells(row: Row, report: Report) -> Iterator[tuple[str, str]]:
         yield f"{100 * paired.agreement:.2f}", ""
 
 
-def _digits(value: float | None) -> str:
+def digits(value: float | None) -> str:
     """Three significant digits, never in exponents: 0.0234, 2.19, 19.6, 1,234."""
     if value is None:
         return NOT_MEASURED
@@ -127,7 +146,7 @@ def _digits(value: float | None) -> str:
     return f"{value:,.0f}"
 
 
-def _size(size_bytes: int | None) -> str:
+def size_text(size_bytes: int | None) -> str:
     """Decimal units, as disks and packages are counted."""
     if size_bytes is None:
         return NOT_MEASURED

@@ -129,3 +129,62 @@ def test_pages_say_what_the_results_say(which, page):
         pytest.skip(f"{page} has no {which} table yet")
     done = run("tables.py", which, "--check")
     assert done.returncode == 0, done.stderr
+
+
+def test_scale_measures_both_tasks_at_every_count(tmp_path):
+    pytest.importorskip("torch")
+    pytest.importorskip("matplotlib")
+    output = tmp_path / "scale.json"
+    done = run("scale.py", "--quick", "--output", output)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(output.read_text())
+    assert [(row["faces"], row["task"]) for row in result["rows"]] == [
+        (300, "evaluate"),
+        (300, "calibrate"),
+        (600, "evaluate"),
+        (600, "calibrate"),
+    ]
+    assert all(row["seconds"] > 0 and row["level_bytes"] > 1e7 for row in result["rows"])
+    assert output.with_suffix(".png").stat().st_size > 10_000
+    page = tmp_path / "page.md"
+    page.write_text("<!-- scale:begin -->\n<!-- scale:end -->\n")
+    table = run("tables.py", "scale", "--results", output, "--page", page)
+    assert table.returncode == 2
+    assert "quick" in table.stderr
+
+
+def test_scale_says_what_is_linear_and_what_is_flat():
+    import scale
+    import tables
+
+    def row(task, faces, seconds, megabytes):
+        return {"task": task, "faces": faces, "seconds": seconds, "peak_bytes": megabytes * 1e6}
+
+    rows = [row("evaluate", 1000, 0.5, 1), row("calibrate", 1000, 9, 9), row("evaluate", 10_000, 2, 3)]
+    rows += [row("calibrate", 10_000, 20, 10), row("evaluate", 100_000, 21, 9), row("calibrate", 100_000, 300, 90)]
+    demands = scale._demands(rows)
+    assert [demand["passed"] for demand in demands] == [True, True, False, False]
+    assert demands[0]["measured"] == "1.05 times"
+    assert demands[3]["measured"] == "889 bytes"
+    environment = {"cpu": "An Example CPU", "cores": 2}
+    table = tables.scale_table(
+        {"environment": environment, "model": "m", "rows": rows, "quiet": False, "demands": demands}
+    )
+    assert "| 100,000 | 21.0 | 9.0 | 300.0 | 90.0 |" in table
+    assert "busy machine" in table
+    assert "889 bytes (missed)" in table
+
+
+def test_drawn_faces_are_written_a_block_at_a_time(tmp_path, monkeypatch):
+    import scale
+
+    from edgefer.data import draw, open_dataset
+
+    monkeypatch.setattr(scale, "BLOCK", 40)
+    scale.write_drawn(tmp_path / "faces.npz", 100)
+    faces = open_dataset(tmp_path / "faces.npz").split("train")
+    assert len(faces) == 100
+    images, labels = draw(40, seed=40)
+    assert (faces.images(range(40, 80)) == images).all()
+    assert faces.labels[40:80].tolist() == labels.tolist()
+    assert len(set(faces.face_hashes())) == 100, "every block is drawn by a seed of its own"

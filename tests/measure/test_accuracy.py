@@ -126,6 +126,9 @@ class FakeFaces:
     def fingerprint(self):
         return "cd" * 32
 
+    def subset(self, indices):
+        return FakeFaces(self.labels[indices])
+
     def batches(self, size, contract=None):
         for start in range(0, len(self), size):
             labels = self.labels[start : start + size]

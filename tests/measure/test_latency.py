@@ -154,3 +154,34 @@ def test_the_speedup_interval_covers_the_truth_about_as_often_as_it_says():
 def test_impossible_arguments_are_refused(arguments, message):
     with pytest.raises(EdgeferError, match=message):
         interleave(**arguments)
+
+
+def test_p999_needs_ten_thousand_and_the_spread_is_told():
+    assert Latency.from_samples(np.ones(9_999)).p999 is None
+    assert Latency.from_samples(np.ones(10_000)).p999 == 1.0
+    assert Latency.from_samples([1.0, 3.0]).variation == pytest.approx(np.sqrt(2) / 2)
+    assert Latency.from_samples([1.0]).variation is None
+
+
+def test_percentile_intervals_are_of_rounds_and_only_where_samples_carry_them():
+    generator = np.random.default_rng(3)
+    alone = Interleaved({"a": generator.lognormal(0, 0.2, (60, 5))}, ())
+    found = alone.percentile_intervals("a", (50, 95, 99))
+    assert set(found) == {50, 95}, "300 samples do not carry a p99"
+    low, high = found[50]
+    assert low < np.median(alone.rounds_ms["a"]) < high
+    together = Interleaved({"a": np.repeat(generator.lognormal(0, 0.2, (60, 1)), 5, axis=1)}, ())
+    low_, high_ = together.percentile_intervals("a", (50,))[50]
+    assert high_ - low_ > 1.5 * (high - low), "calls of one round are one piece of evidence, not five"
+    assert alone.percentile_intervals("a", (50,)) == alone.percentile_intervals("a", (50,)), "seeded"
+    assert Interleaved({"a": np.ones((2, 5))}, ()).percentile_intervals("a", (50,)) == {}
+
+
+def test_a_median_lies_in_its_interval_about_as_often_as_that_says():
+    generator = np.random.default_rng(7)
+    covered = 0
+    for _ in range(60):
+        taken = Interleaved({"a": generator.lognormal(0, 0.2, (40, 5))}, ())
+        low, high = taken.percentile_intervals("a", (50,), resamples=100)[50]
+        covered += low <= 1.0 <= high
+    assert 52 <= covered <= 60

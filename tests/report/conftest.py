@@ -1,6 +1,8 @@
 """Fakes that the report's tests share: a runtime in NumPy and a few faces. No figure comes from them."""
 
+import json
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +13,13 @@ from edgefer.data.npz import save_npz
 from edgefer.data.opening import open_dataset
 from edgefer.engines.classifier import Classifier
 from edgefer.engines.session import TensorSpec
+from edgefer.manifest import LayerPrecision
+from edgefer.measure.accuracy import Predictions
+from edgefer.measure.latency import Interleaved
+from edgefer.measure.pacing import Pace
+from edgefer.measure.paired import Paired
+from edgefer.report.report import Report, Row
+from edgefer.report.settings import Settings
 
 CLASSES = ("angry", "happy", "sad")
 
@@ -75,3 +84,81 @@ def faces_file(tmp_path) -> str:
 @pytest.fixture
 def faces(faces_file) -> FaceSet:
     return open_dataset(faces_file)
+
+
+EXPRESSIONS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
+
+
+def invented_predictions(wrong, name, count=3500, faces="ab" * 32, classes=EXPRESSIONS):
+    """The first ``wrong`` of ``count`` faces are answered as the next class."""
+    labels = np.arange(count) % len(classes)
+    answers = np.where(np.arange(count) < wrong, (labels + 1) % len(classes), labels)
+    logits = (3 * np.eye(len(classes))[answers]).astype(np.float32)
+    return Predictions(logits, labels, classes, faces, name)
+
+
+def invented_rounds(ms, seed=0, rounds=200, spread=0.03):
+    return ms * np.random.default_rng(seed).lognormal(0, spread, (rounds, 5))
+
+
+@pytest.fixture(scope="session")
+def invented():
+    """A report from invented numbers: nothing is timed. Keywords say what is different from the usual."""
+
+    def make(
+        *,
+        base_wrong=1200,
+        wrong=1205,
+        ms=0.5,
+        invalid=(),
+        faces="ab" * 32,
+        settings=None,
+        environment=None,
+        rounds=200,
+        count=3500,
+        engine="onnxruntime INT8",
+        misses=None,
+        **others,
+    ):
+        base = invented_predictions(base_wrong, "mini", count, faces)
+        answers = invented_predictions(wrong, engine, count, faces)
+        samples = {"PyTorch FP32": invented_rounds(2.0, 1, rounds), engine: invented_rounds(ms, 2, rounds)}
+        timing = Interleaved(samples, ())
+        latency = timing.latencies()
+        layers = tuple(LayerPrecision(f"conv{i}", "Conv", "int8", "int8" if i else "fp32") for i in range(6))
+        engines = Row(
+            engine, "mini", "onnxruntime", "int8", answers, latency[engine], 105_000,
+            Paired.from_predictions(base, answers), timing.speedup("PyTorch FP32", engine), "1.31.1", samples[engine],
+            layers=layers,
+        )  # fmt: skip
+        first = Row(
+            "PyTorch FP32", "mini", "pytorch", "fp32", base, latency["PyTorch FP32"], 238_000,
+            runtime_version="2.13.0", rounds_ms=samples["PyTorch FP32"],
+        )  # fmt: skip
+        if misses is not None:
+            engines = replace(engines, pace=Pace(30, 33.3, 400, misses, 0, (0.004, 0.025), 1.0, 0.1))
+        machine = {
+            "cpu": "An Example CPU 9000",
+            "board": None,
+            "cores": 2,
+            "instruction_set": ["avx2"],
+            "os": "Linux 6",
+        }
+        return Report(
+            first, (engines,), "folder/faces.npz:test", 1, 1, {**machine, **(environment or {})}, invalid=invalid,
+            settings=settings or Settings(), **others,
+        )  # fmt: skip
+
+    return make
+
+
+@pytest.fixture
+def written(tmp_path, invented):
+    """Write an invented report's JSON; its path."""
+
+    def write(name, **changed):
+        path = tmp_path / name
+        path.write_text(json.dumps(invented(**changed).to_json()), encoding="utf-8")
+        return path
+
+    return write

@@ -1,5 +1,6 @@
 """A benchmark from end to end on fakes: what it counts, what its JSON is, and what it refuses."""
 
+import functools
 import json
 from types import SimpleNamespace
 
@@ -8,8 +9,11 @@ import pytest
 
 from edgefer.errors import EdgeferError
 from edgefer.measure.accuracy import predict
-from edgefer.report import bench
-from edgefer.report.bench import benchmark
+from edgefer.measure.calls import timed_batches
+from edgefer.measure.latency import Interleaved
+from edgefer.report import bench, timing
+
+benchmark = functools.partial(bench.benchmark, telemetry=False)
 
 KEYS = {
     "model": None,
@@ -32,7 +36,7 @@ def test_one_engine_gives_exactly_the_json_that_is_scripted_against(fake_classif
     engine = fake_classifier("onnxruntime", "int8", mistakes=10, ms=0.2)
     report = benchmark(engine, faces, base, batch=4, threads=1, seconds=0.2)
     found = json.loads(json.dumps(report.to_json()))
-    assert list(found) == list(KEYS)
+    assert list(found) == [*KEYS, "schema", "details"]
     for key, inner in KEYS.items():
         if inner is not None:
             assert set(found[key]) == inner, key
@@ -58,7 +62,7 @@ def test_several_engines_stand_under_others_without_the_environment(fake_classif
     engines = [fake_classifier("onnxruntime", "fp32"), fake_classifier("onnxruntime", "int8", mistakes=5)]
     report = benchmark(engines, faces, fake_classifier("pytorch"), seconds=0.05)
     found = report.to_json()
-    assert list(found) == [*KEYS, "others"]
+    assert list(found) == [*KEYS, "others", "schema", "details"]
     assert found["precision"] == "fp32"
     assert [set(other) for other in found["others"]] == [set(KEYS) - {"environment"}]
     assert found["others"][0]["paired"]["drop_pp"] == pytest.approx(20)
@@ -132,7 +136,7 @@ def test_a_limit_draws_faces_by_the_seed(fake_classifier, faces):
 @pytest.mark.parametrize("batch", [1, 7, 64, 250])
 def test_timed_batches_are_whole_and_of_real_faces(fake_classifier, faces, batch):
     test = faces.split("test")
-    batches = bench._timed_batches(fake_classifier(), test, batch)
+    batches = timed_batches(fake_classifier(), test, batch)
     assert {len(b) for b in batches} == {batch}
     real = {face.tobytes() for face in test.images(np.arange(len(test)))}
     timed = {face.tobytes() for b in batches for face in b}
@@ -153,7 +157,10 @@ def test_other_labels_are_refused_with_both_lists(fake_classifier, faces):
 def test_faces_that_calibrated_an_engine_are_refused(fake_classifier, faces):
     def engine(part):
         hashes = faces.split(part).face_hashes()
-        manifest = SimpleNamespace(calibration=SimpleNamespace(face_hashes=hashes[:20], origin="faces.npz:calib"))
+        manifest = SimpleNamespace(
+            calibration=SimpleNamespace(face_hashes=hashes[:20], origin="faces.npz:calib"),
+            precision=SimpleNamespace(layers=()),
+        )
         return fake_classifier(manifest=manifest, name="int8.onnx")
 
     benchmark(engine("train"), faces, fake_classifier(), seconds=0.01)
@@ -192,14 +199,14 @@ def test_no_engine_and_no_face_are_refused(fake_classifier, faces):
     assert "split" in caught.value.hint
 
 
-def test_warnings_say_what_limits_the_numbers():
-    assert "other processes used 0.80 of 2 cores" in next(bench._machine_warnings(2, 1, 0.8))
-    assert "4 threads" in next(bench._machine_warnings(2, 4, 0.0))
-    assert not list(bench._machine_warnings(2, 2, 0.05))
-    assert not list(bench._machine_warnings(2, 2, None))
+def test_reasons_and_warnings_say_what_limits_the_numbers():
+    assert "other processes used 0.80 of 2 cores" in next(timing.shared_cores(2, 0.8))
+    assert "4 threads" in next(timing.too_many_threads(2, 4))
+    assert not list(timing.shared_cores(2, 0.05))
+    assert not list(timing.shared_cores(2, None))
     slowing = np.repeat(np.linspace(1, 1.5, 60)[:, None], 5, axis=1)
-    timing = bench.Interleaved({"a": slowing, "b": np.ones((60, 5)), "c": np.ones((30, 5))}, ("b",))
-    settled, slower, short = bench._timing_warnings(timing)
-    assert settled.startswith("b had not settled")
+    taken = Interleaved({"a": slowing, "b": np.ones((60, 5)), "c": np.ones((30, 5))}, ("b",))
+    assert next(timing.unsettled(taken)).startswith("b had not settled")
+    slower, short = timing.unsteady(taken)
     assert slower.startswith("a became 31% slower")
     assert short == "c was timed 150 times, too few for a p95 (200): time it longer"

@@ -105,7 +105,7 @@ def test_a_console_without_unicode_gets_ascii(report):
     [(None, "–"), (0.02342, "0.0234"), (0.1239, "0.124"), (2.189, "2.19"), (19.62, "19.6"), (1234.4, "1,234")],
 )
 def test_latencies_have_three_digits(value, text):
-    assert terminal._digits(value) == text
+    assert terminal.digits(value) == text
 
 
 @pytest.mark.parametrize(
@@ -113,4 +113,18 @@ def test_latencies_have_three_digits(value, text):
     [(None, "–"), (999, "999 B"), (72_587, "72.6 kB"), (236_000, "236 kB"), (8_870_000, "8.9 MB"), (2.1e9, "2.1 GB")],
 )
 def test_sizes_are_decimal(size, text):
-    assert terminal._size(size) == text
+    assert terminal.size_text(size) == text
+
+
+def test_latencies_of_an_invalid_run_need_force(report):
+    invalid = Report(report.baseline, report.engines, "x", 1, 1, {}, invalid=("it was throttled",))
+    stream = io.StringIO()
+    terminal.print_report(invalid, Console(file=stream), force=False)
+    int8 = next(line for line in stream.getvalue().splitlines() if "INT8" in line)
+    assert words(int8) == "onnxruntime INT8 – – – – 72.6 MB 64.79 +0.81 99.19"
+    assert "invalid: it was throttled" in stream.getvalue()
+    assert "--force" in stream.getvalue()
+    forced = printed(invalid)
+    assert "0.0756" in forced
+    assert "invalid: it was throttled" in forced
+    assert "--force" not in forced

@@ -1,0 +1,187 @@
+"""Gates: limits that a report is held to, each PASS, FAIL or INCONCLUSIVE by an interval and not by a point."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from edgefer.errors import EdgeferError
+from edgefer.measure.margin import Verdict, judge
+from edgefer.report.against import change, differences
+from edgefer.report.document import Document, Entry, Estimate
+
+EXIT_CODES = {Verdict.PASS: 0, Verdict.FAIL: 1, Verdict.INCONCLUSIVE: 3}
+SLOWDOWN = 0.05
+"""By default a network may become so much slower than in the report it is held against."""
+
+_TIME = re.compile(r"(\d+(?:\.\d+)?)\s*(us|µs|ms|s)?")
+_MS = {"us": 1e-3, "µs": 1e-3, "ms": 1.0, "s": 1e3, None: 1.0}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What is asked of every engine of a report; None asks nothing.
+
+    Attributes:
+        max_drop_pp: points of top-1 lost to the report's baseline.
+        max_ms: percentile (``"50"``, ``"95"``, ``"99"``) → ms.
+        min_agreement: with the baseline, 0–1.
+        min_top1: 0–1.
+        max_misses: share of missed deadlines of a paced run, 0–1.
+        max_slowdown: of the median, against another report: 0.05 is 5 %.
+        max_regression_pp: points of top-1 lost, against another report.
+    """
+
+    max_drop_pp: float | None = None
+    max_ms: tuple[tuple[str, float], ...] = ()
+    min_agreement: float | None = None
+    min_top1: float | None = None
+    max_misses: float | None = None
+    max_slowdown: float = SLOWDOWN
+    max_regression_pp: float | None = None
+
+
+@dataclass(frozen=True)
+class Check:
+    """One limit on one engine, and how it stands."""
+
+    engine: str
+    what: str
+    verdict: Verdict
+    told: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return {"engine": self.engine, "check": self.what, "verdict": self.verdict.value, "told": self.told}
+
+
+def milliseconds(text: str) -> float:
+    """``5ms``, ``800us``, ``0.01s`` or ``5`` (ms) as ms.
+
+    Raises:
+        EdgeferError: it is no positive time.
+    """
+    match = _TIME.fullmatch(text.strip())
+    if match is None or float(match.group(1)) == 0:
+        raise EdgeferError(f"'{text}' is no time", hint="write e.g. 5ms, 800us or 0.01s")
+    return float(match.group(1)) * _MS[match.group(2)]
+
+
+def run_gate(
+    report: Document, limits: Limits, *, against: Document | None = None, engines: Sequence[str] = ()
+) -> tuple[Check, ...]:
+    """Hold the engines of ``report`` to ``limits``; the named ones, or all.
+
+    Raises:
+        EdgeferError: nothing is asked, an engine is not in the report, or no engine is in both reports.
+    """
+    chosen = _chosen(report, engines)
+    asked = (limits.max_drop_pp, limits.min_agreement, limits.min_top1, limits.max_misses)
+    if against is None and not limits.max_ms and all(limit is None for limit in asked):
+        raise EdgeferError(
+            "the gate was given no limit", hint="pass e.g. --max-drop 0.5, --max-p95 5ms or --against main.json"
+        )
+    checks = [check for entry in chosen for check in _absolute(report, entry, limits)]
+    if against is not None:
+        shared = [(before, entry) for entry in chosen if (before := against.entry(entry.name)) is not None]
+        if not shared:
+            raise EdgeferError(
+                f"{report.path} and {against.path} have no engine in common: "
+                f"{', '.join(e.name for e in chosen)}; {', '.join(e.name for e in against.entries)}",
+                hint="hold a report against one of the same engines",
+            )
+        checks += [check for pair in shared for check in _relative(against, report, *pair, limits)]
+        missing = [
+            entry.name for entry in against.entries if not entry.is_baseline and report.entry(entry.name) is None
+        ]
+        checks += [
+            Check(name, "is measured", Verdict.INCONCLUSIVE, f"{against.path.name} has it, {report.path.name} does not")
+            for name in missing
+            if not engines
+        ]
+    return tuple(checks)
+
+
+def overall(checks: Sequence[Check]) -> Verdict:
+    """FAIL if any check failed, else INCONCLUSIVE if any was, else PASS."""
+    verdicts = {check.verdict for check in checks}
+    return next((v for v in (Verdict.FAIL, Verdict.INCONCLUSIVE) if v in verdicts), Verdict.PASS)
+
+
+def _chosen(report: Document, names: Sequence[str]) -> list[Entry]:
+    engines = [entry for entry in report.entries if not entry.is_baseline]
+    known = [entry.name for entry in engines]
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise EdgeferError(f"{report.path} has no engine '{unknown[0]}'", hint=f"it has {', '.join(known)}")
+    return [entry for entry in engines if not names or entry.name in names]
+
+
+def _absolute(report: Document, entry: Entry, limits: Limits) -> Iterator[Check]:
+    if limits.max_drop_pp is not None and entry.drop_pp is not None:
+        yield _at_most(entry, "drop", entry.drop_pp, limits.max_drop_pp, "{:+.2f}", " points")
+    for percent, limit in limits.max_ms:
+        yield _latency(report, entry, percent, limit)
+    if limits.min_agreement is not None and entry.agreement is not None:
+        yield _at_least(entry, "agreement", entry.agreement, limits.min_agreement)
+    if limits.min_top1 is not None:
+        yield _at_least(entry, "top-1", entry.top1, limits.min_top1)
+    if limits.max_misses is not None:
+        yield _misses(report, entry, limits.max_misses)
+
+
+def _latency(report: Document, entry: Entry, percent: str, limit: float) -> Check:
+    what = f"p{percent} at most {limit:g} ms"
+    found = entry.latency.get(percent)
+    if found is None:
+        told = f"{entry.samples} timed calls do not carry a p{percent}: time it longer"
+        return Check(entry.name, what, Verdict.INCONCLUSIVE, told)
+    if report.invalid:
+        return Check(entry.name, what, Verdict.INCONCLUSIVE, f"the run is invalid: {report.invalid[0]}")
+    return _at_most(entry, f"p{percent}", found, limit, "{:.3g}", " ms")
+
+
+def _misses(report: Document, entry: Entry, limit: float) -> Check:
+    what = f"missed deadlines at most {limit:.2%}"
+    if entry.miss_share is None:
+        told = "the report is of another scope: `edgefer bench --scope paced --fps 30`"
+        return Check(entry.name, what, Verdict.INCONCLUSIVE, told)
+    if report.invalid:
+        return Check(entry.name, what, Verdict.INCONCLUSIVE, f"the run is invalid: {report.invalid[0]}")
+    low, high = entry.miss_share.ci95
+    return Check(entry.name, what, judge((low, high), limit), f"{entry.miss_share.value:.2%} [{low:.2%}, {high:.2%}]")
+
+
+def _relative(old: Document, new: Document, before: Entry, after: Entry, limits: Limits) -> Iterator[Check]:
+    found = change(old, new, before, after)
+    allowed = limits.max_regression_pp if limits.max_regression_pp is not None else limits.max_drop_pp
+    if allowed is not None:
+        how = "same faces, paired" if found.is_paired else "not the same faces"
+        check = _at_most(after, f"drop from {old.path.name}", found.drop_pp, allowed, "{:+.2f}", " points")
+        yield Check(check.engine, check.what, check.verdict, f"{check.told} ({how})")
+    what = f"median against {old.path.name} at most {limits.max_slowdown:+.0%}"
+    reasons = [*differences(old, new)]
+    for document in (old, new):
+        reasons += [f"{document.path.name} is invalid: {reason}" for reason in document.invalid]
+    if "50" not in found.slowdown:
+        reasons.append("one of the two has no median")
+    if reasons:
+        yield Check(after.name, what, Verdict.INCONCLUSIVE, reasons[0])
+        return
+    slowdown = found.slowdown["50"]
+    low, high = slowdown.ci95
+    told = f"{slowdown.value - 1:+.1%} [{low - 1:+.1%}, {high - 1:+.1%}]"
+    yield Check(after.name, what, judge(slowdown.ci95, 1 + limits.max_slowdown), told)
+
+
+def _at_most(entry: Entry, what: str, found: Estimate, limit: float, form: str, unit: str) -> Check:
+    told = f"{form.format(found.value)} [{', '.join(form.format(end) for end in found.ci95)}]{unit}"
+    return Check(entry.name, f"{what} at most {limit:g}{unit}", judge(found.ci95, limit), told)
+
+
+def _at_least(entry: Entry, what: str, found: Estimate, limit: float) -> Check:
+    low, high = found.ci95
+    told = f"{found.value:.4f} [{low:.4f}, {high:.4f}]"
+    return Check(entry.name, f"{what} at least {limit:g}", judge((-high, -low), -limit), told)

@@ -1,0 +1,138 @@
+"""The page's charts of latency and accuracy."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgefer.measure.classdrops import ClassDrop
+from edgefer.report.html.svg import WIDTH, Chart, Scale, colour
+from edgefer.report.report import Row
+
+BINS = 60
+_SHOWN = (0.5, 99.5)
+"""Percentiles between which the latency axis runs: single stragglers would squeeze everything else."""
+
+
+def timed(rows: Sequence[Row]) -> list[tuple[int, Row, NDArray[np.float64]]]:
+    """Rows that were timed, with their place (for the colour) and samples in ms."""
+    return [(i, row, row.latency.samples_ms) for i, row in enumerate(rows) if row.latency is not None]
+
+
+def histogram(rows: Sequence[Row]) -> str:
+    """A small histogram a row, one below the other, on one logarithmic axis of ms."""
+    found = timed(rows)
+    band = 62.0
+    chart = Chart(height=10 + band * len(found) + 36, label="Histogram of latencies", left=10)
+    x = _time_scale(chart, [samples for _, _, samples in found])
+    chart.axes(x, None, "ms a call (logarithmic)")
+    edges = np.geomspace(x.low, x.high, BINS + 1)
+    for place, (i, row, samples) in enumerate(found):
+        counts, _ = np.histogram(np.clip(samples, x.low, x.high), edges)
+        floor = 10 + band * (place + 1)
+        for k, count in enumerate(counts):
+            if count:
+                height = (band - 18) * count / counts.max()
+                told = f"{edges[k]:.3g} to {edges[k + 1]:.3g} ms: {count} of {len(samples)} calls"
+                left, right = x(float(edges[k])), x(float(edges[k + 1]))
+                chart.rectangle(left, floor - height, max(right - left - 0.3, 0.5), height, colour(i), told)
+        chart.line(chart.left, floor, WIDTH - chart.right, floor, "floor")
+        near_end = x(float(np.median(samples))) > WIDTH / 2
+        side = chart.left + 2 if near_end else WIDTH - chart.right - 2
+        chart.write(side, floor - band + 20, row.name, anchor="start" if near_end else "end", kind="name")
+    return chart.text()
+
+
+def cumulative(rows: Sequence[Row]) -> str:
+    """The share of calls that took at most so long, all rows together."""
+    found = timed(rows)
+    chart = Chart(height=260, label="Cumulative distribution of latencies")
+    x, y = _time_scale(chart, [samples for _, _, samples in found]), chart.y(0, 100)
+    chart.axes(x, y, "ms a call (logarithmic)", "{:g} %")
+    shares = np.concatenate([np.linspace(0, 1, 101), [0.995, 0.999]])
+    shares.sort()
+    for i, _, samples in found:
+        values = np.quantile(samples, shares)
+        chart.path([(x(float(v)), y(100 * float(s))) for v, s in zip(values, shares, strict=True)], colour(i))
+    return chart.text()
+
+
+def pareto(rows: Sequence[Row]) -> str:
+    """Top-1 (with its interval) against the median latency, and the front that nothing beats in both."""
+    found = [(i, row, p50) for i, row in enumerate(rows) if row.latency is not None and (p50 := row.latency.p50)]
+    chart = Chart(height=290, label="Accuracy against latency")
+    medians = [p50 for _, _, p50 in found]
+    x = chart.x(min(medians) / 1.4, max(medians) * 1.4, logarithmic=True)
+    bounds = [100 * end for row in rows for end in row.predictions.top1_ci95]
+    y = chart.y(max(0.0, min(bounds) - 0.5), min(100.0, max(bounds) + 0.5))
+    chart.axes(x, y, "median ms a call (logarithmic)", "{:g} %")
+    front = _front([(p50, 100 * row.predictions.top1) for _, row, p50 in found])
+    steps = [step for (px, py), (qx, qy) in itertools.pairwise(front) for step in ((px, py), (qx, py), (qx, qy))]
+    chart.path([(x(px), y(py)) for px, py in steps or front], "currentColor", "front")
+    for i, row, p50 in found:
+        top1 = 100 * row.predictions.top1
+        low, high = (100 * end for end in row.predictions.top1_ci95)
+        told = f"{row.name}: {p50:.3g} ms, top-1 {top1:.2f} % [{low:.1f}, {high:.1f}]"
+        chart.line(x(p50), y(low), x(p50), y(high), "whisker", colour(i), told)
+        chart.circle(x(p50), y(top1), colour(i), told)
+    untimed = [(i, row) for i, row in enumerate(rows) if row.latency is None]
+    for place, (i, row) in enumerate(untimed):  # predictions from elsewhere: an accuracy, and no latency
+        level = y(100 * row.predictions.top1)
+        chart.line(chart.left, level, WIDTH - chart.right, level, "level", colour(i), row.name)
+        corner = chart.height - chart.bottom - 6 - 15 * place
+        chart.write(chart.left + 4, corner, f"– – {row.name} (not timed)", kind="name", fill=colour(i))
+    taken: list[tuple[float, float]] = []
+    for i, row, p50 in found:  # above all other marks
+        _name_beside(chart, (x(p50), y(100 * row.predictions.top1)), row.name, colour(i), taken)
+    return chart.text()
+
+
+def forest(drops: Sequence[ClassDrop], index: int, margin_pp: float) -> str:
+    """What each class lost, with intervals that hold together."""
+    known = [drop for drop in drops if drop.ci_pp is not None]
+    ends = [end for drop in known if drop.ci_pp is not None for end in drop.ci_pp]
+    chart = Chart(height=46 + 24 * len(drops), label="Recall lost, class by class", left=106)
+    x = chart.x(min([*ends, -margin_pp]) * 1.08, max([*ends, margin_pp]) * 1.08)
+    chart.axes(x, None, "points of recall lost (right is worse)")
+    chart.line(x(0), chart.top, x(0), chart.height - chart.bottom, "zero")
+    for place, drop in enumerate(drops):
+        level = chart.top + 12 + 24 * place
+        chart.write(chart.left - 6, level + 4, f"{drop.name} ({drop.n})", anchor="end")
+        if drop.ci_pp is None or drop.drop_pp is None:
+            chart.write(chart.left + 4, level + 4, "no face")
+            continue
+        told = "{}: {:+.2f} [{:+.2f}, {:+.2f}] of {} faces".format(drop.name, drop.drop_pp, *drop.ci_pp, drop.n)
+        chart.line(x(drop.ci_pp[0]), level, x(drop.ci_pp[1]), level, "whisker", colour(index), told)
+        chart.circle(x(drop.drop_pp), level, colour(index), told, 5.5 if drop.seen else 3.5)
+    return chart.text()
+
+
+def _time_scale(chart: Chart, samples: Sequence[NDArray[np.float64]]) -> Scale:
+    ends = [np.percentile(values, _SHOWN) for values in samples]
+    low, high = min(float(low) for low, _ in ends), max(float(high) for _, high in ends)
+    floor = max(low / 1.15, 1e-6)
+    return chart.x(floor, max(high * 1.15, floor * 1.5), logarithmic=True)
+
+
+def _front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The points that no other beats in both: from fast to slow, each more accurate than all before it."""
+    front: list[tuple[float, float]] = []
+    for point in sorted(points, key=lambda p: (p[0], -p[1])):
+        if not front or point[1] > front[-1][1]:
+            front.append(point)
+    return front
+
+
+def _name_beside(
+    chart: Chart, point: tuple[float, float], name: str, fill: str, taken: list[tuple[float, float]]
+) -> None:
+    """Write a name to the side where there is room, and below names that stand there already."""
+    x, level = point[0], point[1] - 6
+    anchor, at = ("end", x - 9) if x > WIDTH * 0.55 else ("start", x + 9)
+    while any(abs(level - other) < 13 and abs(x - across) < 170 for across, other in taken):
+        level += 13
+    taken.append((x, level))
+    chart.write(at, level, name, anchor=anchor, kind="name", fill=fill)

@@ -1,0 +1,151 @@
+"""Charts as SVG text: scales, axes, and the few marks that the page needs. No script, no external resource.
+
+A chart is :data:`WIDTH` units wide, about a phone's width in pixels, so that its text stays readable there.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from html import escape
+
+WIDTH = 420
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31")
+"""Okabe and Ito's, which the colour-blind tell apart; engines take them in turn."""
+BASELINE = "#7a7a7a"
+
+
+def colour(index: int) -> str:
+    """Of row ``index``: 0 is the baseline."""
+    return BASELINE if index == 0 else COLOURS[(index - 1) % len(COLOURS)]
+
+
+@dataclass(frozen=True)
+class Scale:
+    """From ``low`` … ``high`` to ``start`` … ``end`` units, linear or logarithmic."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+    logarithmic: bool = False
+
+    def __call__(self, value: float) -> float:
+        """Where ``value`` lies; what is outside goes to the nearer end."""
+        low, high, at = (math.log(v) if self.logarithmic else v for v in (self.low, self.high, value))
+        share = 0.5 if high == low else min(1.0, max(0.0, (at - low) / (high - low)))
+        return round(self.start + share * (self.end - self.start), 2)
+
+    def ticks(self) -> list[float]:
+        """Round values in the range, about five."""
+        if self.logarithmic:
+            return _log_ticks(self.low, self.high)
+        step = nice_step(self.high - self.low, 5)
+        first = math.ceil(self.low / step - 1e-9)
+        return [i * step for i in range(first, math.floor(self.high / step + 1e-9) + 1)]
+
+
+def nice_step(span: float, count: int) -> float:
+    """1, 2 or 5 times a power of ten, so that ``span`` has about ``count`` steps."""
+    if span <= 0:
+        return 1.0
+    power = 10.0 ** math.floor(math.log10(span / count))
+    return next((factor * power for factor in (1, 2, 5) if span / (factor * power) <= count), 10 * power)
+
+
+def _log_ticks(low: float, high: float) -> list[float]:
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for factors in ((1,), (1, 3), (1, 2, 5), tuple(range(1, 10))):
+        found = [factor * 10.0**power for power in powers for factor in factors]
+        found = [value for value in found if low * 0.999 <= value <= high * 1.001]
+        if len(found) >= 3:
+            return found if len(found) <= 7 else found[:: math.ceil(len(found) / 7)]
+    step = nice_step(high - low, 4)
+    first = math.ceil(low / step)
+    return [i * step for i in range(first, math.floor(high / step) + 1)] or [low, high]
+
+
+@dataclass
+class Chart:
+    """Marks that are being put together; :meth:`text` is the SVG."""
+
+    height: float
+    label: str
+    left: float = 46
+    right: float = 10
+    top: float = 10
+    bottom: float = 36
+    _marks: list[str] = field(default_factory=list)
+
+    def x(self, low: float, high: float, *, logarithmic: bool = False) -> Scale:
+        """A scale from left to right."""
+        return Scale(low, high, self.left, WIDTH - self.right, logarithmic)
+
+    def y(self, low: float, high: float) -> Scale:
+        """A scale from the bottom upwards."""
+        return Scale(low, high, self.height - self.bottom, self.top)
+
+    def axes(self, x: Scale, y: Scale | None, x_title: str, y_form: str = "{:g}") -> None:
+        """Grid, tick labels, and the title below."""
+        floor = self.height - self.bottom
+        for value in x.ticks():
+            self.line(x(value), self.top, x(value), floor, "grid")
+            self.write(x(value), floor + 14, short(value), anchor="middle")
+        if y is not None:
+            for value in y.ticks():
+                self.line(self.left, y(value), WIDTH - self.right, y(value), "grid")
+                self.write(self.left - 5, y(value) + 4, y_form.format(value), anchor="end")
+        self.write((self.left + WIDTH - self.right) / 2, self.height - 4, x_title, anchor="middle", kind="axis")
+
+    def line(self, x1: float, y1: float, x2: float, y2: float, kind: str, stroke: str = "", title: str = "") -> None:
+        """A straight line of the CSS class ``kind``."""
+        painted = f' stroke="{stroke}"' if stroke else ""
+        self._add(f'line class="{kind}" x1="{x1:g}" y1="{y1:g}" x2="{x2:g}" y2="{y2:g}"{painted}', title)
+
+    def path(self, points: Iterable[tuple[float, float]], stroke: str, kind: str = "curve") -> None:
+        """A line through ``points``."""
+        steps = " ".join(f"{x:g},{y:g}" for x, y in points)
+        self._add(f'polyline class="{kind}" points="{steps}" stroke="{stroke}"')
+
+    def rectangle(
+        self, x: float, y: float, width: float, height: float, fill: str, title: str = "", kind: str = "bar"
+    ) -> None:
+        """A filled rectangle."""
+        self._add(f'rect class="{kind}" x="{x:g}" y="{y:g}" width="{width:g}" height="{height:g}" fill="{fill}"', title)
+
+    def circle(self, x: float, y: float, fill: str, title: str = "", radius: float = 4.5) -> None:
+        """A filled circle."""
+        self._add(f'circle cx="{x:g}" cy="{y:g}" r="{radius:g}" fill="{fill}"', title)
+
+    def write(
+        self, x: float, y: float, text: str, *, anchor: str = "start", kind: str = "", turn: float = 0, fill: str = ""
+    ) -> None:
+        """Text; ``turn`` degrees about its anchor."""
+        more = f' class="{kind}"' if kind else ""
+        more += f' style="fill:{fill}"' if fill else ""
+        more += f' transform="rotate({turn:g} {x:g} {y:g})"' if turn else ""
+        self._marks.append(f'<text x="{x:g}" y="{y:g}" text-anchor="{anchor}"{more}>{escape(text)}</text>')
+
+    def text(self) -> str:
+        """The SVG element."""
+        head = f'<svg viewBox="0 0 {WIDTH} {self.height:g}" role="img" aria-label="{escape(self.label)}">'
+        return f"{head}{''.join(self._marks)}</svg>"
+
+    def _add(self, element: str, title: str = "") -> None:
+        name = element.split(" ", 1)[0]
+        self._marks.append(f"<{element}><title>{escape(title)}</title></{name}>" if title else f"<{element}/>")
+
+
+def short(value: float) -> str:
+    """An axis label: no exponents, no needless digits."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def legend(names: Sequence[str]) -> str:
+    """Names with the colours of :func:`colour`, as HTML."""
+    items = (
+        f'<li><span class="key" style="background:{colour(i)}"></span>{escape(name)}</li>'
+        for i, name in enumerate(names)
+    )
+    return f'<ul class="legend">{"".join(items)}</ul>'

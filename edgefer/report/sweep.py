@@ -1,0 +1,140 @@
+"""One engine over batches, threads and callers: where its throughput lies, and what that costs in latency."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from edgefer.data import FaceSet, aligned, open_dataset
+from edgefer.engines.load import load_engine
+from edgefer.errors import EdgeferError
+from edgefer.measure.calls import caller, timed_batches
+from edgefer.measure.contention import Usage, others_since
+from edgefer.measure.environment import available_cores, describe_environment
+from edgefer.measure.latency import Latency
+from edgefer.measure.load import closed_loop
+from edgefer.progress import progress
+from edgefer.report.terminal import as_printable, digits
+from edgefer.report.timing import shared_cores
+
+
+@dataclass(frozen=True, eq=False)
+class Point:
+    """One combination of a sweep."""
+
+    batch: int
+    threads: int
+    concurrency: int
+    latency: Latency
+    images_per_s: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready; latencies of one call, ms."""
+        return {
+            "batch": self.batch,
+            "threads": self.threads,
+            "concurrency": self.concurrency,
+            "latency_ms": self.latency.to_dict(),
+            "images_per_s": self.images_per_s,
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Sweep:
+    """All points of one engine, and what limits them."""
+
+    engine: str
+    scope: str
+    seconds: float
+    points: tuple[Point, ...]
+    environment: dict[str, Any]
+    warnings: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return {
+            "engine": self.engine,
+            "scope": self.scope,
+            "seconds_a_point": self.seconds,
+            "points": [point.to_dict() for point in self.points],
+            "environment": {**self.environment, "warnings": list(self.warnings)},
+        }
+
+
+def run_sweep(
+    engine: str | os.PathLike[str],
+    data: str | os.PathLike[str] | FaceSet,
+    *,
+    batches: Sequence[int] = (1, 4, 16),
+    threads: Sequence[int] = (1,),
+    concurrency: Sequence[int] = (1,),
+    scope: str = "e2e",
+    seconds: float = 2.0,
+) -> Sweep:
+    """Time every combination for ``seconds``, callers in a closed loop, on real faces.
+
+    Raises:
+        EdgeferError: a value below 1, the engine or the data cannot be opened, or ``paced`` was asked for.
+    """
+    if scope == "paced":
+        raise EdgeferError("a sweep has no pace: its callers wait for nothing", hint="--scope compute or e2e")
+    for name, values in (("batches", batches), ("threads", threads), ("concurrency", concurrency)):
+        if not values or min(values) < 1:
+            raise EdgeferError(f"{name} must be numbers of at least 1, not {list(values)}", hint=f"--{name} 1,2")
+    faces = (data if isinstance(data, FaceSet) else open_dataset(data)).part("test")
+    environment = describe_environment()
+    before, points = Usage.now(), []
+    combinations = list(itertools.product(threads, concurrency, batches))
+    with progress("sweeping", len(combinations)) as advance:
+        for asked in combinations:
+            points.append(_point(engine, faces, *asked, scope, seconds))
+            advance()
+    warnings = (*shared_cores(environment["cores"], others_since(before)), *_crowded(points))
+    return Sweep(Path(engine).name, scope, seconds, tuple(points), environment, warnings)
+
+
+def print_sweep(sweep: Sweep, console: Console | None = None) -> None:
+    """Print a line a point on stdout, or on ``console``; ``best`` marks the most images a second."""
+    out = Console() if console is None else console
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for title in ("batch", "threads", "callers", "p50 ms", "p95 ms", "p99 ms", "images/s", ""):
+        table.add_column(title, justify="right")
+    best = max(sweep.points, key=lambda point: point.images_per_s)
+    for point in sweep.points:
+        times = [digits(value) for value in (point.latency.p50, point.latency.p95, point.latency.p99)]
+        shape = [str(value) for value in (point.batch, point.threads, point.concurrency)]
+        cells = (*shape, *times, f"{point.images_per_s:,.0f}", "best" if point is best else "")
+        table.add_row(*(as_printable(cell, out) for cell in cells))
+    out.print(table)
+    for warning in sweep.warnings:
+        out.print(f"warning: {warning}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _point(
+    engine: str | os.PathLike[str],
+    faces: FaceSet,
+    threads: int,
+    callers: int,
+    batch: int,
+    scope: str,
+    seconds: float,
+) -> Point:
+    with ExitStack() as opened:
+        classifiers = [opened.enter_context(load_engine(engine, threads)) for _ in range(callers)]
+        ready = timed_batches(classifiers[0], aligned(faces, classifiers[0].contract.labels), batch)
+        load = closed_loop([caller(classifier, ready, scope) for classifier in classifiers], seconds)
+    return Point(batch, threads, callers, load.latency, load.calls_per_s * batch)
+
+
+def _crowded(points: Sequence[Point]) -> Iterator[str]:
+    cores, most = available_cores(), max(point.threads * point.concurrency for point in points)
+    if most > cores:
+        yield f"up to {most} threads computed at once and this process may use {cores} cores"

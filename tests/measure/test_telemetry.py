@@ -1,0 +1,245 @@
+"""Sensors on laid-out trees, counters that wrap, a fake NVML, and a second process that really watches this one."""
+
+import ctypes
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from edgefer.measure.telemetry import Recorder, Recording
+from edgefer.measure.telemetry.nvml import Nvml
+from edgefer.measure.telemetry.power import Ina3221, Rapl
+from edgefer.measure.telemetry.process import Watch
+from edgefer.measure.telemetry.sensors import Sensors
+from edgefer.measure.telemetry.tegrastats import Tegrastats, parse_tegrastats
+from tests.measure.sysfs_trees import LAPTOP, NANO, ORIN_NANO, RASPBERRY_PI, TEGRASTATS, plant
+
+
+def test_a_laptop_tells_clock_heat_throttling_load_and_memory(tmp_path):
+    found = Sensors(plant(tmp_path, LAPTOP), pid=42, cores=frozenset({0})).read()
+    assert found["mhz"] == 3600, "the fastest core's"
+    assert found["celsius"] == {"x86_pkg_temp": 61, "coretemp temp1": 64}
+    assert found["throttle_events"] == 7
+    assert found["throttling"] == [], "a fan that turns throttles nothing"
+    assert found["busy_s"] == pytest.approx((500 + 20 + 60 + 3 + 2 + 5) / 100)
+    assert (found["rss_bytes"], found["peak_rss_bytes"]) == (250_000 * 1024, 300_000 * 1024)
+
+
+def test_a_machine_that_tells_nothing_gives_nothing(tmp_path):
+    assert Sensors(tmp_path, pid=42).read() == {"throttling": []}
+    assert Rapl(tmp_path).read() == Ina3221(tmp_path).read() == {}
+    assert not Rapl(tmp_path).forbidden
+    summary = Recording(({"t": 0.0, "throttling": []}, {"t": 1.0, "throttling": []}), 0.2).summary()
+    assert summary["untold"] == ["mhz", "celsius", "watts"]
+
+
+def test_sensors_that_sleep_or_answer_nonsense_are_absent(tmp_path):
+    plant(tmp_path, {**LAPTOP, "sys/class/thermal/thermal_zone0/temp": "-", "proc/cpuinfo": "cpu MHz\t\t: 2596.1"})
+    (tmp_path / "sys/class/hwmon/hwmon2/temp1_input").unlink()
+    for core in (0, 1):
+        (tmp_path / f"sys/devices/system/cpu/cpu{core}/cpufreq/scaling_cur_freq").unlink()
+    found = Sensors(tmp_path).read()
+    assert "celsius" not in found
+    assert found["mhz"] == 2596.1, "a virtual machine without cpufreq has it in cpuinfo"
+
+
+def test_a_pi_and_a_jetson_say_that_they_are_held_back(tmp_path):
+    limits = Sensors(plant(tmp_path / "pi", RASPBERRY_PI)).read()["throttling"]
+    assert limits == ["cpufreq-cpu0 (cooling_device0) is cooling", "the firmware throttles (get_throttled 0x80008)"]
+    past = {**RASPBERRY_PI, "sys/devices/platform/soc/soc:firmware/get_throttled": "80000"}
+    assert len(Sensors(plant(tmp_path / "past", past)).read()["throttling"]) == 1, "bit 19: it happened once, not now"
+    assert Sensors(plant(tmp_path / "orin", ORIN_NANO)).read()["throttle_events"] == 2
+
+
+def test_a_zone_that_always_says_the_same_is_left_out(tmp_path):
+    assert Sensors(plant(tmp_path, NANO)).read()["celsius"] == {"CPU-therm": 39}
+
+
+def test_rapl_adds_packages_up_and_does_not_wrap(tmp_path):
+    rapl = Rapl(plant(tmp_path, LAPTOP))
+    assert rapl.read() == {"joules": 0}
+    counter = tmp_path / "sys/class/powercap/intel-rapl:0/energy_uj"
+    counter.write_text("262100000000\n")
+    assert rapl.read()["joules"] == pytest.approx(100)
+    counter.write_text("6671150\n")  # past the end of its range
+    assert rapl.read()["joules"] == pytest.approx(100 + 43.32885 + 6.67115)
+
+
+def test_rapl_that_only_root_may_read_is_said(tmp_path):
+    plant(tmp_path, LAPTOP)
+    (tmp_path / "sys/class/powercap/intel-rapl:0/energy_uj").unlink()
+    watch = Watch(tmp_path, None, None)
+    assert watch.read()["forbidden"] == ["RAPL (its counters may be read by root only)"]
+    readings = (watch.read(lambda: 0.0), watch.read(lambda: 1.0))
+    assert "RAPL (its counters may be read by root only)" in Recording(readings, 0.2).summary()["untold"]
+
+
+def test_jetson_rails(tmp_path):
+    found = Ina3221(plant(tmp_path / "orin", ORIN_NANO)).read()
+    assert found["watts"] == pytest.approx(4.944 * 0.976), "VDD_IN feeds the others: they are not added"
+    assert set(found["rails"]) == {"VDD_IN", "VDD_CPU_GPU_CV", "VDD_SOC"}
+    assert Ina3221(plant(tmp_path / "nano", NANO)).read()["watts"] == pytest.approx(2.132)
+    agx = {k: v.replace("VDD_IN", "VDD_GPU_SOC") for k, v in ORIN_NANO.items()}
+    rails = Ina3221(plant(tmp_path / "agx", agx)).read()
+    assert rails["watts"] == pytest.approx(sum(rails["rails"].values())), "no rail feeds the whole board"
+
+
+def test_tegrastats_lines():
+    orin = parse_tegrastats(TEGRASTATS["orin nano, JetPack 6"])
+    assert orin["watts"] == 5.12, "now, not the mean"
+    assert orin["celsius"] == {"cpu": 46.25, "tj": 47.5}, "a zone at −256 is off"
+    agx = parse_tegrastats(TEGRASTATS["agx orin, JetPack 5"])
+    assert agx["watts"] == pytest.approx(3.2 + 0.4 + 2.4)
+    nano = parse_tegrastats(TEGRASTATS["nano, JetPack 4"])
+    assert nano["watts"] == 2.14
+    assert nano["celsius"] == {"PLL": 36.5, "CPU": 39, "GPU": 37}
+    assert parse_tegrastats("") == {}
+
+
+def test_the_tool_is_started_read_and_ended(tmp_path):
+    tool = tmp_path / "tegrastats"
+    line = TEGRASTATS["nano, JetPack 4"]
+    tool.write_text(f"#!/bin/sh\nwhile true; do echo '{line}'; sleep 0.02; done\n")
+    tool.chmod(0o755)
+    running = Tegrastats(str(tool), 20)
+    watch = Watch(tmp_path, None, None, tegrastats=running)
+    reading = watch.read()
+    assert reading["power"]["tegrastats"]["watts"] == 2.14
+    assert reading["celsius"]["CPU"] == 39
+    running.close()
+    assert running._process.poll() is not None
+
+
+class FakeNvml:
+    """A fake of libnvidia-ml: one GPU that is thermally throttled and does not tell its clock."""
+
+    def nvmlInit_v2(self):
+        return 0
+
+    def nvmlDeviceGetHandleByIndex_v2(self, index, device):
+        return 0
+
+    def nvmlDeviceGetPowerUsage(self, device, value):
+        value._obj.value = 71_500
+        return 0
+
+    def nvmlDeviceGetTemperature(self, device, sensor, value):
+        value._obj.value = 83
+        return 0
+
+    def nvmlDeviceGetClockInfo(self, device, kind, value):
+        return 3  # NVML_ERROR_NOT_SUPPORTED
+
+    def nvmlDeviceGetCurrentClocksThrottleReasons(self, device, value):
+        assert isinstance(value._obj, ctypes.c_ulonglong)
+        value._obj.value = 0x1 | 0x40
+        return 0
+
+
+def test_nvml_tells_watts_heat_and_what_slows_the_gpu(tmp_path):
+    found = Nvml(FakeNvml()).read()
+    assert found == {"watts": 71.5, "celsius": 83, "throttling": ["GPU: hardware thermal slowdown"]}
+    reading = Watch(tmp_path, None, None, gpu=Nvml(FakeNvml())).read(lambda: 7.0)
+    assert reading["throttling"] == ["GPU: hardware thermal slowdown"]
+    assert reading["power"] == {"NVML": {"watts": 71.5, "celsius": 83}}
+    assert reading["t"] == 7.0
+
+
+def readings(**columns):
+    length = len(next(iter(columns.values())))
+    rows = [{"t": 0.2 * i, "throttling": []} for i in range(length)]
+    for key, values in columns.items():
+        for row, value in zip(rows, values, strict=True):
+            row[key] = value
+    return Recording(tuple(rows), 0.2)
+
+
+def test_reasons_to_believe_in_throttling():
+    assert list(readings(mhz=[3000] * 9).throttled()) == []
+    assert list(readings(mhz=[3000] * 6 + [2800] * 3).throttled()) == [], "7 % is within what boost clocks do"
+    assert list(readings(mhz=[3000] * 6 + [2000] * 3).throttled()) == ["the clock fell from 3,000 to 2,000 MHz"]
+    assert list(readings(throttle_events=[7, 7, 9]).throttled()) == ["the processor was throttled 2 times"]
+    limited = readings(throttling=[[], ["GPU: power cap"], ["GPU: power cap"]])
+    assert list(limited.throttled()) == ["throttled: GPU: power cap"]
+
+
+def test_energy_is_a_counters_difference_or_power_over_time():
+    counter = readings(power=[{"RAPL packages": {"joules": 3.0 * i}} for i in range(11)])
+    assert counter.joules(0.5, 1.5) == ("RAPL packages", pytest.approx(15.0)), "15 W for a second, between readings"
+    steady = readings(power=[{"INA3221": {"watts": 5.0}, "RAPL packages": {"joules": i}} for i in range(11)])
+    assert steady.joules(0.3, 1.3) == ("INA3221", pytest.approx(5.0)), "the whole board before the processor"
+    rising = readings(power=[{"NVML": {"watts": 10.0 * i}} for i in range(11)])
+    assert rising.joules(0.2, 0.6) == ("NVML", pytest.approx(0.2 * 10 + 0.2 * 20))
+    assert counter.joules(0.5, 9.0) is None, "the readings do not reach so far"
+    assert readings(mhz=[1, 2]).joules(0, 0.2) is None
+
+
+def test_a_summary_of_a_stretch():
+    recording = readings(
+        mhz=[1000, 2000, 2000, 2000, 2000, 2000],
+        busy_s=[0, 0.3, 0.6, 0.9, 1.2, 1.5],
+        celsius=[{"a": 40, "b": 50 + i} for i in range(6)],
+        rss_bytes=[5, 6, 9, 8, 7, 6],
+        power=[{"INA3221": {"watts": 5.0}}] * 6,
+    )
+    found = recording.summary()
+    assert found["cpu_load"] == pytest.approx(1.5)
+    assert found["celsius"] == {"zone": "b", "first": 50, "last": 55, "max": 55}
+    assert found["rss_bytes"] == 9
+    assert (found["watts"], found["power_source"]) == (pytest.approx(5.0), "INA3221")
+    assert found["mhz"]["min"] == 1000
+    assert found["untold"] == []
+    part = recording.between(0.5, 0.9)
+    assert [reading["t"] for reading in part.readings] == pytest.approx([0.4, 0.6, 0.8])
+    json.dumps(found)
+
+
+def test_a_second_process_watches_this_one():
+    before = time.monotonic()
+    with Recorder(0.05) as recorder:
+        block = bytearray(60_000_000)
+        block[::4096] = b"x" * len(block[::4096])
+        time.sleep(0.4)
+        recording = recorder.recording()
+        process = recorder._process
+    assert process.poll() is not None, "it ends with the block"
+    assert len(recording.readings) >= 3
+    assert before < recording.readings[0]["t"] <= recording.readings[-1]["t"] < time.monotonic(), "one clock for both"
+    assert recording.readings[-1]["rss_bytes"] > 60_000_000
+    assert recording.summary()["cpu_load"] >= 0
+
+
+def test_the_watching_process_ends_when_its_parent_is_killed():
+    program = (
+        "import time\nfrom edgefer.measure.telemetry import Recorder\n"
+        "with Recorder(0.05) as r:\n    print(r._process.pid, flush=True)\n    time.sleep(60)\n"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    child = int(parent.stdout.readline())
+    os.kill(parent.pid, signal.SIGKILL)
+    parent.wait()
+    for _ in range(100):
+        if not is_running(child):
+            break
+        time.sleep(0.05)
+    assert not is_running(child)
+
+
+def is_running(pid):
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii") as stream:
+            return stream.read().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_without_a_second_process_that_is_said_and_nothing_breaks(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "executable", "/nonexistent/python")
+    with Recorder() as recorder:
+        assert recorder.recording().readings == ()
+        assert recorder.recording().summary()["readings"] == 0
+    assert "no telemetry" in capsys.readouterr().err

@@ -1,0 +1,200 @@
+"""Gates: PASS, FAIL and INCONCLUSIVE by intervals, their exit codes, and the JUnit file."""
+
+import json
+from xml.etree import ElementTree
+
+import pytest
+from click.testing import CliRunner
+
+from edgefer.cli.gating import compare, gate
+from edgefer.errors import EdgeferError
+from edgefer.measure.margin import Verdict
+from edgefer.report.document import read_report
+from edgefer.report.gate import Limits, milliseconds, overall, run_gate
+from edgefer.report.settings import Settings
+
+
+def checks(report, against=None, **limits):
+    return run_gate(read_report(report), Limits(**limits), against=None if against is None else read_report(against))
+
+
+def verdicts(*arguments, **limits):
+    return [check.verdict.value for check in checks(*arguments, **limits)]
+
+
+def test_a_drop_is_judged_by_its_interval(written):
+    lossless, close, worse = (written(f"{wrong}.json", wrong=wrong) for wrong in (1200, 1212, 1300))
+    assert verdicts(lossless, max_drop_pp=0.5) == ["PASS"]
+    assert verdicts(close, max_drop_pp=0.5) == ["INCONCLUSIVE"], "+0.34 is below 0.5 and its interval is not"
+    assert verdicts(worse, max_drop_pp=0.5) == ["FAIL"]
+    (check,) = checks(close, max_drop_pp=0.5)
+    assert check.told.startswith("+0.34 [")
+
+
+def test_latency_is_judged_by_its_interval_and_only_where_it_is_carried(written):
+    fast, short, busy = (
+        written("fast.json"),
+        written("short.json", rounds=30),
+        written("busy.json", invalid=("other processes used 0.80 of 2 cores",)),
+    )
+    assert verdicts(fast, max_ms=(("95", 0.6), ("95", 0.4))) == ["PASS", "FAIL"]
+    p95 = read_report(fast).entries[1].latency["95"].value
+    assert verdicts(fast, max_ms=(("95", p95),)) == ["INCONCLUSIVE"], "the limit lies in the interval"
+    (check,) = checks(short, max_ms=(("95", 5.0),))
+    assert check.verdict is Verdict.INCONCLUSIVE
+    assert "150 timed calls do not carry a p95" in check.told
+    (check,) = checks(busy, max_ms=(("95", 5.0),))
+    assert check.told == "the run is invalid: other processes used 0.80 of 2 cores"
+    assert verdicts(busy, max_drop_pp=0.5) == ["PASS"], "accuracy does not depend on who else computes"
+
+
+def test_agreement_and_top1_are_judged_from_below(written):
+    path = written("a.json", wrong=1240)  # 40 of 3,500 answers differ: 98.86 %
+    assert verdicts(path, min_agreement=0.98) == ["PASS"]
+    assert verdicts(path, min_agreement=0.9886) == ["INCONCLUSIVE"]
+    assert verdicts(path, min_agreement=0.995) == ["FAIL"]
+    assert verdicts(path, min_top1=0.6) == ["PASS"]
+    assert verdicts(path, min_top1=0.7) == ["FAIL"]
+
+
+def test_misses_need_a_paced_report(written):
+    (check,) = checks(written("a.json"), max_misses=0.01)
+    assert check.verdict is Verdict.INCONCLUSIVE
+    assert "--scope paced" in check.told
+
+
+def test_misses_are_judged_by_their_interval(written):
+    path = written("paced.json", misses=4)
+    assert verdicts(path, max_misses=0.05) == ["PASS"]
+    assert verdicts(path, max_misses=0.012) == ["INCONCLUSIVE"]
+    assert verdicts(path, max_misses=0.001) == ["FAIL"]
+    (check,) = checks(path, max_misses=0.05)
+    assert check.told == "1.00% [0.40%, 2.50%]"
+
+
+def test_against_another_report(written):
+    main, same, slower = written("main.json"), written("same.json", ms=0.505), written("slower.json", ms=0.6)
+    assert verdicts(same, main) == ["PASS"]
+    assert verdicts(slower, main) == ["FAIL"]
+    assert verdicts(slower, main, max_slowdown=0.3) == ["PASS"]
+    drop, median = checks(written("worse.json", wrong=1300), main, max_drop_pp=4.0)[1:]
+    assert drop.what == "drop from main.json at most 4 points"
+    assert drop.verdict is Verdict.PASS
+    assert "same faces, paired" in drop.told
+    assert median.verdict is Verdict.PASS
+    (_, drop, _) = checks(written("other.json", faces="cd" * 32), main, max_drop_pp=1.0)
+    assert drop.verdict is Verdict.INCONCLUSIVE, "not paired, the interval is ten times as wide"
+    assert "not the same faces" in drop.told
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"settings": Settings(batch=8)}, "batch is 1 in main.json and 8 in new.json"),
+        ({"settings": Settings(scope="compute")}, "scope is e2e in main.json and compute in new.json"),
+        ({"environment": {"cpu": "Another"}}, "cpu is An Example CPU 9000 in main.json and Another in new.json"),
+        ({"invalid": ("it drifted",)}, "new.json is invalid: it drifted"),
+    ],
+)
+def test_latencies_that_cannot_be_compared_are_inconclusive(written, changed, reason):
+    (check,) = checks(written("new.json", **changed), written("main.json"))
+    assert (check.verdict.value, check.told) == ("INCONCLUSIVE", reason)
+
+
+def test_an_engine_that_vanished_is_inconclusive_and_no_common_one_is_an_error(written):
+    main, renamed = written("main.json"), written("renamed.json", engine="OpenVINO INT8")
+    with pytest.raises(EdgeferError, match="have no engine in common") as caught:
+        checks(renamed, main)
+    assert "same engines" in caught.value.hint
+
+
+def test_bad_requests_are_refused(written):
+    path = written("a.json")
+    with pytest.raises(EdgeferError, match="given no limit") as caught:
+        checks(path)
+    assert "--max-drop" in caught.value.hint
+    with pytest.raises(EdgeferError, match="no engine 'onnxruntime'") as caught:
+        run_gate(read_report(path), Limits(max_drop_pp=1), engines=("onnxruntime",))
+    assert "it has onnxruntime INT8" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("text", "ms"), [("5ms", 5), ("800us", 0.8), ("800µs", 0.8), ("0.01s", 10), ("7", 7), (" 2.5 ms", 2.5)]
+)
+def test_times(text, ms):
+    assert milliseconds(text) == pytest.approx(ms)
+
+
+@pytest.mark.parametrize("text", ["", "5 m", "ms", "-1ms", "0ms", "1e3"])
+def test_what_is_no_time_is_refused(text):
+    with pytest.raises(EdgeferError, match="is no time") as caught:
+        milliseconds(text)
+    assert "5ms" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("options", "word", "code"),
+    [
+        (["--max-drop", "0.5", "--max-p95", "5ms", "--min-agreement", "0.985"], "PASS", 0),
+        (["--max-drop", "0.5", "--max-p95", "100us"], "FAIL", 1),
+        (["--max-drop", "0.1"], "INCONCLUSIVE", 3),
+        (["--max-drop", "0.1", "--max-p50", "100us"], "FAIL", 1),
+    ],
+)
+def test_exit_codes_and_the_last_line(written, tmp_path, options, word, code):
+    done = CliRunner().invoke(gate, [str(written("a.json")), *options, "--junit", str(tmp_path / "j.xml")])
+    assert done.exit_code == code
+    assert done.output.splitlines()[-1] == word
+    suites = ElementTree.parse(tmp_path / "j.xml").getroot()
+    suite = suites.find("testsuite")
+    cases = suite.findall("testcase")
+    assert len(cases) == int(suite.get("tests")) == len(options) // 2
+    assert int(suite.get("failures")) == len(suite.findall("*/failure"))
+    assert int(suite.get("errors")) == len(suite.findall("*/error"))
+    assert bool(suite.findall("*/failure") or suite.findall("*/error")) == (code != 0)
+
+
+def test_json_of_a_gate(written):
+    done = CliRunner().invoke(gate, [str(written("a.json")), "--max-drop", "0.5", "--json"])
+    found = json.loads(done.output)
+    assert found["verdict"] == "PASS"
+    assert found["checks"][0] | {"told": ""} == {
+        "engine": "onnxruntime INT8",
+        "check": "drop at most 0.5 points",
+        "verdict": "PASS",
+        "told": "",
+    }
+    assert overall(()) is Verdict.PASS
+
+
+def test_compare_prints_changes_and_what_limits_them(written):
+    reports = [
+        str(written("a.json")),
+        str(written("b.json", ms=0.6, wrong=1230)),
+        str(written("c.json", faces="cd" * 32)),
+    ]
+    done = CliRunner().invoke(compare, reports)
+    assert done.exit_code == 0, done.output
+    engine = [line.split() for line in done.output.splitlines() if "INT8" in line]
+    assert engine[0][:3] == ["onnxruntime", "INT8", "0.500"]
+    assert engine[1][3] == "+20%"
+    assert "+0.71" in engine[1], "25 more of 3,500"
+    assert "c.json judged other faces" in done.output
+    found = json.loads(CliRunner().invoke(compare, [*reports, "--json"]).output)
+    assert [report["same_faces"] for report in found["reports"]] == [True, True, False]
+    (row,) = [row for row in found["rows"] if row["report"].endswith("b.json") and "INT8" in row["name"]]
+    assert row["slowdown"]["50"]["value"] == pytest.approx(1.2, rel=1e-6)
+    assert row["drop_pp"]["paired"] is True
+
+
+def test_compare_refuses_one_report_and_other_classes(written, tmp_path):
+    path = written("a.json")
+    done = CliRunner().invoke(compare, [str(path)])
+    assert isinstance(done.exception, EdgeferError)
+    assert "two or more reports, not 1" in done.exception.message
+    content = json.loads(path.read_text())
+    content["details"]["classes"][0] = "contempt"
+    (tmp_path / "b.json").write_text(json.dumps(content))
+    done = CliRunner().invoke(compare, [str(path), str(tmp_path / "b.json")])
+    assert "contempt" in done.exception.message
+    assert "same labels" in done.exception.hint
