@@ -100,6 +100,8 @@ def adopt(
     origin = Path(foreign)
     lineage = {"weights_sha256": sha256_file(origin), "adopted_from": origin.name, "edgefer": __version__}
     contract = replace(contract, lineage={**contract.lineage, **lineage})
+    if found.bound:
+        _check_size(found, contract, origin)
     with progress(f"adopting {origin.name}", 3) as advance:
         model, head, changes = _behind(found, contract, origin)
         for change in changes:
@@ -137,7 +139,7 @@ def adopt(
 
 def _behind(found: Foreign, contract: Contract, origin: Path) -> tuple[onnx.ModelProto, Head, tuple[str, ...]]:
     """The foreign network with the contract's input and output, what its end was, and what was changed."""
-    changes: list[str] = []
+    changes = list(found.notes)
     model, head = cut_head(found.model, found.output)
     if head.kind:
         changes.append(f"the {head.kind} at the end was cut off: outputs are logits")
@@ -181,6 +183,26 @@ class _ForeignSession:
 
     def close(self) -> None:
         self._session.close()
+
+
+def _check_size(found: Foreign, contract: Contract, origin: Path) -> None:
+    """A file that leaves the size of its faces free must run on the contract's."""
+    face = parity_faces(contract)[0]
+    try:
+        answers = _ForeignSession(serialise(found.raw), found, contract).run({INPUT_NAME: face})[OUTPUT_NAME]
+    except EdgeferError as cause:
+        # A file that is damaged does not get here: it was read, and its input has a free size.
+        raise EdgeferError(
+            f"{origin} leaves the size of its faces free, and does not run on the contract's "
+            f"{'×'.join(map(str, contract.face_shape))} (height×width×channels): {cause.message}",
+            hint="make input.height and input.width of the contract those that the network was trained with",
+        ) from cause
+    if not np.isfinite(answers).all():
+        raise EdgeferError(
+            f"{origin} answers with values that are no numbers on the contract's "
+            f"{'×'.join(map(str, contract.face_shape))} faces",
+            hint="make input.height and input.width of the contract those that the network was trained with",
+        )
 
 
 def _check_batch(content: bytes, contract: Contract, origin: Path, tolerance: float) -> None:

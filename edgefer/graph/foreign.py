@@ -10,17 +10,20 @@ from typing import TypeAlias
 
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-from onnx import inliner, numpy_helper
+from onnx import inliner
 
 from edgefer.contract import METADATA_KEY, Contract
 from edgefer.errors import EdgeferError
 from edgefer.graph.load import metadata_of
 from edgefer.graph.names import canonicalise
+from edgefer.graph.preprocessing import leading_scaling
 
 LAYOUTS = ("NCHW", "NHWC")
 OWN_DOMAINS = ("", "ai.onnx")
-_SCALING = ("Sub", "Div", "Mul", "Add", "BatchNormalization")
-_MOVING = ("Identity", "Transpose", "Cast", "Reshape", "Squeeze", "Unsqueeze")
+RESHAPING = ("Identity", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Transpose")
+"""What may stand behind the last real operator of a network without changing its answers."""
+
+HALVES = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
 _PLAIN = "export the network alone: one float input of images, one output of class scores"
 
 Size: TypeAlias = int | str
@@ -38,6 +41,8 @@ class Foreign:
         layout: ``"NCHW"`` or ``"NHWC"``.
         batch: the fixed batch of the input, or None where it is free.
         output: the name of the output with the class scores.
+        notes: what was settled about it that the file leaves open, a sentence each.
+        bound: whether axes of its faces were free, and have the contract's size now.
     """
 
     raw: onnx.ModelProto
@@ -46,6 +51,8 @@ class Foreign:
     layout: str
     batch: int | None
     output: str
+    notes: tuple[str, ...] = ()
+    bound: bool = False
 
 
 def read_foreign(
@@ -61,7 +68,8 @@ def read_foreign(
 
     Raises:
         EdgeferError: not ONNX; an edgefer file; several inputs; a uint8 input, or scaling that the contract repeats;
-            sizes or a number of classes other than the contract's; operators that are not ONNX's own.
+            sizes or a number of classes other than the contract's; operators that are not ONNX's own; a body in half
+            precision; a Sigmoid at the end.
     """
     origin = Path(path)
     raw = parse_foreign(origin)
@@ -71,6 +79,7 @@ def read_foreign(
         )
     _check_domains(raw, origin)
     model = canonicalise(raw)
+    _refuse_halves(model, origin)
     entry = only_input(model, origin)
     sizes = sizes_of(entry)
     found = _layout(sizes, contract, layout, origin)
@@ -78,7 +87,22 @@ def read_foreign(
     if not own_scaling:
         _refuse_scaling(model, entry.name, contract, origin)
     batch = sizes[0] if isinstance(sizes[0], int) else None
-    return Foreign(raw, model, entry.name, found, batch, _scores(model, contract, origin))
+    output = _scores(model, contract, origin)
+    _refuse_sigmoid(model, output, origin)
+    free = [f"{sizes[axis]}" for axis in _wanted(found, contract) if isinstance(sizes[axis], str)]
+    notes = _notes(model, output, free, contract)
+    return Foreign(raw, model, entry.name, found, batch, output, notes, bound=bool(free))
+
+
+def _notes(model: onnx.ModelProto, output: str, free: Sequence[str], contract: Contract) -> tuple[str, ...]:
+    notes = []
+    if free:
+        size = "×".join(map(str, contract.face_shape))
+        notes.append(f"axes of its input that it leaves free ({', '.join(free)}) became the contract's {size}")
+    others = [f"'{value.name}'" for value in model.graph.output if value.name != output]
+    if others:
+        notes.append(f"'{output}' is taken for the class scores, and its output {' and '.join(others)} was dropped")
+    return tuple(notes)
 
 
 def sizes_of(value: onnx.ValueInfoProto) -> list[Size]:
@@ -129,6 +153,34 @@ def _check_domains(model: onnx.ModelProto, origin: Path) -> None:
         raise EdgeferError(
             f"{origin} is quantised already ({quantised.op_type} '{quantised.name}')",
             hint="adopt the float network that it was made from, and quantise that",
+        )
+
+
+def _refuse_halves(model: onnx.ModelProto, origin: Path) -> None:
+    """A body in float16 would stay so under every precision that is asked for."""
+    kinds = [(f"the constant '{t.name}'", t.data_type) for t in model.graph.initializer]
+    casts = [(node, a.i) for node in model.graph.node if node.op_type == "Cast" for a in node.attribute]
+    kinds += [(f"{node.op_type} '{node.name}'", kind) for node, kind in casts]
+    kinds += [(f"the input '{value.name}'", value.type.tensor_type.elem_type) for value in model.graph.input]
+    half = next(((what, kind) for what, kind in kinds if kind in HALVES), None)
+    if half is not None:
+        name = onnx.TensorProto.DataType.Name(half[1]).lower()
+        raise EdgeferError(
+            f"{origin} computes in {name} ({half[0]})",
+            hint="export the FP32 network and adopt that: `edgefer build-engine --fp16` or --bf16 makes it small again",
+        )
+
+
+def _refuse_sigmoid(model: onnx.ModelProto, output: str, origin: Path) -> None:
+    maker = {name: node for node in model.graph.node for name in node.output}
+    node = maker.get(output)
+    while node is not None and node.op_type in RESHAPING:
+        node = maker.get(node.input[0])
+    if node is not None and node.op_type in ("Sigmoid", "HardSigmoid"):
+        raise EdgeferError(
+            f"{origin} ends in a {node.op_type}, which judges each class by itself; a contract's logits are for a "
+            "softmax over all of them",
+            hint="export the network without it, if its classes exclude each other and its logits may be compared",
         )
 
 
@@ -207,33 +259,13 @@ def _refuse_scaling(model: onnx.ModelProto, entry: str, contract: Contract, orig
         return
     found = leading_scaling(model, entry)
     if found:
+        some = ", ".join(found[:4]) + (f" and {len(found) - 4} more" if len(found) > 4 else "")
         raise EdgeferError(
-            f"{origin} scales its input itself ({', '.join(found)}), and the contract normalises as well: "
+            f"{origin} scales its input itself ({some}), and the contract normalises as well: "
             "preprocessing is already inside",
             hint="where the graph takes pixels from 0 to 255, set scale = 1.0, mean = [0.0, …], std = [1.0, …]; where "
             "it takes what the contract gives, pass --own-scaling",
         )
-
-
-def leading_scaling(model: onnx.ModelProto, entry: str) -> list[str]:
-    """The nodes that shift or scale a graph's input by constants, before anything else reads it."""
-    constants = {tensor.name: tensor for tensor in model.graph.initializer}
-    readers: dict[str, list[onnx.NodeProto]] = {}
-    for node in model.graph.node:
-        for name in node.input:
-            readers.setdefault(name, []).append(node)
-    found: list[str] = []
-    tensor = entry
-    while len(readers.get(tensor, [])) == 1:
-        node = readers[tensor][0]
-        others = [name for name in node.input if name != tensor and name]
-        small = all(name in constants and numpy_helper.to_array(constants[name]).size <= 4 for name in others)
-        if node.op_type in _SCALING and small and others:
-            found.append(f"{node.op_type} '{node.name}'")
-        elif node.op_type not in _MOVING:
-            break
-        tensor = node.output[0]
-    return found
 
 
 def _scores(model: onnx.ModelProto, contract: Contract, origin: Path) -> str:

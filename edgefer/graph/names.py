@@ -16,6 +16,7 @@ import onnx
 from onnx import helper
 
 from edgefer.errors import EdgeferError
+from edgefer.graph.folding import fold_constants
 
 _CONSTANT_NAMES: Mapping[str, tuple[str, ...]] = {
     "Conv": ("", "weight", "bias"),
@@ -32,8 +33,8 @@ _CONSTANT_NAMES: Mapping[str, tuple[str, ...]] = {
 def canonicalise(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy of ``model`` in canonical form; it computes the same.
 
-    Constant nodes become initialisers, Identity nodes and whatever no output needs go, intermediate shape notes are
-    dropped. Inputs and outputs keep their names. Applying it twice changes nothing.
+    Constant nodes and nodes over constants become initialisers, Identity nodes and whatever no output needs go,
+    intermediate shape notes are dropped. Inputs and outputs keep their names. Applying it twice changes nothing.
 
     Raises:
         EdgeferError: the graph has control flow, functions or a cycle.
@@ -45,6 +46,7 @@ def canonicalise(model: onnx.ModelProto) -> onnx.ModelProto:
     _constants_to_initialisers(graph)
     _drop_identities(graph)
     _replace_nodes(graph, _in_order(graph))
+    _replace_nodes(graph, fold_constants(graph, list(result.opset_import)))
     _rename(graph)
     del graph.value_info[:]
     graph.name = "network"

@@ -13,6 +13,7 @@ from onnx import compose, helper, numpy_helper, version_converter
 
 from edgefer.contract import INPUT_NAME, OUTPUT_NAME, Contract
 from edgefer.errors import EdgeferError
+from edgefer.graph.foreign import RESHAPING
 from edgefer.graph.names import canonicalise
 
 OPSET = 17
@@ -20,8 +21,6 @@ OPSET = 17
 
 LEAST_OPSET = 13
 """Per-channel QuantizeLinear begins here."""
-
-_MOVING = ("Identity", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Transpose")
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ def cut_head(model: onnx.ModelProto, output: str) -> tuple[onnx.ModelProto, Head
     del graph.output[:]
     graph.output.extend(kept)
     node = maker.get(output)
-    while node is not None and node.op_type in _MOVING:
+    while node is not None and node.op_type in RESHAPING:
         node = maker.get(node.input[0])
     if node is None or node.op_type not in ("Softmax", "LogSoftmax"):
         return canonicalise(result), Head("")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 import tempfile
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from edgefer.graph.save import serialise, stamp
 from edgefer.graph.simplify import simplify_model
 from edgefer.models import create
 from edgefer.models.deployable import Deployable
+from edgefer.models.probing import failed, probe
 from edgefer.progress import progress
 
 Network = nn.Module
@@ -89,19 +91,18 @@ def export_model(
         tolerance: largest difference of a logit relative to the largest logit.
 
     Raises:
-        EdgeferError: the network does not take the contract's faces or return its labels; an operator has no ONNX
-            form in opset 17; control flow; ONNX Runtime and PyTorch differ; the file cannot be written.
+        EdgeferError: the network does not take the contract's faces or return its labels' logits; its forward pass
+            raises, or branches on its data; an operator has no ONNX form in opset 17; control flow; ONNX Runtime and
+            PyTorch differ; the file cannot be written.
     """
     start = time.perf_counter()
-    lineage = {
-        "weights_sha256": tensors_sha256(network),
-        **contract.lineage,
-        "edgefer": __version__,
-        "exporter": f"torch {torch.__version__}",
-    }
-    contract = replace(contract, lineage=lineage)
-    with _evaluating(network), progress(f"exporting {contract.architecture}", 3) as advance:
-        _probe(network, contract)
+    with (
+        _evaluating(network),
+        redirect_stdout(sys.stderr),  # what a network prints is no result
+        progress(f"exporting {contract.architecture}", 3) as advance,
+    ):
+        probe(network, contract)
+        contract = _with_lineage(contract, network)
         advance(0, "tracing")
         model = canonicalise(_traced(Deployable(network, contract).eval(), contract))
         stamp(model, contract, "fp32")
@@ -129,6 +130,11 @@ def export_model(
         note=note,
         seconds=time.perf_counter() - start,
     )
+
+
+def _with_lineage(contract: Contract, network: nn.Module) -> Contract:
+    lineage = {"weights_sha256": tensors_sha256(network), **contract.lineage}
+    return replace(contract, lineage={**lineage, "edgefer": __version__, "exporter": f"torch {torch.__version__}"})
 
 
 def untrained(contract: Contract, seed: int = 0) -> tuple[Network, Contract]:
@@ -160,27 +166,6 @@ def _evaluating(network: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-def _probe(network: nn.Module, contract: Contract) -> None:
-    """One forward pass, so that a wrong size is reported as such and not as a failed export."""
-    faces = torch.zeros(2, *contract.face_shape, dtype=torch.uint8)
-    try:
-        with torch.inference_mode():
-            logits = Deployable(network, contract)(faces)
-    except (RuntimeError, ValueError) as cause:
-        raise EdgeferError(
-            f"{contract.architecture} cannot take faces of {'×'.join(map(str, contract.face_shape))} (height×width×"
-            f"channels): {str(cause).splitlines()[0]}",
-            hint="make the contract's height, width and channels those that the network was trained with",
-        ) from cause
-    wanted = (2, len(contract.labels))
-    if not isinstance(logits, torch.Tensor) or tuple(logits.shape) != wanted:
-        found = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
-        raise EdgeferError(
-            f"{contract.architecture} returns {found} for two faces; the contract has {len(contract.labels)} labels",
-            hint="the network must return one tensor of logits, N×labels; give the contract as many labels",
-        )
-
-
 def _traced(module: nn.Module, contract: Contract) -> onnx.ModelProto:
     # The TorchScript exporter, because the newer one gave opset 18 where 17 was asked for.
     faces = torch.zeros(2, *contract.face_shape, dtype=torch.uint8)
@@ -204,6 +189,8 @@ def _traced(module: nn.Module, contract: Contract) -> onnx.ModelProto:
                 f"PyTorch cannot write the network as ONNX opset {OPSET}: {str(cause).splitlines()[0]}",
                 hint="replace that operator in the network by ones that ONNX has",
             ) from cause
+        except (Exception, SystemExit) as cause:  # whatever the user's network does when it is traced
+            raise failed(f"tracing {contract.architecture}", cause) from cause
         return onnx.load(path)
 
 

@@ -7,9 +7,8 @@ import importlib
 import inspect
 import os
 import sys
-import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -45,8 +44,11 @@ def build_from_factory(
         EdgeferError: the module or name cannot be imported, the factory raises or returns something else, the weights
             cannot be read, do not fit, or are for other labels.
     """
-    module_class: Any = require("torch", "export", "building a network").nn.Module
-    with _importable_here():
+    torch = require("torch", "export", "building a network")
+    from edgefer.models.probing import refuse_lazy
+
+    module_class: Any = torch.nn.Module
+    with _importable_here(), redirect_stdout(sys.stderr):  # what a factory prints is no result
         factory = _found(spec)
         made = factory if isinstance(factory, module_class) else _called(factory, spec, len(contract.labels))
     if not isinstance(made, module_class):
@@ -54,7 +56,11 @@ def build_from_factory(
             f"{spec} returned a {type(made).__name__}, not a torch.nn.Module",
             hint="it must return the network itself: normalised float N×C×H×W in, logits N×classes out",
         )
+    if isinstance(made, torch.nn.DataParallel | torch.nn.parallel.DistributedDataParallel):
+        announce(f"note: {spec} returned a {type(made).__name__}: the network inside it is taken")
+        made = made.module
     network: nn.Module = made
+    refuse_lazy(network, spec)
     contract = replace(contract, lineage={**contract.lineage, "factory": spec})
     if weights is None:
         announce(f"note: no weights file was given: {spec} has the weights that its factory gave it")
@@ -78,6 +84,11 @@ def _found(spec: str) -> Any:
     place, colon, name = spec.partition(":")
     if not colon or not place or not name:
         raise EdgeferError(f"'{spec}' does not name a factory", hint=_FORM)
+    if place.endswith(".py"):
+        module = ".".join(Path(place).with_suffix("").parts)
+        raise EdgeferError(
+            f"'{place}' is a file, and a module is named by its import", hint=f"--module {module}:{name}"
+        )
     found: Any = _imported(place, spec)
     for part in name.split("."):
         if not hasattr(found, part):
@@ -90,6 +101,8 @@ def _found(spec: str) -> Any:
 
 
 def _imported(place: str, spec: str) -> ModuleType:
+    from edgefer.models.probing import failed
+
     try:
         return importlib.import_module(place)
     except ModuleNotFoundError as cause:
@@ -98,9 +111,9 @@ def _imported(place: str, spec: str) -> ModuleType:
                 f"there is no Python module '{cause.name}' to take {spec} from",
                 hint=f"run it in the folder that has {cause.name.split('.')[0]}, or put that folder on PYTHONPATH",
             ) from cause
-        raise _failed(f"importing {place}", cause) from cause
-    except Exception as cause:  # whatever the user's module does when it is imported
-        raise _failed(f"importing {place}", cause) from cause
+        raise failed(f"importing {place}", cause) from cause
+    except (Exception, SystemExit) as cause:  # whatever the user's module does when it is imported
+        raise failed(f"importing {place}", cause) from cause
 
 
 def _called(factory: Any, spec: str, classes: int) -> Any:
@@ -108,12 +121,14 @@ def _called(factory: Any, spec: str, classes: int) -> Any:
         raise EdgeferError(
             f"{spec} is a {type(factory).__name__}, neither a torch.nn.Module nor something that makes one", hint=_FORM
         )
+    from edgefer.models.probing import failed
+
     arguments, named = _arguments(factory, spec, classes)
     try:
         return factory(*arguments, **named)
-    except Exception as cause:  # whatever the user's factory does
+    except (Exception, SystemExit) as cause:  # whatever the user's factory does
         shown = ", ".join([*map(str, arguments), *(f"{key}={value}" for key, value in named.items())])
-        raise _failed(f"{spec}({shown})", cause) from cause
+        raise failed(f"{spec}({shown})", cause) from cause
 
 
 def _arguments(factory: Callable[..., Any], spec: str, classes: int) -> tuple[list[int], dict[str, int]]:
@@ -133,14 +148,6 @@ def _arguments(factory: Callable[..., Any], spec: str, classes: int) -> tuple[li
     return [classes] * len(needed), {}
 
 
-def _failed(what: str, cause: Exception) -> EdgeferError:
-    frames = traceback.extract_tb(cause.__traceback__)
-    where = f" at {frames[-1].filename}:{frames[-1].lineno}" if frames else ""
-    text = str(cause).strip().splitlines()
-    reason = f"{type(cause).__name__}: {text[0]}" if text else type(cause).__name__
-    return EdgeferError(f"{what} raised {reason}{where}", hint="that is the network's own code: make it run in Python")
-
-
 def _loaded(network: nn.Module, file: Path, contract: Contract, spec: str) -> Contract:
     """Load the weights into ``network``; give the contract that says so."""
     weights = load_weights(file)
@@ -150,10 +157,12 @@ def _loaded(network: nn.Module, file: Path, contract: Contract, spec: str) -> Co
             f"{', '.join(contract.labels)}",
             hint="the order counts: `edgefer contract guess` prints the contract that the weights carry",
         )
-    faults = compare(network, weights.state).faults()
+    faults = compare(network, weights.state, needless=True).faults()
     if faults:
         raise EdgeferError(
             f"{file} does not fit {spec}: {faults}", hint="give the weights of this network, with its number of classes"
         )
-    network.load_state_dict(weights.state)
+    own = network.state_dict()
+    fitting = {name: tensor for name, tensor in weights.state.items() if tensor.shape == own[name].shape}
+    network.load_state_dict(fitting, strict=False)  # all but what no forward pass reads is there
     return replace(contract, lineage={**contract.lineage, "weights_sha256": weights.sha256})

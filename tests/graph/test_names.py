@@ -8,6 +8,7 @@ from onnx.reference import ReferenceEvaluator
 
 from edgefer.errors import EdgeferError
 from edgefer.graph.names import canonicalise
+from edgefer.graph.rewriting.prelu import split_prelu
 
 
 def _model(nodes, initializers=(), outputs=("y",), inputs=("x",)):
@@ -120,3 +121,52 @@ def test_a_cycle_is_refused():
     nodes = [helper.make_node("Add", ["x", "b"], ["y"]), helper.make_node("Relu", ["y"], ["b"])]
     with pytest.raises(EdgeferError, match="cycle"):
         canonicalise(_model(nodes))
+
+
+def _prelu():
+    """A slope as PyTorch's exporter leaves it where it folds nothing."""
+    return _model(
+        [
+            helper.make_node("Unsqueeze", ["slope", "axes"], ["shaped"]),
+            helper.make_node("Neg", ["shaped"], ["turned"]),
+            helper.make_node("PRelu", ["x", "turned"], ["y"]),
+        ],
+        [_ones("slope"), helper.make_tensor("axes", TensorProto.INT64, [1], [0])],
+    )
+
+
+def test_nodes_over_constants_become_constants():
+    x = np.linspace(-9, 5, 8, dtype=np.float32).reshape(2, 4)
+    result = canonicalise(_prelu())
+    assert [(node.name, list(node.input)) for node in result.graph.node] == [("PRelu_0", ["x", "PRelu_0_slope"])]
+    assert [list(tensor.dims) for tensor in result.graph.initializer] == [[1, 4]]
+    np.testing.assert_array_equal(_run(result, x), _run(_prelu(), x))
+    assert canonicalise(result) == result
+    assert split_prelu(result) == 1
+
+
+def test_int8_weights_and_what_would_grow_too_large_stay_nodes():
+    kept = [
+        helper.make_node("DequantizeLinear", ["q", "scale"], ["d"]),
+        helper.make_node("Expand", ["one", "shape"], ["e"]),
+        helper.make_node("Add", ["x", "d"], ["s"]),
+        helper.make_node("Gather", ["e", "zero"], ["g"]),
+        helper.make_node("Add", ["s", "g"], ["y"]),
+    ]
+    constants = [
+        helper.make_tensor("q", TensorProto.INT8, [4], [1, 2, 3, 4]),
+        helper.make_tensor("scale", TensorProto.FLOAT, [], [0.5]),
+        helper.make_tensor("one", TensorProto.FLOAT, [1], [1]),
+        helper.make_tensor("shape", TensorProto.INT64, [3], [1 << 20, 1 << 20, 4]),
+        helper.make_tensor("zero", TensorProto.INT64, [], [0]),
+    ]
+    types = [node.op_type for node in canonicalise(_model(kept, constants)).graph.node]
+    assert sorted(types) == ["Add", "Add", "DequantizeLinear", "Expand", "Gather"]
+
+
+def test_a_node_over_constants_that_cannot_be_computed_is_named():
+    nodes = [helper.make_node("Add", ["a", "b"], ["c"]), helper.make_node("Add", ["x", "c"], ["y"])]
+    three = helper.make_tensor("b", TensorProto.FLOAT, [3], [1, 2, 3])
+    with pytest.raises(EdgeferError, match="Add '' over constants cannot be computed") as caught:
+        canonicalise(_model(nodes, [_ones("a"), three]))
+    assert "damaged" in caught.value.hint

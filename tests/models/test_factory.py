@@ -32,6 +32,47 @@ def two(a, b): return Net(3)
 def text(): return "no network"
 def breaks(num_classes): raise ValueError("width must be even\\nsecond line")
 ready = Net(3)
+def leaves(): raise SystemExit(3)
+def talks(): print("hello"); return Talking(3)
+def parallel(): return nn.DataParallel(Net(3))
+def normed():
+    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+def lazy(): return nn.Sequential(nn.LazyConv2d(4, 3), nn.Flatten(), nn.LazyLinear(3))
+class Talking(Net):
+    def forward(self, x): print("forward"); return super().forward(x)
+class WrongCall(Net):
+    def forward(self, x): return self.conv(x, 1)
+class NoKey(Net):
+    def forward(self, x): return {}["a"]
+class Asserts(Net):
+    def forward(self, x):
+        assert x.shape[1] == 3, "three channels"
+        return x
+class NoAttribute(Net):
+    def forward(self, x): return self.nope(x)
+class Index(Net):
+    def forward(self, x): return x[0, 0, 0, 0, 0, 0]
+class Later(Net):
+    def forward(self, x): raise NotImplementedError("later")
+class Leaves(Net):
+    def forward(self, x): raise SystemExit(0)
+class Probable(Net):
+    def forward(self, x): return super().forward(x).softmax(1)
+class Halved(Net):
+    def forward(self, x): return super().forward(x).half()
+class Branches(Net):
+    def forward(self, x):
+        y = super().forward(x)
+        return y * 2 if y.sum() > 0 else y
+class Items(Net):
+    def forward(self, x): return super().forward(x) * x.max().item()
+class ByShape(Net):
+    def __init__(self, num_classes=3):
+        super().__init__(num_classes)
+        self.register_buffer("flag", torch.tensor(True))
+    def forward(self, x):
+        if x.shape[2] != 8: raise ValueError("8x8 only")
+        return super().forward(x) if self.flag else x
 number = 3
 """
 
@@ -111,6 +152,10 @@ def refused(spec, contract, weights=None):
             "ownpkg.nets:breaks(num_classes=3) raised ValueError: width must be even at ",
             "own code",
         ),
+        ("ownpkg/nets.py:Net", "'ownpkg/nets.py' is a file", "--module ownpkg.nets:Net"),
+        ("nets.py:Net", "'nets.py' is a file", "--module nets:Net"),
+        ("ownpkg.nets:leaves", "ownpkg.nets:leaves() raised SystemExit: 3 at ", "own code"),
+        ("ownpkg.nets:lazy", "ownpkg.nets:lazy has a LazyConv2d ('0'), whose shape is not known", "its number of ch"),
         ("ownpkg.nets:wide", "ownpkg.nets:wide(num_classes=3) raised TypeError: wide() missing 1", "own code"),
     ],
 )
@@ -162,3 +207,69 @@ def test_a_factory_needs_a_contract(contract, package):
     assert "edgefer contract new" in caught.value.hint
     with pytest.raises(EdgeferError, match="there is no contract"):
         export("ownpkg.nets:Net", package / "m.onnx", contract="none.toml")
+
+
+@pytest.mark.parametrize(
+    ("name", "message", "hint"),
+    [
+        ("WrongCall", "the forward pass of own raised TypeError: ", "own code"),
+        ("NoKey", "the forward pass of own raised KeyError: 'a' at ", "own code"),
+        ("Asserts", "the forward pass of own raised AssertionError: three channels at ", "own code"),
+        ("NoAttribute", "raised AttributeError: 'NoAttribute' object has no attribute 'nope' at ", "own code"),
+        ("Index", "the forward pass of own raised IndexError: ", "own code"),
+        ("Later", "the forward pass of own raised NotImplementedError: later at ", "own code"),
+        ("Leaves", "the forward pass of own raised SystemExit: 0 at ", "own code"),
+        (
+            "Probable",
+            "own returns probabilities: no value is under 0, and each face's add up to 1",
+            "softmax at the end",
+        ),
+        ("Halved", "own returns float16, not float32", "network.float()"),
+        ("Branches", "own makes a Python value of a tensor (__bool__ at ", "torch.where"),
+        ("Items", "own makes a Python value of a tensor (item at ", ".item()"),
+    ],
+)
+def test_what_is_wrong_with_a_forward_pass_is_named(name, message, hint, contract, package):
+    with pytest.raises(EdgeferError) as caught:
+        export(f"ownpkg.nets:{name}", package / "m.onnx", contract=contract)
+    assert message in caught.value.message
+    assert hint in caught.value.hint
+    if " at " in caught.value.message:
+        assert f"{package / 'ownpkg' / 'nets.py'}:" in caught.value.message
+    assert not (package / "m.onnx").exists()
+
+
+def test_branches_on_shapes_and_on_the_networks_own_flags_are_its_own(contract, package):
+    assert export("ownpkg.nets:ByShape", package / "m.onnx", contract=contract, simplify=False).top1_agreement == 1
+
+
+def test_a_lazy_module_is_refused_as_a_module_too(contract, package):
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.LazyLinear(3))
+    with pytest.raises(EdgeferError, match=r"own has a LazyLinear \('1'\)"):
+        export(network, package / "m.onnx", contract=contract)
+
+
+def test_what_a_network_prints_is_no_result(contract, package, capsys):
+    export("ownpkg.nets:talks", package / "m.onnx", contract=contract, simplify=False)
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "hello" in said.err
+    assert "forward" in said.err
+
+
+def test_a_network_in_data_parallel_is_taken_out(contract, package, capsys):
+    state = build_from_factory("ownpkg.nets:parallel", contract)[0].state_dict()
+    assert "conv.weight" in state
+    assert "returned a DataParallel: the network inside it is taken" in capsys.readouterr().err
+    torch.save({f"module.{name}": tensor for name, tensor in state.items()}, "w.pth")
+    assert torch.equal(
+        build_from_factory("ownpkg.nets:parallel", contract, "w.pth")[0].conv.weight, state["conv.weight"]
+    )
+
+
+def test_weights_without_counters_of_batches(contract):
+    state = build_from_factory("ownpkg.nets:normed", contract)[0].state_dict()
+    state["1.running_mean"] += 1
+    torch.save({name: tensor for name, tensor in state.items() if "num_batches" not in name}, "w.pth")
+    network = build_from_factory("ownpkg.nets:normed", contract, "w.pth")[0]
+    assert torch.equal(network[1].running_mean, torch.ones(4))
