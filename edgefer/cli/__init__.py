@@ -15,8 +15,11 @@ from edgefer.cli.contracts import contract
 from edgefer.cli.datasets import data
 from edgefer.cli.exporting import export
 from edgefer.cli.importing import import_weights
+from edgefer.cli.paging import web
+from edgefer.cli.predicting import predict
 from edgefer.cli.starting import quickstart
 from edgefer.cli.training import train
+from edgefer.cli.watching import camera
 from edgefer.cli.zoo import models
 from edgefer.errors import EdgeferError
 
@@ -33,7 +36,23 @@ def cli() -> None:
     """
 
 
-for _command in (quickstart, train, import_weights, export, contract, adopt, build_engine, retune, bench, models, data):
+_COMMANDS = (
+    quickstart,
+    train,
+    import_weights,
+    export,
+    contract,
+    adopt,
+    build_engine,
+    retune,
+    bench,
+    predict,
+    camera,
+    web,
+    models,
+    data,
+)
+for _command in _COMMANDS:
     cli.add_command(_command)
 
 
