@@ -1,4 +1,4 @@
-"""Camera → faces → engine → labels → sinks: four threads that overlap, with a newest-frame queue of one between them."""
+"""Camera → faces → engine → labels → sinks: four threads, with a newest-frame queue of one between each two."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from edgefer.engines.classifier import Classifier
 from edgefer.errors import EdgeferError
 from edgefer.progress import announce
 
-A, B = TypeVar("A"), TypeVar("B")
+A = TypeVar("A")
+B = TypeVar("B")
 
 FILM_FPS = 30.0
 """Assumed of a film that does not state its own."""
@@ -114,7 +115,7 @@ class App:
             outgoing.put(work(item))
 
     def _guarded(self, work: Callable[[], None], outgoing: Mailbox[A]) -> None:
-        """Run a stage; whatever ends it closes what it feeds, so that the end travels on, and the first fault is kept."""
+        """Run a stage; whatever ends it closes what it feeds, so the end travels on, and the first fault is kept."""
         try:
             work()
         except BaseException as fault:  # re-raised by run
@@ -132,7 +133,8 @@ class App:
             self._tell_left_out(seen)
             if any(sink.wants_picture for sink in self._sinks):
                 draw(seen, self._classifier, self._meter, recording=self._recording)
-            if not all([sink.write(seen) for sink in self._sinks]):  # a list: every sink gets every frame
+            wanted = [sink.write(seen) for sink in self._sinks]
+            if not all(wanted):
                 return
 
     def _tell_left_out(self, seen: Seen) -> None:

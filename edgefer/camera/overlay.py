@@ -78,7 +78,7 @@ def draw_face(pixels: Pixels, face: Face, labels: Sequence[str]) -> None:
 
 def text_scale(pixels: Pixels) -> float:
     """OpenCV's font scale for a picture: readable from 160 to 4,000 lines."""
-    return max(0.35, min(pixels.shape[0], pixels.shape[1]) / 900)
+    return max(0.35, float(min(pixels.shape[:2])) / 900)
 
 
 def _bars(

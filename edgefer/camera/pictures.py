@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgefer.atomic import write_bytes
 from edgefer.camera.opencv import Pixels, cv2
@@ -65,7 +67,7 @@ def decode_picture(content: bytes, name: str, most_pixels: int = MOST_PIXELS) ->
     return to_bgr(found, name)
 
 
-def to_bgr(found: np.ndarray, name: str) -> Pixels:  # type: ignore[type-arg]  # of any depth
+def to_bgr(found: NDArray[Any], name: str) -> Pixels:
     """Bring an array of OpenCV's into uint8 H×W×3.
 
     Raises:

@@ -28,7 +28,7 @@ class Handler(BaseHTTPRequestHandler):
     server_version, sys_version = "edgefer", ""
     timeout = _SILENT_SECONDS  # of a silent connection
 
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # the name is the base class's
+    def log_message(self, format: str, *args: Any) -> None:
         """Stay quiet: stderr carries the app's notices."""
 
     def parse_request(self) -> bool:
@@ -36,7 +36,8 @@ class Handler(BaseHTTPRequestHandler):
         if not super().parse_request():
             return False
         host = (self.headers.get("Host") or "").rsplit(":", 1)[0].strip("[]").lower()
-        if self.server.server_address[0] in LOCAL and host not in LOCAL:
+        listening: Any = self.server.server_address
+        if listening[0] in LOCAL and host not in LOCAL:
             self.close_connection = True
             self.answer_json(403, {"error": f"this server is for localhost, not for '{host}'"})
             return False

@@ -132,8 +132,8 @@ class Events:
     """A line of JSON for each face of each frame, written at once, so that others can follow the file.
 
     Keys: ``time`` (seconds since 1970), ``frame``, ``film_s`` (position in a file, else null), ``track``, ``box``
-    (x, y, width, height, pixels), ``score``, ``predicted`` (not searched for in this frame), ``label`` (null if unsure),
-    ``probabilities`` (label → 0…1, smoothed), ``age_ms``.
+    (x, y, width, height, pixels), ``score``, ``predicted`` (not searched for in this frame), ``label`` (null if
+    unsure), ``probabilities`` (label → 0…1, smoothed), ``age_ms``.
     """
 
     wants_picture = False
@@ -141,7 +141,7 @@ class Events:
     def __init__(self, path: str, labels: Sequence[str], *, film: bool) -> None:
         self._labels, self._film = labels, film
         try:
-            self._stream: TextIO = sys.stdout if path == "-" else open(path, "w", encoding="utf-8")
+            self._stream: TextIO = sys.stdout if path == "-" else Path(path).open("w", encoding="utf-8")  # noqa: SIM115
         except OSError as cause:
             raise EdgeferError(
                 f"cannot write {path}: {cause.strerror}", hint="--events FILE.jsonl, or - for stdout"

@@ -9,8 +9,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
-
 from edgefer.camera import devices
 from edgefer.camera.opencv import Pixels, cv2
 from edgefer.camera.pictures import SUFFIXES, read_picture, to_bgr
@@ -21,6 +19,7 @@ PATIENCE = 30.0
 """Seconds for which a source that stopped is tried again."""
 
 _OPEN_MS = 5000
+_CLOSE_SECONDS = 0.4
 _EMPTY_IN_A_ROW = 30
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 4.0
 
@@ -79,6 +78,7 @@ class CaptureSource:
         self.reconnects = 0
         self._open, self._refusal, self._patience = open_capture, refusal, patience
         self._closed = threading.Event()
+        self._busy = threading.Lock()
         self._frames = 0
         self._capture: Any = open_capture()
         if not self._capture.isOpened():
@@ -99,21 +99,28 @@ class CaptureSource:
                 return to_bgr(pixels, self.name)
             if pixels is None:
                 break
-        return self._reconnected() if self.live else self._ended()
+        if self.live:
+            return self._reconnected()
+        self._check_end()
+        return None
 
     def close(self) -> None:
         """Release the device."""
         self._closed.set()
-        self._capture.release()
+        if self._busy.acquire(timeout=_CLOSE_SECONDS):  # releasing it under a thread that reads would crash
+            self._capture.release()
+            self._busy.release()
 
-    def _grab(self) -> np.ndarray | None:  # type: ignore[type-arg]  # of any depth
+    def _grab(self) -> Any:
+        """An array of any depth, maybe without pixels, or None."""
         try:
-            found, pixels = self._capture.read()
+            with self._busy:
+                found, pixels = self._capture.read()
         except cv2.error:  # some drivers raise when a device is unplugged
             return None
         return pixels if found else None
 
-    def _ended(self) -> None:
+    def _check_end(self) -> None:
         if not self._frames:
             raise self._refusal()
         if self._expected and self._frames < 0.9 * self._expected:
@@ -123,10 +130,11 @@ class CaptureSource:
         announce(f"{self.name} gives no more frames: trying again for {self._patience:g} s")
         until, pause = time.monotonic() + self._patience, _FIRST_PAUSE
         while time.monotonic() < until:
-            self._capture.release()
             if self._closed.wait(min(pause, max(0.0, until - time.monotonic()))):
                 return None
-            self._capture = self._open()
+            with self._busy:
+                self._capture.release()
+                self._capture = self._open()
             pixels = self._grab() if self._capture.isOpened() else None
             if pixels is not None and pixels.size:
                 self.reconnects += 1
@@ -144,10 +152,10 @@ class PictureSource:
 
     live = False
     stills = True
-    fps = None
 
     def __init__(self, path: Path) -> None:
         self.name = str(path)
+        self.fps: float | None = None
         files = [path]
         if path.is_dir():
             files = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)

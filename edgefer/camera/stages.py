@@ -67,7 +67,7 @@ def turned(pixels: Pixels, options: Options) -> Pixels:
     """``pixels`` rotated and mirrored as the options say."""
     if options.rotate:
         pixels = cv2.rotate(pixels, getattr(cv2, _TURNS[options.rotate]))
-    return cv2.flip(pixels, 1) if options.mirror else pixels  # type: ignore[no-any-return]  # cv2 has no types here
+    return cv2.flip(pixels, 1) if options.mirror else pixels
 
 
 class Finder:

@@ -1,8 +1,8 @@
 """YuNet in any runtime that edgefer has: the network runs as a session, its outputs are decoded here.
 
-W. Wu, H. Peng, S. Yu: YuNet: A Tiny Millisecond-level Face Detector. Machine Intelligence Research 20, 2023. The file is
-face_detection_yunet_2023mar.onnx of OpenCV's zoo (MIT): BGR float32 1×3×H×W, 0 to 255, in; for each of the strides 8,
-16 and 32 a class score, an objectness, a box and five landmarks a cell out.
+W. Wu, H. Peng, S. Yu: YuNet: A Tiny Millisecond-level Face Detector. Machine Intelligence Research 20, 2023. The file
+is face_detection_yunet_2023mar.onnx of OpenCV's zoo (MIT): BGR float32 1×3×H×W, 0 to 255, in; for each of the strides
+8, 16 and 32 a class score, an objectness, a box and five landmarks a cell out.
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ def resized(model: Any, height: int, width: int) -> bytes:
 
 
 def face_square(box: NDArray[np.float64], points: NDArray[np.float64]) -> Square:
-    """The square that FER2013 shows of a face with this box (4) and these landmarks (5×2), and the angle of its eyes."""
+    """The square that FER2013 shows of a face with this box (4) and landmarks (5×2), with the angle of its eyes."""
     across = points[1] - points[0]
     side = SIDE_OF_BOX * math.sqrt(box[2] * box[3])
     angle = math.degrees(math.atan2(across[1], across[0]))
@@ -169,7 +169,7 @@ def _padded(size: int) -> int:
 
 def _read(path: Path) -> Any:
     import onnx
-    from google.protobuf.message import DecodeError
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
     if not path.is_file():
         raise EdgeferError(

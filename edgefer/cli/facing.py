@@ -32,7 +32,7 @@ _FINDING = (
 
 
 def finding(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options; the command gets ``detector``, a function that opens it with a number of threads, and ``level``."""
+    """Add the options; the command gets ``open_detector``, a function, and ``level``."""
 
     @functools.wraps(command)
     def with_detector(

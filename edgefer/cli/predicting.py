@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from edgefer.cli import facing, options
 from edgefer.errors import EdgeferError
 
 if TYPE_CHECKING:
+    from edgefer.camera.detection import Detector
     from edgefer.camera.opencv import Pixels
     from edgefer.camera.stills import Reading
     from edgefer.engines.classifier import Classifier
@@ -49,7 +50,7 @@ def predict(
     cv2.setNumThreads(threads)
     failed: list[EdgeferError] = []
     results: list[dict[str, Any]] = []
-    with open_engine(engine, threads) as classifier, closing(_Nobody() if whole else open_detector()) as detector:
+    with open_engine(engine, threads) as classifier, _opened(None if whole else open_detector) as detector:
         if not as_json:
             click.echo(f"{'picture':<32} face  {'box':<21} {'label':<12} probability  next")
         for path in images:
@@ -59,7 +60,7 @@ def predict(
                 announce(f"error: {fault.message}")
                 failed.append(fault)
                 continue
-            reading = read(pixels, None if whole else detector, classifier, level=level, unsure_under=unsure_under)
+            reading = read(pixels, detector, classifier, level=level, unsure_under=unsure_under)
             results.append(_as_json(path, pixels, reading, classifier))
             if not as_json:
                 for line in _lines(path, reading, classifier):
@@ -75,11 +76,13 @@ def predict(
         raise EdgeferError(f"{len(failed)} of {len(images)} pictures could not be read", hint=failed[0].hint)
 
 
-class _Nobody:
-    """Stands where a detector would be closed."""
-
-    def close(self) -> None:
-        """Nothing to free."""
+@contextmanager
+def _opened(open_detector: Callable[[], Detector] | None) -> Iterator[Detector | None]:
+    if open_detector is None:
+        yield None
+    else:
+        with closing(open_detector()) as detector:
+            yield detector
 
 
 def _lines(path: Path, reading: Reading, classifier: Classifier) -> list[str]:
