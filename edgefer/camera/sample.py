@@ -17,7 +17,8 @@ _SEED = 3
 @functools.cache
 def sample_picture() -> Pixels:
     """Three drawn faces before a wall: uint8 420×720×3 BGR, the same each time."""
-    faces, _ = draw(3, _SEED, _SIDE)
+    drawn, labels = draw(40, _SEED, _SIDE)
+    faces = [drawn[labels == wanted][0] for wanted in (3, 5, 4)]  # happy, surprise, sad
     down = np.linspace(225, 175, HEIGHT)[:, None, None]
     picture = (down * np.array([0.98, 0.96, 0.92])) * np.ones((HEIGHT, WIDTH, 1))
     for index, face in enumerate(faces):
