@@ -18,13 +18,12 @@ from edgefer.errors import EdgeferError, require
 Pixels = NDArray[np.uint8]
 """uint8 H×W×3, BGR."""
 
-# Its decoder writes "moov atom not found" and the like straight to stderr; what a file lacks is said by our errors.
+# It and its decoders write "moov atom not found" and the like to stderr; what a file lacks is said by our errors.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 cv2: Any = require("cv2", "camera", "reading pictures and cameras")
 
-if hasattr(cv2, "setLogLevel"):
-    cv2.setLogLevel(0)
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
 def has_gstreamer() -> bool:

@@ -62,7 +62,7 @@ def draw_face(pixels: Pixels, face: Face, labels: Sequence[str]) -> None:
     colour = UNSURE if index is None else PALETTE[index % len(PALETTE)]
     x, y, width, height = (round(v) for v in face.tracked.detection.box)
     scale = text_scale(pixels)
-    cv2.rectangle(pixels, (x, y), (x + width, y + height), colour, max(1, round(3 * scale)), cv2.LINE_AA)
+    cv2.rectangle(pixels, (x, y), (x + width, y + height), colour, max(1, round(3 * scale)))
     title = "unsure" if index is None else f"{labels[index]} {100 * face.probabilities[index]:.0f}%"
     text_width, text_height = _text_size(title, scale)
     pad = text_height // 2

@@ -1,5 +1,6 @@
 """Drawn faces in drawn rooms, an engine that tells bright from dark, and fakes of what has to be plugged in."""
 
+import functools
 import threading
 import time
 
@@ -20,7 +21,7 @@ CONTRACT = Contract(("dark", "medium", "bright"), 24, 24, 1, Normalisation(), "b
 
 
 def brightness_model(contract=CONTRACT, batch="N", sharpness=16.0):
-    """Logits that are greatest where the mean grey is 0, 128 or 255: −sharpness · (mean − level)², but for a term all share."""
+    """Logits that are greatest where the mean grey is 0, 128 or 255: −sharpness · (mean − level)²."""
     size = contract.height * contract.width * contract.channels
     levels = np.array([0.0, 0.5, 1.0], np.float32)
     weight = np.repeat(2 * sharpness * levels[None], size, axis=0).astype(np.float32) / size / 255
@@ -56,14 +57,24 @@ def engine(tmp_path_factory):
 
 
 def room(width=320, height=240):
+    return _room(width, height).copy()
+
+
+@functools.cache
+def _room(width, height):
     down, across = np.mgrid[0:height, 0:width]
     grey = (110 + 40 * across / width + 20 * down / height)[:, :, None]
     return np.clip(grey + np.random.default_rng(0).normal(0, 2, (height, width, 3)), 0, 255).astype(np.uint8)
 
 
+@functools.cache
+def drawn(side):
+    return draw(5, 3, side)[0]
+
+
 def with_face(picture, x, y, side, index=1):
     """A drawn face of ``side`` pixels with its centre at x, y."""
-    face = draw(5, 3, side)[0][index].reshape(side, side, 1)
+    face = drawn(side)[index].reshape(side, side, 1)
     weight = np.zeros((side, side), np.float32)
     rim = max(2, side // 16)
     weight[rim:-rim, rim:-rim] = 1

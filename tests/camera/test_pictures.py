@@ -39,9 +39,7 @@ def test_16_bits_become_8_by_257():
 
 def test_what_is_transparent_shows_white():
     pixels = np.array([[[10, 20, 30, 255], [10, 20, 30, 0], [0, 100, 200, 128]]], np.uint8)
-    np.testing.assert_array_equal(
-        decode_picture(png(pixels), "x"), [[[10, 20, 30], [255, 255, 255], [127, 177, 227]]]
-    )
+    np.testing.assert_array_equal(decode_picture(png(pixels), "x"), [[[10, 20, 30], [255, 255, 255], [127, 177, 227]]])
 
 
 def test_grey_becomes_three_channels():

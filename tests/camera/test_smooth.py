@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import numpy as np
@@ -16,7 +17,7 @@ def feed(smoothing, rows, step=1 / 30):
 
 def changes(answers):
     labels = [answer.label for answer in answers]
-    return sum(a != b for a, b in zip(labels, labels[1:], strict=False))
+    return sum(a != b for a, b in itertools.pairwise(labels))
 
 
 def test_the_mean_comes_through_by_its_time_constant():

@@ -10,9 +10,7 @@ STEP = 1 / 30
 
 def walk(tracker, positions, start=0.0):
     """One look a position (None: nobody); the views of each."""
-    return [
-        tracker.look([] if x is None else [detection(x, 100)], start + i * STEP) for i, x in enumerate(positions)
-    ]
+    return [tracker.look([] if x is None else [detection(x, 100)], start + i * STEP) for i, x in enumerate(positions)]
 
 
 def test_a_moving_face_keeps_its_number():
