@@ -167,10 +167,10 @@ def _film(
     judges: dict[str, Judge] = {}
     ages: dict[str, list[float]] = {name: [] for name in rounds}
     for _ in range(plan.rounds):
-        for name in rounds:
+        for name, speeds in rounds.items():
             count = plan.loop_frames if name == LOOP else plan.app_frames
             judge, seconds, _ = _run(name, FilmSource(film, count), film, detectors, engine, eager)
-            rounds[name].append(judge.frames / seconds)
+            speeds.append(judge.frames / seconds)
             ages[name] += judge.ages
             judges[name] = judge
     return {
@@ -207,7 +207,7 @@ def _run(
 def _paced(
     plan: Plan, film: Film, detectors: dict[str, Detector], engine: Classifier, eager: Classifier
 ) -> dict[str, Any]:
-    """At 30 frames a second: cores used, frame to label, drops. The loop reads what it can and never drops by itself."""
+    """At 30 frames a second: cores used, frame to label, drops. The loop reads what it can and drops nothing itself."""
     result = {}
     for name in (LOOP, *detectors):
         used = time.process_time()

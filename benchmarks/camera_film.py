@@ -137,7 +137,7 @@ class Judge:
 
 
 def tutorial_loop(source: FilmSource, film: Film, network: Classifier) -> Judge:
-    """The demo as tutorials write it: Haar 1.3/5 on every frame, PyTorch eager for each face, one thread, majority of ten.
+    """The demo of tutorials: Haar 1.3/5 on every frame, PyTorch eager for each face, no threads, majority of ten.
 
     ``network`` is the classifier over the same weights in PyTorch eager mode; its cutting of faces is the tutorials'
     own: grey, ``cv2.resize``.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgefer.camera.detection import SMALLEST, Detection, Square
-from edgefer.camera.opencv import Pixels, cv2
+from edgefer.camera.opencv import Pixels, cv2, shrunk
 from edgefer.errors import EdgeferError
 
 CASCADE = "haarcascade_frontalface_default.xml"
@@ -45,8 +45,8 @@ class Haar:
         scale = min(1.0, FACE_PIXELS / self._smallest)
         grey = cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY)
         if scale < 1.0:
-            size = tuple(max(1, round(length * scale)) for length in (pixels.shape[1], pixels.shape[0]))
-            grey = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
+            height, width = (max(1, round(length * scale)) for length in grey.shape)
+            grey = shrunk(grey, width, height)
         least = max(24, round(self._smallest * scale * 0.9))
         boxes, _, weights = self._cascade.detectMultiScale3(
             grey,

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgefer.camera.detection import SMALLEST, Boxes, Detection, Square, suppress
-from edgefer.camera.opencv import Pixels, cv2
+from edgefer.camera.opencv import Pixels, cv2, shrunk
 from edgefer.engines.opening import open_session
 from edgefer.engines.session import Session
 from edgefer.errors import EdgeferError
@@ -78,7 +78,7 @@ class YuNet:
         """The faces in uint8 H×W×3 BGR ``pixels``, the most certain first."""
         scale = min(1.0, FACE_PIXELS / self._smallest)
         height, width = (max(1, round(size * scale)) for size in pixels.shape[:2])
-        small = pixels if scale == 1.0 else cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
+        small = pixels if scale == 1.0 else shrunk(pixels, width, height)
         padded = _padded(height), _padded(width)
         small = cv2.copyMakeBorder(
             small, 0, padded[0] - height, 0, padded[1] - width, cv2.BORDER_CONSTANT, value=(0, 0, 0)
