@@ -105,16 +105,16 @@ def measure(plan: Plan, data: str | None, yunet: str) -> dict[str, Any]:
         ):
             pool = _film_faces(test)
             start = Usage.now()
-            films = {}
+            films, paced = {}, {}
             for count in (1, 4):
                 announce(f"{count} face{'s' if count > 1 else ''}: {plan.rounds} rounds of {LOOP}, {HAAR}, {YUNET_APP}")
-                films[str(count)] = _film(plan, make_film(pool[:count]), detectors, engine, eager)
-            one = make_film(pool[:1])
-            announce(f"a source of {FPS:g} frames a second for {plan.paced_seconds:g} s each")
-            paced = _paced(plan, one, detectors, engine, eager)
+                film = make_film(pool[:count])
+                films[str(count)] = _film(plan, film, detectors, engine, eager)
+                announce(f"the same at {FPS:g} frames a second, {plan.paced_seconds:g} s each")
+                paced[str(count)] = _paced(plan, film, detectors, engine, eager)
             others = others_since(start)
             announce(f"memory over {plan.memory_frames:,} frames")
-            memory = _memory(plan, one, detectors[YUNET_APP], engine)
+            memory = _memory(plan, make_film(pool[:1]), detectors[YUNET_APP], engine)
             stills = None
             if test is not None:
                 drawn = test.stratified(min(plan.stills, len(test)), seed=0)
@@ -165,20 +165,17 @@ def _film(
     """Rounds in which all take turns; frames a second are medians of the rounds, ratios medians of each round's."""
     rounds: dict[str, list[float]] = {name: [] for name in (LOOP, *detectors)}
     judges: dict[str, Judge] = {}
-    ages: dict[str, list[float]] = {name: [] for name in rounds}
     for _ in range(plan.rounds):
         for name, speeds in rounds.items():
             count = plan.loop_frames if name == LOOP else plan.app_frames
             judge, seconds, _ = _run(name, FilmSource(film, count), film, detectors, engine, eager)
             speeds.append(judge.frames / seconds)
-            ages[name] += judge.ages
             judges[name] = judge
     return {
         name: {
             "fps": float(np.median(values)),
             "fps_rounds": values,
             "over_loop": float(np.median(np.array(values) / np.array(rounds[LOOP]))),
-            "frame_to_label_p95_ms": float(np.percentile(ages[name], 95)),
             "right_boxes": judges[name].share,
         }
         for name, values in rounds.items()

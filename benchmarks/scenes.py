@@ -37,7 +37,7 @@ def room(generator: np.random.Generator, width: int = WIDTH, height: int = HEIGH
     """A room without faces: light from a side, blocks like furniture, texture and camera noise.
 
     The texture has the 1/f amplitudes of photographs (D. Field, J. Opt. Soc. Am. A 4, 1987). A cascade's time depends
-    on it: on smooth walls Haar 1.3/5 takes a sixth of what it takes on a photograph; with this much of it, about as long.
+    on it: on smooth walls Haar 1.3/5 takes a sixth of what it takes on a photograph; with this much, about as long.
     """
     across, down = np.meshgrid(np.linspace(0, 1, width), np.linspace(0, 1, height))
     direction = generator.uniform(-1, 1, 2)

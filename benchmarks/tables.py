@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from camera_table import camera_table
 
 from edgefer.atomic import write_text
 from edgefer.errors import EdgeferError
@@ -22,7 +23,12 @@ from edgefer.progress import announce
 REPOSITORY = Path(__file__).resolve().parents[1]
 EAGER, ONNXRUNTIME = "PyTorch eager", "onnxruntime FP32"
 UNKNOWN = "–"
-PAGES = {"cpu": "README.md", "calibration": "docs/calibration.md", "rewriting": "docs/rewrite-passes.md"}
+PAGES = {
+    "cpu": "README.md",
+    "calibration": "docs/calibration.md",
+    "rewriting": "docs/rewrite-passes.md",
+    "camera": "docs/camera.md",
+}
 
 
 @click.command()
@@ -243,6 +249,7 @@ RENDERERS: dict[str, Callable[[dict[str, Any]], str]] = {
     "cpu": cpu_table,
     "calibration": calibration_table,
     "rewriting": rewriting_table,
+    "camera": camera_table,
 }
 
 

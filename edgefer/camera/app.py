@@ -51,7 +51,7 @@ class App:
         self._recording = recorder is not None
         self._find = Finder(detector, options, stills=source.stills)
         self._label = Labeller(classifier, options, recorder)
-        newest = source.live or options.realtime
+        self._newest = newest = source.live or options.realtime
         self._frames: Mailbox[Frame] = Mailbox(newest=newest)
         self._found: Mailbox[Found] = Mailbox(newest=newest)
         self._seen: Mailbox[Seen] = Mailbox(newest=newest)
@@ -92,7 +92,8 @@ class App:
     def summary(self) -> Summary:
         """What happened so far."""
         dropped = {"detect": self._frames.dropped, "infer": self._found.dropped, "draw": self._seen.dropped}
-        return self._meter.summary(self._read, dropped, getattr(self._source, "reconnects", 0))
+        reconnects = getattr(self._source, "reconnects", 0)
+        return self._meter.summary(self._read, dropped, reconnects, ages=self._newest)
 
     def _capture(self) -> None:
         """First stage: read, turn, stamp; at the film's speed where that is asked for."""

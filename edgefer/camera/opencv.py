@@ -23,7 +23,8 @@ os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 cv2: Any = require("cv2", "camera", "reading pictures and cameras")
 
-cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+if hasattr(cv2, "utils") and hasattr(cv2.utils, "logging"):  # systems' older ones have it not
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
 def shrunk(pixels: Any, width: int, height: int) -> Any:

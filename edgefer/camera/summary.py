@@ -25,7 +25,8 @@ class Summary:
         dropped: stage → frames that were replaced by a newer one before it.
         seconds: from the first to the last frame shown.
         fps: frames shown a second; None with fewer than two.
-        age_p50_ms, age_p95_ms: from reading a frame to having its labels, of the last 4,096; None without any.
+        age_p50_ms, age_p95_ms: from reading a frame to having its labels, of the last 4,096; None for a file, whose
+            frames wait until they are wanted.
         tracks: different faces.
         reconnects: times that the source came back.
     """
@@ -80,18 +81,18 @@ class Meter:
             return None
         return (len(self._moments) - 1) / (self._moments[-1] - self._moments[0])
 
-    def summary(self, read: int, dropped: Mapping[str, int], reconnects: int) -> Summary:
+    def summary(self, read: int, dropped: Mapping[str, int], reconnects: int, *, ages: bool) -> Summary:
         """All of it as a value."""
         seconds = self._last - self._first
-        ages = np.percentile(self._ages, [50, 95]) if self._ages else None
+        spread = np.percentile(self._ages, [50, 95]) if self._ages and ages else None
         return Summary(
             read,
             self._shown,
             dropped,
             seconds,
             (self._shown - 1) / seconds if self._shown > 1 and seconds > 0 else None,
-            None if ages is None else float(ages[0]),
-            None if ages is None else float(ages[1]),
+            None if spread is None else float(spread[0]),
+            None if spread is None else float(spread[1]),
             self._tracks,
             reconnects,
         )

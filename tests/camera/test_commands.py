@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -172,6 +173,20 @@ def test_bad_input_is_two_lines_and_exit_2(tmp_path, film, engine, arguments, me
     assert message.format(**values) in lines[-2]
     assert lines[-1].startswith("hint: ")
     assert hint in lines[-1]
+
+
+@pytest.mark.skipif(shutil.which("xvfb-run") is None, reason="needs xvfb-run (apt install xvfb)")
+def test_a_film_plays_in_a_window(film, engine):
+    done = subprocess.run(
+        ["xvfb-run", "-a", sys.executable, "-m", "edgefer", "camera", str(engine), "--source", str(film)],
+        capture_output=True,
+        text=True,
+        env=ENVIRONMENT,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "30 frames shown" in done.stderr
 
 
 def test_web_serves_until_ctrl_c(engine):
