@@ -9,8 +9,8 @@ def camera_table(result: dict[str, Any]) -> str:
     """Films, the paced source, memory and single pictures: a table each."""
     environment = result["environment"]
     parts = [
-        f"{environment['cpu']}, {environment['cores']} cores, OpenCV {environment['opencv']}, {result['network']} in FP32, "
-        f"faces: {result['faces']}. A box is right from an intersection over union of 0.5 on."
+        f"{environment['cpu']}, {environment['cores']} cores, OpenCV {environment['opencv']}, {result['network']} in "
+        f"FP32, faces: {result['faces']}. A box is right from an intersection over union of 0.5 on."
     ]
     parts += [] if result["quiet"] else ["**Measured on a busy machine: not to be believed.**"]
     for count, rows in result["films"].items():
@@ -83,8 +83,8 @@ def _stills(stills: dict[str, Any]) -> list[str]:
                 ]
             )
     note = (
-        f"{stills['faces']:,} test faces pasted into scenes with sides of {sides} pixels and tilts of {tilts}°. Accuracies "
-        "are of the faces that were found, paired with the same faces given to the network directly."
+        f"{stills['faces']:,} test faces pasted into scenes with sides of {sides} pixels and tilts of {tilts}°. "
+        "Accuracies are of the faces that were found, paired with the same faces given to the network directly."
     )
     return [note, _table(lines)]
 
