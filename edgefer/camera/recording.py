@@ -19,7 +19,7 @@ MOST = 5000
 
 
 class FaceRecorder:
-    """Writes crops as ``FOLDER/label/time-track.png``: a dataset that ``--calib FOLDER`` reads.
+    """Writes crops as ``FOLDER/label/time-track.png``: a dataset that ``--calib FOLDER:train`` reads.
 
     The folders are named by what the engine thinks, which spreads calibration over its classes; they are no truth.
 

@@ -180,7 +180,7 @@ def test_recording_is_a_dataset_by_label_at_one_face_a_second(classifier, tmp_pa
     assert {path.parent.name for path in files} == {"bright"}
     (folder / "dark").mkdir()
     files[0].rename(folder / "dark" / files[0].name)
-    faces = open_dataset(f"{folder}:all")
+    faces = open_dataset(f"{folder}:train")
     assert len(faces) == 2
     assert faces.images([0]).shape == (1, 24, 24, 1)
 
