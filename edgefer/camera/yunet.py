@@ -53,7 +53,7 @@ class YuNet:
         confidence: 0 to 1; faces below it are not reported.
 
     Raises:
-        EdgeferError: the file is missing, is no ONNX file, or has other outputs than YuNet.
+        EdgeferError: the file is missing, is no ONNX file, or has other outputs than YuNet; the runtime is not here.
     """
 
     name = "yunet"
@@ -73,6 +73,8 @@ class YuNet:
         self._runtime, self._threads = runtime, threads
         self._confidence = confidence
         self._sessions: dict[tuple[int, int], Session] = {}
+        self._session((32, 32))  # a runtime that is not here is said now, not at the first picture
+        self.close()
 
     def detect(self, pixels: Pixels) -> list[Detection]:
         """The faces in uint8 H×W×3 BGR ``pixels``, the most certain first."""

@@ -1,5 +1,6 @@
 import threading
 import time
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -183,6 +184,37 @@ def test_a_camera_that_drops_comes_back(capsys):
     told = capsys.readouterr().err
     assert "gives no more frames: trying again for 5 s" in told
     assert "the camera is back" in told
+
+
+def test_a_stream_over_http_comes_back_after_its_server_did():
+    from edgefer.camera.mjpeg import Stream
+
+    ended = threading.Event()
+    streams = [Stream("127.0.0.1", 0)]
+    port = int(streams[0].address.rstrip("/").rsplit(":", 1)[1])
+
+    def give():
+        while not ended.wait(0.01):
+            streams[-1].write(SimpleNamespace(frame=SimpleNamespace(pixels=room())))
+
+    giver = threading.Thread(target=give, daemon=True)
+    giver.start()
+    source = open_source(f"http://127.0.0.1:{port}/stream")
+    try:
+        assert source.live
+        assert source.read().shape == (240, 320, 3)
+        streams[0].close()
+        streams.append(Stream("127.0.0.1", port))
+        for _ in range(200):
+            assert source.read().shape == (240, 320, 3)
+            if source.reconnects:
+                break
+        assert source.reconnects == 1
+    finally:
+        source.close()
+        ended.set()
+        giver.join(2)
+        streams[-1].close()
 
 
 def test_a_camera_that_dies_is_an_error_with_its_name():

@@ -85,6 +85,12 @@ def test_sessions_are_kept_for_a_few_sizes_only(yunet_file):
     assert not detector._sessions
 
 
+def test_a_runtime_that_is_not_here_is_said_at_once(yunet_file):
+    with pytest.raises(EdgeferError, match="no runtime 'ncnn'") as fault:
+        open_detector(str(yunet_file), runtime="ncnn")
+    assert "onnxruntime" in fault.value.hint
+
+
 @pytest.mark.parametrize(
     ("content", "message", "hint"),
     [
