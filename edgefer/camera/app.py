@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, TypeVar
 
 from edgefer.camera.detection import Detector
 from edgefer.camera.mailbox import Mailbox
 from edgefer.camera.overlay import draw
 from edgefer.camera.recording import FaceRecorder
 from edgefer.camera.seen import Frame, Seen
-from edgefer.camera.sinks import Sink
+from edgefer.camera.sinks import Sink, Window
 from edgefer.camera.sources import Source
 from edgefer.camera.stages import Finder, Found, Labeller, Options, turned
 from edgefer.camera.summary import Meter, Summary
@@ -79,12 +82,13 @@ class App:
         ]
         for thread in threads:
             thread.start()
-        try:
-            self._show()
-        except KeyboardInterrupt:
-            announce("stopping")
-        finally:
-            self._finish(threads)
+        with one_interrupt():
+            try:
+                self._show()
+            except KeyboardInterrupt:
+                announce("stopping")
+            finally:
+                self._finish(threads)
         if self._fault is not None:
             raise self._fault
         return self.summary()
@@ -137,6 +141,9 @@ class App:
             wanted = [sink.write(seen) for sink in self._sinks]
             if not all(wanted):
                 return
+        for sink in self._sinks:
+            if isinstance(sink, Window):
+                sink.linger()
 
     def _tell_left_out(self, seen: Seen) -> None:
         if seen.left_out and not self._told:
@@ -155,6 +162,32 @@ class App:
             thread.join(_JOIN_SECONDS)
         faults = [fault for sink in self._sinks if (fault := _closed(sink)) is not None]
         self._fault = self._fault or next(iter(faults), None)
+
+
+@contextmanager
+def one_interrupt() -> Iterator[None]:
+    """The first Ctrl-C ends the app; those that the impatient add cannot keep it from finishing its files.
+
+    So does a SIGTERM that was made to interrupt. Only the main thread handles signals; elsewhere, and within another of
+    these, nothing is changed.
+    """
+    before: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {number: how for number, how in handlers.items() if how is signal.default_int_handler}
+
+    def end(number: int, frame: FrameType | None) -> None:
+        for each in before:
+            signal.signal(each, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    for number in before:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number, how in before.items():
+            signal.signal(number, how)
 
 
 def _closed(sink: Sink) -> EdgeferError | None:

@@ -52,10 +52,13 @@ class Window:
         self._open = not self._ended(cv2.waitKey(1))
         return self._open
 
-    def close(self) -> None:
-        """Close the window; with ``stays``, after a key: a picture would be gone before anybody saw it."""
+    def linger(self) -> None:
+        """With ``stays``, wait for a key: a picture would be gone before anybody saw it."""
         while self._stays and self._open and not self._ended(cv2.waitKey(100), any_key=True):
             pass
+
+    def close(self) -> None:
+        """Close the window."""
         cv2.destroyAllWindows()
 
     def _ended(self, key: int, *, any_key: bool = False) -> bool:

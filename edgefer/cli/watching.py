@@ -82,7 +82,7 @@ def camera(
 
     Ends with the source, q in its window, or Ctrl-C.
     """
-    from edgefer.camera.app import App
+    from edgefer.camera.app import App, one_interrupt
     from edgefer.camera.defaults import open_engine
     from edgefer.camera.opencv import cv2
     from edgefer.camera.recording import FaceRecorder
@@ -98,8 +98,9 @@ def camera(
         window = bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")) or (
             video is None and events is None and serve is None
         )
-    _end_on_terminate()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a service manager's end is one like Ctrl-C
     with (
+        one_interrupt(),
         open_engine(engine, threads) as classifier,
         closing(open_source(source, size=size, patience=patience)) as opened,
         closing(open_detector()) as detector,
@@ -107,9 +108,9 @@ def camera(
         recorder = None if record_faces is None else FaceRecorder(record_faces)
         sinks = _sinks(opened, classifier, window, video, events, (host, serve), wishes.realtime)
         summary = App(opened, detector, classifier, sinks, wishes, recorder=recorder).run()
-    announce(str(summary))
-    if recorder is not None:
-        announce(f"{recorder.written:,} faces recorded in {record_faces}")
+        announce(str(summary))
+        if recorder is not None:
+            announce(f"{recorder.written:,} faces recorded in {record_faces}")
 
 
 def _sinks(
@@ -140,8 +141,3 @@ def _sinks(
             sink.close()
         raise
     return sinks
-
-
-def _end_on_terminate() -> None:
-    """A service manager's SIGTERM ends like Ctrl-C: files are closed so that they play."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
