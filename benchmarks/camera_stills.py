@@ -20,6 +20,7 @@ from edgefer.measure.accuracy import wilson_interval
 
 SIDES = (64, 96, 144, 200)
 TILTS = (0.0, 10.0, 20.0)
+ROOMS = 25  # shares no factor with the twelve pairs of side and tilt
 _NEAR = 0.5
 """A detection belongs to the face if its centre lies within so many sides of the face's."""
 
@@ -35,6 +36,7 @@ def measure_stills(
         with that of the faces themselves.
     """
     generator = np.random.default_rng(seed)
+    rooms = [room(generator) for _ in range(ROOMS)]
     cells = itertools.cycle(itertools.product(SIDES, TILTS))
     taken: dict[str, dict[str, list[Any]]] = {
         name: {"rows": [], "cells": [], "overlaps": [], "level": [], "as_is": [], "wrong": []} for name in detectors
@@ -42,7 +44,7 @@ def measure_stills(
     for row in range(len(faces)):
         side, tilt = next(cells)
         place = spread(1, float(side), generator, float(generator.choice([-1, 1])) * tilt)[0]
-        scene = room(generator)
+        scene = rooms[row % len(rooms)].copy()
         paste(scene, faces.images([row])[0].squeeze(), place)
         for name, detector in detectors.items():
             _look(scene, place, detector, classifier, row, (side, tilt), taken[name])

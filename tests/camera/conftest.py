@@ -4,18 +4,17 @@ import functools
 import threading
 import time
 
+import cv2
 import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-cv2 = pytest.importorskip("cv2")
-
-from edgefer.camera.detection import Detection, Square  # noqa: E402
-from edgefer.contract import Contract, Normalisation  # noqa: E402
-from edgefer.data import draw  # noqa: E402
-from edgefer.engines.classifier import Classifier  # noqa: E402
-from edgefer.engines.onnxruntime import OnnxRuntimeSession  # noqa: E402
-from edgefer.graph.save import serialise, stamp  # noqa: E402
+from edgefer.camera.detection import Detection, Square
+from edgefer.contract import Contract, Normalisation
+from edgefer.data import draw
+from edgefer.engines.classifier import Classifier
+from edgefer.engines.onnxruntime import OnnxRuntimeSession
+from edgefer.graph.save import serialise, stamp
 
 CONTRACT = Contract(("dark", "medium", "bright"), 24, 24, 1, Normalisation(), "brightness")
 
