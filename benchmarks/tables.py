@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from camera_table import camera_table
 
 from edgefer.atomic import write_text
 from edgefer.errors import EdgeferError
@@ -28,6 +29,7 @@ PAGES = {
     "rewriting": "docs/rewrite-passes.md",
     "quantisation": "docs/quantisation.md",
     "scale": "docs/benchmarking.md",
+    "camera": "docs/camera.md",
 }
 
 
@@ -292,6 +294,7 @@ RENDERERS: dict[str, Callable[[dict[str, Any]], str]] = {
     "rewriting": rewriting_table,
     "quantisation": quantisation_table,
     "scale": scale_table,
+    "camera": camera_table,
 }
 
 

@@ -80,8 +80,8 @@ class Contract:
         return json.loads(json.dumps(asdict(self)))  # type: ignore[no-any-return]  # tuples to lists
 
     @classmethod
-    def from_dict(cls, content: Mapping[str, Any]) -> Contract:
-        """Read what :meth:`to_dict` wrote.
+    def from_dict(cls, content: Mapping[str, Any], origin: str = "") -> Contract:
+        """Read what :meth:`to_dict` wrote; ``origin``, if given, names the file in errors.
 
         Raises:
             EdgeferError: a key is missing or a value is of the wrong kind.
@@ -103,8 +103,10 @@ class Contract:
                 lineage={str(k): str(v) for k, v in content["lineage"].items()},
             )
         except (KeyError, TypeError, ValueError, AttributeError) as cause:
+            where = f"{origin}: " if origin else ""
+            what = f"it lacks {cause}" if isinstance(cause, KeyError) else f"{type(cause).__name__}: {cause}"
             raise EdgeferError(
-                f"the contract cannot be read: {type(cause).__name__}: {cause}",
+                f"{where}the contract cannot be read: {what}",
                 hint="the file was written by something other than edgefer, or edited; export the model again",
             ) from cause
 
@@ -124,4 +126,4 @@ class Contract:
             content = json.loads(metadata[METADATA_KEY])
         except json.JSONDecodeError as cause:
             raise EdgeferError(f"{origin}: the contract in its metadata is not JSON ({cause})") from cause
-        return cls.from_dict(content)
+        return cls.from_dict(content, origin)

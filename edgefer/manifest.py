@@ -159,14 +159,14 @@ class Manifest:
                     f"this edgefer reads up to {SCHEMA}",
                     hint="upgrade with `pip install -U edgefer`, or build the engine again here",
                 )
-            return cls._from_schema_1(content)
+            return cls._from_schema_1(content, origin)
         except (KeyError, TypeError, ValueError, AttributeError, binascii.Error) as cause:
             raise EdgeferError(
                 f"{origin} is not a manifest that edgefer wrote: {type(cause).__name__}: {cause}", hint=_REBUILD
             ) from cause
 
     @classmethod
-    def _from_schema_1(cls, content: Mapping[str, Any]) -> Manifest:
+    def _from_schema_1(cls, content: Mapping[str, Any], origin: str) -> Manifest:
         precision, calibration, engine = content["precision"], content["calibration"], content["engine"]
         return cls(
             model_sha256=str(content["model_sha256"]),
@@ -175,7 +175,7 @@ class Manifest:
             runtime=str(content["runtime"]["name"]),
             runtime_version=str(content["runtime"]["version"]),
             instruction_set=tuple(str(name) for name in content["instruction_set"]),
-            contract=Contract.from_dict(content["contract"]),
+            contract=Contract.from_dict(content["contract"], origin),
             precision=Precision(
                 str(precision["asked"]),
                 str(precision["got"]),

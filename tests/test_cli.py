@@ -29,17 +29,8 @@ def test_help_imports_nothing_heavy():
 @pytest.mark.parametrize(
     "command",
     [
-        "quickstart",
-        "train",
-        "export",
-        "contract",
-        "adopt",
-        "build-engine",
-        "bench",
-        "compare",
-        "gate",
-        "sweep",
-        "models",
+        *("quickstart", "train", "export", "contract", "adopt", "calibrate", "build-engine", "sensitivity", "bench"),
+        *("compare", "gate", "sweep", "predict", "camera", "web", "models"),
     ],
 )
 def test_every_command_explains_itself(command):

@@ -98,3 +98,16 @@ def test_a_box_without_area():
 
 def test_an_empty_batch_keeps_its_shape():
     assert faces.prepare_batch(np.zeros((0, 9, 9, 1), np.uint8), contract()).shape == (0, 48, 48, 1)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("source", [1, 3])
+def test_prepare_reads_only_what_it_needs_and_gives_the_same_pixels(channels, source):
+    generator = np.random.default_rng(channels + source)
+    wanted = contract(24, channels, margin=0.1)
+    image = generator.integers(0, 256, (90, 120, source), dtype=np.uint8)
+    for _ in range(40):
+        box = (*generator.uniform(-30, 80, 2), *generator.uniform(5, 120, 2))
+        cut = faces.to_channels(faces.crop(image, faces.expand(box, 0.1)), channels)
+        step_by_step = faces.to_uint8(faces.resize(cut, 24, 24))
+        np.testing.assert_array_equal(faces.prepare(image, wanted, box), step_by_step)

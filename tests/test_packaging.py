@@ -65,6 +65,9 @@ def test_recipes_and_weights_are_inside_the_wheel(empty_environment, tmp_path):
     [
         (("train", "--model", "lenet", "--data", "x.npz", "-o", "w.safetensors"), "export"),
         (("export", "--model", "lenet", "--random-weights", "-o", "x.onnx"), "export"),
+        (("predict", "x.jpg"), "camera"),
+        (("camera", "x.onnx"), "camera"),
+        (("web", "x.onnx"), "camera"),
     ],
 )
 def test_a_command_whose_extra_is_missing_names_it(empty_environment, tmp_path, command, extra):

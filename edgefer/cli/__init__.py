@@ -17,9 +17,12 @@ from edgefer.cli.exporting import export
 from edgefer.cli.gating import compare, gate
 from edgefer.cli.importing import import_weights
 from edgefer.cli.ranking import calibrate, sensitivity
+from edgefer.cli.paging import web
+from edgefer.cli.predicting import predict
 from edgefer.cli.starting import quickstart
 from edgefer.cli.sweeping import sweep
 from edgefer.cli.training import train
+from edgefer.cli.watching import camera
 from edgefer.cli.zoo import models
 from edgefer.errors import EdgeferError
 
@@ -51,6 +54,9 @@ for _command in (
     compare,
     gate,
     sweep,
+    predict,
+    camera,
+    web,
     models,
     data,
 ):

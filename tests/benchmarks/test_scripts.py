@@ -108,6 +108,7 @@ def test_rewriting_measures_each_pass_against_the_plain_graph(tmp_path):
         ("cpu.py", ["--quick"], "holds whole runs", "--output"),
         ("cpu.py", ["--only", "lenet"], "holds whole runs", "--output"),
         ("calibration.py", ["--quick"], "holds whole runs", "--output"),
+        ("camera.py", ["--quick"], "holds whole runs", "--output"),
         ("tables.py", ["cpu", "--results", "nowhere.json"], "no results nowhere.json", "benchmarks/cpu.py makes it"),
     ],
 )
@@ -121,7 +122,12 @@ def test_bad_arguments_say_what_to_do(script, arguments, message, hint):
 
 @pytest.mark.parametrize(
     ("which", "page"),
-    [("cpu", "README.md"), ("calibration", "docs/calibration.md"), ("rewriting", "docs/rewrite-passes.md")],
+    [
+        ("cpu", "README.md"),
+        ("calibration", "docs/calibration.md"),
+        ("rewriting", "docs/rewrite-passes.md"),
+        ("camera", "docs/camera.md"),
+    ],
 )
 def test_pages_say_what_the_results_say(which, page):
     text = BENCHMARKS.parent / page

@@ -1,0 +1,250 @@
+#!/usr/bin/env python3
+"""The camera app against the loop of the tutorials: `python benchmarks/camera.py`, about nine minutes on two cores.
+
+A film of 640×480 with one and with four faces in real motion, generated and known frame by frame. The loop (Haar 1.3/5
+on every frame, PyTorch eager for each face, no threads) and the app with Haar and with YuNet take turns on it; the
+overlay is drawn in all. Then the app at a source of 30 frames a second: processor time, frame to label, drops; then
+its memory over 20,000 frames; then single pictures (camera_stills.py).
+
+Faces come from FER2013 where it lies beside the repository (--data DATA takes another set): those of the film are the
+first in which the loop's own detector finds a face. Without any, drawn faces are used and stills are left out.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import cv2
+import numpy as np
+from camera_film import FPS, Film, FilmSource, Judge, make_film, tutorial_loop
+from camera_stills import measure_stills
+from numpy.typing import NDArray
+from scenes import Place, paste, room
+from sources import REPOSITORY, real_faces
+
+from edgefer.atomic import write_text
+from edgefer.camera.app import App
+from edgefer.camera.detection import Detector
+from edgefer.camera.detectors import open_detector
+from edgefer.camera.stages import Options
+from edgefer.camera.summary import Summary
+from edgefer.data import FaceSet, draw
+from edgefer.engines.classifier import Classifier
+from edgefer.engines.load import load_baseline, load_engine
+from edgefer.errors import EdgeferError
+from edgefer.graph.exporting import export
+from edgefer.measure.contention import Usage, busy_before, others_since, too_busy
+from edgefer.measure.environment import available_cores, describe_environment
+from edgefer.progress import announce
+
+RESULTS = Path(__file__).resolve().parent / "results" / "camera.json"
+YUNET = REPOSITORY.parent / "shared" / "detectors" / "face_detection_yunet_2023mar.onnx"
+NETWORK = "mini_xception"
+LOOP, HAAR, YUNET_APP = "tutorials' loop", "app, Haar", "app, YuNet"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long: rounds of so many frames for the loop and for the app; seconds at 30 fps; frames for memory; stills."""
+
+    rounds: int
+    loop_frames: int
+    app_frames: int
+    paced_seconds: float
+    memory_frames: int
+    stills: int
+    watch_seconds: float
+
+
+FULL = Plan(5, 240, 1200, 20.0, 20_000, 2400, 2.0)
+QUICK = Plan(1, 12, 40, 0.5, 60, 24, 0.2)
+
+
+@click.command()
+@click.option("--quick", is_flag=True, help="To see that it works; no figure is worth anything.")
+@click.option("--data", metavar="DATA", help="A data set; its test faces are pasted into scenes.")
+@click.option("--yunet", default=str(YUNET) if YUNET.is_file() else "yunet", help="The file, or 'yunet': download.")
+@click.option("--output", type=click.Path(path_type=Path), help=f"JSON; benchmarks/results/{RESULTS.name} if absent.")
+def main(quick: bool, data: str | None, yunet: str, output: Path | None) -> None:
+    """Measure the camera app beside the tutorials' loop."""
+    try:
+        if quick and output is None:
+            raise EdgeferError(f"{RESULTS.name} holds whole runs", hint="--output FILE.json keeps a quick one apart")
+        result = measure(QUICK if quick else FULL, data, yunet)
+        write_text(output or RESULTS, json.dumps({"quick": quick, **result}, indent=1, ensure_ascii=False) + "\n")
+    except EdgeferError as fault:
+        announce(f"error: {fault}")
+        sys.exit(fault.exit_code)
+    announce(f"written: {output or RESULTS}")
+    for reason in result["busy"]:
+        announce(f"warning: not to be believed: {reason}")
+
+
+def measure(plan: Plan, data: str | None, yunet: str) -> dict[str, Any]:
+    """Everything, for JSON."""
+    started = time.monotonic()
+    busy = busy_before(plan.watch_seconds)
+    environment = {**describe_environment(), "opencv": cv2.__version__}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        found = real_faces(data, folder)
+        test = None if found is None else found[0].part("test")
+        export(NETWORK, folder / "model.onnx")
+        detectors = {HAAR: open_detector("haar"), YUNET_APP: open_detector(yunet)}
+        with (
+            load_engine(folder / "model.onnx") as engine,
+            load_baseline(NETWORK, threads=available_cores()) as eager,
+        ):
+            pool = _film_faces(test)
+            start = Usage.now()
+            films, paced = {}, {}
+            for count in (1, 4):
+                announce(f"{count} face{'s' if count > 1 else ''}: {plan.rounds} rounds of {LOOP}, {HAAR}, {YUNET_APP}")
+                film = make_film(pool[:count])
+                films[str(count)] = _film(plan, film, detectors, engine, eager)
+                announce(f"the same at {FPS:g} frames a second, {plan.paced_seconds:g} s each")
+                paced[str(count)] = _paced(plan, film, detectors, engine, eager)
+            others = others_since(start)
+            announce(f"memory over {plan.memory_frames:,} frames")
+            memory = _memory(plan, make_film(pool[:1]), detectors[YUNET_APP], engine)
+            stills = None
+            if test is not None:
+                drawn = test.stratified(min(plan.stills, len(test)), seed=0)
+                announce(f"{len(drawn)} faces in scenes")
+                stills = measure_stills(drawn, {"haar": detectors[HAAR], "yunet": detectors[YUNET_APP]}, engine)
+    if others is not None and too_busy(others):
+        busy.append(f"other processes used {others:.2f} cores during the run")
+    return {
+        "benchmark": "camera",
+        "quiet": not busy,
+        "busy": busy,
+        "seconds": round(time.monotonic() - started),
+        "environment": environment,
+        "network": NETWORK,
+        "faces": "drawn" if found is None else found[1],
+        "films": films,
+        "paced": paced,
+        "memory": memory,
+        "stills": stills,
+    }
+
+
+def _film_faces(test: FaceSet | None) -> list[NDArray[np.uint8]]:
+    """Four faces in which the loop's own detector finds one when they hang still: it is not given hard ones."""
+    if test is None:
+        candidates = list(draw(200, 3, 160)[0])
+    else:
+        candidates = list(test.images(np.random.default_rng(0).permutation(len(test))[:200]))
+    cascade = cv2.CascadeClassifier(cv2.data.haarcascades + "haarcascade_frontalface_default.xml")
+    generator = np.random.default_rng(1)
+    chosen: list[NDArray[np.uint8]] = []
+    for face in candidates:
+        finds = []
+        for side, tilt in ((120.0, -8.0), (145.0, 0.0), (180.0, 8.0)):
+            scene = room(generator)
+            paste(scene, face.squeeze(), Place(320, 240, side, tilt))
+            finds.append(len(cascade.detectMultiScale(cv2.cvtColor(scene, cv2.COLOR_BGR2GRAY), 1.3, 5)) == 1)
+        if all(finds):
+            chosen.append(face.squeeze())
+        if len(chosen) == 4:
+            return chosen
+    raise EdgeferError(f"the loop finds fewer than four of {len(candidates)} faces", hint="give another --data")
+
+
+def _film(
+    plan: Plan, film: Film, detectors: dict[str, Detector], engine: Classifier, eager: Classifier
+) -> dict[str, Any]:
+    """Rounds in which all take turns; frames a second are medians of the rounds, ratios medians of each round's."""
+    rounds: dict[str, list[float]] = {name: [] for name in (LOOP, *detectors)}
+    judges: dict[str, Judge] = {}
+    for _ in range(plan.rounds):
+        for name, speeds in rounds.items():
+            count = plan.loop_frames if name == LOOP else plan.app_frames
+            judge, seconds, _ = _run(name, FilmSource(film, count), film, detectors, engine, eager)
+            speeds.append(judge.frames / seconds)
+            judges[name] = judge
+    return {
+        name: {
+            "fps": float(np.median(values)),
+            "fps_rounds": values,
+            "over_loop": float(np.median(np.array(values) / np.array(rounds[LOOP]))),
+            "right_boxes": judges[name].share,
+        }
+        for name, values in rounds.items()
+    }
+
+
+def _run(
+    name: str,
+    source: FilmSource,
+    film: Film,
+    detectors: dict[str, Detector],
+    engine: Classifier,
+    eager: Classifier,
+) -> tuple[Judge, float, Summary | None]:
+    start = time.monotonic()
+    if name == LOOP:
+        cv2.setNumThreads(available_cores())
+        judge = tutorial_loop(source, film, eager)
+        return judge, time.monotonic() - start, None
+    cv2.setNumThreads(1)  # as the command does: the stages share the cores
+    judge = Judge(film)
+    summary = App(source, detectors[name], engine, [judge], Options()).run()
+    return judge, time.monotonic() - start, summary
+
+
+def _paced(
+    plan: Plan, film: Film, detectors: dict[str, Detector], engine: Classifier, eager: Classifier
+) -> dict[str, Any]:
+    """At 30 frames a second: cores used, frame to label, drops. The loop reads what it can and drops nothing itself."""
+    result = {}
+    for name in (LOOP, *detectors):
+        used = time.process_time()
+        judge, seconds, summary = _run(
+            name, FilmSource(film, round(plan.paced_seconds * FPS), FPS), film, detectors, engine, eager
+        )
+        result[name] = {
+            "cores": (time.process_time() - used) / seconds,
+            "fps": judge.frames / seconds,
+            "frame_to_label_p50_ms": float(np.percentile(judge.ages, 50)),
+            "frame_to_label_p95_ms": float(np.percentile(judge.ages, 95)),
+            "dropped": None if summary is None else dict(summary.dropped),
+            "right_boxes": judge.share,
+        }
+    return result
+
+
+def _memory(plan: Plan, film: Film, detector: Detector, engine: Classifier) -> dict[str, Any]:
+    """Resident megabytes after each tenth of the frames."""
+    marks: list[float] = []
+
+    class Watch:
+        wants_picture = True
+
+        def write(self, seen: Any) -> bool:
+            if (seen.frame.number + 1) % (plan.memory_frames // 10) == 0:
+                marks.append(_resident())
+            return True
+
+        def close(self) -> None:
+            pass
+
+    App(FilmSource(film, plan.memory_frames), detector, engine, [Watch()], Options()).run()
+    return {"frames": plan.memory_frames, "resident_mb": marks, "grown_mb": marks[-1] - marks[1]}
+
+
+def _resident() -> float:
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+if __name__ == "__main__":
+    main()

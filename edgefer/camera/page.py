@@ -1,0 +1,270 @@
+"""The page behind `edgefer web`: one HTML file and three addresses, over the standard library's server.
+
+Chosen over Gradio and over a web framework: the page needs one upload and one answer, a device needs nothing installed
+for it, and nothing is fetched from or reported to anywhere (Gradio asks its makers' servers unless told not to).
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import threading
+from collections.abc import Mapping, Sequence
+from http.server import ThreadingHTTPServer
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import numpy as np
+
+from edgefer.camera.detection import Detector
+from edgefer.camera.opencv import Pixels, cv2
+from edgefer.camera.pictures import decode_picture, encode_jpeg
+from edgefer.camera.sample import sample_picture
+from edgefer.camera.serving import Handler, open_server
+from edgefer.camera.stills import Reading, read
+from edgefer.engines.classifier import Classifier
+from edgefer.errors import EdgeferError
+from edgefer.faces import Image
+
+LONGEST_SIDE = 1600
+"""Larger uploads are shrunk to it before faces are looked for; networks see some fifty pixels of a face."""
+
+MOST_FACES = 64
+_MOST_PIXELS = 40_000_000
+_SECONDS_IN_LINE = 15.0
+_DRAINED = 32_000_000  # bytes of a refused upload that are read, so that the browser gets to see the refusal
+
+_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src 'self' data: blob:; "
+    "media-src 'self' blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
+
+class Page:
+    """What the page knows and does.
+
+    Args:
+        engines: one, or two to show side by side; with the same labels.
+        detector: finds the faces for all of them.
+        level: turn tilted faces upright.
+        most_bytes: of an upload.
+        report: an engine's object of `edgefer bench --json`; see :func:`read_report`.
+
+    Raises:
+        EdgeferError: the engines have different labels.
+    """
+
+    def __init__(
+        self,
+        engines: Sequence[Classifier],
+        detector: Detector,
+        *,
+        level: bool = True,
+        most_bytes: int = 15_000_000,
+        report: Mapping[str, Any] | None = None,
+    ) -> None:
+        labels = engines[0].contract.labels
+        for other in engines[1:]:
+            if other.contract.labels != labels:
+                raise EdgeferError(
+                    f"{other.name} has the labels {', '.join(other.contract.labels)} and {engines[0].name} "
+                    f"{', '.join(labels)}: they cannot stand side by side",
+                    hint="--beside takes an engine of the same classes",
+                )
+        self.engines, self.detector = engines, detector
+        self.level, self.most_bytes, self.report = level, most_bytes, report
+        self._turn = threading.Lock()  # sessions and detectors serve one at a time
+
+    def open(self, host: str, port: int) -> ThreadingHTTPServer:
+        """A server that answers; the caller runs and closes it.
+
+        Raises:
+            EdgeferError: the port is in use.
+        """
+        return open_server(host, port, _handler_for(self))
+
+    def about(self) -> dict[str, Any]:
+        """Engines, limits and the accuracy card, for the page."""
+        return {
+            "labels": list(self.engines[0].contract.labels),
+            "detector": self.detector.name,
+            "most_bytes": self.most_bytes,
+            "longest_side": LONGEST_SIDE,
+            "engines": [_card(engine) for engine in self.engines],
+            "report": self.report,
+        }
+
+    def look(self, content: bytes, *, whole: bool) -> dict[str, Any]:
+        """Faces of an uploaded picture with every engine's probabilities, for the page.
+
+        Raises:
+            EdgeferError: the upload is not a picture, too large a one, or the server is busy.
+        """
+        if not self._turn.acquire(timeout=_SECONDS_IN_LINE):
+            raise EdgeferError("the server is busy", hint="try again in a moment")
+        try:
+            pixels = _shrunk(decode_picture(content, "the upload", _MOST_PIXELS))
+            detector = None if whole else self.detector
+            first = read(pixels, detector, self.engines[0], level=self.level)
+            found = [face.detection for face in first.faces]
+            others = [read(pixels, detector, e, level=self.level, found=found) for e in self.engines[1:]]
+        finally:
+            self._turn.release()
+        return _answer(pixels, [first, *others])
+
+
+def read_report(path: Path, engine: Classifier) -> dict[str, Any]:
+    """The part of a `bench --json` report that is about ``engine``: accuracy, latency, the paired drop.
+
+    Raises:
+        EdgeferError: it cannot be read, is no report, or has no row of this network, runtime and precision.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        rows = [content, *content.get("others", [])]
+        wanted = (engine.contract.architecture, engine.runtime, engine.precision)
+        for row in rows:
+            if (row["model"], row["runtime"], row["precision"]) == wanted:
+                keys = ("accuracy", "baseline", "paired", "latency_ms", "batch", "threads")
+                return {key: row[key] for key in keys} | {"cpu": content["environment"]["cpu"]}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as cause:
+        raise EdgeferError(
+            f"{path} is not a report of `edgefer bench --json`: {type(cause).__name__}: {cause}",
+            hint=f"edgefer bench {engine.name} --data DATA --baseline NAME --json > report.json",
+        ) from cause
+    raise EdgeferError(
+        f"{path} reports {', '.join('/'.join(str(row[k]) for k in ('model', 'runtime', 'precision')) for row in rows)}"
+        f" and not {'/'.join(wanted)}",
+        hint="give the report of this engine",
+    )
+
+
+def _card(engine: Classifier) -> dict[str, Any]:
+    contract, manifest = engine.contract, engine.manifest
+    calibration = None if manifest is None else manifest.calibration
+    return {
+        "name": Path(engine.name).name,
+        "network": contract.architecture,
+        "precision": engine.precision,
+        "runtime": f"{engine.runtime} {engine.runtime_version}",
+        "bytes": engine.size_bytes,
+        "input": f"{contract.height}×{contract.width} {'grey' if contract.channels == 1 else 'RGB'}",
+        "crop_margin": contract.crop_margin,
+        "calibration": None if calibration is None else f"{calibration.n} faces, {calibration.method}",
+        "sha256": None if manifest is None else manifest.engine_sha256,
+    }
+
+
+def _answer(pixels: Pixels, readings: Sequence[Reading]) -> dict[str, Any]:
+    first = readings[0]
+    faces = [
+        {
+            "box": [round(v, 1) for v in face.detection.box],
+            "crop": _data_url(crop),
+            "engines": [
+                {
+                    "label": r.faces[i].label,
+                    "sure": r.faces[i].sure,
+                    "probabilities": [round(float(p), 4) for p in r.faces[i].probabilities],
+                }
+                for r in readings
+            ],
+        }
+        for i, (face, crop) in enumerate(zip(first.faces[:MOST_FACES], first.crops, strict=False))
+    ]
+    return {
+        "width": pixels.shape[1],
+        "height": pixels.shape[0],
+        "found": len(first.faces),
+        "detect_ms": round(first.detect_ms, 2),
+        "infer_ms": [round(reading.infer_ms, 2) for reading in readings],
+        "faces": faces,
+    }
+
+
+def _data_url(face: Image) -> str:
+    shown = face if face.shape[2] == 1 else np.ascontiguousarray(face[:, :, ::-1])
+    return "data:image/png;base64," + base64.b64encode(cv2.imencode(".png", shown)[1]).decode("ascii")
+
+
+def _shrunk(pixels: Pixels) -> Pixels:
+    longest = max(pixels.shape[:2])
+    if longest <= LONGEST_SIDE:
+        return pixels
+    size = [max(1, round(length * LONGEST_SIDE / longest)) for length in (pixels.shape[1], pixels.shape[0])]
+    return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _handler_for(page: Page) -> type[Handler]:
+    html = (files("edgefer.camera") / "page.html").read_bytes()
+
+    class PageHandler(Handler):
+        def do_GET(self) -> None:  # noqa: N802  # the base class looks for this name
+            path = urlsplit(self.path).path
+            if path == "/":
+                self.answer(200, html, "text/html; charset=utf-8")
+            elif path == "/api/about":
+                self.answer_json(200, page.about())
+            elif path == "/sample.jpg":
+                self.answer(200, encode_jpeg(sample_picture(), 92), "image/jpeg")
+            else:
+                self.answer_json(404, {"error": f"there is no {path}"})
+
+        do_HEAD = do_GET  # noqa: N815
+
+        def do_POST(self) -> None:  # noqa: N802
+            target = urlsplit(self.path)
+            if target.path != "/api/look":
+                self._refuse(404, EdgeferError(f"there is no {target.path}"))
+                return
+            origin = self.headers.get("Origin")
+            if origin is not None and urlsplit(origin).netloc != self.headers.get("Host"):
+                self._refuse(403, EdgeferError(f"a page of {origin} may not use this server"))
+                return
+            length = self._length()
+            if length is None:
+                return
+            content = self.rfile.read(length)
+            if len(content) < length:
+                self.close_connection = True  # the visitor went away
+                return
+            try:
+                self.answer_json(200, page.look(content, whole=parse_qs(target.query).get("whole") == ["1"]))
+            except EdgeferError as fault:
+                self.answer_json(422, {"error": fault.message, "hint": fault.hint})
+
+        def handle_expect_100(self) -> bool:
+            """Clients that ask first (curl does) are told before they send."""
+            return self.command != "POST" or (self._length() is not None and super().handle_expect_100())
+
+        def end_headers(self) -> None:
+            self.send_header("Content-Security-Policy", _POLICY)
+            super().end_headers()
+
+        def _length(self) -> int | None:
+            """Bytes of the upload; None, with the refusal sent, if that is unknown or too much."""
+            stated = self.headers.get("Content-Length", "")
+            if not stated.isdecimal():
+                self._refuse(411, EdgeferError("the upload does not state its length", hint="send Content-Length"))
+                return None
+            if int(stated) > page.most_bytes:
+                what = f"the upload has {int(stated) / 1e6:.1f} MB, and {page.most_bytes / 1e6:g} MB are allowed"
+                self._refuse(413, EdgeferError(what, hint="shrink the picture, or start with --most-megabytes"))
+                return None
+            return int(stated)
+
+        def _refuse(self, status: int, fault: EdgeferError) -> None:
+            """Answer and hang up, after reading a little: a connection cut at once loses the answer on its way."""
+            self.close_connection = True
+            self.answer_json(status, {"error": fault.message, "hint": fault.hint})
+            self.connection.settimeout(1.0)
+            left = _DRAINED
+            try:
+                while left > 0 and (chunk := self.rfile.read1(65536)):
+                    left -= len(chunk)
+            except OSError:  # silence, or gone: either way nothing is owed any more
+                return
+
+    return PageHandler

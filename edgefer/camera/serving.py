@@ -1,0 +1,115 @@
+"""A small HTTP server for pages and streams: the standard library's, with what a careful one needs.
+
+Nothing has to be installed for it on a device, and nothing phones home. Python's manual calls ``http.server`` not
+recommended for production; it is for a laptop and a lab network here, so it listens on this machine only unless a host
+is named, answers known paths only, and refuses requests of other web pages.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from edgefer.errors import EdgeferError
+
+LOCAL = ("127.0.0.1", "localhost", "::1")
+
+_SILENT_SECONDS = 30.0
+_MOST_CONNECTIONS = 32
+
+
+class Handler(BaseHTTPRequestHandler):
+    """What all our handlers share: short answers, headers against misuse, no log lines."""
+
+    protocol_version = "HTTP/1.1"
+    server_version, sys_version = "edgefer", ""
+    timeout = _SILENT_SECONDS  # of a silent connection
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Stay quiet: stderr carries the app's notices."""
+
+    def parse_request(self) -> bool:
+        """Refuse a request that a foreign page's name led here (DNS rebinding): local servers have local names."""
+        if not super().parse_request():
+            return False
+        host = (self.headers.get("Host") or "").rsplit(":", 1)[0].strip("[]").lower()
+        listening: Any = self.server.server_address
+        if listening[0] in LOCAL and host not in LOCAL:
+            self.close_connection = True
+            self.answer_json(403, {"error": f"this server is for localhost, not for '{host}'"})
+            return False
+        return True
+
+    def answer(self, status: int, content: bytes, kind: str) -> None:
+        """Send a whole answer."""
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(content)))
+        self.send_header("Cache-Control", "no-store")
+        self.send_header("X-Content-Type-Options", "nosniff")
+        self.send_header("Referrer-Policy", "no-referrer")
+        if self.close_connection:
+            self.send_header("Connection", "close")
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(content)
+
+    def answer_json(self, status: int, content: object) -> None:
+        """Send ``content`` as JSON."""
+        self.answer(status, json.dumps(content, ensure_ascii=False).encode(), "application/json; charset=utf-8")
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+
+    def __init__(self, address: tuple[str, int], handler: type[Handler]) -> None:
+        self._free = threading.BoundedSemaphore(_MOST_CONNECTIONS)
+        super().__init__(address, handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """A thread a connection, up to a number; more are turned away at once."""
+        if not self._free.acquire(blocking=False):
+            self.shutdown_request(request)
+            return
+        super().process_request(request, client_address)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._free.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A visitor who went away in the middle is no fault of ours."""
+
+
+def open_server(host: str, port: int, handler: type[Handler]) -> ThreadingHTTPServer:
+    """Listen on ``host``:``port`` (port 0: any free one); the caller runs ``serve_forever``.
+
+    Raises:
+        EdgeferError: the port is in use or may not be opened, or the host is no address of this machine.
+    """
+    try:
+        return _Server((host, port), handler)
+    except OverflowError as cause:
+        raise EdgeferError(f"{port} is not a port", hint="ports are 1 to 65535") from cause
+    except OSError as cause:
+        if cause.errno == errno.EADDRINUSE:
+            hint = f"another program serves there; try --port {port + 1}"
+            raise EdgeferError(f"port {port} of {host} is in use", hint=hint) from cause
+        if cause.errno == errno.EACCES:
+            raise EdgeferError(f"port {port} may not be opened by this user", hint="take one above 1023") from cause
+        raise EdgeferError(
+            f"cannot listen on {host}: {cause.strerror or cause}",
+            hint="--host 127.0.0.1 is this machine only, --host 0.0.0.0 every network it is in",
+        ) from cause
+
+
+def address(server: ThreadingHTTPServer) -> str:
+    """What to type into a browser."""
+    host, port = server.server_address[:2]
+    return f"http://{'localhost' if host in LOCAL else str(host)}:{port}/"

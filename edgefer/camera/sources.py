@@ -1,0 +1,279 @@
+"""Where pictures come from: cameras, streams, files and folders, all with one face."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+from edgefer.camera import devices
+from edgefer.camera.opencv import Pixels, cv2
+from edgefer.camera.pictures import SUFFIXES, read_picture, to_bgr
+from edgefer.errors import EdgeferError
+from edgefer.progress import announce
+
+PATIENCE = 30.0
+"""Seconds for which a source that stopped is tried again."""
+
+_OPEN_MS = 5000
+_CLOSE_SECONDS = 0.4
+_EMPTY_IN_A_ROW = 30
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 4.0
+
+
+class Source(Protocol):
+    """Gives pictures one after the other.
+
+    Attributes:
+        name: for messages, without passwords.
+        live: pictures come by themselves and get old; False for files, which wait.
+        stills: each picture stands for itself; False for films.
+        fps: pictures a second as the source states them; None if it does not.
+    """
+
+    name: str
+    live: bool
+    stills: bool
+    fps: float | None
+
+    def read(self) -> Pixels | None:
+        """The next picture, uint8 H×W×3 BGR; None at the end.
+
+        Raises:
+            EdgeferError: the source is gone and did not come back.
+        """
+
+    def close(self) -> None:
+        """Give the device or file back; also ends a wait inside :meth:`read`."""
+
+
+class CaptureSource:
+    """A camera, stream or video file over OpenCV's ``VideoCapture``.
+
+    Args:
+        open_capture: opens the device anew; called again to reconnect.
+        name: for messages.
+        live: a source that stops is tried again; a file that stops has ended.
+        patience: seconds of trying.
+
+    Raises:
+        EdgeferError: it does not open, with ``refusal`` saying why.
+    """
+
+    stills = False
+
+    def __init__(
+        self,
+        open_capture: Callable[[], Any],
+        name: str,
+        *,
+        live: bool,
+        refusal: Callable[[], EdgeferError],
+        patience: float = PATIENCE,
+    ) -> None:
+        self.name, self.live = name, live
+        self.reconnects = 0
+        self._open, self._refusal, self._patience = open_capture, refusal, patience
+        self._closed = threading.Event()
+        self._busy = threading.Lock()
+        self._frames = 0
+        self._capture: Any = open_capture()
+        if not self._capture.isOpened():
+            self._capture.release()
+            raise refusal()
+        fps = float(self._capture.get(cv2.CAP_PROP_FPS))
+        self.fps = fps if 1.0 <= fps <= 240.0 else None
+        self._expected = 0 if live else int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
+
+    def read(self) -> Pixels | None:
+        """The next picture; frames without pixels are skipped, and many in a row count as a source that stopped."""
+        for _ in range(_EMPTY_IN_A_ROW):
+            if self._closed.is_set():
+                return None
+            pixels = self._grab()
+            if pixels is not None and pixels.size:
+                self._frames += 1
+                return to_bgr(pixels, self.name)
+            if pixels is None:
+                break
+        if self.live:
+            return self._reconnected()
+        self._check_end()
+        return None
+
+    def close(self) -> None:
+        """Release the device."""
+        self._closed.set()
+        if self._busy.acquire(timeout=_CLOSE_SECONDS):  # releasing it under a thread that reads would crash
+            self._capture.release()
+            self._busy.release()
+
+    def _grab(self) -> Any:
+        """An array of any depth, maybe without pixels, or None."""
+        try:
+            with self._busy:
+                found, pixels = self._capture.read()
+        except cv2.error:  # some drivers raise when a device is unplugged
+            return None
+        return pixels if found else None
+
+    def _check_end(self) -> None:
+        if not self._frames:
+            raise self._refusal()
+        if self._expected and self._frames < 0.9 * self._expected:
+            announce(f"note: {self.name} ended after {self._frames} of {self._expected} frames: it may be cut short")
+
+    def _reconnected(self) -> Pixels | None:
+        announce(f"{self.name} gives no more frames: trying again for {self._patience:g} s")
+        until, pause = time.monotonic() + self._patience, _FIRST_PAUSE
+        while time.monotonic() < until:
+            if self._closed.wait(min(pause, max(0.0, until - time.monotonic()))):
+                return None
+            with self._busy:
+                self._capture.release()
+                self._capture = self._open()
+            pixels = self._grab() if self._capture.isOpened() else None
+            if pixels is not None and pixels.size:
+                self.reconnects += 1
+                announce(f"{self.name} is back")
+                return to_bgr(pixels, self.name)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+        raise EdgeferError(
+            f"{self.name} stopped after {self._frames} frames and did not come back within {self._patience:g} s",
+            hint="check its cable, power and network; --patience SECONDS waits longer",
+        )
+
+
+class PictureSource:
+    """One picture file, or a folder of them in the order of their names."""
+
+    live = False
+    stills = True
+
+    def __init__(self, path: Path) -> None:
+        self.name = str(path)
+        self.fps: float | None = None
+        files = [path]
+        if path.is_dir():
+            files = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
+            if not files:
+                raise EdgeferError(
+                    f"the folder {path} has no pictures", hint=f"it is searched for {' '.join(SUFFIXES)}"
+                )
+        self._files: Iterator[Path] = iter(files)
+
+    def read(self) -> Pixels | None:
+        """The next picture; a file that cannot be read is an error with its name."""
+        file = next(self._files, None)
+        return None if file is None else read_picture(file)
+
+    def close(self) -> None:
+        """No more pictures."""
+        self._files = iter(())
+
+
+def open_source(text: str, *, size: tuple[int, int] | None = None, patience: float = PATIENCE) -> Source:
+    """Open what a user names.
+
+    Args:
+        text: ``0`` (webcam), ``/dev/video0``, ``csi://0`` (a Jetson's camera port), ``rtsp://…`` or ``http://…``, a
+            GStreamer pipeline with `` ! `` in it, or a path: video, picture, folder of pictures.
+        size: width and height to ask a camera for.
+        patience: seconds for which a live source that stops is tried again.
+
+    Raises:
+        EdgeferError: nothing of that kind is there, or it cannot be opened.
+    """
+    if text.isdigit() or text.startswith("/dev/video"):
+        return _webcam(int(re.sub(r"\D", "", text) or 0), size, patience)
+    if text.startswith("csi://"):
+        sensor = text.removeprefix("csi://")
+        if not sensor.isdigit():
+            raise EdgeferError(f"'{text}' is no camera port", hint="csi://0 is the first")
+        return _gstreamer(csi_pipeline(int(sensor), size or (1280, 720)), text, patience)
+    if " ! " in text:
+        return _gstreamer(text, "the GStreamer pipeline", patience)
+    if re.match(r"(rtsps?|rtmp|https?|udp|tcp)://", text):
+        return _stream(text, patience)
+    path = Path(text)
+    if path.is_dir() or path.suffix.lower() in SUFFIXES:
+        return PictureSource(path)
+    if path.is_file():
+        return _video(path)
+    raise EdgeferError(
+        f"there is no source '{text}'",
+        hint="give a webcam's number (0), a video or picture file, a folder of pictures, rtsp://… or http://…, "
+        "csi://0, or a GStreamer pipeline",
+    )
+
+
+def csi_pipeline(sensor: int, size: tuple[int, int]) -> str:
+    """The pipeline for a camera on a Jetson's CSI port: its ISP gives NV12, OpenCV wants BGR.
+
+    Elements and caps as in NVIDIA's Accelerated GStreamer guide; ``drop`` and ``max-buffers`` keep the newest frame.
+    """
+    width, height = size
+    return (
+        f"nvarguscamerasrc sensor-id={sensor} ! video/x-raw(memory:NVMM),width={width},height={height},format=NV12 ! "
+        "nvvidconv ! video/x-raw,format=BGRx ! videoconvert ! video/x-raw,format=BGR ! "
+        "appsink drop=true max-buffers=1 sync=false"
+    )
+
+
+def _webcam(index: int, size: tuple[int, int] | None, patience: float) -> Source:
+    def opened() -> Any:
+        capture = cv2.VideoCapture(index)
+        if size is not None:
+            capture.set(cv2.CAP_PROP_FRAME_WIDTH, size[0])
+            capture.set(cv2.CAP_PROP_FRAME_HEIGHT, size[1])
+        capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # the newest frame, where the driver honours it
+        return capture
+
+    return CaptureSource(
+        opened, f"camera {index}", live=True, refusal=lambda: devices.no_camera(index), patience=patience
+    )
+
+
+def _gstreamer(pipeline: str, name: str, patience: float) -> Source:
+    devices.check_gstreamer(name)
+    refusal = EdgeferError(
+        f"{name} does not open: {pipeline}", hint="try the same pipeline with gst-launch-1.0, with fakesink at its end"
+    )
+    return CaptureSource(
+        lambda: cv2.VideoCapture(pipeline, cv2.CAP_GSTREAMER),
+        name,
+        live=True,
+        refusal=lambda: refusal,
+        patience=patience,
+    )
+
+
+def _stream(url: str, patience: float) -> Source:
+    name = without_password(url)
+    waits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, _OPEN_MS, cv2.CAP_PROP_READ_TIMEOUT_MSEC, _OPEN_MS]
+    refusal = EdgeferError(
+        f"nothing answers at {name}, or it is no video stream", hint="check address, port and password; try it in VLC"
+    )
+    return CaptureSource(
+        lambda: cv2.VideoCapture(url, cv2.CAP_FFMPEG, waits),
+        name,
+        live=True,
+        refusal=lambda: refusal,
+        patience=patience,
+    )
+
+
+def _video(path: Path) -> Source:
+    refusal = EdgeferError(
+        f"{path} is not a video that OpenCV can read" if path.stat().st_size else f"{path} is empty",
+        hint="give an mp4, avi, mkv or webm file; `ffmpeg -i FILE out.mp4` converts others",
+    )
+    return CaptureSource(lambda: cv2.VideoCapture(str(path)), str(path), live=False, refusal=lambda: refusal)
+
+
+def without_password(url: str) -> str:
+    """``rtsp://user:secret@host/…`` as ``rtsp://user:…@host/…``: messages end up in logs."""
+    return re.sub(r"(://[^/@:]*):[^/@]*@", r"\1:…@", url)

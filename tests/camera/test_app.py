@@ -1,0 +1,198 @@
+import time
+
+import pytest
+
+from edgefer.camera.app import App
+from edgefer.camera.recording import FaceRecorder
+from edgefer.camera.smooth import Smoothing
+from edgefer.camera.sources import open_source
+from edgefer.camera.stages import Options, turned
+from edgefer.errors import EdgeferError
+
+from .conftest import FakeDetector, FakeSource, KeepingSink, detection, room
+
+ONE = FakeDetector(lambda _, __: [detection(30, 30)])
+
+
+def run(source, detector, classifier, sinks, **options):
+    return App(source, detector, classifier, sinks, Options(**options)).run()
+
+
+def test_a_file_loses_no_frame_and_ends_cleanly(classifier):
+    sink = KeepingSink()
+    summary = run(FakeSource(40), FakeDetector(lambda _, __: [detection(30, 30)]), classifier, [sink])
+    assert [seen.frame.number for seen in sink.seen] == list(range(40))
+    assert (summary.read, summary.shown, sum(summary.dropped.values())) == (40, 40, 0)
+    assert sink.closed
+    assert {face.label for seen in sink.seen for face in seen.faces} == {"bright"}
+    assert {face.tracked.number for seen in sink.seen for face in seen.faces} == {1}
+    assert "40 frames shown" in str(summary)
+    assert "1 face" in str(summary)
+
+
+def test_the_detector_looks_every_n_frames_and_again_at_once_when_something_is_new(classifier):
+    detector = FakeDetector(lambda _, __: [detection(30, 30)])
+    sink = KeepingSink()
+    run(FakeSource(20), detector, classifier, [sink], every=5)
+    searched = [seen.frame.number for seen in sink.seen if seen.searched]
+    assert searched == [0, 1, 6, 11, 16]
+    assert all(len(seen.faces) == 1 for seen in sink.seen)
+
+
+def test_a_slow_stage_drops_frames_of_a_camera_and_counts_them(classifier):
+    detector = FakeDetector(lambda _, __: [], seconds=0.03)
+    sink = KeepingSink()
+    summary = run(FakeSource(60, live=True, fps=200), detector, classifier, [sink], every=1)
+    assert summary.read == 60
+    assert summary.dropped["detect"] > 20
+    assert summary.shown + sum(summary.dropped.values()) == 60
+    assert "dropped" in str(summary)
+    numbers = [seen.frame.number for seen in sink.seen]
+    assert numbers == sorted(set(numbers))
+    # the age of what is shown is that of one slow stage, not of a queue
+    assert summary.age_p95_ms < 200
+
+
+def test_a_film_in_real_time_takes_its_time(film, classifier):
+    sink = KeepingSink()
+    start = time.monotonic()
+    summary = run(open_source(str(film)), FakeDetector(lambda _, __: []), classifier, [sink], realtime=True)
+    assert time.monotonic() - start > 29 / 30 * 0.95
+    assert summary.read == 30
+
+
+def test_a_real_film_with_haar_has_one_face_that_moves(film, classifier):
+    from edgefer.camera.detectors import open_detector
+
+    sink = KeepingSink(wants_picture=True)
+    summary = run(open_source(str(film)), open_detector("haar"), classifier, [sink])
+    assert summary.tracks == 1
+    middles = {seen.frame.number: seen.faces[0].tracked.detection.centre for seen in sink.seen if seen.faces}
+    assert len(middles) >= 25
+    for number, (x, y) in middles.items():
+        assert x == pytest.approx(100 + 4 * number, abs=16)
+        assert y == pytest.approx(120, abs=16)
+
+
+def test_two_hundred_faces_are_labelled_up_to_the_most_and_the_rest_is_counted(classifier, capsys):
+    crowd = [detection(12 * (i % 20), 10 * (i // 20), 8 + i / 100) for i in range(200)]
+    sink = KeepingSink(wants_picture=True)
+    run(FakeSource(3, size=(120, 260)), FakeDetector(lambda _, __: crowd), classifier, [sink], most_faces=50)
+    assert [(len(seen.faces), seen.left_out) for seen in sink.seen] == [(50, 150)] * 3
+    smallest = min(face.tracked.detection.box[2] for face in sink.seen[0].faces)
+    assert smallest > 9.4
+    told = capsys.readouterr().err
+    assert told.count("200 faces at once: the largest 50 are labelled (--most-faces)") == 1
+
+
+def test_a_source_that_dies_closes_the_sinks_and_is_the_error(classifier):
+    sink = KeepingSink()
+    fault = EdgeferError("the camera stopped after 5 frames", hint="check its cable")
+    with pytest.raises(EdgeferError, match="stopped after 5 frames"):
+        run(FakeSource(5, fault=fault), ONE, classifier, [sink])
+    assert sink.closed
+
+
+@pytest.mark.parametrize("where", ["detector", "sink"])
+def test_a_fault_in_any_stage_ends_the_app_with_it(classifier, where):
+    def broken(_, __):
+        raise EdgeferError("the disk is full", hint="free some space")
+
+    sink = KeepingSink(fault=EdgeferError("the disk is full") if where == "sink" else None)
+    detector = FakeDetector(broken) if where == "detector" else ONE
+    start = time.monotonic()
+    with pytest.raises(EdgeferError, match="the disk is full"):
+        run(FakeSource(10_000, live=True), detector, classifier, [sink])
+    assert sink.closed
+    assert time.monotonic() - start < 2
+
+
+def test_a_sink_can_end_the_app(classifier):
+    sinks = [KeepingSink(stop_after=7), KeepingSink()]
+    start = time.monotonic()
+    run(FakeSource(10_000, live=True), ONE, classifier, sinks)
+    assert [len(sink.seen) for sink in sinks] == [7, 7]
+    assert time.monotonic() - start < 2
+
+
+def test_ctrl_c_closes_the_sinks_within_a_second(classifier):
+    class Interrupted(KeepingSink):
+        def write(self, seen):
+            if len(self.seen) == 5:
+                raise KeyboardInterrupt
+            return super().write(seen)
+
+    sinks = [KeepingSink(), Interrupted()]
+    start = time.monotonic()
+    summary = run(FakeSource(10_000, live=True), FakeDetector(lambda _, __: [], seconds=0.05), classifier, sinks)
+    assert time.monotonic() - start < 1.5
+    assert all(sink.closed for sink in sinks)
+    assert summary.shown == 6
+
+
+def test_seconds_end_it(classifier):
+    start = time.monotonic()
+    run(FakeSource(10_000, live=True), ONE, classifier, [KeepingSink()], seconds=0.3)
+    assert 0.25 < time.monotonic() - start < 1.5
+
+
+def test_pictures_of_a_folder_have_nothing_to_do_with_each_other(classifier):
+    source = FakeSource(4)
+    source.stills = True
+    sink = KeepingSink()
+    run(source, FakeDetector(lambda _, __: [detection(30, 30)]), classifier, [sink], every=9)
+    assert [seen.faces[0].tracked.number for seen in sink.seen] == [1, 2, 3, 4]
+
+
+def test_rotation_and_mirror():
+    picture = room(6, 4)
+    assert turned(picture, Options(rotate=90)).shape == (6, 4, 3)
+    assert (turned(picture, Options(rotate=90))[0, -1] == picture[0, 0]).all()
+    assert (turned(picture, Options(rotate=180, mirror=True)) == picture[::-1]).all()
+    assert turned(picture, Options()) is picture
+
+
+@pytest.mark.parametrize(
+    ("options", "message", "hint"),
+    [
+        ({"rotate": 45}, "rotated by 45°", "90, 180 or 270"),
+        ({"every": 0}, "every 0 frames", "1 or more"),
+        ({"most_faces": 0}, "at most 0 faces", "1 or more"),
+    ],
+)
+def test_senseless_options_are_refused(options, message, hint):
+    with pytest.raises(EdgeferError) as fault:
+        Options(**options)
+    assert message in fault.value.message
+    assert hint in fault.value.hint
+
+
+def test_recording_is_a_dataset_by_label_at_one_face_a_second(classifier, tmp_path, capsys):
+    from edgefer.data import open_dataset
+
+    folder = tmp_path / "faces"
+    recorder = FaceRecorder(folder)
+    assert f"recording faces into {folder}" in capsys.readouterr().err.replace("\n", "")
+    two = FakeDetector(lambda _, __: [detection(5, 30), detection(90, 30)])
+    App(FakeSource(30, live=True, fps=200), two, classifier, [KeepingSink()], recorder=recorder).run()
+    files = sorted(folder.rglob("*.png"))
+    assert recorder.written == len(files) == 2
+    assert {path.parent.name for path in files} == {"bright"}
+    (folder / "dark").mkdir()
+    files[0].rename(folder / "dark" / files[0].name)
+    faces = open_dataset(f"{folder}:train")
+    assert len(faces) == 2
+    assert faces.images([0]).shape == (1, 24, 24, 1)
+
+
+def test_nothing_is_recorded_unless_asked_for(classifier, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run(FakeSource(10), ONE, classifier, [KeepingSink(wants_picture=True)], smoothing=Smoothing(kind="none"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_recording_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(EdgeferError, match="cannot make the folder") as fault:
+        FaceRecorder(tmp_path / "file" / "faces")
+    assert "--record-faces" in fault.value.hint

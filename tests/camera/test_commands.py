@@ -1,0 +1,267 @@
+"""The three commands as users run them."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+
+import cv2
+import numpy as np
+import pytest
+
+from edgefer.contract import METADATA_KEY
+
+from .conftest import CONTRACT, room, with_face
+
+ENVIRONMENT = {
+    **{name: text for name, text in os.environ.items() if name not in ("DISPLAY", "WAYLAND_DISPLAY")},
+    "OMP_NUM_THREADS": "1",
+}
+
+
+def start(*arguments, **options):
+    return subprocess.Popen(
+        [sys.executable, "-m", "edgefer", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=ENVIRONMENT,
+        **options,
+    )
+
+
+def run(*arguments, **options):
+    process = start(*arguments, **options)
+    out, err = process.communicate(timeout=60)
+    return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+
+
+@pytest.fixture
+def picture(tmp_path):
+    path = tmp_path / "face.png"
+    cv2.imwrite(str(path), with_face(room(), 170, 120, 140))
+    return path
+
+
+def test_predict_prints_a_table_json_and_pictures(tmp_path, picture, engine):
+    nobody = tmp_path / "nobody.jpg"
+    cv2.imwrite(str(nobody), room())
+    done = run("predict", picture, nobody, "--engine", engine, "-o", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    head, first, second = done.stdout.splitlines()
+    assert head.split()[:2] == ["picture", "face"]
+    assert first.split()[0] == str(picture)
+    assert " medium " in first
+    assert second.split(maxsplit=1) == [str(nobody), "no face found"]
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"face.png", "nobody.png"}
+    assert (cv2.imread(str(tmp_path / "out" / "face.png")) != cv2.imread(str(picture))).any()
+
+    done = run("predict", picture, "--engine", engine, "--json", "--whole")
+    (found,) = json.loads(done.stdout)["pictures"]
+    assert (found["width"], found["height"]) == (320, 240)
+    (face,) = found["faces"]
+    assert face["box"] == [0, 0, 320, 240]
+    assert face["label"] == "medium"
+    assert sum(face["probabilities"].values()) == pytest.approx(1, abs=1e-3)
+
+
+def test_predict_goes_on_after_a_bad_file_and_ends_with_2(tmp_path, picture, engine):
+    (tmp_path / "text.jpg").write_text("I am a text")
+    done = run("predict", tmp_path / "text.jpg", picture, "--engine", engine)
+    assert done.returncode == 2
+    assert " medium " in done.stdout
+    assert "text.jpg is not a picture" in done.stderr
+    assert "error: 1 of 2 pictures could not be read" in done.stderr
+    assert "hint: give a JPEG" in done.stderr
+
+
+def test_an_engine_without_the_crop_contract_is_refused(tmp_path, picture, engine):
+    import onnx
+
+    model = onnx.load(engine)
+    for entry in model.metadata_props:
+        if entry.key == METADATA_KEY:
+            contract = json.loads(entry.value)
+            del contract["crop_margin"]
+            entry.value = json.dumps(contract)
+    onnx.save(model, tmp_path / "old.onnx")
+    done = run("predict", picture, "--engine", tmp_path / "old.onnx")
+    assert done.returncode == 2
+    assert f"error: {tmp_path / 'old.onnx'}: the contract cannot be read: it lacks 'crop_margin'" in done.stderr
+    assert (
+        "hint: the file was written by something other than edgefer, or edited; export the model again" in done.stderr
+    )
+
+
+def test_camera_writes_a_film_events_and_faces(tmp_path, film, engine):
+    done = run(
+        *("camera", engine, "--source", film, "--video", tmp_path / "out.mp4", "--events", tmp_path / "out.jsonl"),
+        *("--record-faces", tmp_path / "faces", "--mirror"),
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
+    assert "30 frames shown" in done.stderr
+    assert "1 face" in done.stderr
+    assert "faces recorded in" in done.stderr
+    played = cv2.VideoCapture(str(tmp_path / "out.mp4"))
+    assert sum(1 for _ in iter(lambda: played.read()[0], False)) == 30
+    events = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert len(events) >= 25
+    assert {event["track"] for event in events} == {1}
+    middles = [event["box"][0] + event["box"][2] / 2 for event in events]
+    assert middles[0] - middles[-1] > 80  # mirrored: it moves to the left
+    assert len(list((tmp_path / "faces").rglob("*.png"))) >= 1
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_ends_within_a_second_and_the_film_plays(tmp_path, film, engine, ending):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    long = tmp_path / "long.avi"
+    writer = cv2.VideoWriter(str(long), cv2.VideoWriter_fourcc(*"MJPG"), 30.0, (320, 240))
+    for _ in range(900):
+        writer.write(np.full((240, 320, 3), 90, np.uint8))
+    writer.release()
+    events = tmp_path / "events.jsonl"
+    process = start(
+        *("camera", engine, "--source", long, "--realtime", "--video", tmp_path / "out.mp4", "--events", events)
+    )
+    for _ in range(300):
+        if list(tmp_path.glob(".out.*")) and events.exists():
+            break
+        time.sleep(0.05)
+    time.sleep(1.0)
+    before = time.monotonic()
+    process.send_signal(ending)
+    time.sleep(0.05)
+    process.send_signal(ending)  # once more, as the impatient do
+    _, err = process.communicate(timeout=10)
+    took = time.monotonic() - before
+    assert process.returncode == 0, err
+    assert took < 1.5  # a second, and the interpreter's own end on a busy machine
+    assert "stopping" in err
+    played = cv2.VideoCapture(str(tmp_path / "out.mp4"))
+    assert sum(1 for _ in iter(lambda: played.read()[0], False)) > 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message", "hint"),
+    [
+        (("camera", "{engine}", "--source", "77", "--no-window"), "camera 77", "--source"),
+        (("camera", "{engine}", "--source", "{film}"), "a window needs a display", "--no-window"),
+        (("camera", "{engine}", "--source", "none.mp4", "--no-window"), "no source 'none.mp4'", "webcam's number"),
+        (("camera", "none.onnx", "--source", "{film}", "--no-window"), "no engine none.onnx", "build-engine"),
+        (("camera", "{engine}", "--source", "{film}", "--detector", "dlib"), "called 'dlib'", "yunet"),
+        (("web", "{engine}", "--port", "{port}"), "port {port} of 127.0.0.1 is in use", "--port"),
+        (("camera", "{engine}", "--source", "{film}", "--no-window", "--serve", "{port}"), "{port}", "--port"),
+        (("predict", "none.jpg", "--engine", "{engine}"), "none.jpg", "check the path"),
+    ],
+)
+def test_bad_input_is_two_lines_and_exit_2(tmp_path, film, engine, arguments, message, hint):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        values = {"engine": engine, "film": film, "port": taken.getsockname()[1]}
+        done = run(*(text.format(**values) for text in arguments), cwd=tmp_path)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    lines = done.stderr.strip().splitlines()
+    assert lines[-2].startswith("error: ")
+    assert message.format(**values) in lines[-2]
+    assert lines[-1].startswith("hint: ")
+    assert hint in lines[-1]
+
+
+@pytest.mark.skipif(shutil.which("xvfb-run") is None, reason="needs xvfb-run (apt install xvfb)")
+def test_a_film_plays_in_a_window(film, engine):
+    done = subprocess.run(
+        ["xvfb-run", "-a", sys.executable, "-m", "edgefer", "camera", str(engine), "--source", str(film)],
+        capture_output=True,
+        text=True,
+        env=ENVIRONMENT,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "30 frames shown" in done.stderr
+
+
+def test_web_serves_until_ctrl_c(engine):
+    process = start("web", engine, "--port", "0")
+    line = process.stderr.readline()
+    assert "the page is at http://localhost:" in line
+    url = line.split()[4]
+    assert json.load(urllib.request.urlopen(f"{url}api/about", timeout=10))["engines"][0]["network"] == "brightness"
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=10)
+    assert process.returncode == 0
+    assert err.strip() == "stopped"
+
+
+def test_opening_the_page_to_everybody_is_said(engine):
+    process = start("web", engine, "--port", "0", "--host", "0.0.0.0")
+    lines = [process.stderr.readline(), process.stderr.readline()]
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=10)
+    assert "everybody who reaches 0.0.0.0 can use it" in lines[1]
+
+
+def test_a_manifest_without_the_crop_contract_is_refused(tmp_path, engine):
+    from edgefer.engines.load import load_engine
+    from edgefer.errors import EdgeferError
+
+    path = tmp_path / "x.onnx"
+    path.write_bytes(engine.read_bytes())
+    content = {"schema": 1, "model_sha256": "", "weights_sha256": "", "target": "cpu", "instruction_set": []}
+    content |= {"runtime": {"name": "onnxruntime", "version": "1"}, "precision": {}, "calibration": None, "engine": {}}
+    content["contract"] = {**CONTRACT.to_dict()}
+    del content["contract"]["crop_margin"]
+    (tmp_path / "x.onnx.json").write_text(json.dumps(content))
+    with pytest.raises(
+        EdgeferError, match=r"x\.onnx\.json: the contract cannot be read: it lacks 'crop_margin'"
+    ) as fault:
+        load_engine(path)
+    assert "export the model again" in fault.value.hint
+
+
+def test_the_default_engine_is_kept_in_the_cache(tmp_path, engine, monkeypatch):
+    from edgefer.atomic import sha256_file
+    from edgefer.camera.defaults import NETWORK, open_engine
+    from edgefer.errors import EdgeferError
+    from edgefer.models.weights import shipped
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(EdgeferError, match="--engine x.onnx") as fault:
+        open_engine(None)
+    assert "edgefer[export]" in fault.value.hint
+    kept = tmp_path / "edgefer" / f"{NETWORK}-{sha256_file(shipped(NETWORK))[:12]}.onnx"
+    kept.parent.mkdir()
+    kept.write_bytes(engine.read_bytes())
+    with open_engine(None) as classifier:  # without torch
+        assert classifier.contract.architecture == "brightness"
+
+
+@pytest.mark.slow
+def test_the_shipped_network_is_the_default_and_is_made_once(tmp_path, picture):
+    pytest.importorskip("torch")
+    environment = {**ENVIRONMENT, "XDG_CACHE_HOME": str(tmp_path)}
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, "-m", "edgefer", "predict", str(picture), "--json"],
+            capture_output=True,
+            text=True,
+            env=environment,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        found = json.loads(done.stdout)
+        assert len(found["pictures"][0]["faces"]) == 1
+    (made,) = (tmp_path / "edgefer").iterdir()
+    assert made.name.startswith("mini_xception-")
+    assert found["engine"] == str(made)

@@ -1,0 +1,65 @@
+import numpy as np
+import pytest
+
+from edgefer.camera.overlay import PALETTE, UNSURE, draw, draw_face
+from edgefer.camera.seen import Face, Frame, Seen
+from edgefer.camera.summary import Meter
+from edgefer.camera.track import Tracked
+
+from .conftest import detection
+
+LABELS = ("dark", "medium", "bright")
+
+
+def canvas(height=240, width=320):
+    return np.full((height, width, 3), 100, np.uint8)
+
+
+def face(box=(60, 80, 100), label="medium", values=(0.2, 0.5, 0.3)):
+    return Face(Tracked(1, detection(*box), False), np.array(values, np.float32), label)
+
+
+@pytest.mark.parametrize(("label", "colour"), [("medium", PALETTE[1]), (None, UNSURE)])
+def test_the_box_is_where_the_face_is_in_the_colour_of_its_class(label, colour):
+    picture = canvas()
+    draw_face(picture, face(label=label), LABELS)
+    assert tuple(picture[130, 60]) == colour  # left edge
+    assert tuple(picture[130, 160]) == colour  # right edge
+    assert (picture[130, 70:150] == 100).all()  # the face itself stays as it is
+
+
+def test_bars_are_as_long_as_the_probabilities():
+    lengths = []
+    for share in (0.25, 0.5, 1.0):
+        picture = canvas(480, 640)
+        draw_face(picture, face((60, 80, 200), values=(0, share, 1 - share)), LABELS)
+        bar = (picture[:, 270:] == PALETTE[1]).all(axis=2)
+        lengths.append(bar.sum(axis=1).max())
+    assert lengths[0] == pytest.approx(lengths[2] / 4, abs=3)
+    assert lengths[1] == pytest.approx(lengths[2] / 2, abs=3)
+
+
+@pytest.mark.parametrize("box", [(-40, -40, 100), (280, 200, 100), (400, 300, 50), (0, 0, 2000), (150, 238, 1)])
+def test_faces_over_the_edge_are_drawn_without_an_error(box):
+    draw_face(canvas(), face(box), LABELS)
+
+
+@pytest.mark.parametrize("size", [(8, 8), (120, 2000), (2000, 120)])
+def test_any_size_of_picture_can_be_drawn_on(size, classifier):
+    frame = Frame(0, canvas(*size), 0.0, 0.0, 0.0)
+    meter = Meter()
+    seen = Seen(frame, (face(),), 3, True, 1, 1, 0.01)
+    meter.count(seen)
+    draw(seen, classifier, meter, recording=True)
+    assert (frame.pixels != 100).any()
+
+
+def test_recording_shows(classifier):
+    pictures = []
+    for recording in (False, True):
+        frame = Frame(0, canvas(480, 640), 0.0, 0.0, 0.0)
+        draw(Seen(frame, (), 0, True, 1, 1, 0.01), classifier, Meter(), recording=recording)
+        pictures.append(frame.pixels)
+    red = (pictures[1][:60, 500:] == (40, 40, 230)).all(axis=2).sum()
+    assert red > 20
+    assert (pictures[0][:60, 500:] == 100).all()

@@ -1,0 +1,55 @@
+import numpy as np
+import pytest
+
+from edgefer.camera.recognise import probabilities
+from edgefer.engines.classifier import Classifier
+from edgefer.engines.onnxruntime import OnnxRuntimeSession
+
+from .conftest import CONTRACT, brightness_model
+
+
+class Counting:
+    """A session that remembers the sizes of its batches."""
+
+    def __init__(self, content):
+        self._session = OnnxRuntimeSession(content)
+        self.name, self.version = self._session.name, self._session.version
+        self.inputs, self.outputs = self._session.inputs, self._session.outputs
+        self.sizes = []
+
+    def run(self, feeds):
+        self.sizes.append(len(feeds["faces"]))
+        return self._session.run(feeds)
+
+    def close(self):
+        self._session.close()
+
+
+def counted(batch="N"):
+    session = Counting(brightness_model(batch=batch))
+    return Classifier(session, CONTRACT, precision="fp32", size_bytes=1, name="x"), session
+
+
+@pytest.mark.parametrize(
+    ("count", "sizes"), [(1, [1]), (2, [2]), (3, [4]), (8, [8]), (9, [8, 1]), (21, [8, 8, 8]), (200, [8] * 25)]
+)
+def test_faces_go_in_few_sizes_of_batches(count, sizes):
+    classifier, session = counted()
+    faces = np.random.default_rng(0).integers(0, 256, (count, 24, 24, 1), dtype=np.uint8)
+    together = probabilities(classifier, faces)
+    assert session.sizes == sizes
+    assert together.shape == (count, 3)
+    one_by_one = np.concatenate([classifier.probabilities(face[None]) for face in faces])
+    np.testing.assert_allclose(together, one_by_one, atol=1e-6)
+
+
+def test_an_engine_with_a_batch_of_its_own_gets_that():
+    classifier, session = counted(batch=2)
+    assert probabilities(classifier, np.zeros((5, 24, 24, 1), np.uint8)).shape == (5, 3)
+    assert session.sizes == [2, 2, 2]
+
+
+def test_nobody_is_an_empty_answer_without_a_run():
+    classifier, session = counted()
+    assert probabilities(classifier, np.zeros((0, 24, 24, 1), np.uint8)).shape == (0, 3)
+    assert session.sizes == []

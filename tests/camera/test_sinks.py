@@ -1,0 +1,185 @@
+import json
+import socket
+import threading
+import urllib.request
+
+import cv2
+import numpy as np
+import pytest
+
+from edgefer.camera.mjpeg import Stream
+from edgefer.camera.opencv import check_display
+from edgefer.camera.seen import Face, Frame, Seen
+from edgefer.camera.sinks import Events, Video, Window
+from edgefer.camera.track import Tracked
+from edgefer.errors import EdgeferError
+
+from .conftest import detection
+
+LABELS = ("dark", "medium", "bright")
+VALUES = np.array([0.1, 0.2, 0.7], np.float32)
+
+
+def seen(number=0, *, captured=0.0, level=90, size=(48, 64), faces=(), clock=1000.5):
+    frame = Frame(number, np.full((*size, 3), level, np.uint8), number / 30, captured, clock)
+    return Seen(frame, tuple(faces), 0, True, 1.0, 2.0, captured + 0.012)
+
+
+def face(label="bright"):
+    return Face(Tracked(3, detection(10, 20, 30.04), False), VALUES, label)
+
+
+def frames_of(path):
+    film = cv2.VideoCapture(str(path))
+    frames = []
+    while (answer := film.read())[0]:
+        frames.append(answer[1])
+    return frames, film.get(cv2.CAP_PROP_FPS)
+
+
+def test_a_film_plays_after_it_was_closed_and_is_not_there_before(tmp_path):
+    path = tmp_path / "out.mp4"
+    video = Video(path, 30.0, live=False)
+    for number in range(12):
+        assert video.write(seen(number, level=20 * number))
+    assert not path.exists()
+    video.close()
+    frames, fps = frames_of(path)
+    assert (len(frames), fps, frames[0].shape) == (12, 30.0, (48, 64, 3))
+    assert frames[6].mean() == pytest.approx(120, abs=4)
+    assert [p.name for p in tmp_path.iterdir()] == ["out.mp4"]
+
+
+def test_a_live_film_runs_at_the_right_speed_whatever_was_dropped(tmp_path):
+    video = Video(tmp_path / "out.mp4", 30.0, live=True)
+    moments = [0, 0.033, 0.066, 0.5, 0.51, 0.52, 1.0, 60.0]  # dropped frames, frames too many, a source that was away
+    for moment in moments:
+        video.write(seen(captured=100 + moment))
+    video.close()
+    frames, _ = frames_of(tmp_path / "out.mp4")
+    assert len(frames) == pytest.approx(30 * (1.0 + Video._LONGEST_GAP), abs=3)
+
+
+def test_a_frame_of_another_size_is_brought_to_the_film_s(tmp_path):
+    video = Video(tmp_path / "out.mp4", 30.0, live=False)
+    video.write(seen())
+    video.write(seen(size=(96, 96)))
+    video.close()
+    assert [frame.shape for frame in frames_of(tmp_path / "out.mp4")[0]] == [(48, 64, 3)] * 2
+
+
+def test_without_a_frame_there_is_no_film(tmp_path, capsys):
+    Video(tmp_path / "out.mp4", 30.0, live=True).close()
+    assert list(tmp_path.iterdir()) == []
+    assert "no frame came" in capsys.readouterr().err
+
+
+def test_a_film_is_an_mp4(tmp_path):
+    with pytest.raises(EdgeferError, match=r"written as \.mp4, not as .*out\.avi") as fault:
+        Video(tmp_path / "out.avi", 30.0, live=False)
+    assert "out.mp4" in fault.value.hint
+
+
+def test_events_are_a_line_a_face_and_can_be_followed(tmp_path):
+    path = tmp_path / "events.jsonl"
+    events = Events(str(path), LABELS, film=True)
+    events.write(seen(0))
+    events.write(seen(6, faces=[face(), face(label=None)]))
+    first, second = (json.loads(line) for line in path.read_text().splitlines())  # before it is closed
+    events.close()
+    assert first == {
+        "time": 1000.5,
+        "frame": 6,
+        "film_s": 0.2,
+        "track": 3,
+        "box": [10, 20, 30.0, 30.0],
+        "score": 0.9,
+        "predicted": False,
+        "label": "bright",
+        "probabilities": {"dark": 0.1, "medium": 0.2, "bright": 0.7},
+        "age_ms": 12.0,
+    }
+    assert second["label"] is None
+
+
+def test_events_go_to_stdout_by_a_dash_which_stays_open(capsys):
+    events = Events("-", LABELS, film=False)
+    events.write(seen(0, faces=[face()]))
+    events.close()
+    print("still open")
+    first, second = capsys.readouterr().out.splitlines()
+    assert json.loads(first)["film_s"] is None
+    assert second == "still open"
+
+
+def test_events_that_cannot_be_written_are_named(tmp_path):
+    with pytest.raises(EdgeferError, match="cannot write .*: Is a directory") as fault:
+        Events(str(tmp_path), LABELS, film=False)
+    assert "--events" in fault.value.hint
+
+
+def test_a_window_without_a_display_is_refused_before_opencv_aborts(monkeypatch):
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    for opened in (check_display, lambda: Window("x")):
+        with pytest.raises(EdgeferError, match="a window needs a display") as fault:
+            opened()
+        assert "--no-window" in fault.value.hint
+
+
+def test_an_opencv_without_windows_says_so(monkeypatch):
+    monkeypatch.setenv("DISPLAY", ":0")
+    monkeypatch.setattr("edgefer.camera.opencv.cv2.getBuildInformation", lambda: "  GUI:                 NONE\n")
+    with pytest.raises(EdgeferError, match="built without windows") as fault:
+        check_display()
+    assert "opencv-python-headless" in fault.value.hint
+
+
+def test_the_stream_gives_a_page_a_snapshot_and_a_film():
+    stream = Stream("127.0.0.1", 0)
+    ended = threading.Event()
+
+    def give():
+        number = 0
+        while not ended.wait(0.01):
+            number += 1
+            stream.write(seen(number, level=number % 200))
+
+    giver = threading.Thread(target=give, daemon=True)
+    giver.start()
+    try:
+        assert b"/stream" in urllib.request.urlopen(stream.address, timeout=5).read()
+        snapshot = urllib.request.urlopen(f"{stream.address}snapshot.jpg", timeout=5).read()
+        assert cv2.imdecode(np.frombuffer(snapshot, np.uint8), cv2.IMREAD_COLOR).shape == (48, 64, 3)
+        film = cv2.VideoCapture(f"{stream.address}stream", cv2.CAP_FFMPEG)
+        frames = [film.read()[0] for _ in range(5)]
+        film.release()
+        assert frames == [True] * 5
+    finally:
+        stream.close()
+        ended.set()
+        giver.join(2)
+
+
+def test_frames_are_not_encoded_for_nobody(monkeypatch):
+    monkeypatch.setattr("edgefer.camera.mjpeg.encode_jpeg", lambda _: pytest.fail("nobody looks"))
+    stream = Stream("127.0.0.1", 0)
+    stream.write(seen())
+    stream.close()
+
+
+def test_a_port_in_use_is_named_with_another():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(EdgeferError) as fault:
+            Stream("127.0.0.1", port)
+    assert fault.value.message == f"port {port} of 127.0.0.1 is in use"
+    assert f"--port {port + 1}" in fault.value.hint
+
+
+def test_a_host_that_is_not_this_machine_is_refused():
+    with pytest.raises(EdgeferError, match="cannot listen on 192.0.2.1") as fault:
+        Stream("192.0.2.1", 0)
+    assert "0.0.0.0" in fault.value.hint
