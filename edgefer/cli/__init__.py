@@ -16,9 +16,9 @@ from edgefer.cli.datasets import data
 from edgefer.cli.exporting import export
 from edgefer.cli.gating import compare, gate
 from edgefer.cli.importing import import_weights
-from edgefer.cli.ranking import calibrate, sensitivity
 from edgefer.cli.paging import web
 from edgefer.cli.predicting import predict
+from edgefer.cli.ranking import calibrate, sensitivity
 from edgefer.cli.starting import quickstart
 from edgefer.cli.sweeping import sweep
 from edgefer.cli.training import train
