@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,10 @@ whoever puts them into a product has to judge that for themselves. No picture is
 - FER2013's labels are noisy; people agree with them in about two cases of three (Goodfellow et al. 2013: 65 ± 5 %).
 """
 
+TAUGHT = """\
+It learnt from the averaged answers of teachers beside the labels (distillation: Hinton et al. 2015). The teachers were
+trained by edgefer too, on the same fit faces, and chosen on the same val faces."""
+
 
 @click.command()
 @click.argument("weights", type=click.Path(path_type=Path))
@@ -48,8 +53,12 @@ whoever puts them into a product has to judge that for themselves. No picture is
 @click.option("--train", "train_data", required=True, help="What it was trained on.")
 @click.option("--exclude", help="What was kept out of that, as for `edgefer train`.")
 @click.option("--curve", type=click.Path(path_type=Path), required=True, help="What `edgefer train` said on stderr.")
-@click.option("--command", required=True, help="The command that trained it, for the card.")
-def main(weights: Path, data: str, train_data: str, exclude: str | None, curve: Path, command: str) -> None:
+@click.option(
+    "--command", "commands", required=True, multiple=True, help="What trained it, for the card; may be repeated."
+)
+def main(
+    weights: Path, data: str, train_data: str, exclude: str | None, curve: Path, commands: tuple[str, ...]
+) -> None:
     """Write WEIGHTS' card, WEIGHTS.md, and its figures."""
     try:
         train, judged = open_dataset(train_data, exclude=exclude), open_dataset(data)
@@ -58,7 +67,7 @@ def main(weights: Path, data: str, train_data: str, exclude: str | None, curve: 
         announce(f"error: {fault}")
         sys.exit(fault.exit_code)
     write_text(RESULTS / f"{weights.stem}.json", json.dumps(figures, indent=1) + "\n")
-    write_text(weights.with_suffix(".md"), card(figures, command))
+    write_text(weights.with_suffix(".md"), card(figures, commands))
     announce(f"written: {weights.with_suffix('.md')}")
 
 
@@ -112,7 +121,7 @@ def by_class(answers: Predictions) -> list[dict[str, Any]]:
     return rows
 
 
-def card(figures: dict[str, Any], command: str) -> str:
+def card(figures: dict[str, Any], commands: Sequence[str]) -> str:
     """The card as Markdown."""
     test, val, faces = figures["test"], figures["val"], figures["faces"]
     left_out = "; ".join(f"{count:,} {reason}" for reason, count in figures["left_out"].items()) or "none"
@@ -148,9 +157,10 @@ def card(figures: dict[str, Any], command: str) -> str:
             f"FER2013's training faces: {faces['fit']:,} fit, {faces['val']:,} val, {faces['calib']:,} calib.",
             f"Left out by rule: {left_out}.",
             "",
-            f"    {command}",
+            *(f"    {command}" for command in commands),
             "",
             "AdamW, cosine schedule, averaged weights; flips, turns, shifts, zoom and light as augmentation.",
+            *([TAUGHT] if "teachers_sha256" in figures["lineage"] else []),
             "",
             "| epoch | training loss | val top-1 % |",
             "|---:|---:|---:|",

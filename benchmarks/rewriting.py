@@ -30,12 +30,14 @@ from edgefer.faces import prepare_batch
 from edgefer.graph.exporting import export
 from edgefer.graph.load import load_model
 from edgefer.graph.names import canonicalise
-from edgefer.graph.rewriting import PASSES
+from edgefer.graph.rewriting import PASSES, rewrite
 from edgefer.graph.save import serialise
 from edgefer.measure.contention import Usage, busy_before, others_since, too_busy
 from edgefer.measure.environment import describe_environment
 from edgefer.optimize.auto import REFERENCE, candidates
-from edgefer.optimize.build import prepare_job
+from edgefer.optimize.calibrate import calibrate, calibration_faces
+from edgefer.optimize.recipe import Recipe
+from edgefer.optimize.variants import build
 from edgefer.progress import announce
 
 RESULTS = Path(__file__).resolve().parent / "results" / "rewriting.json"
@@ -53,7 +55,7 @@ class Plan:
 
 
 FULL = Plan(Effort(90.0, 30, 5), CALIBRATION_FACES, 2.0)
-QUICK = Plan(Effort(0.1, 3, 1), 14, 0.2)
+QUICK = Plan(Effort(0.1, 3, 8), 14, 0.2)
 
 
 @click.command()
@@ -106,20 +108,20 @@ def _measured(network: str, folder: Path, plan: Plan) -> dict[str, Any]:
     _unfold(plain)
     drawn = drawn_faces(plan.faces, 1, folder / "drawn.npz")
     skipped = {PLAIN: set(PASSES), **{name: set(PASSES) - {name} for name in PASSES}, ALL: set()}
-    jobs = {
-        graph: prepare_job(plain, "int8", drawn, plan.faces, None, None, no_rewrite=skip)
-        for graph, skip in skipped.items()
-    }
-    kept = {graph: job for graph, job in jobs.items() if graph == PLAIN or job.rewrites}
+    model, contract = load_model(plain)
+    recipe = Recipe(plan.faces, 0, "mse")
+    chosen = calibration_faces(drawn, contract, recipe)
+    graphs = {graph: rewrite(model, contract, skip=skip) for graph, skip in skipped.items()}
+    graphs = {graph: done for graph, done in graphs.items() if graph == PLAIN or done.changes}
     variants = candidates()
     engines, integers = {}, {}
-    for graph, job in kept.items():
+    for graph, done in graphs.items():
+        ranges, _ = calibrate(done.model, contract, chosen, recipe)
         for variant in variants:
-            built = job.build(variant)
+            built = build(variant, done.model, contract, ranges, recipe.method)
             label = f"{variant.label} · {graph}"
-            engines[label] = built.open(job.contract)
+            engines[label] = built.open(contract)
             integers[label] = sum(layer.got == "int8" for layer in built.precision.layers)
-    contract = kept[PLAIN].contract
     faces = prepare_batch(draw(16, seed=2)[0], contract)
     announce(f"{network}: timing {len(engines)} engines")
     taken = take_turns(engines, [np.ascontiguousarray(faces[i : i + 1]) for i in range(len(faces))], 1, plan.effort)
@@ -128,7 +130,7 @@ def _measured(network: str, folder: Path, plan: Plan) -> dict[str, Any]:
     rows = []
     for variant in variants:
         base = f"{variant.label} · {PLAIN}"
-        for graph in kept:
+        for graph in graphs:
             label = f"{variant.label} · {graph}"
             gain, over = taken.speedup(base, label), taken.speedup(f"{REFERENCE.label} · {PLAIN}", label)
             rows.append(
@@ -141,7 +143,7 @@ def _measured(network: str, folder: Path, plan: Plan) -> dict[str, Any]:
                     "int8_layers": integers[label],
                 }
             )
-    return {"places": dict(kept.get(ALL, kept[PLAIN]).rewrites), "rounds": len(taken.rounds_ms[label]), "rows": rows}
+    return {"places": graphs.get(ALL, graphs[PLAIN]).changes, "rounds": len(taken.rounds_ms[label]), "rows": rows}
 
 
 def _unfold(path: Path) -> None:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import difflib
-import importlib
 import json
 import math
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from edgefer.contract import Contract, Normalisation
 from edgefer.errors import EdgeferError
+from edgefer.toml_file import read_toml
 
 _HINT = "`edgefer contract new` writes a template with every key explained"
 _KEYS: Mapping[str, tuple[str, ...]] = {
@@ -32,7 +31,7 @@ def read_contract(path: str | os.PathLike[str]) -> Contract:
             kind (says which), or values that no contract can have.
     """
     file = Path(path)
-    content = _parse(file)
+    content = read_toml(file, "contract", _HINT)
     _check_keys(content, "", file)
     sections = {name: _section(content, name, file) for name in ("input", "normalisation")}
     size = {key: _whole(sections["input"][key], f"input.{key}", file) for key in _KEYS["input"]}
@@ -135,21 +134,6 @@ def template() -> str:
     return render(
         notes=("What a network takes and returns: fill in every value; `edgefer` asks for those left empty.",)
     )
-
-
-def _parse(file: Path) -> dict[str, Any]:
-    toml = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
-    try:
-        content: dict[str, Any] = toml.loads(file.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError as cause:
-        raise EdgeferError(f"there is no contract {file}", hint=_HINT) from cause
-    except OSError as cause:
-        raise EdgeferError(f"cannot read the contract {file}: {cause.strerror}", hint=_HINT) from cause
-    except UnicodeDecodeError as cause:
-        raise EdgeferError(f"{file} is no contract: it is not a text file", hint=_HINT) from cause
-    except toml.TOMLDecodeError as cause:
-        raise EdgeferError(f"{file} is not TOML: {cause}", hint=_HINT) from cause
-    return content
 
 
 def _section(content: Mapping[str, Any], name: str, file: Path) -> Mapping[str, Any]:

@@ -24,6 +24,9 @@ Near zero, as in Goyal et al., "Accurate, Large Minibatch SGD" (2017), section 5
 networks, which are exported to measure speed, have weights other than 0.
 """
 
+ATTENTION_SHARE = 0.1
+"""Of the attention loss in the loss that is trained."""
+
 
 class ConvBlock(nn.Module):
     """A convolution without bias, a batch norm and, unless ``linear``, a PReLU."""
@@ -232,6 +235,11 @@ class DDAMFN(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """112 → 56 → 28 → 14 → 7 pixels a side, the two heads' attention, then one fully connected layer."""
         return self.training_outputs(x).logits
+
+    def with_auxiliary_loss(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits, and what training adds to their loss: a tenth of :func:`attention_loss`, as its authors do."""
+        outputs = self.training_outputs(x)
+        return outputs.logits, ATTENTION_SHARE * attention_loss(outputs.attention)
 
     def training_outputs(self, x: Tensor) -> TrainingOutputs:
         """Logits with the features and attention maps that :func:`attention_loss` reads."""

@@ -31,11 +31,15 @@ class Deployable(nn.Module):
 
     def forward(self, faces: Tensor) -> Tensor:
         """Uint8 N×H×W×C faces (or float ones on the same scale, 0…255) to float32 N×classes logits."""
+        logits: Tensor = self.network(self.normalised(faces))
+        return logits
+
+    def normalised(self, faces: Tensor) -> Tensor:
+        """What the network itself takes: float32 N×C×H×W."""
         x = faces.to(torch.float32).permute(0, 3, 1, 2)
         if self.copied:
             x = x.clone(memory_format=torch.contiguous_format)  # .contiguous() copies no grey face; no node in ONNX
         x = x * self.a
         if self.shifted:
             x = x + self.b
-        logits: Tensor = self.network(x)
-        return logits
+        return x

@@ -82,10 +82,12 @@ def import_weights(
     """
     architecture(model)  # an unknown name is the first thing to say
     require("torch", "export", "importing weights")
+    from edgefer.models.head import head_of
+
     source, name, state, found = _read(Path(file), model)
     labels, assumed = _labels(source, name, state, found, classes, drop_head)
     template = _skeleton(name, len(labels))
-    head = _head(template)
+    head = head_of(template)
     if drop_head:
         state = {tensor: value for tensor, value in state.items() if tensor.rpartition(".")[0] != head}
     fit = compare(template, state, needless=True)
@@ -171,7 +173,9 @@ def _labels(
         return FER2013, True
     if found is not None:
         return found.labels, False
-    bias = state.get(f"{_head(_skeleton(name, len(FER2013)))}.bias")
+    from edgefer.models.head import head_of
+
+    bias = state.get(f"{head_of(_skeleton(name, len(FER2013)))}.bias")
     count = len(FER2013) if bias is None else len(bias)
     if count not in _KNOWN_CLASSES:
         raise EdgeferError(
@@ -188,14 +192,6 @@ def _skeleton(name: str, classes: int) -> nn.Module:
 
     with torch.device("meta"):
         return create(name, classes)
-
-
-def _head(network: nn.Module) -> str:
-    """The name of the layer that gives the logits: the last convolution or fully connected layer."""
-    from torch import nn
-
-    layers: list[str] = [n for n, module in network.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)]
-    return layers[-1]
 
 
 def _require_fit(source: str, name: str, labels: Sequence[str], fit: Fit, head: str, *, dropped: bool) -> None:

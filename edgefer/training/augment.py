@@ -15,13 +15,14 @@ BRIGHTNESS = 0.15
 CONTRAST = 0.25
 
 
-def augment(faces: Tensor, strength: float, erasing: float = 0.0) -> Tensor:
+def augment(faces: Tensor, strength: float, erasing: float = 0.0, noise: float = 0.0) -> Tensor:
     """Change each face of a batch by chance, drawn from PyTorch's global generator.
 
     Args:
         faces: uint8 N×H×W×C.
         strength: multiplies the ranges of rotation, shift, zoom, brightness and contrast; 0 leaves faces alone.
         erasing: probability that a rectangle of a face (2 to 20 % of its area) becomes grey (127.5).
+        noise: largest share of a face's pixels that become black or white (salt and pepper).
 
     Returns:
         float32 N×H×W×C from 0 to 255.
@@ -31,6 +32,8 @@ def augment(faces: Tensor, strength: float, erasing: float = 0.0) -> Tensor:
         x = _light(_move(x, strength), strength)
     if erasing > 0:
         x = _erase(x, erasing)
+    if noise > 0:
+        x = _salt_and_pepper(x, noise)
     return x
 
 
@@ -96,3 +99,10 @@ def _erase(x: Tensor, probability: float) -> Tensor:
     down = (rows >= top[:, None]) & (rows < (top + tall)[:, None])
     across = (columns >= left[:, None]) & (columns < (left + wide)[:, None])
     return x.masked_fill((down[:, :, None] & across[:, None, :])[..., None], 127.5)
+
+
+def _salt_and_pepper(x: Tensor, share: float) -> Tensor:
+    count, height, width, _ = x.shape
+    own = share * torch.rand(count).view(-1, 1, 1, 1)
+    chance = torch.rand(count, height, width, 1)
+    return x.masked_fill(chance < own / 2, 0.0).masked_fill(chance > 1 - own / 2, 255.0)

@@ -10,6 +10,9 @@ from edgefer.errors import EdgeferError
 OPTIMISERS = ("adamw", "adam", "sgd")
 CLASS_WEIGHTS = ("none", "sqrt", "balanced")
 PRECISIONS = ("fp32", "bf16")
+SCHEDULES = ("cosine", "step")
+SAMPLINGS = ("shuffled", "balanced")
+KEEPS = ("top1", "loss")
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,11 @@ class TrainConfig:
         batch_size, lr: faces a step and peak learning rate; None: what suits the network (:data:`RECIPES`).
         optimiser: ``adamw``, ``adam`` or ``sgd`` (Nesterov momentum 0.9).
         weight_decay: on weights of convolutions and fully connected layers only.
-        warmup: the part of the run in which the learning rate rises from 0; after it, a cosine to 0.
+        warmup: the part of the run in which the learning rate rises from 0.
+        schedule: after it: ``cosine`` to 0, or ``step``: a tenth after half of the run, a hundredth after ¾.
+        head_lr: times the learning rate for the last layer: more than 1 where the rest was trained before.
+        frozen: the part of the run in which only the last layer learns.
+        sampling: ``shuffled``: every face once an epoch; ``balanced``: as many faces, every class equally often.
         label_smoothing: share of the target spread over all classes.
         vote_share: share of the target given to the distribution of FER+'s taggers over the classes; the label has the
             rest. Needs an npz with ``ferplus_votes``.
@@ -31,8 +38,11 @@ class TrainConfig:
         class_weights: of the loss: ``none``, or by inverse frequency (``balanced``) or its root (``sqrt``).
         augment: strength; 1 is ±10° rotation, ±10 % shift and zoom, flips, light and contrast; 0 is none.
         erasing: probability that a face has a rectangle blanked.
+        noise: share of a face's pixels that turn black or white, at most; each face draws its own.
         mixup: α of the Beta distribution of the shares in which faces are blended in pairs; 0: none.
         ema_decay: of the average of weights that is judged and kept; 0 keeps the last weights themselves.
+        keep: the epoch whose weights are kept: of the highest ``top1`` on val (of equals, the lower loss), or of
+            the lowest ``loss``, which varies less by chance.
         clip: largest norm of the gradient; None: no limit.
         patience: stop after so many epochs without a better val top-1; None: never.
         precision: ``fp32``, or ``bf16`` for autocast (faster only where the CPU has bf16 instructions).
@@ -48,6 +58,10 @@ class TrainConfig:
     optimiser: str = "adamw"
     weight_decay: float = 1e-4
     warmup: float = 0.05
+    schedule: str = "cosine"
+    head_lr: float = 1.0
+    frozen: float = 0.0
+    sampling: str = "shuffled"
     label_smoothing: float = 0.0
     vote_share: float = 0.0
     teacher_share: float = 0.7
@@ -55,8 +69,10 @@ class TrainConfig:
     class_weights: str = "none"
     augment: float = 1.0
     erasing: float = 0.0
+    noise: float = 0.0
     mixup: float = 0.0
     ema_decay: float = 0.998
+    keep: str = "top1"
     clip: float | None = 5.0
     patience: int | None = None
     precision: str = "fp32"
@@ -69,20 +85,24 @@ class TrainConfig:
             ("optimiser", OPTIMISERS),
             ("class_weights", CLASS_WEIGHTS),
             ("precision", PRECISIONS),
+            ("schedule", SCHEDULES),
+            ("sampling", SAMPLINGS),
+            ("keep", KEEPS),
         ):
             if getattr(self, name) not in options:
                 raise EdgeferError(f"{name} is '{getattr(self, name)}'", hint=f"choose one of {', '.join(options)}")
         for name in ("epochs", "batch_size", "patience", "threads"):
             self._require(name, lambda value: value >= 1, "1 or more")
-        for name in ("max_seconds", "lr", "clip", "temperature"):
+        for name in ("max_seconds", "lr", "clip", "temperature", "head_lr"):
             self._require(name, lambda value: value > 0, "more than 0")
         for name in ("weight_decay", "mixup", "checkpoint_seconds", "seed"):
             self._require(name, lambda value: value >= 0, "0 or more")
-        for name in ("warmup", "label_smoothing", "vote_share", "ema_decay"):
+        for name in ("warmup", "frozen", "label_smoothing", "vote_share", "ema_decay"):
             self._require(name, lambda value: 0 <= value < 1, "from 0 to below 1")
         self._require("augment", lambda value: 0 <= value <= 3, "from 0 (none) to 3")
         self._require("teacher_share", lambda value: 0 < value <= 1, "above 0, to 1")
         self._require("erasing", lambda value: 0 <= value <= 1, "a probability from 0 to 1")
+        self._require("noise", lambda value: 0 <= value <= 0.5, "a share from 0 to 0.5")
 
     def _require(self, name: str, holds: Callable[[float], bool], wanted: str) -> None:
         value = getattr(self, name)

@@ -16,8 +16,10 @@ from edgefer.models.weights import load_network
 
 
 class Teachers:
-    """Trained networks that see the faces the learner sees, after augmentation, and whose probabilities are averaged.
+    """Trained networks that see the faces the learner sees, after augmentation.
 
+    A step asks one of them, drawn at random, about the faces or about their mirror images. The gradient is linear in
+    the answers, so over the steps the learner follows the mean of all teachers and both sides, at the cost of one.
     The loss is Hinton, Vinyals and Dean's (2015, https://arxiv.org/abs/1503.02531); that teacher and learner should see
     the same changed face is from Beyer et al. (2022, https://arxiv.org/abs/2106.05237).
     """
@@ -28,9 +30,13 @@ class Teachers:
 
     @torch.no_grad()
     def answers(self, faces: Tensor) -> Tensor:
-        """Probabilities at the temperature, float32 N×classes, of faces N×H×W×C from 0 to 255."""
-        answers = [functional.softmax(module(faces).float() / self.temperature, dim=1) for module in self.modules]
-        return torch.stack(answers).mean(dim=0)
+        """Probabilities at the temperature, float32 N×classes, of faces N×H×W×C from 0 to 255.
+
+        Who is asked about which side is drawn from PyTorch's global generator.
+        """
+        chance = int(torch.randint(2 * len(self.modules), ()))
+        seen = faces.flip(2) if chance % 2 else faces
+        return functional.softmax(self.modules[chance // 2](seen).float() / self.temperature, dim=1)
 
     def loss(self, logits: Tensor, answers: Tensor) -> Tensor:
         """``T² · KL(answers ‖ softmax(logits / T))``, a mean over faces; T² keeps gradients at the labels' scale."""

@@ -1,4 +1,7 @@
-"""The faces of a run, brought to the network's size once and kept as uint8 tensors: 2,304 bytes a face of 48×48."""
+"""The faces of a run, brought to the network's size once and kept as uint8 tensors: 2,304 bytes a face of 48×48.
+
+More of them than memory has room for lie in a temporary file.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import torch
 from torch import Tensor
 
 from edgefer.errors import EdgeferError
+from edgefer.training.memory import room_for
 
 if TYPE_CHECKING:
     from edgefer.contract import Contract
@@ -31,7 +35,7 @@ class Prepared:
 
 def prepare_split(split: FaceSet, contract: Contract, vote_share: float = 0.0) -> Prepared:
     """Read all faces of ``split`` in the contract's shape; see :class:`TrainConfig` for ``vote_share``."""
-    faces = torch.empty((len(split), *contract.face_shape), dtype=torch.uint8)
+    faces = room_for((len(split), *contract.face_shape))
     start = 0
     for batch, _ in split.batches(_READ_AT_ONCE, contract):
         faces[start : start + len(batch)] = torch.from_numpy(batch.copy())

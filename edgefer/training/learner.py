@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch.nn import functional
 from edgefer.contract import Contract
 from edgefer.errors import EdgeferError
 from edgefer.models.deployable import Deployable
+from edgefer.models.head import head_of
 from edgefer.training.augment import augment, mix
 from edgefer.training.config import TrainConfig
 from edgefer.training.distillation import Teachers
@@ -54,20 +55,25 @@ class Learner:
         self.loss = nn.CrossEntropyLoss(weight=weights, label_smoothing=config.label_smoothing)
         self.steps = 0
 
-    def step(self, faces: Tensor, labels: Tensor, lr: float, targets: Tensor | None = None) -> tuple[float, int]:
+    def step(
+        self, faces: Tensor, labels: Tensor, lr: float, targets: Tensor | None = None, *, frozen: bool = False
+    ) -> tuple[float, int]:
         """Learn from one batch, uint8 N×H×W×C; returns the loss and how many answers were right.
 
-        ``targets`` are what to learn if not the labels: probabilities, float32 N×classes.
+        ``targets`` are what to learn if not the labels: probabilities, float32 N×classes. While ``frozen``, only the
+        last layer moves, and batch norms keep their statistics.
 
         Raises:
             EdgeferError: the loss is not a finite number.
         """
-        self.module.train()
+        self.module.train(not frozen)
         for group in self.optimiser.param_groups:
-            group["lr"] = lr
-        changed, others, share = mix(augment(faces, self.config.augment, self.config.erasing), self.config.mixup)
+            group["lr"] = 0.0 if frozen and not group["head"] else lr * (self.config.head_lr if group["head"] else 1.0)
+        changed, others, share = mix(
+            augment(faces, self.config.augment, self.config.erasing, self.config.noise), self.config.mixup
+        )
         with torch.autocast("cpu", torch.bfloat16, enabled=self.config.precision == "bf16"):
-            logits = self.module(changed).float()
+            logits, auxiliary = self._answer(changed)
             wanted = labels if targets is None else targets
             loss = self.loss(logits, wanted)
             if share < 1:
@@ -75,6 +81,7 @@ class Learner:
             if self.teachers is not None:
                 taught = self.teachers.loss(logits, self.teachers.answers(changed))
                 loss = torch.lerp(loss, taught, self.config.teacher_share)
+            loss = loss + auxiliary
         value = float(loss.detach())
         if not math.isfinite(value):
             raise EdgeferError(
@@ -90,6 +97,15 @@ class Learner:
         self.steps += 1
         self._update_average()
         return value, int((logits.detach().argmax(dim=1) == labels).sum())
+
+    def _answer(self, faces: Tensor) -> tuple[Tensor, Tensor | float]:
+        """Logits, and what the network itself adds to the loss: 0 for most."""
+        both: Callable[[Tensor], tuple[Tensor, Tensor]] | None
+        both = getattr(self.module.network, "with_auxiliary_loss", None)
+        if both is None:
+            return self.module(faces).float(), 0.0
+        logits, auxiliary = both(self.module.normalised(faces))
+        return logits.float(), auxiliary.float()
 
     @torch.no_grad()
     def _update_average(self) -> None:
@@ -140,9 +156,15 @@ class Learner:
 
 
 def _optimiser(network: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    decayed = [p for p in network.parameters() if p.ndim > 1]
-    free = [p for p in network.parameters() if p.ndim <= 1]
-    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": free, "weight_decay": 0.0}]
+    head = network.get_submodule(head_of(network))
+    own = {id(p) for p in head.parameters()}
+    groups = []
+    for is_head in (False, True):
+        mine = [p for p in network.parameters() if (id(p) in own) == is_head]
+        groups += [
+            {"params": [p for p in mine if p.ndim > 1], "weight_decay": config.weight_decay, "head": is_head},
+            {"params": [p for p in mine if p.ndim <= 1], "weight_decay": 0.0, "head": is_head},
+        ]
     lr = config.lr or 0.0
     if config.optimiser == "sgd":
         return torch.optim.SGD(groups, lr=lr, momentum=0.9, nesterov=True, fused=True)

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
 
 import edgefer
 from edgefer.contract import Contract
 from edgefer.errors import EdgeferError
-from edgefer.models import create, default_contract
-from edgefer.models.weights import Weights, load_network, save_weights
+from edgefer.models import default_contract
+from edgefer.models.weights import save_weights
 from edgefer.progress import announce, progress
+from edgefer.training.beginning import beginning
 from edgefer.training.checkpoint import identity, load_state, save_state, state_path
 from edgefer.training.config import TrainConfig
 from edgefer.training.distillation import open_teachers
@@ -25,6 +25,7 @@ from edgefer.training.faces_in_memory import Prepared, check_classes, class_weig
 from edgefer.training.interrupt import deferred_interrupt
 from edgefer.training.learner import Learner
 from edgefer.training.memory import keep_freed_memory
+from edgefer.training.schedule import learning_rate
 
 if TYPE_CHECKING:
     from edgefer.data import FaceSet
@@ -55,6 +56,7 @@ def train(
     init: Path | None = None,
     teachers: Sequence[Path] = (),
     resume: bool = True,
+    on_epoch: Callable[[Mapping[str, float]], object] | None = None,
 ) -> TrainResult:
     """Train a network ``model``, fresh or from the weights ``init``, on ``fit``.
 
@@ -70,6 +72,7 @@ def train(
         init: weights of the same network and classes to start from: fine-tuning.
         teachers: weights of networks of the same classes and face size to learn from too: distillation.
         resume: go on from ``output.state`` where it exists; otherwise it is deleted.
+        on_epoch: called after every epoch with its entry of the curve.
 
     Raises:
         EdgeferError: no such network; a class without training faces; a state of another run; the loss is not finite.
@@ -90,7 +93,9 @@ def train(
         try:
             torch.set_num_threads(config.threads or threads)
             torch.manual_seed(config.seed)
-            return _Run(fit, val, contract, output, config, init, teachers).go(resume)
+            run = _Run(fit, val, contract, output, config, init, teachers)
+            run.on_epoch = on_epoch
+            return run.go(resume)
         finally:
             torch.set_num_threads(threads)
 
@@ -113,7 +118,7 @@ class _Run:
         self.val: Prepared = prepare_split(val, contract)
         self.batch = min(config.batch_size or 1, len(self.fit))
         self.steps_an_epoch = len(self.fit) // self.batch
-        network, initial = _beginning(contract, init)
+        network, initial = beginning(contract, init)
         taught_by, teachers_sha256, taught = open_teachers(teachers, contract, config.temperature)
         self.seen = {*fit.face_hashes(), *taught, *(initial.seen if initial else ())}
         prints = fit.fingerprint(), val.fingerprint()
@@ -140,6 +145,7 @@ class _Run:
         self.saved_at, self.saving_took = time.monotonic(), 0.0
         self.announced_at = -math.inf
         self.shown = 0.0
+        self.on_epoch: Callable[[Mapping[str, float]], object] | None = None
 
     def go(self, resume: bool) -> TrainResult:
         """Run to the end, from the state if there is one and ``resume``."""
@@ -176,13 +182,14 @@ class _Run:
     def run_epoch(self, asked: Callable[[], bool]) -> None:
         """The rest of the epoch under way, then the judgement; Ctrl-C is heeded after each step."""
         if self.step == 0:
-            self.order = torch.randperm(len(self.fit))
+            self.order = self.new_order()
             self.loss_sum, self.right = 0.0, 0
         while self.step < self.steps_an_epoch and not self.out_of_time():
             rows = self.order[self.step * self.batch : (self.step + 1) * self.batch]
-            self.lr = self.learning_rate()
-            wanted = self.fit.targets[rows]
-            loss, right = self.learner.step(self.fit.faces[rows], self.fit.labels[rows], self.lr, wanted)
+            done = self.done()
+            self.lr, frozen = learning_rate(self.config, done), done < self.config.frozen
+            faces, labels, wanted = self.fit.faces[rows], self.fit.labels[rows], self.fit.targets[rows]
+            loss, right = self.learner.step(faces, labels, self.lr, wanted, frozen=frozen)
             self.loss_sum, self.right, self.step = self.loss_sum + loss, self.right + right, self.step + 1
             self.show_progress()
             if asked():
@@ -207,23 +214,33 @@ class _Run:
                 "lr": self.lr,
             }
         )
-        if not self.best or (judged.top1, -judged.loss) > (self.best["top1"], -self.best["loss"]):
+        if not self.best or self.merit(judged.top1, judged.loss) > self.merit(self.best["top1"], self.best["loss"]):
             weights = self.learner.averaged_weights()
             self.best = {"epoch": self.epoch, "top1": judged.top1, "loss": judged.loss, "weights": weights}
             self.write_best()
         if time.monotonic() - self.announced_at > _ANNOUNCE_SECONDS or self.finished():
             self.announced_at = time.monotonic()
             announce(f"epoch {self.epoch}: loss {self.curve[-1]['loss']:.4f}, {self.note()}, {self.seconds():.0f} s")
+        if self.on_epoch is not None:
+            self.on_epoch(self.curve[-1])
 
-    def learning_rate(self) -> float:
-        """Linear warm-up, then a cosine to 0, over the larger of the shares of steps and of time that are gone."""
+    def merit(self, top1: float, loss: float) -> tuple[float, float]:
+        """What is larger for the better of two epochs."""
+        return (-loss, top1) if self.config.keep == "loss" else (top1, -loss)
+
+    def new_order(self) -> torch.Tensor:
+        """Which faces an epoch shows, int64."""
+        if self.config.sampling == "shuffled":
+            return torch.randperm(len(self.fit))
+        rarity = 1.0 / torch.bincount(self.fit.labels).to(torch.float64)
+        return torch.multinomial(rarity[self.fit.labels], len(self.fit), replacement=True)
+
+    def done(self) -> float:
+        """The larger of the parts of steps and of time that are gone, the step under way included; 0…1."""
         done = (self.epoch * self.steps_an_epoch + self.step + 1) / (self.config.epochs * self.steps_an_epoch + 1)
         if self.config.max_seconds is not None:
             done = max(done, min(1.0, self.seconds() / self.config.max_seconds))
-        peak = self.config.lr or 0.0
-        if done < self.config.warmup:
-            return peak * done / self.config.warmup
-        return peak * 0.5 * (1 + math.cos(math.pi * (done - self.config.warmup) / (1 - self.config.warmup)))
+        return done
 
     def seconds(self) -> float:
         """Of the whole run, earlier parts included."""
@@ -278,16 +295,3 @@ class _Run:
         self.earlier_seconds, self.started = state.pop("seconds"), time.monotonic()
         for name, value in state.items():
             setattr(self, name, value)
-
-
-def _beginning(contract: Contract, init: Path | None) -> tuple[nn.Module, Weights | None]:
-    """The network to begin with, and the weights that it was given."""
-    if init is None:
-        return create(contract.architecture, len(contract.labels)), None
-    network, found, weights = load_network(init, contract.architecture, contract.labels)
-    if found.face_shape != contract.face_shape or found.normalisation != contract.normalisation:
-        raise EdgeferError(
-            f"{init} was trained on other faces: {found.face_shape}, {found.normalisation}",
-            hint="begin with weights of this network's own size and normalisation",
-        )
-    return network, weights

@@ -73,7 +73,8 @@ def test_calibration_measures_each_calibrator_in_its_own_process(tmp_path):
     assert kept[1] - kept[0] > 0.7 * 50 * result["kept_bytes_a_face"]  # it keeps every activation
     assert result["demands"] == []  # they are about 500 and 5,000 faces
     assert output.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
-    table = run("tables.py", "calibration", "--results", output)
+    (tmp_path / "page.md").write_text("no block\n")
+    table = run("tables.py", "calibration", "--results", output, "--page", tmp_path / "page.md")
     assert table.returncode == 0
     assert "| edgefer, all methods in one pass |" in table.stdout
 
@@ -93,7 +94,8 @@ def test_rewriting_measures_each_pass_against_the_plain_graph(tmp_path):
     plain, all_of_them = rows["onnxruntime FP32", "plain"], rows["onnxruntime FP32", "all passes"]
     assert all_of_them["gain"]["value"] == pytest.approx(plain["p50_ms"] / all_of_them["p50_ms"])
     assert all_of_them["gain"] == all_of_them["over_plain_onnxruntime"]
-    table = run("tables.py", "rewriting", "--results", output)
+    (tmp_path / "page.md").write_text("no block\n")
+    table = run("tables.py", "rewriting", "--results", output, "--page", tmp_path / "page.md")
     assert table.returncode == 0, table.stderr
     assert "| onnxruntime FP32 |" in table.stdout
     assert "fold-batchnorm (20×)" in table.stdout

@@ -11,14 +11,14 @@ from edgefer.data import draw, save_npz
 from edgefer.data.classes import FER2013
 
 
-def edgefer(*arguments, **options):
+def edgefer(*arguments, timeout=300, **options):
     """Run the command line as a user does."""
     return subprocess.run(
         [sys.executable, "-m", "edgefer", *map(str, arguments)],
         capture_output=True,
         text=True,
         check=False,
-        timeout=300,
+        timeout=timeout,
         **options,
     )
 

@@ -131,3 +131,14 @@ def test_mix_of_zero_draws_nothing():
     assert same is faces
     assert (others.tolist(), share) == ([0, 1, 2], 1.0)
     assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_salt_and_pepper_take_at_most_their_share():
+    faces = torch.full((400, 20, 20, 3), 100, dtype=torch.uint8)
+    changed = augment(faces, 0.0, noise=0.2)
+    assert set(changed.unique().tolist()) == {0.0, 100.0, 255.0}
+    assert torch.equal(changed.amin(dim=3) == 0, changed.amax(dim=3) == 0)  # all channels of a pixel
+    shares = (changed[..., 0] != 100).float().mean(dim=(1, 2))
+    assert shares.max() < 0.27
+    assert shares.mean().item() == pytest.approx(0.1, abs=0.01)
+    assert (changed == 0).float().mean().item() == pytest.approx((changed == 255).float().mean().item(), abs=0.01)

@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import torch
 
@@ -79,11 +81,10 @@ def test_every_network_learns_one_batch_as_in_its_warm_up(name):
 
 def test_weight_decay_spares_norms_and_biases():
     subject = learner(weight_decay=0.5)
-    decayed, free = subject.optimiser.param_groups
-    assert (decayed["weight_decay"], free["weight_decay"]) == (0.5, 0.0)
-    assert all(p.ndim > 1 for p in decayed["params"])
-    assert all(p.ndim == 1 for p in free["params"])
-    assert sum(p.numel() for group in (decayed, free) for p in group["params"]) == 58_047
+    groups = subject.optimiser.param_groups
+    for group in groups:
+        assert {p.ndim > 1 for p in group["params"]} == {group["weight_decay"] == 0.5}
+    assert sum(p.numel() for group in groups for p in group["params"]) == 58_047
 
 
 def test_clipping_limits_a_step():
@@ -109,3 +110,45 @@ def test_class_weights():
     assert class_weights(labels, 2, "none") is None
     assert class_weights(labels, 2, "balanced").tolist() == pytest.approx([8 / 12, 2.0])
     assert class_weights(labels, 2, "sqrt").tolist() == pytest.approx([(8 / 12) ** 0.5, 2**0.5])
+
+
+def moved(subject, before):
+    now = subject.module.network.state_dict()
+    return {name.rpartition(".")[0] for name, was in before.items() if not torch.equal(was, now[name])}
+
+
+def test_while_frozen_only_the_last_layer_moves():
+    subject = learner(weight_decay=0.1)
+    before = {name: tensor.clone() for name, tensor in subject.module.network.state_dict().items()}
+    subject.step(*batch(), lr=1e-2, frozen=True)
+    assert moved(subject, before) == {"conv"}
+    subject.step(*batch(), lr=1e-2)
+    assert {"base.0", "base.1", "conv"} <= moved(subject, before)
+
+
+def test_the_last_layer_has_its_own_rate():
+    subject = learner(optimiser="sgd", head_lr=10.0, clip=None, weight_decay=0.0, augment=0.0)
+    before = {name: tensor.clone() for name, tensor in subject.module.network.named_parameters()}
+    subject.step(*batch(), lr=1e-3)
+    for name, parameter in subject.module.network.named_parameters():
+        rate = 1e-2 if name.startswith("conv.") else 1e-3
+        step = 1.9 * rate * parameter.grad  # Nesterov's first step
+        torch.testing.assert_close(parameter.detach(), before[name] - step, rtol=1e-4, atol=1e-7)
+
+
+def test_ddamfn_is_trained_with_its_attention_loss():
+    torch.manual_seed(0)
+    config = quick(augment=0.0, clip=None).resolved("ddamfn")
+    contract = default_contract("ddamfn", LABELS)
+    subject = Learner(create("ddamfn"), contract, config, None)
+    faces = torch.randint(0, 256, (2, 112, 112, 3), dtype=torch.uint8)
+    labels = torch.tensor([1, 2])
+    subject.module.train()
+    with torch.no_grad():
+        network = copy.deepcopy(subject.module.network)
+        outputs = network.training_outputs(subject.module.normalised(faces))
+        first, second = outputs.attention
+        expected = torch.nn.functional.cross_entropy(outputs.logits, labels) + 0.1 / (
+            ((first - second) ** 2).mean() + 1e-6
+        )
+    assert subject.step(faces, labels, lr=0.0)[0] == pytest.approx(expected.item(), rel=1e-3)

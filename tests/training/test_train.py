@@ -12,6 +12,7 @@ from edgefer.models.weights import load_network, load_weights
 from edgefer.training import TrainConfig, loop, train
 from edgefer.training.checkpoint import state_path
 from edgefer.training.faces_in_memory import prepare_split
+from edgefer.training.schedule import learning_rate
 
 from .conftest import drawn, quick
 
@@ -120,6 +121,12 @@ def test_of_equal_top1_the_lower_loss_is_kept(faces, tmp_path, monkeypatch):
     assert train(faces, "lenet", tmp_path / "w.safetensors", quick()).best_epoch == 2
 
 
+def test_the_lowest_loss_can_be_what_is_kept(faces, tmp_path, monkeypatch):
+    judged = iter([(0.5, 0.9), (0.4, 0.8), (0.6, 0.85)])
+    monkeypatch.setattr(loop.Learner, "judge", lambda self, val: loop_judgement(*next(judged)))
+    assert train(faces, "lenet", tmp_path / "w.safetensors", quick(keep="loss")).best_epoch == 2
+
+
 def loop_judgement(top1: float, loss: float = 1.0):
     from edgefer.training.learner import Judgement
 
@@ -129,7 +136,7 @@ def loop_judgement(top1: float, loss: float = 1.0):
 def test_a_loss_that_is_no_number_keeps_the_best_so_far(faces, tmp_path, monkeypatch):
     output = tmp_path / "w.safetensors"
     steps = len(faces.split("fit")) // 32
-    monkeypatch.setattr(loop._Run, "learning_rate", lambda run: 1e-3 if run.epoch == 0 else 1e30)
+    monkeypatch.setattr(loop, "learning_rate", lambda config, done: 1e-3 if done < 0.34 else 1e30)
     error = refused(faces, "mini_xception", output, quick(optimiser="sgd", clip=None))
     assert error.message.startswith("the training loss became ")
     assert " with learning rate 1e+30" in error.message
@@ -206,3 +213,32 @@ def test_votes_share_the_target_with_the_label(tmp_path):
     save_npz(tmp_path / "n.npz", images, labels)
     with pytest.raises(EdgeferError, match="no FER\\+ votes"):
         prepare_split(open_dataset(tmp_path / "n.npz").split("train"), contract, 0.5)
+
+
+def test_balanced_sampling_shows_every_class_equally_often(tmp_path, monkeypatch):
+    images, labels = draw(400, seed=1)
+    kept = np.flatnonzero((labels != 2) | (np.cumsum(labels == 2) <= 6))
+    save_npz(tmp_path / "d.npz", images[kept], labels[kept])
+    faces = open_dataset(tmp_path / "d.npz")
+    shown = []
+
+    def step(self, faces, labels, *args, **kwargs):
+        shown.extend(labels.tolist())
+        return 1.0, 0
+
+    monkeypatch.setattr(loop.Learner, "step", step)
+    train(faces, "lenet", tmp_path / "w.safetensors", quick(epochs=12, sampling="balanced"))
+    shares = np.bincount(shown, minlength=7) / len(shown)
+    assert np.allclose(shares, 1 / 7, atol=0.02)
+
+
+def test_the_step_schedule():
+    config = quick(schedule="step", warmup=0.1)
+    rates = [learning_rate(config, done) for done in (0.05, 0.1, 0.49, 0.5, 0.74, 0.75, 1.0)]
+    assert rates == pytest.approx([1.5e-3, 3e-3, 3e-3, 3e-4, 3e-4, 3e-5, 3e-5])
+
+
+def test_every_epoch_is_told(faces, tmp_path):
+    told = []
+    result = train(faces, "lenet", tmp_path / "w.safetensors", quick(epochs=3), on_epoch=told.append)
+    assert told == result.curve

@@ -93,6 +93,6 @@ def _checked(
     result = canonicalise(after)
     what = f"the graph before and after {name}"
     check_interface(result, contract, f"the graph after {name}")
-    sessions = [OnnxRuntimeSession(serialise(model), optimise=False) for model in (before, result)]
-    require_parity(measure_parity(*sessions, contract), tolerance, what)
+    original, candidate = (OnnxRuntimeSession(serialise(model), optimise=False) for model in (before, result))
+    require_parity(measure_parity(original, candidate, contract), tolerance, what)
     return result

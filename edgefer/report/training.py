@@ -1,0 +1,103 @@
+"""What a training run did, as files: its curve and its confusion matrix on ``val``, each as CSV and PNG."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgefer.atomic import write_bytes, write_text
+from edgefer.data import FaceSet, aligned
+from edgefer.engines.load import load_baseline
+from edgefer.errors import require
+from edgefer.measure.accuracy import predict
+
+CURVE_COLUMNS = ("epoch", "loss", "top1", "val_loss", "val_top1", "lr")
+
+
+def require_plots() -> None:
+    """Raise an EdgeferError that says what to install, if matplotlib is missing."""
+    require("matplotlib", "plots", "drawing curves")
+
+
+def write_training_report(
+    folder: Path, curve: Sequence[Mapping[str, float]], weights: Path, faces: FaceSet
+) -> tuple[Path, ...]:
+    """Write ``curve.csv``, ``curve.png``, ``confusion.csv`` and ``confusion.png`` of ``weights`` on ``val``.
+
+    Raises:
+        EdgeferError: matplotlib is missing, or a file cannot be written.
+    """
+    require_plots()
+    with load_baseline(weights) as network:
+        answers = predict(network, aligned(faces.split("val"), network.contract.labels))
+    confusion = answers.confusion()
+    paths = tuple(folder / name for name in ("curve.csv", "curve.png", "confusion.csv", "confusion.png"))
+    write_text(paths[0], _csv(CURVE_COLUMNS, [[row[column] for column in CURVE_COLUMNS] for row in curve]))
+    write_bytes(paths[1], _drawn_curve(curve))
+    rows = [[label, *counts] for label, counts in zip(answers.classes, confusion.tolist(), strict=True)]
+    write_text(paths[2], _csv(("true \\ predicted", *answers.classes), rows))
+    write_bytes(paths[3], _drawn_confusion(confusion, answers.classes, f"{weights.stem} on val"))
+    return paths
+
+
+def _csv(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(head)
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _drawn_curve(curve: Sequence[Mapping[str, float]]) -> bytes:
+    figure, (losses, tops) = _figure(10, 4, columns=2)
+    epochs = [row["epoch"] for row in curve]
+    for axes, columns, title in (
+        (losses, {"loss": "fit, augmented", "val_loss": "val"}, "loss"),
+        (tops, {"top1": "fit, augmented", "val_top1": "val"}, "top-1, %"),
+    ):
+        factor = 100 if title.startswith("top") else 1
+        for column, label in columns.items():
+            axes.plot(
+                epochs, [factor * row[column] for row in curve], label=label, marker="." if len(epochs) < 40 else ""
+            )
+        axes.set_xlabel("epoch")
+        axes.locator_params(axis="x", integer=True)
+        axes.set_title(title)
+        axes.grid(alpha=0.3)
+        axes.legend()
+    return _png(figure)
+
+
+def _drawn_confusion(confusion: NDArray[np.int64], classes: Sequence[str], title: str) -> bytes:
+    """Rows are what faces are, columns what they were taken for; each row's shares add up to 100 %."""
+    figure, (axes,) = _figure(1.5 + 0.75 * len(classes), 1.2 + 0.7 * len(classes), columns=1)
+    shares = 100 * confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
+    for row, column in np.ndindex(shares.shape):
+        colour = "white" if shares[row, column] > 55 else "black"
+        axes.text(column, row, f"{shares[row, column]:.0f}", ha="center", va="center", color=colour)
+    axes.set_xticks(range(len(classes)), classes, rotation=45, ha="right")
+    axes.set_yticks(range(len(classes)), [f"{c} ({n:,})" for c, n in zip(classes, confusion.sum(axis=1), strict=True)])
+    axes.set_xlabel("predicted, % of the row")
+    axes.set_title(title)
+    return _png(figure)
+
+
+def _figure(width: float, height: float, *, columns: int) -> tuple[Any, Any]:
+    """A figure that no window system is asked for."""
+    figure = require("matplotlib.figure", "plots", "drawing curves").Figure(
+        figsize=(width, height), layout="constrained"
+    )
+    return figure, figure.subplots(1, columns, squeeze=False)[0]
+
+
+def _png(figure: Any) -> bytes:
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=120)
+    return content.getvalue()

@@ -1,0 +1,104 @@
+"""What `edgefer train` leaves for a person to look at."""
+
+import csv
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from edgefer.cli import cli
+from edgefer.data import draw, open_dataset, save_npz
+from edgefer.report.tensorboard import TAGS
+from edgefer.report.training import write_training_report
+from edgefer.training import TrainConfig, train
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    save_npz(folder / "d.npz", *draw(600, seed=3)[:2])
+    arguments = ["train", "--model", "lenet", "--data", folder / "d.npz", "-o", folder / "w.safetensors"]
+    arguments += ["--epochs", 3, "--threads", 1, "--plots", folder / "plots", "--tensorboard", folder / "events"]
+    result = CliRunner().invoke(cli, [str(a) for a in arguments], catch_exceptions=False)
+    assert result.exit_code == 0
+    return folder, result.output
+
+
+def rows(path):
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.reader(file))
+
+
+def test_the_curve_as_numbers(run):
+    folder, said = run
+    head, *body = rows(folder / "plots" / "curve.csv")
+    assert head == ["epoch", "loss", "top1", "val_loss", "val_top1", "lr"]
+    assert [row[0] for row in body] == ["1", "2", "3"]
+    best = max(float(row[4]) for row in body)
+    assert f"top-1 {100 * best:.2f} % on val" in said
+    assert str(folder / "plots" / "curve.png") in said
+
+
+def test_the_confusion_matrix_counts_every_val_face(run):
+    folder, said = run
+    head, *body = rows(folder / "plots" / "confusion.csv")
+    counts = np.array([[int(cell) for cell in row[1:]] for row in body])
+    val = open_dataset(folder / "d.npz").split("val")
+    assert tuple(head[1:]) == val.classes == tuple(row[0] for row in body)
+    assert counts.sum(axis=1).tolist() == list(val.per_class_counts().values())
+    assert f"top-1 {100 * counts.trace() / counts.sum():.2f} % on val" in said
+
+
+def test_the_pictures_are_drawn(run):
+    cv2 = pytest.importorskip("cv2")
+    for name in ("curve.png", "confusion.png"):
+        picture = cv2.imread(str(run[0] / "plots" / name))
+        assert min(picture.shape[:2]) > 300
+        assert picture.std() > 10
+
+
+def test_event_files_have_every_epoch(run):
+    from tensorboardX.proto import event_pb2
+    from tensorboardX.record_writer import RecordWriter  # noqa: F401 - the package is there
+
+    (path,) = (run[0] / "events").iterdir()
+    content, found, position = path.read_bytes(), {}, 0
+    while position < len(content):  # length, its checksum, the event, its checksum
+        length = int.from_bytes(content[position : position + 8], "little")
+        event = event_pb2.Event.FromString(content[position + 12 : position + 12 + length])
+        position += length + 16
+        for value in event.summary.value:
+            found.setdefault(value.tag, {})[event.step] = value.simple_value
+    assert set(found) == set(TAGS.values())
+    curve = rows(run[0] / "plots" / "curve.csv")
+    column = curve[0].index("val_top1")
+    assert found["top1/val"] == pytest.approx({int(row[0]): float(row[column]) for row in curve[1:]}, abs=1e-6)
+
+
+def test_classes_in_another_order_are_brought_by_name(run, tmp_path):
+    folder, _ = run
+    result = train(
+        open_dataset(folder / "d.npz"), "lenet", tmp_path / "w.safetensors", TrainConfig(epochs=1, threads=1)
+    )
+    images, labels = draw(600, seed=3)[:2]
+    classes = ("neutral", "surprise", "sad", "happy", "fear", "disgust", "angry")
+    save_npz(tmp_path / "reversed.npz", images, 6 - labels, classes)
+    for name in ("d", "reversed"):
+        data = open_dataset((folder if name == "d" else tmp_path) / f"{name}.npz")
+        write_training_report(tmp_path / name, result.curve, result.output, data)
+    assert rows(tmp_path / "d" / "confusion.csv") == rows(tmp_path / "reversed" / "confusion.csv")
+
+
+def test_options_go_before_the_recipe(tmp_path):
+    save_npz(tmp_path / "d.npz", *draw(200, seed=3)[:2])
+    (tmp_path / "r.toml").write_text('model = "lenet"\n[train]\nepochs = 50\nthreads = 1\n')
+    arguments = ["train", "--recipe", tmp_path / "r.toml", "--data", tmp_path / "d.npz", "--epochs", 2]
+    result = CliRunner().invoke(cli, [str(a) for a in [*arguments, "-o", tmp_path / "w.safetensors"]])
+    assert result.exit_code == 0, result.output
+    assert "of 2," in result.output
+
+
+def test_a_network_has_to_be_named(tmp_path):
+    result = CliRunner().invoke(cli, ["train", "--data", "d.npz", "-o", str(tmp_path / "w.safetensors")])
+    assert result.exit_code == 2
+    assert "--model NAME, or --recipe" in result.output

@@ -1,0 +1,47 @@
+import pytest
+
+from edgefer.errors import EdgeferError
+from edgefer.models.registry import architecture
+from edgefer.training.recipes import load_recipe, recipe_names
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_recipe_that_ships_can_be_read_and_says_what_came_out(name):
+    recipe = load_recipe(name)
+    architecture(recipe.model)
+    assert "%" in recipe.note
+    assert recipe.settings["epochs"] >= 1
+
+
+def test_a_recipe_from_a_file(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text('model = "lenet"\nnote = "none"\n[train]\nepochs = 4\nlr = 0.1\n')
+    assert load_recipe(str(path)).settings == {"epochs": 4, "lr": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("model = [", "is not TOML: "),
+        ("note = 'x'", "names no model"),
+        ("model = 'lenet'\n[train]\nepoch = 3", "has the unknown key 'train.epoch'"),
+        ("model = 'lenet'\ntrain = 3", "has the unknown key 'train'"),
+        ("model = 'lenet'\nlr = 3", "has the unknown key 'lr'"),
+        ("model = 'lenet9'", "no network is called 'lenet9'"),
+        ("model = 'lenet'\n[train]\nepochs = 0", "epochs is 0"),
+        ("model = 'lenet'\n[train]\nepochs = 'many'", "a setting is of the wrong kind"),
+    ],
+)
+def test_bad_recipes(tmp_path, text, message):
+    path = tmp_path / "bad.toml"
+    path.write_text(text)
+    with pytest.raises(EdgeferError) as caught:
+        load_recipe(str(path))
+    assert message in caught.value.message
+
+
+def test_an_unknown_recipe():
+    with pytest.raises(EdgeferError) as caught:
+        load_recipe("mini_exception")
+    assert caught.value.message.startswith("there is no recipe ")
+    assert "mini_xception" in caught.value.hint
