@@ -18,7 +18,7 @@ from edgefer.engines.cpu import instruction_set
 from edgefer.engines.golden import make_golden
 from edgefer.errors import EdgeferError
 from edgefer.graph.load import load_model
-from edgefer.graph.rewriting import check_names, rewrite
+from edgefer.graph.rewriting import PASSES, Rewritten, check_names, rewrite
 from edgefer.manifest import Calibration, Manifest, write_engine
 from edgefer.optimize.choose import Figures, choose, timed, verdict
 from edgefer.optimize.ranging import ranged_by_table, ranged_on_faces
@@ -27,7 +27,7 @@ from edgefer.optimize.refiner import Refiner
 from edgefer.optimize.result import BuildResult
 from edgefer.optimize.tensorrt import TARGETS, build_tensorrt
 from edgefer.optimize.tensorrt_file import Faces
-from edgefer.optimize.variants import Built, Variant, build, variants_of
+from edgefer.optimize.variants import RUNTIMES, Built, Variant, build, variants_of
 from edgefer.progress import announce
 from edgefer.quantize.graphview import refuse_quantised
 from edgefer.quantize.ranges import Ranges
@@ -35,7 +35,13 @@ from edgefer.quantize.ranges import Ranges
 
 @dataclass(frozen=True)
 class Job:
-    """What every variant of one build shares; ``rewrites``: pass → in how many places it changed the model."""
+    """What every variant of one build shares.
+
+    Attributes:
+        model: what INT8 files are made of: rewritten and equalised.
+        rewrites: what was done to it: name → in how many places.
+        floats: runtime → what its float files are made of, and what was done to that.
+    """
 
     model: onnx.ModelProto
     contract: Contract
@@ -44,12 +50,12 @@ class Job:
     calibration: Calibration | None
     method: str
     rewrites: Mapping[str, int]
-    plain: onnx.ModelProto | None = None  # what float files are made of, where ``model`` was equalised
+    floats: Mapping[str, Rewritten]
     refiner: Refiner | None = None
 
     def build(self, variant: Variant, keep_float: Collection[str] = ()) -> Built:
         """The file of ``variant``; the layers ``keep_float`` of an INT8 one stay float."""
-        model = self.model if variant.flavour is not None or self.plain is None else self.plain
+        model = self.floats[variant.runtime].model if variant.flavour is None else self.model
         return build(variant, model, self.contract, self.ranges, self.method, keep_float, self.refiner)
 
     def manifest(self, built: Built, candidates: Sequence[Figures] = ()) -> Manifest:
@@ -68,7 +74,7 @@ class Job:
             precision=built.precision,
             calibration=self.calibration if built.precision.has_int8 else None,
             golden=golden,
-            rewrites=self.rewrites,
+            rewrites=self.floats[built.variant.runtime].changes if built.variant.flavour is None else self.rewrites,
             candidates=tuple(figure.to_dict() for figure in candidates),
         )
 
@@ -208,16 +214,28 @@ def prepare_job(
     proto, contract = load_model(model)
     refuse_quantised(proto)
     rewritten = rewrite(proto, contract, skip=no_rewrite)
+    floats = _floats(proto, contract, rewritten, no_rewrite)
     recipe = recipe_for(contract.architecture).overridden(calib_faces, per_class, seed, method)
     plain = rewritten.model
     if not precision.startswith("int8"):
         if calib is not None:
             announce(f"note: --calib is not used: {precision.upper()} has no ranges to set")
-        return Job(plain, contract, sha256_file(model), None, None, recipe.method, rewritten.changes)
+        return Job(plain, contract, sha256_file(model), None, None, recipe.method, rewritten.changes, floats)
     if calib is None:
         done = ranged_by_table(plain, contract, recipe, refine, table)
     else:
         done = ranged_on_faces(plain, contract, calib, recipe, refine)
     changes = {**rewritten.changes, **done.changes}
     hashed = sha256_file(model)
-    return Job(done.model, contract, hashed, done.ranges, done.record, recipe.method, changes, plain, done.refiner)
+    return Job(done.model, contract, hashed, done.ranges, done.record, recipe.method, changes, floats, done.refiner)
+
+
+def _floats(
+    proto: onnx.ModelProto, contract: Contract, rewritten: Rewritten, no_rewrite: Collection[str]
+) -> dict[str, Rewritten]:
+    """For each runtime ``proto`` without the passes that slow its float engines; ``rewritten`` where none of them did."""
+    found = {}
+    for runtime in RUNTIMES:
+        slowing = [name for name in rewritten.changes if runtime in PASSES[name].slows]
+        found[runtime] = rewrite(proto, contract, skip=[*no_rewrite, *slowing]) if slowing else rewritten
+    return found

@@ -25,16 +25,20 @@ TOLERANCE = 1e-4
 
 @dataclass(frozen=True)
 class Pass:
-    """``apply`` changes a model in place and returns in how many places; a graph without ``op`` is not worth a try."""
+    """``apply`` changes a model in place and returns in how many places; a graph without ``op`` is not worth a try.
+
+    ``slows`` are the runtimes whose float engines are slower after it: docs/rewrite-passes.md has the figures.
+    """
 
     op: str
     apply: Callable[[onnx.ModelProto], int]
+    slows: tuple[str, ...] = ()
 
 
 PASSES = {
     "fold-batchnorm": Pass("BatchNormalization", fold_batchnorm),
     "split-prelu": Pass("PRelu", split_prelu),
-    "merge-depthwise": Pass("Split", merge_depthwise),
+    "merge-depthwise": Pass("Split", merge_depthwise, slows=("openvino",)),
 }
 """Every pass, in the order in which they run."""
 

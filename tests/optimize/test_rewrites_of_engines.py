@@ -1,0 +1,39 @@
+"""Which engines are made of which graph: a pass that slows a runtime's float engines is not run for those."""
+
+import pytest
+
+from edgefer.data import draw, save_npz
+from edgefer.graph.save import serialise, stamp
+from edgefer.manifest import read_manifest
+from edgefer.optimize.build import build_engine
+from tests.graph.test_rewriting import CONTRACT, mixed
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("mixed")
+    network = mixed()
+    stamp(network, CONTRACT, "fp32")
+    (folder / "m.onnx").write_bytes(serialise(network))
+    images, labels = draw(120, seed=1, size=24)[:2]
+    save_npz(folder / "d.npz", images[labels < 3], labels[labels < 3], CONTRACT.labels)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("runtime", "precision", "merged"),
+    [("onnxruntime", "fp32", True), ("openvino", "fp32", False), ("openvino", "int8", True)],
+)
+def test_depthwise_convolutions_are_merged_where_that_is_faster(model, tmp_path, runtime, precision, merged):
+    calib = str(model / "d.npz") if precision == "int8" else None
+    out = tmp_path / "e.onnx"
+    build_engine(model / "m.onnx", out, precision=precision, runtime=runtime, calib=calib)
+    assert ("merge-depthwise" in read_manifest(out).rewrites) == merged
+    assert (b"Split" in out.read_bytes()) != merged
+
+
+def test_a_pass_left_out_is_left_out_of_every_engine(model, tmp_path):
+    out = tmp_path / "e.onnx"
+    build_engine(model / "m.onnx", out, precision="fp32", no_rewrite=["merge-depthwise"])
+    assert read_manifest(out).rewrites == {}
+    assert b"Split" in out.read_bytes()
