@@ -7,7 +7,7 @@ import torch
 
 from edgefer.errors import EdgeferError
 from edgefer.models.importing import import_weights
-from edgefer.models.keras import NETWORKS
+from edgefer.models.keras import NETWORKS, read_keras, to_state
 from edgefer.models.weights import load_network
 from tests.models.keras_files import network_like, write_keras
 
