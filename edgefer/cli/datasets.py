@@ -45,7 +45,7 @@ def inspect(
     from edgefer.data import contact_sheet, open_dataset
     from edgefer.data.inspection import inspect_faces
 
-    found, faces = inspect_faces(open_dataset(path, votes=votes, **reading))
+    found, faces = inspect_faces(open_dataset(path, votes=votes, inspecting=True, **reading))
     if sheet is not None:
         contact_sheet(faces, sheet, per_class=per_class)
     if as_json:

@@ -12,7 +12,10 @@ from edgefer.cli import options
 @click.command("import-weights")
 @click.argument("file", type=options.PATH)
 @click.option("--model", required=True, help="The network that FILE is of: see `edgefer models`.")
-@click.option("--classes", help="Names in the order of the logits, e.g. angry,happy.  [default: FER2013's or FER+'s]")
+@click.option(
+    "--classes",
+    help="Names in the order of the logits, e.g. angry,happy.  [default: FER2013's or FER+'s; of ddamfn AffectNet's]",
+)
 @click.option("--drop-head", is_flag=True, help="Start the last layer anew, e.g. on ImageNet's weights.")
 @options.seed
 @click.option("--verbose", is_flag=True, help="Name every tensor that is not used or not from FILE.")

@@ -72,19 +72,28 @@ def load_affectnet(
     name = scheme or "affectnet8"
     if name not in SCHEMES:
         raise EdgeferError(f"there is no set of classes '{name}'", hint=f"--classes {', '.join(SCHEMES)}")
-    rows = _read(path)
+    rows = _read(path, _left_out(name))
     labels, dropped = _labels(rows.expressions, name)
     folder = path.parent if root is None else root
     paths = [folder / name.replace("\\", "/") for name in rows.names]
     wanted = labels >= 0
     found = present(paths, wanted, str(path), allow_missing) if wanted.any() else wanted
+    faults: dict[str, tuple[str, ...]] = {}
     if int(wanted.sum()) > int(found.sum()):
         dropped[MISSING] = int(wanted.sum()) - int(found.sum())
+        faults[MISSING] = tuple(str(paths[row]) for row in np.flatnonzero(wanted & ~found))
     part = splits.part_named(path.name.split(".")[0].replace("_set", ""))
     declared = None if part is None else splits.settle(np.full(len(labels), part, np.int8), str(path))
     source = FileSource(paths) if rows.boxes is None or not boxes else BoxedFileSource(paths, rows.boxes)
     names = tuple(item.name for item in paths)
-    return Loaded(source, np.where(found, labels, -1), SCHEMES[name], declared, names=names, dropped=dropped)
+    kept = np.where(found, labels, -1)
+    return Loaded(source, kept, SCHEMES[name], declared, names=names, dropped=dropped, faults=faults)
+
+
+def _left_out(scheme: str) -> frozenset[int]:
+    """The expressions that a scheme has no class for: their rows may lack a path or a box."""
+    others = () if scheme == "affectnet9" else tuple(_REST)
+    return frozenset((*others, _CONTEMPT) if scheme == "affectnet7" else others)
 
 
 def _labels(expressions: NDArray[np.int64], scheme: str) -> tuple[NDArray[np.int64], dict[str, int]]:
@@ -107,7 +116,7 @@ def _opened(path: Path) -> Iterator[TextIO]:
         yield cast(TextIO, stream)
 
 
-def _read(path: Path) -> _Rows:
+def _read(path: Path, left_out: frozenset[int]) -> _Rows:
     names: list[str] = []
     expressions: list[int] = []
     boxes: list[tuple[float, ...]] = []
@@ -121,7 +130,7 @@ def _read(path: Path) -> _Rows:
             for row in rows:
                 if row:
                     where = f"{path} line {rows.line_num}"
-                    name, expression, box = _row(row, place, boxed, where)
+                    name, expression, box = _row(row, place, boxed, left_out, where)
                     names.append(name)
                     expressions.append(expression)
                     boxes.append(box)
@@ -134,14 +143,21 @@ def _read(path: Path) -> _Rows:
     return _Rows(names, np.asarray(expressions, np.int64), np.asarray(boxes, np.float64) if boxed else None)
 
 
-def _row(row: list[str], place: dict[str, int], boxed: bool, where: str) -> tuple[str, int, tuple[float, ...]]:
+def _row(
+    row: list[str], place: dict[str, int], boxed: bool, left_out: frozenset[int], where: str
+) -> tuple[str, int, tuple[float, ...]]:
     try:
         name, text = row[place[PATH_COLUMN]].strip(), row[place["expression"]].strip()
+    except IndexError as cause:
+        raise EdgeferError(f"{where}: {cause}", hint=_HINT) from cause
+    if not (text.isascii() and text.isdigit()) or int(text) > max(_REST):
+        raise EdgeferError(f"{where}: the expression '{text[:30]}' is not one of 0…10", hint=_HINT)
+    if int(text) in left_out:
+        return name, int(text), (0.0,) * (len(_BOX) if boxed else 0)
+    try:
         box = tuple(float(row[place[column]]) for column in _BOX) if boxed else ()
     except (IndexError, ValueError) as cause:
         raise EdgeferError(f"{where}: {cause}", hint=_HINT) from cause
-    if not text.isdigit() or int(text) > max(_REST):
-        raise EdgeferError(f"{where}: the expression '{text[:30]}' is not one of 0…10", hint=_HINT)
     if not name:
         raise EdgeferError(f"{where}: the path of the image is empty", hint=_HINT)
     if boxed and not (np.isfinite(box).all() and min(box[2:]) >= 1):

@@ -37,7 +37,7 @@ def order(names: set[str]) -> dict[str, tuple[int, str]]:
 
     The seven of FER2013 and the eight of FER+ take their data set's order under any spelling; ``0`` … ``n−1`` are
     labels (named as FER2013's where n is 7), ``1`` … ``7`` are RAF-DB's (in FER2013's order); anything else is sorted
-    by name.
+    by name, names that differ in case or are synonyms being one class.
     """
     if names == {str(number) for number in range(1, len(RAFDB) + 1)}:
         return {name: (FER2013.index(RAFDB[int(name) - 1]), RAFDB[int(name) - 1]) for name in names}
@@ -48,4 +48,9 @@ def order(names: set[str]) -> dict[str, tuple[int, str]]:
     if names == {str(number) for number in range(len(names))}:
         titles = FER2013 if len(names) == len(FER2013) else tuple(str(number) for number in range(len(names)))
         return {name: (int(name), titles[int(name)]) for name in names}
-    return {name: (label, name) for label, name in enumerate(sorted(names))}
+    alike: dict[str, str] = {}  # Happy and happy, Happiness and happy: one class, by the first of the names
+    for name in sorted(names):
+        alike.setdefault(canonical(name).lower(), name)
+    titles = sorted(alike.values())
+    chosen = {name: alike[canonical(name).lower()] for name in names}
+    return {name: (titles.index(title), title) for name, title in chosen.items()}

@@ -31,6 +31,7 @@ class FaceSet:
         origin: what to call the set in messages, e.g. ``fer2013.csv:calib``.
         dropped: reason → how many faces of the source were left out.
         picked: the split that this set is, or None for a whole data set.
+        faults: what is wrong on disk → the names of what it is wrong with, of the whole data set.
         soft: float32 N×classes, a distribution a face, where the source has several opinions (FER+'s votes); or None.
     """
 
@@ -53,6 +54,7 @@ class FaceSet:
         self.dropped: dict[str, int] = dict(dropped or {})
         self.picked = picked
         self.soft: NDArray[np.float32] | None = None
+        self.faults: dict[str, tuple[str, ...]] = {}
         self._source = source
         self._parts = parts
         self._rows: Rows = np.arange(len(source), dtype=np.int64) if rows is None else np.asarray(rows, dtype=np.int64)
@@ -159,7 +161,7 @@ class FaceSet:
             dropped={**self.dropped, **dropped},
             picked=picked,
         )
-        part._val_apart, part._kept_out = self._val_apart, self._kept_out
+        part._val_apart, part._kept_out, part.faults = self._val_apart, self._kept_out, dict(self.faults)
         part.soft = None if self.soft is None else self.soft[chosen]
         if self._hashes is not None:
             part._hashes = tuple(self._hashes[i] for i in chosen)

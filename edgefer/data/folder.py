@@ -34,6 +34,9 @@ def load_folder(root: Path) -> Loaded:
     numbering = classes.order(titles)
     if titles == NUMBERS:
         announce(f"note: {root}: folders 1…7 are read as RAF-DB numbers them ({', '.join(classes.RAFDB)})")
+    faults = _faults(class_folders)
+    for what, names in faults.items():
+        announce(f"note: {root}: {len(names):,} {what} left out ({', '.join(names[:3])}{', …' * (len(names) > 3)})")
     paths, labels, parts = [], [], []
     for folder in sorted(class_folders):
         images = _images(folder)
@@ -49,7 +52,21 @@ def load_folder(root: Path) -> Loaded:
         tuple(named[label] for label in range(len(named))),
         splits.settle(np.asarray(parts, np.int8), str(root)) if declared else None,
         names=tuple(path.name for path in paths),
+        faults=faults,
     )
+
+
+def _faults(folders: list[Path]) -> dict[str, tuple[str, ...]]:
+    """What class folders hold besides images: kind → paths."""
+    found: dict[str, list[str]] = {}
+    for path in (entry for folder in folders for entry in sorted(_entries(folder))):
+        if path.is_dir():
+            found.setdefault("folders inside class folders", []).append(str(path))
+        elif not path.exists():
+            found.setdefault("links that lead nowhere", []).append(str(path))
+        elif path.suffix.lower() not in IMAGE_SUFFIXES:
+            found.setdefault("files of no kind of image that is read", []).append(str(path))
+    return {what: tuple(paths) for what, paths in found.items()}
 
 
 def _folders(root: Path) -> list[Path]:

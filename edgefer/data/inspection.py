@@ -19,6 +19,7 @@ from edgefer.progress import progress
 
 _LISTED = 10
 UNDECLARED = "undeclared"
+UNREADABLE = "faces that cannot be read"
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class Inspection:
         near: faces that differ little (see :mod:`edgefer.data.duplicates`), those with the same pixels included.
         dropped: reason → faces that were left out by rule.
         unreadable: how many faces could not be read, and what was wrong with the first ones.
+        faults: what is wrong on disk → all that it is wrong with.
         problems: what should be looked at, a sentence each.
     """
 
@@ -63,6 +65,7 @@ class Inspection:
     dropped: Mapping[str, int]
     unreadable: int
     unreadable_listed: tuple[str, ...]
+    faults: Mapping[str, tuple[str, ...]]
     problems: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -91,6 +94,8 @@ def inspect_faces(faces: FaceSet) -> tuple[Inspection, FaceSet]:
         EdgeferError: no face can be read.
     """
     seen = _pass_over(faces)
+    aside = {what: names for what, names in faces.faults.items() if what != UNREADABLE}
+    faults = [*faces.faults.get(UNREADABLE, ()), *seen.faults]
     if not len(seen.readable):
         raise EdgeferError(f"{faces.origin}: none of {len(faces):,} faces can be read", hint=seen.faults[0])
     kept = faces.subset(seen.readable)
@@ -107,11 +112,24 @@ def inspect_faces(faces: FaceSet) -> tuple[Inspection, FaceSet]:
         exact=exact,
         near=near,
         dropped=dict(kept.dropped),
-        unreadable=len(seen.faults),
-        unreadable_listed=tuple(seen.faults[:_LISTED]),
-        problems=tuple(_problems(counts, exact, near, len(seen.faults), kept)),
+        unreadable=len(faults),
+        unreadable_listed=tuple(faults[:_LISTED]),
+        faults=aside,
+        problems=(
+            *(f"{what}: {len(names):,}" for what, names in aside.items()),
+            *_problems(counts, exact, near, len(faults), kept),
+        ),
     )
     return found, kept
+
+
+def without_unreadable(faces: FaceSet) -> FaceSet:
+    """The faces that can be read; ``.faults`` says of the others what is wrong."""
+    seen = _pass_over(faces)
+    kept = faces.subset(seen.readable)
+    if seen.faults:
+        kept.faults[UNREADABLE] = tuple(seen.faults)
+    return kept
 
 
 def _pass_over(faces: FaceSet) -> _Seen:

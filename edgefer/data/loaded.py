@@ -20,6 +20,7 @@ class Loaded:
         votes: FER+ votes, N×10, where the source has them.
         names: file names, where the faces are files.
         dropped: reason → how many labels of −1 have it.
+        faults: what is wrong on disk → the names of what it is wrong with.
     """
 
     source: Source
@@ -29,6 +30,7 @@ class Loaded:
     votes: NDArray[np.int64] | None = None
     names: tuple[str, ...] | None = None
     dropped: dict[str, int] = field(default_factory=dict)
+    faults: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def unlabelled(labels: NDArray[np.int64]) -> dict[str, int]:

@@ -14,6 +14,7 @@ from edgefer.data.faceset import FaceSet
 from edgefer.data.fer2013 import load_csv
 from edgefer.data.ferplus import apply_votes, distribution
 from edgefer.data.folder import load_folder
+from edgefer.data.inspection import without_unreadable
 from edgefer.data.loaded import Loaded
 from edgefer.data.npz import load_npz
 from edgefer.data.rafdb import find_list, load_rafdb
@@ -35,6 +36,7 @@ def open_dataset(
     root: str | os.PathLike[str] | None = None,
     allow_missing: bool = False,
     boxes: bool = True,
+    inspecting: bool = False,
 ) -> FaceSet:
     """Open ``PATH`` or ``PATH:split``: csv, csv.gz, npz, or a folder with a folder a class (or RAF-DB's list).
 
@@ -49,6 +51,8 @@ def open_dataset(
         root: where the images lie that a list (AffectNet's or RAF-DB's) names, if not beside it.
         allow_missing: leave out images that such a list names and that are not there.
         boxes: cut the faces of an AffectNet csv out of their images.
+        inspecting: for a look at what is wrong: images that a list names and that are missing are left out, and those
+            that cannot be read before a split is picked; ``.faults`` lists both.
 
     Returns:
         The faces; images in files are decoded later, when they are asked for.
@@ -58,13 +62,15 @@ def open_dataset(
             option does not go with its kind.
     """
     path, split = _parse(os.fspath(spec))
-    loaded = _read(path, classes, None if root is None else Path(root), allow_missing, boxes)
+    loaded = _read(path, classes, None if root is None else Path(root), allow_missing, boxes, inspecting)
     if votes is not None:
         loaded = apply_votes(loaded, os.fspath(votes), str(path))
     faces = _faces(loaded, str(path))
     if relabelling:
         faces = relabel(faces, None, relabelling)
     splits.announce_dropped(faces.origin, {}, faces.dropped)
+    if inspecting and split is not None:
+        faces = without_unreadable(faces)
     if exclude is not None:
         faces = faces.keeping_out(open_dataset(exclude))
     return faces if split is None else faces.split(split)
@@ -82,16 +88,18 @@ def _parse(spec: str) -> tuple[Path, str | None]:
     return Path(spec), tail if colon else None
 
 
-def _read(path: Path, classes: str | None, root: Path | None, allow_missing: bool, boxes: bool) -> Loaded:
+def _read(
+    path: Path, classes: str | None, root: Path | None, allow_missing: bool, boxes: bool, inspecting: bool
+) -> Loaded:
     """Hand ``path`` to the reader of its kind, and refuse options of another kind."""
     csv = path.name.lower().endswith((".csv", ".csv.gz")) and path.is_file()
     if csv and is_affectnet(path):
-        return load_affectnet(path, scheme=classes, root=root, allow_missing=allow_missing, boxes=boxes)
+        return load_affectnet(path, scheme=classes, root=root, allow_missing=allow_missing or inspecting, boxes=boxes)
     given = {"--classes": classes is not None, "--no-boxes": not boxes}
+    _refuse(given, path, "an AffectNet csv")
     if path.is_dir() and find_list(path) is not None:
-        _refuse(given, path, "an AffectNet csv")
-        return load_rafdb(path, folder=root, allow_missing=allow_missing)
-    _refuse({**given, "--root": root is not None, "--allow-missing": allow_missing}, path, "a list of images")
+        return load_rafdb(path, folder=root, allow_missing=allow_missing or inspecting)
+    _refuse({"--root": root is not None, "--allow-missing": allow_missing}, path, "a list of images")
     if path.is_dir():
         return load_folder(path)
     if path.name.lower().endswith(".npz"):
@@ -104,13 +112,20 @@ def _read(path: Path, classes: str | None, root: Path | None, allow_missing: boo
 def _refuse(given: Mapping[str, bool], path: Path, kind: str) -> None:
     names = [name for name, is_given in given.items() if is_given]
     if names:
-        raise EdgeferError(f"{' and '.join(names)} goes with {kind}, and {path} is none", hint="leave it out")
+        hint = "leave it out"
+        if "--classes" in names and path.is_dir():
+            hint += ": the classes of a folder are its folders, which --map OLD=NEW renames"
+        raise EdgeferError(f"{' and '.join(names)} goes with {kind}, and {path} is none", hint=hint)
 
 
 def _faces(loaded: Loaded, origin: str) -> FaceSet:
     kept = np.flatnonzero(loaded.labels >= 0)
     if not len(kept):
-        raise EdgeferError(f"{origin} has no labelled face", hint=f"pass {_KINDS}")
+        reasons = ", ".join(f"{reason} ({count:,})" for reason, count in loaded.dropped.items())
+        raise EdgeferError(
+            f"{origin} has no labelled face" + (f": all were left out: {reasons}" if reasons else ""),
+            hint="choose other classes or labels" if reasons else f"pass {_KINDS}",
+        )
     faces = FaceSet(
         loaded.source,
         loaded.labels[kept],
@@ -120,6 +135,7 @@ def _faces(loaded: Loaded, origin: str) -> FaceSet:
         rows=kept,
         dropped=loaded.dropped,
     )
+    faces.faults = dict(loaded.faults)
     if loaded.votes is not None:
         faces.soft = distribution(loaded.votes[kept], faces.labels, faces.classes)
     return faces

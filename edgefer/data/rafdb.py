@@ -65,6 +65,7 @@ def load_rafdb(root: Path, *, folder: Path | None = None, allow_missing: bool = 
         np.asarray(parts, np.int8),
         names=tuple(path.name for path in paths),
         dropped=dropped,
+        faults={} if found.all() else {MISSING: tuple(str(paths[row]) for row in np.flatnonzero(~found))},
     )
 
 

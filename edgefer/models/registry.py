@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from edgefer.contract import Contract, Normalisation
+from edgefer.data.classes import AFFECTNET, FER2013, FERPLUS
 from edgefer.errors import EdgeferError
 
 GREY = Normalisation(scale=1.0 / 255.0, mean=(0.5,), std=(0.5,))
@@ -173,6 +174,15 @@ def architecture(name: str) -> Architecture:
             hint=(f"did you mean '{close[0]}'? " if close else "") + f"known: {', '.join(names())}",
         )
     return _BY_NAME[name]
+
+
+def probable_labels(name: str, count: int) -> tuple[str, ...]:
+    """The classes of published weights of ``name`` with ``count`` outputs, which no file says; () if none is usual.
+
+    DDAMFN's authors publish checkpoints of AffectNet; the others are trained on FER2013 or FER+.
+    """
+    usual = (AFFECTNET[:7], AFFECTNET) if name == "ddamfn" else (FER2013, FERPLUS)
+    return next((labels for labels in usual if len(labels) == count), ())
 
 
 def default_contract(name: str, labels: Sequence[str]) -> Contract:

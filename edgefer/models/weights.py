@@ -200,7 +200,8 @@ def _settle_contract(file: Path, found: Contract | None, model: str | None, clas
             lacking = "network" if model is None else "classes"
             raise EdgeferError(
                 f"{file} does not say which {lacking} it is for: it carries no edgefer contract",
-                hint="name the network (--model) and its classes in the order of its outputs (--labels a,b,c)",
+                hint=f"`edgefer import-weights {file} --model NAME --classes a,b,c -o w.safetensors` writes one that "
+                "does; export also takes --model NAME with --labels a,b,c",
             )
         return default_contract(model, classes)
     if model is not None and model not in (found.architecture, architecture(found.architecture).variant_of):

@@ -1,10 +1,14 @@
 """AffectNet's csv: three sets of classes, boxes, images that are missing, and rows that are wrong."""
 
 import gzip
+import json
+from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from edgefer.cli import cli
 from edgefer.data import open_dataset
 from edgefer.data.classes import AFFECTNET
 from edgefer.errors import EdgeferError
@@ -175,3 +179,33 @@ def test_options_of_another_kind_are_refused(options, name, faces, tmp_path):
         open_dataset(tmp_path / "f.npz", **options)
     assert name in caught.value.message
     assert "is none" in caught.value.message
+
+
+def test_rows_of_expressions_that_are_left_out_are_read_no_further(write):
+    def spoilt(lines):
+        return [*lines[:9], *(line.replace(",5,6,10,12,", ",,,0,0,") for line in lines[9:12]), *lines[12:]]
+
+    assert len(open_dataset(write(change=spoilt))) == 9
+    with pytest.raises(EdgeferError, match="line 10"):
+        open_dataset(write(change=spoilt), classes="affectnet9")
+
+
+def test_an_expression_that_is_a_digit_and_no_number(write):
+    with pytest.raises(EdgeferError, match="the expression '²' is not one of 0…10"):
+        open_dataset(write(change=lambda lines: [line.replace('",3,', '",²,') for line in lines]))
+
+
+def test_inspect_lists_missing_images_with_and_without_allowing_them(write):
+    path = write(missing=(1, 4))
+    for arguments in ((), ("--allow-missing",)):
+        done = CliRunner().invoke(cli, ["data", "inspect", str(path), "--json", "--strict", *arguments])
+        assert done.exit_code == 1, done.output
+        found = json.loads(done.stdout)
+        assert "image missing on disk: 2" in found["problems"]
+        assert [Path(name).name for name in found["faults"]["image missing on disk"]] == ["1.png", "4.png"]
+
+
+def test_a_set_of_left_out_faces_alone_says_why(write):
+    with pytest.raises(EdgeferError, match=r"no labelled face: all were left out: AffectNet none \(2\)") as caught:
+        open_dataset(write(expressions=[8, 8]))
+    assert "choose other classes" in caught.value.hint

@@ -143,3 +143,22 @@ def test_shares_of_the_taggers_over_the_classes():
         shares[0], [0, 0, 0, 6 / 8, 0, 0, 2 / 8]
     )  # angry disgust fear happy sad surprise neutral
     np.testing.assert_array_equal(shares[1], [0, 1, 0, 0, 0, 0, 0])  # contempt is no class here: the label stands
+
+
+def test_rows_in_another_order_than_the_images(csv_of_seven, write_votes):
+    names = [f"fer{i:07d}.png" for i in (0, 1, 3, 2, 4, 5, 6)]
+    with pytest.raises(EdgeferError, match=r"row 4 has the image fer0000002\.png after fer0000003\.png") as caught:
+        open_dataset(csv_of_seven, votes=write_votes(ROWS, USAGES, names))
+    assert "as it is published" in caught.value.hint
+
+
+def test_votes_that_agree_with_the_labels_by_chance_only(tmp_path):
+    labels = np.random.default_rng(0).integers(0, 7, 200)
+    own = np.zeros((200, 10), np.int64)
+    own[np.arange(200), [FERPLUS.index(FER2013[label]) for label in labels]] = 9
+    images = np.zeros((200, 4, 4), np.uint8)
+    np.savez(tmp_path / "a.npz", images=images, labels=labels, ferplus_votes=own)
+    assert len(open_dataset(tmp_path / "a.npz", votes="npz")) == 200
+    np.savez(tmp_path / "b.npz", images=images, labels=labels, ferplus_votes=np.roll(own, 1, axis=0))
+    with pytest.raises(EdgeferError, match=r"agrees with the labels of .* on [\d.]+% of 200 faces, and 1\d\.\d% would"):
+        open_dataset(tmp_path / "b.npz", votes="npz")

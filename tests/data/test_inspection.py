@@ -120,3 +120,46 @@ def test_the_real_test_faces(shared):
     found, _ = inspect_faces(open_dataset(shared / "data" / "fer2013" / "public_test.npz"))
     assert found.faces + sum(found.dropped.values()) == 3579
     assert found.sizes == {"48×48×1": found.faces}
+
+
+def folder_of(root, names):
+    cv2 = pytest.importorskip("cv2")
+    for number, name in enumerate(names):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(root / name), np.random.default_rng(number).integers(0, 256, (8, 8), dtype=np.uint8))
+    return root
+
+
+def test_a_split_with_unreadable_images_is_inspected(tmp_path):
+    names = [f"{split}/{name}/{i}.png" for split in ("train", "test") for name in ("a", "b") for i in range(3)]
+    root = folder_of(tmp_path / "d", names)
+    (root / "train" / "a" / "1.png").write_bytes(b"no image")
+    found = json.loads(run(f"{root}:train", "--json").stdout)
+    assert (found["faces"], found["unreadable"]) == (5, 1)
+    assert "1 face cannot be read" in found["problems"]
+
+
+def test_what_a_class_folder_holds_besides_images_is_said(tmp_path, capfd):
+    root = folder_of(tmp_path / "d", ["a/1.png", "b/2.png", "b/deep/3.png"])
+    (root / "a" / "4.tif").write_bytes(b"x")
+    (root / "a" / "5.png").symlink_to(tmp_path / "nowhere.png")
+    assert len(open_dataset(root)) == 2
+    assert "1 files of no kind of image that is read left out" in capfd.readouterr().err
+    found = json.loads(run(root, "--json").stdout)
+    assert set(found["faults"]) == {
+        "folders inside class folders",
+        "links that lead nowhere",
+        "files of no kind of image that is read",
+    }
+    assert "links that lead nowhere: 1" in found["problems"]
+
+
+def test_folders_that_differ_in_case_are_one_class(tmp_path):
+    opened = open_dataset(folder_of(tmp_path / "d", ["Happy/1.png", "happy/2.png", "odd/3.png", "Odd/4.png"]))
+    assert opened.per_class_counts() == {"Happy": 2, "Odd": 2}
+
+
+def test_classes_of_a_folder_are_its_folders(tmp_path):
+    with pytest.raises(EdgeferError, match="--classes goes with an AffectNet csv") as caught:
+        open_dataset(folder_of(tmp_path / "d", ["a/1.png", "b/2.png"]), classes="affectnet7")
+    assert "--map OLD=NEW" in caught.value.hint

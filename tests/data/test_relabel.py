@@ -101,3 +101,13 @@ def test_soft_labels_of_real_votes(shared):
     assert faces.soft.shape == (len(faces), 8)
     assert np.allclose(faces.soft.sum(axis=1), 1, atol=1e-5)
     assert (faces.soft.argmax(axis=1) == faces.labels).all()
+
+
+def test_votes_that_are_all_on_a_class_left_out_leave_the_label(tmp_path):
+    votes = np.asarray([vote(anger=10), vote(happiness=6, sadness=4)])
+    np.savez(tmp_path / "v.npz", images=np.zeros((2, 6, 6), np.uint8), labels=[0, 3], ferplus_votes=votes)
+    faces = open_dataset(tmp_path / "v.npz", votes="npz")
+    faces.labels = np.asarray([1, 1])  # of a set whose own labels stand beside the votes
+    soft = relabel(faces, None, {"angry": ""}).soft
+    assert soft[0].tolist() == [0, 1, 0, 0, 0, 0, 0]
+    assert np.allclose(soft.sum(axis=1), 1)

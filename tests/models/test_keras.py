@@ -7,7 +7,7 @@ import torch
 
 from edgefer.errors import EdgeferError
 from edgefer.models.importing import import_weights
-from edgefer.models.keras import NETWORKS
+from edgefer.models.keras import NETWORKS, read_keras, to_state
 from edgefer.models.weights import load_network
 from tests.models.keras_files import network_like, write_keras
 
@@ -210,3 +210,11 @@ def test_published_weights_reach_their_accuracy_on_real_faces(shared, tmp_path, 
             right[runtime] += int((session.run({"faces": images})["logits"].argmax(1) == labels).sum())
     for runtime, count in right.items():
         assert 100 * count / len(faces) == pytest.approx(published, abs=0.2), runtime
+
+
+@pytest.mark.parametrize(("first", "layer"), [(1, "conv2d_1"), (1, "conv2d_4"), (1, "conv2d_7"), (20, "conv2d_23")])
+def test_a_layer_that_is_missing_is_named(tmp_path, first, layer):
+    name = "mini_xception_keras"
+    path = write_keras(tmp_path / "k.hdf5", network_like(name), name, first=first, left_out=(layer,))
+    with pytest.raises(EdgeferError, match=f"of its layers, 1 missing: {layer}$"):
+        to_state(read_keras(path), name)
