@@ -184,9 +184,9 @@ def _about_copies(copies: dict[str, Any]) -> list[str]:
     if not copies["n"]:
         return []
     return [
-        f"FER2013's own training part has copies of {copies['n']} of the test faces, which were left out here; trainings",
-        f"that keep them are judged on faces they saw. Top-1 on those {copies['n']}: {_pc(copies['top1'])} %, on the "
-        f"others: {_pc(copies['top1_of_others'])} %.",
+        f"FER2013's training part has copies of {copies['n']} of the test faces; they were left out of this training.",
+        "A training that keeps them is judged on faces that it saw. "
+        f"Top-1 on those {copies['n']}: {_pc(copies['top1'])} %, on the others: {_pc(copies['top1_of_others'])} %.",
     ]
 
 

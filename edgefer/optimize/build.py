@@ -23,7 +23,7 @@ from edgefer.manifest import Calibration, Manifest, write_engine
 from edgefer.optimize.choose import Figures, choose, timed, verdict
 from edgefer.optimize.ranging import ranged_by_table, ranged_on_faces
 from edgefer.optimize.recipe import recipe_for
-from edgefer.optimize.refiner import Refiner
+from edgefer.optimize.refiner import EQUALISE, Refiner
 from edgefer.optimize.result import BuildResult
 from edgefer.optimize.tensorrt import TARGETS, build_tensorrt
 from edgefer.optimize.tensorrt_file import Faces
@@ -52,6 +52,7 @@ class Job:
     rewrites: Mapping[str, int]
     floats: Mapping[str, Rewritten]
     refiner: Refiner | None = None
+    equalised: int = 0  # activations of ``model``
 
     def build(self, variant: Variant, keep_float: Collection[str] = ()) -> Built:
         """The file of ``variant``; the layers ``keep_float`` of an INT8 one stay float."""
@@ -74,9 +75,17 @@ class Job:
             precision=built.precision,
             calibration=self.calibration if built.precision.has_int8 else None,
             golden=golden,
-            rewrites=self.floats[built.variant.runtime].changes if built.variant.flavour is None else self.rewrites,
+            rewrites=self._changes(built),
             candidates=tuple(figure.to_dict() for figure in candidates),
         )
+
+    def _changes(self, built: Built) -> dict[str, int]:
+        """Pass or refining step → in how many places it changed the exported graph."""
+        if built.variant.flavour is None:
+            return dict(self.floats[built.variant.runtime].changes)
+        layers = sum(layer.got == "int8" and layer.op in ("Conv", "Gemm") for layer in built.precision.layers)
+        steps = dict.fromkeys(self.refiner.steps if self.refiner is not None else (), layers)
+        return {**self.rewrites, **({EQUALISE: self.equalised} if self.equalised else {}), **steps}
 
 
 def build_engine(
@@ -142,6 +151,8 @@ def build_engine(
         )
     destination = checked_output(output, target)
     variants = variants_of(precision, runtime)
+    if max_drop is not None and not precision.startswith("int8"):
+        raise EdgeferError(f"{precision.upper()} has no layers to keep out of INT8", hint="leave out max_drop")
     if precision.startswith("int8") and (max_drop is not None or method == "auto"):
         from edgefer.optimize.judged import build_judged  # it is made of what stands in this file
 
@@ -221,13 +232,18 @@ def prepare_job(
         if calib is not None:
             announce(f"note: --calib is not used: {precision.upper()} has no ranges to set")
         return Job(plain, contract, sha256_file(model), None, None, recipe.method, rewritten.changes, floats)
+    if calib is not None and table is not None:
+        raise EdgeferError(f"faces and the range table {table} both set the ranges", hint="give one of them")
     if calib is None:
         done = ranged_by_table(plain, contract, recipe, refine, table)
     else:
         done = ranged_on_faces(plain, contract, calib, recipe, refine)
-    changes = {**rewritten.changes, **done.changes}
-    hashed = sha256_file(model)
-    return Job(done.model, contract, hashed, done.ranges, done.record, recipe.method, changes, floats, done.refiner)
+    return Job(
+        *(done.model, contract, sha256_file(model), done.ranges, done.record, recipe.method, rewritten.changes),
+        floats=floats,
+        refiner=done.refiner,
+        equalised=len(done.scales),
+    )
 
 
 def _floats(

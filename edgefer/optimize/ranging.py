@@ -44,11 +44,6 @@ class Ranged:
     scales: Scales = field(default_factory=dict)
     refiner: Refiner | None = None
 
-    @property
-    def changes(self) -> dict[str, int]:
-        """Step → in how many places it changed the model; for the manifest."""
-        return {EQUALISE: len(self.scales)} if self.scales else {}
-
 
 def ranged_on_faces(
     model: onnx.ModelProto,

@@ -52,6 +52,7 @@ def test_a_channel_that_never_fires_and_a_constant_tensor(tiny, about, write, fa
     reference = edgefer.build_engine(path, tmp_path / "f.onnx", precision="fp32")
     for refine in (None, (), ("equalise", "rounding", "bias")):
         result = build(path, faces, tmp_path / "x.onnx", refine=refine)
+        assert ("bias" in result.manifest.rewrites) == (refine is not None and "bias" in refine)
         images = faces.images(np.arange(9))
         with edgefer.load_engine(result.path) as engine, edgefer.load_engine(reference.path) as plain:
             wanted = plain.logits(images)

@@ -152,6 +152,8 @@ def test_what_needs_faces_is_refused_without(model, table, tmp_path):
     assert "--refine equalise" in fault.hint
     fault = refused(model, tmp_path / "x.onnx", table=tmp_path / "none.jsonl")
     assert f"there is no range table {tmp_path / 'none.jsonl'}" in fault.message
+    fault = refused(model, tmp_path / "x.onnx", table=table, calib="faces.npz")
+    assert "both set the ranges" in fault.message
     fault = refused(model, tmp_path / "x.onnx")
     assert "INT8 needs faces to set its ranges, and none were given; no range table ships for tiny" in fault.message
 
