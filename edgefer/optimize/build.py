@@ -249,7 +249,7 @@ def prepare_job(
 def _floats(
     proto: onnx.ModelProto, contract: Contract, rewritten: Rewritten, no_rewrite: Collection[str]
 ) -> dict[str, Rewritten]:
-    """For each runtime ``proto`` without the passes that slow its float engines; ``rewritten`` where none of them did."""
+    """For each runtime ``proto`` without the passes that slow its float engines; ``rewritten`` where none was run."""
     found = {}
     for runtime in RUNTIMES:
         slowing = [name for name in rewritten.changes if runtime in PASSES[name].slows]
