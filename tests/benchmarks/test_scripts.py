@@ -120,21 +120,25 @@ def test_bad_arguments_say_what_to_do(script, arguments, message, hint):
     assert hint in said
 
 
-@pytest.mark.parametrize(
-    ("which", "page"),
-    [
-        ("cpu", "README.md"),
-        ("calibration", "docs/calibration.md"),
-        ("rewriting", "docs/rewrite-passes.md"),
-        ("camera", "docs/camera.md"),
-    ],
-)
-def test_pages_say_what_the_results_say(which, page):
-    text = BENCHMARKS.parent / page
-    if not text.is_file() or f"<!-- {which}:begin -->" not in text.read_text(encoding="utf-8"):
-        pytest.skip(f"{page} has no {which} table yet")
-    done = run("tables.py", which, "--check")
-    assert done.returncode == 0, done.stderr
+PAGES = {
+    "cpu": "README.md",
+    "calibration": "docs/calibration.md",
+    "rewriting": "docs/rewrite-passes.md",
+    "quantisation": "docs/quantisation.md",
+    "scale": "docs/benchmarking.md",
+    "camera": "docs/camera.md",
+}
+
+
+@pytest.mark.parametrize("which", PAGES)
+def test_pages_say_what_the_results_say(which):
+    """Or that there are none yet."""
+    text = (BENCHMARKS.parent / PAGES[which]).read_text(encoding="utf-8")
+    if (BENCHMARKS / "results" / f"{which}.json").is_file():
+        done = run("tables.py", which, "--check")
+        assert done.returncode == 0, done.stderr
+    elif f"<!-- {which}:begin -->" in text:
+        assert f"<!-- {which}:begin -->\nNot measured in full yet.\n<!-- {which}:end -->" in text
 
 
 def test_scale_measures_both_tasks_at_every_count(tmp_path):
