@@ -51,6 +51,6 @@ def order(names: set[str]) -> dict[str, tuple[int, str]]:
     alike: dict[str, str] = {}  # Happy and happy, Happiness and happy: one class, by the first of the names
     for name in sorted(names):
         alike.setdefault(canonical(name).lower(), name)
-    titles = sorted(alike.values())
+    firsts = sorted(alike.values())
     chosen = {name: alike[canonical(name).lower()] for name in names}
-    return {name: (titles.index(title), title) for name, title in chosen.items()}
+    return {name: (firsts.index(title), title) for name, title in chosen.items()}
