@@ -10,9 +10,10 @@ from edgefer.data import FaceSet, open_dataset
 from edgefer.errors import EdgeferError
 from edgefer.manifest import write_engine
 from edgefer.optimize.budget import check_power, halves, within_budget
-from edgefer.optimize.build import BuildResult, Job
+from edgefer.optimize.build import Job
 from edgefer.optimize.choose import Figures
 from edgefer.optimize.methods import choose_method
+from edgefer.optimize.result import BuildResult
 from edgefer.optimize.sensitivity import judging_faces
 from edgefer.optimize.variants import Variant
 
