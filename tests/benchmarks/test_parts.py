@@ -93,7 +93,7 @@ def test_check_tells_a_readme_that_differs(tmp_path):
     results, readme = tmp_path / "cpu.json", tmp_path / "README.md"
     results.write_text(json.dumps(result()))
     readme.write_text(FIRST)
-    arguments = ("tables.py", "cpu", "--results", results, "--readme", readme)
+    arguments = ("tables.py", "cpu", "--results", results, "--page", readme)
     assert run(*arguments, "--check").returncode == 1
     assert readme.read_text() == FIRST
     assert run(*arguments).returncode == 0
