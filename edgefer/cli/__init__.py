@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from importlib.metadata import version
 
@@ -67,6 +68,8 @@ def main() -> None:
     """Run the command line; errors are one ``error:`` line and one ``hint:`` line on stderr, exit code 2."""
     try:
         code = cli.main(standalone_mode=False, prog_name="edgefer")
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)  # the work is done: whoever is impatient cannot make it a failure
     except EdgeferError as fault:
         click.echo(f"error: {fault.message}", err=True)
         if fault.hint:

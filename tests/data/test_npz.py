@@ -65,7 +65,7 @@ LABELS = np.zeros(4, np.int64)
         ({"images": IMAGES, "labels": LABELS[:, None]}, "'labels' is int64 with 2 axes", "N integers"),
         ({"images": IMAGES, "labels": LABELS + 7}, "has labels from 7 to 7 for 7 classes", "'classes'"),
         ({"images": IMAGES, "labels": LABELS - 2}, "has labels from -2 to -2", "−1"),
-        ({"images": IMAGES, "labels": LABELS - 1}, "has no labelled face", "images and labels"),
+        ({"images": IMAGES, "labels": LABELS - 1}, "all were left out: label −1 (4)", "other classes or labels"),
         ({"images": IMAGES[:0], "labels": LABELS[:0]}, "has no labelled face", "images and labels"),
         (
             {"images": IMAGES, "labels": LABELS, "splits": np.array(["train"])},
