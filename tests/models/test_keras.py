@@ -216,5 +216,5 @@ def test_published_weights_reach_their_accuracy_on_real_faces(shared, tmp_path, 
 def test_a_layer_that_is_missing_is_named(tmp_path, first, layer):
     name = "mini_xception_keras"
     path = write_keras(tmp_path / "k.hdf5", network_like(name), name, first=first, left_out=(layer,))
-    with pytest.raises(EdgeferError, match=f"of its layers, 1 missing: {layer}$"):
+    with pytest.raises(EdgeferError, match=f"of its layers, 1 missing: {layer}\\n"):
         to_state(read_keras(path), name)
