@@ -15,7 +15,7 @@ def model(tmp_path_factory):
     network = mixed()
     stamp(network, CONTRACT, "fp32")
     (folder / "m.onnx").write_bytes(serialise(network))
-    images, labels = draw(120, seed=1, size=24)[:2]
+    images, labels = draw(900, seed=1, size=24)[:2]
     save_npz(folder / "d.npz", images[labels < 3], labels[labels < 3], CONTRACT.labels)
     return folder
 
