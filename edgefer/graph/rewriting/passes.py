@@ -27,7 +27,7 @@ TOLERANCE = 1e-4
 class Pass:
     """``apply`` changes a model in place and returns in how many places; a graph without ``op`` is not worth a try.
 
-    ``slows`` are the runtimes whose float engines are slower after it: docs/rewrite-passes.md has the figures.
+    ``slows`` are the runtimes whose float engines it is left out of: docs/rewrite-passes.md says why.
     """
 
     op: str
