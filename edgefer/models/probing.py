@@ -62,9 +62,9 @@ def probe(network: nn.Module, contract: Contract) -> None:
     try:
         with torch.inference_mode(), watch:
             logits = Deployable(network, contract)(faces)
+    except NotImplementedError as cause:  # a RuntimeError that no other size would mend
+        raise failed(f"the forward pass of {name}", cause) from cause
     except (RuntimeError, ValueError) as cause:
-        if isinstance(cause, NotImplementedError):
-            raise failed(f"the forward pass of {name}", cause) from cause
         raise EdgeferError(
             f"{name} cannot take faces of {'×'.join(map(str, contract.face_shape))} (height×width×channels): "
             f"{(str(cause).strip().splitlines() or [type(cause).__name__])[0]}",
