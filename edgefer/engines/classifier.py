@@ -54,6 +54,12 @@ class Classifier:
         self._session: Session | None = session
         _check_tensors(session, contract, name)
 
+    @classmethod
+    def of_engine(cls, session: Session, manifest: Manifest, name: str) -> Classifier:
+        """A classifier over the engine that ``manifest`` describes."""
+        got, size = manifest.precision.got, manifest.engine_bytes
+        return cls(session, manifest.contract, precision=got, size_bytes=size, name=name, manifest=manifest)
+
     @property
     def session(self) -> Session:
         """The session, for what only a runtime can tell (profiles, layers).

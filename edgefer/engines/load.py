@@ -118,14 +118,7 @@ def _with_manifest(file: Path, threads: int) -> Classifier:
             f"note: {file} was built with {manifest.runtime} {manifest.runtime_version} and runs in {session.version}; "
             "its golden vectors decide"
         )
-    classifier = Classifier(
-        session,
-        manifest.contract,
-        precision=manifest.precision.got,
-        size_bytes=manifest.engine_bytes,
-        name=str(file),
-        manifest=manifest,
-    )
+    classifier = Classifier.of_engine(session, manifest, str(file))
     return _checked(classifier, manifest)
 
 

@@ -34,14 +34,7 @@ def open_tensorrt(file: Path) -> tuple[Classifier, Manifest]:
     _, here = import_tensorrt(rtx)
     check_place(file, manifest, here.name, device)
     session = TensorRtSession(file, rtx=rtx)
-    classifier = Classifier(
-        session,
-        manifest.contract,
-        precision=manifest.precision.got,
-        size_bytes=manifest.engine_bytes,
-        name=str(file),
-        manifest=manifest,
-    )
+    classifier = Classifier.of_engine(session, manifest, str(file))
     return classifier, manifest
 
 
