@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edgefer.errors import EdgeferError
 from edgefer.measure.paired import tango_interval
 from edgefer.report.document import Document, Entry, Estimate
 
@@ -65,6 +66,19 @@ def differences(old: Document, new: Document) -> Iterator[str]:
         one, two = old.environment.get(key), new.environment.get(key)
         if one != two:
             yield f"{key} is {_told(one)} in {old.path.name} and {_told(two)} in {new.path.name}"
+
+
+def check_same_classes(one: Document, other: Document) -> None:
+    """Refuse two reports of networks with other classes.
+
+    Raises:
+        EdgeferError: naming both reports and the classes of both.
+    """
+    if other.classes != one.classes:
+        raise EdgeferError(
+            f"{one.path} has the classes {', '.join(one.classes)}; {other.path} has {', '.join(other.classes)}",
+            hint="compare reports of networks with the same labels",
+        )
 
 
 def same_faces(old: Document, new: Document) -> bool:

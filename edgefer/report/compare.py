@@ -7,11 +7,13 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from edgefer.errors import EdgeferError
-from edgefer.report.against import Change, change, differences, same_faces
+from edgefer.report.against import Change, change, check_same_classes, differences, same_faces
+from edgefer.report.cells import NOT_MEASURED, digits, size_text
 from edgefer.report.document import Document, Entry, Estimate
-from edgefer.report.terminal import NOT_MEASURED, WIDTH, as_printable, digits, size_text
+from edgefer.report.terminal import WIDTH, as_printable
 
 HEAD = ("", "p50 ms", "slower", "p95 ms", "size", "top-1 %", "lost, points")
 
@@ -54,9 +56,9 @@ def print_comparison(documents: Sequence[Document], console: Console | None = No
     current: Document | None = None
     for document, entry, found in _rows(documents):
         if document is not current:
-            table.add_row(f"[bold]{document.path.name}[/bold]")
+            table.add_row(Text(as_printable(document.path.name, out), style="bold"))
             current = document
-        table.add_row(*(as_printable(cell, out) for cell in _cells(entry, found)))
+        table.add_row(*(Text(as_printable(cell, out)) for cell in _cells(entry, found)))
     out.print(table)
     for line in _notes(first, documents):
         out.print(as_printable(line, out), markup=False, highlight=False, soft_wrap=True)
@@ -69,11 +71,7 @@ def _checked(documents: Sequence[Document]) -> Document:
         )
     first = documents[0]
     for other in documents[1:]:
-        if other.classes != first.classes:
-            raise EdgeferError(
-                f"{first.path} has the classes {', '.join(first.classes)}; {other.path} has {', '.join(other.classes)}",
-                hint="compare reports of networks with the same labels",
-            )
+        check_same_classes(first, other)
     return first
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from edgefer.measure.classdrops import class_drops
 from edgefer.measure.classwise import calibration_error, class_scores, kl_divergence, macro_f1
 from edgefer.measure.margin import NonInferiority
+from edgefer.report.cells import NOT_MEASURED, cells
 from edgefer.report.report import Report, Row
-from edgefer.report.terminal import NOT_MEASURED, digits, size_text
 from edgefer.report.terminal_details import telemetry_line
 
 HEAD = ("", "p50 ms", "p95 ms", "images/s", "speed-up", "size", "top-1 %", "drop, points", "agreement %")
@@ -46,21 +46,9 @@ def _setting(report: Report) -> str:
 
 
 def _cells(row: Row, report: Report, hide: bool) -> Iterator[str]:
-    latency, speedup = (None, None) if hide else (row.latency, row.speedup)
-    rate = None if hide else row.images_per_s(report.batch)
-    low, high = row.predictions.top1_ci95
     yield f"{row.name}{' (baseline)' if row is report.baseline else ''}"
-    yield digits(None if latency is None else latency.p50)
-    yield digits(None if latency is None else latency.p95)
-    yield NOT_MEASURED if rate is None else f"{rate:,.0f}" if rate >= 100 else f"{rate:.1f}"
-    yield NOT_MEASURED if speedup is None else "{:.2f}× [{:.2f}, {:.2f}]".format(speedup.value, *speedup.ci95)
-    yield size_text(row.size_bytes)
-    yield f"{100 * row.predictions.top1:.2f} [{100 * low:.1f}, {100 * high:.1f}]"
-    if row.paired is None:
-        yield from (NOT_MEASURED, NOT_MEASURED)
-    else:
-        yield "{:+.2f} [{:+.2f}, {:+.2f}]".format(row.paired.drop_pp, *row.paired.ci95_pp)
-        yield f"{100 * row.paired.agreement:.2f}"
+    for value, doubt in cells(row, report, hide=hide, percentiles=("p50", "p95")):
+        yield f"{value} [{doubt.replace('…', ', ')}]" if "…" in doubt else value
 
 
 def _margins(report: Report) -> Iterator[str]:

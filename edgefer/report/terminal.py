@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,12 +11,12 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from edgefer.report.cells import cells
 from edgefer.report.report import Report, Row
 
 WIDTH = 100
 """Columns that a table may take where the output is no terminal."""
 
-NOT_MEASURED = "–"
 COLUMNS = ("p50 ms", "p95 ms", "images/s", "speed-up", "size", "top-1 %", "drop pp", "agree %")
 SPEED_COLUMNS = 5
 """So many of them are about speed and size; where a line is too short for all, the others make a second table."""
@@ -80,7 +79,8 @@ class _ReportTable:
         for column in columns:
             table.add_column(COLUMNS[column], justify="right", no_wrap=True)
         for row in (self.report.baseline, *self.report.engines):
-            values, doubts = zip(*_cells(row, self.report, hide=self._hides), strict=True)
+            found = cells(row, self.report, hide=self._hides, percentiles=("p50", "p95"))
+            values, doubts = zip(*found, strict=True)
             table.add_row(_text(row.name, options, "bold"), *(_text(values[i], options) for i in columns))
             remark = _text(f"  {_remark(row, self.report)}", options, "dim")
             table.add_row(remark, *(_text(doubts[i], options, "dim") for i in columns))
@@ -110,48 +110,3 @@ LEGEND = (
     "Below: calls timed; 95 % intervals of speed-up (bootstrap), top-1 (Wilson), drop (Tango, paired).\n"
     "drop pp: points of top-1 lost to the baseline, negative where gained; agree %: same answers."
 )
-
-
-def _cells(row: Row, report: Report, *, hide: bool) -> Iterator[tuple[str, str]]:
-    """The value and its doubt, a pair a column; with ``hide``, no latency."""
-    latency, paired, speedup = row.latency, row.paired, row.speedup
-    low, high = row.predictions.top1_ci95
-    rate = row.images_per_s(report.batch)
-    if hide:
-        latency, speedup, rate = None, None, None
-    yield digits(None if latency is None else latency.p50), "" if latency is None else f"n={latency.n:,}"
-    yield digits(None if latency is None else latency.p95), ""
-    yield NOT_MEASURED if rate is None else f"{rate:,.0f}" if rate >= 100 else f"{rate:.1f}", ""
-    if speedup is not None:
-        yield f"{speedup.value:.2f}×", f"{speedup.ci95[0]:.2f}…{speedup.ci95[1]:.2f}"
-    else:
-        yield "1×" if row is report.baseline and latency is not None else NOT_MEASURED, ""
-    yield size_text(row.size_bytes), ""
-    yield f"{100 * row.predictions.top1:.2f}", f"{100 * low:.1f}…{100 * high:.1f}"
-    if paired is None:
-        yield NOT_MEASURED, ""
-        yield NOT_MEASURED, ""
-    else:
-        yield f"{paired.drop_pp:+.2f}", "{:+.2f}…{:+.2f}".format(*paired.ci95_pp)
-        yield f"{100 * paired.agreement:.2f}", ""
-
-
-def digits(value: float | None) -> str:
-    """Three significant digits, never in exponents: 0.0234, 2.19, 19.6, 1,234."""
-    if value is None:
-        return NOT_MEASURED
-    for bound, places in ((0.1, 4), (1, 3), (10, 2), (100, 1)):
-        if value < bound:
-            return f"{value:.{places}f}"
-    return f"{value:,.0f}"
-
-
-def size_text(size_bytes: int | None) -> str:
-    """Decimal units, as disks and packages are counted."""
-    if size_bytes is None:
-        return NOT_MEASURED
-    for bound, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
-        if size_bytes >= bound:
-            scaled = size_bytes / bound
-            return f"{scaled:.0f} {unit}" if scaled >= 100 else f"{scaled:.1f} {unit}"
-    return f"{size_bytes} B"

@@ -9,7 +9,7 @@ from rich.console import Console
 from edgefer.measure.accuracy import Predictions
 from edgefer.measure.latency import Latency, Ratio
 from edgefer.measure.paired import Paired
-from edgefer.report import terminal
+from edgefer.report import cells, terminal
 from edgefer.report.report import Report, Row
 
 CLASSES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
@@ -105,7 +105,7 @@ def test_a_console_without_unicode_gets_ascii(report):
     [(None, "–"), (0.02342, "0.0234"), (0.1239, "0.124"), (2.189, "2.19"), (19.62, "19.6"), (1234.4, "1,234")],
 )
 def test_latencies_have_three_digits(value, text):
-    assert terminal.digits(value) == text
+    assert cells.digits(value) == text
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_latencies_have_three_digits(value, text):
     [(None, "–"), (999, "999 B"), (72_587, "72.6 kB"), (236_000, "236 kB"), (8_870_000, "8.9 MB"), (2.1e9, "2.1 GB")],
 )
 def test_sizes_are_decimal(size, text):
-    assert terminal.size_text(size) == text
+    assert cells.size_text(size) == text
 
 
 def test_latencies_of_an_invalid_run_need_force(report):

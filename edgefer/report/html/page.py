@@ -13,13 +13,13 @@ from edgefer.measure.calls import MEANING
 from edgefer.measure.classdrops import class_drops
 from edgefer.measure.classwise import calibration_error, class_scores, kl_divergence, macro_f1
 from edgefer.measure.margin import NonInferiority
+from edgefer.report.cells import NOT_MEASURED, cells, digits
 from edgefer.report.details import PERCENTS, latency_details
 from edgefer.report.html import charts, faces, layers, matrices
 from edgefer.report.html.style import CSS
 from edgefer.report.html.svg import legend
 from edgefer.report.markdown import percent
 from edgefer.report.report import Report, Row
-from edgefer.report.terminal import NOT_MEASURED, digits, size_text
 from edgefer.report.terminal_details import telemetry_line
 
 _TITLES = ("", "p50 ms", "p95 ms", "p99 ms", "images/s", "speed-up", "size", "top-1 %", "drop, points", "agree %")
@@ -76,24 +76,9 @@ def _setting(report: Report) -> str:
 
 
 def _cells(row: Row, report: Report, hide: bool) -> Iterator[str]:
-    latency, speedup = (None, None) if hide else (row.latency, row.speedup)
-    rate = None if hide else row.images_per_s(report.batch)
-    low, high = row.predictions.top1_ci95
     yield f"<b>{escape(row.name)}</b>{'<small>baseline</small>' if row is report.baseline else ''}"
-    for which in ("p50", "p95", "p99"):
-        count = f"<small>n={latency.n:,}</small>" if latency is not None and which == "p50" else ""
-        yield f"{digits(None if latency is None else getattr(latency, which))}{count}"
-    yield NOT_MEASURED if rate is None else f"{rate:,.0f}" if rate >= 100 else f"{rate:.1f}"
-    yield (
-        NOT_MEASURED if speedup is None else "{:.2f}×<small>{:.2f}…{:.2f}</small>".format(speedup.value, *speedup.ci95)
-    )
-    yield size_text(row.size_bytes)
-    yield f"{100 * row.predictions.top1:.2f}<small>{100 * low:.1f}…{100 * high:.1f}</small>"
-    if row.paired is None:
-        yield from (NOT_MEASURED, NOT_MEASURED)
-    else:
-        yield "{:+.2f}<small>{:+.2f}…{:+.2f}</small>".format(row.paired.drop_pp, *row.paired.ci95_pp)
-        yield f"{100 * row.paired.agreement:.2f}"
+    for value, doubt in cells(row, report, hide=hide, percentiles=("p50", "p95", "p99")):
+        yield f"{value}<small>{doubt}</small>" if doubt else value
 
 
 def _margins(report: Report) -> Iterator[str]:
@@ -108,7 +93,8 @@ def _latency(report: Report) -> Iterator[str]:
     yield '<h2 id="latency">Latency</h2>' + legend([row.name for row in report.rows])
     parts = [("How often each call took how long", charts.histogram(report.rows))]
     parts.append(("Share of calls that took at most so long", charts.cumulative(report.rows)))
-    parts.append(("Accuracy against latency", charts.pareto(report.rows)))
+    front = charts.pareto(report.rows)
+    parts += [("Accuracy against latency", front)] if front else []
     yield _grid(parts)
     yield f"<h3>Percentiles, ms, with 95 % intervals</h3>{_percentiles(report)}"
 
