@@ -110,17 +110,9 @@ def read_report(path: str | os.PathLike[str]) -> Document:
         raise EdgeferError(f"there is no report {file}", hint=hint) from cause
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as cause:
         raise EdgeferError(f"the report {file} cannot be read: {cause}", hint=hint) from cause
-    if not isinstance(content, dict) or "latency_ms" not in content:
+    if not isinstance(content, dict) or not {"latency_ms", "schema"} & content.keys():
         raise EdgeferError(f"{file} is not a report of a benchmark", hint=hint)
-    if "schema" not in content:
-        raise EdgeferError(f"the report {file} has no schema: it is older than gates and comparisons", hint=hint)
-    schema = content["schema"]
-    if isinstance(schema, int) and schema > SCHEMA:
-        writer = content.get("details", {}).get("edgefer", "?")
-        raise EdgeferError(
-            f"{file} was written by a newer edgefer ({writer}): its schema is {schema}, this one reads up to {SCHEMA}",
-            hint="upgrade with `pip install -U edgefer`, or run `edgefer bench` again with this version",
-        )
+    _check_schema(content, file, hint)
     try:
         return _document(file, content["details"], content["environment"])
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as cause:
@@ -129,15 +121,36 @@ def read_report(path: str | os.PathLike[str]) -> Document:
         ) from cause
 
 
+def _check_schema(content: Mapping[str, Any], file: Path, hint: str) -> None:
+    """Refuse what this version cannot read; nothing else is asked of a newer report, whose keys may be others."""
+    if "schema" not in content:
+        raise EdgeferError(f"the report {file} has no schema: it is older than gates and comparisons", hint=hint)
+    schema = content["schema"]
+    if type(schema) is not int or schema < 1:
+        raise EdgeferError(f"the report {file} has the schema {schema!r}, which is no version", hint=hint)
+    if schema > SCHEMA:
+        details = content.get("details")
+        writer = details.get("edgefer", "?") if isinstance(details, dict) else "?"
+        raise EdgeferError(
+            f"{file} was written by a newer edgefer ({writer}): its schema is {schema}, this one reads up to {SCHEMA}",
+            hint="upgrade with `pip install -U edgefer`, or run `edgefer bench` again with this version",
+        )
+
+
 def _document(path: Path, details: Mapping[str, Any], environment: Mapping[str, Any]) -> Document:
     entries = tuple(_entry(row) for row in details["rows"])
+    labels = None if details["labels"] is None else decode(details["labels"])
+    faces = int(details["rows"][0]["accuracy"]["n"])
+    for answers in (labels, *(entry.answers for entry in entries)):
+        if answers is not None and len(answers) != faces:
+            raise ValueError(f"{len(answers)} labels or answers of {faces} faces")
     return Document(
         path=path,
         data=str(details["data"]),
         faces_sha256=str(details["faces_sha256"]),
         classes=tuple(str(name) for name in details["classes"]),
-        labels=None if details["labels"] is None else decode(details["labels"]),
-        faces=int(details["rows"][0]["accuracy"]["n"]),
+        labels=labels,
+        faces=faces,
         settings=dict(details["settings"]),
         environment=dict(environment),
         invalid=tuple(str(reason) for reason in details["invalid"]),

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from edgefer.errors import EdgeferError
 from edgefer.measure.margin import Verdict, judge
-from edgefer.report.against import change, differences
+from edgefer.report.against import change, check_same_classes, differences
 from edgefer.report.document import Document, Entry, Estimate
 
 EXIT_CODES = {Verdict.PASS: 0, Verdict.FAIL: 1, Verdict.INCONCLUSIVE: 3}
@@ -32,6 +33,9 @@ class Limits:
         max_misses: share of missed deadlines of a paced run, 0–1.
         max_slowdown: of the median, against another report: 0.05 is 5 %.
         max_regression_pp: points of top-1 lost, against another report.
+
+    Raises:
+        EdgeferError: a limit is not a finite number.
     """
 
     max_drop_pp: float | None = None
@@ -41,6 +45,14 @@ class Limits:
     max_misses: float | None = None
     max_slowdown: float = SLOWDOWN
     max_regression_pp: float | None = None
+
+    def __post_init__(self) -> None:
+        given = {**asdict(self), "max_ms": None, **{f"p{percent}": ms for percent, ms in self.max_ms}}
+        for name, limit in given.items():
+            if limit is not None and not math.isfinite(limit):
+                raise EdgeferError(
+                    f"the limit {name} is {limit}, which nothing can keep or break", hint="give a number"
+                )
 
 
 @dataclass(frozen=True)
@@ -75,7 +87,8 @@ def run_gate(
     """Hold the engines of ``report`` to ``limits``; the named ones, or all.
 
     Raises:
-        EdgeferError: nothing is asked, an engine is not in the report, or no engine is in both reports.
+        EdgeferError: nothing is asked, there is no such engine or none at all, the two reports have other classes, or
+            no engine is in both.
     """
     chosen = _chosen(report, engines)
     asked = (limits.max_drop_pp, limits.min_agreement, limits.min_top1, limits.max_misses)
@@ -85,6 +98,7 @@ def run_gate(
         )
     checks = [check for entry in chosen for check in _absolute(report, entry, limits)]
     if against is not None:
+        check_same_classes(against, report)
         shared = [(before, entry) for entry in chosen if (before := against.entry(entry.name)) is not None]
         if not shared:
             raise EdgeferError(
@@ -116,20 +130,33 @@ def _chosen(report: Document, names: Sequence[str]) -> list[Entry]:
     unknown = [name for name in names if name not in known]
     if unknown:
         raise EdgeferError(f"{report.path} has no engine '{unknown[0]}'", hint=f"it has {', '.join(known)}")
+    if not engines:
+        raise EdgeferError(f"{report.path} has no engine, only a baseline: nothing can be held to a limit")
     return [entry for entry in engines if not names or entry.name in names]
 
 
 def _absolute(report: Document, entry: Entry, limits: Limits) -> Iterator[Check]:
-    if limits.max_drop_pp is not None and entry.drop_pp is not None:
-        yield _at_most(entry, "drop", entry.drop_pp, limits.max_drop_pp, "{:+.2f}", " points")
+    if limits.max_drop_pp is not None:
+        if entry.drop_pp is None:
+            yield _unpaired(entry, f"drop at most {limits.max_drop_pp:g} points")
+        else:
+            yield _at_most(entry, "drop", entry.drop_pp, limits.max_drop_pp, "{:+.2f}", " points")
     for percent, limit in limits.max_ms:
         yield _latency(report, entry, percent, limit)
-    if limits.min_agreement is not None and entry.agreement is not None:
-        yield _at_least(entry, "agreement", entry.agreement, limits.min_agreement)
+    if limits.min_agreement is not None:
+        if entry.agreement is None:
+            yield _unpaired(entry, f"agreement at least {limits.min_agreement:g}")
+        else:
+            yield _at_least(entry, "agreement", entry.agreement, limits.min_agreement)
     if limits.min_top1 is not None:
         yield _at_least(entry, "top-1", entry.top1, limits.min_top1)
     if limits.max_misses is not None:
         yield _misses(report, entry, limits.max_misses)
+
+
+def _unpaired(entry: Entry, what: str) -> Check:
+    """A limit that cannot be held against anything lets nothing through."""
+    return Check(entry.name, what, Verdict.INCONCLUSIVE, "the report does not compare it with a baseline")
 
 
 def _latency(report: Document, entry: Entry, percent: str, limit: float) -> Check:

@@ -67,6 +67,10 @@ def test_labels_travel_as_a_digit_each_or_not_at_all():
             r"newer edgefer \(3.0\): its schema is 9",
             "upgrade",
         ),
+        (lambda c: c | {"schema": 2, "details": []}, r"newer edgefer \(\?\): its schema is 2", "upgrade"),
+        (lambda c: {"schema": 2, "rows": []}, "newer edgefer", "upgrade"),
+        (lambda c: c | {"schema": "2"}, "has the schema '2', which is no version", "--json"),
+        (lambda c: c | {"schema": None}, "has the schema None", "--json"),
         (lambda c: {k: v for k, v in c.items() if k != "schema"}, "has no schema", "--json"),
         (lambda c: {"faces": 1}, "not a report of a benchmark", "--json"),
         (lambda c: [c], "not a report of a benchmark", "--json"),
@@ -77,6 +81,7 @@ def test_labels_travel_as_a_digit_each_or_not_at_all():
         ),
         (lambda c: c | {"details": {**c["details"], "labels": "!!"}}, "edgefer wrote: ValueError", "--json"),
         (lambda c: {k: v for k, v in c.items() if k != "details"}, "KeyError: 'details'", "--json"),
+        (lambda c: c | {"details": {**c["details"], "labels": "0123"}}, "4 labels or answers of 3500", "--json"),
     ],
 )
 def test_what_is_no_report_is_refused(written, change, message, hint):

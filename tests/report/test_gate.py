@@ -118,6 +118,35 @@ def test_bad_requests_are_refused(written):
     assert "it has onnxruntime INT8" in caught.value.hint
 
 
+@pytest.mark.parametrize("limits", [{"max_drop_pp": float("nan")}, {"min_top1": float("nan")}, {"max_slowdown": 1e999}])
+def test_a_limit_is_a_number(limits):
+    with pytest.raises(EdgeferError, match=f"the limit {next(iter(limits))} is (nan|inf)"):
+        Limits(**limits)
+
+
+def doctored(path, change):
+    content = json.loads(path.read_text())
+    change(content["details"])
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_a_limit_that_cannot_be_judged_lets_nothing_through(written):
+    lone = doctored(written("lone.json"), lambda details: details["rows"][1].update(paired=None))
+    found = checks(lone, max_drop_pp=0.5, min_agreement=0.5)
+    assert [check.verdict.value for check in found] == ["INCONCLUSIVE"] * 2
+    assert found[0].told == "the report does not compare it with a baseline"
+    empty = doctored(written("empty.json"), lambda details: details["rows"].pop())
+    with pytest.raises(EdgeferError, match="has no engine, only a baseline"):
+        checks(empty, max_drop_pp=0.5)
+
+
+def test_reports_of_other_classes_are_not_held_against_each_other(written):
+    main = doctored(written("main.json"), lambda details: details["classes"].__setitem__(0, "contempt"))
+    with pytest.raises(EdgeferError, match="has the classes contempt, disgust"):
+        checks(written("a.json"), main, max_drop_pp=0.5)
+
+
 @pytest.mark.parametrize(
     ("text", "ms"), [("5ms", 5), ("800us", 0.8), ("800µs", 0.8), ("0.01s", 10), ("7", 7), (" 2.5 ms", 2.5)]
 )
@@ -185,6 +214,13 @@ def test_compare_prints_changes_and_what_limits_them(written):
     (row,) = [row for row in found["rows"] if row["report"].endswith("b.json") and "INT8" in row["name"]]
     assert row["slowdown"]["50"]["value"] == pytest.approx(1.2, rel=1e-6)
     assert row["drop_pp"]["paired"] is True
+
+
+def test_compare_prints_names_as_they_are(written):
+    reports = [str(written(f"[red]{name}.json", engine="onnxruntime INT8 [bold].onnx")) for name in "ab"]
+    done = CliRunner().invoke(compare, reports)
+    assert "[red]a.json" in done.output
+    assert done.output.count("onnxruntime INT8 [bold].onnx") == 2
 
 
 def test_compare_refuses_one_report_and_other_classes(written, tmp_path):
