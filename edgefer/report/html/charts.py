@@ -9,10 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgefer.measure.classdrops import ClassDrop
+from edgefer.report.html.labels import Box, Names, shortened, width
 from edgefer.report.html.svg import WIDTH, Chart, Scale, colour
 from edgefer.report.report import Row
 
 BINS = 60
+NAME_WIDTH = 210.0
+"""Units that a name may take in the chart of accuracies; the legend has it whole."""
+CLASS_WIDTH = 110.0
+"""Units that a class's name may take."""
 _SHOWN = (0.5, 99.5)
 """Percentiles between which the latency axis runs: single stragglers would squeeze everything else."""
 
@@ -42,7 +47,8 @@ def histogram(rows: Sequence[Row]) -> str:
         chart.line(chart.left, floor, WIDTH - chart.right, floor, "floor")
         near_end = x(float(np.median(samples))) > WIDTH / 2
         side = chart.left + 2 if near_end else WIDTH - chart.right - 2
-        chart.write(side, floor - band + 20, row.name, anchor="start" if near_end else "end", kind="name")
+        name = shortened(row.name, WIDTH - 20)
+        chart.write(side, floor - band + 20, name, anchor="start" if near_end else "end", kind="name")
     return chart.text()
 
 
@@ -61,8 +67,13 @@ def cumulative(rows: Sequence[Row]) -> str:
 
 
 def pareto(rows: Sequence[Row]) -> str:
-    """Top-1 (with its interval) against the median latency, and the front that nothing beats in both."""
+    """Top-1 (with its interval) against the median latency, and the front that nothing beats in both.
+
+    Rows without a median are dashed lines. Empty where no row has one.
+    """
     found = [(i, row, p50) for i, row in enumerate(rows) if row.latency is not None and (p50 := row.latency.p50)]
+    if not found:
+        return ""
     chart = Chart(height=290, label="Accuracy against latency")
     medians = [p50 for _, _, p50 in found]
     x = chart.x(min(medians) / 1.4, max(medians) * 1.4, logarithmic=True)
@@ -71,36 +82,55 @@ def pareto(rows: Sequence[Row]) -> str:
     chart.axes(x, y, "median ms a call (logarithmic)", "{:g} %")
     front = _front([(p50, 100 * row.predictions.top1) for _, row, p50 in found])
     steps = [step for (px, py), (qx, qy) in itertools.pairwise(front) for step in ((px, py), (qx, py), (qx, qy))]
-    chart.path([(x(px), y(py)) for px, py in steps or front], "currentColor", "front")
+    corners = [(x(px), y(py)) for px, py in steps or front]
+    chart.path(corners, "currentColor", "front")
+    marks = [_around((px, py), (qx, qy), 1.5) for (px, py), (qx, qy) in itertools.pairwise(corners)]
     for i, row, p50 in found:
         top1 = 100 * row.predictions.top1
         low, high = (100 * end for end in row.predictions.top1_ci95)
         told = f"{row.name}: {p50:.3g} ms, top-1 {top1:.2f} % [{low:.1f}, {high:.1f}]"
         chart.line(x(p50), y(low), x(p50), y(high), "whisker", colour(i), told)
         chart.circle(x(p50), y(top1), colour(i), told)
-    untimed = [(i, row) for i, row in enumerate(rows) if row.latency is None]
-    for place, (i, row) in enumerate(untimed):  # predictions from elsewhere: an accuracy, and no latency
-        level = y(100 * row.predictions.top1)
-        chart.line(chart.left, level, WIDTH - chart.right, level, "level", colour(i), row.name)
-        corner = chart.height - chart.bottom - 6 - 15 * place
-        chart.write(chart.left + 4, corner, f"– – {row.name} (not timed)", kind="name", fill=colour(i))
-    taken: list[tuple[float, float]] = []
-    for i, row, p50 in found:  # above all other marks
-        _name_beside(chart, (x(p50), y(100 * row.predictions.top1)), row.name, colour(i), taken)
+        marks.append(_around((x(p50), y(low)), (x(p50), y(high)), 3))
+        marks.append(_around((x(p50), y(top1)), (x(p50), y(top1)), 6))
+    names = Names(Box(chart.left, chart.top, WIDTH - chart.right, chart.height - chart.bottom), marks)
+    for i, row in enumerate(rows):
+        if not any(row is other for _, other, _ in found):
+            _level(chart, y(100 * row.predictions.top1), row, colour(i), names)
+    for i, row, p50 in found:
+        name = shortened(row.name, NAME_WIDTH)
+        at = names.place(x(p50), y(100 * row.predictions.top1), name)
+        chart.write(*at, name, kind="name", fill=colour(i))
     return chart.text()
+
+
+def _level(chart: Chart, y: float, row: Row, stroke: str, names: Names) -> None:
+    """An accuracy without a latency: predictions from elsewhere, or too few calls for a median."""
+    chart.line(chart.left, y, WIDTH - chart.right, y, "level", stroke, row.name)
+    names.marks = [*names.marks, _around((chart.left, y), (WIDTH - chart.right, y), 1.5)]
+    why = "not timed" if row.latency is None else "no median"
+    name = f"{shortened(row.name, NAME_WIDTH)} ({why})"
+    chart.write(*names.place(chart.left, y, name), name, kind="name", fill=stroke)
+
+
+def _around(start: tuple[float, float], end: tuple[float, float], room: float) -> Box:
+    (px, py), (qx, qy) = start, end
+    return Box(min(px, qx) - room, min(py, qy) - room, max(px, qx) + room, max(py, qy) + room)
 
 
 def forest(drops: Sequence[ClassDrop], index: int, margin_pp: float) -> str:
     """What each class lost, with intervals that hold together."""
     known = [drop for drop in drops if drop.ci_pp is not None]
     ends = [end for drop in known if drop.ci_pp is not None for end in drop.ci_pp]
-    chart = Chart(height=46 + 24 * len(drops), label="Recall lost, class by class", left=106)
+    names = [f"{shortened(drop.name, CLASS_WIDTH)} ({drop.n:,})" for drop in drops]
+    left = max(106.0, 8 + max(width(name) for name in names))
+    chart = Chart(height=46 + 24 * len(drops), label="Recall lost, class by class", left=left)
     x = chart.x(min([*ends, -margin_pp]) * 1.08, max([*ends, margin_pp]) * 1.08)
     chart.axes(x, None, "points of recall lost (right is worse)")
     chart.line(x(0), chart.top, x(0), chart.height - chart.bottom, "zero")
-    for place, drop in enumerate(drops):
+    for place, (drop, name) in enumerate(zip(drops, names, strict=True)):
         level = chart.top + 12 + 24 * place
-        chart.write(chart.left - 6, level + 4, f"{drop.name} ({drop.n})", anchor="end")
+        chart.write(chart.left - 6, level + 4, name, anchor="end")
         if drop.ci_pp is None or drop.drop_pp is None:
             chart.write(chart.left + 4, level + 4, "no face")
             continue
@@ -124,15 +154,3 @@ def _front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
         if not front or point[1] > front[-1][1]:
             front.append(point)
     return front
-
-
-def _name_beside(
-    chart: Chart, point: tuple[float, float], name: str, fill: str, taken: list[tuple[float, float]]
-) -> None:
-    """Write a name to the side where there is room, and below names that stand there already."""
-    x, level = point[0], point[1] - 6
-    anchor, at = ("end", x - 9) if x > WIDTH * 0.55 else ("start", x + 9)
-    while any(abs(level - other) < 13 and abs(x - across) < 170 for across, other in taken):
-        level += 13
-    taken.append((x, level))
-    chart.write(at, level, name, anchor=anchor, kind="name", fill=fill)
