@@ -48,6 +48,22 @@ def atomic_path(final: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def check_target(final: str | os.PathLike[str]) -> None:
+    """Refuse, before work that takes long, a path that :func:`atomic_path` would refuse after it.
+
+    Raises:
+        EdgeferError: it is there and no regular file, or the folder that it would lie in cannot be written.
+    """
+    target = Path(os.path.realpath(final))
+    if target.exists() and not target.is_file():
+        raise EdgeferError(f"cannot write {final}: it is there and is not a regular file", hint="choose another path")
+    folder = next(parent for parent in target.parents if parent.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        raise EdgeferError(
+            f"cannot write {final}: {folder} is not a folder that can be written", hint="choose another output path"
+        )
+
+
 def write_bytes(final: str | os.PathLike[str], content: bytes | memoryview) -> None:
     """Write ``content`` to ``final`` atomically."""
     with atomic_path(final) as temporary:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from edgefer.atomic import atomic_path, sha256_file, write_bytes, write_text
+from edgefer.atomic import atomic_path, check_target, sha256_file, write_bytes, write_text
 from edgefer.errors import EdgeferError
 
 
@@ -19,6 +19,22 @@ def test_writes_whole_with_ordinary_permissions(tmp_path):
     os.umask(mask)
     assert (tmp_path / "new" / "a.txt").stat().st_mode & 0o777 == 0o666 & ~mask
     assert [p.name for p in (tmp_path / "new").iterdir()] == ["a.txt"]
+
+
+def test_a_place_that_cannot_be_written_is_refused_beforehand(tmp_path):
+    (tmp_path / "file").write_text("x")
+    check_target(tmp_path / "file")
+    check_target(tmp_path / "new" / "folder" / "a.html")
+    assert not (tmp_path / "new").exists(), "looking leaves nothing behind"
+    with pytest.raises(EdgeferError, match="is not a regular file"):
+        check_target(tmp_path)
+    with pytest.raises(EdgeferError, match="file is not a folder that can be written"):
+        check_target(tmp_path / "file" / "a.html")
+    locked = tmp_path / "locked"
+    locked.mkdir(mode=0o500)
+    if not os.access(locked, os.W_OK):  # root may write anywhere
+        with pytest.raises(EdgeferError, match="locked is not a folder that can be written"):
+            check_target(locked / "a.html")
 
 
 @pytest.mark.parametrize("fault", [ValueError, KeyboardInterrupt])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +125,7 @@ def bench(
         raise click.UsageError("--with-images goes with --html FILE")
     if samples is not None:
         check_samples_path(samples)
+    _check_outputs([save_predictions, save_baseline, samples, markdown, html])
     timing["deadline_ms"] = None if deadline is None else milliseconds(deadline)
     faces = edgefer.open_dataset(data, votes=votes, **reading)
     report = edgefer.benchmark(engines, faces, baseline, margin_pp=margin, **timing)
@@ -138,6 +139,17 @@ def bench(
     if save_baseline is not None:
         report.baseline.predictions.save(save_baseline)
     _write_files(report, force, samples, markdown, html, with_images)
+
+
+def _check_outputs(paths: Sequence[Path | None]) -> None:
+    """Before anything is measured: a report that cannot be written is minutes lost."""
+    from edgefer.atomic import check_target
+
+    given = [path for path in paths if path is not None]
+    for path in given:
+        check_target(path)
+        if sum(path.resolve() == other.resolve() for other in given) > 1:
+            raise click.UsageError(f"two of the files to write are the same: {path}")
 
 
 def _write_files(

@@ -50,7 +50,8 @@ def evaluate(
         processes: that share the work; each opens the network by ``reopen``, which must be picklable.
         reopen: opens the same network again.
         cache: where every finished chunk is kept; a run that was interrupted goes on from there. It is keyed by the
-            faces and by what the network answers, so that nothing stale is taken. Its owner empties it.
+            faces, by an engine's hash and by what the network answers, so that nothing stale is taken. Its owner
+            empties it.
 
     Raises:
         EdgeferError: the face set is empty, its classes are not the classifier's, a process died, or the cache cannot
@@ -148,6 +149,7 @@ def _identity(classifier: Classifier, faceset: FaceSet) -> str:
     told = {
         "faces": faceset.fingerprint(),
         "contract": classifier.contract.to_dict(),
+        "engine": None if classifier.manifest is None else classifier.manifest.engine_sha256,
         "runtime": [classifier.runtime, classifier.runtime_version, classifier.precision],
         "answers": [[f"{value:.4g}" for value in row] for row in answers.tolist()],
         "chunk": CHUNK,

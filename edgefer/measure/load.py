@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgefer.errors import EdgeferError
-from edgefer.measure.latency import Latency, Runner, no_garbage_collection
+from edgefer.measure.latency import Latency, Runner, no_garbage_collection, warm_up
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,15 +18,18 @@ class Load:
     Attributes:
         latency: of all their calls, ms.
         calls_per_s: of all callers together: each one's calls over the time that it took for them.
+        settled: whether the warm-up of every caller ended before its cap.
     """
 
     latency: Latency
     calls_per_s: float
+    settled: bool
 
 
-def closed_loop(runners: Sequence[Runner], seconds: float, warm_up_calls: int = 5) -> Load:
+def closed_loop(runners: Sequence[Runner], seconds: float, warm_up_seconds: float = 2.0) -> Load:
     """Call every runner from a thread of its own, without a pause, for ``seconds``.
 
+    Before that, all are called together until each has settled, or for ``warm_up_seconds``; see ``latency.warm_up``.
     Each runner has its own session, as runtimes are not all safe to share. Python's lock is free while a runtime
     computes.
 
@@ -38,12 +41,12 @@ def closed_loop(runners: Sequence[Runner], seconds: float, warm_up_calls: int = 
     ready = threading.Barrier(len(runners))
     samples: list[list[int]] = [[] for _ in runners]
     lasted = [0] * len(runners)
+    settled = [False] * len(runners)
     faults: list[Exception] = []
 
     def work(index: int, run: Runner) -> None:
         try:
-            for _ in range(warm_up_calls):
-                run()
+            settled[index] = warm_up(run, warm_up_seconds, time.perf_counter_ns)
             ready.wait()
             start = time.perf_counter_ns()
             while (before := time.perf_counter_ns()) < start + seconds * 1e9:
@@ -68,4 +71,5 @@ def closed_loop(runners: Sequence[Runner], seconds: float, warm_up_calls: int = 
     return Load(
         Latency.from_samples(whole),
         sum(len(mine) / time_ns * 1e9 for mine, time_ns in zip(samples, lasted, strict=True)),
+        all(settled),
     )

@@ -27,6 +27,18 @@ def judge(interval: tuple[float, float], limit: float) -> Verdict:
     return Verdict.FAIL if low > limit else Verdict.INCONCLUSIVE
 
 
+def check_margin(margin_pp: float) -> None:
+    """Refuse a margin that no drop can be held against.
+
+    Raises:
+        EdgeferError: it is not positive, or not finite.
+    """
+    if not 0 < margin_pp < math.inf:
+        raise EdgeferError(
+            f"the margin must be a positive number of points, not {margin_pp}", hint="pass e.g. --margin 0.5"
+        )
+
+
 @dataclass(frozen=True)
 class NonInferiority:
     """A drop beside the margin that was stated before it was measured.
@@ -50,10 +62,7 @@ class NonInferiority:
     n: int
 
     def __post_init__(self) -> None:
-        if not (self.margin_pp > 0 and math.isfinite(self.margin_pp)):
-            raise EdgeferError(
-                f"the margin must be a positive number of points, not {self.margin_pp}", hint="pass e.g. --margin 0.5"
-            )
+        check_margin(self.margin_pp)
 
     @classmethod
     def of(cls, paired: Paired, margin_pp: float) -> NonInferiority:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +19,9 @@ from edgefer.measure.latency import Clock, Interleaved, Runner, no_garbage_colle
 Sleep = Callable[[float], object]
 BLOCK_FRAMES = 20
 """Frames that one runner answers before the next has its turn."""
+LEAST_BLOCKS = 10
+"""So many blocks carry a p95 and an interval between blocks."""
+_MOST_FPS = 1e6  # a period is counted in nanoseconds
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,7 @@ def pace(
         runners: name → a call that answers one frame (or batch).
         fps: frames a second.
         deadline_ms: one period if None.
-        seconds: how long all runners take together, about; at least one block each.
+        seconds: how long all runners take together, about; :data:`LEAST_BLOCKS` each are made in any case.
         frames: answered frames a runner, at least; overrides ``seconds``.
         warm_up_seconds: cap of the warm-up before the first block of each runner.
         seed: of the order.
@@ -83,15 +87,13 @@ def pace(
         sleep: waits for so many seconds.
 
     Raises:
-        EdgeferError: no runner, a rate or deadline that is not positive, or no frame.
+        EdgeferError: no runner, or a rate or deadline that cannot be.
     """
     if not runners:
         raise EdgeferError("there is nothing to time: no runner was given")
-    deadline = 1000.0 / fps if deadline_ms is None and fps > 0 else deadline_ms
-    if fps <= 0 or deadline is None or deadline <= 0:
-        raise EdgeferError(f"frame rate and deadline must be positive, not {fps} and {deadline_ms}", hint="--fps 30")
+    within_ms = deadline(fps, deadline_ms)
     if frames is None:
-        frames = int(seconds * fps / len(runners))
+        frames = max(int(seconds * fps / len(runners)), LEAST_BLOCKS * BLOCK_FRAMES)
     blocks = max(1, -(-frames // BLOCK_FRAMES))
     shuffler, order = random.Random(seed), list(runners)
     answers: dict[str, list[_Block]] = {name: [] for name in runners}
@@ -102,7 +104,22 @@ def pace(
             for name in order:
                 answers[name].append(_block(runners[name], round(1e9 / fps), clock, sleep))
     rounds = {name: np.stack([block.response_ms for block in answers[name]]) for name in runners}
-    return Paced(Interleaved(rounds, unsettled), {name: _pace(answers[name], fps, deadline) for name in runners})
+    return Paced(Interleaved(rounds, unsettled), {name: _pace(answers[name], fps, within_ms) for name in runners})
+
+
+def deadline(fps: float, deadline_ms: float | None) -> float:
+    """The deadline in ms: what was asked for, or one period.
+
+    Raises:
+        EdgeferError: a rate or a deadline that is not positive and finite, or a rate above a million a second.
+    """
+    found = 1000.0 / fps if deadline_ms is None and fps > 0 else deadline_ms
+    if not 0 < fps <= _MOST_FPS or found is None or not 0 < found < math.inf:
+        raise EdgeferError(
+            f"frame rate and deadline must be positive, not {fps} and {deadline_ms}",
+            hint=f"--fps 30; at most {_MOST_FPS:,.0f}",
+        )
+    return found
 
 
 @dataclass(frozen=True, eq=False)

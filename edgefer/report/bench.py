@@ -24,7 +24,7 @@ from edgefer.measure.paired import Paired
 from edgefer.progress import announce
 from edgefer.report.report import Report, Row
 from edgefer.report.settings import MARGIN_PP, Settings
-from edgefer.report.timing import Timed, time_all
+from edgefer.report.timing import LEAST_ROUNDS, Timed, time_all
 
 Engine: TypeAlias = str | os.PathLike[str] | Classifier
 Baseline: TypeAlias = str | os.PathLike[str] | Classifier | Predictions
@@ -106,12 +106,12 @@ def benchmark(
         names = _distinct_names(timed)
         kept = None if cache is None else Cache(Path(cache))
         answers = [_answers(item, faces, processes, kept) for item in judged]
-        if kept is not None:
-            kept.clear()
         found = time_all(
             dict(zip(names, timed, strict=True)), faces, settings, environment["cores"], telemetry=telemetry
         )
         rows = [_row(*item, found) for item in zip(names, timed, answers, strict=True)]
+    if kept is not None:
+        kept.clear()  # only now: an interrupted timing need not judge again
     base = _predictions_row(reference) if isinstance(reference, Predictions) else rows.pop(0)
     return Report(
         baseline=base,
@@ -250,10 +250,12 @@ def _predictions_row(predictions: Predictions) -> Row:
 
 
 def _compared(row: Row, base: Row, found: Timed, seed: int) -> Row:
+    """With a speed-up where both were timed, in rounds enough to be resampled: one round has no spread."""
+    known = base.latency is not None and len(found.timing.rounds_ms[row.name]) >= LEAST_ROUNDS
     return replace(
         row,
         paired=Paired.from_predictions(base.predictions, row.predictions),
-        speedup=None if base.latency is None else found.timing.speedup(base.name, row.name, seed=seed),
+        speedup=found.timing.speedup(base.name, row.name, seed=seed) if known else None,
     )
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from edgefer.errors import EdgeferError
 from edgefer.measure.calls import MEANING, TIMED_FACES, check_scope
+from edgefer.measure.margin import check_margin
+from edgefer.measure.pacing import deadline
 
 CALLS_A_TURN = 5
 MARGIN_PP = 0.5
@@ -56,12 +59,15 @@ class Settings:
             raise EdgeferError(f"batch and threads must be at least 1, not {self.batch} and {self.threads}")
         if self.iterations is not None and self.iterations < 1:
             raise EdgeferError(f"the iterations must be at least 1, not {self.iterations}", hint="--iterations 1000")
-        if not self.seconds > 0:
+        if not 0 < self.seconds < math.inf:
             raise EdgeferError(
                 f"the measurement must last longer than 0 s, not {self.seconds}", hint="pass e.g. --seconds 10"
             )
-        if not self.warm_up >= 0:
+        if not 0 <= self.warm_up < math.inf:
             raise EdgeferError(f"the warm-up must not be negative, and is {self.warm_up} s", hint="--warm-up 2")
+        check_margin(self.margin_pp)
+        if self.scope == "paced":
+            deadline(self.fps, self.deadline_ms)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, with what nobody chose but what matters too."""
@@ -76,5 +82,10 @@ class Settings:
             "untimed_calls_a_turn": 1,
             "clock": "time.perf_counter_ns",
             "garbage_collection": "off while timing",
-            "variables": {name: os.environ[name] for name in _VARIABLES if name in os.environ},
+            "variables": variables(),
         }
+
+
+def variables() -> dict[str, str]:
+    """The environment's variables that change how fast a runtime is, as far as they are set."""
+    return {name: os.environ[name] for name in _VARIABLES if name in os.environ}

@@ -16,13 +16,15 @@ from rich.table import Table
 from edgefer.data import FaceSet, aligned, open_dataset
 from edgefer.engines.load import load_engine
 from edgefer.errors import EdgeferError
-from edgefer.measure.calls import caller, timed_batches
+from edgefer.measure.calls import MEANING, caller, timed_batches
 from edgefer.measure.contention import Usage, others_since
 from edgefer.measure.environment import available_cores, describe_environment
 from edgefer.measure.latency import Latency
 from edgefer.measure.load import closed_loop
 from edgefer.progress import progress
-from edgefer.report.terminal import as_printable, digits
+from edgefer.report.cells import digits
+from edgefer.report.settings import variables
+from edgefer.report.terminal import as_printable
 from edgefer.report.timing import shared_cores
 
 
@@ -35,6 +37,7 @@ class Point:
     concurrency: int
     latency: Latency
     images_per_s: float
+    settled: bool
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready; latencies of one call, ms."""
@@ -44,6 +47,7 @@ class Point:
             "concurrency": self.concurrency,
             "latency_ms": self.latency.to_dict(),
             "images_per_s": self.images_per_s,
+            "settled": self.settled,
         }
 
 
@@ -64,6 +68,13 @@ class Sweep:
             "engine": self.engine,
             "scope": self.scope,
             "seconds_a_point": self.seconds,
+            "settings": {
+                "a_call_is": MEANING[self.scope],
+                "callers": "in a closed loop, each with a session of its own",
+                "clock": "time.perf_counter_ns",
+                "garbage_collection": "off while timing",
+                "variables": variables(),
+            },
             "points": [point.to_dict() for point in self.points],
             "environment": {**self.environment, "warnings": list(self.warnings)},
         }
@@ -97,7 +108,7 @@ def run_sweep(
         for asked in combinations:
             points.append(_point(engine, faces, *asked, scope, seconds))
             advance()
-    warnings = (*shared_cores(environment["cores"], others_since(before)), *_crowded(points))
+    warnings = (*shared_cores(environment["cores"], others_since(before)), *_crowded(points), *_unsettled(points))
     return Sweep(Path(engine).name, scope, seconds, tuple(points), environment, warnings)
 
 
@@ -131,7 +142,14 @@ def _point(
         classifiers = [opened.enter_context(load_engine(engine, threads)) for _ in range(callers)]
         ready = timed_batches(classifiers[0], aligned(faces, classifiers[0].contract.labels), batch)
         load = closed_loop([caller(classifier, ready, scope) for classifier in classifiers], seconds)
-    return Point(batch, threads, callers, load.latency, load.calls_per_s * batch)
+    return Point(batch, threads, callers, load.latency, load.calls_per_s * batch, load.settled)
+
+
+def _unsettled(points: Sequence[Point]) -> Iterator[str]:
+    for point in points:
+        if not point.settled:
+            shape = f"batch {point.batch}, threads {point.threads}, callers {point.concurrency}"
+            yield f"{shape} had not settled at the end of its warm-up: its first calls may be slower"
 
 
 def _crowded(points: Sequence[Point]) -> Iterator[str]:

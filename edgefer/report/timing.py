@@ -13,7 +13,7 @@ from edgefer.engines.classifier import Classifier
 from edgefer.measure.calls import caller, timed_batches
 from edgefer.measure.contention import Usage, others_since, too_busy
 from edgefer.measure.latency import Interleaved, interleave
-from edgefer.measure.pacing import Pace, pace
+from edgefer.measure.pacing import BLOCK_FRAMES, LEAST_BLOCKS, Pace, pace
 from edgefer.measure.telemetry import Recorder, Recording
 from edgefer.progress import announce, progress
 from edgefer.report.settings import CALLS_A_TURN, Settings
@@ -78,6 +78,9 @@ def time_all(
 def _how_long(settings: Settings) -> str:
     if settings.iterations is not None:
         return f"{settings.iterations:,} calls each"
+    if settings.scope == "paced":
+        least = LEAST_BLOCKS * BLOCK_FRAMES
+        return f"{settings.seconds:g} s, or {least} frames of each where that takes longer, {settings.fps:g} a second"
     return f"{settings.seconds:g} s"
 
 

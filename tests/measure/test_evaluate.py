@@ -1,6 +1,7 @@
 """Predicting in several processes and after an interruption gives what one run in one process gives."""
 
 import pickle
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -104,6 +105,20 @@ def test_a_damaged_chunk_is_computed_again_and_another_networks_is_not_taken(fac
         evaluate(same, faces, batch_size=16, cache=Cache(cache)).logits, evaluate(classifier(), faces).logits
     )
     assert same.session.done == 4 + 100 - 32, "two chunks were good, two were not"
+
+
+def test_an_engine_built_anew_is_another_one(faces, tmp_path):
+    def engine(sha256, **options):
+        made = classifier(**options)
+        made.manifest = SimpleNamespace(engine_sha256=sha256)
+        return made
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(engine("a", allowed=70), faces, batch_size=16, cache=Cache(tmp_path))
+    for sha256, computed in (("b", 104), ("a", 104 - 64)):
+        again = engine(sha256)
+        evaluate(again, faces, batch_size=16, cache=Cache(tmp_path))
+        assert again.session.done == computed, "golden faces that are answered alike do not make it the same engine"
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -17,6 +17,13 @@ def test_callers_that_wait_add_up():
     assert one.calls_per_s <= 101
 
 
+def test_callers_that_do_not_settle_are_told():
+    unsteady = iter(range(1, 10_000))
+    growing = closed_loop([lambda: time.sleep(0.0002 * 1.3 ** next(unsteady))], 0.01, warm_up_seconds=0.05)
+    assert not growing.settled
+    assert closed_loop([lambda: time.sleep(0.01)], 0.01).settled
+
+
 def test_each_caller_has_its_own_thread():
     seen = set()
     closed_loop([lambda: seen.add(threading.get_ident())] * 2, 0.02)

@@ -5,7 +5,7 @@ import pytest
 
 from edgefer.errors import EdgeferError
 from edgefer.measure.accuracy import wilson_interval
-from edgefer.measure.pacing import BLOCK_FRAMES, miss_interval, pace
+from edgefer.measure.pacing import BLOCK_FRAMES, LEAST_BLOCKS, miss_interval, pace
 
 
 class Clock:
@@ -64,6 +64,14 @@ def test_frames_that_fall_due_meanwhile_are_dropped_not_queued():
     assert found.misses == found.frames, "25 ms are late at 100 frames a second"
 
 
+def test_ten_blocks_are_made_in_any_case():
+    latency, found = paced(endless(3), fps=100, seconds=0.1)
+    assert latency.n == found.frames == LEAST_BLOCKS * BLOCK_FRAMES
+    assert latency.p95 is not None
+    longer, _ = paced(endless(3), fps=100, seconds=4)
+    assert longer.n == 400
+
+
 def test_runners_take_blocks_in_turns():
     clock = Clock()
     order = []
@@ -88,6 +96,9 @@ def test_runners_take_blocks_in_turns():
     [
         ({"fps": 0}, "frame rate and deadline must be positive, not 0"),
         ({"fps": 30, "deadline_ms": -1}, "not 30 and -1"),
+        ({"fps": float("nan")}, "not nan and None"),
+        ({"fps": 1e10}, "not 10000000000.0 and None"),
+        ({"fps": 30, "deadline_ms": float("nan")}, "not 30 and nan"),
     ],
 )
 def test_impossible_rates_are_refused(arguments, message):

@@ -36,6 +36,22 @@ def test_iterations_are_timed_exactly_and_recorded(fake_classifier, faces):
     assert (settings["iterations"], settings["scope"]) == (35, "e2e")
 
 
+def test_a_speedup_needs_ten_rounds(fake_classifier, faces):
+    few, enough = (
+        benchmark(fake_classifier(), faces, fake_classifier("pytorch"), iterations=count).engines[0]
+        for count in (45, 50)
+    )
+    assert few.speedup is None, "nine rounds: an interval from so few would be too narrow"
+    assert enough.speedup is not None
+
+
+def test_a_paced_run_is_long_enough_for_a_p95(fake_classifier, faces):
+    report = benchmark(fake_classifier(ms=0.1), faces, fake_classifier("pytorch", ms=0.1), scope="paced", fps=2000)
+    assert [row.latency.n for row in report.rows] == [200, 200]
+    assert all(row.latency.p95 is not None and row.speedup is not None for row in report.engines)
+    assert not any("too few" in reason for reason in report.invalid)
+
+
 def test_a_paced_run_counts_misses(fake_classifier, faces):
     slow, fast = fake_classifier(ms=30), fake_classifier("pytorch", ms=0.1)
     report = benchmark(slow, faces, fast, scope="paced", fps=100, iterations=20, warm_up=0)
@@ -54,7 +70,12 @@ def test_a_paced_run_counts_misses(fake_classifier, faces):
         ({"iterations": 0}, "iterations must be at least 1, not 0", "--iterations"),
         ({"warm_up": -1}, "must not be negative, and is -1 s", "--warm-up"),
         ({"margin_pp": 0, "iterations": 5}, "margin must be a positive", "--margin"),
+        ({"margin_pp": float("nan")}, "margin must be a positive", "--margin"),
+        ({"seconds": float("inf")}, "longer than 0 s, not inf", "--seconds"),
+        ({"warm_up": float("nan")}, "must not be negative, and is nan", "--warm-up"),
         ({"scope": "paced", "fps": 0}, "frame rate and deadline", "--fps"),
+        ({"scope": "paced", "fps": float("nan")}, "frame rate and deadline", "--fps"),
+        ({"scope": "paced", "deadline_ms": -1}, "frame rate and deadline", "--fps"),
         ({"processes": 0}, "processes must be at least 1, not 0", "--processes"),
     ],
 )
@@ -62,10 +83,12 @@ def test_impossible_requests_are_refused(fake_classifier, faces, arguments, mess
     with pytest.raises(EdgeferError, match=message) as caught:
         path = "engine.onnx"
         bench_engine = fake_classifier()
+        batches = bench_engine.session.batches
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(bench, "load_engine", lambda *_, **__: bench_engine)
-            benchmark(path, faces, fake_classifier("pytorch"), **arguments).to_json()
+            benchmark(path, faces, fake_classifier("pytorch"), **arguments)
     assert hint in caught.value.hint
+    assert batches == [], "it is refused before anything is judged"
 
 
 def test_an_open_engine_is_judged_by_one_process_and_that_is_said(fake_classifier, faces, capsys):
@@ -149,6 +172,25 @@ def test_an_interrupted_judging_goes_on_with_what_is_missing(fake_classifier, fa
     assert list((tmp_path / "cache").iterdir()) == [], "nothing is left when all is done"
 
 
+def test_an_interrupted_timing_need_not_judge_again(fake_classifier, faces, tmp_path, monkeypatch):
+    engine, base, cache = fake_classifier(), fake_classifier("pytorch"), tmp_path / "cache"
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bench, "time_all", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            benchmark(engine, faces, base, cache=cache)
+    judged = [list(session.batches) for session in (engine.session, base.session)]
+    assert all(len(batches) == 3 for batches in judged), "golden faces, 64 faces, 36 faces"
+    benchmark(engine, faces, base, cache=cache, iterations=1, warm_up=0)
+    again = engine.session.batches[3:]
+    assert again[0] == 4
+    assert 64 not in again
+    assert list(cache.iterdir()) == []
+
+
 def test_a_throttled_run_is_invalid_with_the_reason(fake_classifier, faces, monkeypatch):
     hot = Recording(tuple({"t": i / 10, "mhz": 3000 - 200 * i, "throttling": []} for i in range(9)), 0.1)
     monkeypatch.setattr(Recording, "between", lambda self, start, end: hot)
@@ -213,7 +255,10 @@ def test_a_sweep_times_every_combination(fake_classifier, faces, monkeypatch):
     one = {(point.concurrency, point.batch): point.images_per_s for point in found.points if point.threads == 1}
     assert one[1, 4] > 2 * one[1, 1], "four times, on a quiet machine"
     assert one[2, 1] > 1.2 * one[1, 1], "twice, on a quiet machine"
-    assert set(found.to_json()) == {"engine", "scope", "seconds_a_point", "points", "environment"}
+    told = found.to_json()
+    assert set(told) == {"engine", "scope", "seconds_a_point", "settings", "points", "environment"}
+    assert told["settings"]["a_call_is"].startswith("uint8 batch in")
+    assert {point["settled"] for point in told["points"]} <= {True, False}
 
 
 @pytest.mark.parametrize(
