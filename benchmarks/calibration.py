@@ -10,7 +10,6 @@ model counts for all; imports and the faces count for none. Memory is the peak a
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -24,15 +23,16 @@ import numpy as np
 import onnx
 from calibration_plot import plot
 from calibration_worker import OURS
+from ending import conclude, destination, one_error
 from sources import BESIDE, REPOSITORY
 
-from edgefer.atomic import write_text
 from edgefer.data import draw, open_dataset, save_npz
 from edgefer.data.classes import FER2013
 from edgefer.errors import EdgeferError
 from edgefer.graph.exporting import export
 from edgefer.measure.contention import Usage, busy_before, others_since, too_busy
 from edgefer.measure.environment import describe_environment
+from edgefer.memory import available_memory
 from edgefer.models.weights import shipped
 from edgefer.progress import announce
 from edgefer.quantize.observation import observed_tensors
@@ -57,21 +57,9 @@ HEADROOM = 0.85
 @click.option("--output", type=click.Path(path_type=Path), help="JSON, with a PNG beside it.")
 def main(quick: bool, data: str | None, output: Path | None) -> None:
     """Compare calibrators in seconds and in peak memory."""
-    try:
-        if quick and output is None:
-            raise EdgeferError(f"{RESULTS.name} holds whole runs", hint="--output FILE.json keeps a quick one apart")
-        destination = output or RESULTS
-        result = measure(quick, data)
-        write_text(destination, json.dumps(result, indent=1, ensure_ascii=False) + "\n")
-        plot(result, destination.with_suffix(".png"))
-    except EdgeferError as fault:
-        announce(f"error: {fault}")
-        sys.exit(fault.exit_code)
-    announce(f"written: {destination} and {destination.with_suffix('.png').name}")
-    for reason in result["busy"]:
-        announce(f"warning: seconds are not to be believed: {reason}")
-    for demand in result["demands"]:
-        click.echo(f"{'PASS' if demand['passed'] else 'FAIL'}: {demand['demand']}: {demand['measured']}")
+    with one_error():
+        path = destination(RESULTS, output, part=quick)
+        conclude(measure(quick, data), path, plot)
 
 
 def measure(quick: bool, data: str | None) -> dict[str, Any]:
@@ -137,7 +125,7 @@ def _row(
 ) -> dict[str, Any]:
     """Measure, unless the memory that it is known to need is not there."""
     row: dict[str, Any] = {"calibrator": calibrator, "faces": count}
-    free = _available_bytes()
+    free = available_memory()
     if needs > HEADROOM * free:
         reason = f"keeps every activation: {needs / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free"
         announce(f"{calibrator}, {count:,} faces: left out: {reason}")
@@ -185,18 +173,6 @@ def _kept_bytes(path: Path) -> tuple[int, int]:
     shapes = {value.name: value.type.tensor_type.shape for value in inferred.graph.value_info}
     sizes = [4 * int(np.prod([d.dim_value for d in shapes[name].dim[1:]])) for name in observed_tensors(model)]
     return sum(sizes), max(sizes)
-
-
-def _available_bytes() -> int:
-    """What the system, or the control group that this process is in, still gives."""
-    limits = [shutil.disk_usage("/").total]  # where nothing tells, nothing is left out
-    meminfo = Path("/proc/meminfo")
-    if meminfo.is_file():
-        limits = [int(line.split()[1]) * 1024 for line in meminfo.read_text().splitlines() if "MemAvailable" in line]
-    group = Path("/sys/fs/cgroup")
-    if (group / "memory.max").is_file() and (limit := (group / "memory.max").read_text().strip()) != "max":
-        limits.append(int(limit) - int((group / "memory.current").read_text()))
-    return min(limits)
 
 
 def _demands(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -12,9 +12,7 @@ first in which the loop's own detector finds a face. Without any, drawn faces ar
 
 from __future__ import annotations
 
-import json
 import os
-import sys
 import tempfile
 import time
 from dataclasses import dataclass
@@ -26,11 +24,11 @@ import cv2
 import numpy as np
 from camera_film import FPS, Film, FilmSource, Judge, make_film, tutorial_loop
 from camera_stills import measure_stills
+from ending import conclude, destination, one_error
 from numpy.typing import NDArray
 from scenes import Place, paste, room
 from sources import REPOSITORY, real_faces
 
-from edgefer.atomic import write_text
 from edgefer.camera.app import App
 from edgefer.camera.detection import Detector
 from edgefer.camera.detectors import open_detector
@@ -75,17 +73,9 @@ QUICK = Plan(1, 12, 40, 0.5, 60, 24, 0.2)
 @click.option("--output", type=click.Path(path_type=Path), help=f"JSON; benchmarks/results/{RESULTS.name} if absent.")
 def main(quick: bool, data: str | None, yunet: str, output: Path | None) -> None:
     """Measure the camera app beside the tutorials' loop."""
-    try:
-        if quick and output is None:
-            raise EdgeferError(f"{RESULTS.name} holds whole runs", hint="--output FILE.json keeps a quick one apart")
-        result = measure(QUICK if quick else FULL, data, yunet)
-        write_text(output or RESULTS, json.dumps({"quick": quick, **result}, indent=1, ensure_ascii=False) + "\n")
-    except EdgeferError as fault:
-        announce(f"error: {fault}")
-        sys.exit(fault.exit_code)
-    announce(f"written: {output or RESULTS}")
-    for reason in result["busy"]:
-        announce(f"warning: not to be believed: {reason}")
+    with one_error():
+        path = destination(RESULTS, output, part=quick)
+        conclude({"quick": quick, **measure(QUICK if quick else FULL, data, yunet)}, path)
 
 
 def measure(plan: Plan, data: str | None, yunet: str) -> dict[str, Any]:

@@ -8,8 +8,6 @@ auto choice takes from a shorter run of its own, so that its figure here is not 
 
 from __future__ import annotations
 
-import json
-import sys
 import tempfile
 import time
 from dataclasses import dataclass, replace
@@ -18,12 +16,12 @@ from typing import Any
 
 import click
 import numpy as np
+from ending import conclude, destination, one_error
 from network import CALIBRATION_FACES, EAGER, ONNXRUNTIME, Network, prepare
 from numpy.typing import NDArray
 from sources import drawn_faces, real_faces
 from turns import Effort, figures, take_turns
 
-from edgefer.atomic import write_text
 from edgefer.data import draw
 from edgefer.engines.classifier import Classifier
 from edgefer.errors import EdgeferError
@@ -73,16 +71,12 @@ QUICK = Plan(
 @click.option("--output", type=click.Path(path_type=Path), help=f"JSON; benchmarks/results/{RESULTS.name} if absent.")
 def main(quick: bool, only: tuple[str, ...], data: str | None, output: Path | None) -> None:
     """Time every engine for this CPU beside PyTorch eager and onnxruntime FP32."""
-    try:
-        destination = _checked(quick, only, output)
-        result = measure(QUICK if quick else FULL, only or NETWORKS, data)
-        write_text(destination, json.dumps({"quick": quick, **result}, indent=1, ensure_ascii=False) + "\n")
-    except EdgeferError as fault:
-        announce(f"error: {fault}")
-        sys.exit(fault.exit_code)
-    announce(f"written: {destination}")
-    for reason in result["busy"]:
-        announce(f"warning: not to be believed: {reason}")
+    with one_error():
+        unknown = [name for name in only if name not in names()]
+        if unknown:
+            raise EdgeferError(f"no network is called '{unknown[0]}'", hint=f"known: {', '.join(names())}")
+        path = destination(RESULTS, output, part=quick or bool(only))
+        conclude({"quick": quick, **measure(QUICK if quick else FULL, only or NETWORKS, data)}, path)
 
 
 def measure(plan: Plan, networks: tuple[str, ...], data: str | None) -> dict[str, Any]:
@@ -167,17 +161,6 @@ def batches_of(network: Network, batch: int) -> list[NDArray[np.uint8]]:
     images, _ = draw(TIMED_FACES, seed=2)
     faces = prepare_batch(images, network.contract)
     return [np.ascontiguousarray(faces[i : i + batch]) for i in range(0, TIMED_FACES - batch + 1, batch)]
-
-
-def _checked(quick: bool, only: tuple[str, ...], output: Path | None) -> Path:
-    unknown = [name for name in only if name not in names()]
-    if unknown:
-        raise EdgeferError(f"no network is called '{unknown[0]}'", hint=f"known: {', '.join(names())}")
-    if output is None and (quick or only):
-        raise EdgeferError(
-            f"{RESULTS.name} holds whole runs, and this one is part of one", hint="--output FILE.json keeps it apart"
-        )
-    return RESULTS if output is None else output
 
 
 if __name__ == "__main__":

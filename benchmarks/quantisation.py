@@ -9,9 +9,7 @@ other versions of onnx, so each runs in an environment of its own, by --nncf PYT
 
 from __future__ import annotations
 
-import json
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -21,10 +19,10 @@ from typing import Any
 import click
 import numpy as np
 import onnx
+from ending import conclude, destination, one_error
 from sources import BESIDE, REPOSITORY
 
-from calibration import HEADROOM, _available_bytes, _kept_bytes
-from edgefer.atomic import write_text
+from calibration import HEADROOM, _kept_bytes
 from edgefer.contract import Contract
 from edgefer.data import FaceSet, open_dataset, refuse_overlap
 from edgefer.engines.classifier import Classifier
@@ -35,6 +33,7 @@ from edgefer.graph.save import serialise
 from edgefer.measure.accuracy import Predictions, predict, wilson_interval
 from edgefer.measure.environment import describe_environment
 from edgefer.measure.paired import Paired
+from edgefer.memory import available_memory
 from edgefer.models.weights import load_weights, shipped
 from edgefer.optimize.build import Job, prepare_job
 from edgefer.optimize.output_error import OutputError
@@ -82,9 +81,9 @@ def main(
     output: Path | None,
 ) -> None:
     """Quantise each network in every way and compare the answers with float's."""
-    try:
-        if output is None and (limit is not None or only or faces != FACES):
-            raise EdgeferError(f"{RESULTS.name} holds whole runs", hint="--output FILE.json keeps a part apart")
+    part = limit is not None or bool(only) or faces != FACES
+    with one_error():
+        path = destination(RESULTS, output, part=part)
         calib = open_dataset(data or f"{BESIDE / 'train.npz'}")
         judges = open_dataset(test or f"{BESIDE / 'public_test.npz'}:all").part("test")
         if limit is not None and limit < len(judges):
@@ -93,19 +92,15 @@ def main(
         files = weights or tuple(filter(None, (shipped("mini_xception"),)))
         pythons = {"nncf": nncf, "modelopt": modelopt}
         networks = {file.stem: measure(file, calib, judges, faces, only, pythons) for file in files}
-    except EdgeferError as fault:
-        announce(f"error: {fault}")
-        sys.exit(fault.exit_code)
-    result = {
-        "benchmark": "quantisation",
-        "quick": limit is not None or bool(only) or faces != FACES,
-        "environment": describe_environment(),
-        "calibration": {"data": Path(calib.origin).name, "faces": faces},
-        "test": {"data": Path(judges.origin).name, "faces": len(judges)},
-        "networks": networks,
-    }
-    write_text(output or RESULTS, json.dumps(result, indent=1, ensure_ascii=False) + "\n")
-    announce(f"written: {output or RESULTS}")
+        result = {
+            "benchmark": "quantisation",
+            "quick": part,
+            "environment": describe_environment(),
+            "calibration": {"data": Path(calib.origin).name, "faces": faces},
+            "test": {"data": Path(judges.origin).name, "faces": len(judges)},
+            "networks": networks,
+        }
+        conclude(result, path)
 
 
 def measure(
@@ -203,7 +198,7 @@ def _theirs(method: str, folder: Path, job: Job) -> bytes:
 
     images = np.load(folder / "faces.npz")["images"]
     each, largest = _kept_bytes(folder / "float.onnx")
-    needs, free = len(images) * (each + 3 * largest), _available_bytes()
+    needs, free = len(images) * (each + 3 * largest), available_memory()
     if method != "MinMax" and needs > HEADROOM * free:
         raise EdgeferError(f"keeps every activation: {needs / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free")
     images = images[: len(images) // 50 * 50]  # the reader feeds fifty at a time, and a smaller last batch stops it

@@ -8,8 +8,6 @@ take turns in one run (batch 1, one thread). Weights are random: speed does not 
 
 from __future__ import annotations
 
-import json
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,14 +16,13 @@ from typing import Any
 import click
 import numpy as np
 import onnx
+from ending import conclude, destination, one_error
 from network import CALIBRATION_FACES
 from onnx import helper, numpy_helper
 from sources import drawn_faces
 from turns import Effort, take_turns
 
-from edgefer.atomic import write_text
 from edgefer.data import draw
-from edgefer.errors import EdgeferError
 from edgefer.faces import prepare_batch
 from edgefer.graph.exporting import export
 from edgefer.graph.load import load_model
@@ -64,20 +61,9 @@ QUICK = Plan(Effort(0.1, 3, 8), 14, 0.2)
 @click.option("--output", type=click.Path(path_type=Path), help=f"JSON; benchmarks/results/{RESULTS.name} if absent.")
 def main(quick: bool, only: tuple[str, ...], output: Path | None) -> None:
     """Time every engine with and without each rewrite pass."""
-    try:
-        if output is None and (quick or only):
-            raise EdgeferError(
-                f"{RESULTS.name} holds whole runs, and this one is part of one",
-                hint="--output FILE.json keeps it apart",
-            )
-        result = measure(QUICK if quick else FULL, only or NETWORKS)
-        write_text(output or RESULTS, json.dumps({"quick": quick, **result}, indent=1, ensure_ascii=False) + "\n")
-    except EdgeferError as fault:
-        announce(f"error: {fault}")
-        sys.exit(fault.exit_code)
-    announce(f"written: {output or RESULTS}")
-    for reason in result["busy"]:
-        announce(f"warning: not to be believed: {reason}")
+    with one_error():
+        path = destination(RESULTS, output, part=quick or bool(only))
+        conclude({"quick": quick, **measure(QUICK if quick else FULL, only or NETWORKS)}, path)
 
 
 def measure(plan: Plan, networks: tuple[str, ...]) -> dict[str, Any]:

@@ -22,10 +22,10 @@ from typing import Any
 
 import click
 import numpy as np
+from ending import conclude, destination, one_error
 from scale_plot import plot
 from sources import REPOSITORY
 
-from edgefer.atomic import write_text
 from edgefer.data import draw
 from edgefer.errors import EdgeferError
 from edgefer.graph.exporting import export
@@ -54,21 +54,10 @@ MOST_BYTES_A_FACE = 400.0
 @click.option("--output", type=click.Path(path_type=Path), help="JSON, with a PNG beside it.")
 def main(quick: bool, most: int, output: Path | None) -> None:
     """Measure seconds and memory over the number of faces."""
-    try:
-        if quick and output is None:
-            raise EdgeferError(f"{RESULTS.name} holds whole runs", hint="--output FILE.json keeps a quick one apart")
-        destination = output or RESULTS
-        result = measure(QUICK_COUNTS if quick else tuple(count for count in COUNTS if count <= most), quick)
-        write_text(destination, json.dumps(result, indent=1, ensure_ascii=False) + "\n")
-        plot(result, destination.with_suffix(".png"))
-    except EdgeferError as fault:
-        announce(f"error: {fault}")
-        sys.exit(fault.exit_code)
-    announce(f"written: {destination} and {destination.with_suffix('.png').name}")
-    for reason in result["busy"]:
-        announce(f"warning: seconds are not to be believed: {reason}")
-    for demand in result["demands"]:
-        click.echo(f"{'PASS' if demand['passed'] else 'FAIL'}: {demand['demand']}: {demand['measured']}")
+    with one_error():
+        path = destination(RESULTS, output, part=quick or most < COUNTS[-1])
+        counts = QUICK_COUNTS if quick else tuple(count for count in COUNTS if count <= most)
+        conclude(measure(counts, quick), path, plot)
 
 
 def measure(counts: tuple[int, ...], quick: bool) -> dict[str, Any]:

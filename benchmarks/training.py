@@ -8,8 +8,6 @@ train the same network on the same drawn faces with the same batch size and numb
 
 from __future__ import annotations
 
-import json
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,14 +17,14 @@ from typing import Any
 import click
 import numpy as np
 import torch
+from ending import conclude, destination, one_error
 from torch import nn
 
-from edgefer.atomic import write_text
 from edgefer.contract import Contract
 from edgefer.data import draw
 from edgefer.data.classes import FER2013
 from edgefer.engines.cpu import BF16, instruction_set
-from edgefer.errors import EdgeferError, require
+from edgefer.errors import require
 from edgefer.measure.contention import Usage, busy_before, others_since, too_busy
 from edgefer.measure.environment import describe_environment
 from edgefer.models import create, default_contract, names
@@ -46,19 +44,13 @@ FACES, BATCH = 2048, 64
 @click.option("--output", type=click.Path(path_type=Path), help=f"JSON; benchmarks/results/{RESULTS.name} if absent.")
 def main(quick: bool, model: str, threads: int, output: Path | None) -> None:
     """Compare both loops, and say what share of a step is the data's."""
-    try:
-        if output is None and quick:
-            raise EdgeferError(f"{RESULTS.name} holds whole runs", hint="--output FILE.json keeps it apart")
+    with one_error():
+        path = destination(RESULTS, output, part=quick)
         result = measure(model, threads, rounds=2 if quick else 25)
-        write_text(output or RESULTS, json.dumps({"quick": quick, **result}, indent=1) + "\n")
-    except EdgeferError as fault:
-        announce(f"error: {fault}")
-        sys.exit(fault.exit_code)
-    for name, row in result["rows"].items():
-        announce(f"{name}: {row['faces_per_s']:.0f} faces/s, {row['over_tutorial']:.2f}× the tutorials' loop")
-    announce(f"data: {100 * result['data_share']:.1f} % of a step of FP32")
-    for reason in result["busy"]:
-        announce(f"warning: not to be believed: {reason}")
+        for name, row in result["rows"].items():
+            announce(f"{name}: {row['faces_per_s']:.0f} faces/s, {row['over_tutorial']:.2f}× the tutorials' loop")
+        announce(f"data: {100 * result['data_share']:.1f} % of a step of FP32")
+        conclude({"quick": quick, **result}, path)
 
 
 def measure(model: str, threads: int, rounds: int) -> dict[str, Any]:

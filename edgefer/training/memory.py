@@ -7,13 +7,13 @@ import math
 import os
 import sys
 import tempfile
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from edgefer.errors import EdgeferError
+from edgefer.memory import available_memory
 from edgefer.progress import announce
 
 MOST_SHARE = 0.5
@@ -60,14 +60,3 @@ def room_for(shape: tuple[int, ...]) -> Tensor:
             hint="set TMPDIR to a folder on a larger disk, or train on fewer faces",
         ) from cause
     return torch.from_numpy(np.memmap(file, dtype=np.uint8, mode="r+", shape=shape))
-
-
-def available_memory() -> int:
-    """Bytes that can be had without swapping: MemAvailable of proc(5), or where that is missing the free pages."""
-    try:
-        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
-            if line.startswith("MemAvailable:"):
-                return 1024 * int(line.split()[1])
-    except OSError:
-        pass
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

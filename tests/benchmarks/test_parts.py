@@ -156,7 +156,7 @@ def test_other_processes_are_seen_and_our_own_work_is_not():
 def test_memory_that_is_not_there_is_not_tried(tmp_path, monkeypatch):
     import calibration
 
-    monkeypatch.setattr(calibration, "_available_bytes", lambda: 1_000_000_000)
+    monkeypatch.setattr(calibration, "available_memory", lambda: 1_000_000_000)
     monkeypatch.setattr(calibration, "_measured", lambda *_: pytest.fail("it was run"))
     row = calibration._row("Entropy", 5000, 2_000_000_000, tmp_path, tmp_path, tmp_path)
     assert row == {

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import ctypes
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 from edgefer.errors import EdgeferError, require
+from edgefer.memory import available_memory
 
 _LIBRARY: Final = "libcuda.so.1"
 _MAJOR: Final = 75  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, cuda.h
@@ -112,7 +112,4 @@ def free_bytes(device: Device) -> int:
     free, _ = called(cudart.cudaMemGetInfo(), "cudaMemGetInfo")
     if not device.integrated:
         return int(free)
-    for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
-        if line.startswith("MemAvailable:"):
-            return max(int(free), int(line.split()[1]) * 1024)
-    return int(free)
+    return max(int(free), available_memory())

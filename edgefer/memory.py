@@ -1,0 +1,37 @@
+"""How much memory there is to be had."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def available_memory(root: Path = Path("/")) -> int:
+    """Bytes that can be had without swapping.
+
+    MemAvailable of proc(5), or where that is missing the free pages; less where the control group that this process is
+    in gives less (Linux, Documentation/admin-guide/cgroup-v2.rst). Both are looked for below ``root``.
+    """
+    return min(_of_the_machine(root), *_of_the_group(root / "sys/fs/cgroup"))
+
+
+def _of_the_machine(root: Path) -> int:
+    try:
+        for line in (root / "proc/meminfo").read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                return 1024 * int(line.split()[1])
+    except OSError:
+        pass
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def _of_the_group(folder: Path) -> list[int]:
+    """What its limit leaves; files in memory that nobody has open are given back first, and so do not count as used."""
+    try:
+        limit = (folder / "memory.max").read_text(encoding="ascii").strip()
+        used = int((folder / "memory.current").read_text(encoding="ascii"))
+        told = (line.split() for line in (folder / "memory.stat").read_text(encoding="ascii").splitlines())
+        idle = next((int(value) for name, value in told if name == "inactive_file"), 0)
+    except OSError:  # version 1, or no control groups
+        return []
+    return [] if limit == "max" else [max(0, int(limit) - used + idle)]
