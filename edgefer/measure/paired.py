@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgefer.errors import EdgeferError
 from edgefer.measure.accuracy import Z95, Predictions, check_classes
@@ -49,12 +50,7 @@ class Paired:
             EdgeferError: they were not made on the same faces, or not for the same classes.
         """
         check_classes(baseline.name, baseline.classes, candidate.name, candidate.classes)
-        if baseline.faces_sha256 != candidate.faces_sha256 or not np.array_equal(baseline.labels, candidate.labels):
-            raise EdgeferError(
-                f"{baseline.name} and {candidate.name} were not run on the same faces: "
-                f"{baseline.n} faces {baseline.faces_sha256[:12]}…, {candidate.n} faces {candidate.faces_sha256[:12]}…",
-                hint="predict both on the same data, split, limit and seed",
-            )
+        check_same_faces(baseline, candidate.name, candidate.faces_sha256, candidate.labels)
         one, two = baseline.correct, candidate.correct
         return cls(
             both=int((one & two).sum()),
@@ -98,6 +94,20 @@ class Paired:
             "mcnemar_p": self.mcnemar_p,
             "agreement": self.agreement,
         }
+
+
+def check_same_faces(one: Predictions, other: str, faces_sha256: str, labels: NDArray[np.int64]) -> None:
+    """Refuse to pair predictions with those of ``other``, on the faces with this fingerprint and these labels.
+
+    Raises:
+        EdgeferError: they are other faces, or labelled otherwise.
+    """
+    if one.faces_sha256 != faces_sha256 or not np.array_equal(one.labels, labels):
+        raise EdgeferError(
+            f"{one.name} and {other} were not run on the same faces: "
+            f"{one.n} faces {one.faces_sha256[:12]}…, {len(labels)} faces {faces_sha256[:12]}…",
+            hint="predict both on the same data, split, limit and seed",
+        )
 
 
 def tango_interval(first_only: int, second_only: int, n: int, z: float = Z95) -> tuple[float, float]:

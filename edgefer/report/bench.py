@@ -20,7 +20,7 @@ from edgefer.errors import EdgeferError
 from edgefer.measure.accuracy import Predictions, check_classes
 from edgefer.measure.environment import describe_environment
 from edgefer.measure.evaluate import Cache, Opener, evaluate
-from edgefer.measure.paired import Paired
+from edgefer.measure.paired import Paired, check_same_faces
 from edgefer.progress import announce
 from edgefer.report.report import Report, Row
 from edgefer.report.settings import MARGIN_PP, Settings
@@ -172,6 +172,7 @@ def _refuse_mismatch(classifiers: Iterable[Classifier], baseline: Predictions | 
     judged = f"the judged faces ({faces.origin})"
     if baseline is not None:
         check_classes(baseline.name, baseline.classes, faces.origin, faces.classes)
+        check_same_faces(baseline, faces.origin, faces.fingerprint(), faces.labels)
     for classifier in classifiers:
         check_classes(classifier.name, classifier.contract.labels, faces.origin, faces.classes)
         calibration = None if classifier.manifest is None else classifier.manifest.calibration

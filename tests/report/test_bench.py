@@ -95,9 +95,11 @@ def test_predictions_are_a_baseline_without_latency(fake_classifier, faces, tmp_
 
 def test_predictions_on_other_faces_are_refused(fake_classifier, faces, tmp_path):
     predict(fake_classifier(name="far away"), faces.split("train")).save(tmp_path / "p.npz")
+    engine = fake_classifier()
     with pytest.raises(EdgeferError, match="not run on the same faces") as caught:
-        benchmark(fake_classifier(), faces, tmp_path / "p.npz", seconds=0.02)
+        benchmark(engine, faces, tmp_path / "p.npz", seconds=0.02)
     assert "split" in caught.value.hint
+    assert engine.session.batches == [], "it is refused before anything is judged or timed"
 
 
 def test_paths_are_loaded_with_the_threads_and_closed(fake_classifier, faces_file, monkeypatch):

@@ -21,8 +21,8 @@ NUMBERS = r'(\w+)="([-\d.]+)"'
 
 def ends(match):
     """A text's left and right end, as wide as the estimate has it, turned as it is."""
-    x, _, anchor, _, turn, text = match.groups()
-    long = width(text) * math.cos(math.radians(float(turn or 0)))
+    x, _, anchor, kind, turn, text = match.groups()
+    long = width(text, bold=kind == "name") * math.cos(math.radians(float(turn or 0)))
     left = float(x) - {"start": 0.0, "middle": 0.5, "end": 1.0}[anchor] * long
     return left, left + long
 
@@ -104,7 +104,7 @@ def test_names_of_classes_are_whole(classes):
 def test_long_names_lose_their_middle(invented):
     assert shortened("short", 100) == "short"
     assert shortened("onnxruntime INT8 a-very-long-name.int8.onnx", 152) == "onnxruntim…int8.onnx"
-    assert width(shortened("x" * 90, 152)) <= 152
+    assert width(shortened("x" * 90, 152, bold=True), bold=True) <= 152
     classes = tuple(f"an expression with a long name {i}" for i in range(9))
     drawn = matrices.confusion(invented_predictions(5, "a", 90, classes=classes).confusion(), classes)
     assert all(ends(match)[0] >= 0 and ends(match)[1] <= WIDTH for match in TEXT.finditer(drawn))

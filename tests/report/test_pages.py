@@ -79,6 +79,14 @@ def test_the_page_is_whole_and_needs_nothing_from_elsewhere(invented):
     assert len(text) < 120_000
 
 
+def test_the_page_has_every_switch(invented, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    text = page(invented())
+    assert "<td>variables</td><td>OMP_NUM_THREADS=3" in text
+    assert "scope e2e" in text
+    assert "{&#x27;" not in text
+
+
 def test_names_cannot_break_the_page(invented):
     text = page(invented(engine="<b>&\"x' onnxruntime"))
     read(text)

@@ -47,7 +47,7 @@ def histogram(rows: Sequence[Row]) -> str:
         chart.line(chart.left, floor, WIDTH - chart.right, floor, "floor")
         near_end = x(float(np.median(samples))) > WIDTH / 2
         side = chart.left + 2 if near_end else WIDTH - chart.right - 2
-        name = shortened(row.name, WIDTH - 20)
+        name = shortened(row.name, WIDTH - 20, bold=True)
         chart.write(side, floor - band + 20, name, anchor="start" if near_end else "end", kind="name")
     return chart.text()
 
@@ -98,7 +98,7 @@ def pareto(rows: Sequence[Row]) -> str:
         if not any(row is other for _, other, _ in found):
             _level(chart, y(100 * row.predictions.top1), row, colour(i), names)
     for i, row, p50 in found:
-        name = shortened(row.name, NAME_WIDTH)
+        name = shortened(row.name, NAME_WIDTH, bold=True)
         at = names.place(x(p50), y(100 * row.predictions.top1), name)
         chart.write(*at, name, kind="name", fill=colour(i))
     return chart.text()
@@ -109,7 +109,7 @@ def _level(chart: Chart, y: float, row: Row, stroke: str, names: Names) -> None:
     chart.line(chart.left, y, WIDTH - chart.right, y, "level", stroke, row.name)
     names.marks = [*names.marks, _around((chart.left, y), (WIDTH - chart.right, y), 1.5)]
     why = "not timed" if row.latency is None else "no median"
-    name = f"{shortened(row.name, NAME_WIDTH)} ({why})"
+    name = f"{shortened(row.name, NAME_WIDTH, bold=True)} ({why})"
     chart.write(*names.place(chart.left, y, name), name, kind="name", fill=stroke)
 
 

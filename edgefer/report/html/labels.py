@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-CHARACTER = 7.6
-"""Units that a character of 13 px bold takes in the widest of the usual system fonts, on average."""
+CHARACTER, BOLD_CHARACTER = 7.6, 8.6
+"""Units that a character of 13 px takes in the widest of the usual system fonts, on average."""
 LINE = 14.0
 """Units from one line of text to the next."""
 
@@ -27,14 +27,14 @@ class Box:
         return max(0.0, across) * max(0.0, down)
 
 
-def width(text: str) -> float:
+def width(text: str, *, bold: bool = False) -> float:
     """Units that ``text`` takes."""
-    return CHARACTER * len(text)
+    return len(text) * (BOLD_CHARACTER if bold else CHARACTER)
 
 
-def shortened(text: str, most: float) -> str:
+def shortened(text: str, most: float, *, bold: bool = False) -> str:
     """``text``, with an ellipsis in its middle where it would take more than ``most`` units: both ends tell apart."""
-    room = max(3, int(most / CHARACTER))
+    room = max(3, int(most / width("x", bold=bold)))
     if len(text) <= room:
         return text
     tail = (room - 1) // 2
@@ -43,7 +43,7 @@ def shortened(text: str, most: float) -> str:
 
 @dataclass
 class Names:
-    """Places names within ``frame``, beside points, where they cover least of ``marks`` and of each other."""
+    """Places bold names within ``frame``, beside points, where they cover least of ``marks`` and of each other."""
 
     frame: Box
     marks: Sequence[Box]
@@ -51,7 +51,7 @@ class Names:
 
     def place(self, x: float, y: float, name: str) -> tuple[float, float]:
         """Where the text's baseline begins that names the point (``x``, ``y``); the place is taken then."""
-        best = min(self._places(x, y, width(name)), key=lambda place: (self._covered(place), self._way(place, x, y)))
+        best = min(self._places(x, y, width(name, bold=True)), key=lambda place: (self._covered(place), self._way(place, x, y)))
         self._taken.append(best)
         return best.left, best.bottom - 3
 

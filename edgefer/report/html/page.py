@@ -182,11 +182,9 @@ def _environment(report: Report) -> Iterator[str]:
     packages = ", ".join(f"{name} {version}" for name, version in (found.get("packages") or {}).items())
     memory = found.get("memory_bytes")
     versions = ", ".join(f"{r.name}: {r.runtime} {r.runtime_version}" for r in report.rows if r.runtime_version)
-    settings = ", ".join(
-        f"{key.replace('_', ' ')} {value}"
-        for key, value in report.settings.to_dict().items()
-        if value not in (None, {})
-    )
+    switches = report.settings.to_dict()
+    variables = " ".join(f"{name}={value}" for name, value in switches.pop("variables").items())
+    settings = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in switches.items() if value is not None)
     rows = (
         ("processor", found.get("cpu")),
         ("board", found.get("board")),
@@ -201,6 +199,7 @@ def _environment(report: Report) -> Iterator[str]:
         ("faces", f"{Path(report.data).name}, SHA-256 {report.baseline.predictions.faces_sha256[:16]}…"),
         ("watched", telemetry_line(report) if report.telemetry else None),
         ("settings", settings),
+        ("variables", variables),
     )
     cells = [[title, escape(str(value))] for title, value in rows if value]
     yield '<h2 id="environment">Measured on</h2>' + _table((), cells, kind="left")

@@ -53,7 +53,7 @@ th,td{padding:.3em .3em}table{font-size:.85rem}.stack thead{display:none}
 @media (min-width:820px){.grid{grid-template-columns:repeat(2,minmax(0,1fr))}main{padding:24px 32px}}
 @media print{:root{--ink:#000;--soft:#444;--line:#ccc;--paper:#fff;--card:#fff;--good:#00795a;--bad:#b23b00;
 --open:#8a6100}
-body{font-size:10.5pt}main{max-width:none;padding:0}.card,figure,tr,svg{break-inside:avoid}h2,h3{break-after:avoid}
+body{font-size:10.5pt}main{max-width:none;padding:0}.card,figure,tr,svg{break-inside:avoid}h2,h3,h2+.soft{break-after:avoid}
 .card{border:1px solid var(--line)}.wide{overflow:visible}table{font-size:8.5pt}th,td{padding:.25em .4em}
 *{print-color-adjust:exact;-webkit-print-color-adjust:exact}.grid{grid-template-columns:repeat(2,minmax(0,1fr))}
 .faces{grid-template-columns:repeat(8,1fr)}}
