@@ -1,11 +1,14 @@
 #!/usr/bin/env python3
 """How cost grows with the number of faces: `python benchmarks/scale.py`, from a thousand to a million, drawn.
 
-Evaluation (mini_xception in FP32, batch 64, one process) and calibration (all methods in one pass), each in a process
-of its own. Time should be linear. Memory should be flat but for what is kept a face: labels, row numbers and logits
-for an evaluation, and hashes, which the manifest lists, for a calibration. Counted is anonymous memory above the level
-after a first small run: pages of the mapped file are the system's cache, which it takes back when it needs them. A
-million faces are 2.3 GB on disk and take about an hour, of which drawing is a good part; `--most 100000` stops earlier.
+Evaluation (batch 64, one process) and calibration (all methods in one pass), each in a process of its own. Time should
+be linear. Memory should be flat but for what is kept a face: labels, row numbers and logits for an evaluation, and
+hashes, which the manifest lists, for a calibration. Counted is anonymous memory above the level after a first small
+run: pages of the mapped file are the system's cache, which it takes back when it needs them.
+
+What grows with the faces does not depend on the network, so a small one is taken (lenet; mini_xception takes four times
+as long). A million faces are 2.3 GB on disk; 50,000 are drawn, and all others are those again, mirrored, darker or
+lighter, so that no two are the same. It takes about ten minutes; `--most 100000` stops earlier.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from typing import Any
 import click
 import numpy as np
 from ending import conclude, destination, one_error
+from numpy.typing import NDArray
 from scale_plot import plot
 from sources import REPOSITORY
 
@@ -35,12 +39,16 @@ from edgefer.models.weights import shipped
 from edgefer.progress import announce, progress
 
 RESULTS = REPOSITORY / "benchmarks" / "results" / "scale.json"
-MODEL = "mini_xception"
+MODEL = "lenet"
 COUNTS = (1_000, 10_000, 100_000, 1_000_000)
 QUICK_COUNTS = (300, 600)
 TASKS = ("evaluate", "calibrate")
 BLOCK = 1000
 """Faces that are drawn at once, each block by a seed of its own."""
+DRAWN = 50_000
+"""So many faces are drawn; those beyond are variants of them."""
+STEP = 6
+"""Grey levels between one variant's lightness and the next."""
 POLL = 0.02
 LINEAR = 1.15
 """Seconds a face at the most faces may be so many times those at 10,000."""
@@ -89,20 +97,35 @@ def measure(counts: tuple[int, ...], quick: bool) -> dict[str, Any]:
 
 
 def write_drawn(path: Path, count: int) -> None:
-    """Write an npz of drawn faces without ever holding more than a block of them."""
-    labels = np.empty(count, np.int64)
-    header = {"descr": "|u1", "fortran_order": False, "shape": (count, 48, 48, 1)}
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive, progress("drawing", count) as advance:
+    """Write an npz of different faces without ever holding more than :data:`DRAWN` of them."""
+    drawn, labels = _drawn(min(count, DRAWN))
+    header = {"descr": "|u1", "fortran_order": False, "shape": (count, *drawn.shape[1:])}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         with archive.open("images.npy", "w", force_zip64=True) as stream:
             np.lib.format.write_array_header_1_0(stream, header)  # type: ignore[arg-type]  # a zip entry is a stream
-            for start in range(0, count, BLOCK):
-                size = min(BLOCK, count - start)
-                images, labels[start : start + size] = draw(size, seed=start)
-                stream.write(images.tobytes())
-                advance(size)
-        for name, array in (("labels.npy", labels), ("splits.npy", np.full(count, "train"))):
+            for turn, start in enumerate(range(0, count, len(drawn))):
+                stream.write(variant(drawn[: count - start], turn).tobytes())
+        for name, array in (("labels.npy", np.resize(labels, count)), ("splits.npy", np.full(count, "train"))):
             with archive.open(name, "w", force_zip64=True) as stream:
                 np.lib.format.write_array(stream, array)  # type: ignore[arg-type]
+
+
+def _drawn(count: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    images, labels = np.empty((count, 48, 48, 1), np.uint8), np.empty(count, np.int64)
+    with progress("drawing", count) as advance:
+        for start in range(0, count, BLOCK):
+            size = min(BLOCK, count - start)
+            images[start : start + size], labels[start : start + size] = draw(size, seed=start)
+            advance(size)
+    return images, labels
+
+
+def variant(images: NDArray[np.uint8], turn: int) -> NDArray[np.uint8]:
+    """The faces themselves (0), mirrored (1), then both darker (2, 3), lighter (4, 5), darker still (6, 7), …."""
+    level = turn // 2
+    shift = STEP * ((level + 1) // 2) * (-1 if level % 2 else 1)
+    faces = images[:, :, ::-1] if turn % 2 else images
+    return np.clip(faces.astype(np.int16) + shift, 0, 255).astype(np.uint8)
 
 
 def _row(task: str, model: Path, faces: Path, count: int, folder: Path) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from .conftest import BENCHMARKS
@@ -193,16 +194,22 @@ def test_scale_says_what_is_linear_and_what_is_flat():
     assert "889 bytes (missed)" in table
 
 
-def test_drawn_faces_are_written_a_block_at_a_time(tmp_path, monkeypatch):
+def test_more_faces_than_are_drawn_are_variants_of_them(tmp_path, monkeypatch):
     import scale
 
     from edgefer.data import draw, open_dataset
 
     monkeypatch.setattr(scale, "BLOCK", 40)
-    scale.write_drawn(tmp_path / "faces.npz", 100)
+    monkeypatch.setattr(scale, "DRAWN", 80)
+    scale.write_drawn(tmp_path / "faces.npz", 300)
     faces = open_dataset(tmp_path / "faces.npz").split("train")
-    assert len(faces) == 100
+    assert len(faces) == 300
     images, labels = draw(40, seed=40)
-    assert (faces.images(range(40, 80)) == images).all()
-    assert faces.labels[40:80].tolist() == labels.tolist()
-    assert len(set(faces.face_hashes())) == 100, "every block is drawn by a seed of its own"
+    assert (faces.images(range(40, 80)) == images).all(), "every block is drawn by a seed of its own"
+    assert faces.labels[40:80].tolist() == faces.labels[120:160].tolist() == labels.tolist()
+    assert (faces.images(range(120, 160)) == images[:, :, ::-1]).all()
+    darker = np.maximum(images.astype(int) - 6, 0)
+    assert (faces.images(range(200, 240)) == darker).all()
+    assert len(set(faces.face_hashes())) == 300, "no two are the same"
+    lightness = [int(scale.variant(np.full((1, 1, 1, 1), 100, np.uint8), turn)[0, 0, 0, 0]) for turn in range(0, 20, 2)]
+    assert lightness == [100, 94, 106, 88, 112, 82, 118, 76, 124, 70]

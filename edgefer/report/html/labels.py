@@ -51,7 +51,9 @@ class Names:
 
     def place(self, x: float, y: float, name: str) -> tuple[float, float]:
         """Where the text's baseline begins that names the point (``x``, ``y``); the place is taken then."""
-        best = min(self._places(x, y, width(name, bold=True)), key=lambda place: (self._covered(place), self._way(place, x, y)))
+        best = min(
+            self._places(x, y, width(name, bold=True)), key=lambda place: (self._covered(place), self._way(place, x, y))
+        )
         self._taken.append(best)
         return best.left, best.bottom - 3
 
