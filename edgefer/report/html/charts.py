@@ -14,7 +14,7 @@ from edgefer.report.html.svg import WIDTH, Chart, Scale, colour
 from edgefer.report.report import Row
 
 BINS = 60
-NAME_WIDTH = 210.0
+NAME_WIDTH = 230.0
 """Units that a name may take in the chart of accuracies; the legend has it whole."""
 CLASS_WIDTH = 110.0
 """Units that a class's name may take."""

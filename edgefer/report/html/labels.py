@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-CHARACTER, BOLD_CHARACTER = 7.6, 8.6
+CHARACTER, BOLD_CHARACTER = 7.6, 9.1
 """Units that a character of 13 px takes in the widest of the usual system fonts, on average."""
 LINE = 14.0
 """Units from one line of text to the next."""
