@@ -8,8 +8,6 @@ which are good for speed and parity only.
 
 from __future__ import annotations
 
-import json
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +15,12 @@ from typing import Any
 
 import click
 from cpu import batches_of, chosen_by_auto
+from ending import conclude, destination, one_error
 from network import CALIBRATION_FACES, prepare
 from sources import drawn_faces, real_faces
 from turns import Effort, figures, take_turns
 
-from edgefer.atomic import write_text
 from edgefer.data import FaceSet
-from edgefer.errors import EdgeferError
 from edgefer.measure.contention import Usage, busy_before, others_since, too_busy
 from edgefer.measure.environment import describe_environment
 from edgefer.models import architecture, names
@@ -53,20 +50,9 @@ QUICK = Plan(Effort(0.1, 3, 8), Effort(0.1, 3, 8), 14, 0.2)
 @click.option("--output", type=click.Path(path_type=Path), help=f"JSON; benchmarks/results/{RESULTS.name} if absent.")
 def main(quick: bool, only: tuple[str, ...], data: str | None, output: Path | None) -> None:
     """Measure every network of the zoo on this CPU."""
-    try:
-        if output is None and (quick or only):
-            raise EdgeferError(
-                f"{RESULTS.name} holds whole runs, and this one is part of one",
-                hint="--output FILE.json keeps it apart",
-            )
-        result = measure(QUICK if quick else FULL, only or names(), data)
-        write_text(output or RESULTS, json.dumps({"quick": quick, **result}, indent=1, ensure_ascii=False) + "\n")
-    except EdgeferError as fault:
-        announce(f"error: {fault}")
-        sys.exit(fault.exit_code)
-    announce(f"written: {output or RESULTS}")
-    for reason in result["busy"]:
-        announce(f"warning: not to be believed: {reason}")
+    with one_error():
+        path = destination(RESULTS, output, part=quick or bool(only))
+        conclude({"quick": quick, **measure(QUICK if quick else FULL, only or names(), data)}, path)
 
 
 def measure(plan: Plan, networks: tuple[str, ...], data: str | None) -> dict[str, Any]:

@@ -12,7 +12,7 @@ def available_memory(root: Path = Path("/")) -> int:
     MemAvailable of proc(5), or where that is missing the free pages; less where the control group that this process is
     in gives less (Linux, Documentation/admin-guide/cgroup-v2.rst). Both are looked for below ``root``.
     """
-    return min(_of_the_machine(root), *_of_the_group(root / "sys/fs/cgroup"))
+    return min([_of_the_machine(root), *_of_the_group(root / "sys/fs/cgroup")])
 
 
 def _of_the_machine(root: Path) -> int:

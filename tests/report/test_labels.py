@@ -2,10 +2,12 @@
 
 import math
 import re
+from dataclasses import replace
 
 import pytest
 
 from edgefer.measure.classdrops import class_drops
+from edgefer.measure.latency import Latency
 from edgefer.report.html import charts, matrices
 from edgefer.report.html.labels import Box, Names, shortened, width
 from edgefer.report.html.page import page
@@ -47,10 +49,19 @@ def names_and_marks(svg):
 
 def rows_at(invented, points):
     """Rows named as engines are, at (ms, wrong answers)."""
-    made = [
-        invented(ms=ms, wrong=wrong, engine=f"onnxruntime INT8 {i}").engines[0] for i, (ms, wrong) in enumerate(points)
+    base = invented().baseline
+    return [
+        base,
+        *(
+            replace(
+                base,
+                name=f"onnxruntime INT8 {i}",
+                latency=Latency.from_samples([ms] * 20),
+                predictions=invented_predictions(wrong, "net"),
+            )
+            for i, (ms, wrong) in enumerate(points)
+        ),
     ]
-    return [invented(base_wrong=1200).baseline, *made]
 
 
 @pytest.mark.parametrize(
