@@ -6,7 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from edgefer.cli.benching import bench as command
 from edgefer.contract import Contract, Normalisation
 from edgefer.data import open_dataset, save_npz
 from edgefer.engines.classifier import Classifier
@@ -94,6 +96,20 @@ def test_impossible_requests_are_refused(fake_classifier, faces, arguments, mess
 def test_an_open_engine_is_judged_by_one_process_and_that_is_said(fake_classifier, faces, capsys):
     benchmark(fake_classifier(name="held.onnx"), faces, fake_classifier("pytorch"), processes=3)
     assert "held.onnx is open already: one process computes its answers, not 3" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        (["--html", "."], "it is there and is not a regular file"),
+        (["--html", "x", "--markdown", "./x"], "two of the files to write are the same"),
+        (["--samples", "s.txt"], "written as .csv or .npz"),
+    ],
+)
+def test_files_that_cannot_be_written_are_refused_before_anything_is_opened(files, message):
+    done = CliRunner().invoke(command, ["none.onnx", "--data", "none.npz", "--baseline", "lenet", *files])
+    assert done.exit_code != 0
+    assert message in f"{done.output}{done.exception}"
 
 
 def other_contract(classifier, **changed):
