@@ -29,7 +29,7 @@ B = TypeVar("B")
 FILM_FPS = 30.0
 """Assumed of a film that does not state its own."""
 
-_JOIN_SECONDS = 0.3
+_JOIN_SECONDS = 0.2
 
 
 class App:
@@ -190,10 +190,10 @@ def one_interrupt() -> Iterator[None]:
             signal.signal(number, how)
 
 
-def _closed(sink: Sink) -> EdgeferError | None:
+def _closed(sink: Sink) -> Exception | None:
     """Close ``sink``; its fault is returned, so that the others are closed too."""
     try:
         sink.close()
-    except EdgeferError as fault:
+    except (EdgeferError, OSError) as fault:
         return fault
     return None
