@@ -20,9 +20,9 @@ def open_detector(spec: str, *, smallest: float = SMALLEST, runtime: str = "onnx
     Raises:
         EdgeferError: an unknown name, or what the detector refuses.
     """
-    if not smallest >= 10:
+    if not 10 <= smallest <= 10_000:
         raise EdgeferError(
-            f"the smallest face is at least 10 pixels wide, not {smallest:g}",
+            f"the smallest face is 10 to 10,000 pixels wide, not {smallest:g}",
             hint="--smallest-face 60; larger is faster",
         )
     if spec == "haar":

@@ -114,6 +114,9 @@ def test_unknown_names_and_sizes_are_refused():
     with pytest.raises(EdgeferError, match="no face detector is called 'mtcnn'") as fault:
         open_detector("mtcnn")
     assert "yunet" in fault.value.hint
-    with pytest.raises(EdgeferError, match="at least 10 pixels wide, not 3") as fault:
+    with pytest.raises(EdgeferError, match="10 to 10,000 pixels wide, not 3") as fault:
         open_detector("haar", smallest=3)
     assert "--smallest-face" in fault.value.hint
+    for senseless in (float("inf"), float("nan")):
+        with pytest.raises(EdgeferError, match="10 to 10,000 pixels wide"):
+            open_detector("haar", smallest=senseless)
