@@ -14,7 +14,7 @@ def open_detector(spec: str, *, smallest: float = SMALLEST, runtime: str = "onnx
     Args:
         spec: ``haar``, ``yunet`` (from the user's cache, downloaded once), or the path of a YuNet file.
         smallest: width in pixels of the smallest face to find.
-        runtime: for YuNet: ``onnxruntime``, ``openvino``, ….
+        runtime: for YuNet: ``onnxruntime``, ``openvino`` or ``tensorrt``.
         threads: of that runtime.
 
     Raises:

@@ -49,7 +49,7 @@ class YuNet:
     Args:
         path: the ONNX file.
         smallest: width in pixels of the smallest face that has to be found: the larger, the faster.
-        runtime: ``onnxruntime``, ``openvino``, ….
+        runtime: ``onnxruntime``, ``openvino`` or ``tensorrt``.
         threads: of the runtime.
         confidence: 0 to 1; faces below it are not reported.
 
@@ -74,8 +74,14 @@ class YuNet:
         self._runtime, self._threads = runtime, threads
         self._confidence = confidence
         self._sessions: dict[tuple[int, int], Session] = {}
-        self._session((32, 32))  # a runtime that is not here is said now, not at the first picture
-        self.close()
+        # a runtime that is not here is said now, not at the first picture
+        if runtime == "tensorrt":
+            from edgefer.camera.yunet_tensorrt import place
+
+            place()
+        else:
+            self._session((32, 32))
+            self.close()
 
     def detect(self, pixels: Pixels) -> list[Detection]:
         """The faces in uint8 H×W×3 BGR ``pixels``, the most certain first."""
@@ -103,8 +109,15 @@ class YuNet:
         if size not in self._sessions:
             if len(self._sessions) >= _KEPT_SIZES:
                 self._sessions.pop(next(iter(self._sessions))).close()
-            self._sessions[size] = open_session(self._runtime, resized(self._model, *size), self._threads, "fp32")
+            self._sessions[size] = self._opened(resized(self._model, *size))
         return self._sessions[size]
+
+    def _opened(self, model: bytes) -> Session:
+        if self._runtime == "tensorrt":
+            from edgefer.camera.yunet_tensorrt import open_built
+
+            return open_built(model)
+        return open_session(self._runtime, model, self._threads, "fp32")
 
 
 def decode(
