@@ -15,7 +15,7 @@ from edgefer.camera.mailbox import Mailbox
 from edgefer.camera.overlay import draw
 from edgefer.camera.recording import FaceRecorder
 from edgefer.camera.seen import Frame, Seen
-from edgefer.camera.sinks import Sink, Window
+from edgefer.camera.sinks import Sink
 from edgefer.camera.sources import Source
 from edgefer.camera.stages import Finder, Found, Labeller, Options, turned
 from edgefer.camera.summary import Meter, Summary
@@ -141,9 +141,6 @@ class App:
             wanted = [sink.write(seen) for sink in self._sinks]
             if not all(wanted):
                 return
-        for sink in self._sinks:
-            if isinstance(sink, Window):
-                sink.linger()
 
     def _tell_left_out(self, seen: Seen) -> None:
         if seen.left_out and not self._told:

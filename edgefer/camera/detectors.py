@@ -25,6 +25,8 @@ def open_detector(spec: str, *, smallest: float = SMALLEST, runtime: str = "onnx
             f"the smallest face is 10 to 10,000 pixels wide, not {smallest:g}",
             hint="--smallest-face 60; larger is faster",
         )
+    if spec == "haar" and runtime != "onnxruntime":
+        raise EdgeferError(f"the Haar cascade runs in OpenCV, not in {runtime}", hint="--detector yunet runs in it")
     if spec == "haar":
         from edgefer.camera.haar import Haar
 

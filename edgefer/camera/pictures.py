@@ -104,4 +104,6 @@ def _looks_like(content: bytes) -> str:
     text = content[:24].decode("utf-8", errors="replace").rstrip("\ufffd")  # the last character may be cut in two
     if text and all(character.isprintable() or character.isspace() for character in text.replace("\ufffd", "\0")):
         return f"it begins with the text {text.splitlines()[0]!r}"
+    if content[4:8] == b"ftyp":  # ISO/IEC 14496-12, 4.3
+        return f"it is a {content[8:12].decode('ascii', 'replace').strip()} file, which OpenCV does not read"
     return f"it begins with the bytes {content[:4].hex(' ')}"

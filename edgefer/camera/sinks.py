@@ -37,6 +37,10 @@ class Sink(Protocol):
 class Window:
     """A window; q, Esc or its closing button end the app.
 
+    Args:
+        title: of the window.
+        stays: each picture stays until a key is pressed, as single ones must: the next would hide it at once.
+
     Raises:
         EdgeferError: there is no display.
     """
@@ -45,27 +49,22 @@ class Window:
 
     def __init__(self, title: str, *, stays: bool = False) -> None:
         check_display()
-        self._title, self._stays, self._open = title, stays, True
+        self._title, self._stays = title, stays
         cv2.namedWindow(title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO)
 
     def write(self, seen: Seen) -> bool:
         """Show the frame."""
         cv2.imshow(self._title, seen.frame.pixels)
-        self._open = not self._ended(cv2.waitKey(1))
-        return self._open
-
-    def linger(self) -> None:
-        """With ``stays``, wait for a key: a picture would be gone before anybody saw it."""
-        while self._stays and self._open and not self._ended(cv2.waitKey(100), any_key=True):
-            pass
+        while True:
+            key = cv2.waitKey(100 if self._stays else 1)
+            if key in (ord("q"), 27) or cv2.getWindowProperty(self._title, cv2.WND_PROP_VISIBLE) < 1:
+                return False
+            if key != -1 or not self._stays:
+                return True
 
     def close(self) -> None:
         """Close the window."""
         cv2.destroyAllWindows()
-
-    def _ended(self, key: int, *, any_key: bool = False) -> bool:
-        pressed = key != -1 if any_key else key in (ord("q"), 27)
-        return pressed or cv2.getWindowProperty(self._title, cv2.WND_PROP_VISIBLE) < 1
 
 
 class Video:

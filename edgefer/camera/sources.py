@@ -257,7 +257,8 @@ def _webcam(index: int, size: tuple[int, int] | None, patience: float) -> Source
 def _gstreamer(pipeline: str, name: str, patience: float) -> Source:
     devices.check_gstreamer(name)
     refusal = EdgeferError(
-        f"{name} does not open: {pipeline}", hint="try the same pipeline with gst-launch-1.0, with fakesink at its end"
+        f"{name} does not open: {without_password(pipeline)}",
+        hint="try the same pipeline with gst-launch-1.0, with fakesink at its end",
     )
     return CaptureSource(
         lambda: cv2.VideoCapture(pipeline, cv2.CAP_GSTREAMER),
@@ -292,5 +293,6 @@ def _video(path: Path) -> Source:
 
 
 def without_password(url: str) -> str:
-    """``rtsp://user:secret@host/…`` as ``rtsp://user:…@host/…``: messages end up in logs."""
-    return re.sub(r"(://[^/@:]*):[^/@]*@", r"\1:…@", url)
+    """``rtsp://user:secret@host/a?token=b`` as ``rtsp://user:…@host/a?…``: messages end up in logs."""
+    hidden = re.sub(r"(://[^/@:\s]*):[^/\s]*@", r"\1:…@", url)
+    return re.sub(r"(://[^\s\"'?]*\?|user-pw=)[^\s\"']+", r"\1…", hidden)

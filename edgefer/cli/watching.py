@@ -96,6 +96,8 @@ def camera(
     for written in (video, events):
         if written is not None and Path(source).is_file() and Path(written).resolve() == Path(source).resolve():
             raise EdgeferError(f"{written} is the source: it would be overwritten", hint="write to another file")
+    if serve is None and host != "127.0.0.1":
+        raise EdgeferError(f"--host {host} is of --serve, which is not given", hint=f"--serve 8080 --host {host}")
     smoothing = Smoothing(kind=smooth, seconds=smooth_seconds, unsure_under=unsure_under)
     wishes = Options(every=detect_every, smoothing=smoothing, **how)
     if window is None:

@@ -171,6 +171,7 @@ def test_an_interrupt_ends_within_a_second_and_the_film_plays(tmp_path, film, en
         (("camera", "{engine}", "--source", "{film}"), "a window needs a display", "--no-window"),
         (("camera", "{engine}", "--source", "none.mp4", "--no-window"), "no source 'none.mp4'", "webcam's number"),
         (("camera", "{engine}", "--source", "{film}", "--video", "{film}"), "film.avi is the source", "another file"),
+        (("camera", "{engine}", "--source", "{film}", "--host", "0.0.0.0"), "--host 0.0.0.0 is of --serve", "--serve"),
         (("camera", "none.onnx", "--source", "{film}", "--no-window"), "no engine none.onnx", "build-engine"),
         (("camera", "{engine}", "--source", "{film}", "--detector", "dlib"), "called 'dlib'", "yunet"),
         (("web", "{engine}", "--port", "{port}"), "port {port} of 127.0.0.1 is in use", "--port"),

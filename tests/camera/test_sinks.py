@@ -3,6 +3,7 @@ import socket
 import threading
 import urllib.request
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -168,6 +169,32 @@ def test_a_window_without_a_display_is_refused_before_opencv_aborts(monkeypatch)
         with pytest.raises(EdgeferError, match="a window needs a display") as fault:
             opened()
         assert "--no-window" in fault.value.hint
+
+
+@pytest.mark.parametrize(
+    ("stays", "keys", "goes_on"),
+    [
+        (False, [-1], True),
+        (False, [ord("q")], False),
+        (True, [-1, -1, ord(" ")], True),
+        (True, [-1, 27], False),
+    ],
+)
+def test_a_window_keeps_a_single_picture_until_a_key_is_pressed(monkeypatch, stays, keys, goes_on):
+    pressed = list(keys)
+    fake = SimpleNamespace(
+        imshow=lambda *_: None,
+        waitKey=lambda _: pressed.pop(0),
+        getWindowProperty=lambda *_: 1.0,
+        namedWindow=lambda *_: None,
+        WND_PROP_VISIBLE=4,
+        WINDOW_NORMAL=0,
+        WINDOW_KEEPRATIO=0,
+    )
+    monkeypatch.setattr("edgefer.camera.sinks.cv2", fake)
+    monkeypatch.setattr("edgefer.camera.sinks.check_display", lambda: None)
+    assert Window("x", stays=stays).write(seen()) is goes_on
+    assert pressed == []
 
 
 def test_an_opencv_without_windows_says_so(monkeypatch):

@@ -166,7 +166,11 @@ def test_a_stream_where_nobody_answers_is_refused_without_its_password():
 
 def test_passwords_are_hidden():
     assert without_password("rtsp://me:s3:cr3t@cam/1") == "rtsp://me:…@cam/1"
+    assert without_password("rtsp://me:p@ss@cam/1") == "rtsp://me:…@cam/1"
     assert without_password("rtsp://cam:554/1") == "rtsp://cam:554/1"
+    assert without_password("http://cam/v.cgi?user=me&pwd=x") == "http://cam/v.cgi?…"
+    pipeline = "rtspsrc location=rtsp://me:s@cam/1?a=b user-pw=s ! decodebin ! appsink"
+    assert without_password(pipeline) == "rtspsrc location=rtsp://me:…@cam/1?… user-pw=… ! decodebin ! appsink"
 
 
 def test_a_camera_that_drops_comes_back(capsys):

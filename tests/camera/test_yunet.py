@@ -117,6 +117,8 @@ def test_unknown_names_and_sizes_are_refused():
     with pytest.raises(EdgeferError, match="10 to 10,000 pixels wide, not 3") as fault:
         open_detector("haar", smallest=3)
     assert "--smallest-face" in fault.value.hint
+    with pytest.raises(EdgeferError, match="runs in OpenCV, not in openvino"):
+        open_detector("haar", runtime="openvino")
     for senseless in (float("inf"), float("nan")):
         with pytest.raises(EdgeferError, match="10 to 10,000 pixels wide"):
             open_detector("haar", smallest=senseless)
