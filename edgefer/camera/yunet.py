@@ -41,6 +41,7 @@ faces themselves."""
 
 _CANDIDATES = 2000
 _KEPT_SIZES = 4
+_KEPT_PIXELS = 8_000_000  # of all inputs together: onnxruntime keeps some 40 bytes for each
 
 
 class YuNet:
@@ -107,7 +108,10 @@ class YuNet:
     def _session(self, size: tuple[int, int]) -> Session:
         """One session a size of picture: the file has its input's size baked in."""
         if size not in self._sessions:
-            if len(self._sessions) >= _KEPT_SIZES:
+            while self._sessions and (
+                len(self._sessions) >= _KEPT_SIZES
+                or sum(math.prod(kept) for kept in (*self._sessions, size)) > _KEPT_PIXELS
+            ):
                 self._sessions.pop(next(iter(self._sessions))).close()
             self._sessions[size] = self._opened(resized(self._model, *size))
         return self._sessions[size]

@@ -81,6 +81,9 @@ def test_sessions_are_kept_for_a_few_sizes_only(yunet_file):
     for size in range(100, 700, 50):
         assert detector.detect(np.zeros((size, size, 3), np.uint8)) == []
     assert len(detector._sessions) == 4
+    detector._session((2048, 3200))  # large ones push the others out: each keeps its memory
+    detector._session((3200, 2048))
+    assert list(detector._sessions) == [(3200, 2048)]
     detector.close()
     assert not detector._sessions
 
