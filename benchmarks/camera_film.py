@@ -72,7 +72,8 @@ def right_boxes(boxes: Sequence[Square], places: Sequence[Place]) -> int:
 class FilmSource:
     """The film, round and round for ``count`` frames, each a copy as a driver gives it.
 
-    With ``fps`` frames come by the clock, as a camera's do, and those that nobody takes are lost; without, they wait.
+    With ``fps`` no frame comes before its time, as from a camera; a reader that is late gets each of them all the same.
+    Without, they wait for the reader.
     """
 
     stills = False

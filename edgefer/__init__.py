@@ -6,6 +6,7 @@ The functions below are what the commands call. They are imported on first use, 
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 from edgefer.errors import EdgeferError
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     from edgefer.training import train as train
 
 __version__ = "0.1.0"
+
+# From 1.29 on, ONNX Runtime reports use to its makers unless this is set before it starts, and keeps an identifier of
+# the machine in the user's cache (its Privacy.md). Nothing here reports; who wants that sets it to 0.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _HOMES = {
     "open_dataset": "edgefer.data",

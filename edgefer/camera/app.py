@@ -15,7 +15,7 @@ from edgefer.camera.mailbox import Mailbox
 from edgefer.camera.overlay import draw
 from edgefer.camera.recording import FaceRecorder
 from edgefer.camera.seen import Frame, Seen
-from edgefer.camera.sinks import Sink, Window
+from edgefer.camera.sinks import Sink
 from edgefer.camera.sources import Source
 from edgefer.camera.stages import Finder, Found, Labeller, Options, turned
 from edgefer.camera.summary import Meter, Summary
@@ -29,7 +29,7 @@ B = TypeVar("B")
 FILM_FPS = 30.0
 """Assumed of a film that does not state its own."""
 
-_JOIN_SECONDS = 0.3
+_JOIN_SECONDS = 0.2
 
 
 class App:
@@ -141,9 +141,6 @@ class App:
             wanted = [sink.write(seen) for sink in self._sinks]
             if not all(wanted):
                 return
-        for sink in self._sinks:
-            if isinstance(sink, Window):
-                sink.linger()
 
     def _tell_left_out(self, seen: Seen) -> None:
         if seen.left_out and not self._told:
@@ -190,10 +187,10 @@ def one_interrupt() -> Iterator[None]:
             signal.signal(number, how)
 
 
-def _closed(sink: Sink) -> EdgeferError | None:
+def _closed(sink: Sink) -> Exception | None:
     """Close ``sink``; its fault is returned, so that the others are closed too."""
     try:
         sink.close()
-    except EdgeferError as fault:
+    except (EdgeferError, OSError) as fault:
         return fault
     return None

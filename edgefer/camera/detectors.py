@@ -14,17 +14,19 @@ def open_detector(spec: str, *, smallest: float = SMALLEST, runtime: str = "onnx
     Args:
         spec: ``haar``, ``yunet`` (from the user's cache, downloaded once), or the path of a YuNet file.
         smallest: width in pixels of the smallest face to find.
-        runtime: for YuNet: ``onnxruntime``, ``openvino``, ….
+        runtime: for YuNet: ``onnxruntime``, ``openvino`` or ``tensorrt``.
         threads: of that runtime.
 
     Raises:
         EdgeferError: an unknown name, or what the detector refuses.
     """
-    if not smallest >= 10:
+    if not 10 <= smallest <= 10_000:
         raise EdgeferError(
-            f"the smallest face is at least 10 pixels wide, not {smallest:g}",
+            f"the smallest face is 10 to 10,000 pixels wide, not {smallest:g}",
             hint="--smallest-face 60; larger is faster",
         )
+    if spec == "haar" and runtime != "onnxruntime":
+        raise EdgeferError(f"the Haar cascade runs in OpenCV, not in {runtime}", hint="--detector yunet runs in it")
     if spec == "haar":
         from edgefer.camera.haar import Haar
 

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import re
 from pathlib import Path
 
 from edgefer.camera.opencv import has_gstreamer
 from edgefer.errors import EdgeferError
 
 _VIDEO4LINUX = Path("/sys/class/video4linux")
+
+
+NUMBER = re.compile(r"[0-9]{1,4}")
+"""Of a camera or a port. ``str.isdigit`` would take ² for one."""
+
+
+def webcam_index(text: str) -> int | None:
+    """Of ``0``, ``/dev/video0`` and of links to it, as under ``/dev/v4l/by-id``; None of anything else."""
+    device = os.path.realpath(text) if text.startswith("/dev/") else text
+    number = device.removeprefix("/dev/video")
+    return int(number) if NUMBER.fullmatch(number) else None
 
 
 def cameras(folder: Path = _VIDEO4LINUX) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from urllib.parse import urlsplit
 
 from edgefer.camera.pictures import encode_jpeg
 from edgefer.camera.seen import Seen
@@ -67,13 +68,14 @@ class Stream:
 def _handler_for(stream: Stream) -> type[Handler]:
     class StreamHandler(Handler):
         def do_GET(self) -> None:  # noqa: N802  # the base class looks for this name
-            if self.path == "/":
+            path = urlsplit(self.path).path  # some add ?time=… against caches
+            if path == "/":
                 self.answer(200, _PAGE, "text/html; charset=utf-8")
-            elif self.path == "/snapshot.jpg":
+            elif path == "/snapshot.jpg":
                 jpeg = stream.next_jpeg()
                 if jpeg is not None:
                     self.answer(200, jpeg, "image/jpeg")
-            elif self.path == "/stream":
+            elif path == "/stream":
                 self._stream()
             else:
                 self.answer_json(404, {"error": "there are /, /stream and /snapshot.jpg"})

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,14 @@ Pixels = NDArray[np.uint8]
 
 # It and its decoders write "moov atom not found" and the like to stderr; what a file lacks is said by our errors.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+
+MOST_PIXELS = 50_000_000
+"""Of a picture; phones have 12 to 48 million, and each takes three bytes here."""
+
+# OpenCV reads a few bytes of header and then allocates what they claim, by default up to 2³⁰ pixels.
+os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MOST_PIXELS))
+
+_WITHOUT = "--no-window with --video out.mp4, --events out.jsonl or --serve 8080"
 
 cv2: Any = require("cv2", "camera", "reading pictures and cameras")
 
@@ -42,15 +52,23 @@ def check_display() -> None:
     """Refuse to open a window where there is none: OpenCV would abort the process, which nothing can catch.
 
     Raises:
-        EdgeferError: no display, or an OpenCV without windows.
+        EdgeferError: no display, an OpenCV without windows, or one that cannot open any on this display.
     """
     if not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         raise EdgeferError(
             "a window needs a display, and neither DISPLAY nor WAYLAND_DISPLAY is set",
-            hint="--no-window with --video out.mp4, --events out.jsonl or --serve 8080",
+            hint=_WITHOUT,
         )
     if re.search(r"GUI:\s+NONE", cv2.getBuildInformation()):
         raise EdgeferError(
             f"this OpenCV ({cv2.__version__}) was built without windows",
             hint="pip uninstall opencv-python-headless, then pip install 'edgefer[camera]'; or --no-window",
         )
+    # A display that is named may be gone, of another user, or Wayland's where Qt has X11 only: a child may abort.
+    window = "import cv2; cv2.namedWindow('edgefer', cv2.WINDOW_NORMAL)"
+    tried = subprocess.run(
+        [sys.executable, "-c", window], capture_output=True, text=True, errors="replace", check=False
+    )
+    if tried.returncode:
+        said = next((line for line in tried.stderr.splitlines() if line.strip()), f"it ended with {tried.returncode}")
+        raise EdgeferError(f"OpenCV cannot open a window on this display: {said}", hint=_WITHOUT)

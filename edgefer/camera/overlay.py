@@ -38,8 +38,6 @@ _BARS_FROM = 0.16
 def draw(seen: Seen, classifier: Classifier, meter: Meter, *, recording: bool = False) -> None:
     """Draw faces and status onto ``seen.frame.pixels``, in place."""
     pixels = seen.frame.pixels
-    for face in reversed(seen.faces):  # the largest last, on top
-        draw_face(pixels, face, classifier.contract.labels)
     fps = meter.fps
     parts = [] if fps is None else [f"{fps:.0f} fps"]
     parts += [f"{seen.age_ms:.0f} ms", f"{classifier.contract.architecture} {classifier.precision.upper()}"]
@@ -49,6 +47,8 @@ def draw(seen: Seen, classifier: Classifier, meter: Meter, *, recording: bool = 
     width, height = _text_size("  ".join(parts), scale)
     _shade(pixels, 0, 0, width + height, 2 * height)
     _text(pixels, "  ".join(parts), (height // 2, int(1.5 * height)), scale, LIGHT)
+    for face in reversed(seen.faces):  # the largest last, on top; the status must not hide a label
+        draw_face(pixels, face, classifier.contract.labels)
     if recording:
         radius = height // 2
         at = (pixels.shape[1] - 4 * height, height)
@@ -107,7 +107,7 @@ def _shade(pixels: Pixels, left: int, top: int, width: int, height: int) -> None
     """Darken a part of the picture, for text."""
     part = pixels[max(0, top) : top + height, max(0, left) : left + width]
     if part.size:
-        part[:] = part // 4
+        part[:] = part // 8  # another face's bars must not shine through
 
 
 def _text(pixels: Pixels, text: str, at: tuple[int, int], scale: float, colour: Colour) -> None:

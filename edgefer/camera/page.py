@@ -32,7 +32,7 @@ LONGEST_SIDE = 1600
 """Larger uploads are shrunk to it before faces are looked for; networks see some fifty pixels of a face."""
 
 MOST_FACES = 64
-_MOST_PIXELS = 40_000_000
+_OF_ENGINE = ("model", "runtime", "precision", "size_bytes")
 _SECONDS_IN_LINE = 15.0
 _DRAINED = 32_000_000  # bytes of a refused upload that are read, so that the browser gets to see the refusal
 
@@ -105,7 +105,7 @@ class Page:
         if not self._turn.acquire(timeout=_SECONDS_IN_LINE):
             raise EdgeferError("the server is busy", hint="try again in a moment")
         try:
-            pixels = _shrunk(decode_picture(content, "the upload", _MOST_PIXELS))
+            pixels = _shrunk(decode_picture(content, "the upload"))
             detector = None if whole else self.detector
             first = read(pixels, detector, self.engines[0], level=self.level)
             found = [face.detection for face in first.faces]
@@ -118,15 +118,17 @@ class Page:
 def read_report(path: Path, engine: Classifier) -> dict[str, Any]:
     """The part of a `bench --json` report that is about ``engine``: accuracy, latency, the paired drop.
 
+    Reports carry no hash of the engine; network, runtime, precision and size together tell it from others.
+
     Raises:
-        EdgeferError: it cannot be read, is no report, or has no row of this network, runtime and precision.
+        EdgeferError: it cannot be read, is no report, or has no row of this engine.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         rows = [content, *content.get("others", [])]
-        wanted = (engine.contract.architecture, engine.runtime, engine.precision)
+        wanted = (engine.contract.architecture, engine.runtime, engine.precision, engine.size_bytes)
         for row in rows:
-            if (row["model"], row["runtime"], row["precision"]) == wanted:
+            if tuple(row[key] for key in _OF_ENGINE) == wanted:
                 keys = ("accuracy", "baseline", "paired", "latency_ms", "batch", "threads")
                 return {key: row[key] for key in keys} | {"cpu": content["environment"]["cpu"]}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as cause:
@@ -135,8 +137,8 @@ def read_report(path: Path, engine: Classifier) -> dict[str, Any]:
             hint=f"edgefer bench {engine.name} --data DATA --baseline NAME --json > report.json",
         ) from cause
     raise EdgeferError(
-        f"{path} reports {', '.join('/'.join(str(row[k]) for k in ('model', 'runtime', 'precision')) for row in rows)}"
-        f" and not {'/'.join(wanted)}",
+        f"{path} reports {', '.join('/'.join(str(row[key]) for key in _OF_ENGINE) for row in rows)}"
+        f" and not {'/'.join(map(str, wanted))} (network, runtime, precision, bytes)",
         hint="give the report of this engine",
     )
 

@@ -10,14 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgefer.atomic import write_bytes
-from edgefer.camera.opencv import Pixels, cv2
+from edgefer.camera.opencv import MOST_PIXELS, Pixels, cv2
 from edgefer.camera.pictureheader import read_header
 from edgefer.errors import EdgeferError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm")
-
-MOST_PIXELS = 50_000_000
-"""Of a picture; phones have 12 to 48 million, and each takes three bytes here."""
 
 
 def read_picture(path: str | os.PathLike[str]) -> Pixels:
@@ -34,7 +31,7 @@ def read_picture(path: str | os.PathLike[str]) -> Pixels:
     return decode_picture(content, str(file))
 
 
-def decode_picture(content: bytes, name: str, most_pixels: int = MOST_PIXELS) -> Pixels:
+def decode_picture(content: bytes, name: str) -> Pixels:
     """Decode a JPEG, PNG, WebP, BMP, TIFF, …; ``name`` stands in messages.
 
     Turned upright by EXIF. 16-bit values are divided by 257, so that 65535 becomes 255; what is transparent shows
@@ -46,9 +43,9 @@ def decode_picture(content: bytes, name: str, most_pixels: int = MOST_PIXELS) ->
     if not content:
         raise EdgeferError(f"{name} is empty", hint="copy it again")
     header = read_header(content)
-    if header is not None and header.width * header.height > most_pixels:
+    if header is not None and header.width * header.height > MOST_PIXELS:
         raise EdgeferError(
-            f"{name} has {header.width}×{header.height} pixels, more than {most_pixels / 1e6:g} million",
+            f"{name} has {header.width}×{header.height} pixels, more than {MOST_PIXELS / 1e6:g} million",
             hint="shrink it first: faces need no more than a few hundred pixels",
         )
     raw = np.frombuffer(content, np.uint8)
@@ -58,7 +55,7 @@ def decode_picture(content: bytes, name: str, most_pixels: int = MOST_PIXELS) ->
         else:
             found = cv2.imdecode(raw, cv2.IMREAD_UNCHANGED)
     except cv2.error as cause:  # larger than OpenCV itself allows
-        raise EdgeferError(f"{name} cannot be decoded: {cause.err}", hint="shrink it first") from cause
+        raise EdgeferError(f"OpenCV refuses the size of {name}: {cause.err}", hint="shrink it first") from cause
     if found is None:
         what = (
             "cannot be decoded, it is damaged or cut short" if header else "is not a picture: " + _looks_like(content)
@@ -107,4 +104,6 @@ def _looks_like(content: bytes) -> str:
     text = content[:24].decode("utf-8", errors="replace").rstrip("\ufffd")  # the last character may be cut in two
     if text and all(character.isprintable() or character.isspace() for character in text.replace("\ufffd", "\0")):
         return f"it begins with the text {text.splitlines()[0]!r}"
+    if content[4:8] == b"ftyp":  # ISO/IEC 14496-12, 4.3
+        return f"it is a {content[8:12].decode('ascii', 'replace').strip()} file, which OpenCV does not read"
     return f"it begins with the bytes {content[:4].hex(' ')}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import json
+import socket
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -67,6 +68,8 @@ class _Server(ThreadingHTTPServer):
     block_on_close = False
 
     def __init__(self, address: tuple[str, int], handler: type[Handler]) -> None:
+        if ":" in address[0]:
+            self.address_family = socket.AF_INET6
         self._free = threading.BoundedSemaphore(_MOST_CONNECTIONS)
         super().__init__(address, handler)
 
@@ -111,5 +114,6 @@ def open_server(host: str, port: int, handler: type[Handler]) -> ThreadingHTTPSe
 
 def address(server: ThreadingHTTPServer) -> str:
     """What to type into a browser."""
-    host, port = server.server_address[:2]
-    return f"http://{'localhost' if host in LOCAL else str(host)}:{port}/"
+    host, port = str(server.server_address[0]), server.server_address[1]
+    name = f"[{host}]" if ":" in host else "localhost" if host in LOCAL else host
+    return f"http://{name}:{port}/"

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
+import numpy as np
+
 from edgefer.atomic import atomic_path
-from edgefer.camera.opencv import check_display, cv2
+from edgefer.camera.opencv import Pixels, check_display, cv2
 from edgefer.camera.seen import Face, Seen
 from edgefer.errors import EdgeferError
 from edgefer.progress import announce
@@ -35,6 +37,10 @@ class Sink(Protocol):
 class Window:
     """A window; q, Esc or its closing button end the app.
 
+    Args:
+        title: of the window.
+        stays: each picture stays until a key is pressed, as single ones must: the next would hide it at once.
+
     Raises:
         EdgeferError: there is no display.
     """
@@ -43,27 +49,22 @@ class Window:
 
     def __init__(self, title: str, *, stays: bool = False) -> None:
         check_display()
-        self._title, self._stays, self._open = title, stays, True
+        self._title, self._stays = title, stays
         cv2.namedWindow(title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO)
 
     def write(self, seen: Seen) -> bool:
         """Show the frame."""
         cv2.imshow(self._title, seen.frame.pixels)
-        self._open = not self._ended(cv2.waitKey(1))
-        return self._open
-
-    def linger(self) -> None:
-        """With ``stays``, wait for a key: a picture would be gone before anybody saw it."""
-        while self._stays and self._open and not self._ended(cv2.waitKey(100), any_key=True):
-            pass
+        while True:
+            key = cv2.waitKey(100 if self._stays else 1)
+            if key in (ord("q"), 27) or cv2.getWindowProperty(self._title, cv2.WND_PROP_VISIBLE) < 1:
+                return False
+            if key != -1 or not self._stays:
+                return True
 
     def close(self) -> None:
         """Close the window."""
         cv2.destroyAllWindows()
-
-    def _ended(self, key: int, *, any_key: bool = False) -> bool:
-        pressed = key != -1 if any_key else key in (ord("q"), 27)
-        return pressed or cv2.getWindowProperty(self._title, cv2.WND_PROP_VISIBLE) < 1
 
 
 class Video:
@@ -95,20 +96,33 @@ class Video:
         if self._writer is None:
             self._open((pixels.shape[1], pixels.shape[0]))
         if (pixels.shape[1], pixels.shape[0]) != self._size:
-            pixels = cv2.resize(pixels, self._size)
+            pixels = _fitted(pixels, self._size)
         for _ in range(self._due(seen.frame.captured)):
             self._writer.write(pixels)
+            self._written += 1
         return True
 
     def close(self) -> None:
         """Finish the file and give it its name."""
         if self._writer is None:
             announce(f"note: no frame came, so {self._final} was not written")
-            self._temporary.unlink(missing_ok=True)
-            self._stack.pop_all()
+            self._give_up()
             return
         self._writer.release()
+        played = cv2.VideoCapture(str(self._temporary))
+        kept = int(played.get(cv2.CAP_PROP_FRAME_COUNT)) if played.isOpened() else 0
+        played.release()
+        if kept != self._written:  # OpenCV's writer tells nobody that a disk is full
+            self._give_up()
+            raise EdgeferError(
+                f"{self._final} was not written: {kept} of {self._written} frames arrived in it",
+                hint="the disk is probably full: free some space, or choose another path",
+            )
         self._stack.close()
+
+    def _give_up(self) -> None:
+        self._temporary.unlink(missing_ok=True)
+        self._stack.pop_all()
 
     def _open(self, size: tuple[int, int]) -> None:
         self._size = size
@@ -127,8 +141,17 @@ class Video:
         if count:
             # time that was rounded away counts for the next frame
             self._last = captured if not self._written else max(self._last + count / self._fps, captured - 0.5)
-            self._written += count
         return count
+
+
+def _fitted(pixels: Pixels, size: tuple[int, int]) -> Pixels:
+    """``pixels`` at ``size`` (width, height), in their own proportions before black."""
+    scale = min(size[0] / pixels.shape[1], size[1] / pixels.shape[0])
+    width, height = (max(1, round(length * scale)) for length in (pixels.shape[1], pixels.shape[0]))
+    left, top = (size[0] - width) // 2, (size[1] - height) // 2
+    fitted = np.zeros((size[1], size[0], 3), np.uint8)
+    fitted[top : top + height, left : left + width] = cv2.resize(pixels, (width, height))
+    return fitted
 
 
 class Events:
@@ -142,26 +165,37 @@ class Events:
     wants_picture = False
 
     def __init__(self, path: str, labels: Sequence[str], *, film: bool) -> None:
-        self._labels, self._film = labels, film
+        self._labels, self._film, self._path = labels, film, path
         try:
             self._stream: TextIO = sys.stdout if path == "-" else Path(path).open("w", encoding="utf-8")  # noqa: SIM115
         except OSError as cause:
-            raise EdgeferError(
-                f"cannot write {path}: {cause.strerror}", hint="--events FILE.jsonl, or - for stdout"
-            ) from cause
+            raise self._cannot_write(cause) from cause
 
     def write(self, seen: Seen) -> bool:
-        """Write the frame's faces."""
-        for face in seen.faces:
-            self._stream.write(json.dumps(self._event(seen, face), ensure_ascii=False) + "\n")
-        if seen.faces:
+        """Write the frame's faces.
+
+        Raises:
+            EdgeferError: the disk is full.
+            BrokenPipeError: nobody reads stdout any more.
+        """
+        lines = [json.dumps(self._event(seen, face), ensure_ascii=False) + "\n" for face in seen.faces]
+        try:
+            self._stream.write("".join(lines))
             self._stream.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as cause:
+            raise self._cannot_write(cause) from cause
         return True
 
     def close(self) -> None:
         """Close the file; stdout stays open."""
         if self._stream is not sys.stdout:
-            self._stream.close()
+            with suppress(OSError):  # of what a full disk did not take, and write has said so
+                self._stream.close()
+
+    def _cannot_write(self, cause: OSError) -> EdgeferError:
+        return EdgeferError(f"cannot write {self._path}: {cause.strerror}", hint="--events FILE.jsonl, or - for stdout")
 
     def _event(self, seen: Seen, face: Face) -> dict[str, Any]:
         detection = face.tracked.detection

@@ -19,7 +19,7 @@ PATIENCE = 30.0
 """Seconds for which a source that stopped is tried again."""
 
 _OPEN_MS = 5000
-_CLOSE_SECONDS = 0.4
+_CLOSE_SECONDS = 0.3
 _EMPTY_IN_A_ROW = 30
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 4.0
 
@@ -56,7 +56,7 @@ class CaptureSource:
     Args:
         open_capture: opens the device anew; called again to reconnect.
         name: for messages.
-        live: a source that stops is tried again; a file that stops has ended.
+        live: a source that stops is tried again; a file that stops has ended. None: live unless it states a length.
         patience: seconds of trying.
 
     Raises:
@@ -70,23 +70,25 @@ class CaptureSource:
         open_capture: Callable[[], Any],
         name: str,
         *,
-        live: bool,
+        live: bool | None,
         refusal: Callable[[], EdgeferError],
         patience: float = PATIENCE,
     ) -> None:
-        self.name, self.live = name, live
+        self.name = name
         self.reconnects = 0
         self._open, self._refusal, self._patience = open_capture, refusal, patience
         self._closed = threading.Event()
         self._busy = threading.Lock()
         self._frames = 0
-        self._capture: Any = open_capture()
+        self._capture: Any = _interruptibly(open_capture)
         if not self._capture.isOpened():
             self._capture.release()
             raise refusal()
         fps = float(self._capture.get(cv2.CAP_PROP_FPS))
         self.fps = fps if 1.0 <= fps <= 240.0 else None
-        self._expected = 0 if live else int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
+        length = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
+        self.live = length <= 0 if live is None else live
+        self._expected = 0 if self.live else length
 
     def read(self) -> Pixels | None:
         """The next picture; frames without pixels are skipped, and many in a row count as a source that stopped."""
@@ -105,9 +107,10 @@ class CaptureSource:
         return None
 
     def close(self) -> None:
-        """Release the device."""
+        """Release the device, unless a read that hangs has it: releasing it under that would crash."""
+        patience = 0.0 if self._closed.is_set() else _CLOSE_SECONDS  # in vain once is enough
         self._closed.set()
-        if self._busy.acquire(timeout=_CLOSE_SECONDS):  # releasing it under a thread that reads would crash
+        if self._busy.acquire(timeout=patience):
             self._capture.release()
             self._busy.release()
 
@@ -179,21 +182,26 @@ def open_source(text: str, *, size: tuple[int, int] | None = None, patience: flo
     """Open what a user names.
 
     Args:
-        text: ``0`` (webcam), ``/dev/video0``, ``csi://0`` (a Jetson's camera port), ``rtsp://…`` or ``http://…``, a
-            GStreamer pipeline with `` ! `` in it, or a path: video, picture, folder of pictures.
+        text: ``0`` (webcam), ``/dev/video0`` or a link to it, ``csi://0`` (a Jetson's camera port), ``rtsp://…`` or
+            ``http://…``, a GStreamer pipeline with `` ! `` in it, or a path: video, picture, folder of pictures.
         size: width and height to ask a camera for.
         patience: seconds for which a live source that stops is tried again.
 
     Raises:
         EdgeferError: nothing of that kind is there, or it cannot be opened.
     """
-    if text.isdigit() or text.startswith("/dev/video"):
-        return _webcam(int(re.sub(r"\D", "", text) or 0), size, patience)
+    if (index := devices.webcam_index(text)) is not None:
+        return _webcam(index, size, patience)
     if text.startswith("csi://"):
         sensor = text.removeprefix("csi://")
-        if not sensor.isdigit():
+        if not devices.NUMBER.fullmatch(sensor):
             raise EdgeferError(f"'{text}' is no camera port", hint="csi://0 is the first")
         return _gstreamer(csi_pipeline(int(sensor), size or (1280, 720)), text, patience)
+    if size is not None:
+        raise EdgeferError(
+            f"--size asks a camera for its size, and {without_password(text)} is none that can be asked",
+            hint="leave it out; a GStreamer pipeline states its size in its caps",
+        )
     if " ! " in text:
         return _gstreamer(text, "the GStreamer pipeline", patience)
     if re.match(r"(rtsps?|rtmp|https?|udp|tcp)://", text):
@@ -208,6 +216,15 @@ def open_source(text: str, *, size: tuple[int, int] | None = None, patience: flo
         hint="give a webcam's number (0), a video or picture file, a folder of pictures, rtsp://… or http://…, "
         "csi://0, or a GStreamer pipeline",
     )
+
+
+def _interruptibly(open_capture: Callable[[], Any]) -> Any:
+    """What ``open_capture`` gives. OpenCV waits for a dead address in C++, where Ctrl-C would wait along."""
+    opened: list[Any] = []
+    thread = threading.Thread(target=lambda: opened.append(open_capture()), daemon=True, name="open")
+    thread.start()
+    thread.join()
+    return opened[0]
 
 
 def csi_pipeline(sensor: int, size: tuple[int, int]) -> str:
@@ -240,7 +257,8 @@ def _webcam(index: int, size: tuple[int, int] | None, patience: float) -> Source
 def _gstreamer(pipeline: str, name: str, patience: float) -> Source:
     devices.check_gstreamer(name)
     refusal = EdgeferError(
-        f"{name} does not open: {pipeline}", hint="try the same pipeline with gst-launch-1.0, with fakesink at its end"
+        f"{name} does not open: {without_password(pipeline)}",
+        hint="try the same pipeline with gst-launch-1.0, with fakesink at its end",
     )
     return CaptureSource(
         lambda: cv2.VideoCapture(pipeline, cv2.CAP_GSTREAMER),
@@ -260,7 +278,7 @@ def _stream(url: str, patience: float) -> Source:
     return CaptureSource(
         lambda: cv2.VideoCapture(url, cv2.CAP_FFMPEG, waits),
         name,
-        live=True,
+        live=None if url.startswith("http") else True,  # a film on a web server has an end
         refusal=lambda: refusal,
         patience=patience,
     )
@@ -275,5 +293,6 @@ def _video(path: Path) -> Source:
 
 
 def without_password(url: str) -> str:
-    """``rtsp://user:secret@host/…`` as ``rtsp://user:…@host/…``: messages end up in logs."""
-    return re.sub(r"(://[^/@:]*):[^/@]*@", r"\1:…@", url)
+    """``rtsp://user:secret@host/a?token=b`` as ``rtsp://user:…@host/a?…``: messages end up in logs."""
+    hidden = re.sub(r"(://[^/@:\s]*):[^/\s]*@", r"\1:…@", url)
+    return re.sub(r"(://[^\s\"'?]*\?|user-pw=)[^\s\"']+", r"\1…", hidden)

@@ -41,6 +41,7 @@ faces themselves."""
 
 _CANDIDATES = 2000
 _KEPT_SIZES = 4
+_KEPT_PIXELS = 8_000_000  # of all inputs together: onnxruntime keeps some 40 bytes for each
 
 
 class YuNet:
@@ -49,7 +50,7 @@ class YuNet:
     Args:
         path: the ONNX file.
         smallest: width in pixels of the smallest face that has to be found: the larger, the faster.
-        runtime: ``onnxruntime``, ``openvino``, ….
+        runtime: ``onnxruntime``, ``openvino`` or ``tensorrt``.
         threads: of the runtime.
         confidence: 0 to 1; faces below it are not reported.
 
@@ -74,8 +75,14 @@ class YuNet:
         self._runtime, self._threads = runtime, threads
         self._confidence = confidence
         self._sessions: dict[tuple[int, int], Session] = {}
-        self._session((32, 32))  # a runtime that is not here is said now, not at the first picture
-        self.close()
+        # a runtime that is not here is said now, not at the first picture
+        if runtime == "tensorrt":
+            from edgefer.camera.yunet_tensorrt import place
+
+            place()
+        else:
+            self._session((32, 32))
+            self.close()
 
     def detect(self, pixels: Pixels) -> list[Detection]:
         """The faces in uint8 H×W×3 BGR ``pixels``, the most certain first."""
@@ -101,10 +108,20 @@ class YuNet:
     def _session(self, size: tuple[int, int]) -> Session:
         """One session a size of picture: the file has its input's size baked in."""
         if size not in self._sessions:
-            if len(self._sessions) >= _KEPT_SIZES:
+            while self._sessions and (
+                len(self._sessions) >= _KEPT_SIZES
+                or sum(math.prod(kept) for kept in (*self._sessions, size)) > _KEPT_PIXELS
+            ):
                 self._sessions.pop(next(iter(self._sessions))).close()
-            self._sessions[size] = open_session(self._runtime, resized(self._model, *size), self._threads, "fp32")
+            self._sessions[size] = self._opened(resized(self._model, *size))
         return self._sessions[size]
+
+    def _opened(self, model: bytes) -> Session:
+        if self._runtime == "tensorrt":
+            from edgefer.camera.yunet_tensorrt import open_built
+
+            return open_built(model)
+        return open_session(self._runtime, model, self._threads, "fp32")
 
 
 def decode(

@@ -17,7 +17,11 @@ _FINDING = (
         help="haar comes with OpenCV; yunet is better and faster, and is downloaded once (232 kB); or a YuNet file.",
     ),
     click.option(
-        "--detector-runtime", default="onnxruntime", show_default=True, metavar="NAME", help="What YuNet runs in."
+        "--detector-runtime",
+        default="onnxruntime",
+        show_default=True,
+        metavar="NAME",
+        help="What YuNet runs in: onnxruntime, openvino or tensorrt.",
     ),
     click.option(
         "--smallest-face",

@@ -19,7 +19,9 @@ from edgefer.cli import facing, options
 @facing.finding
 @click.option("--host", default="127.0.0.1", show_default=True, help="0.0.0.0 opens the page to all networks.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 takes a free one.")
-@click.option("--most-megabytes", type=click.FloatRange(min=0.1), default=15.0, show_default=True, help="Of an upload.")
+@click.option(
+    "--most-megabytes", type=click.FloatRange(0.1, 1000), default=15.0, show_default=True, help="Of an upload."
+)
 @options.threads
 def web(
     engine: Path | None,

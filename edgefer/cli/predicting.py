@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +25,13 @@ if TYPE_CHECKING:
 @click.option("--engine", type=options.PATH, help="An engine.  [default: the shipped mini_xception]")
 @facing.finding
 @click.option("--whole", is_flag=True, help="Each picture is a face already: look for none.")
-@click.option("--unsure-under", type=float, default=0.4, show_default=True, help="Mark labels below this probability.")
+@click.option(
+    "--unsure-under",
+    type=click.FloatRange(0, 1),
+    default=0.4,
+    show_default=True,
+    help="Mark labels below this probability.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout instead of a table.")
 @click.option("-o", "--output", type=options.PATH, metavar="FOLDER", help="Write the pictures with boxes and labels.")
 @options.threads
@@ -48,12 +54,13 @@ def predict(
     from edgefer.progress import announce
 
     cv2.setNumThreads(threads)
+    names = [] if output is None else _names(images, output)
     failed: list[EdgeferError] = []
     results: list[dict[str, Any]] = []
     with open_engine(engine, threads) as classifier, _opened(None if whole else open_detector) as detector:
         if not as_json:
             click.echo(f"{'picture':<32} face  {'box':<21} {'label':<12} probability  next")
-        for path in images:
+        for number, path in enumerate(images):
             try:
                 pixels = read_picture(path)
             except EdgeferError as fault:
@@ -66,7 +73,7 @@ def predict(
                 for line in _lines(path, reading, classifier):
                     click.echo(line)
             if output is not None:
-                _save(output / f"{path.stem}.png", pixels, reading, classifier)
+                _save(names[number], pixels, reading, classifier)
         if as_json:
             facts = {"engine": classifier.name, "precision": classifier.precision, "runtime": classifier.runtime}
             click.echo(json.dumps({**facts, "pictures": results}, indent=2, ensure_ascii=False))
@@ -74,6 +81,22 @@ def predict(
         raise failed[0]
     if failed:
         raise EdgeferError(f"{len(failed)} of {len(images)} pictures could not be read", hint=failed[0].hint)
+
+
+def _names(images: Sequence[Path], folder: Path) -> list[Path]:
+    """What each picture is written as: ``stem.png``, numbered where two would have one name.
+
+    Raises:
+        EdgeferError: that is one of the pictures themselves.
+    """
+    read = {path.resolve() for path in images}
+    names: list[Path] = []
+    for path in images:
+        tries = (path.stem, *(f"{path.stem}-{count}" for count in range(2, len(images) + 2)))
+        names.append(next(name for stem in tries if (name := folder / f"{stem}.png") not in names))
+        if names[-1].resolve() in read:
+            raise EdgeferError(f"{names[-1]} is read and would be replaced", hint="-o takes another folder")
+    return names
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgefer.cli import facing, options
+from edgefer.errors import EdgeferError
 
 if TYPE_CHECKING:
     from edgefer.camera.sinks import Sink
@@ -92,6 +93,11 @@ def camera(
     from edgefer.progress import announce
 
     cv2.setNumThreads(threads)
+    for written in (video, events):
+        if written is not None and Path(source).is_file() and Path(written).resolve() == Path(source).resolve():
+            raise EdgeferError(f"{written} is the source: it would be overwritten", hint="write to another file")
+    if serve is None and host != "127.0.0.1":
+        raise EdgeferError(f"--host {host} is of --serve, which is not given", hint=f"--serve 8080 --host {host}")
     smoothing = Smoothing(kind=smooth, seconds=smooth_seconds, unsure_under=unsure_under)
     wishes = Options(every=detect_every, smoothing=smoothing, **how)
     if window is None:
@@ -132,10 +138,10 @@ def _sinks(
             sinks.append(Window(f"edgefer · {source.name}", stays=source.stills))
         if serve[1] is not None:
             sinks.append(Stream(serve[0], serve[1]))
-        if events is not None:
-            sinks.append(Events(events, classifier.contract.labels, film=not source.live and not source.stills))
         if video is not None:
             sinks.append(Video(video, source.fps or 25.0, live=source.live or realtime))
+        if events is not None:  # last: opening it empties a file that is there
+            sinks.append(Events(events, classifier.contract.labels, film=not source.live and not source.stills))
     except BaseException:
         for sink in sinks:
             sink.close()

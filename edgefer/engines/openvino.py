@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,7 @@ class OpenVinoSession:
     def __init__(self, model: str | os.PathLike[str] | bytes, threads: int = 1, *, floats: str = "fp32") -> None:
         if threads < 1:
             raise EdgeferError(f"threads is 1 or more, not {threads}", hint="--threads 1")
-        ov: Any = require("openvino", "openvino", "running an engine with OpenVINO")
+        ov = _openvino()
         self._core: Any = _core()
         if floats == "bf16" and "BF16" not in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise EdgeferError("this CPU has no bfloat16 arithmetic", hint="build with --fp32 or --int8")
@@ -107,9 +108,24 @@ class OpenVinoSession:
 @functools.cache
 def _core() -> Any:
     """One Core a process: each one that goes away unloads OpenVINO's plugins, and loading them again can crash."""
-    import openvino
+    return _openvino().Core()
 
-    return openvino.Core()
+
+def _openvino() -> Any:
+    """The package, imported without ``openvino_telemetry``: with it, the import alone reports to Google Analytics.
+
+    Without it OpenVINO takes a stub (``openvino/tools/ovc/telemetry_utils.py``); a setting for that it has none but a
+    file in the user's home.
+    """
+    modules: dict[str, Any] = sys.modules
+    hidden = "openvino" not in modules and "openvino_telemetry" not in modules
+    if hidden:
+        modules["openvino_telemetry"] = None
+    try:
+        return require("openvino", "openvino", "running an engine with OpenVINO")
+    finally:
+        if hidden:
+            del modules["openvino_telemetry"]
 
 
 def _spec(port: Any) -> TensorSpec:  # openvino's ports have no type stubs

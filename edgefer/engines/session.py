@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from numpy.typing import NDArray
 
@@ -41,3 +41,11 @@ class Session(Protocol):
 
     def close(self) -> None:
         """Free what the runtime holds. A second call does nothing."""
+
+
+@runtime_checkable
+class Profiled(Session, Protocol):
+    """A session that takes batches of ``least`` to ``most`` faces only, as TensorRT's optimisation profiles do."""
+
+    least: int
+    most: int

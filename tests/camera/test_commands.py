@@ -72,12 +72,27 @@ def test_predict_prints_a_table_json_and_pictures(tmp_path, picture, engine):
 
 def test_predict_goes_on_after_a_bad_file_and_ends_with_2(tmp_path, picture, engine):
     (tmp_path / "text.jpg").write_text("I am a text")
-    done = run("predict", tmp_path / "text.jpg", picture, "--engine", engine)
+    (tmp_path / "bomb.ppm").write_bytes(b"P5 30000 30000 255\n" + bytes(100))  # OpenCV reads such headers only itself
+    done = run("predict", tmp_path / "text.jpg", tmp_path / "bomb.ppm", picture, "--engine", engine)
     assert done.returncode == 2
     assert " medium " in done.stdout
     assert "text.jpg is not a picture" in done.stderr
-    assert "error: 1 of 2 pictures could not be read" in done.stderr
+    assert "OpenCV refuses the size of" in done.stderr
+    assert "error: 2 of 3 pictures could not be read" in done.stderr
     assert "hint: give a JPEG" in done.stderr
+
+
+def test_pictures_of_one_name_are_kept_apart_and_none_that_is_read_is_replaced(tmp_path, picture, engine):
+    (tmp_path / "other").mkdir()
+    shutil.copy(picture, tmp_path / "other" / "face.png")
+    before = picture.read_bytes()
+    done = run("predict", picture, tmp_path / "other" / "face.png", "--engine", engine, "-o", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"face.png", "face-2.png"}
+    done = run("predict", picture, "--engine", engine, "-o", tmp_path)
+    assert done.returncode == 2
+    assert "face.png is read and would be replaced" in done.stderr
+    assert picture.read_bytes() == before
 
 
 def test_an_engine_without_the_crop_contract_is_refused(tmp_path, picture, engine):
@@ -155,6 +170,8 @@ def test_an_interrupt_ends_within_a_second_and_the_film_plays(tmp_path, film, en
         (("camera", "{engine}", "--source", "77", "--no-window"), "camera 77", "--source"),
         (("camera", "{engine}", "--source", "{film}"), "a window needs a display", "--no-window"),
         (("camera", "{engine}", "--source", "none.mp4", "--no-window"), "no source 'none.mp4'", "webcam's number"),
+        (("camera", "{engine}", "--source", "{film}", "--video", "{film}"), "film.avi is the source", "another file"),
+        (("camera", "{engine}", "--source", "{film}", "--host", "0.0.0.0"), "--host 0.0.0.0 is of --serve", "--serve"),
         (("camera", "none.onnx", "--source", "{film}", "--no-window"), "no engine none.onnx", "build-engine"),
         (("camera", "{engine}", "--source", "{film}", "--detector", "dlib"), "called 'dlib'", "yunet"),
         (("web", "{engine}", "--port", "{port}"), "port {port} of 127.0.0.1 is in use", "--port"),
@@ -189,6 +206,21 @@ def test_a_film_plays_in_a_window(film, engine):
     )
     assert done.returncode == 0, done.stderr
     assert "30 frames shown" in done.stderr
+
+
+def test_ctrl_c_while_a_dead_address_is_opened_ends_within_a_second(engine):
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        silent.settimeout(30)
+        process = start("camera", engine, "--no-window", "--source", f"rtsp://127.0.0.1:{silent.getsockname()[1]}/x")
+        line, _ = silent.accept()  # it is in there now, and gets no answer
+        before = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=20)
+        assert time.monotonic() - before < 1.5
+        assert process.returncode == 130
+        line.close()
 
 
 def test_web_serves_until_ctrl_c(engine):

@@ -19,6 +19,16 @@ def face(box=(60, 80, 100), label="medium", values=(0.2, 0.5, 0.3)):
     return Face(Tracked(1, detection(*box), False), np.array(values, np.float32), label)
 
 
+def test_the_status_does_not_hide_the_label_of_a_face_below_it(classifier):
+    tops = []
+    for faces in ((), (face((4, 26, 100)),)):
+        seen = Seen(Frame(0, canvas(), 0.0, 0.0, 0.0), faces, 0, True, 1.0, 1.0, 0.01)
+        draw(seen, classifier, Meter())
+        tops.append((seen.frame.pixels[:26] == PALETTE[1]).all(axis=2).sum())
+    assert tops[0] == 0
+    assert tops[1] > 600  # the label's own background, most of 16 rows of some 90
+
+
 @pytest.mark.parametrize(("label", "colour"), [("medium", PALETTE[1]), (None, UNSURE)])
 def test_the_box_is_where_the_face_is_in_the_colour_of_its_class(label, colour):
     picture = canvas()

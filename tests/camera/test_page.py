@@ -188,7 +188,7 @@ def test_engines_of_other_classes_cannot_stand_side_by_side(classifier):
     assert "--beside" in fault.value.hint
 
 
-def report(**changes):
+def report(size, **changes):
     row = {
         "model": "brightness",
         "runtime": "onnxruntime",
@@ -197,6 +197,7 @@ def report(**changes):
         "baseline": {},
         "paired": None,
         "latency_ms": {"p50": 0.3},
+        "size_bytes": size,
         "batch": 1,
         "threads": 1,
         "environment": {"cpu": "a CPU"},
@@ -206,11 +207,13 @@ def report(**changes):
 
 def test_the_card_shows_the_report_of_this_engine_only(tmp_path, classifier):
     path = tmp_path / "report.json"
-    path.write_text(report())
+    size = classifier.size_bytes
+    path.write_text(report(size))
     assert read_report(path, classifier)["accuracy"] == {"top1": 0.62, "n": 3573}
-    path.write_text(report(precision="int8"))
-    with pytest.raises(EdgeferError, match="reports brightness/onnxruntime/int8 and not brightness/onnxruntime/fp32"):
-        read_report(path, classifier)
+    for other in (report(size, precision="int8"), report(size + 1)):  # the same network with other weights
+        path.write_text(other)
+        with pytest.raises(EdgeferError, match=r"reports brightness/.* and not brightness/onnxruntime/fp32/"):
+            read_report(path, classifier)
 
 
 @pytest.mark.parametrize("content", [None, "no json", "[]", "{}"])

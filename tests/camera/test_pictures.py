@@ -69,6 +69,7 @@ def bomb():
         (b"hello, I am a text\nof two lines", "begins with the text 'hello, I am a text'", "JPEG, PNG"),
         ("grüße aus köln, wo es regnet".encode(), "begins with the text 'grüße aus köln", "JPEG, PNG"),
         (b"\x7fELF\x02\x01\x01\0\0\0", "begins with the bytes 7f 45 4c 46", "JPEG, PNG"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0", "it is a heic file, which OpenCV does not read", "JPEG, PNG"),
         (png(NOISE)[:60], "damaged or cut short", "JPEG, PNG"),
         (bomb(), "60000×50000 pixels", "shrink it"),
         (cv2.imencode(".tiff", NOISE.astype(np.float32))[1].tobytes(), "float32 values", "8 or 16 bits"),

@@ -49,6 +49,14 @@ def test_an_engine_with_a_batch_of_its_own_gets_that():
     assert session.sizes == [2, 2, 2]
 
 
+@pytest.mark.parametrize(("least", "most", "sizes"), [(1, 4, [4, 4, 1]), (1, 1, [1] * 9), (4, 32, [8, 4])])
+def test_an_engine_with_a_profile_gets_no_batch_outside_it(least, most, sizes):
+    classifier, session = counted()
+    session.least, session.most = least, most
+    assert probabilities(classifier, np.zeros((9, 24, 24, 1), np.uint8)).shape == (9, 3)
+    assert session.sizes == sizes
+
+
 def test_nobody_is_an_empty_answer_without_a_run():
     classifier, session = counted()
     assert probabilities(classifier, np.zeros((0, 24, 24, 1), np.uint8)).shape == (0, 3)

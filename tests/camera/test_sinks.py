@@ -2,6 +2,8 @@ import json
 import socket
 import threading
 import urllib.request
+from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -60,12 +62,36 @@ def test_a_live_film_runs_at_the_right_speed_whatever_was_dropped(tmp_path):
     assert len(frames) == pytest.approx(30 * (1.0 + Video._LONGEST_GAP), abs=3)
 
 
-def test_a_frame_of_another_size_is_brought_to_the_film_s(tmp_path):
+def test_a_frame_of_another_size_is_brought_to_the_film_s_in_its_own_proportions(tmp_path):
     video = Video(tmp_path / "out.mp4", 30.0, live=False)
     video.write(seen())
-    video.write(seen(size=(96, 96)))
+    video.write(seen(size=(96, 96), level=200))
     video.close()
-    assert [frame.shape for frame in frames_of(tmp_path / "out.mp4")[0]] == [(48, 64, 3)] * 2
+    frames = frames_of(tmp_path / "out.mp4")[0]
+    assert [frame.shape for frame in frames] == [(48, 64, 3)] * 2
+    assert frames[1][:, 12:52].mean() == pytest.approx(200, abs=8)  # 48×48 in the middle
+    assert frames[1][:, [0, 1, 2, -3, -2, -1]].mean() == pytest.approx(0, abs=8)
+
+
+def test_a_film_that_lost_frames_is_an_error_and_not_kept(tmp_path):
+    class FullDisk:  # OpenCV's writer says nothing of it
+        def __init__(self, writer):
+            self._writer, self._left, self.release = writer, 3, writer.release
+
+        def write(self, pixels):
+            self._left -= 1
+            if self._left >= 0:
+                self._writer.write(pixels)
+
+    video = Video(tmp_path / "out.mp4", 30.0, live=False)
+    video.write(seen())
+    video._writer = FullDisk(video._writer)
+    for number in range(9):
+        video.write(seen(number))
+    with pytest.raises(EdgeferError, match=r"out\.mp4 was not written: 4 of 10 frames") as fault:
+        video.close()
+    assert "disk" in fault.value.hint
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_without_a_frame_there_is_no_film(tmp_path, capsys):
@@ -118,6 +144,24 @@ def test_events_that_cannot_be_written_are_named(tmp_path):
     assert "--events" in fault.value.hint
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
+def test_events_on_a_full_disk_are_an_error(capsys):
+    events = Events("/dev/full", LABELS, film=False)
+    with pytest.raises(EdgeferError, match="cannot write /dev/full: No space left on device"):
+        events.write(seen(0, faces=[face()]))
+    events.close()
+
+
+@pytest.mark.parametrize("display", [{"DISPLAY": ":4711"}, {"WAYLAND_DISPLAY": "wayland-4711"}])
+def test_a_display_that_is_gone_is_refused_before_opencv_aborts(monkeypatch, display):
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(*display.popitem())
+    with pytest.raises(EdgeferError) as fault:
+        check_display()
+    assert "--no-window" in fault.value.hint or "opencv-python-headless" in fault.value.hint
+
+
 def test_a_window_without_a_display_is_refused_before_opencv_aborts(monkeypatch):
     monkeypatch.delenv("DISPLAY", raising=False)
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
@@ -125,6 +169,32 @@ def test_a_window_without_a_display_is_refused_before_opencv_aborts(monkeypatch)
         with pytest.raises(EdgeferError, match="a window needs a display") as fault:
             opened()
         assert "--no-window" in fault.value.hint
+
+
+@pytest.mark.parametrize(
+    ("stays", "keys", "goes_on"),
+    [
+        (False, [-1], True),
+        (False, [ord("q")], False),
+        (True, [-1, -1, ord(" ")], True),
+        (True, [-1, 27], False),
+    ],
+)
+def test_a_window_keeps_a_single_picture_until_a_key_is_pressed(monkeypatch, stays, keys, goes_on):
+    pressed = list(keys)
+    fake = SimpleNamespace(
+        imshow=lambda *_: None,
+        waitKey=lambda _: pressed.pop(0),
+        getWindowProperty=lambda *_: 1.0,
+        namedWindow=lambda *_: None,
+        WND_PROP_VISIBLE=4,
+        WINDOW_NORMAL=0,
+        WINDOW_KEEPRATIO=0,
+    )
+    monkeypatch.setattr("edgefer.camera.sinks.cv2", fake)
+    monkeypatch.setattr("edgefer.camera.sinks.check_display", lambda: None)
+    assert Window("x", stays=stays).write(seen()) is goes_on
+    assert pressed == []
 
 
 def test_an_opencv_without_windows_says_so(monkeypatch):
@@ -149,7 +219,7 @@ def test_the_stream_gives_a_page_a_snapshot_and_a_film():
     giver.start()
     try:
         assert b"/stream" in urllib.request.urlopen(stream.address, timeout=5).read()
-        snapshot = urllib.request.urlopen(f"{stream.address}snapshot.jpg", timeout=5).read()
+        snapshot = urllib.request.urlopen(f"{stream.address}snapshot.jpg?time=1", timeout=5).read()
         assert cv2.imdecode(np.frombuffer(snapshot, np.uint8), cv2.IMREAD_COLOR).shape == (48, 64, 3)
         film = cv2.VideoCapture(f"{stream.address}stream", cv2.CAP_FFMPEG)
         frames = [film.read()[0] for _ in range(5)]
@@ -177,6 +247,16 @@ def test_a_port_in_use_is_named_with_another():
             Stream("127.0.0.1", port)
     assert fault.value.message == f"port {port} of 127.0.0.1 is in use"
     assert f"--port {port + 1}" in fault.value.hint
+
+
+def test_an_ipv6_host_is_served():
+    try:
+        stream = Stream("::1", 0)
+    except EdgeferError as fault:
+        pytest.skip(f"no IPv6 here: {fault.message}")
+    assert stream.address.startswith("http://[::1]:")
+    assert b"/stream" in urllib.request.urlopen(stream.address, timeout=5).read()
+    stream.close()
 
 
 def test_a_host_that_is_not_this_machine_is_refused():

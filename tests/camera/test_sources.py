@@ -1,5 +1,7 @@
 import threading
 import time
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 
 import cv2
@@ -114,35 +116,6 @@ def test_a_text_named_jpg_is_refused_by_name(tmp_path):
         open_source(str(tmp_path / "face.jpg")).read()
 
 
-def video4linux(folder, **names):
-    for node, (name, index) in names.items():
-        (folder / node).mkdir(parents=True)
-        (folder / node / "name").write_text(f"{name}\n")
-        (folder / node / "index").write_text(f"{index}\n")
-    return folder
-
-
-def test_a_missing_camera_names_those_that_exist(tmp_path):
-    folder = video4linux(tmp_path, video0=("HD Webcam", 0), video1=("HD Webcam", 1), video10=("Capture", 0))
-    assert devices.cameras(folder) == ["0 (HD Webcam)", "10 (Capture)"]
-    fault = devices.no_camera(3, folder)
-    assert fault.message == "there is no camera 3; this machine has 0 (HD Webcam), 10 (Capture)"
-    assert fault.hint == "--source 0"
-    held = devices.no_camera(0, folder)
-    assert "another program may hold it" in held.message
-    assert "fuser /dev/video0" in held.hint
-    none = devices.no_camera(0, tmp_path / "nothing")
-    assert none.message == "camera 0 does not open: this machine has no camera"
-    assert "rtsp://" in none.hint
-
-
-def test_opening_a_camera_that_is_not_there_is_that_error(monkeypatch, tmp_path):
-    real = devices.no_camera
-    monkeypatch.setattr(devices, "no_camera", lambda index: real(index, tmp_path))
-    with pytest.raises(EdgeferError, match="camera 77 does not open: this machine has no camera"):
-        open_source("77")
-
-
 @pytest.mark.parametrize(("text", "name"), [("csi://0", "csi://0"), ("videotestsrc ! appsink", "GStreamer pipeline")])
 def test_what_needs_gstreamer_says_so(text, name):
     if devices.has_gstreamer():
@@ -152,6 +125,26 @@ def test_what_needs_gstreamer_says_so(text, name):
     assert name in fault.value.message
     assert "needs GStreamer" in fault.value.message
     assert "--system-site-packages" in fault.value.hint
+
+
+def test_a_size_is_asked_of_cameras_only(film):
+    with pytest.raises(EdgeferError, match=r"--size asks a camera for its size, and .*film\.avi is none") as fault:
+        open_source(str(film), size=(640, 480))
+    assert "leave it out" in fault.value.hint
+
+
+def test_a_film_on_a_web_server_ends(film):
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=film.parent)) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        source = open_source(f"http://127.0.0.1:{server.server_port}/{film.name}")
+        assert not source.live
+        assert [source.read() is None for _ in range(31)] == [False] * 30 + [True]
+        source.close()
+        server.shutdown()
 
 
 def test_the_csi_pipeline_names_sensor_and_size():
@@ -173,7 +166,11 @@ def test_a_stream_where_nobody_answers_is_refused_without_its_password():
 
 def test_passwords_are_hidden():
     assert without_password("rtsp://me:s3:cr3t@cam/1") == "rtsp://me:…@cam/1"
+    assert without_password("rtsp://me:p@ss@cam/1") == "rtsp://me:…@cam/1"
     assert without_password("rtsp://cam:554/1") == "rtsp://cam:554/1"
+    assert without_password("http://cam/v.cgi?user=me&pwd=x") == "http://cam/v.cgi?…"
+    pipeline = "rtspsrc location=rtsp://me:s@cam/1?a=b user-pw=s ! decodebin ! appsink"
+    assert without_password(pipeline) == "rtspsrc location=rtsp://me:…@cam/1?… user-pw=… ! decodebin ! appsink"
 
 
 def test_a_camera_that_drops_comes_back(capsys):
@@ -246,6 +243,24 @@ def test_closing_ends_a_wait_for_a_camera_at_once():
     waiting.join(2)
     assert answers == [None]
     assert time.monotonic() - start < 0.5
+
+
+def test_closing_does_not_wait_for_a_read_that_hangs():
+    ended = threading.Event()
+
+    class Hanging(FakeCapture):
+        def read(self):
+            return super().read() if self._frames else (ended.wait(10), None)
+
+    source = CaptureSource(lambda: Hanging([PICTURE]), "it", live=True, refusal=lambda: EdgeferError("no"))
+    source.read()
+    threading.Thread(target=source.read, daemon=True).start()
+    time.sleep(0.05)
+    start = time.monotonic()
+    source.close()
+    source.close()
+    assert time.monotonic() - start < 0.5
+    ended.set()
 
 
 def test_a_device_that_does_not_open_is_its_refusal():

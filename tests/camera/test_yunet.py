@@ -81,6 +81,9 @@ def test_sessions_are_kept_for_a_few_sizes_only(yunet_file):
     for size in range(100, 700, 50):
         assert detector.detect(np.zeros((size, size, 3), np.uint8)) == []
     assert len(detector._sessions) == 4
+    detector._session((2048, 3200))  # large ones push the others out: each keeps its memory
+    detector._session((3200, 2048))
+    assert list(detector._sessions) == [(3200, 2048)]
     detector.close()
     assert not detector._sessions
 
@@ -114,6 +117,11 @@ def test_unknown_names_and_sizes_are_refused():
     with pytest.raises(EdgeferError, match="no face detector is called 'mtcnn'") as fault:
         open_detector("mtcnn")
     assert "yunet" in fault.value.hint
-    with pytest.raises(EdgeferError, match="at least 10 pixels wide, not 3") as fault:
+    with pytest.raises(EdgeferError, match="10 to 10,000 pixels wide, not 3") as fault:
         open_detector("haar", smallest=3)
     assert "--smallest-face" in fault.value.hint
+    with pytest.raises(EdgeferError, match="runs in OpenCV, not in openvino"):
+        open_detector("haar", runtime="openvino")
+    for senseless in (float("inf"), float("nan")):
+        with pytest.raises(EdgeferError, match="10 to 10,000 pixels wide"):
+            open_detector("haar", smallest=senseless)

@@ -94,6 +94,28 @@ def build_plan(
     return SerialisedEngine(plan, target, RTX_CAPABILITY if device is None else str(device), log.layers)
 
 
+def build_static(model: bytes, *, rtx: bool = False) -> SerialisedEngine:
+    """Build a float network without a contract, such as a face detector's, in FP32; its input has a fixed shape.
+
+    Args:
+        model: a serialised ONNX file.
+        rtx: TensorRT-RTX instead of TensorRT, as in :func:`build_plan`.
+
+    Raises:
+        EdgeferError: as :func:`build_plan`.
+    """
+    trt, target = import_tensorrt(rtx)
+    device = None if rtx else probe()
+    log, options = log_of(rtx), BuilderOptions()
+    log.clear()
+    builder, network, parser = _parsed(trt, target, model, log, rtx=rtx, implicit=False)
+    config = builder.create_builder_config()
+    _set_options(trt, target.has, builder, config, options, device)
+    plan = _serialised(trt, target, builder, network, config, log, options)
+    del parser  # kept until here: the network refers to what it owns
+    return SerialisedEngine(plan, target, RTX_CAPABILITY if device is None else str(device), log.layers)
+
+
 def _parsed(trt: Any, target: Target, model: bytes, log: Log, *, rtx: bool, implicit: bool) -> tuple[Any, Any, Any]:
     has, flags = target.has, 0
     if has.explicit_batch_flag:
