@@ -189,6 +189,10 @@ JETPACKS: Final[dict[str, Version]] = {
 """JetPack → the TensorRT that comes with it (https://developer.nvidia.com/embedded/jetpack-archive)."""
 
 OLDEST: Final[Version] = (8, 5, 0)
+
+GENERATIONS: Final = ("8.5", "8.6", "10.0", "11.0")
+"""Versions from which on ``trtexec`` is given other flags, or another file, than the one before."""
+
 RTX: Final = Target("rtx", (1, 7, 1), rtx=True)
 """The TensorRT-RTX that is tested."""
 
