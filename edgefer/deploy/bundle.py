@@ -189,21 +189,14 @@ def _tensorrt_files(
     calib: str | FaceSet | None,
     ranges: Table | None,
 ) -> dict[str, str]:
-    """TensorRT version of :data:`GENERATIONS` → file; versions that build from the same bytes share one."""
+    """TensorRT version of :data:`GENERATIONS` → the file that it builds from."""
     faces = Faces(calib, table=_table_for_tensorrt(loaded, calib, ranges))
-    written: dict[bytes, str] = {}
-    made: dict[bool, str] = {}
     names = {}
     for version in GENERATIONS:
         target = target_of(version)
-        typed = target.has.strong_typing
-        if typed not in made:
-            content = prepare_file(folder / MODEL, loaded, precision, target, faces).content
-            name = written.setdefault(content, TENSORRT_FILES[typed])
-            if name == TENSORRT_FILES[typed]:
-                (folder / name).write_bytes(content)
-            made[typed] = name
-        names[version] = made[typed]
+        names[version] = name = TENSORRT_FILES[target.has.strong_typing]
+        if not (folder / name).exists():
+            (folder / name).write_bytes(prepare_file(folder / MODEL, loaded, precision, target, faces).content)
     return names
 
 

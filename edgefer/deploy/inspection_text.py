@@ -94,7 +94,7 @@ def rows(found: Inspection) -> Iterator[tuple[str, str]]:
         if found.lineage.model.sha256:
             yield "from model", str(found.lineage.model)
         yield "from weights", str(found.lineage.weights)
-        yield from found.lineage.stated.items()
+        yield from ((f"  {key}", value) for key, value in found.lineage.stated.items())
     yield from (("problem", problem) for problem in found.problems)
 
 

@@ -46,10 +46,16 @@ esac
 
 bundle=$(cd "$(dirname "$0")" && pwd)
 [ -n "$output" ] || output=$bundle/results
-mkdir -p "$output" || fail "$output cannot be made" "-o FOLDER"
-output=$(cd "$output" && pwd)
+case $output in
+    /*) ;;
+    *) output=$PWD/$output ;;
+esac
 cd "$bundle"
 : "${PYTHON:=python3}"
+
+make_output() { # once it is known that nothing is missing
+    mkdir -p "$output" || fail "$output cannot be made" "-o FOLDER"
+}
 
 with_edgefer() {
     "$PYTHON" -c 'import edgefer' 2>/dev/null || fail "$PYTHON has no edgefer" \
@@ -59,10 +65,12 @@ with_edgefer() {
             fail "$PYTHON cannot import tensorrt" "\`$PYTHON -m edgefer doctor\` says what to install"
         file=$FLAGS_FILE
         [ "$major" -lt "$TYPES_FROM" ] || file=$TYPES_FILE
+        make_output
         engine=$output/face.engine
         # shellcheck disable=SC2086  # several options
         "$PYTHON" -m edgefer build-engine "$file" $TENSORRT_PRECISION --target tensorrt -o "$engine"
     else
+        make_output
         engine=$output/face.onnx
         # shellcheck disable=SC2086
         "$PYTHON" -m edgefer build-engine model.onnx $CPU_PRECISION --runtime "$target" -o "$engine"
@@ -80,6 +88,7 @@ with_trtexec() {
     version=$("$TRTEXEC" --help | sed -n 's/.*\[TensorRT v\([0-9]*\)\].*/\1/p' | head -n 1)
     [ -n "$version" ] || fail "$TRTEXEC does not say its version"
     trtexec_settings "$version"
+    make_output
     engine=$output/face.engine
     # shellcheck disable=SC2086
     "$TRTEXEC" --onnx="$file" --saveEngine="$engine" $flags >"$output/build.log" 2>&1 ||
