@@ -127,7 +127,7 @@ def _plan(file: Path) -> Inspection:
     with file.open("rb") as stream:
         header = read_header(stream.read(HEADER))
     manifest, problems = _manifest(file)
-    if manifest is None and not header.is_plan:
+    if manifest is None and header.product is None:
         raise EdgeferError(
             f"{file} has neither a manifest nor the tag of a TensorRT plan",
             hint="copy its .json beside it; a plan that was cut short or is of another product cannot be told apart",
@@ -135,10 +135,11 @@ def _plan(file: Path) -> Inspection:
     if manifest is None and not problems:
         problems = [f"there is no {manifest_path(file).name}: labels, normalisation and golden answers are unknown"]
     contract = None if manifest is None else manifest.contract
-    if manifest is not None and manifest.runtime == "tensorrt" and header.version is not None:
+    if manifest is not None and header.version is not None:
         built = manifest.runtime_version
         if parse_version(built) != parse_version(header.version):
-            problems.append(f"the manifest says TensorRT {built}, and the plan itself {header.version}")
+            told = f"{header.product} {header.version}"
+            problems.append(f"the manifest says {manifest.runtime} {built}, and the plan itself {told}")
     specs: tuple[tuple[TensorSpec, ...], ...] = ((), ())
     if contract is not None:
         specs = (

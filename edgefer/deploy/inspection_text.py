@@ -33,7 +33,7 @@ def to_json(found: Inspection) -> dict[str, Any]:
             "layers": [asdict(layer) for layer in precision.layers],
         },
         "graph": None if found.graph is None else found.graph.to_dict(),
-        "plan": None if found.header is None else {"is_plan": found.header.is_plan, "tensorrt": found.header.version},
+        "plan": None if found.header is None else {"product": found.header.product, "version": found.header.version},
         "target": found.target,
         "lineage": None if found.lineage is None else found.lineage.to_dict(),
         "manifest": None if manifest is None else _of_manifest(manifest),
@@ -76,8 +76,8 @@ def rows(found: Inspection) -> Iterator[tuple[str, str]]:
     if found.manifest is not None:
         yield from _built(found.manifest)
     if found.header is not None:
-        told = "a plan of TensorRT" if found.header.is_plan else "not TensorRT's tag"
-        yield "header", f"written by TensorRT {found.header.version}" if found.header.version else told
+        product, version = found.header.product, found.header.version
+        yield "header", f"written by {product} {version or 'of unknown version'}" if product else "of no plan"
     for title, specs in (("input", found.inputs), ("output", found.outputs)):
         yield from ((title, str(spec)) for spec in specs)
     if found.contract is not None:

@@ -116,9 +116,9 @@ def _is_tensorrt(engine: Path, manifest: Manifest | None) -> bool:
 
 
 def _install(engine: Path, manifest: Manifest | None, abilities: dict[str, Ability]) -> tuple[str, ...]:
-    key = "tensorrt" if _is_tensorrt(engine, manifest) else "onnxruntime"
-    if manifest is not None and manifest.runtime == "openvino":
-        key = "openvino"
+    kinds = {"openvino": "openvino", "tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
+    unstated = "tensorrt" if engine.suffix == ".engine" else "onnxruntime"
+    key = unstated if manifest is None else kinds.get(manifest.runtime, "onnxruntime")
     return () if abilities[key].works else abilities[key].commands
 
 

@@ -103,11 +103,11 @@ def test_a_plan_with_its_manifest(tmp_path):
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        (header(8, 6, 2, 3), PlanHeader(True, "8.6.2.3")),
-        (b"ftrt" + (1).to_bytes(4, "little") + bytes(20), PlanHeader(True, None)),
-        (header(8, 6, 2, 3)[:20], PlanHeader(False, None)),
-        (b"ptrt" + bytes(24), PlanHeader(False, None)),
-        (b"", PlanHeader(False, None)),
+        (header(8, 6, 2, 3), PlanHeader("TensorRT", "8.6.2.3")),
+        (b"ftrt" + (1).to_bytes(4, "little") + bytes(20), PlanHeader("TensorRT", None)),
+        (header(8, 6, 2, 3)[:20], PlanHeader(None, None)),
+        (b"ptrt" + bytes(24), PlanHeader(None, None)),
+        (b"", PlanHeader(None, None)),
     ],
 )
 def test_the_header_of_a_plan(content, expected):
@@ -128,7 +128,7 @@ def test_what_does_not_fit_together_is_said(tmp_path, model):
     engine.write_bytes(header(10, 3, 0, 30)[:-9])
     assert "not the engine its manifest describes" in inspect_file(engine).problems[0]
     other = plan(tmp_path / "y.engine", header(8, 6, 2, 3))
-    assert inspect_file(other).problems == ("the manifest says TensorRT 10.3.0, and the plan itself 8.6.2.3",)
+    assert inspect_file(other).problems == ("the manifest says tensorrt 10.3.0, and the plan itself TensorRT 8.6.2.3",)
     (tmp_path / "z.engine").write_bytes(header(10, 3, 0, 30))
     (tmp_path / "z.engine.json").write_text("{")
     assert "cannot be read" in inspect_file(tmp_path / "z.engine").problems[0]
