@@ -19,6 +19,7 @@ from edgefer.deploy.checking import check_bundle
 from edgefer.engines.onnxruntime import OnnxRuntimeSession
 from edgefer.errors import EdgeferError
 from edgefer.golden import Golden
+from edgefer.graph.names import canonicalise
 from edgefer.measure.accuracy import Predictions
 from edgefer.optimize.tables import read_table
 from tests.optimize.conftest import contract, network, write_model
@@ -165,6 +166,25 @@ def test_other_models_and_files_are_refused(bundle, tmp_path):
     with pytest.raises(EdgeferError, match="no drawn faces for the labels dark, bright, striped"):
         make_bundle(unknown, tmp_path / "b", precision="fp32")
     assert left(tmp_path) == ["other.onnx", "unknown.onnx", "x.onnx"]
+
+
+def test_tensorrt_has_ranges_of_its_own_where_it_gets_another_graph(faces, tmp_path):
+    """A PRelu is split for CPUs and left whole for TensorRT."""
+    proto = network(classes=7)
+    node = next(node for node in proto.graph.node if node.op_type == "Relu")
+    node.op_type = "PRelu"
+    node.input.append("slope")
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(np.full((6, 1, 1), 0.25, np.float32), "slope"))
+    model = write_model(tmp_path / "model.onnx", canonicalise(proto), contract(labels=FER2013))
+    made = make_bundle(model, tmp_path / "b", calib=open_dataset(str(faces)), data=open_dataset(str(faces)))
+    typed = onnx.load(tmp_path / "b/tensorrt.types.onnx")
+    assert "PRelu" in {node.op_type for node in typed.graph.node}
+    assert made.precision == "int8+fp16"
+    edgefer.build_engine(model, tmp_path / "x.onnx", precision="int8", table=tmp_path / "b/ranges.jsonl")
+    with pytest.raises(EdgeferError, match="was made of the graph that CPUs get") as error:
+        make_bundle(model, tmp_path / "c", table=tmp_path / "b/ranges.jsonl", data=open_dataset(str(faces)))
+    assert "--calib DATA" in error.value.hint
+    assert not (tmp_path / "c").exists()
 
 
 def test_faces_that_calibrated_do_not_judge(model, faces, tmp_path):

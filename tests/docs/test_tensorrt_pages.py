@@ -44,11 +44,12 @@ def test_what_a_host_types_works(folder, line, monkeypatch):
 
 @pytest.mark.parametrize("page", PAGES)
 def test_every_option_exists(page):
-    known = CliRunner().invoke(cli, ["build-engine", "--help"]).output
-    for line in commands(page):
-        if "build-engine" in line:
-            for option in re.findall(r"--[a-z0-9-]+", line):
-                assert option in known, option
+    for command in (("build-engine",), ("deploy", "bundle")):
+        known = CliRunner().invoke(cli, [*command, "--help"]).output
+        for line in commands(page):
+            if line.startswith(f"edgefer {' '.join(command)} "):
+                for option in re.findall(r"--[a-z0-9-]+", line):
+                    assert option in known, option
 
 
 def test_the_table_of_jetpacks_is_the_codes():
