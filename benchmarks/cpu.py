@@ -127,9 +127,9 @@ def _runs(plan: Plan, network: Network) -> list[dict[str, Any]]:
 
 
 def _run(plan: Plan, network: Network, engines: dict[str, Classifier], batch: int, threads: int) -> dict[str, Any]:
-    batches = _batches(network, batch)
+    batches = batches_of(network, batch)
     start = Usage.now()
-    auto = _chosen(network, engines, batches, threads, plan.choosing[batch])
+    auto = chosen_by_auto(network, engines, batches, threads, plan.choosing[batch])
     taken = take_turns(engines, batches, threads, plan.timing[batch])
     others = others_since(start)
     references = {"over_pytorch": EAGER, "over_onnxruntime": ONNXRUNTIME}
@@ -146,7 +146,7 @@ def _run(plan: Plan, network: Network, engines: dict[str, Classifier], batch: in
     }
 
 
-def _chosen(
+def chosen_by_auto(
     network: Network,
     engines: dict[str, Classifier],
     batches: list[NDArray[np.uint8]],
@@ -160,7 +160,7 @@ def _chosen(
     return next(figure.label for figure in choose(timed) if figure.chosen)
 
 
-def _batches(network: Network, batch: int) -> list[NDArray[np.uint8]]:
+def batches_of(network: Network, batch: int) -> list[NDArray[np.uint8]]:
     """Different drawn faces that go round, brought to the network's shape."""
     from edgefer.faces import prepare_batch
 

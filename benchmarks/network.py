@@ -14,6 +14,7 @@ from edgefer.data.classes import FER2013
 from edgefer.engines.classifier import Classifier
 from edgefer.graph.exporting import export
 from edgefer.measure.accuracy import predict
+from edgefer.measure.classwise import macro_f1
 from edgefer.measure.paired import Paired
 from edgefer.models import create, default_contract
 from edgefer.models.weights import load_network, shipped
@@ -43,6 +44,7 @@ class Network:
     engines: tuple[Built, ...]
     figures: tuple[Figures, ...]
     accuracy: Mapping[str, Mapping[str, Any]]
+    parity: float  # largest difference of a logit of the exported file from PyTorch's
 
     @contextmanager
     def opened(self, threads: int) -> Iterator[dict[str, Classifier]]:
@@ -81,7 +83,7 @@ def prepare(name: str, folder: Path, real: FaceSet | None, drawn: FaceSet, faces
     judging = real if file is not None else None
     announce(f"{name}: exporting and building")
     model = folder / f"{name}.onnx"
-    export(module, model, contract=contract)
+    exported = export(module, model, contract=contract)
     calib = drawn if judging is None else judging
     job = prepare_job(model, "int8", calib, calib_faces=faces, method=None, seed=None)
     engines = tuple(job.build(variant) for variant in candidates())
@@ -90,7 +92,8 @@ def prepare(name: str, folder: Path, real: FaceSet | None, drawn: FaceSet, faces
     if judging is not None:
         announce(f"{name}: predicting {len(judging.split('test')):,} test faces with {1 + len(engines)} engines")
         figures, accuracy = _judge(module, contract, job, engines, judging)
-    return Network(name, module, contract, weights, job, engines, figures, accuracy)
+    parity = exported.max_abs_diff
+    return Network(name, module, contract, weights, job, engines, figures, accuracy, parity)
 
 
 def _judge(
@@ -108,7 +111,12 @@ def _judge(
     accuracy = {}
     for label, predictions in answers.items():
         paired = Paired.from_predictions(answers[EAGER], predictions)
-        accuracy[label] = {"top1": predictions.top1, "n": predictions.n, **paired.to_dict()}
+        quality = {
+            "top1": predictions.top1,
+            "top1_ci95": list(predictions.top1_ci95),
+            "macro_f1": macro_f1(predictions),
+        }
+        accuracy[label] = {**quality, "n": predictions.n, **paired.to_dict()}
     return tuple(figures), accuracy
 
 

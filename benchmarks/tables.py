@@ -16,6 +16,7 @@ from typing import Any
 import click
 from camera_table import camera_table
 from cpu_table import UNKNOWN, cpu_table, number, ratio
+from zoo_table import zoo_table
 
 from edgefer.atomic import write_text
 from edgefer.errors import EdgeferError
@@ -24,6 +25,7 @@ from edgefer.progress import announce
 REPOSITORY = Path(__file__).resolve().parents[1]
 PAGES = {
     "cpu": "README.md",
+    "zoo": "README.md",
     "calibration": "docs/calibration.md",
     "rewriting": "docs/rewrite-passes.md",
     "quantisation": "docs/quantisation.md",
@@ -188,6 +190,7 @@ def _read(path: Path, which: str) -> dict[str, Any]:
 
 RENDERERS: dict[str, Callable[[dict[str, Any]], str]] = {
     "cpu": cpu_table,
+    "zoo": zoo_table,
     "calibration": calibration_table,
     "rewriting": rewriting_table,
     "quantisation": quantisation_table,

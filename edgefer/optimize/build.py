@@ -18,7 +18,7 @@ from edgefer.engines.cpu import instruction_set
 from edgefer.engines.golden import make_golden
 from edgefer.errors import EdgeferError
 from edgefer.graph.load import load_model
-from edgefer.graph.rewriting import PASSES, Rewritten, check_names, rewrite
+from edgefer.graph.rewriting import Rewritten, check_names, rewrite
 from edgefer.manifest import Calibration, Manifest, write_engine
 from edgefer.optimize.choose import Figures, choose, timed, verdict
 from edgefer.optimize.ranging import ranged_by_table, ranged_on_faces
@@ -27,7 +27,7 @@ from edgefer.optimize.refiner import EQUALISE, Refiner
 from edgefer.optimize.result import BuildResult
 from edgefer.optimize.tensorrt import TARGETS, build_tensorrt
 from edgefer.optimize.tensorrt_file import Faces
-from edgefer.optimize.variants import RUNTIMES, Built, Variant, build, variants_of
+from edgefer.optimize.variants import Built, Variant, build, variants_of
 from edgefer.progress import announce
 from edgefer.quantize.graphview import refuse_quantised
 from edgefer.quantize.ranges import Ranges
@@ -38,25 +38,23 @@ class Job:
     """What every variant of one build shares.
 
     Attributes:
-        model: what INT8 files are made of: rewritten and equalised.
-        rewrites: what was done to it: name → in how many places.
-        floats: runtime → what its float files are made of, and what was done to that.
+        rewritten: what float files are made of.
+        model: what INT8 files are made of: equalised too.
     """
 
+    rewritten: Rewritten
     model: onnx.ModelProto
     contract: Contract
     model_sha256: str
     ranges: Ranges | None
     calibration: Calibration | None
     method: str
-    rewrites: Mapping[str, int]
-    floats: Mapping[str, Rewritten]
     refiner: Refiner | None = None
     equalised: int = 0  # activations of ``model``
 
     def build(self, variant: Variant, keep_float: Collection[str] = ()) -> Built:
         """The file of ``variant``; the layers ``keep_float`` of an INT8 one stay float."""
-        model = self.floats[variant.runtime].model if variant.flavour is None else self.model
+        model = self.rewritten.model if variant.flavour is None else self.model
         return build(variant, model, self.contract, self.ranges, self.method, keep_float, self.refiner)
 
     def manifest(self, built: Built, candidates: Sequence[Figures] = ()) -> Manifest:
@@ -82,10 +80,10 @@ class Job:
     def _changes(self, built: Built) -> dict[str, int]:
         """Pass or refining step → in how many places it changed the exported graph."""
         if built.variant.flavour is None:
-            return dict(self.floats[built.variant.runtime].changes)
+            return dict(self.rewritten.changes)
         layers = sum(layer.got == "int8" and layer.op in ("Conv", "Gemm") for layer in built.precision.layers)
         steps = dict.fromkeys(self.refiner.steps if self.refiner is not None else (), layers)
-        return {**self.rewrites, **({EQUALISE: self.equalised} if self.equalised else {}), **steps}
+        return {**self.rewritten.changes, **({EQUALISE: self.equalised} if self.equalised else {}), **steps}
 
 
 def build_engine(
@@ -225,13 +223,12 @@ def prepare_job(
     proto, contract = load_model(model)
     refuse_quantised(proto)
     rewritten = rewrite(proto, contract, skip=no_rewrite)
-    floats = _floats(proto, contract, rewritten, no_rewrite)
     recipe = recipe_for(contract.architecture).overridden(calib_faces, per_class, seed, method)
     plain = rewritten.model
     if not precision.startswith("int8"):
         if calib is not None:
             announce(f"note: --calib is not used: {precision.upper()} has no ranges to set")
-        return Job(plain, contract, sha256_file(model), None, None, recipe.method, rewritten.changes, floats)
+        return Job(rewritten, plain, contract, sha256_file(model), None, None, recipe.method)
     if calib is not None and table is not None:
         raise EdgeferError(f"faces and the range table {table} both set the ranges", hint="give one of them")
     if calib is None:
@@ -239,19 +236,7 @@ def prepare_job(
     else:
         done = ranged_on_faces(plain, contract, calib, recipe, refine)
     return Job(
-        *(done.model, contract, sha256_file(model), done.ranges, done.record, recipe.method, rewritten.changes),
-        floats=floats,
+        *(rewritten, done.model, contract, sha256_file(model), done.ranges, done.record, recipe.method),
         refiner=done.refiner,
         equalised=len(done.scales),
     )
-
-
-def _floats(
-    proto: onnx.ModelProto, contract: Contract, rewritten: Rewritten, no_rewrite: Collection[str]
-) -> dict[str, Rewritten]:
-    """For each runtime ``proto`` without the passes that slow its float engines; ``rewritten`` where none was run."""
-    found = {}
-    for runtime in RUNTIMES:
-        slowing = [name for name in rewritten.changes if runtime in PASSES[name].slows]
-        found[runtime] = rewrite(proto, contract, skip=[*no_rewrite, *slowing]) if slowing else rewritten
-    return found

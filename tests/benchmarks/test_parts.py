@@ -176,3 +176,32 @@ def test_demands_on_memory(many, passed):
     ]
     assert [demand["passed"] for demand in calibration._demands(rows)] == passed
     assert calibration._demands(rows[:1]) == []
+
+
+def test_zoo_table_has_accuracies_only_of_weights_that_ship():
+    from tables import RENDERERS
+
+    judged = {"top1": 0.62, "top1_ci95": [0.6, 0.64], "macro_f1": 0.57, "drop_pp": 0.1, "ci95_pp": [-0.2, 0.4]}
+    latency = {
+        "PyTorch eager": {"p50_ms": 9.0},
+        "onnxruntime FP32": {"p50_ms": 2.0},
+        "onnxruntime INT8 (a)": {"p50_ms": 1.5},
+        "openvino INT8 (b)": {"p50_ms": 1.25},
+    }
+    shipped = {
+        **{"name": "net", "parameters": 1234, "macs": 5_500_000, "published": "64 % X", "parity": 3e-6},
+        **{"latency": latency, "auto": "openvino INT8 (b)"},
+        "accuracy": {
+            "PyTorch eager": {**judged, "agreement": 1.0},
+            "openvino INT8 (b)": {**judged, "agreement": 0.981},
+        },
+    }
+    random = {**shipped, "name": "other", "published": "", "accuracy": {}}
+    table = RENDERERS["zoo"](
+        {"quiet": False, "data": "FER2013", "environment": {"cpu": "A CPU"}, "networks": [shipped, random]}
+    )
+    assert "busy machine" in table
+    times = "2.00 | 1.25 | 1.25 | openvino INT8 (b)"
+    drop = "+0.10 [-0.20, +0.40] | 98.1 %"
+    first = f"| net | 1,234 | 5.5 M | 64 % X | 62.0 % [60.0, 64.0] | 57.0 % | 3e-06 | {times} | {drop} |"
+    assert table.splitlines()[-2:] == [first, f"| other | 1,234 | 5.5 M | – | – | – | 3e-06 | {times} | – | – |"]

@@ -101,6 +101,22 @@ def test_rewriting_measures_each_pass_against_the_plain_graph(tmp_path):
     assert "fold-batchnorm (20×)" in table.stdout
 
 
+@pytest.mark.slow
+def test_zoo_measures_a_network_and_its_table_shows_it(tmp_path):
+    pytest.importorskip("torch")
+    output = tmp_path / "zoo.json"
+    done = run("zoo.py", "--quick", "--only", "lenet", "--output", output)
+    assert done.returncode == 0, done.stderr
+    row = json.loads(output.read_text())["networks"][0]
+    assert (row["name"], row["parameters"], row["weights"], row["accuracy"]) == ("lenet", 205_451, "random", {})
+    assert 0 < row["parity"] < 1e-4
+    assert row["auto"] in row["latency"]
+    (tmp_path / "page.md").write_text("no block\n")
+    table = run("tables.py", "zoo", "--results", output, "--page", tmp_path / "page.md")
+    assert table.returncode == 0, table.stderr
+    assert "| lenet | 205,451 |" in table.stdout
+
+
 @pytest.mark.parametrize(
     ("script", "arguments", "message", "hint"),
     [
@@ -120,7 +136,7 @@ def test_bad_arguments_say_what_to_do(script, arguments, message, hint):
     assert hint in said
 
 
-@pytest.mark.parametrize("which", ["cpu", "calibration", "rewriting", "quantisation", "scale", "camera"])
+@pytest.mark.parametrize("which", ["cpu", "zoo", "calibration", "rewriting", "quantisation", "scale", "camera"])
 def test_pages_say_what_the_results_say(which):
     """Or that there are none yet."""
     from tables import PAGES

@@ -25,20 +25,16 @@ TOLERANCE = 1e-4
 
 @dataclass(frozen=True)
 class Pass:
-    """``apply`` changes a model in place and returns in how many places; a graph without ``op`` is not worth a try.
-
-    ``slows`` are the runtimes whose float engines it is left out of: docs/rewrite-passes.md says why.
-    """
+    """``apply`` changes a model in place and returns in how many places; a graph without ``op`` is not worth a try."""
 
     op: str
     apply: Callable[[onnx.ModelProto], int]
-    slows: tuple[str, ...] = ()
 
 
 PASSES = {
     "fold-batchnorm": Pass("BatchNormalization", fold_batchnorm),
     "split-prelu": Pass("PRelu", split_prelu),
-    "merge-depthwise": Pass("Split", merge_depthwise, slows=("openvino",)),
+    "merge-depthwise": Pass("Split", merge_depthwise),
 }
 """Every pass, in the order in which they run."""
 
