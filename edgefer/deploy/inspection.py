@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from edgefer.atomic import sha256_file
 from edgefer.contract import INPUT_NAME, METADATA_KEY, OUTPUT_NAME, Contract
 from edgefer.deploy.lineage import Lineage, lineage_of, trace
-from edgefer.deploy.onnx_facts import OnnxFacts, onnx_facts
+from edgefer.deploy.onnx_facts import OnnxFacts, json_object, onnx_facts
 from edgefer.engines.session import TensorSpec
 from edgefer.engines.tensorrt.compat import parse_version
 from edgefer.engines.tensorrt.plan import HEADER, PlanHeader, read_header
@@ -94,7 +93,7 @@ def _onnx(file: Path) -> Inspection:
     model = read_onnx(file)
     metadata = metadata_of(model)
     contract = Contract.from_metadata(metadata, str(file)) if METADATA_KEY in metadata else None
-    facts, origin = onnx_facts(model), _origin(metadata)
+    facts, origin = onnx_facts(model), json_object(metadata.get(ORIGIN_KEY, "{}"))
     manifest, problems = _manifest(file)
     stated = metadata.get(PRECISION_KEY, "unstated")
     precision = Precision(stated, stated, facts.layers) if manifest is None else manifest.precision
@@ -180,8 +179,3 @@ def _disagreements(manifest: Manifest, contract: Contract | None, stated: str) -
         yield "the manifest has another contract (labels, input or normalisation) than the file"
     if stated != manifest.precision.got:
         yield f"the manifest says {manifest.precision.got}, and the file {stated}"
-
-
-def _origin(metadata: Mapping[str, str]) -> dict[str, Any]:
-    content = json.loads(metadata.get(ORIGIN_KEY, "{}"))
-    return content if isinstance(content, dict) else {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
@@ -66,11 +67,9 @@ def onnx_facts(model: onnx.ModelProto) -> OnnxFacts:
     weights: Counter[str] = Counter()
     parameters = 0
     for tensor in graph.initializer:
-        count = 1
-        for size in tensor.dims:
-            count *= size
-        kind = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
-        weights[kind.name] += count * kind.itemsize
+        count = math.prod(tensor.dims)
+        kind, width = _dtype(tensor.data_type)
+        weights[kind] += len(tensor.raw_data) or count * width
         parameters += count
     return OnnxFacts(
         inputs=tuple(_spec(value) for value in graph.input if value.name not in constants),
@@ -90,9 +89,12 @@ def graph_layers(model: onnx.ModelProto) -> tuple[LayerPrecision, ...]:
     nodes = GraphView(model).nodes
     integer = {}
     if any(node.op_type in _QUANTISERS for node in nodes):
-        how = json.loads(metadata_of(model).get(QUANTISATION_KEY, "{}"))
+        how = json_object(metadata_of(model).get(QUANTISATION_KEY, "{}"))
         integer = precision_of(model, FLAVOURS.get(str(how.get("flavour")), TENSORRT))
-    inferred = onnx.shape_inference.infer_shapes(model).graph
+    try:
+        inferred = onnx.shape_inference.infer_shapes(model).graph
+    except (ValueError, onnx.shape_inference.InferenceError):  # over 2 GB, or contradictory: its own types are left
+        inferred = model.graph
     types = {v.name: v.type.tensor_type.elem_type for v in (*inferred.value_info, *inferred.output)}
     rows = []
     for node in nodes:
@@ -104,8 +106,24 @@ def graph_layers(model: onnx.ModelProto) -> tuple[LayerPrecision, ...]:
     return tuple(rows)
 
 
+def json_object(text: str) -> dict[str, Any]:
+    """The JSON object in ``text``; empty where it is none: whoever edited the file is not to stop a look at it."""
+    try:
+        content = json.loads(text)
+    except ValueError:
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
 def _spec(value: onnx.ValueInfoProto) -> TensorSpec:
     tensor = value.type.tensor_type
     shape = tuple(d.dim_value if d.WhichOneof("value") == "dim_value" else None for d in tensor.shape.dim)
-    known = tensor.elem_type in onnx.helper.get_all_tensor_dtypes()
-    return TensorSpec(value.name, onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).name if known else "?", shape)
+    return TensorSpec(value.name, _dtype(tensor.elem_type)[0], shape)
+
+
+def _dtype(number: int) -> tuple[str, int]:
+    """NumPy's name of an ONNX type, and bytes a value; ``"?"`` for what is none."""
+    if number not in onnx.helper.get_all_tensor_dtypes():
+        return "?", 0
+    kind = onnx.helper.tensor_dtype_to_np_dtype(number)
+    return kind.name, kind.itemsize

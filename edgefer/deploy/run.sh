@@ -85,7 +85,7 @@ with_edgefer() {
 with_trtexec() {
     : "${TRTEXEC:=$(command -v trtexec || echo /usr/src/tensorrt/bin/trtexec)}"
     [ -x "$TRTEXEC" ] || fail "there is no trtexec at $TRTEXEC" "sudo apt install libnvinfer-bin, or TRTEXEC=…"
-    version=$("$TRTEXEC" --help | sed -n 's/.*\[TensorRT v\([0-9]*\)\].*/\1/p' | head -n 1)
+    version=$("$TRTEXEC" --help 2>&1 | sed -n 's/.*\[TensorRT v\([0-9]*\)\].*/\1/p' | head -n 1)
     [ -n "$version" ] || fail "$TRTEXEC does not say its version"
     trtexec_settings "$version"
     make_output

@@ -193,3 +193,16 @@ def test_weights_in_other_files_are_named(tmp_path):
     path = write_model(tmp_path / "x.onnx", network(), contract())
     onnx.save(onnx.load(path), tmp_path / "y.onnx", save_as_external_data=True, location="y.data", size_threshold=0)
     assert "weights lie in other files" in inspect_file(tmp_path / "y.onnx").problems[0]
+
+
+def test_metadata_that_was_edited_does_not_stop_a_look(bundle, tmp_path):
+    file = onnx.load(bundle / "tensorrt.flags.onnx")
+    for entry in file.metadata_props:
+        if entry.key in ("edgefer.origin", "edgefer.quantisation"):
+            entry.value = "{nonsense"
+    file.graph.initializer.add(name="odd", data_type=0)
+    onnx.save(file, tmp_path / "x.onnx")
+    found = inspect_file(tmp_path / "x.onnx")
+    assert (found.kind, found.target, found.lineage.model.sha256) == ("device-file", None, "")
+    assert "?" in found.graph.weights
+    assert found.counts["int8"] >= 4
