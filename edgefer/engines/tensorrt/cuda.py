@@ -8,7 +8,6 @@ from typing import Any
 from edgefer.engines.tensorrt.driver import Device
 from edgefer.errors import EdgeferError, require
 
-
 def runtime() -> Any:
     """The module of cuda-bindings that wraps the CUDA runtime, which works in the primary context as torch does.
 
