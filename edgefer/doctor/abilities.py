@@ -84,6 +84,9 @@ def _against_tensorrt(found: Diagnosis) -> Iterator[str]:
         wanted, here = library.cuda.split(".", maxsplit=1)[0], serves.split(".", maxsplit=1)[0]
         if int(wanted) > int(here):
             yield f"TensorRT {library.version} is for CUDA {library.cuda}, and the driver serves CUDA up to {serves}"
+    bindings = found.module("cuda").told.get("for_cuda", 0)
+    if serves is not None and bindings > int(serves.split(".", maxsplit=1)[0]):
+        yield f"cuda-bindings is for CUDA {bindings}, and the driver serves CUDA up to {serves}"
     if not any(found.module(name).works for name in ADAPTERS):
         problems = ", ".join(f"{name}: {found.module(name).problem}" for name in ADAPTERS)
         yield f"no Python package takes memory on the GPU ({problems})"

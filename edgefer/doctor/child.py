@@ -39,16 +39,8 @@ def _opencv() -> dict[str, Any]:
 
 
 def _cuda_bindings() -> dict[str, Any]:
-    try:
-        importlib.import_module("cuda.bindings.runtime")
-    except ImportError:
-        importlib.import_module("cuda.cudart")  # its name before 12.8
-    for distribution in ("cuda-bindings", "cuda-python"):
-        try:
-            return {"version": version(distribution)}
-        except PackageNotFoundError:
-            continue
-    return {"version": "of unknown version"}
+    driver = importlib.import_module("cuda.bindings.driver")
+    return {"version": version("cuda-bindings"), "for_cuda": int(driver.CUDA_VERSION) // 1000}
 
 
 def _pycuda() -> dict[str, Any]:

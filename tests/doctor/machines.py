@@ -18,7 +18,7 @@ DRIVERS = {
 }
 WHOLE = {
     "tensorrt": Module("10.3.0"),
-    "cuda": Module("12.9.4"),
+    "cuda": Module("12.9.4", None, {"for_cuda": 12}),
     "cv2": Module("4.8.0", None, {"gstreamer": True}),
     "onnxruntime": Module("1.23.2", None, {"providers": ["CPUExecutionProvider"]}),
 }

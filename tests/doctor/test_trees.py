@@ -146,6 +146,11 @@ def test_a_jetson_in_a_container_without_its_driver():
             ORIN,
             "no Python package takes memory on the GPU (cuda: not installed",
         ),
+        (
+            {"cuda": Module("13.0.3", None, {"for_cuda": 13})},
+            ORIN,
+            "cuda-bindings is for CUDA 13, and the driver serves",
+        ),
         ({"tensorrt": Module(None, "ImportError: x")}, ORIN, "Python's tensorrt: ImportError: x"),
         ({}, Driver("11.4", ORIN.devices, None), "is for CUDA 12.5, and the driver serves CUDA up to 11.4"),
         ({}, Driver("12.6", (), None), "the driver has no GPU"),
