@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -62,6 +63,49 @@ def check_target(final: str | os.PathLike[str]) -> None:
         raise EdgeferError(
             f"cannot write {final}: {folder} is not a folder that can be written", hint="choose another output path"
         )
+
+
+@contextmanager
+def atomic_folder(final: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield an empty folder beside ``final``; rename it onto ``final`` if the block succeeds.
+
+    On any exception, Ctrl-C included, all that was written is removed and ``final`` stays as it was.
+
+    Raises:
+        EdgeferError: ``final`` is there and is not an empty folder, it cannot be made or written, or the disk is full.
+    """
+    target = Path(os.path.realpath(final))
+    check_vacant(target)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
+    except OSError as cause:
+        raise _cannot_write(target, cause) from cause
+    try:
+        yield temporary
+        temporary.chmod(0o777 & ~_umask())
+        temporary.replace(target)
+    except OSError as cause:
+        if cause.errno not in (*_DISK_FAULTS, errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        raise _cannot_write(target, cause) from cause
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def check_vacant(folder: str | os.PathLike[str]) -> None:
+    """Refuse a path at which a folder cannot be made without losing something.
+
+    Raises:
+        EdgeferError: it is a file, or a folder with something in it.
+    """
+    target = Path(folder)
+    if not target.exists():
+        return
+    if not target.is_dir():
+        raise EdgeferError(f"{folder} is there and is not a folder", hint="choose another path")
+    if any(target.iterdir()):
+        raise EdgeferError(f"{folder} is there and is not empty", hint="choose another path, or empty it")
 
 
 def write_bytes(final: str | os.PathLike[str], content: bytes | memoryview) -> None:

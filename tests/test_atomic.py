@@ -8,7 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from edgefer.atomic import atomic_path, check_target, sha256_file, write_bytes, write_text
+from edgefer.atomic import (
+    atomic_folder,
+    atomic_path,
+    check_target,
+    check_vacant,
+    sha256_file,
+    write_bytes,
+    write_text,
+)
 from edgefer.errors import EdgeferError
 
 
@@ -96,3 +104,44 @@ def test_sigkill_leaves_no_half_file_under_the_name(tmp_path):
 def test_sha256(tmp_path: Path):
     write_bytes(tmp_path / "a", b"abc")
     assert sha256_file(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+@pytest.mark.parametrize("exists", [False, True])
+def test_a_folder_appears_whole(tmp_path, exists):
+    target = tmp_path / "deep" / "folder"
+    if exists:
+        target.mkdir(parents=True)
+    with atomic_folder(target) as temporary:
+        (temporary / "a.txt").write_text("a")
+        assert not target.exists() or not any(target.iterdir())
+    assert [path.name for path in target.parent.iterdir()] == ["folder"]
+    assert (target / "a.txt").read_text() == "a"
+    mask = os.umask(0)
+    os.umask(mask)
+    assert target.stat().st_mode & 0o777 == 0o777 & ~mask
+
+
+@pytest.mark.parametrize("fault", [ValueError, KeyboardInterrupt])
+def test_a_folder_that_fails_leaves_nothing(tmp_path, fault):
+    with pytest.raises(fault), atomic_folder(tmp_path / "folder") as temporary:
+        (temporary / "a.txt").write_text("half")
+        raise fault
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_with_something_in_it_is_never_replaced(tmp_path):
+    target = tmp_path / "folder"
+    with pytest.raises(EdgeferError, match="cannot write"), atomic_folder(target) as temporary:
+        (temporary / "a.txt").write_text("new")
+        target.mkdir()  # somebody else was quicker
+        (target / "theirs.txt").write_text("old")
+    assert [path.name for path in target.iterdir()] == ["theirs.txt"]
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+    with pytest.raises(EdgeferError, match="is not empty"):
+        check_vacant(target)
+
+
+def test_a_full_disk_leaves_no_folder(tmp_path):
+    with pytest.raises(EdgeferError, match="No space left"), atomic_folder(tmp_path / "folder"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert list(tmp_path.iterdir()) == []

@@ -30,7 +30,7 @@ def test_help_imports_nothing_heavy():
     "command",
     [
         *("quickstart", "train", "export", "contract", "adopt", "calibrate", "build-engine", "sensitivity", "bench"),
-        *("compare", "gate", "sweep", "predict", "camera", "web", "models"),
+        *("compare", "gate", "sweep", "predict", "camera", "web", "models", "doctor", "inspect", "deploy"),
     ],
 )
 def test_every_command_explains_itself(command):

@@ -13,7 +13,7 @@ LAYERS = (
     ("engines", "quantize", "graph"),
     ("measure",),
     ("optimize",),
-    ("report", "camera", "deploy"),
+    ("report", "camera", "deploy", "doctor"),
     ("quickstart",),
     ("cli",),
 )

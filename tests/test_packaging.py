@@ -40,6 +40,9 @@ def test_the_wheel_runs_with_its_core_dependencies_alone(empty_environment, tmp_
     done = run(empty_environment, "-m", "edgefer", "models", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "mini_xception" in done.stdout
+    doctor = run(empty_environment, "-m", "edgefer", "doctor", cwd=tmp_path)
+    assert doctor.returncode == 0, doctor.stderr
+    assert "pip install 'edgefer[cpu]'" in doctor.stdout
     console_script = Path(empty_environment).parent / "edgefer"
     assert run(console_script, "--version", cwd=tmp_path).stdout.startswith("edgefer")
 
@@ -49,6 +52,9 @@ def test_recipes_and_weights_are_inside_the_wheel(empty_environment, tmp_path):
         "from edgefer.optimize.recipe import recipe_for, recipes_folder\n"
         "from edgefer.models.weights import shipped\n"
         "print(recipes_folder()); print(recipe_for('lenet').faces)\n"
+        "import importlib.resources\n"
+        "for name in ('run.sh', 'bundle_readme.md'):\n"
+        "    assert importlib.resources.files('edgefer.deploy').joinpath(name).is_file(), name\n"
         "import edgefer.models, pathlib\n"
         "print(sorted(p.name for p in pathlib.Path(edgefer.models.__file__).parent.glob('weights/*.safetensors')))\n"
     )

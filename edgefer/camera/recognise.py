@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgefer.engines.classifier import Classifier
-from edgefer.engines.session import Profiled
 
 BATCHES = (1, 2, 4, 8)
 """Sizes that batches are filled up to: a runtime that compiles a network a size (OpenVINO, TensorRT profiles) then
@@ -24,14 +23,8 @@ def probabilities(classifier: Classifier, faces: NDArray[np.uint8]) -> NDArray[n
 
 
 def _sizes(classifier: Classifier) -> tuple[int, ...]:
-    """The sizes of :data:`BATCHES` that the engine takes: some have one baked in, TensorRT's have a profile."""
-    session = classifier.session
-    fixed = session.inputs[0].shape[0]
-    if fixed is not None:
-        return (fixed,)
-    if not isinstance(session, Profiled):
-        return BATCHES
-    return tuple(sorted({min(max(size, session.least), session.most) for size in BATCHES}))
+    least, most = classifier.session.inputs[0].limits
+    return tuple(sorted({max(least, size if most is None else min(most, size)) for size in BATCHES}))
 
 
 def _batches(faces: NDArray[np.uint8], sizes: tuple[int, ...]) -> Iterator[tuple[NDArray[np.uint8], int]]:

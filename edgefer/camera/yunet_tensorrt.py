@@ -10,7 +10,7 @@ from edgefer.engines.session import Session
 from edgefer.engines.tensorrt.binding import import_tensorrt
 from edgefer.engines.tensorrt.build import build_static
 from edgefer.engines.tensorrt.compat import Target
-from edgefer.engines.tensorrt.cuda import Device, probe
+from edgefer.engines.tensorrt.driver import Device, probe
 from edgefer.engines.tensorrt.run import TensorRtSession
 from edgefer.errors import EdgeferError
 from edgefer.progress import announce

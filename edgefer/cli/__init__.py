@@ -14,9 +14,12 @@ from edgefer.cli.benching import bench
 from edgefer.cli.building import build_engine, retune
 from edgefer.cli.contracts import contract
 from edgefer.cli.datasets import data
+from edgefer.cli.deploying import deploy
+from edgefer.cli.doctoring import doctor
 from edgefer.cli.exporting import export
 from edgefer.cli.gating import compare, gate
 from edgefer.cli.importing import import_weights
+from edgefer.cli.inspecting import inspect
 from edgefer.cli.paging import web
 from edgefer.cli.predicting import predict
 from edgefer.cli.ranking import calibrate, sensitivity
@@ -60,6 +63,9 @@ for _command in (
     web,
     models,
     data,
+    doctor,
+    inspect,
+    deploy,
 ):
     cli.add_command(_command)
 

@@ -26,7 +26,7 @@ def load_model(path: str | os.PathLike[str]) -> tuple[onnx.ModelProto, Contract]
             contract; its input or output is not the contract's; the ONNX checker refuses it.
     """
     origin = Path(path)
-    model = _parse(origin)
+    model = read_onnx(origin)
     if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer):
         raise EdgeferError(
             f"{origin} keeps weights in other files, which its hash would not cover",
@@ -86,7 +86,12 @@ def _text(name: str, elem_type: int, sizes: tuple[int | str, ...]) -> str:
     return f"'{name}' {onnx.TensorProto.DataType.Name(elem_type).lower()} {'×'.join(map(str, sizes))}"
 
 
-def _parse(path: Path) -> onnx.ModelProto:
+def read_onnx(path: Path) -> onnx.ModelProto:
+    """Parse any ONNX file, with or without a contract; weights in other files are left there.
+
+    Raises:
+        EdgeferError: it is missing, empty, cut short or not ONNX.
+    """
     if not path.is_file():
         raise EdgeferError(
             f"{path} is not a file" if path.exists() else f"there is no model {path}",

@@ -24,7 +24,7 @@ def describe_environment() -> dict[str, Any]:
     from edgefer.engines.cpu import instruction_set
 
     return {
-        "cpu": _cpu_model(),
+        "cpu": cpu_model(_read("/proc/cpuinfo") or "") or platform.processor() or None,
         "board": _read("/proc/device-tree/model"),
         "cores": available_cores(),
         "instruction_set": instruction_set(),
@@ -53,13 +53,13 @@ def load_average() -> float | None:
         return None
 
 
-def _cpu_model() -> str | None:
-    listing = _read("/proc/cpuinfo") or ""
-    for line in listing.splitlines():
+def cpu_model(cpuinfo: str) -> str | None:
+    """The processor's name in the text of /proc/cpuinfo, or None."""
+    for line in cpuinfo.splitlines():
         key, _, value = line.partition(":")
         if key.strip() in ("model name", "Model") and value.strip():
             return value.strip()
-    return platform.processor() or None
+    return None
 
 
 def _memory_bytes() -> int | None:

@@ -97,13 +97,25 @@ def ranged_by_table(
     if wanting:
         raise EdgeferError(f"{' and '.join(wanting)} cannot be done from a range table", hint="--calib DATA")
     found = read_table(path)
+    done = ranged_from(found, model, contract, recipe, steps)
+    announce(f"ranges from {found.origin}: {found.calibration.n:,} faces of {found.calibration.origin}")
+    return done
+
+
+def ranged_from(
+    found: Table, model: onnx.ModelProto, contract: Contract, recipe: Recipe, steps: Collection[str] | None = None
+) -> Ranged:
+    """Take equalisation and ranges from a table that was read.
+
+    Raises:
+        EdgeferError: it is of other weights, another contract or another graph; it was made with other steps.
+    """
     found.check(contract, signature(model))
     if steps is not None and (EQUALISE in steps) != bool(found.scales):
         raise EdgeferError(
             f"{found.origin} was made {'with' if found.scales else 'without'} {EQUALISE}",
             hint=f"--refine {EQUALISE if found.scales else 'none'}, or --calib DATA",
         )
-    announce(f"ranges from {found.origin}: {found.calibration.n:,} faces of {found.calibration.origin}")
     changed = equalised(model, found.scales, contract)
     if found.scales and changed is model:
         raise EdgeferError(f"the equalisation of {found.origin} does not fit this model", hint="--calib DATA")

@@ -19,12 +19,14 @@ from edgefer.engines.tensorrt.compat import Target
 from edgefer.errors import EdgeferError
 from edgefer.graph.half import to_half
 from edgefer.graph.load import metadata_of
-from edgefer.graph.rewriting import PASSES, check_names, rewrite
+from edgefer.graph.rewriting import PASSES, Rewritten, check_names, rewrite
 from edgefer.graph.save import serialise, stamp
 from edgefer.manifest import PRECISION_KEY, Calibration, calibration_from
 from edgefer.optimize.calibrate import calibrate, calibration_faces
 from edgefer.optimize.half import check_half
+from edgefer.optimize.ranging import ranged_from
 from edgefer.optimize.recipe import Recipe, recipe_for
+from edgefer.optimize.tables import Table
 from edgefer.progress import announce
 from edgefer.quantize.flavour import TENSORRT, TENSORRT_HALF
 from edgefer.quantize.plan import make_plan
@@ -52,6 +54,8 @@ class Faces:
     count: int | None = None
     method: str | None = None
     seed: int | None = None
+    table: Table | None = None
+    """Ranges without faces, where the table was made of the graph that TensorRT gets: :func:`for_tensorrt`."""
 
 
 @dataclass(frozen=True)
@@ -118,13 +122,16 @@ def prepare_file(
     known = _origin(model)
     if stated != "fp32" or any(node.op_type == "QuantizeLinear" for node in model.graph.node):
         return _as_it_is(path, model, contract, precision, stated, target, faces, implicit=implicit)
-    skipped = [*no_rewrite, *(name for name in PASSES if name not in REWRITES)]
-    rewritten = rewrite(model, contract, skip=skipped)
-    ranges, record = None, known.calibration
+    rewritten = for_tensorrt(model, contract, no_rewrite)
+    plain, ranges, record = rewritten.model, None, known.calibration
     recipe = recipe_for(contract.architecture).overridden(faces.count, None, faces.seed, faces.method)
     if precision.startswith("int8") and (observe or not implicit):
-        ranges, record = _observed(rewritten.model, contract, faces, recipe)
-    made = _typed(rewritten.model, contract, precision, target, ranges, recipe, implicit=implicit)
+        if faces.table is not None:
+            done = ranged_from(faces.table, plain, contract, recipe)
+            plain, ranges, record = done.model, done.ranges, done.record
+        else:
+            ranges, record = _observed(plain, contract, faces, recipe)
+    made = _typed(plain, contract, precision, target, ranges, recipe, implicit=implicit)
     origin = {
         "model_sha256": known.model_sha256 or sha256_file(path),
         "calibration": None if record is None else asdict(record),
@@ -145,6 +152,11 @@ def prepare_file(
         ranges if implicit else None,
         recipe.method,
     )
+
+
+def for_tensorrt(model: onnx.ModelProto, contract: Contract, no_rewrite: Collection[str] = ()) -> Rewritten:
+    """The exported ``model`` with :data:`REWRITES` and no others."""
+    return rewrite(model, contract, skip=[*no_rewrite, *(name for name in PASSES if name not in REWRITES)])
 
 
 def _observed(model: onnx.ModelProto, contract: Contract, faces: Faces, recipe: Recipe) -> tuple[Ranges, Calibration]:

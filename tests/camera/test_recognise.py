@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -52,7 +54,7 @@ def test_an_engine_with_a_batch_of_its_own_gets_that():
 @pytest.mark.parametrize(("least", "most", "sizes"), [(1, 4, [4, 4, 1]), (1, 1, [1] * 9), (4, 32, [8, 4])])
 def test_an_engine_with_a_profile_gets_no_batch_outside_it(least, most, sizes):
     classifier, session = counted()
-    session.least, session.most = least, most
+    session.inputs = (replace(session.inputs[0], batches=(least, most)),)
     assert probabilities(classifier, np.zeros((9, 24, 24, 1), np.uint8)).shape == (9, 3)
     assert session.sizes == sizes
 

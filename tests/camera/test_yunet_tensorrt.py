@@ -11,7 +11,7 @@ from edgefer.camera.detectors import open_detector
 from edgefer.camera.yunet import resized
 from edgefer.engines.tensorrt.build import SerialisedEngine, build_static
 from edgefer.engines.tensorrt.compat import target_of
-from edgefer.engines.tensorrt.cuda import Device
+from edgefer.engines.tensorrt.driver import Device
 from edgefer.errors import EdgeferError
 
 

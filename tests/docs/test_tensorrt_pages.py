@@ -44,11 +44,12 @@ def test_what_a_host_types_works(folder, line, monkeypatch):
 
 @pytest.mark.parametrize("page", PAGES)
 def test_every_option_exists(page):
-    known = CliRunner().invoke(cli, ["build-engine", "--help"]).output
-    for line in commands(page):
-        if "build-engine" in line:
-            for option in re.findall(r"--[a-z0-9-]+", line):
-                assert option in known, option
+    for command in (("build-engine",), ("deploy", "bundle")):
+        known = CliRunner().invoke(cli, [*command, "--help"]).output
+        for line in commands(page):
+            if line.startswith(f"edgefer {' '.join(command)} "):
+                for option in re.findall(r"--[a-z0-9-]+", line):
+                    assert option in known, option
 
 
 def test_the_table_of_jetpacks_is_the_codes():
@@ -70,3 +71,12 @@ def test_the_line_for_trtexec_is_what_is_printed(folder, monkeypatch):
         cli, ["build-engine", "model.onnx", *words, "--for", "jetpack5", "--onnx-only", "-o", "xavier.onnx"]
     )
     assert line.replace("face.engine", "xavier.engine") in done.output
+
+
+def test_links_of_the_runtime_page_lead_to_files():
+    text = (DOCS / "tensorrt-runtime.md").read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#]+)\)", text):
+        assert (DOCS / target).is_file()
+    make = (DOCS.parent / "Makefile").read_text(encoding="utf-8")
+    assert "test-gpu:" in make
+    assert all(f"$({name})" in make for name in re.findall(r"\b(PYTHON|MODELS|DATA)=", text))

@@ -19,10 +19,10 @@ def contract(weights: str = "a" * 64, **changes) -> Contract:
     return Contract(**{**settings, "architecture": "tiny", "lineage": {"weights_sha256": weights}, **changes})
 
 
-def network(seed: int = 0) -> onnx.ModelProto:
+def network(seed: int = 0, classes: int = 3) -> onnx.ModelProto:
     """Conv-relu, depthwise conv-relu, conv, pool, Gemm; random weights."""
     random = np.random.default_rng(seed)
-    shapes = {"w0": (6, 1, 3, 3), "w1": (6, 1, 3, 3), "w2": (8, 6, 1, 1), "w3": (3, 8)}
+    shapes = {"w0": (6, 1, 3, 3), "w1": (6, 1, 3, 3), "w2": (8, 6, 1, 1), "w3": (classes, 8)}
     constants = [
         numpy_helper.from_array((random.normal(0, 2, s) / np.prod(s[1:]) ** 0.5).astype(np.float32), name)
         for name, s in shapes.items()
@@ -47,7 +47,7 @@ def network(seed: int = 0) -> onnx.ModelProto:
         helper.make_node("Gemm", ["flat", "w3", "b3"], ["logits"], transB=1),
     ]
     faces = helper.make_tensor_value_info("faces", TensorProto.UINT8, ["N", SIZE, SIZE, 1])
-    logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", 3])
+    logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", classes])
     graph = helper.make_graph(nodes, "tiny", [faces], [logits], constants)
     return canonicalise(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8))
 

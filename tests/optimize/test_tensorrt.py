@@ -19,6 +19,7 @@ from edgefer.errors import EdgeferError
 from edgefer.faces import golden_faces
 from edgefer.graph.load import load_model, metadata_of
 from edgefer.optimize import tensorrt
+from edgefer.optimize.ranging import write_table
 from edgefer.optimize.tensorrt_file import ORIGIN_KEY, Faces, prepare_file
 
 
@@ -158,6 +159,20 @@ def test_a_calibration_table_from_our_ranges(model, calib, tmp_path):
     assert "--useDLACore=0 --allowGPUFallback" in summary.replace("--fp16 ", "")
     assert "--calib=x.calib" in summary
     assert "--calibrator entropy --gpu-fallback --calib-cache x.calib" in summary
+
+
+def test_ranges_from_a_table_give_the_int8_file_without_faces(model, calib, tmp_path):
+    table = write_table(model, calib, tmp_path / "ranges.jsonl", calib_faces=28)
+    loaded, target = load_model(model), target_of("jetpack6")
+    prepared = prepare_file(model, loaded, "int8+fp16", target, Faces(table=table))
+    assert any(node.op_type == "QuantizeLinear" for node in prepared.model.graph.node)
+    assert prepared.calibration.face_hashes == table.calibration.face_hashes
+    faces = golden_faces(loaded[1])
+    floats, eights = (
+        OnnxRuntimeSession(content, optimise=False).run({"faces": faces})["logits"]
+        for content in (model.read_bytes(), prepared.content)
+    )
+    assert 0 < np.abs(floats - eights).max() < 0.3 * np.abs(floats).max(), "equalised weights are the same network"
 
 
 def test_a_written_file_is_taken_as_it_is_on_the_device(model, calib, tmp_path):

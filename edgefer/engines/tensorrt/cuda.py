@@ -1,115 +1,168 @@
-"""The CUDA driver, asked through ctypes before TensorRT is: without a driver some of its calls crash the process."""
+"""CUDA as a session needs it, through either of two packages: cuda-bindings, or pycuda, which many Jetsons have.
+
+Both work in the primary context, the one that torch and the CUDA runtime share, so that pointers and streams of an
+application are good here. It is pushed for as long as a call lasts and popped again, in whichever thread the call is
+made. Once taken, the process keeps it: TensorRT's kernels are loaded into it, as are those of everything else.
+"""
 
 from __future__ import annotations
 
-import ctypes
-from dataclasses import dataclass
-from typing import Any, Final
+import functools
+import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any, Final, Protocol
 
-from edgefer.errors import EdgeferError, require
+import numpy as np
+from numpy.typing import NDArray
+
+from edgefer.engines.tensorrt.driver import Device
+from edgefer.errors import EdgeferError
 from edgefer.memory import available_memory
 
-_LIBRARY: Final = "libcuda.so.1"
-_MAJOR: Final = 75  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, cuda.h
-_MINOR: Final = 76
-_INTEGRATED: Final = 18  # CU_DEVICE_ATTRIBUTE_INTEGRATED: shares its memory with the CPU, as a Jetson's does
-_HINT: Final = (
-    "an engine is built and run on the machine with the GPU; here, `build-engine --onnx-only --for JETPACK` writes "
-    "what that machine builds from"
-)
+Bytes = NDArray[np.uint8]
+
+NON_BLOCKING: Final = 1  # CU_STREAM_NON_BLOCKING: it does not wait for the legacy default stream, which torch uses
+_HINT: Final = "pip install 'cuda-python<13' with CUDA 12 (JetPack 6), 'cuda-python' with CUDA 13 (JetPack 7)"
+_OPENING: Final = threading.Lock()
 
 
-@dataclass(frozen=True)
-class Device:
-    """A GPU: its name, its compute capability (``"SM87"``) and whether it shares its memory with the CPU."""
+class Owned:
+    """Something that CUDA made and that is given back once: memory, a stream, an event or a graph.
 
-    name: str
-    capability: str
-    integrated: bool
+    Attributes:
+        number: its address or handle.
+        value: what the package calls it.
+        host: pinned memory as uint8; None for everything else.
+    """
 
-    def __str__(self) -> str:
-        return f"{self.name}, {self.capability}"
+    def __init__(self, number: int, value: Any, give_back: Callable[[Any], object], host: Bytes | None = None) -> None:
+        self.number = number
+        self.value = value
+        self.host = host
+        self._give_back = give_back
+
+    def close(self) -> None:
+        """Give it back. A second call does nothing."""
+        if self.value is not None:
+            value, self.value, self.host = self.value, None, None
+            self._give_back(value)
 
 
-def probe(index: int = 0) -> Device:
-    """The GPU number ``index``. It makes no CUDA context and needs no CUDA package.
+class Graphs(Protocol):
+    """CUDA graphs: work that is recorded once and enqueued as one piece."""
+
+    def capture(self, stream: Owned, enqueue: Callable[[], bool]) -> Owned:
+        """A CUDA graph of what ``enqueue`` puts on ``stream``; it answers whether it could."""
+
+    def launch(self, graph: Owned, stream: Owned) -> None:
+        """Enqueue the graph."""
+
+
+class Cuda(Protocol):
+    """A package over one GPU. Everything but :meth:`current` is called inside ``with cuda.current():``.
+
+    Every method raises EdgeferError where CUDA fails, naming its call.
+
+    Attributes:
+        package: the package's name.
+        graphs: what captures and replays CUDA graphs; None where the package cannot.
+    """
+
+    package: str
+    graphs: Graphs | None
+
+    def current(self) -> AbstractContextManager[None]:
+        """Makes the primary context this thread's current one until the block ends."""
+
+    def foreign(self) -> bool:
+        """Whether this thread's current context is another one than the primary: asked outside :meth:`current`."""
+
+    def free_bytes(self) -> int:
+        """What CUDA calls free."""
+
+    def extent(self, pointer: int) -> int:
+        """Bytes from ``pointer`` to the end of the allocation that it lies in."""
+
+    def allocate(self, nbytes: int) -> Owned:
+        """Device memory."""
+
+    def pin(self, nbytes: int) -> Owned:
+        """Page-locked host memory, which is copied without staging."""
+
+    def stream(self) -> Owned:
+        """A stream that does not wait for the default one."""
+
+    def event(self) -> Owned:
+        """An event with a time."""
+
+    def upload(self, source: Bytes, target: Owned, stream: Owned) -> None:
+        """Enqueue a copy of pinned ``source`` to the beginning of ``target``."""
+
+    def download(self, source: Owned, target: Bytes, stream: Owned) -> None:
+        """Enqueue a copy of the beginning of ``source`` to pinned ``target``."""
+
+    def record(self, event: Owned, stream: Owned) -> None:
+        """Enqueue the event."""
+
+    def milliseconds(self, start: Owned, end: Owned) -> float:
+        """Between two events that have happened."""
+
+    def wait(self, stream: Owned) -> None:
+        """Until everything on ``stream`` is done."""
+
+    def wait_for_all(self) -> None:
+        """Until everything on every stream is done."""
+
+
+def open_cuda() -> Cuda:
+    """CUDA through the package that is installed, cuda-bindings first; one a process.
 
     Raises:
-        EdgeferError: there is no driver, it cannot start, or it has no such GPU.
+        EdgeferError: neither package is there, or it does not fit the driver.
     """
-    driver = _driver()
-    count = ctypes.c_int()
-    _check(driver.cuDeviceGetCount(ctypes.byref(count)), "cuDeviceGetCount")
-    if index >= count.value:
-        raise EdgeferError(f"the NVIDIA driver is here, but no GPU number {index}: it has {count.value}", hint=_HINT)
-    handle, text = ctypes.c_int(), ctypes.create_string_buffer(256)
-    _check(driver.cuDeviceGet(ctypes.byref(handle), index), "cuDeviceGet")
-    _check(driver.cuDeviceGetName(text, len(text), handle), "cuDeviceGetName")
-    major, minor, integrated = (_attribute(driver, which, handle) for which in (_MAJOR, _MINOR, _INTEGRATED))
-    return Device(text.value.decode(errors="replace"), f"SM{major}{minor}", bool(integrated))
+    with _OPENING:
+        return _opened()
 
 
-def _driver() -> Any:
+@functools.cache
+def _opened() -> Cuda:
+    reasons = []
     try:
-        driver = ctypes.CDLL(_LIBRARY)
-    except OSError as cause:
-        raise EdgeferError(f"there is no NVIDIA driver here: {_LIBRARY} cannot be loaded", hint=_HINT) from cause
-    code = driver.cuInit(0)
-    if code:
-        raise EdgeferError(
-            f"the NVIDIA driver cannot start: cuInit returned {code}",
-            hint="`nvidia-smi` says more; in a container, run it with --gpus all or --runtime nvidia",
-        )
-    return driver
+        from edgefer.engines.tensorrt.cuda_bindings import CudaBindings
 
-
-def _attribute(driver: Any, which: int, handle: ctypes.c_int) -> int:
-    value = ctypes.c_int()
-    _check(driver.cuDeviceGetAttribute(ctypes.byref(value), which, handle), "cuDeviceGetAttribute")
-    return value.value
-
-
-def _check(code: int, call: str) -> None:
-    if code:
-        raise EdgeferError(f"the NVIDIA driver failed: {call} returned {code}", hint="`nvidia-smi` says more")
-
-
-def runtime() -> Any:
-    """The module of cuda-bindings that wraps the CUDA runtime, which works in the primary context as torch does.
-
-    Raises:
-        EdgeferError: cuda-bindings is not installed.
-    """
+        return CudaBindings()
+    except ImportError as cause:
+        reasons.append(str(cause))
     try:
-        from cuda.bindings import runtime as cudart
-    except ImportError:
-        cudart = None
-    return cudart if cudart is not None else require("cuda.cudart", "tensorrt", "running a TensorRT engine")
+        from edgefer.engines.tensorrt.cuda_pycuda import PyCuda
+
+        return PyCuda()
+    except ImportError as cause:
+        reasons.append(str(cause))
+    raise EdgeferError(
+        f"running a TensorRT engine needs cuda-bindings or pycuda, and neither can be imported: {'; '.join(reasons)}",
+        hint=_HINT,
+    )
 
 
-def called(result: tuple[Any, ...], what: str) -> Any:
-    """The values of a cuda-bindings call, which returns ``(error, values…)``; one value comes bare.
-
-    Raises:
-        EdgeferError: the error is not success; for memory, with what to lower.
-    """
-    error, *values = result
-    if int(error):
-        memory = "memory" in str(getattr(error, "name", error)).lower()
-        raise EdgeferError(
-            f"CUDA failed: {what} returned {getattr(error, 'name', error)}",
-            hint="build with a smaller --max-batch, or stop what else uses the GPU" if memory else "`nvidia-smi`",
-        )
-    return values[0] if len(values) == 1 else tuple(values)
+def failed(call: str, reason: str) -> EdgeferError:
+    """The error for a call of CUDA that failed; for memory, with what to lower."""
+    memory = "memory" in reason.lower() and "address" not in reason.lower()
+    return EdgeferError(
+        f"CUDA failed: {call}: {reason}",
+        hint="build with a smaller --max-batch, or stop what else uses the GPU"
+        if memory
+        else "`nvidia-smi` or, on a Jetson, `sudo dmesg` says more; after a fault of the GPU start the process anew",
+    )
 
 
-def free_bytes(device: Device) -> int:
+def free_bytes(cuda: Cuda, device: Device) -> int:
     """Memory that a build can really have: what CUDA calls free and, where it is shared, what Linux calls available.
 
     On a Jetson CUDA counts as used what is only file cache, so there the larger of the two holds.
     """
-    cudart = runtime()
-    free, _ = called(cudart.cudaMemGetInfo(), "cudaMemGetInfo")
+    free = cuda.free_bytes()
     if not device.integrated:
-        return int(free)
-    return max(int(free), available_memory())
+        return free
+    return max(free, available_memory())

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from edgefer.engines.classifier import Classifier
 from edgefer.engines.tensorrt.binding import import_tensorrt
-from edgefer.engines.tensorrt.cuda import Device, probe
+from edgefer.engines.tensorrt.driver import Device, probe
 from edgefer.engines.tensorrt.run import TensorRtSession
 from edgefer.errors import EdgeferError
 from edgefer.manifest import Manifest, read_manifest, verify_file
@@ -34,8 +34,11 @@ def open_tensorrt(file: Path) -> tuple[Classifier, Manifest]:
     _, here = import_tensorrt(rtx)
     check_place(file, manifest, here.name, device)
     session = TensorRtSession(file, rtx=rtx)
-    classifier = Classifier.of_engine(session, manifest, str(file))
-    return classifier, manifest
+    try:
+        return Classifier.of_engine(session, manifest, str(file)), manifest
+    except EdgeferError:
+        session.close()
+        raise
 
 
 def check_place(file: Path, manifest: Manifest, version: str, device: Device) -> None:

@@ -1,19 +1,19 @@
 """The driver, the loader and the session, as far as they go without a GPU."""
 
-import ast
 import ctypes
-import importlib.util
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from edgefer.engines.load import load_engine
-from edgefer.engines.tensorrt import cuda, loading
+from edgefer.engines.tensorrt import driver, loading
 from edgefer.engines.tensorrt.binding import Log
 from edgefer.engines.tensorrt.build import gave_up
 from edgefer.engines.tensorrt.compat import target_of
-from edgefer.engines.tensorrt.cuda import Device, called, probe
+from edgefer.engines.tensorrt.cuda_bindings import called
+from edgefer.engines.tensorrt.driver import Device, Driver, probe, survey
+from edgefer.engines.tensorrt.loaded import LoadedEngine
 from edgefer.engines.tensorrt.options import BuilderOptions
 from edgefer.engines.tensorrt.run import TensorRtSession
 from edgefer.errors import EdgeferError
@@ -21,17 +21,7 @@ from edgefer.golden import Golden
 from edgefer.manifest import Manifest, Precision, write_engine
 from tests.engines.conftest import CONTRACT
 
-from .uses import FOLDER
-
 ORIN = Device("Orin", "SM87", integrated=True)
-
-
-def has_gpu():
-    try:
-        probe()
-    except EdgeferError:
-        return False
-    return True
 
 
 def engine(path, **changes):
@@ -48,7 +38,7 @@ def engine(path, **changes):
 
 
 def test_no_driver_is_said_before_tensorrt_is_asked(monkeypatch, tmp_path):
-    monkeypatch.setattr(cuda, "_LIBRARY", "libcuda-is-not-here.so.1")
+    monkeypatch.setattr(driver, "_LIBRARY", "libcuda-is-not-here.so.1")
     with pytest.raises(EdgeferError, match=r"there is no NVIDIA driver here: libcuda-is-not-here\.so\.1") as error:
         probe()
     assert "--onnx-only --for JETPACK" in error.value.hint
@@ -68,6 +58,10 @@ class FakeDriver:
     def cuInit(self, flags):
         return self.start
 
+    def cuDriverGetVersion(self, version):
+        ctypes.cast(version, ctypes.POINTER(ctypes.c_int))[0] = 12060
+        return 0
+
     def cuDeviceGetCount(self, count):
         ctypes.cast(count, ctypes.POINTER(ctypes.c_int))[0] = self.count
         return 0
@@ -85,19 +79,24 @@ class FakeDriver:
 
 
 @pytest.mark.parametrize(
-    ("driver", "said"),
+    ("fake", "said"),
     [(FakeDriver(count=0), "no GPU number 0: it has 0"), (FakeDriver(start=999), "cuInit returned 999")],
 )
-def test_a_driver_without_a_gpu(monkeypatch, driver, said):
-    monkeypatch.setattr(ctypes, "CDLL", lambda name: driver)
+def test_a_driver_without_a_gpu(monkeypatch, fake, said):
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: fake)
     with pytest.raises(EdgeferError, match=said):
         probe()
+    found = survey()
+    assert found.devices == ()
+    assert found.cuda == (None if fake.start else "12.6")
+    assert said in found.problem.message
 
 
 def test_what_a_driver_says_of_its_gpu(monkeypatch):
     monkeypatch.setattr(ctypes, "CDLL", lambda name: FakeDriver())
     assert probe() == ORIN
     assert str(probe()) == "Orin, SM87"
+    assert survey() == Driver("12.6", (ORIN,), None)
 
 
 @pytest.mark.parametrize(
@@ -152,10 +151,10 @@ def test_a_changed_engine_is_refused_before_anything_else(tmp_path):
     ],
 )
 def test_a_batch_out_of_the_profile(least, most, batch, said, hint):
-    session = TensorRtSession.__new__(TensorRtSession)
-    session.least, session.most = least, most
+    engine = LoadedEngine.__new__(LoadedEngine)
+    engine.least, engine.most = least, most
     with pytest.raises(EdgeferError) as error:
-        session._check_batch(batch)
+        engine.check_batch(batch)
     assert said in error.value.message
     assert hint in error.value.hint
 
@@ -194,37 +193,9 @@ def test_what_a_cuda_call_returns():
     assert called((FakeError(0), 7), "x") == 7
     assert called((FakeError(0), 1, 2), "x") == (1, 2)
     assert called((FakeError(0),), "x") == ()
-    with pytest.raises(EdgeferError, match="cudaMalloc returned cudaErrorMemoryAllocation") as error:
+    with pytest.raises(EdgeferError, match="cudaMalloc: cudaErrorMemoryAllocation") as error:
         called((FakeError(2),), "cudaMalloc")
     assert "smaller --max-batch" in error.value.hint
     with pytest.raises(EdgeferError, match="cudaErrorInsufficientDriver") as error:
         called((FakeError(35),), "cudaMalloc")
     assert "nvidia-smi" in error.value.hint
-
-
-@pytest.mark.skipif(importlib.util.find_spec("cuda") is None, reason="cuda-bindings is not installed")
-def test_cuda_bindings_have_what_is_used():
-    from cuda.bindings import runtime
-
-    used = set()
-    for path in FOLDER.glob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Attribute) and isinstance(node.value, (ast.Name, ast.Attribute)):
-                owner = node.value.id if isinstance(node.value, ast.Name) else node.value.attr
-                if owner in ("cudart", "_cudart"):
-                    used.add(node.attr)
-    assert {"cudaMalloc", "cudaMemcpyAsync", "cudaStreamCreate", "cudaMemGetInfo"} <= used
-    assert [name for name in used if not hasattr(runtime, name)] == []
-    with pytest.raises(EdgeferError, match="CUDA failed: cudaMalloc returned cudaError"):
-        called(runtime.cudaMalloc(1), "cudaMalloc")
-
-
-@pytest.mark.skipif(not has_gpu(), reason="there is no GPU: sessions of TensorRT are not run here")
-@pytest.mark.skipif(importlib.util.find_spec("tensorrt") is None, reason="tensorrt is not installed")
-def test_an_engine_is_built_and_run(tmp_path):
-    import edgefer
-
-    edgefer.export("mini_xception", tmp_path / "m.onnx", random_weights=True)
-    edgefer.build_engine(tmp_path / "m.onnx", tmp_path / "x.engine", precision="fp16", target="tensorrt")
-    with load_engine(tmp_path / "x.engine") as classifier:
-        assert classifier.logits(np.zeros((4, *classifier.contract.face_shape), np.uint8)).shape == (4, 7)

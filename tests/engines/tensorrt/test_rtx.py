@@ -17,6 +17,7 @@ from edgefer.engines.tensorrt.binding import log_of
 from edgefer.engines.tensorrt.build import build_plan
 from edgefer.engines.tensorrt.compat import RTX
 from edgefer.engines.tensorrt.options import BuilderOptions
+from edgefer.engines.tensorrt.plan import read_header
 from edgefer.errors import EdgeferError
 from edgefer.graph.load import load_model
 from edgefer.manifest import read_manifest
@@ -99,12 +100,14 @@ def test_the_manifest_says_what_it_is(exported, faces, tmp_path):
     assert len(rows) >= 23
     assert {row["got"] for row in rows if row["kind"] == "correlation"} == {"int8"}
     assert "built ahead of time, not run" in result.summary()
+    header = read_header(path.read_bytes())
+    assert (header.product, header.version) == ("TensorRT-RTX", manifest.runtime_version)
 
 
 def test_it_is_not_served_without_a_driver(exported, faces, tmp_path, monkeypatch):
-    from edgefer.engines.tensorrt import cuda
+    from edgefer.engines.tensorrt import driver
 
-    monkeypatch.setattr(cuda, "_LIBRARY", "libcuda-is-not-here.so.1")
+    monkeypatch.setattr(driver, "_LIBRARY", "libcuda-is-not-here.so.1")
     build(exported("lenet"), tmp_path / "x.engine", faces, "fp16")
     with pytest.raises(EdgeferError, match="there is no NVIDIA driver here") as error:
         load_engine(tmp_path / "x.engine")

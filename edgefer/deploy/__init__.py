@@ -1,0 +1,1 @@
+"""What leaves this machine: files looked at, bundles for devices."""

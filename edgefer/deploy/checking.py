@@ -1,0 +1,98 @@
+"""Whether a bundle is as it was written, and whether an engine is one of its network."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgefer.atomic import sha256_file
+from edgefer.contract import Contract
+from edgefer.deploy.bundle import GOLDEN, MANIFEST, SCHEMA
+from edgefer.engines.classifier import Classifier
+from edgefer.engines.golden import difference
+from edgefer.engines.load import load_engine
+from edgefer.errors import EdgeferError
+from edgefer.golden import Golden
+
+_AGAIN = "copy it again, or make it again: `edgefer deploy bundle model.onnx -o DIR`"
+
+
+@dataclass(frozen=True)
+class Checked:
+    """How many files were checked and, with an engine, how far it is from the float model and may be, of its scale."""
+
+    files: int
+    apart: float | None = None
+    allowed: float | None = None
+
+
+def check_bundle(folder: str | os.PathLike[str], engine: str | os.PathLike[str] | None = None) -> Checked:
+    """Check the files of a bundle, and an engine that was built from it.
+
+    Args:
+        folder: the bundle.
+        engine: loaded, and asked about the golden faces.
+
+    Raises:
+        EdgeferError: no bundle, a file that is missing or was changed; an engine of another network, or one whose
+            answers are too far from the float model's.
+    """
+    bundle = Path(folder)
+    manifest = _read(bundle / MANIFEST)
+    try:
+        listed = {str(name): str(entry["sha256"]) for name, entry in manifest["files"].items()}
+        model_sha256 = str(manifest["model_sha256"])
+    except (KeyError, TypeError, AttributeError) as cause:
+        raise EdgeferError(f"{bundle / MANIFEST} is no manifest of a bundle: it lacks {cause}", hint=_AGAIN) from cause
+    for name, sha256 in listed.items():
+        if not (bundle / name).is_file():
+            raise EdgeferError(f"{bundle} lacks {name}", hint=_AGAIN)
+        if sha256_file(bundle / name) != sha256:
+            raise EdgeferError(f"{bundle / name} is not the file that the bundle was made with", hint=_AGAIN)
+    if engine is None:
+        return Checked(len(listed))
+    golden = Golden.from_dict(_read(bundle / GOLDEN))
+    contract = Contract.from_dict(_read(bundle / "contract.json"), str(bundle / "contract.json"))
+    with load_engine(engine) as classifier:
+        _check_same_network(classifier, contract, model_sha256)
+        apart = difference(classifier.logits(golden.faces), golden.logits)
+        allowed = max(golden.tolerance[part] for part in classifier.precision.split("+"))
+    if not apart <= allowed:
+        raise EdgeferError(
+            f"{engine} does not answer as the network of {bundle}: its logits for the golden faces differ from the "
+            f"float model's by {apart:.3g} of their scale, {allowed:.3g} is allowed",
+            hint="this machine computes it differently: build it in --fp32 to see whether precision is the reason",
+        )
+    return Checked(len(listed), apart, allowed)
+
+
+def _check_same_network(classifier: Classifier, contract: Contract, model_sha256: str) -> None:
+    manifest = classifier.manifest
+    what = ""
+    if manifest is not None and manifest.model_sha256 != model_sha256:
+        what = f"a model with the hash {manifest.model_sha256[:12]}…, the bundle's is {model_sha256[:12]}…"
+    elif classifier.contract != contract:
+        what = "a network with other labels, input or normalisation"
+    if what:
+        raise EdgeferError(f"{classifier.name} was built from {what}", hint="build it from the files of the bundle")
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as cause:
+        raise EdgeferError(f"{path.parent} is no bundle: there is no {path.name}", hint=_AGAIN) from cause
+    except (OSError, UnicodeDecodeError, ValueError, RecursionError) as cause:
+        raise EdgeferError(f"{path} cannot be read: {cause}", hint=_AGAIN) from cause
+    if not isinstance(content, dict):
+        raise EdgeferError(f"{path} holds a {type(content).__name__}, not an object", hint=_AGAIN)
+    if path.name == MANIFEST and content.get("schema") != SCHEMA:
+        raise EdgeferError(
+            f"{path} has the schema {content.get('schema')!r}, this edgefer reads {SCHEMA}",
+            hint="install the edgefer that made the bundle, or make it again with this one",
+        )
+    return content

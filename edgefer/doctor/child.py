@@ -1,0 +1,87 @@
+"""Asks for one thing in a process of its own, which may die of it: ``python -m edgefer.doctor.child NAME [FILE]``.
+
+The answer is one JSON object, the last line of stdout; whatever a package prints comes before it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+import sys
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+
+def _driver() -> dict[str, Any]:
+    from edgefer.engines.tensorrt.driver import survey
+
+    found = survey()
+    devices = [{"name": d.name, "capability": d.capability, "integrated": d.integrated} for d in found.devices]
+    problem = None if found.problem is None else {"message": found.problem.message, "hint": found.problem.hint}
+    return {"cuda": found.cuda, "devices": devices, "problem": problem}
+
+
+def _plain(module: str) -> Callable[[], dict[str, Any]]:
+    return lambda: {"version": str(importlib.import_module(module).__version__).split("-")[0]}
+
+
+def _onnxruntime() -> dict[str, Any]:
+    ort = importlib.import_module("onnxruntime")
+    return {"version": str(ort.__version__), "providers": list(ort.get_available_providers())}
+
+
+def _opencv() -> dict[str, Any]:
+    cv2 = importlib.import_module("cv2")
+    gstreamer = re.search(r"GStreamer:\s+YES", cv2.getBuildInformation()) is not None
+    return {"version": str(cv2.__version__), "gstreamer": gstreamer}
+
+
+def _cuda_bindings() -> dict[str, Any]:
+    driver = importlib.import_module("cuda.bindings.driver")
+    return {"version": version("cuda-bindings"), "for_cuda": int(driver.CUDA_VERSION) // 1000}
+
+
+def _pycuda() -> dict[str, Any]:
+    importlib.import_module("pycuda.driver")  # makes no context, as pycuda.autoinit would
+    return {"version": version("pycuda")}
+
+
+def _engine() -> dict[str, Any]:
+    """Whether the engine that is named loads and answers its golden faces, which loading asks."""
+    from edgefer.engines.load import load_engine
+    from edgefer.errors import EdgeferError
+
+    try:
+        with load_engine(sys.argv[2]) as engine:
+            return {"problem": None, "runtime": engine.runtime, "version": engine.runtime_version}
+    except EdgeferError as fault:
+        return {"problem": {"message": fault.message, "hint": fault.hint}}
+
+
+QUESTIONS: dict[str, Callable[[], dict[str, Any]]] = {
+    "driver": _driver,
+    "onnxruntime": _onnxruntime,
+    "openvino": _plain("openvino"),
+    "tensorrt": _plain("tensorrt"),
+    "tensorrt_rtx": _plain("tensorrt_rtx"),
+    "cuda": _cuda_bindings,
+    "pycuda": _pycuda,
+    "cv2": _opencv,
+    "engine": _engine,
+}
+
+
+def main() -> None:
+    """Print the answer, or the error that importing ended in."""
+    try:
+        answer = QUESTIONS[sys.argv[1]]()
+    except (ImportError, OSError, AttributeError, RuntimeError, PackageNotFoundError) as cause:
+        lines = [line for line in str(cause).splitlines() if line.strip()]
+        answer = {"error": f"{type(cause).__name__}: {lines[0] if lines else ''}"}
+    print("\n" + json.dumps(answer))
+
+
+if __name__ == "__main__":
+    main()

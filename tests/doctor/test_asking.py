@@ -1,0 +1,92 @@
+"""Packages that die, hang, print or fail when they are imported, and what a healthy machine costs."""
+
+import json
+import resource
+import subprocess
+import sys
+import time
+
+import pytest
+from click.testing import CliRunner
+
+from edgefer.cli import cli
+from edgefer.doctor import asking
+from edgefer.doctor.asking import ask_all
+
+BROKEN = {
+    "tensorrt": "import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n",
+    "cv2": "raise ImportError('numpy.core.multiarray failed to import\\nsecond line')\n",
+    "openvino": "print('a banner'); __version__ = '2026.4.1-21345-abc'\n",
+    "onnxruntime": "import sys; sys.exit(3)\n",
+}
+
+
+@pytest.fixture
+def packages(tmp_path, monkeypatch):
+    """A folder of packages that come before the real ones."""
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+    def write(**sources):
+        for name, source in sources.items():
+            (tmp_path / f"{name}.py").write_text(source)
+        monkeypatch.setattr(asking, "MODULES", tuple(sources))
+
+    return write
+
+
+def test_what_a_package_does_to_its_process_is_told(packages):
+    packages(**BROKEN)
+    driver, modules = ask_all()
+    assert modules["tensorrt"].problem == "ended its process by SIGSEGV"
+    assert modules["cv2"].problem == "ImportError: numpy.core.multiarray failed to import"
+    assert (modules["openvino"].version, modules["openvino"].works) == ("2026.4.1", True)
+    assert modules["onnxruntime"].problem == "ended its process with status 3"
+    assert driver.problem is not None or driver.devices
+
+
+def test_a_package_that_hangs_is_given_up(packages, monkeypatch):
+    packages(pycuda="import time; time.sleep(60)\n")
+    monkeypatch.setattr(asking, "_ask", lambda names, _ask=asking._ask: _ask(names, patience=1.0))
+    monkeypatch.setattr(asking, "_driver", lambda answer: None)
+    before = time.monotonic()
+    _, modules = ask_all()
+    assert modules["pycuda"].problem == "it did not answer within 1 s"
+    assert time.monotonic() - before < 5
+
+
+def test_a_driver_that_kills_is_survived(monkeypatch):
+    monkeypatch.setattr(asking, "MODULES", ())
+    monkeypatch.setattr(asking, "_ask", lambda names: {"driver": {"error": "ended its process by SIGSEGV"}})
+    driver, _ = ask_all()
+    assert "ended its process by SIGSEGV" in driver.problem.message
+    assert driver.devices == ()
+
+
+PROBE = """
+import sys
+from edgefer.cli import cli
+cli.main(["doctor", "--json"], standalone_mode=False)
+print("LOADED", sorted({"torch", "onnxruntime", "cv2", "onnx", "openvino", "tensorrt"} & set(sys.modules)))
+"""
+
+
+def test_the_command_is_quick_and_imports_nothing_heavy():
+    before = processor_seconds()
+    done = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, text=True, check=True)
+    printed, _, loaded = done.stdout.rpartition("LOADED ")
+    assert loaded.strip() == "[]"
+    assert json.loads(printed)["facts"]["onnxruntime"]["found"]
+    assert processor_seconds() - before < 3, "wall time is others' business on a machine that is shared"
+
+
+def processor_seconds():
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def test_in_words(monkeypatch):
+    monkeypatch.setattr(asking, "MODULES", ())
+    done = CliRunner().invoke(cli, ["doctor"], standalone_mode=False)
+    for heading in ("machine ", "What edgefer can do here", "To get the rest", "pip install 'edgefer[cpu]'"):
+        assert heading in done.output
