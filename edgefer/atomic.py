@@ -48,6 +48,22 @@ def atomic_path(final: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def check_writable(final: str | os.PathLike[str]) -> None:
+    """Refuse, before minutes of work and without a trace, a path that :func:`atomic_path` will not be able to write.
+
+    Raises:
+        EdgeferError: ``final`` is there and no regular file, or nothing can be made in its folder.
+    """
+    target = Path(os.path.realpath(final))
+    if target.exists() and not target.is_file():
+        raise EdgeferError(f"cannot write {final}: it is there and is not a regular file", hint="choose another path")
+    folder = next(parent for parent in target.parents if parent.exists())
+    if not folder.is_dir():
+        raise _cannot_write(target, NotADirectoryError(errno.ENOTDIR, f"{folder} is not a folder"))
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise _cannot_write(target, PermissionError(errno.EACCES, f"no permission to write in {folder}"))
+
+
 def write_bytes(final: str | os.PathLike[str], content: bytes | memoryview) -> None:
     """Write ``content`` to ``final`` atomically."""
     with atomic_path(final) as temporary:

@@ -77,6 +77,9 @@ SPANS: Final = {
     "opt_level": Span("builder optimisation level", "NvInfer.h, v8.6.1", since=(8, 6, 0), rtx=True),
     "hardware_compat": Span("hardware compatibility level", "NvInfer.h, v8.6.1", since=(8, 6, 0), jetpack=False),
     "version_compatible": Span("version compatible engines", "NvInfer.h, v8.6.1", since=(8, 6, 0)),
+    "refit_of_compatible": Span(
+        "refitting of version compatible engines", "NvInfer.h, BuilderFlag::kVERSION_COMPATIBLE, v8.6.1", (10, 0, 0)
+    ),
     "timing_cache": Span("timing cache", "NvInfer.h, 8.5.2; TensorRT-RTX times nothing when it builds"),
     "refit": Span("refitting", "NvInfer.h, 8.5.2; TensorRT-RTX refuses it without a GPU"),
     "sparsity": Span("sparse kernels", "NvInfer.h, 8.5.2; TensorRT-RTX has the name only"),
@@ -116,6 +119,7 @@ class Capabilities:
     opt_level: bool
     hardware_compat: bool
     version_compatible: bool
+    refit_of_compatible: bool
     timing_cache: bool
     refit: bool
     sparsity: bool
@@ -177,6 +181,7 @@ class Target:
 
 JETPACKS: Final[dict[str, Version]] = {
     "jetpack5": (8, 5, 2),
+    "jetpack5.1": (8, 5, 2),
     "jetpack6.0": (8, 6, 2),
     "jetpack6": (10, 3, 0),
     "jetpack6.1": (10, 3, 0),
@@ -189,6 +194,7 @@ JETPACKS: Final[dict[str, Version]] = {
 """JetPack → the TensorRT that comes with it (https://developer.nvidia.com/embedded/jetpack-archive)."""
 
 OLDEST: Final[Version] = (8, 5, 0)
+_MAJORS: Final = (8, 10, 11)  # 9 was for data centres only, and is not tested
 RTX: Final = Target("rtx", (1, 7, 1), rtx=True)
 """The TensorRT-RTX that is tested."""
 
@@ -208,7 +214,7 @@ def target_of(name: str) -> Target:
     if name.lower() in JETPACKS:
         return Target(name.lower(), JETPACKS[name.lower()], jetpack=True)
     parts = name.split(".")
-    if not all(part.isascii() and part.isdigit() for part in parts) or len(parts) > 4:
+    if not all(part.isascii() and part.isdigit() for part in parts) or len(parts) > 4 or len(name) > 20:
         close = difflib.get_close_matches(name.lower(), JETPACKS, n=1)
         raise EdgeferError(
             f"'{name}' is neither a JetPack nor a version of TensorRT",
@@ -216,6 +222,11 @@ def target_of(name: str) -> Target:
             + f"--for takes {', '.join(JETPACKS)}, or a version: 8.6, 10.3, 10.16, 11.4",
         )
     numbers = [int(part) for part in parts[:3]] + [0, 0]
+    if numbers[0] > _MAJORS[-1] or (numbers[0] not in _MAJORS and numbers[0] > _MAJORS[0]):
+        raise EdgeferError(
+            f"edgefer does not know TensorRT {name}: it builds for {', '.join(map(str, _MAJORS))}",
+            hint="--for takes a version such as 8.6, 10.3, 10.16 or 11.4",
+        )
     return supported(Target(name, (numbers[0], numbers[1], numbers[2])))
 
 
@@ -237,6 +248,17 @@ def parse_version(text: str) -> Version:
     """``"10.16.1.11"`` → ``(10, 16, 1)``; letters after a number are left out, as in ``"8.6.1.post1"``."""
     numbers = [int("".join(c for c in part if c.isdigit()) or 0) for part in text.split(".")[:3]] + [0, 0]
     return numbers[0], numbers[1], numbers[2]
+
+
+def loads(built: str, here: str) -> bool:
+    """Whether TensorRT ``here`` loads a version compatible engine of ``built``.
+
+    Later versions of the same major one do, 10 those of 8 and 11 those of 10
+    (``A``/11.4.1/getting-started/support-matrix.html, Version Compatibility).
+    """
+    old, new = parse_version(built), parse_version(here)
+    same = old[0] == new[0] and old <= new
+    return old >= (8, 6, 0) and (same or (old[0], new[0]) in ((8, 10), (10, 11)))
 
 
 def need(target: Target, capability: str, option: str) -> None:
@@ -267,5 +289,6 @@ def need_dla(target: Target) -> None:
         return
     raise EdgeferError(
         f"--dla: {target.title} does not run networks on DLA ({_DLA_SOURCE})",
-        hint="TensorRT up to 10.7 does (--for jetpack6), and 11.4.1 on AGX Orin from JetPack 7.2.2; Thor has no DLA",
+        hint="TensorRT up to 10.7 does (--for jetpack6), and 11.4.1 on AGX Orin from JetPack 7.2.2 (--for 11.4.1); "
+        "Thor has no DLA",
     )

@@ -71,6 +71,26 @@ class BuilderOptions:
     calibration_cache: Path | None = None
     verbose: bool = False
 
+    @property
+    def implicit(self) -> bool:
+        """Whether TensorRT's own calibrator sets the ranges, and the graph has no Q/DQ."""
+        return self.calibrator is not None
+
+    @property
+    def portable(self) -> tuple[str, ...]:
+        """What else the engine is for, as manifests say it: ``"version"``, ``"hardware"``."""
+        asked = (("version", self.version_compatible), ("hardware", self.hardware_compat))
+        return tuple(name for name, given in asked if given)
+
+    def weakly_typed(self, target: Target) -> bool:
+        """Whether flags of ``target``'s builder decide about FP16, and the file's tensors stay FP32.
+
+        So it is in TensorRT 8, with a calibrator, and for DLA before 11: trtexec sets kFP16 and
+        kPREFER_PRECISION_CONSTRAINTS for a DLA core (samples/common/sampleEngines.cpp, 8.5.2 to v10.7.0), which a
+        strongly typed network does not allow.
+        """
+        return not target.has.strong_typing or (target.has.precision_flags and (self.implicit or self.dla is not None))
+
 
 _AS_GIVEN: Final = (
     "dla",
@@ -207,6 +227,14 @@ def check_options(options: BuilderOptions, target: Target, precision: str) -> No
     ):
         if asked:
             need(target, capability, option)
+    if options.refit and options.version_compatible:
+        need(target, "refit_of_compatible", "--refit with --version-compatible")
+    if options.sparsity and precision == "fp32":
+        raise EdgeferError(
+            "--sparsity would change nothing with --fp32: sparse kernels compute in FP16, INT8 and TF32, and TF32 is "
+            "switched off (https://arxiv.org/abs/2104.08378)",
+            hint="--fp16 or --int8, or leave --sparsity out",
+        )
     if options.hardware_compat and target.jetpack:
         refuse_hardware_compat(target.title)
     _check_calibrator(options, precision)
