@@ -144,6 +144,8 @@ def build_engine(
     }
     of_tensorrt = {"version": version is not None, "builder": bool(builder)}
     _refuse_misplaced(target, of_a_cpu if target in TARGETS else of_tensorrt if target == "cpu" else {})
+    if os.path.realpath(model) == os.path.realpath(output):
+        raise EdgeferError(f"{output} is the model itself, which would be lost", hint="choose another output path")
     if target in TARGETS:
         faces = Faces(calib, calib_faces, method, seed)
         return build_tensorrt(

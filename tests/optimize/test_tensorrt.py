@@ -204,6 +204,18 @@ def test_bad_input_leaves_no_file(model, tmp_path, arguments, said, hint):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_model_is_not_overwritten(model, tmp_path):
+    path = tmp_path / "x.onnx"
+    path.write_bytes(model.read_bytes())
+    (tmp_path / "link.onnx").symlink_to(path)
+    for output in (path, tmp_path / "link.onnx", tmp_path / "." / "x.onnx"):
+        with pytest.raises(EdgeferError, match=r"\.onnx is the model itself, which would be lost"):
+            write(path, output, "fp16", "jetpack6")
+        with pytest.raises(EdgeferError, match="is the model itself"):
+            edgefer.build_engine(path, output, precision="fp32")
+    assert path.read_bytes() == model.read_bytes()
+
+
 def test_without_tensorrt_it_says_what_a_host_can_do(model, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     with pytest.raises(EdgeferError, match="needs the Python package 'tensorrt'") as error:

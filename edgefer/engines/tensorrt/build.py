@@ -20,7 +20,8 @@ from edgefer.contract import INPUT_NAME, Contract
 from edgefer.engines.tensorrt.binding import Log, import_tensorrt, log_of, logger_of
 from edgefer.engines.tensorrt.compat import RTX_CAPABILITY, Capabilities, Target
 from edgefer.engines.tensorrt.cuda import Device, free_bytes, probe
-from edgefer.engines.tensorrt.options import Batches, BuilderOptions, check_options, refuse_hardware_compat
+from edgefer.engines.tensorrt.options import BuilderOptions, check_options, refuse_hardware_compat
+from edgefer.engines.tensorrt.sizes import Batches
 from edgefer.errors import EdgeferError
 from edgefer.progress import announce, progress
 

@@ -16,7 +16,7 @@ from edgefer.errors import EdgeferError
 Version = tuple[int, int, int]
 
 _A: Final = "https://docs.nvidia.com/deeplearning/tensorrt"
-_NEVER: Final = (999, 0, 0)
+NEVER: Final = (999, 0, 0)
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Span:
     what: str
     source: str
     since: Version = (0, 0, 0)
-    until: Version = _NEVER
+    until: Version = NEVER
     rtx: bool = False
     jetpack: bool = True
 
@@ -44,7 +44,9 @@ class Span:
     def versions(self) -> str:
         """In words: ``"TensorRT 8.6 and later"``, ``"TensorRT before 11.0"``."""
         start, end = (f"{v[0]}.{v[1]}" for v in (self.since, self.until))
-        if self.until == _NEVER:
+        if self.until == NEVER and self.since == (0, 0, 0):
+            return "TensorRT (--target tensorrt)"
+        if self.until == NEVER:
             return f"TensorRT {start} and later"
         return f"TensorRT before {end}" if self.since == (0, 0, 0) else f"TensorRT {start} up to, but without, {end}"
 
@@ -74,7 +76,11 @@ SPANS: Final = {
     ),
     "progress": Span("IProgressMonitor", "NvInfer.h, v10.0.0", since=(10, 0, 0), rtx=True),
     "node_names": Span("the node's name in parser errors", "NvOnnxParser.h, v10.0.0", since=(10, 0, 0), rtx=True),
-    "opt_level": Span("builder optimisation level", "NvInfer.h, v8.6.1", since=(8, 6, 0), rtx=True),
+    "opt_level": Span(
+        "builder optimisation level",
+        "NvInfer.h, v8.6.1; TensorRT-RTX 1.7 has the name, and builds the same bytes at every level",
+        since=(8, 6, 0),
+    ),
     "hardware_compat": Span("hardware compatibility level", "NvInfer.h, v8.6.1", since=(8, 6, 0), jetpack=False),
     "version_compatible": Span("version compatible engines", "NvInfer.h, v8.6.1", since=(8, 6, 0)),
     "refit_of_compatible": Span(
@@ -86,14 +92,14 @@ SPANS: Final = {
     "ahead_of_time": Span(
         "builds without a GPU",
         "https://docs.nvidia.com/deeplearning/tensorrt-rtx/latest/inference-library/cpu-engines.html",
-        since=_NEVER,
+        since=NEVER,
         rtx=True,
     ),
     "python": Span("Python for edgefer: JetPack 5 has Python 3.8", "pyproject.toml", since=(8, 6, 0), rtx=True),
 }
 """Capability → where it is; the keys are the fields of :class:`Capabilities`. DLA is :func:`has_dla`."""
 
-_DLA_SOURCE: Final = f"{_A}/11.4.1/inference-library/work-with-dla.html"
+DLA_SOURCE: Final = f"{_A}/11.4.1/inference-library/work-with-dla.html"
 _DLA_UNTIL: Final = (10, 8, 0)
 _DLA_AGAIN: Final = (11, 4, 1)
 
@@ -259,36 +265,3 @@ def loads(built: str, here: str) -> bool:
     old, new = parse_version(built), parse_version(here)
     same = old[0] == new[0] and old <= new
     return old >= (8, 6, 0) and (same or (old[0], new[0]) in ((8, 10), (10, 11)))
-
-
-def need(target: Target, capability: str, option: str) -> None:
-    """Refuse ``option`` where ``target`` lacks ``capability``, naming the versions that have it.
-
-    Raises:
-        EdgeferError: it does.
-    """
-    if getattr(target.has, capability):
-        return
-    span = SPANS[capability]
-    where = "TensorRT-RTX" if span.since == _NEVER else span.versions + (", and TensorRT-RTX" if span.rtx else "")
-    others = [name for name, version in JETPACKS.items() if span.covers(version)] if span.jetpack else []
-    hint = f"leave {option} out, or build for {where}"
-    raise EdgeferError(
-        f"{option}: {target.title} has no {span.what} ({span.source})",
-        hint=hint + (f" (--for {others[-1]})" if others and not target.rtx else ""),
-    )
-
-
-def need_dla(target: Target) -> None:
-    """Refuse ``--dla`` where the version or the chip has none.
-
-    Raises:
-        EdgeferError: TensorRT 10.8 up to 11.4.0, TensorRT-RTX, and JetPack 7's before 7.2.2.
-    """
-    if target.has_dla:
-        return
-    raise EdgeferError(
-        f"--dla: {target.title} does not run networks on DLA ({_DLA_SOURCE})",
-        hint="TensorRT up to 10.7 does (--for jetpack6), and 11.4.1 on AGX Orin from JetPack 7.2.2 (--for 11.4.1); "
-        "Thor has no DLA",
-    )

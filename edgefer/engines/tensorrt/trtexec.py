@@ -11,7 +11,8 @@ from pathlib import Path
 
 from edgefer.contract import INPUT_NAME, Contract
 from edgefer.engines.tensorrt.compat import Target
-from edgefer.engines.tensorrt.options import Batches, BuilderOptions
+from edgefer.engines.tensorrt.options import BuilderOptions
+from edgefer.engines.tensorrt.sizes import USUAL, Batches
 
 
 def trtexec_command(
@@ -62,7 +63,7 @@ def edgefer_command(model: Path, precision: str, options: BuilderOptions, *, rtx
     words = ["edgefer", "build-engine", str(model), *(f"--{part}" for part in precision.split("+"))]
     words += ["--target", "tensorrt-rtx" if rtx else "tensorrt"]
     batches = options.batches
-    if batches != Batches():
+    if batches != USUAL:
         words += ["--min-batch", str(batches.least), "--opt-batch", str(batches.best), "--max-batch", str(batches.most)]
     for name, value in (
         ("--workspace", options.workspace),

@@ -6,7 +6,8 @@ from dataclasses import fields
 import pytest
 
 from edgefer.contract import Contract, Normalisation
-from edgefer.engines.tensorrt.compat import JETPACKS, RTX, SPANS, Capabilities, loads, need, parse_version, target_of
+from edgefer.engines.tensorrt.compat import JETPACKS, RTX, SPANS, Capabilities, loads, parse_version, target_of
+from edgefer.engines.tensorrt.needs import need
 from edgefer.engines.tensorrt.options import (
     Batches,
     BuilderOptions,
@@ -130,6 +131,14 @@ def test_versions_as_packages_write_them():
         ("jetpack6", {"sparsity": True}, "fp32", "--sparsity would change nothing with --fp32", "--fp16 or --int8"),
         ("rtx", {"dla": 0}, "fp16", "TensorRT-RTX 1.7.1 does not run networks on DLA", "jetpack6"),
         ("rtx", {"calibrator": "entropy"}, "int8", "--calibrator: TensorRT-RTX", "leave --calibrator out"),
+        ("rtx", {"opt_level": 5}, "fp16", "--opt-level: TensorRT-RTX 1.7.1 has no builder optimisation level", "8.6"),
+        (
+            "rtx",
+            {"refit": True},
+            "fp16",
+            "--refit: TensorRT-RTX 1.7.1 has no refitting",
+            "build for TensorRT (--target",
+        ),
     ],
 )
 def test_options_that_a_version_lacks(target, options, precision, said, hint):
@@ -220,6 +229,9 @@ def test_batches():
         ({"shapes": "input:8x48x48x1"}, "names the input 'input'", "faces:1x48x48x1"),
         ({"shapes": "8"}, "'8' cannot be read", "faces:1x48x48x1"),
         ({"shapes": "faces:0x48x48x1"}, "does not fit", "faces:1x48x48x1"),
+        ({"least": 0}, "out of order: min 0, opt 1, max 32", "1, 1 and 32"),
+        ({"most": 10**7}, "a batch of 10000000 faces is more than a tensor of TensorRT holds", "at most 932067"),
+        ({"shapes": "faces:9999999x48x48x1"}, "a batch of 9999999 faces is more", "--max-batch 32"),
     ],
 )
 def test_shapes_out_of_the_profile(given, said, hint):
