@@ -11,6 +11,7 @@ from onnx import TensorProto
 
 import edgefer
 from edgefer.engines.onnxruntime import OnnxRuntimeSession
+from edgefer.engines.tensorrt.accept import sparse_layers
 from edgefer.engines.tensorrt.compat import target_of
 from edgefer.engines.tensorrt.options import BuilderOptions
 from edgefer.errors import EdgeferError
@@ -280,3 +281,24 @@ def test_a_device_needs_neither_torch_nor_onnxruntime(model, calib, tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", program, path], capture_output=True, text=True, check=False)
     assert done.stdout == "int8+fp16 True\n", done.stderr
+
+
+def test_two_of_four_weights_stay_so_in_every_file(model, calib, tmp_path):
+    """Folding batch norms and rounding to INT8 keep a zero a zero."""
+    network = onnx.load(model)
+    wide = {node.input[1] for node in network.graph.node if node.op_type == "Conv"}
+    pruned = 0
+    for tensor in network.graph.initializer:
+        weights = onnx.numpy_helper.to_array(tensor).copy()
+        if tensor.name in wide and weights.shape[1] >= 16:
+            weights[:, 0::4] = weights[:, 2::4] = 0
+            tensor.CopyFrom(onnx.numpy_helper.from_array(weights, tensor.name))
+            pruned += 1
+    path = tmp_path / "pruned.onnx"
+    path.write_bytes(network.SerializeToString())
+    for version, precision in (("jetpack5", "int8"), ("jetpack6", "int8+fp16"), ("11.4", "fp16")):
+        text = write(path, tmp_path / "x.onnx", precision, version, calib, sparsity=True).summary()
+        sparse, dense = sparse_layers(onnx.load(tmp_path / "x.onnx"))
+        assert (len(sparse), dense) == (pruned, [])
+        assert "--sparsity=enable" in text
+    assert pruned > 5
