@@ -1,14 +1,17 @@
 """Implicit quantisation: tables of our ranges, and everything about them that is refused."""
 
+from types import SimpleNamespace
+
 import pytest
 
 import edgefer
 from edgefer.engines.tensorrt.calibration_table import from_table
 from edgefer.engines.tensorrt.compat import target_of
 from edgefer.engines.tensorrt.options import BuilderOptions
+from edgefer.engines.tensorrt.sizes import Batches
 from edgefer.errors import EdgeferError
 from edgefer.graph.load import load_model
-from edgefer.optimize import tensorrt
+from edgefer.optimize import tensorrt, tensorrt_calibration
 from edgefer.optimize.tensorrt_calibration import read_table
 from edgefer.optimize.tensorrt_file import Faces, prepare_file
 
@@ -105,3 +108,29 @@ def test_a_table_that_cannot_be_written_leaves_no_file(model, calib, tmp_path, m
     with pytest.raises(EdgeferError, match="'a:0' cannot stand in a calibration table"):
         write(model, tmp_path / "x.onnx", "int8", "jetpack6", calib, calibrator="entropy")
     assert list(tmp_path.iterdir()) == []
+
+
+class FakeBase:
+    """A fake of TensorRT's calibrators, which are base classes only."""
+
+
+def test_the_record_says_how_many_faces_the_calibrator_gets(model, calib, monkeypatch, capfd):
+    """It takes whole batches: of 21 faces 16 fill two of 8."""
+    fake = SimpleNamespace(IInt8EntropyCalibrator2=FakeBase, IInt8MinMaxCalibrator=FakeBase)
+    monkeypatch.setattr(tensorrt_calibration, "import_tensorrt", lambda rtx: (fake, target_of("10.3")))
+    options = BuilderOptions(Batches(8, 8, 8), calibrator="entropy")
+    faces = Faces(calib, count=21)
+    loaded = load_model(model)
+    prepared = prepare_file(model, loaded, "int8", target_of("10.3"), faces, options, observe=False)
+    with tensorrt_calibration.calibrator_for(prepared, options, faces) as (calibrator, record):
+        assert calibrator.get_batch_size() == 8
+        batches = list(calibrator._faces)
+    assert [len(batch) for batch in batches] == [8, 8]
+    assert (record.n, len(record.face_hashes), record.method) == (16, 16, "tensorrt-entropy")
+    assert "calibrating with 16 of 21 faces: as many as fill batches of 8" in capfd.readouterr().err
+    with (
+        pytest.raises(EdgeferError, match="21 faces do not fill one batch of 64") as error,
+        tensorrt_calibration.calibrator_for(prepared, BuilderOptions(Batches(64, 64, 64), calibrator="entropy"), faces),
+    ):
+        pass
+    assert "--calib-faces 64" in error.value.hint
