@@ -72,6 +72,7 @@ def test_networks_are_built_as_they_were_asked(exported, faces, tmp_path, name, 
     assert layers
     assert [layer for layer in layers if layer.got != layer.asked] == []
     assert {layer.asked for layer in layers} == {precision}
+    assert first.audit.differences == ()
     assert first.audit.reformats == ()
     # a Quantize stands alone in its kernel behind a pool that is float, and behind a convolution without a bias
     assert len(first.audit.stray) <= (STRAY.get(name, 0) if precision == "int8" else 0)
