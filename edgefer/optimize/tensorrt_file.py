@@ -16,7 +16,7 @@ from edgefer.contract import Contract
 from edgefer.data import FaceSet
 from edgefer.engines.tensorrt.accept import check_model
 from edgefer.engines.tensorrt.compat import Target
-from edgefer.engines.tensorrt.options import BuilderOptions
+from edgefer.engines.tensorrt.options import DEFAULTS, BuilderOptions
 from edgefer.errors import EdgeferError
 from edgefer.graph.half import to_half
 from edgefer.graph.load import metadata_of
@@ -91,7 +91,7 @@ def prepare_file(
     precision: str,
     target: Target,
     faces: Faces,
-    options: BuilderOptions,
+    options: BuilderOptions = DEFAULTS,
     *,
     observe: bool = True,
     no_rewrite: Collection[str] = (),

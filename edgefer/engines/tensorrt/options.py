@@ -72,6 +72,8 @@ class BuilderOptions:
         return not target.has.strong_typing or (target.has.precision_flags and (self.implicit or self.dla is not None))
 
 
+DEFAULTS: Final = BuilderOptions()
+
 _AS_GIVEN: Final = (
     "dla",
     "gpu_fallback",

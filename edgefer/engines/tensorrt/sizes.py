@@ -13,7 +13,7 @@ from edgefer.errors import EdgeferError
 DEFAULT_MAX_BATCH: Final = 32
 _SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([KMG]?)(?:i?B)?", re.IGNORECASE)
 _UNIT: Final = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
-_LARGEST_TENSOR: Final = 2**31 - 1  # elements (developer guide, "Tensors"; later 10.x allow more in some layers)
+_LARGEST_TENSOR: Final = 2**31 - 1  # values of one tensor (NvInfer.h, ITensor, v10.3.0)
 _LEAST_WORKSPACE: Final = 16 << 20  # the suggested minimum of TensorRT's operator reference
 
 
