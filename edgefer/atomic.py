@@ -49,20 +49,20 @@ def atomic_path(final: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def check_target(final: str | os.PathLike[str]) -> None:
-    """Refuse, before work that takes long, a path that :func:`atomic_path` would refuse after it.
+def check_writable(final: str | os.PathLike[str]) -> None:
+    """Refuse, before minutes of work and without a trace, a path that :func:`atomic_path` will not be able to write.
 
     Raises:
-        EdgeferError: it is there and no regular file, or the folder that it would lie in cannot be written.
+        EdgeferError: ``final`` is there and no regular file, or nothing can be made in its folder.
     """
     target = Path(os.path.realpath(final))
     if target.exists() and not target.is_file():
         raise EdgeferError(f"cannot write {final}: it is there and is not a regular file", hint="choose another path")
     folder = next(parent for parent in target.parents if parent.exists())
-    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
-        raise EdgeferError(
-            f"cannot write {final}: {folder} is not a folder that can be written", hint="choose another output path"
-        )
+    if not folder.is_dir():
+        raise _cannot_write(target, NotADirectoryError(errno.ENOTDIR, f"{folder} is not a folder"))
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise _cannot_write(target, PermissionError(errno.EACCES, f"no permission to write in {folder}"))
 
 
 @contextmanager

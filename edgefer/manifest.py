@@ -25,6 +25,8 @@ key                  value
 ``rewrites``         rewrite pass → in how many places it changed the exported graph; absent in old manifests
 ``candidates``       list of what an automatic choice measured and did not take; empty where there was none
 ``device``           the GPU that a TensorRT engine is for, ``"Orin, SM87"``; absent or ``""`` on a CPU
+``portable``         list of what a TensorRT engine was also built for: ``"version"`` (later versions), ``"hardware"``
+                     (other GPUs from Ampere on); absent or empty: exactly ``runtime`` and ``device``
 ``note``             what whoever uses it must know, ``"RTX, SM86, built ahead of time, not run"``; absent or ``""``
 ``audit``            what the compiler made of it, an object a fused layer: ``{"layer", "kind", "asked", "got",
                      "origins": [ONNX node, …]}``; absent or empty where the runtime does not tell
@@ -111,6 +113,7 @@ class Manifest:
     rewrites: Mapping[str, int] = field(default_factory=dict)
     candidates: tuple[Mapping[str, Any], ...] = ()
     device: str = ""
+    portable: tuple[str, ...] = ()
     note: str = ""
     audit: tuple[Mapping[str, Any], ...] = ()
     edgefer: str = ""
@@ -138,6 +141,7 @@ class Manifest:
             "rewrites": dict(self.rewrites),
             "candidates": [dict(candidate) for candidate in self.candidates],
             "device": self.device,
+            "portable": list(self.portable),
             "note": self.note,
             "audit": [dict(layer) for layer in self.audit],
         }
@@ -186,6 +190,7 @@ class Manifest:
             rewrites={str(name): int(places) for name, places in content.get("rewrites", {}).items()},
             candidates=tuple(dict(candidate) for candidate in content["candidates"]),
             device=str(content.get("device", "")),
+            portable=tuple(str(name) for name in content.get("portable", ())),
             note=str(content.get("note", "")),
             audit=tuple(dict(layer) for layer in content.get("audit", ())),
             edgefer=str(content["edgefer"]),

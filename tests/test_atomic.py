@@ -11,8 +11,8 @@ import pytest
 from edgefer.atomic import (
     atomic_folder,
     atomic_path,
-    check_target,
     check_vacant,
+    check_writable,
     sha256_file,
     write_bytes,
     write_text,
@@ -31,18 +31,18 @@ def test_writes_whole_with_ordinary_permissions(tmp_path):
 
 def test_a_place_that_cannot_be_written_is_refused_beforehand(tmp_path):
     (tmp_path / "file").write_text("x")
-    check_target(tmp_path / "file")
-    check_target(tmp_path / "new" / "folder" / "a.html")
+    check_writable(tmp_path / "file")
+    check_writable(tmp_path / "new" / "folder" / "a.html")
     assert not (tmp_path / "new").exists(), "looking leaves nothing behind"
     with pytest.raises(EdgeferError, match="is not a regular file"):
-        check_target(tmp_path)
-    with pytest.raises(EdgeferError, match="file is not a folder that can be written"):
-        check_target(tmp_path / "file" / "a.html")
+        check_writable(tmp_path)
+    with pytest.raises(EdgeferError, match="file is not a folder"):
+        check_writable(tmp_path / "file" / "a.html")
     locked = tmp_path / "locked"
     locked.mkdir(mode=0o500)
     if not os.access(locked, os.W_OK):  # root may write anywhere
-        with pytest.raises(EdgeferError, match="locked is not a folder that can be written"):
-            check_target(locked / "a.html")
+        with pytest.raises(EdgeferError, match="no permission to write in .*locked"):
+            check_writable(locked / "a.html")
 
 
 @pytest.mark.parametrize("fault", [ValueError, KeyboardInterrupt])

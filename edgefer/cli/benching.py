@@ -143,11 +143,11 @@ def bench(
 
 def _check_outputs(paths: Sequence[Path | None]) -> None:
     """Before anything is measured: a report that cannot be written is minutes lost."""
-    from edgefer.atomic import check_target
+    from edgefer.atomic import check_writable
 
     given = [path for path in paths if path is not None]
     for path in given:
-        check_target(path)
+        check_writable(path)
         if sum(path.resolve() == other.resolve() for other in given) > 1:
             raise click.UsageError(f"two of the files to write are the same: {path}")
 

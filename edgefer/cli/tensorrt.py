@@ -73,6 +73,11 @@ def refuse_unused(precision: str, target: str, given: dict[str, Any], builder: d
         if not wrong and not precision.startswith("int8"):
             wrong = [name for name in _OF_INT8 if given.get(name) is not None]
             reason = f"would change nothing with --{precision}"
+        elif not wrong and given.get("calib") is None:
+            wrong = [name for name in _OF_INT8 if given.get(name) is not None]
+            reason = "would change nothing without --calib"
+        if not wrong and given.get("method") == "auto":
+            wrong, reason = ["method auto"], "is for --target cpu"
     if wrong:
         flags = ", ".join(_FLAGS.get(name, f"--{name.replace('_', '-')}") for name in wrong)
         raise click.UsageError(f"{flags} {reason}: leave out")

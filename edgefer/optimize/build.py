@@ -135,6 +135,17 @@ def build_engine(
     Raises:
         EdgeferError: bad input, or a precision that the runtime or this CPU does not have.
     """
+    of_a_cpu = {
+        "runtime": runtime != "onnxruntime",
+        "threads": threads != 1,
+        "batch": batch != 1,
+        **{name: v is not None for name, v in (("per_class", per_class), ("refine", refine), ("table", table))},
+        "max_drop": max_drop is not None,
+    }
+    of_tensorrt = {"version": version is not None, "builder": bool(builder)}
+    _refuse_misplaced(target, of_a_cpu if target in TARGETS else of_tensorrt if target == "cpu" else {})
+    if os.path.realpath(model) == os.path.realpath(output):
+        raise EdgeferError(f"{output} is the model itself, which would be lost", hint="choose another output path")
     if target in TARGETS:
         faces = Faces(calib, calib_faces, method, seed)
         return build_tensorrt(
@@ -179,6 +190,13 @@ def build_engine(
         return BuildResult(destination, None)
     manifest = write_engine(destination, winner.engine, job.manifest(winner, figures))
     return BuildResult(destination, manifest, verdict(figures) if figures else "")
+
+
+def _refuse_misplaced(target: str, given: Mapping[str, bool]) -> None:
+    """An argument that would change nothing is an error: whoever gave it expects it to matter."""
+    wrong = [name for name, set_ in given.items() if set_]
+    if wrong:
+        raise EdgeferError(f"{', '.join(wrong)} would change nothing for the target '{target}'", hint="leave out")
 
 
 def figures_of(built: Built) -> Figures:

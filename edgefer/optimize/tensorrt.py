@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from edgefer.atomic import write_bytes, write_text
-from edgefer.contract import INPUT_NAME, OUTPUT_NAME, Contract
-from edgefer.data import FaceSet
+from edgefer.atomic import check_writable, write_bytes, write_text
+from edgefer.contract import INPUT_NAME, OUTPUT_NAME
 from edgefer.engines.classifier import Classifier
 from edgefer.engines.golden import difference, tolerance_of
 from edgefer.engines.onnxruntime import OnnxRuntimeSession
 from edgefer.engines.tensorrt.accept import check_sparsity
 from edgefer.engines.tensorrt.binding import import_tensorrt
 from edgefer.engines.tensorrt.build import SerialisedEngine, build_plan
-from edgefer.engines.tensorrt.calibration_table import from_table, table_scales, to_table
+from edgefer.engines.tensorrt.calibration_table import table_scales, to_table
 from edgefer.engines.tensorrt.compat import RTX, RTX_CAPABILITY, Target, target_of
 from edgefer.engines.tensorrt.cuda import open_cuda
 from edgefer.engines.tensorrt.driver import probe
@@ -34,16 +30,13 @@ from edgefer.errors import EdgeferError
 from edgefer.faces import golden_faces
 from edgefer.golden import Golden
 from edgefer.graph.load import load_model
-from edgefer.manifest import Calibration, Manifest, Precision, write_engine
-from edgefer.optimize.calibrate import calibration_faces, record_of
-from edgefer.optimize.recipe import recipe_for
+from edgefer.manifest import Manifest, Precision, write_engine
 from edgefer.optimize.result import BuildResult
+from edgefer.optimize.tensorrt_calibration import calibrator_for, check_ranges
 from edgefer.optimize.tensorrt_file import Faces, Prepared, prepare_file
-from edgefer.progress import announce, progress
-from edgefer.quantize.observation import rebatched
+from edgefer.progress import announce
 
 TARGETS = ("tensorrt", "tensorrt-rtx")
-_CALIBRATION_BATCH = 32
 _GOLDEN_FACES = 4
 
 
@@ -82,15 +75,12 @@ def build_tensorrt(
     loaded = load_model(model)
     options = read_options(builder, loaded[1])
     check_options(options, chosen, precision)
+    check_ranges(options, chosen, faces, onnx_only=onnx_only)
     if not onnx_only and not rtx:
         probe()  # before minutes of calibration
         open_cuda()
-    given = options.calibration_cache is not None
     prepared = prepare_file(
-        *(model, loaded, precision, chosen, faces),
-        implicit=options.calibrator is not None,
-        observe=onnx_only and not given,
-        no_rewrite=no_rewrite,
+        *(model, loaded, precision, chosen, faces, options), observe=onnx_only, no_rewrite=no_rewrite
     )
     if options.sparsity:
         announce(check_sparsity(prepared.model))
@@ -106,6 +96,7 @@ def _checked_output(output: str | os.PathLike[str], onnx_only: bool) -> Path:
         raise EdgeferError(
             f"{what}, and {destination} does not end in {suffix}", hint=f"-o {destination.with_suffix(suffix)}"
         )
+    check_writable(destination)
     return destination
 
 
@@ -134,27 +125,30 @@ def _target(rtx: bool, version: str | None, onnx_only: bool) -> Target:
 
 
 def _write_file(destination: Path, prepared: Prepared, target: Target, options: BuilderOptions) -> BuildResult:
-    write_bytes(destination, prepared.content)
     table = None
     if options.calibrator is not None and prepared.ranges is not None:
-        table = destination.with_suffix(".calib")
         scales = table_scales(prepared.model, prepared.ranges, prepared.method)
-        write_text(table, to_table(scales, target, options.calibrator))
+        content = to_table(scales, target, options.calibrator)  # before a file is written: it may be refused
+        table = destination.with_suffix(".calib")
+        write_text(table, content)
+    write_bytes(destination, prepared.content)
     device, lines = Path(destination.name), [f"on the device, with {target.title}:"]
-    if target.has.python and not target.rtx:
-        lines.append("  " + edgefer_command(device, prepared.precision, options))
+    if target.has.python:
+        lines.append("  " + edgefer_command(device, prepared.precision, options, rtx=target.rtx))
     cache = None if table is None else Path(table.name)
-    if not target.rtx:
+    if options.calibrator not in (None, "entropy"):
+        lines.append("trtexec reads tables of the entropy calibrator only: there is no line for it")
+    elif not target.rtx:
         lines.append("  " + trtexec_command(device, prepared.contract, target, prepared.precision, options, cache))
         lines.append("trtexec writes an engine without a manifest: edgefer's Python refuses to serve it")
-    return BuildResult(destination, None, "\n".join(lines) if not target.rtx else "")
+    return BuildResult(destination, None, "\n".join(lines))
 
 
 def _write_engine(
     destination: Path, prepared: Prepared, target: str, options: BuilderOptions, faces: Faces
 ) -> BuildResult:
     rtx = target == "tensorrt-rtx"
-    with _calibrator(prepared, options, faces) as (calibrator, record):
+    with calibrator_for(prepared, options, faces) as (calibrator, record):
         built = build_plan(
             prepared.content, prepared.contract, prepared.precision, options, rtx=rtx, calibrator=calibrator
         )
@@ -165,9 +159,8 @@ def _write_engine(
             f"RTX, {RTX_CAPABILITY}, built ahead of time, not run",
         )
     else:
-        implicit = options.calibrator is not None
         with open_cuda().current():
-            audit = audit_engine(prepared.model, built.plan, prepared.precision, implicit=implicit)
+            audit = audit_engine(prepared.model, built.plan, prepared.precision, options)
         golden, note = _golden_of_engine(prepared, built, options), ""
     manifest = Manifest(
         model_sha256=prepared.model_sha256,
@@ -182,6 +175,7 @@ def _write_engine(
         golden=golden,
         rewrites=prepared.rewrites,
         device=built.device,
+        portable=options.portable,
         note=note,
         audit=tuple(layer.to_dict() for layer in audit.layers),
     )
@@ -225,52 +219,3 @@ def _golden_of_engine(prepared: Prepared, built: SerialisedEngine, options: Buil
             raise EdgeferError(message, hint="TensorRT computes something else: try --opt-level 0, or another version")
         announce(f"note: {message}")
     return golden
-
-
-@contextmanager
-def _calibrator(prepared: Prepared, options: BuilderOptions, faces: Faces) -> Iterator[tuple[Any, Calibration | None]]:
-    """TensorRT's calibrator over a table, or over the same faces that Q/DQ would be made from, and their record."""
-    if options.calibrator is None:
-        yield None, prepared.calibration
-        return
-    from edgefer.engines.tensorrt.calibrator import make_calibrator
-
-    trt, _ = import_tensorrt(False)
-    if options.calibration_cache is not None:
-        yield make_calibrator(trt, options.calibrator, (), 1, _table(options.calibration_cache)), prepared.calibration
-        return
-    if faces.calib is None:
-        raise EdgeferError(
-            "--calibrator needs faces, or a table of their ranges", hint="--calib DATA, or --calib-cache x.calib"
-        )
-    recipe = recipe_for(prepared.contract.architecture).overridden(faces.count, None, faces.seed, faces.method)
-    chosen = calibration_faces(faces.calib, prepared.contract, recipe)
-    size = options.batches.most if options.batches.fixed else min(_CALIBRATION_BATCH, len(chosen))
-    if len(chosen) < size:
-        raise EdgeferError(
-            f"{len(chosen)} faces do not fill one batch of {size} for the calibrator",
-            hint=f"--calib-faces {size} or more, or --max-batch {len(chosen)}",
-        )
-    with progress("calibrating", len(chosen)) as advance:
-        batches = _whole_batches(chosen, prepared.contract, size)
-        calibrator = make_calibrator(trt, options.calibrator, batches, size, None, advance)
-        try:
-            yield calibrator, record_of(chosen, replace(recipe, method=f"tensorrt-{options.calibrator}"))
-        finally:
-            calibrator.close()
-
-
-def _table(path: Path) -> bytes:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as cause:
-        raise EdgeferError(f"the calibration table {path} cannot be read: {cause}", hint="check the path") from cause
-    from_table(text, str(path))
-    return text.encode()
-
-
-def _whole_batches(faces: FaceSet, contract: Contract, size: int) -> Iterator[NDArray[np.uint8]]:
-    """Batches of exactly ``size``: calibrators take no other. The last faces that fill none are left out."""
-    for batch in rebatched((images for images, _ in faces.batches(size, contract)), size):
-        if len(batch) == size:
-            yield batch

@@ -16,6 +16,7 @@ from edgefer.contract import Contract
 from edgefer.data import FaceSet
 from edgefer.engines.tensorrt.accept import check_model
 from edgefer.engines.tensorrt.compat import Target
+from edgefer.engines.tensorrt.options import DEFAULTS, BuilderOptions
 from edgefer.errors import EdgeferError
 from edgefer.graph.half import to_half
 from edgefer.graph.load import metadata_of
@@ -94,8 +95,8 @@ def prepare_file(
     precision: str,
     target: Target,
     faces: Faces,
+    options: BuilderOptions = DEFAULTS,
     *,
-    implicit: bool = False,
     observe: bool = True,
     no_rewrite: Collection[str] = (),
 ) -> Prepared:
@@ -109,8 +110,8 @@ def prepare_file(
         precision: of :data:`edgefer.engines.tensorrt.options.PRECISIONS`.
         target: the version.
         faces: what INT8 ranges are made from.
-        implicit: leave the graph in FP32, for TensorRT's own calibrator.
-        observe: with ``implicit``, make ranges for a calibration table all the same.
+        options: the builder's: with a calibrator the graph stays in FP32, and for a DLA core where the version wants.
+        observe: with a calibrator, make ranges for its table all the same.
         no_rewrite: passes to leave out.
 
     Raises:
@@ -121,17 +122,18 @@ def prepare_file(
     stated = metadata_of(model).get(PRECISION_KEY, "fp32")
     known = _origin(model)
     if stated != "fp32" or any(node.op_type == "QuantizeLinear" for node in model.graph.node):
-        return _as_it_is(path, model, contract, precision, stated, target, faces, implicit=implicit)
+        return _as_it_is(path, model, contract, precision, stated, target, faces, options)
     rewritten = for_tensorrt(model, contract, no_rewrite)
     plain, ranges, record = rewritten.model, None, known.calibration
     recipe = recipe_for(contract.architecture).overridden(faces.count, None, faces.seed, faces.method)
-    if precision.startswith("int8") and (observe or not implicit):
+    if precision.startswith("int8") and (observe or not options.implicit):
         if faces.table is not None:
             done = ranged_from(faces.table, plain, contract, recipe)
             plain, ranges, record = done.model, done.ranges, done.record
         else:
             ranges, record = _observed(plain, contract, faces, recipe)
-    made = _typed(plain, contract, precision, target, ranges, recipe, implicit=implicit)
+    weak = options.weakly_typed(target)
+    made = _typed(plain, contract, precision, None if options.implicit else ranges, recipe, weak=weak)
     origin = {
         "model_sha256": known.model_sha256 or sha256_file(path),
         "calibration": None if record is None else asdict(record),
@@ -139,9 +141,9 @@ def prepare_file(
         "target": target.title,
     }
     how = {key: value for key, value in metadata_of(made).items() if key == QUANTISATION_KEY}
-    written = "fp32" if implicit or (precision == "fp16" and not target.has.strong_typing) else precision
+    written = "fp32" if options.implicit or (precision == "fp16" and weak) else precision
     stamp(made, contract, written, {**how, ORIGIN_KEY: json.dumps(origin, sort_keys=True)})
-    check_model(made, target, precision, implicit=implicit)
+    check_model(made, target, precision, options)
     return Prepared(
         made,
         contract,
@@ -149,7 +151,7 @@ def prepare_file(
         str(origin["model_sha256"]),
         record,
         dict(rewritten.changes),
-        ranges if implicit else None,
+        ranges if options.implicit else None,
         recipe.method,
     )
 
@@ -172,19 +174,18 @@ def _typed(
     model: onnx.ModelProto,
     contract: Contract,
     precision: str,
-    target: Target,
     ranges: Ranges | None,
     recipe: Recipe,
     *,
-    implicit: bool,
+    weak: bool,
 ) -> onnx.ModelProto:
     """Q/DQ where INT8 is explicit, FP16 tensors where types decide; checked against the float32 form."""
     made = onnx.ModelProto()
     made.CopyFrom(model)
-    half = "fp16" in precision and target.has.strong_typing and not implicit
+    half = "fp16" in precision and not weak
     if half:
         check_half(model, contract)
-    if precision.startswith("int8") and not implicit and ranges is not None:
+    if precision.startswith("int8") and ranges is not None:
         flavour = TENSORRT_HALF if half else TENSORRT
         plan = make_plan(made, flavour, keep_float=idle_layers(made, flavour))
         made = quantise(made, plan, flavour, ranges, method=recipe.method).model
@@ -199,11 +200,10 @@ def _as_it_is(
     stated: str,
     target: Target,
     faces: Faces,
-    *,
-    implicit: bool,
+    options: BuilderOptions,
 ) -> Prepared:
     """A file that ``--onnx-only`` wrote: its faces and its model are in its metadata."""
-    check_model(model, target, precision, implicit=implicit)
+    check_model(model, target, precision, options)
     if stated != precision:
         raise EdgeferError(
             f"{Path(path)} is {stated.upper()}, and {precision.upper()} is asked for",

@@ -5,8 +5,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+import edgefer
 from edgefer.contract import Contract, Normalisation
-from edgefer.data import open_dataset, save_npz
+from edgefer.data import draw, open_dataset, save_npz
+from edgefer.data.classes import FER2013
 from edgefer.graph.names import canonicalise
 from edgefer.graph.save import serialise, stamp
 
@@ -92,3 +94,23 @@ def faces(tmp_path_factory):
     path = tmp_path_factory.mktemp("faces") / "faces.npz"
     save_npz(path, images.astype(np.uint8), labels, LABELS)
     return open_dataset(path)
+
+
+@pytest.fixture(scope="session")
+def mini_xception(tmp_path_factory):
+    """The path of mini_xception with weights drawn from a seed, as exported."""
+    import torch
+
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("mini_xception") / "model.onnx"
+    edgefer.export("mini_xception", path, random_weights=True)
+    return path
+
+
+@pytest.fixture(scope="session")
+def drawn_faces(tmp_path_factory):
+    """420 drawn faces of the classes of FER2013, all in the train split."""
+    path = tmp_path_factory.mktemp("drawn") / "faces.npz"
+    images, labels = draw(420, seed=3)
+    save_npz(path, images, labels, FER2013, ["train"] * 420)
+    return open_dataset(str(path))

@@ -10,11 +10,10 @@ import pytest
 from onnx import TensorProto
 
 import edgefer
-from edgefer.data import draw, open_dataset, save_npz
-from edgefer.data.classes import FER2013
 from edgefer.engines.onnxruntime import OnnxRuntimeSession
-from edgefer.engines.tensorrt.calibration_table import from_table
+from edgefer.engines.tensorrt.accept import sparse_layers
 from edgefer.engines.tensorrt.compat import target_of
+from edgefer.engines.tensorrt.options import BuilderOptions
 from edgefer.errors import EdgeferError
 from edgefer.faces import golden_faces
 from edgefer.graph.load import load_model, metadata_of
@@ -22,48 +21,17 @@ from edgefer.optimize import tensorrt
 from edgefer.optimize.ranging import write_table
 from edgefer.optimize.tensorrt_file import ORIGIN_KEY, Faces, prepare_file
 
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    """mini_xception with weights drawn from a seed, as exported."""
-    import torch
-
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("model") / "model.onnx"
-    edgefer.export("mini_xception", path, random_weights=True)
-    return path
+from .tensorrt_files import facts, write
 
 
-@pytest.fixture(scope="module")
-def calib(tmp_path_factory):
-    path = tmp_path_factory.mktemp("faces") / "faces.npz"
-    images, labels = draw(420, seed=3)
-    save_npz(path, images, labels, FER2013, ["train"] * 420)
-    return open_dataset(str(path))
+@pytest.fixture
+def model(mini_xception):
+    return mini_xception
 
 
-def write(model, output, precision, version, calib=None, **builder):
-    return edgefer.build_engine(
-        model,
-        output,
-        precision=precision,
-        target="tensorrt",
-        version=version,
-        onnx_only=True,
-        calib=calib if precision.startswith("int8") else None,
-        builder=builder,
-    )
-
-
-def facts(path):
-    file = onnx.load(path)
-    kinds = {tensor.data_type for tensor in file.graph.initializer}
-    return {
-        "opset": file.opset_import[0].version,
-        "half": TensorProto.FLOAT16 in kinds,
-        "q": sum(node.op_type == "QuantizeLinear" for node in file.graph.node),
-        "precision": metadata_of(file)["edgefer.precision"],
-    }
+@pytest.fixture
+def calib(drawn_faces):
+    return drawn_faces
 
 
 @pytest.mark.parametrize(
@@ -138,27 +106,31 @@ def test_the_lines_for_the_device(model, calib, tmp_path, version, precision, bu
         assert words not in text
 
 
-def test_a_calibration_table_from_our_ranges(model, calib, tmp_path):
-    result = write(
-        *(model, tmp_path / "x.onnx", "int8+fp16", "jetpack6", calib),
-        **{"calibrator": "entropy", "dla": 0, "gpu_fallback": True, "max_batch": 1},
-    )
+def test_for_dla_the_builder_decides_about_fp16_before_11(model, tmp_path):
+    on_dla = {"dla": 0, "gpu_fallback": True, "max_batch": 1}
+    text = write(model, tmp_path / "x.onnx", "fp16", "jetpack6", **on_dla).summary()
     assert facts(tmp_path / "x.onnx") == {"opset": 17, "half": False, "q": 0, "precision": "fp32"}
-    text = (tmp_path / "x.calib").read_text()
-    assert text.startswith("TRT-100300-EntropyCalibration2\n")
-    algorithm, scales = from_table(text, "x.calib")
-    assert algorithm == "EntropyCalibration2"
-    prepared = prepare_file(
-        *(model, load_model(model), "int8+fp16", target_of("jetpack6"), Faces(calib)), implicit=True
-    )
-    tops = {name: max(-h.minimum, h.maximum) / 127 for name, h in prepared.ranges.histograms.items()}
-    assert len(set(tops) & set(scales)) > 20
-    for name in set(tops) & set(scales):
-        assert 0 < scales[name] <= tops[name] * 1.0001
-    summary = result.summary()
-    assert "--useDLACore=0 --allowGPUFallback" in summary.replace("--fp16 ", "")
-    assert "--calib=x.calib" in summary
-    assert "--calibrator entropy --gpu-fallback --calib-cache x.calib" in summary
+    assert "--fp16 --noTF32 --useDLACore=0 --allowGPUFallback" in text
+    assert "--stronglyTyped" not in text
+    text = write(model, tmp_path / "y.onnx", "fp16", "11.4.1", **on_dla).summary()
+    assert facts(tmp_path / "y.onnx")["half"]
+    assert "--fp16 --noTF32" not in text
+
+
+@pytest.mark.parametrize("place", ["x.onnx", "file/x.onnx"])
+def test_an_output_that_cannot_be_written_is_refused_before_the_work(model, tmp_path, monkeypatch, place):
+    (tmp_path / "x.onnx").mkdir()
+    (tmp_path / "file").write_text("not a folder")
+    monkeypatch.setattr(tensorrt, "prepare_file", lambda *_, **__: pytest.fail("the work was begun"))
+    with pytest.raises(EdgeferError, match="cannot write"):
+        write(model, tmp_path / place, "fp16", "jetpack6")
+
+
+def test_what_rtx_builds_from_comes_with_its_line(model, tmp_path):
+    given = {"precision": "fp16", "target": "tensorrt-rtx", "onnx_only": True, "builder": {"max_batch": 8}}
+    text = edgefer.build_engine(model, tmp_path / "x.onnx", **given).summary()
+    assert "edgefer build-engine x.onnx --fp16 --target tensorrt-rtx --min-batch 1 --opt-batch 1 --max-batch 8" in text
+    assert "trtexec" not in text
 
 
 def test_ranges_from_a_table_give_the_int8_file_without_faces(model, calib, tmp_path):
@@ -178,7 +150,7 @@ def test_ranges_from_a_table_give_the_int8_file_without_faces(model, calib, tmp_
 def test_a_written_file_is_taken_as_it_is_on_the_device(model, calib, tmp_path):
     path = tmp_path / "x.onnx"
     write(model, path, "int8+fp16", "jetpack6", calib)
-    again = prepare_file(path, load_model(path), "int8+fp16", target_of("10.3"), Faces())
+    again = prepare_file(path, load_model(path), "int8+fp16", target_of("10.3"), Faces(), BuilderOptions())
     assert again.content == path.read_bytes()
     origin = json.loads(metadata_of(onnx.load(path))[ORIGIN_KEY])
     assert again.model_sha256 == origin["model_sha256"] == edgefer.atomic.sha256_file(model)
@@ -200,7 +172,7 @@ def test_a_written_file_is_not_taken_for_another(model, calib, tmp_path, written
     path = tmp_path / "x.onnx"
     write(model, path, *written, calib)
     with pytest.raises(EdgeferError) as error:
-        prepare_file(path, load_model(path), asked, target_of(target), Faces())
+        prepare_file(path, load_model(path), asked, target_of(target), Faces(), BuilderOptions())
     assert said in error.value.message
     assert hint in error.value.hint
 
@@ -222,6 +194,15 @@ def test_a_file_quantised_for_a_cpu_is_refused(model, calib, tmp_path):
         ({"output": "x.engine"}, "--onnx-only writes an ONNX file", "x.onnx"),
         ({"onnx_only": False}, "does not end in .engine", "x.engine"),
         ({"builder": {"sparsity": True}}, "no layer of the model has 2:4 sparse weights", "leave --sparsity out"),
+        ({"builder": {"sparsity": True}, "precision": "fp32"}, "--sparsity would change nothing with --fp32", "--fp16"),
+        ({"per_class": 5, "threads": 2}, "threads, per_class would change nothing for the target 'tensorrt'", "leave"),
+        ({"refine": (), "max_drop": 1.0}, "refine, max_drop would change nothing", "leave"),
+        ({"target": "cpu", "precision": "fp32"}, "version would change nothing for the target 'cpu'", "leave"),
+        (
+            {"target": "cpu", "precision": "fp32", "version": None, "builder": {"refit": True}},
+            *("builder would change nothing for the target 'cpu'", "leave"),
+        ),
+        ({"version": "12"}, "edgefer does not know TensorRT 12", "8.6, 10.3"),
         ({"builder": {"shapes": "faces:1x64x64x1"}}, "whose faces are 48x48x1", "faces:1x48x48x1"),
         ({"builder": {"min_batch": 9, "max_batch": 4}}, "out of order", "--min-batch"),
         ({"builder": {"workspace": "some"}}, "no amount of memory", "512M"),
@@ -237,6 +218,18 @@ def test_bad_input_leaves_no_file(model, tmp_path, arguments, said, hint):
     assert said in error.value.message
     assert hint in error.value.hint
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_model_is_not_overwritten(model, tmp_path):
+    path = tmp_path / "x.onnx"
+    path.write_bytes(model.read_bytes())
+    (tmp_path / "link.onnx").symlink_to(path)
+    for output in (path, tmp_path / "link.onnx", tmp_path / "." / "x.onnx"):
+        with pytest.raises(EdgeferError, match=r"\.onnx is the model itself, which would be lost"):
+            write(path, output, "fp16", "jetpack6")
+        with pytest.raises(EdgeferError, match="is the model itself"):
+            edgefer.build_engine(path, output, precision="fp32")
+    assert path.read_bytes() == model.read_bytes()
 
 
 def test_without_tensorrt_it_says_what_a_host_can_do(model, tmp_path, monkeypatch):
@@ -293,11 +286,34 @@ def test_a_device_needs_neither_torch_nor_onnxruntime(model, calib, tmp_path):
         "import sys\n"
         "for name in ('torch', 'onnxruntime', 'onnxsim', 'cv2', 'openvino'): sys.modules[name] = None\n"
         "from edgefer.engines.tensorrt.compat import target_of\n"
+        "from edgefer.engines.tensorrt.options import BuilderOptions\n"
         "from edgefer.graph.load import load_model\n"
         "from edgefer.optimize.tensorrt_file import Faces, prepare_file\n"
         "import edgefer.optimize.tensorrt, edgefer.engines.tensorrt.loading\n"
-        "made = prepare_file(sys.argv[1], load_model(sys.argv[1]), 'int8+fp16', target_of('10.3'), Faces())\n"
+        "loaded = load_model(sys.argv[1])\n"
+        "made = prepare_file(sys.argv[1], loaded, 'int8+fp16', target_of('10.3'), Faces(), BuilderOptions())\n"
         "print(made.precision, made.calibration.n > 20)\n"
     )
     done = subprocess.run([sys.executable, "-c", program, path], capture_output=True, text=True, check=False)
     assert done.stdout == "int8+fp16 True\n", done.stderr
+
+
+def test_two_of_four_weights_stay_so_in_every_file(model, calib, tmp_path):
+    """Folding batch norms and rounding to INT8 keep a zero a zero."""
+    network = onnx.load(model)
+    wide = {node.input[1] for node in network.graph.node if node.op_type == "Conv"}
+    pruned = 0
+    for tensor in network.graph.initializer:
+        weights = onnx.numpy_helper.to_array(tensor).copy()
+        if tensor.name in wide and weights.shape[1] >= 16:
+            weights[:, 0::4] = weights[:, 2::4] = 0
+            tensor.CopyFrom(onnx.numpy_helper.from_array(weights, tensor.name))
+            pruned += 1
+    path = tmp_path / "pruned.onnx"
+    path.write_bytes(network.SerializeToString())
+    for version, precision in (("jetpack5", "int8"), ("jetpack6", "int8+fp16"), ("11.4", "fp16")):
+        text = write(path, tmp_path / "x.onnx", precision, version, calib, sparsity=True).summary()
+        sparse, dense = sparse_layers(onnx.load(tmp_path / "x.onnx"))
+        assert (len(sparse), dense) == (pruned, [])
+        assert "--sparsity=enable" in text
+    assert pruned > 5

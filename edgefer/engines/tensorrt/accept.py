@@ -7,6 +7,7 @@ import onnx
 from onnx import TensorProto
 
 from edgefer.engines.tensorrt.compat import Target
+from edgefer.engines.tensorrt.options import BuilderOptions
 from edgefer.errors import EdgeferError
 from edgefer.graph.rewire import opset_of
 from edgefer.quantize.graphview import GraphView, layer_name
@@ -20,7 +21,7 @@ def is_quantised(model: onnx.ModelProto) -> bool:
     return any(node.op_type == "QuantizeLinear" for node in model.graph.node)
 
 
-def check_model(model: onnx.ModelProto, target: Target, precision: str, *, implicit: bool) -> None:
+def check_model(model: onnx.ModelProto, target: Target, precision: str, options: BuilderOptions) -> None:
     """Refuse a file that ``target`` would refuse, or would build into something else than ``precision``.
 
     Raises:
@@ -28,7 +29,7 @@ def check_model(model: onnx.ModelProto, target: Target, precision: str, *, impli
             typing for a version that needs flags, or none where types decide; an opset that the version does not read.
     """
     _refuse_cpu_flavours(model)
-    quantised, integer = is_quantised(model), precision.startswith("int8")
+    quantised, integer, implicit = is_quantised(model), precision.startswith("int8"), options.implicit
     if integer and not quantised and not implicit:
         raise EdgeferError(
             "INT8 is asked for, and the model has neither Q/DQ nor calibration",
@@ -41,12 +42,14 @@ def check_model(model: onnx.ModelProto, target: Target, precision: str, *, impli
             hint=_FLOAT_MODEL if not integer else "leave --calibrator out: its ranges are in the file",
         )
     typed = any(t.data_type == TensorProto.FLOAT16 for t in model.graph.initializer)
-    by_types = target.has.strong_typing and not implicit
+    by_types = not options.weakly_typed(target)
     if "fp16" in precision and by_types != typed:
         how = "its tensors, which are FP32" if by_types else "the builder, and its tensors are FP16"
+        on_dla = " on DLA" if options.dla is not None else ""
         raise EdgeferError(
-            f"FP16 is asked for, and in {target.title} that is decided by {how}",
-            hint=f"write the file for this version: --onnx-only --for {target.name}, from the float model.onnx",
+            f"FP16 is asked for, and in {target.title}{on_dla} that is decided by {how}",
+            hint=f"write the file for this version: --onnx-only --for {target.name}, from the float model.onnx"
+            + (f", with --dla {options.dla}" if on_dla else ""),
         )
     if typed and "fp16" not in precision:
         raise EdgeferError(

@@ -15,13 +15,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from edgefer.atomic import write_bytes
+from edgefer.atomic import check_writable, write_bytes
 from edgefer.contract import INPUT_NAME, Contract
 from edgefer.engines.tensorrt.binding import Log, import_tensorrt, log_of, logger_of
 from edgefer.engines.tensorrt.compat import RTX_CAPABILITY, Capabilities, Target
 from edgefer.engines.tensorrt.cuda import free_bytes, open_cuda
 from edgefer.engines.tensorrt.driver import probe
-from edgefer.engines.tensorrt.options import Batches, BuilderOptions, check_options, refuse_hardware_compat
+from edgefer.engines.tensorrt.options import BuilderOptions, check_options, refuse_hardware_compat
+from edgefer.engines.tensorrt.sizes import Batches
 from edgefer.errors import EdgeferError
 from edgefer.progress import announce, progress
 
@@ -72,6 +73,7 @@ def build_plan(
     """
     trt, target = import_tensorrt(rtx)
     check_options(options, target, precision)
+    timings = _timings(options.timing_cache)
     device = None if rtx else probe()
     if device is not None and device.integrated and options.hardware_compat:
         refuse_hardware_compat(str(device))
@@ -79,14 +81,14 @@ def build_plan(
     log.clear()
     log.verbose = options.verbose
     if device is None:
-        plan = _built(trt, target, model, contract, precision, options, calibrator)
+        plan = _built(trt, target, model, contract, precision, options, timings, calibrator)
         return SerialisedEngine(plan, target, RTX_CAPABILITY, log.layers)
     cuda = open_cuda()
     with cuda.current():
         if options.workspace is None:
             options = replace(options, workspace=free_bytes(cuda, device) // 2)
             announce(f"workspace: {(options.workspace or 0) >> 20} MiB, half of what is free; --workspace sets it")
-        plan = _built(trt, target, model, contract, precision, options, calibrator)
+        plan = _built(trt, target, model, contract, precision, options, timings, calibrator)
     return SerialisedEngine(plan, target, str(device), log.layers)
 
 
@@ -97,21 +99,25 @@ def _built(
     contract: Contract,
     precision: str,
     options: BuilderOptions,
+    timings: bytes | None,
     calibrator: Any,
 ) -> bytes:
     log = log_of(target.rtx)
     # the parser owns what the network refers to: it is kept until the engine is built
-    builder, network, parser = _parsed(trt, target, model, log, implicit=calibrator is not None)
+    weak = options.weakly_typed(target)
+    builder, network, parser = _parsed(trt, target, model, log, weak=weak)
     config = builder.create_builder_config()
     _set_options(trt, target.has, builder, config, options)
-    _set_precision(trt, target.has, builder, config, precision, calibrator is not None)
+    if target.has.timing_cache and timings is not None:
+        _set_timings(config, timings, options.timing_cache)
+    _set_precision(trt, target.has, builder, config, precision, weak)
     _set_batches(builder, network, config, options.batches, contract)
     if target.has.implicit_calibration and calibrator is not None:
         config.int8_calibrator = calibrator
         if not options.batches.fixed:
             size = calibrator.get_batch_size()
             config.set_calibration_profile(_profile(builder, Batches(size, size, size), contract))
-    plan = _serialised(trt, target, builder, network, config, log, options)
+    plan = _serialised(trt, target, builder, network, config, log, options, calibrator)
     del parser
     if options.timing_cache is not None and target.has.timing_cache:
         cache = config.get_timing_cache()
@@ -134,7 +140,7 @@ def build_static(model: bytes, *, rtx: bool = False) -> SerialisedEngine:
     log = log_of(rtx)
     log.clear()
     with nullcontext() if device is None else open_cuda().current():
-        builder, network, parser = _parsed(trt, target, model, log, implicit=False)
+        builder, network, parser = _parsed(trt, target, model, log, weak=False)
         config, options = builder.create_builder_config(), BuilderOptions()
         _set_options(trt, target.has, builder, config, options)
         plan = _serialised(trt, target, builder, network, config, log, options)
@@ -142,11 +148,11 @@ def build_static(model: bytes, *, rtx: bool = False) -> SerialisedEngine:
     return SerialisedEngine(plan, target, RTX_CAPABILITY if device is None else str(device), log.layers)
 
 
-def _parsed(trt: Any, target: Target, model: bytes, log: Log, *, implicit: bool) -> tuple[Any, Any, Any]:
+def _parsed(trt: Any, target: Target, model: bytes, log: Log, *, weak: bool) -> tuple[Any, Any, Any]:
     has, flags = target.has, 0
     if has.explicit_batch_flag:
         flags |= 1 << int(trt.NetworkDefinitionCreationFlag.EXPLICIT_BATCH)
-    if has.strong_typing_flag and not implicit:
+    if has.strong_typing_flag and not weak:
         flags |= 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
     logger = logger_of(target.rtx)
     try:
@@ -196,8 +202,6 @@ def _set_options(trt: Any, has: Capabilities, builder: Any, config: Any, options
         config.set_flag(trt.BuilderFlag.REFIT)
     if has.sparsity and options.sparsity:
         config.set_flag(trt.BuilderFlag.SPARSE_WEIGHTS)
-    if has.timing_cache and options.timing_cache is not None:
-        _set_timing_cache(config, options.timing_cache)
 
 
 def _set_dla(trt: Any, builder: Any, config: Any, core: int) -> None:
@@ -211,18 +215,28 @@ def _set_dla(trt: Any, builder: Any, config: Any, core: int) -> None:
     config.set_flag(trt.BuilderFlag.GPU_FALLBACK)
 
 
-def _set_timing_cache(config: Any, path: Path) -> None:
-    known = path.read_bytes() if path.is_file() else b""
+def _timings(path: Path | None) -> bytes | None:
+    """What ``path`` holds, read before anything is built; nothing where it is not there yet."""
+    if path is None:
+        return None
+    check_writable(path)
+    try:
+        return path.read_bytes() if path.exists() else b""
+    except OSError as cause:
+        raise EdgeferError(f"the timing cache {path} cannot be read: {cause}", hint="choose another path") from cause
+
+
+def _set_timings(config: Any, known: bytes, path: Path | None) -> None:
     cache = config.create_timing_cache(known)
-    if not config.set_timing_cache(cache, False):
+    if cache is None or not config.set_timing_cache(cache, False):  # None: not even a cache
         announce(f"note: {path} is of another TensorRT or another GPU, and is started anew")
         cache = config.create_timing_cache(b"")
         config.set_timing_cache(cache, False)
 
 
-def _set_precision(trt: Any, has: Capabilities, builder: Any, config: Any, precision: str, implicit: bool) -> None:
-    """Flags where types do not decide: in TensorRT 8, and with a calibrator."""
-    if has.precision_flags and (implicit or not has.strong_typing):
+def _set_precision(trt: Any, has: Capabilities, builder: Any, config: Any, precision: str, weak: bool) -> None:
+    """Flags where types do not decide: see :meth:`~edgefer.engines.tensorrt.options.BuilderOptions.weakly_typed`."""
+    if has.precision_flags and weak:
         if "fp16" in precision:
             config.set_flag(trt.BuilderFlag.FP16)
         if precision.startswith("int8"):
@@ -247,7 +261,14 @@ def _profile(builder: Any, batches: Batches, contract: Contract) -> Any:
 
 
 def _serialised(
-    trt: Any, target: Target, builder: Any, network: Any, config: Any, log: Log, options: BuilderOptions
+    trt: Any,
+    target: Target,
+    builder: Any,
+    network: Any,
+    config: Any,
+    log: Log,
+    options: BuilderOptions,
+    calibrator: Any = None,
 ) -> bytes:
     has = target.has
     with progress(f"building with {target.title}", None) as advance, _interruptible() as interrupted:
@@ -258,6 +279,8 @@ def _serialised(
         plan = builder.build_serialized_network(network, config)
     if interrupted.is_set():
         raise KeyboardInterrupt
+    if calibrator is not None and calibrator.failure is not None:
+        raise calibrator.failure
     if plan is None:
         raise gave_up(target, log, options)
     return bytes(plan)

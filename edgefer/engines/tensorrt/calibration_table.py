@@ -7,6 +7,7 @@ line with its scale, the IEEE 754 bits of a float32 as eight hexadecimal digits,
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Mapping
 from typing import Final
@@ -40,13 +41,18 @@ def table_scales(model: onnx.ModelProto, ranges: Ranges, method: str) -> dict[st
     return scales
 
 
+def head_of(target: Target, calibrator: str) -> str:
+    """The first line of a table: ``"TRT-8602-EntropyCalibration2"``."""
+    return f"TRT-{target.number}-{ALGORITHMS[calibrator]}"
+
+
 def to_table(scales: Mapping[str, float], target: Target, calibrator: str) -> str:
     """The table for ``target``'s ``calibrator`` (``"entropy"`` or ``"minmax"``).
 
     Raises:
         EdgeferError: a tensor's name has a colon or a line break, which the format cannot hold.
     """
-    lines = [f"TRT-{target.number}-{ALGORITHMS[calibrator]}"]
+    lines = [head_of(target, calibrator)]
     for name, scale in scales.items():
         if ":" in name or "\n" in name:
             raise EdgeferError(
@@ -56,15 +62,16 @@ def to_table(scales: Mapping[str, float], target: Target, calibrator: str) -> st
     return "\n".join(lines) + "\n"
 
 
-def from_table(text: str, origin: str) -> tuple[str, dict[str, float]]:
-    """The algorithm's name and the scales of a table; ``origin`` names the file in errors.
+def from_table(text: str, origin: str) -> tuple[int, str, dict[str, float]]:
+    """The version's number, the algorithm's name and the scales of a table; ``origin`` names the file in errors.
 
     Raises:
         EdgeferError: it is something else, or damaged; names the line.
     """
     lines = text.splitlines()
     head = lines[0].split("-") if lines else []
-    if len(head) != 3 or head[0] != "TRT" or head[2] not in ALGORITHMS.values():
+    numbered = len(head) == 3 and head[1].isascii() and head[1].isdigit()
+    if not numbered or head[0] != "TRT" or head[2] not in ALGORITHMS.values():
         raise EdgeferError(
             f"{origin} is no calibration table of TensorRT: it begins with {lines[0][:40]!r}"
             if lines
@@ -78,8 +85,12 @@ def from_table(text: str, origin: str) -> tuple[str, dict[str, float]]:
             if not colon:
                 raise ValueError("no colon")
             scales[name] = struct.unpack(">f", bytes.fromhex(digits))[0]
+            if not 0 <= scales[name] < math.inf:
+                raise ValueError("no scale")
         except (ValueError, struct.error) as cause:
             raise EdgeferError(
                 f"{origin}, line {number} cannot be read: {line[:60]!r}", hint="the file is damaged: write it again"
             ) from cause
-    return head[2], scales
+    if not scales:
+        raise EdgeferError(f"{origin} has no scale of any tensor", hint="the file was cut short: write it again")
+    return int(head[1]), head[2], scales

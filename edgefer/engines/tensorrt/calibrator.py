@@ -35,7 +35,9 @@ def make_calibrator(
             face is read.
         advance: called with the number of faces after every batch.
 
-    Its attribute ``table`` holds the table that the builder made or took.
+    Its attribute ``table`` holds the table that the builder made or took. TensorRT's bindings print what ``get_batch``
+    raises and go on with the faces so far (python/src/infer/pyInt8.cpp); it is kept in ``failure`` instead, to be
+    raised when the builder is done.
     """
     base = {"entropy": trt.IInt8EntropyCalibrator2, "minmax": trt.IInt8MinMaxCalibrator}[kind]
 
@@ -43,6 +45,7 @@ def make_calibrator(
         def __init__(self) -> None:
             base.__init__(self)
             self.table = table
+            self.failure: Exception | None = None
             self._faces: Iterator[NDArray[np.uint8]] = iter(faces)
             self._buffer: Buffer | None = None
             self._stream: Owned | None = None
@@ -51,6 +54,13 @@ def make_calibrator(
             return batch
 
         def get_batch(self, names: list[str]) -> list[int] | None:
+            try:
+                return self._next()
+            except Exception as failure:
+                self.failure = failure
+                return None
+
+        def _next(self) -> list[int] | None:
             value = next(self._faces, None)
             if value is None:
                 return None

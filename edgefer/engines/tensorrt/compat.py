@@ -16,7 +16,7 @@ from edgefer.errors import EdgeferError
 Version = tuple[int, int, int]
 
 _A: Final = "https://docs.nvidia.com/deeplearning/tensorrt"
-_NEVER: Final = (999, 0, 0)
+NEVER: Final = (999, 0, 0)
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Span:
     what: str
     source: str
     since: Version = (0, 0, 0)
-    until: Version = _NEVER
+    until: Version = NEVER
     rtx: bool = False
     jetpack: bool = True
 
@@ -44,7 +44,9 @@ class Span:
     def versions(self) -> str:
         """In words: ``"TensorRT 8.6 and later"``, ``"TensorRT before 11.0"``."""
         start, end = (f"{v[0]}.{v[1]}" for v in (self.since, self.until))
-        if self.until == _NEVER:
+        if self.until == NEVER and self.since == (0, 0, 0):
+            return "TensorRT (--target tensorrt)"
+        if self.until == NEVER:
             return f"TensorRT {start} and later"
         return f"TensorRT before {end}" if self.since == (0, 0, 0) else f"TensorRT {start} up to, but without, {end}"
 
@@ -74,16 +76,23 @@ SPANS: Final = {
     ),
     "progress": Span("IProgressMonitor", "NvInfer.h, v10.0.0", since=(10, 0, 0), rtx=True),
     "node_names": Span("the node's name in parser errors", "NvOnnxParser.h, v10.0.0", since=(10, 0, 0), rtx=True),
-    "opt_level": Span("builder optimisation level", "NvInfer.h, v8.6.1", since=(8, 6, 0), rtx=True),
+    "opt_level": Span(
+        "builder optimisation level",
+        "NvInfer.h, v8.6.1; TensorRT-RTX 1.7 has the name, and builds the same bytes at every level",
+        since=(8, 6, 0),
+    ),
     "hardware_compat": Span("hardware compatibility level", "NvInfer.h, v8.6.1", since=(8, 6, 0), jetpack=False),
     "version_compatible": Span("version compatible engines", "NvInfer.h, v8.6.1", since=(8, 6, 0)),
+    "refit_of_compatible": Span(
+        "refitting of version compatible engines", "NvInfer.h, BuilderFlag::kVERSION_COMPATIBLE, v8.6.1", (10, 0, 0)
+    ),
     "timing_cache": Span("timing cache", "NvInfer.h, 8.5.2; TensorRT-RTX times nothing when it builds"),
     "refit": Span("refitting", "NvInfer.h, 8.5.2; TensorRT-RTX refuses it without a GPU"),
     "sparsity": Span("sparse kernels", "NvInfer.h, 8.5.2; TensorRT-RTX has the name only"),
     "ahead_of_time": Span(
         "builds without a GPU",
         "https://docs.nvidia.com/deeplearning/tensorrt-rtx/latest/inference-library/cpu-engines.html",
-        since=_NEVER,
+        since=NEVER,
         rtx=True,
     ),
     "profile_sharing": Span(
@@ -95,14 +104,14 @@ SPANS: Final = {
     "own_graphs": Span(
         "CUDA graphs that it captures itself",
         "https://docs.nvidia.com/deeplearning/tensorrt-rtx/latest/inference-library/work-with-cuda-graphs.html",
-        since=_NEVER,
+        since=NEVER,
         rtx=True,
     ),
     "python": Span("Python for edgefer: JetPack 5 has Python 3.8", "pyproject.toml", since=(8, 6, 0), rtx=True),
 }
 """Capability → where it is; the keys are the fields of :class:`Capabilities`. DLA is :func:`has_dla`."""
 
-_DLA_SOURCE: Final = f"{_A}/11.4.1/inference-library/work-with-dla.html"
+DLA_SOURCE: Final = f"{_A}/11.4.1/inference-library/work-with-dla.html"
 _DLA_UNTIL: Final = (10, 8, 0)
 _DLA_AGAIN: Final = (11, 4, 1)
 
@@ -128,6 +137,7 @@ class Capabilities:
     opt_level: bool
     hardware_compat: bool
     version_compatible: bool
+    refit_of_compatible: bool
     timing_cache: bool
     refit: bool
     sparsity: bool
@@ -191,6 +201,7 @@ class Target:
 
 JETPACKS: Final[dict[str, Version]] = {
     "jetpack5": (8, 5, 2),
+    "jetpack5.1": (8, 5, 2),
     "jetpack6.0": (8, 6, 2),
     "jetpack6": (10, 3, 0),
     "jetpack6.1": (10, 3, 0),
@@ -207,6 +218,7 @@ OLDEST: Final[Version] = (8, 5, 0)
 GENERATIONS: Final = ("8.5", "8.6", "10.0", "11.0")
 """Versions from which on ``trtexec`` is given other flags, or another file, than the one before."""
 
+_MAJORS: Final = (8, 10, 11)  # 9 was for data centres only, and is not tested
 RTX: Final = Target("rtx", (1, 7, 1), rtx=True)
 """The TensorRT-RTX that is tested."""
 
@@ -226,7 +238,7 @@ def target_of(name: str) -> Target:
     if name.lower() in JETPACKS:
         return Target(name.lower(), JETPACKS[name.lower()], jetpack=True)
     parts = name.split(".")
-    if not all(part.isascii() and part.isdigit() for part in parts) or len(parts) > 4:
+    if not all(part.isascii() and part.isdigit() for part in parts) or len(parts) > 4 or len(name) > 20:
         close = difflib.get_close_matches(name.lower(), JETPACKS, n=1)
         raise EdgeferError(
             f"'{name}' is neither a JetPack nor a version of TensorRT",
@@ -234,6 +246,11 @@ def target_of(name: str) -> Target:
             + f"--for takes {', '.join(JETPACKS)}, or a version: 8.6, 10.3, 10.16, 11.4",
         )
     numbers = [int(part) for part in parts[:3]] + [0, 0]
+    if numbers[0] > _MAJORS[-1] or (numbers[0] not in _MAJORS and numbers[0] > _MAJORS[0]):
+        raise EdgeferError(
+            f"edgefer does not know TensorRT {name}: it builds for {', '.join(map(str, _MAJORS))}",
+            hint="--for takes a version such as 8.6, 10.3, 10.16 or 11.4",
+        )
     return supported(Target(name, (numbers[0], numbers[1], numbers[2])))
 
 
@@ -257,33 +274,12 @@ def parse_version(text: str) -> Version:
     return numbers[0], numbers[1], numbers[2]
 
 
-def need(target: Target, capability: str, option: str) -> None:
-    """Refuse ``option`` where ``target`` lacks ``capability``, naming the versions that have it.
+def loads(built: str, here: str) -> bool:
+    """Whether TensorRT ``here`` loads a version compatible engine of ``built``.
 
-    Raises:
-        EdgeferError: it does.
+    Later versions of the same major one do, 10 those of 8 and 11 those of 10
+    (``A``/11.4.1/getting-started/support-matrix.html, Version Compatibility).
     """
-    if getattr(target.has, capability):
-        return
-    span = SPANS[capability]
-    where = "TensorRT-RTX" if span.since == _NEVER else span.versions + (", and TensorRT-RTX" if span.rtx else "")
-    others = [name for name, version in JETPACKS.items() if span.covers(version)] if span.jetpack else []
-    hint = f"leave {option} out, or build for {where}"
-    raise EdgeferError(
-        f"{option}: {target.title} has no {span.what} ({span.source})",
-        hint=hint + (f" (--for {others[-1]})" if others and not target.rtx else ""),
-    )
-
-
-def need_dla(target: Target) -> None:
-    """Refuse ``--dla`` where the version or the chip has none.
-
-    Raises:
-        EdgeferError: TensorRT 10.8 up to 11.4.0, TensorRT-RTX, and JetPack 7's before 7.2.2.
-    """
-    if target.has_dla:
-        return
-    raise EdgeferError(
-        f"--dla: {target.title} does not run networks on DLA ({_DLA_SOURCE})",
-        hint="TensorRT up to 10.7 does (--for jetpack6), and 11.4.1 on AGX Orin from JetPack 7.2.2; Thor has no DLA",
-    )
+    old, new = parse_version(built), parse_version(here)
+    same = old[0] == new[0] and old <= new
+    return old >= (8, 6, 0) and (same or (old[0], new[0]) in ((8, 10), (10, 11)))

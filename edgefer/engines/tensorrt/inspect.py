@@ -16,6 +16,7 @@ import onnx
 from onnx import TensorProto
 
 from edgefer.engines.tensorrt.binding import import_tensorrt, log_of, logger_of
+from edgefer.engines.tensorrt.options import BuilderOptions
 from edgefer.errors import EdgeferError
 from edgefer.manifest import LayerPrecision
 from edgefer.quantize import rules
@@ -102,11 +103,9 @@ class Audit:
         return tuple(n for n in self.nodes if n.op in _JUDGED and n.got not in (n.asked, FOLDED))
 
     def got(self, asked: str) -> str:
-        """The whole engine's precision: ``asked``, or without ``int8`` where no node got it."""
-        parts = asked.split("+")
-        if "int8" in parts and not any(node.got == "int8" for node in self.nodes):
-            parts = [part for part in parts if part != "int8"] or ["fp32"]
-        return "+".join(parts)
+        """The whole engine's precision: ``asked``, without what no node got."""
+        found = {node.got for node in self.nodes}
+        return "+".join(part for part in asked.split("+") if part in found) or "fp32"
 
 
 def audit_dump(model: onnx.ModelProto, text: str) -> Audit:
@@ -124,10 +123,17 @@ def audit_dump(model: onnx.ModelProto, text: str) -> Audit:
     return audit(model, layers, asked_of(model))
 
 
-def audit_engine(model: onnx.ModelProto, plan: bytes, precision: str, *, implicit: bool = False) -> Audit:
-    """Audit an engine that TensorRT built of ``model``: it is loaded, which needs its GPU, and inspected."""
+def audit_engine(model: onnx.ModelProto, plan: bytes, precision: str, options: BuilderOptions) -> Audit:
+    """Audit an engine that TensorRT built of ``model``: it is loaded, which needs its GPU, and inspected.
+
+    Raises:
+        EdgeferError: it cannot be loaded.
+    """
     trt, target = import_tensorrt(False)
     runtime = trt.Runtime(logger_of(False))
+    has = target.has
+    if has.version_compatible and options.version_compatible:
+        runtime.engine_host_code_allowed = True  # such a plan carries a runtime of its own, and was just built here
     engine = runtime.deserialize_cuda_engine(plan)
     if engine is None:
         raise EdgeferError(
@@ -136,8 +142,8 @@ def audit_engine(model: onnx.ModelProto, plan: bytes, precision: str, *, implici
         )
     inspector = engine.create_engine_inspector()
     text = inspector.get_engine_information(trt.LayerInformationFormat.JSON)
-    weak = implicit or not target.has.strong_typing
-    return audit(model, layers_of_json(text), asked_of(model, precision if weak else None, implicit=implicit))
+    flags = precision if options.weakly_typed(target) else None
+    return audit(model, layers_of_json(text), asked_of(model, flags, implicit=options.implicit))
 
 
 def layers_of_json(text: str) -> tuple[EngineLayer, ...]:
@@ -214,6 +220,8 @@ def _layer_got(layer: EngineLayer, op: str, asked: str) -> str:
         return "int8"
     if asked in floats - {"int8"}:
         return asked
+    if strict and asked == "int8":
+        floats = layer.reads  # what it multiplies; sums and biases may be wider
     return next((kind for kind in ("fp32", "bf16", "fp16") if kind in floats), "int8" if "int8" in integer else FOLDED)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from edgefer.engines.classifier import Classifier
 from edgefer.engines.tensorrt.binding import import_tensorrt
+from edgefer.engines.tensorrt.compat import loads
 from edgefer.engines.tensorrt.driver import Device, probe
 from edgefer.engines.tensorrt.run import TensorRtSession
 from edgefer.errors import EdgeferError
@@ -42,20 +43,26 @@ def open_tensorrt(file: Path) -> tuple[Classifier, Manifest]:
 
 
 def check_place(file: Path, manifest: Manifest, version: str, device: Device) -> None:
-    """Refuse an engine of another TensorRT or another GPU than those that are here.
+    """Refuse an engine of another TensorRT or another GPU than those that are here, unless it was built for them too.
 
     TensorRT-RTX engines run on any GPU from Ampere on: theirs is only announced.
 
     Raises:
         EdgeferError: names both.
     """
-    again = "build it again here: `edgefer build-engine model.onnx --target tensorrt -o x.engine`"
-    if manifest.runtime_version != version:
+    again = f"build it again here: `edgefer build-engine model.onnx --target {manifest.runtime} -o x.engine`"
+    later = "version" in manifest.portable and loads(manifest.runtime_version, version)
+    if manifest.runtime_version != version and not later:
         raise EdgeferError(
             f"{file} was built with {manifest.runtime} {manifest.runtime_version}, and {version} is installed here",
             hint=again,
         )
     if manifest.runtime == "tensorrt-rtx":
         announce(f"note: {file} was {manifest.note or 'built'}; this GPU is {device}")
-    elif manifest.device != str(device):
+    elif manifest.device != str(device) and not ("hardware" in manifest.portable and _from_ampere_on(device)):
         raise EdgeferError(f"{file} was built for {manifest.device}, and this GPU is {device}", hint=again)
+
+
+def _from_ampere_on(device: Device) -> bool:
+    """What a hardware compatible engine runs on (NvInfer.h, HardwareCompatibilityLevel::kAMPERE_PLUS); no Jetson."""
+    return int(device.capability.removeprefix("SM")) >= 80 and not device.integrated

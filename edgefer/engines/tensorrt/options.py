@@ -2,39 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from edgefer.contract import INPUT_NAME, Contract
-from edgefer.engines.tensorrt.compat import NO_BF16, Target, need, need_dla
+from edgefer.contract import Contract
+from edgefer.engines.tensorrt.compat import NO_BF16, Target
+from edgefer.engines.tensorrt.needs import need, need_dla
+from edgefer.engines.tensorrt.sizes import USUAL, Batches, parse_batches, parse_size
 from edgefer.errors import EdgeferError
 
 PRECISIONS: Final = ("fp32", "fp16", "int8", "int8+fp16")
 CALIBRATORS: Final = ("entropy", "minmax")
-DEFAULT_MAX_BATCH: Final = 32
-_SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([KMG]?)(?:i?B)?", re.IGNORECASE)
-_UNIT: Final = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
-_LEAST_WORKSPACE: Final = 16 << 20  # the suggested minimum of TensorRT's operator reference
-
-
-@dataclass(frozen=True)
-class Batches:
-    """The batch sizes that an engine is built for: it takes any in ``least`` … ``most`` and is tuned for ``best``."""
-
-    least: int = 1
-    best: int = 1
-    most: int = DEFAULT_MAX_BATCH
-
-    @property
-    def fixed(self) -> bool:
-        """Whether there is only one."""
-        return self.least == self.most
-
-    def __str__(self) -> str:
-        return str(self.most) if self.fixed else f"{self.least}…{self.most}"
 
 
 @dataclass(frozen=True)
@@ -57,7 +37,7 @@ class BuilderOptions:
         verbose: print all of the builder's log.
     """
 
-    batches: Batches = Batches()
+    batches: Batches = USUAL
     workspace: int | None = None
     timing_cache: Path | None = None
     dla: int | None = None
@@ -71,6 +51,28 @@ class BuilderOptions:
     calibration_cache: Path | None = None
     verbose: bool = False
 
+    @property
+    def implicit(self) -> bool:
+        """Whether TensorRT's own calibrator sets the ranges, and the graph has no Q/DQ."""
+        return self.calibrator is not None
+
+    @property
+    def portable(self) -> tuple[str, ...]:
+        """What else the engine is for, as manifests say it: ``"version"``, ``"hardware"``."""
+        asked = (("version", self.version_compatible), ("hardware", self.hardware_compat))
+        return tuple(name for name, given in asked if given)
+
+    def weakly_typed(self, target: Target) -> bool:
+        """Whether flags of ``target``'s builder decide about FP16, and the file's tensors stay FP32.
+
+        So it is in TensorRT 8, with a calibrator, and for DLA before 11: trtexec sets kFP16 and
+        kPREFER_PRECISION_CONSTRAINTS for a DLA core (samples/common/sampleEngines.cpp, 8.5.2 to v10.7.0), which a
+        strongly typed network does not allow.
+        """
+        return not target.has.strong_typing or (target.has.precision_flags and (self.implicit or self.dla is not None))
+
+
+DEFAULTS: Final = BuilderOptions()
 
 _AS_GIVEN: Final = (
     "dla",
@@ -116,75 +118,6 @@ def read_options(given: Mapping[str, Any], contract: Contract) -> BuilderOptions
     )
 
 
-def parse_size(text: str) -> int:
-    """Bytes of ``"512M"``, ``"2G"``, ``"65536K"`` or ``"536870912"``; powers of 1,024.
-
-    Raises:
-        EdgeferError: something else, or less than 16 MiB, which builds nothing.
-    """
-    match = _SIZE.fullmatch(text.strip())
-    if match is None:
-        raise EdgeferError(f"--workspace '{text}' is no amount of memory", hint="--workspace 512M, or 2G")
-    size = int(float(match[1]) * _UNIT[match[2].upper()])
-    if size < _LEAST_WORKSPACE:
-        raise EdgeferError(
-            f"--workspace {text} is {size:,} bytes, too little for any convolution", hint="16M at least; 512M is usual"
-        )
-    return size
-
-
-def parse_batches(
-    contract: Contract,
-    least: int | None = None,
-    best: int | None = None,
-    most: int | None = None,
-    shapes: str | None = None,
-) -> Batches:
-    """The profile of ``--min-batch``, ``--opt-batch``, ``--max-batch``, or one fixed size of ``--shapes``.
-
-    ``shapes`` is as trtexec takes it, ``"faces:8x48x48x1"``.
-
-    Raises:
-        EdgeferError: both ways at once; sizes out of order; another input or face shape than the contract's.
-    """
-    if shapes is not None:
-        if not least == best == most is None:
-            raise EdgeferError(
-                "--shapes fixes the batch size, and --min-batch, --opt-batch or --max-batch frees it",
-                hint="give one or the other",
-            )
-        size = _parse_shapes(shapes, contract)
-        return Batches(size, size, size)
-    low = 1 if least is None else least
-    high = max(DEFAULT_MAX_BATCH, low, best or 0) if most is None else most
-    middle = min(max(low, 1), high) if best is None else best
-    if not 1 <= low <= middle <= high:
-        raise EdgeferError(
-            f"batch sizes are out of order: min {low}, opt {middle}, max {high}",
-            hint=f"--min-batch ≤ --opt-batch ≤ --max-batch, e.g. 1, 1 and {max(high, low)}",
-        )
-    return Batches(low, middle, high)
-
-
-def _parse_shapes(text: str, contract: Contract) -> int:
-    face = "x".join(map(str, contract.face_shape))
-    name, colon, shape = text.partition(":")
-    sizes = shape.lower().split("x")
-    if not colon or not all(size.isascii() and size.isdigit() for size in sizes):
-        raise EdgeferError(f"--shapes '{text}' cannot be read", hint=f"--shapes {INPUT_NAME}:1x{face}")
-    if name != INPUT_NAME:
-        raise EdgeferError(
-            f"--shapes names the input '{name}', and the network has one input, '{INPUT_NAME}'",
-            hint=f"--shapes {INPUT_NAME}:1x{face}",
-        )
-    if tuple(map(int, sizes[1:])) != contract.face_shape or int(sizes[0]) < 1:
-        raise EdgeferError(
-            f"--shapes {shape} does not fit the network, whose faces are {face}: only the batch size is free",
-            hint=f"--shapes {INPUT_NAME}:{max(1, int(sizes[0]))}x{face}",
-        )
-    return int(sizes[0])
-
-
 def check_options(options: BuilderOptions, target: Target, precision: str) -> None:
     """Refuse what ``target`` cannot do, with the version that can.
 
@@ -207,6 +140,14 @@ def check_options(options: BuilderOptions, target: Target, precision: str) -> No
     ):
         if asked:
             need(target, capability, option)
+    if options.refit and options.version_compatible:
+        need(target, "refit_of_compatible", "--refit with --version-compatible")
+    if options.sparsity and precision == "fp32":
+        raise EdgeferError(
+            "--sparsity would change nothing with --fp32: sparse kernels compute in FP16, INT8 and TF32, and TF32 is "
+            "switched off (https://arxiv.org/abs/2104.08378)",
+            hint="--fp16 or --int8, or leave --sparsity out",
+        )
     if options.hardware_compat and target.jetpack:
         refuse_hardware_compat(target.title)
     _check_calibrator(options, precision)

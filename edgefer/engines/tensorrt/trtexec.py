@@ -11,7 +11,8 @@ from pathlib import Path
 
 from edgefer.contract import INPUT_NAME, Contract
 from edgefer.engines.tensorrt.compat import Target
-from edgefer.engines.tensorrt.options import Batches, BuilderOptions
+from edgefer.engines.tensorrt.options import BuilderOptions
+from edgefer.engines.tensorrt.sizes import USUAL, Batches
 
 
 def trtexec_command(
@@ -29,7 +30,7 @@ def trtexec_command(
     """
     engine = model.with_suffix(".engine")
     flags = [f"--onnx={model}", f"--saveEngine={engine}", *_shape_flags(options.batches, contract)]
-    flags += _precision_flags(target, precision, implicit=options.calibrator is not None)
+    flags += _precision_flags(target, precision, weak=options.weakly_typed(target))
     if cache is not None:
         flags.append(f"--calib={cache}")
     if options.workspace is not None:
@@ -57,12 +58,12 @@ def trtexec_command(
     return shlex.join(["/usr/src/tensorrt/bin/trtexec" if target.jetpack else "trtexec", *flags])
 
 
-def edgefer_command(model: Path, precision: str, options: BuilderOptions) -> str:
-    """The line for edgefer on the device; the faces' ranges are in ``model`` already."""
+def edgefer_command(model: Path, precision: str, options: BuilderOptions, *, rtx: bool = False) -> str:
+    """The line for edgefer on the device; the faces' ranges are in ``model`` already, or in the table beside it."""
     words = ["edgefer", "build-engine", str(model), *(f"--{part}" for part in precision.split("+"))]
-    words += ["--target", "tensorrt"]
+    words += ["--target", "tensorrt-rtx" if rtx else "tensorrt"]
     batches = options.batches
-    if batches != Batches():
+    if batches != USUAL:
         words += ["--min-batch", str(batches.least), "--opt-batch", str(batches.best), "--max-batch", str(batches.most)]
     for name, value in (
         ("--workspace", options.workspace),
@@ -78,6 +79,7 @@ def edgefer_command(model: Path, precision: str, options: BuilderOptions) -> str
         ("--version-compatible", options.version_compatible),
         ("--refit", options.refit),
         ("--sparsity", options.sparsity),
+        ("--verbose", options.verbose),
     ):
         words += [name] if asked else []
     if options.calibrator is not None:
@@ -93,8 +95,8 @@ def _shape_flags(batches: Batches, contract: Contract) -> list[str]:
     return [f"--{which}Shapes={INPUT_NAME}:{size}x{face}" for which, size in sizes]
 
 
-def _precision_flags(target: Target, precision: str, *, implicit: bool) -> list[str]:
-    if target.has.strong_typing and not implicit:
+def _precision_flags(target: Target, precision: str, *, weak: bool) -> list[str]:
+    if not weak:
         typed = ["--stronglyTyped"] if target.has.strong_typing_flag else []
         return [*typed, "--noTF32"]
     return [f"--{part}" for part in precision.split("+") if part != "fp32"] + ["--noTF32"]

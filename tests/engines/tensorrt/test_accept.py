@@ -7,9 +7,13 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgefer.engines.tensorrt.accept import check_model, check_sparsity, sparse_layers
 from edgefer.engines.tensorrt.compat import RTX, target_of
+from edgefer.engines.tensorrt.options import Batches, BuilderOptions
 from edgefer.errors import EdgeferError
 
 JETPACK6 = target_of("jetpack6")
+USUAL = BuilderOptions()
+IMPLICIT = BuilderOptions(calibrator="entropy")
+ON_DLA = BuilderOptions(Batches(1, 1, 1), dla=1, gpu_fallback=True)
 
 
 def graph(*, zero=None, half=False, opset=17, weights=None, bias=None):
@@ -37,48 +41,52 @@ INT8 = np.int8(0)
 
 
 @pytest.mark.parametrize(
-    ("model", "target", "precision", "implicit", "said", "hint"),
+    ("model", "target", "precision", "options", "said", "hint"),
     [
-        (graph(), JETPACK6, "int8", False, "neither Q/DQ nor calibration", "--calib DATA"),
-        (graph(zero=np.uint8(128)), JETPACK6, "int8", False, "quantised for a CPU: it has Quant", "float model.onnx"),
-        (graph(zero=np.int8(3)), JETPACK6, "int8", False, "'q' with a zero point of int8", "--target tensorrt"),
-        (graph(zero=np.uint8(0)), RTX, "int8", False, "a zero point of uint8", "float model.onnx"),
-        (graph(zero=INT8), JETPACK6, "fp32", False, "has Q/DQ already, and --fp32 is asked for", "float model.onnx"),
-        (graph(zero=INT8), JETPACK6, "int8", True, "has Q/DQ already, and --calibrator", "leave --calibrator out"),
-        (graph(opset=21), target_of("jetpack5"), "fp32", False, "opset 21, and TensorRT 8.5.2 (jetpack5)", "opset 17"),
-        (graph(), JETPACK6, "fp16", False, "decided by its tensors, which are FP32", "--onnx-only --for jetpack6"),
-        (graph(half=True), target_of("8.6"), "fp16", False, "decided by the builder", "--onnx-only --for 8.6"),
-        (graph(half=True, zero=INT8, opset=19), JETPACK6, "int8", False, "the file is FP16", "--int8 --fp16"),
+        (graph(), JETPACK6, "int8", USUAL, "neither Q/DQ nor calibration", "--calib DATA"),
+        (graph(zero=np.uint8(128)), JETPACK6, "int8", USUAL, "quantised for a CPU: it has Quant", "float model.onnx"),
+        (graph(zero=np.int8(3)), JETPACK6, "int8", USUAL, "'q' with a zero point of int8", "--target tensorrt"),
+        (graph(zero=np.uint8(0)), RTX, "int8", USUAL, "a zero point of uint8", "float model.onnx"),
+        (graph(zero=INT8), JETPACK6, "fp32", USUAL, "has Q/DQ already, and --fp32 is asked for", "float model.onnx"),
+        (graph(zero=INT8), JETPACK6, "int8", IMPLICIT, "has Q/DQ already, and --calibrator", "leave --calibrator out"),
+        (graph(opset=21), target_of("jetpack5"), "fp32", USUAL, "opset 21, and TensorRT 8.5.2 (jetpack5)", "opset 17"),
+        (graph(), JETPACK6, "fp16", USUAL, "decided by its tensors, which are FP32", "--onnx-only --for jetpack6"),
+        (graph(half=True), target_of("8.6"), "fp16", USUAL, "decided by the builder", "--onnx-only --for 8.6"),
+        (graph(half=True), JETPACK6, "fp16", ON_DLA, "10.3.0 (jetpack6) on DLA that is decided by the", "with --dla 1"),
+        (graph(), target_of("11.4.1"), "fp16", ON_DLA, "on DLA that is decided by its tensors", "with --dla 1"),
+        (graph(half=True, zero=INT8, opset=19), JETPACK6, "int8", USUAL, "the file is FP16", "--int8 --fp16"),
     ],
 )
-def test_files_that_are_refused(model, target, precision, implicit, said, hint):
+def test_files_that_are_refused(model, target, precision, options, said, hint):
     with pytest.raises(EdgeferError) as error:
-        check_model(model, target, precision, implicit=implicit)
+        check_model(model, target, precision, options)
     assert said in error.value.message
     assert hint in error.value.hint
 
 
 @pytest.mark.parametrize(
-    ("model", "target", "precision", "implicit"),
+    ("model", "target", "precision", "options"),
     [
-        (graph(), JETPACK6, "fp32", False),
-        (graph(zero=INT8), JETPACK6, "int8", False),
-        (graph(zero=INT8), target_of("8.6"), "int8+fp16", False),
-        (graph(half=True), JETPACK6, "fp16", False),
-        (graph(half=True, zero=INT8, opset=19), RTX, "int8+fp16", False),
-        (graph(), target_of("8.6"), "fp16", False),
-        (graph(), JETPACK6, "int8+fp16", True),
+        (graph(), JETPACK6, "fp32", USUAL),
+        (graph(zero=INT8), JETPACK6, "int8", USUAL),
+        (graph(zero=INT8), target_of("8.6"), "int8+fp16", USUAL),
+        (graph(half=True), JETPACK6, "fp16", USUAL),
+        (graph(half=True, zero=INT8, opset=19), RTX, "int8+fp16", USUAL),
+        (graph(), target_of("8.6"), "fp16", USUAL),
+        (graph(), JETPACK6, "int8+fp16", IMPLICIT),
+        (graph(), JETPACK6, "fp16", ON_DLA),
+        (graph(half=True), target_of("11.4.1"), "fp16", ON_DLA),
     ],
 )
-def test_files_that_fit(model, target, precision, implicit):
-    check_model(model, target, precision, implicit=implicit)
+def test_files_that_fit(model, target, precision, options):
+    check_model(model, target, precision, options)
 
 
 def test_integer_operators_are_for_cpus():
     model = graph()
     model.graph.node[1].op_type = "QLinearMatMul"
     with pytest.raises(EdgeferError, match="QLinearMatMul 'gemm'"):
-        check_model(model, JETPACK6, "int8", implicit=False)
+        check_model(model, JETPACK6, "int8", USUAL)
 
 
 def pruned(axis_zero_pattern):

@@ -60,6 +60,23 @@ def test_a_new_use_without_a_rule_is_found(libraries):
     assert missing(guarded, api_of("10.3.0", libraries)) == "IBuilderConfig.no_such_thing"
 
 
+@pytest.mark.parametrize(
+    "source",
+    [
+        "def f(engine):\n    made = engine.create_execution_context()\n    made.anything()",
+        "def f(trt):\n    lean = trt.Runtime()\n    lean.anything()",
+        "def f(trt):\n    trt.Runtime().anything()",
+        "def f(self, engine):\n    self._made = engine.create_execution_context()\n    self._made.anything()",
+        "def f(engine):\n    for one in engine.all():\n        one.anything()",
+    ],
+)
+def test_an_object_under_a_name_without_a_type_is_found(source):
+    collector = Collector(Path("new.py"))
+    collector.visit(ast.parse(source))
+    assert [use.owner[:4] for use in collector.uses if use.member == "anything"] == ["what"]
+    assert missing(collector.uses[-1], {}) is not None
+
+
 def test_the_collector_sees_the_code():
     names = {(use.owner, use.member) for use in USES}
     assert {
@@ -133,6 +150,9 @@ if target.has.implicit_calibration:
         assert calibrator.get_batch(["faces"]) is None
         calibrator.write_calibration_cache(memoryview(b"new"))
         assert calibrator.table == b"new"
+        broken = make_calibrator(trt, kind, (1 // 0 for _ in range(2)), 8)
+        assert broken.get_batch(["faces"]) is None
+        assert isinstance(broken.failure, ZeroDivisionError)
         print(kind)
 import contextlib, types
 build.open_cuda = lambda: types.SimpleNamespace(current=contextlib.nullcontext)

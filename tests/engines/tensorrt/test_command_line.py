@@ -39,6 +39,9 @@ def test_every_builder_option_is_on_the_command_line():
         (("--fp16", "--target", "tensorrt", "--runtime", "openvino"), "--runtime would change nothing with --target"),
         (("--fp16", "--target", "tensorrt", "--calib", "x.npz"), "--calib would change nothing with --fp16"),
         (("--fp16", "--target", "tensorrt", "--seed", 0), "--seed would change nothing with --fp16"),
+        (("--int8", "--target", "tensorrt", "--seed", 0), "--seed would change nothing without --calib"),
+        (("--int8", "--target", "tensorrt", "--method", "mse"), "--method would change nothing without --calib"),
+        (("--int8", "--target", "tensorrt", "--calib", "x", "--method", "auto"), "--method auto is for --target cpu"),
         (("--fp16", "--target", "tensorrt", "--onnx-only", "--strict"), "--strict needs an engine to audit"),
         (("--auto", "--target", "tensorrt"), "--auto chooses among what this CPU can run"),
     ],
@@ -97,7 +100,7 @@ def test_strict_exits_1_where_a_layer_is_another_type(exported, faces, tmp_path,
     done = build(exported("mini_xception"), *arguments, "-o", tmp_path / "y.engine")
     assert done.exit_code == 1, done.output
     assert "asked against got: 1 nodes differ" in done.output
-    assert "Conv 'Conv_3': asked int8, got fp32" in done.output
+    assert "Conv 'Conv_3': asked int8, got fp16" in done.output
     assert (tmp_path / "y.engine").is_file()
 
 

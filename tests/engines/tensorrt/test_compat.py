@@ -6,7 +6,8 @@ from dataclasses import fields
 import pytest
 
 from edgefer.contract import Contract, Normalisation
-from edgefer.engines.tensorrt.compat import JETPACKS, RTX, SPANS, Capabilities, need, parse_version, target_of
+from edgefer.engines.tensorrt.compat import JETPACKS, RTX, SPANS, Capabilities, loads, parse_version, target_of
+from edgefer.engines.tensorrt.needs import need
 from edgefer.engines.tensorrt.options import (
     Batches,
     BuilderOptions,
@@ -55,6 +56,13 @@ def test_names_of_versions(name, version, opset, strong, flags):
         ("ten", "neither a JetPack nor a version", "8.6, 10.3"),
         ("8.4", "TensorRT 8.4.0 is older than anything", "--for jetpack5"),
         ("7.1.3", "older than anything", "8.5"),
+        ("12", "edgefer does not know TensorRT 12: it builds for 8, 10, 11", "10.3"),
+        ("103", "does not know TensorRT 103", "10.3"),
+        ("9.3", "does not know TensorRT 9.3", "10.3"),
+        ("10.3.0.26.1", "neither a JetPack nor a version", "10.3"),
+        ("10.", "neither", "10.3"),
+        ("", "neither", "10.3"),
+        ("9" * 5000, "neither", "10.3"),
     ],
 )
 def test_names_that_are_no_version(name, said, hint):
@@ -113,8 +121,24 @@ def test_versions_as_packages_write_them():
         ("jetpack6", {}, "bf16", "are not built in BF16", "--fp16"),
         ("jetpack6", {}, "int8+bf16", "are not built in INT8+BF16", "--int8 --fp16"),
         ("rtx", {"timing_cache": "x"}, "fp16", "--timing-cache: TensorRT-RTX 1.7.1 has no timing cache", "leave"),
+        (
+            "8.6",
+            {"refit": True, "version_compatible": True},
+            "fp16",
+            "--refit with --version-compatible: TensorRT 8.6.0 has no",
+            "10.0 and later",
+        ),
+        ("jetpack6", {"sparsity": True}, "fp32", "--sparsity would change nothing with --fp32", "--fp16 or --int8"),
         ("rtx", {"dla": 0}, "fp16", "TensorRT-RTX 1.7.1 does not run networks on DLA", "jetpack6"),
         ("rtx", {"calibrator": "entropy"}, "int8", "--calibrator: TensorRT-RTX", "leave --calibrator out"),
+        ("rtx", {"opt_level": 5}, "fp16", "--opt-level: TensorRT-RTX 1.7.1 has no builder optimisation level", "8.6"),
+        (
+            "rtx",
+            {"refit": True},
+            "fp16",
+            "--refit: TensorRT-RTX 1.7.1 has no refitting",
+            "build for TensorRT (--target",
+        ),
     ],
 )
 def test_options_that_a_version_lacks(target, options, precision, said, hint):
@@ -127,8 +151,35 @@ def test_options_that_a_version_lacks(target, options, precision, said, hint):
 def test_what_a_version_has_is_let_through():
     on_orin = BuilderOptions(Batches(1, 1, 1), dla=0, gpu_fallback=True, calibrator="entropy", opt_level=5, refit=True)
     check_options(on_orin, target_of("jetpack6"), "int8+fp16")
-    check_options(BuilderOptions(hardware_compat=True, version_compatible=True), target_of("10.3"), "fp16")
+    check_options(BuilderOptions(hardware_compat=True, version_compatible=True, refit=True), target_of("10.3"), "fp16")
     check_options(BuilderOptions(Batches(1, 1, 1), dla=1, gpu_fallback=True), target_of("11.4.1"), "int8+fp16")
+
+
+@pytest.mark.parametrize(
+    ("target", "options", "weak"),
+    [
+        ("jetpack5", {}, True),
+        ("8.6", {}, True),
+        ("jetpack6", {}, False),
+        ("jetpack6", {"dla": 0}, True),
+        ("jetpack6", {"calibrator": "entropy"}, True),
+        ("11.4.1", {"dla": 0}, False),
+    ],
+)
+def test_who_decides_about_fp16(target, options, weak):
+    assert BuilderOptions(**options).weakly_typed(target_of(target)) is weak
+
+
+@pytest.mark.parametrize(
+    ("built", "here", "loaded"),
+    [
+        *(("10.3.0", "10.3.0", True), ("10.3.0", "10.13.3", True), ("10.13.3", "10.3.0", False)),
+        *(("8.6.2", "10.3.0", True), ("10.3.0", "11.4.1", True), ("8.6.2", "11.4.1", False)),
+        *(("8.5.2", "8.6.2", False), ("11.4.1", "10.3.0", False)),
+    ],
+)
+def test_which_versions_load_a_version_compatible_engine(built, here, loaded):
+    assert loads(built, here) is loaded
 
 
 def test_a_refusal_names_the_source():
@@ -178,6 +229,9 @@ def test_batches():
         ({"shapes": "input:8x48x48x1"}, "names the input 'input'", "faces:1x48x48x1"),
         ({"shapes": "8"}, "'8' cannot be read", "faces:1x48x48x1"),
         ({"shapes": "faces:0x48x48x1"}, "does not fit", "faces:1x48x48x1"),
+        ({"least": 0}, "out of order: min 0, opt 1, max 32", "1, 1 and 32"),
+        ({"most": 10**7}, "a batch of 10000000 faces is more than a tensor of TensorRT holds", "at most 932067"),
+        ({"shapes": "faces:9999999x48x48x1"}, "a batch of 9999999 faces is more", "--max-batch 32"),
     ],
 )
 def test_shapes_out_of_the_profile(given, said, hint):

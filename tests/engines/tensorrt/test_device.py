@@ -1,5 +1,7 @@
 """The driver, the loader and the session, as far as they go without a GPU."""
 
+import ast
+import contextlib
 import ctypes
 from dataclasses import replace
 
@@ -18,7 +20,7 @@ from edgefer.engines.tensorrt.options import BuilderOptions
 from edgefer.engines.tensorrt.run import TensorRtSession
 from edgefer.errors import EdgeferError
 from edgefer.golden import Golden
-from edgefer.manifest import Manifest, Precision, write_engine
+from edgefer.manifest import Manifest, Precision, read_manifest, write_engine
 from tests.engines.conftest import CONTRACT
 
 ORIN = Device("Orin", "SM87", integrated=True)
@@ -126,6 +128,31 @@ def test_an_engine_of_this_place_is_let_through(tmp_path, capfd):
     rtx = engine(tmp_path / "x.engine", runtime="tensorrt-rtx", device="SM86", note=note)
     loading.check_place(tmp_path / "x.engine", rtx, "10.3.0", Device("RTX 3060", "SM86", integrated=False))
     assert "built ahead of time, not run; this GPU is RTX 3060" in capfd.readouterr().err
+
+
+A100, L40 = Device("A100", "SM80", integrated=False), Device("L40", "SM89", integrated=False)
+
+
+@pytest.mark.parametrize(
+    ("portable", "version", "device", "loaded"),
+    [
+        ((), "10.3.0", A100, True),
+        ((), "10.13.3", A100, False),
+        (("version",), "10.13.3", A100, True),
+        (("version",), "10.2.0", A100, False),
+        (("version",), "10.3.0", L40, False),
+        (("hardware",), "10.3.0", L40, True),
+        (("hardware",), "10.13.3", L40, False),
+        (("hardware",), "10.3.0", Device("T4", "SM75", integrated=False), False),
+        (("hardware",), "10.3.0", ORIN, False),
+        (("version", "hardware"), "11.4.1", L40, True),
+    ],
+)
+def test_what_an_engine_was_built_for_besides_this_place(tmp_path, portable, version, device, loaded):
+    engine(tmp_path / "x.engine", device=str(A100), portable=portable)
+    manifest = read_manifest(tmp_path / "x.engine")
+    with contextlib.nullcontext() if loaded else pytest.raises(EdgeferError, match="was built"):
+        loading.check_place(tmp_path / "x.engine", manifest, version, device)
 
 
 def test_an_engine_of_another_runtime_is_refused(tmp_path):

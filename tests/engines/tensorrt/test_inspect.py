@@ -101,14 +101,16 @@ def test_an_engine_as_asked():
 def test_a_convolution_that_stayed_float_is_a_difference():
     lines = [text.replace("Datatype: Int8", "Datatype: Half") if "Name: conv" in text else text for text in GOOD]
     found = audit_dump(network(), "\n".join(lines))
-    assert found.differences == (LayerPrecision("Conv_0", "Conv", "int8", "fp32"),)
-    assert found.got("int8+fp16") == "int8+fp16"  # the gemm is
+    assert found.differences == (LayerPrecision("Conv_0", "Conv", "int8", "fp16"),)
+    assert found.got("int8+fp16") == "int8+fp16"  # the gemm is INT8, the convolution FP16
 
 
 def test_an_engine_without_any_int8_is_called_float():
     found = audit_dump(network(), "\n".join(text.replace("Int8", "Half") for text in GOOD))
     assert [node.layer for node in found.differences] == ["Conv_0", "Gemm_0"]
     assert (found.got("int8+fp16"), found.got("int8")) == ("fp16", "fp32")
+    weak = audit_dump(network(), "\n".join(text.replace("Int8", "Float") for text in GOOD))
+    assert (weak.got("int8+fp16"), weak.got("fp16"), weak.got("fp32")) == ("fp32", "fp32", "fp32")
 
 
 def test_int8_where_float_was_asked_is_a_difference_too():

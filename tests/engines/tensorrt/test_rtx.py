@@ -2,7 +2,9 @@
 
 import hashlib
 import importlib.util
+import platform
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -71,10 +73,49 @@ def test_networks_are_built_as_they_were_asked(exported, faces, tmp_path, name, 
     assert layers
     assert [layer for layer in layers if layer.got != layer.asked] == []
     assert {layer.asked for layer in layers} == {precision}
+    assert first.audit.differences == ()
     assert first.audit.reformats == ()
     # a Quantize stands alone in its kernel behind a pool that is float, and behind a convolution without a bias
     assert len(first.audit.stray) <= (STRAY.get(name, 0) if precision == "int8" else 0)
     assert first.manifest.note == "RTX, SM86, built ahead of time, not run"
+
+
+BUILD = """
+import sys
+from edgefer.engines.tensorrt.build import build_plan
+from edgefer.engines.tensorrt.options import BuilderOptions
+from edgefer.engines.tensorrt.sizes import Batches
+from edgefer.graph.load import load_model
+file, precision = sys.argv[1:]
+options = BuilderOptions(Batches(1, 8, 32))
+plan = build_plan(open(file, "rb").read(), load_model(file)[1], precision, options, rtx=True).plan
+import hashlib
+print(hashlib.sha256(plan).hexdigest())
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "precision"),
+    [
+        pytest.param(name, kind, marks=() if (name, kind) == ("mini_xception", "int8") else pytest.mark.slow)
+        for name in names()
+        for kind in PRECISIONS[:3]
+    ],
+)
+def test_dynamic_engines_are_the_same_bytes_where_addresses_are(exported, faces, tmp_path, name, precision):
+    """For several batch sizes the compiler names its tensors by numbers that hang on where memory lies.
+
+    Between two processes whose addresses are not randomised nothing differs.
+    """
+    fixed = ["setarch", platform.machine(), "-R"]
+    if shutil.which("setarch") is None or subprocess.run([*fixed, "true"], check=False).returncode:
+        pytest.skip("setarch -R cannot switch the randomisation of addresses off here")
+    file = tmp_path / "x.onnx"
+    build(exported(name), file, faces, precision, onnx_only=True)
+    command = [*fixed, sys.executable, "-c", BUILD, str(file), precision]
+    first, second = (subprocess.run(command, capture_output=True, text=True, check=True).stdout for _ in range(2))
+    assert len(first.strip()) == 64
+    assert first == second
 
 
 def build_again(file, output, precision, builder):

@@ -24,8 +24,8 @@ def test_the_version_is_written_as_its_header_does(version, number):
 
 def test_there_and_back():
     scales = {"a": 0.5, "b c": 1e-6, "d/e": 123.25}
-    algorithm, found = from_table(to_table(scales, target_of("10.3"), "entropy"), "x")
-    assert algorithm == "EntropyCalibration2"
+    number, algorithm, found = from_table(to_table(scales, target_of("10.3"), "entropy"), "x")
+    assert (number, algorithm) == (100300, "EntropyCalibration2")
     assert found == {name: struct.unpack(">f", struct.pack(">f", value))[0] for name, value in scales.items()}
 
 
@@ -38,6 +38,10 @@ def test_there_and_back():
         ("TRT-8601-MinMaxCalibration\nConv 3c010204\n", "t.calib, line 2 cannot be read: 'Conv 3c010204'"),
         ("TRT-8601-MinMaxCalibration\nConv: 3c01\n", "line 2 cannot be read"),
         ("TRT-8601-MinMaxCalibration\nConv: zzzzzzzz\n", "line 2 cannot be read"),
+        ("TRT-8601-MinMaxCalibration\nConv: 7f800000\n", "line 2 cannot be read"),
+        ("TRT-8601-MinMaxCalibration\nConv: bf800000\n", "line 2 cannot be read"),
+        ("TRT-new-MinMaxCalibration\nConv: 3c010204\n", "it begins with 'TRT-new"),
+        ("TRT-8601-MinMaxCalibration\n", "t.calib has no scale of any tensor"),
     ],
 )
 def test_damaged_tables(text, said):

@@ -21,7 +21,10 @@ TYPES = {
     "inspector": "EngineInspector",
     "settings": "IRuntimeConfig",
 }
-"""The names that stand for objects of TensorRT in that folder, and their types."""
+"""The names that stand for objects of TensorRT in that folder, and their types.
+
+What a call of TensorRT returns must get one of these names before a member of it is used.
+"""
 
 BASES = ("ILogger", "IProgressMonitor", "IInt8EntropyCalibrator2", "IInt8MinMaxCalibrator")
 
@@ -47,11 +50,23 @@ class Collector(ast.NodeVisitor):
         self.uses: list[Use] = []
         self.conditions: list[str] = []
         self.keywords: dict[int, tuple[str, ...]] = {}
-        self.foreign: set[str] = set()  # names that are imported: modules and functions of ours
+        self.unnamed: set[str] = set()  # what calls of TensorRT returned, under a name that TYPES does not know
 
     def visit_Assign(self, node: ast.Assign) -> None:
         named = isinstance(node.targets[0], ast.Name) and node.targets[0].id == "NEEDS"
         assert not named, f"{self.path.name}: NEEDS is annotated"
+        if returned_by_tensorrt(node.value):
+            self.unnamed |= {name for target in node.targets for name in bound(target) if name not in TYPES}
+        self.generic_visit(node)
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
+        before = set(self.unnamed)
+        self.generic_visit(node)
+        self.unnamed = {name for name in self.unnamed if name in before}
+
+    def visit_For(self, node: ast.For) -> None:
+        if returned_by_tensorrt(node.iter):
+            self.unnamed |= {name for name in bound(node.target) if name not in TYPES}
         self.generic_visit(node)
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> None:
@@ -75,6 +90,9 @@ class Collector(ast.NodeVisitor):
 
     def visit_Attribute(self, node: ast.Attribute) -> None:
         owner = owner_of(node.value)
+        unknown = returned_by_tensorrt(node.value) or bound(node.value) & self.unnamed
+        if unknown and node.attr != "name":  # every enum has one
+            owner = f"what {ast.unparse(node.value)} is"  # in no API: it needs a name of TYPES
         if owner is not None:
             condition = self.conditions[-1] if self.conditions else ""
             where = f"{self.path.name}:{node.lineno}"
@@ -92,6 +110,22 @@ def owner_of(node: ast.expr) -> str | None:
         if isinstance(node.value, ast.Name) and node.value.id == "self":
             return TYPES.get(node.attr.lstrip("_"))
     return None
+
+
+def returned_by_tensorrt(node: ast.expr) -> bool:
+    """Whether ``node`` calls something of the package, or a method of one of its objects."""
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and owner_of(node.func.value) is not None
+
+
+def bound(target: ast.expr) -> set[str]:
+    """The names in ``target``, and ``x`` of ``self._x``."""
+    if isinstance(target, ast.Tuple):
+        return set().union(*map(bound, target.elts))
+    if isinstance(target, ast.Name):
+        return {target.id}
+    if isinstance(target, ast.Attribute) and isinstance(target.value, ast.Name) and target.value.id == "self":
+        return {target.attr.lstrip("_")}
+    return set()
 
 
 def conjuncts(test: ast.expr) -> list[ast.expr]:

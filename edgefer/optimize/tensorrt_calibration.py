@@ -1,0 +1,122 @@
+"""Implicit quantisation: what TensorRT's own calibrator is fed with, faces or a table of their ranges."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+from edgefer.engines.tensorrt.binding import import_tensorrt
+from edgefer.engines.tensorrt.calibration_table import ALGORITHMS, from_table, head_of
+from edgefer.engines.tensorrt.compat import Target
+from edgefer.engines.tensorrt.options import BuilderOptions
+from edgefer.errors import EdgeferError
+from edgefer.manifest import Calibration
+from edgefer.optimize.calibrate import calibration_faces, record_of
+from edgefer.optimize.recipe import recipe_for
+from edgefer.optimize.tensorrt_file import Faces, Prepared
+from edgefer.progress import announce, progress
+from edgefer.quantize.observation import rebatched
+
+_BATCH: Final = 32
+
+
+def check_ranges(options: BuilderOptions, target: Target, faces: Faces, *, onnx_only: bool) -> None:
+    """Refuse what would be accepted and ignored, or fail after minutes.
+
+    Raises:
+        EdgeferError: a table and faces; a table for a build that stops at the ONNX file; a table that is damaged, of
+            another algorithm or of another TensorRT; a calibrator without either; its own method asked for otherwise; a
+            table that only trtexec could read, and cannot.
+    """
+    table = options.calibration_cache
+    if options.calibrator is None:
+        return
+    if table is not None and onnx_only:
+        raise EdgeferError(
+            f"--onnx-only writes a table of ranges, and {table} is one already",
+            hint="give --calib DATA instead of --calib-cache, or leave --onnx-only out where the engine is built",
+        )
+    if table is not None and faces.calib is not None:
+        raise EdgeferError("--calib and --calib-cache both set the ranges", hint="leave out one")
+    if faces.calib is None and table is None:
+        raise EdgeferError(
+            "--calibrator needs faces, or a table of their ranges", hint="--calib DATA, or --calib-cache x.calib"
+        )
+    if faces.method is not None and not onnx_only:
+        raise EdgeferError(
+            f"--method {faces.method} would change nothing: TensorRT's own calibrator sets the ranges",
+            hint=f"leave it out: --calibrator {' or '.join(ALGORITHMS)} is its method",
+        )
+    if onnx_only and options.calibrator != "entropy" and not target.has.python:
+        raise EdgeferError(
+            f"--calibrator {options.calibrator}: with {target.title} only trtexec builds, and it reads tables of the "
+            "entropy calibrator only (samples/common/sampleEngines.cpp)",
+            hint="--calibrator entropy: the ranges are edgefer's either way, --method sets how they are cut",
+        )
+    if table is not None:
+        read_table(table, options.calibrator, target)
+
+
+def read_table(path: Path, calibrator: str, target: Target) -> bytes:
+    """The calibration table ``path``, headed as exactly this ``target`` wants it.
+
+    Raises:
+        EdgeferError: it cannot be read, is damaged, of another algorithm, or of another major or minor version.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as cause:
+        raise EdgeferError(f"the calibration table {path} cannot be read: {cause}", hint="check the path") from cause
+    number, algorithm, _ = from_table(text, str(path))
+    if algorithm != ALGORITHMS[calibrator]:
+        kind = next(name for name, known in ALGORITHMS.items() if known == algorithm)
+        raise EdgeferError(
+            f"--calibrator {calibrator}: {path} is a table of {algorithm}",
+            hint=f"--calibrator {kind}, or another table",
+        )
+    if number // 100 != target.number // 100:
+        raise EdgeferError(
+            f"{path} was written for another TensorRT (TRT-{number}) than {target.title}, which would ignore it",
+            hint=f"write it again on the host: --onnx-only --for {target.name}",
+        )
+    return "\n".join([head_of(target, calibrator), *text.splitlines()[1:], ""]).encode()
+
+
+@contextmanager
+def calibrator_for(
+    prepared: Prepared, options: BuilderOptions, faces: Faces
+) -> Iterator[tuple[Any, Calibration | None]]:
+    """TensorRT's calibrator over a table, or over the same faces that Q/DQ would be made from, and their record."""
+    if options.calibrator is None:
+        yield None, prepared.calibration
+        return
+    from edgefer.engines.tensorrt.calibrator import make_calibrator
+
+    trt, target = import_tensorrt(False)
+    if options.calibration_cache is not None:
+        table = read_table(options.calibration_cache, options.calibrator, target)
+        yield make_calibrator(trt, options.calibrator, (), 1, table), prepared.calibration
+        return
+    assert faces.calib is not None  # check_ranges
+    recipe = recipe_for(prepared.contract.architecture).overridden(faces.count, None, faces.seed, None)
+    chosen = calibration_faces(faces.calib, prepared.contract, recipe)
+    size = options.batches.most if options.batches.fixed else min(_BATCH, len(chosen))
+    if len(chosen) < size:
+        raise EdgeferError(
+            f"{len(chosen)} faces do not fill one batch of {size} for the calibrator",
+            hint=f"--calib-faces {size} or more, or --max-batch {len(chosen)}",
+        )
+    whole = len(chosen) // size * size  # calibrators take whole batches only
+    if whole < len(chosen):
+        announce(f"calibrating with {whole} of {len(chosen)} faces: as many as fill batches of {size}")
+        chosen = chosen.stratified(whole, recipe.seed)
+    with progress("calibrating", len(chosen)) as advance:
+        batches = rebatched((images for images, _ in chosen.batches(size, prepared.contract)), size)
+        calibrator = make_calibrator(trt, options.calibrator, batches, size, None, advance)
+        try:
+            yield calibrator, record_of(chosen, replace(recipe, method=f"tensorrt-{options.calibrator}"))
+        finally:
+            calibrator.close()

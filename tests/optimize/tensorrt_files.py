@@ -1,0 +1,31 @@
+"""Files for a version of TensorRT: written, and looked at."""
+
+import onnx
+from onnx import TensorProto
+
+import edgefer
+from edgefer.graph.load import metadata_of
+
+
+def write(model, output, precision, version, calib=None, **builder):
+    return edgefer.build_engine(
+        model,
+        output,
+        precision=precision,
+        target="tensorrt",
+        version=version,
+        onnx_only=True,
+        calib=calib if precision.startswith("int8") else None,
+        builder=builder,
+    )
+
+
+def facts(path):
+    file = onnx.load(path)
+    kinds = {tensor.data_type for tensor in file.graph.initializer}
+    return {
+        "opset": file.opset_import[0].version,
+        "half": TensorProto.FLOAT16 in kinds,
+        "q": sum(node.op_type == "QuantizeLinear" for node in file.graph.node),
+        "precision": metadata_of(file)["edgefer.precision"],
+    }
