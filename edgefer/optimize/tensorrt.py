@@ -24,7 +24,7 @@ from edgefer.engines.tensorrt.binding import import_tensorrt
 from edgefer.engines.tensorrt.build import SerialisedEngine, build_plan
 from edgefer.engines.tensorrt.calibration_table import from_table, table_scales, to_table
 from edgefer.engines.tensorrt.compat import RTX, RTX_CAPABILITY, Target, target_of
-from edgefer.engines.tensorrt.cuda import probe
+from edgefer.engines.tensorrt.driver import probe
 from edgefer.engines.tensorrt.inspect import audit_dump, audit_engine
 from edgefer.engines.tensorrt.options import BuilderOptions, check_options, read_options
 from edgefer.engines.tensorrt.run import TensorRtSession

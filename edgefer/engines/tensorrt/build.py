@@ -19,7 +19,8 @@ from edgefer.atomic import write_bytes
 from edgefer.contract import INPUT_NAME, Contract
 from edgefer.engines.tensorrt.binding import Log, import_tensorrt, log_of, logger_of
 from edgefer.engines.tensorrt.compat import RTX_CAPABILITY, Capabilities, Target
-from edgefer.engines.tensorrt.cuda import Device, free_bytes, probe
+from edgefer.engines.tensorrt.cuda import free_bytes
+from edgefer.engines.tensorrt.driver import Device, probe
 from edgefer.engines.tensorrt.options import Batches, BuilderOptions, check_options, refuse_hardware_compat
 from edgefer.errors import EdgeferError
 from edgefer.progress import announce, progress

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from edgefer.engines.classifier import Classifier
 from edgefer.engines.tensorrt.binding import import_tensorrt
-from edgefer.engines.tensorrt.cuda import Device, probe
+from edgefer.engines.tensorrt.driver import Device, probe
 from edgefer.engines.tensorrt.run import TensorRtSession
 from edgefer.errors import EdgeferError
 from edgefer.manifest import Manifest, read_manifest, verify_file

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from edgefer.engines.session import TensorSpec
 from edgefer.engines.tensorrt.binding import import_tensorrt, log_of, logger_of
 from edgefer.engines.tensorrt.buffers import Buffer, Stream
-from edgefer.engines.tensorrt.cuda import probe
+from edgefer.engines.tensorrt.driver import probe
 from edgefer.errors import EdgeferError
 
 _DTYPES: Final = {

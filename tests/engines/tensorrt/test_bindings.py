@@ -103,7 +103,7 @@ def test_capabilities_say_what_the_api_has(version_and_api, capability, owner, m
 
 OBJECTS = """
 from edgefer.contract import Contract, Normalisation
-from edgefer.engines.tensorrt import binding, build, cuda
+from edgefer.engines.tensorrt import binding, build, driver
 from edgefer.engines.tensorrt.options import BuilderOptions
 from edgefer.errors import EdgeferError
 
@@ -134,7 +134,7 @@ if target.has.implicit_calibration:
         calibrator.write_calibration_cache(memoryview(b"new"))
         assert calibrator.table == b"new"
         print(kind)
-build.probe = lambda: cuda.Device("Orin", "SM87", True)
+build.probe = lambda: driver.Device("Orin", "SM87", True)
 contract = Contract(("a", "b"), 4, 4, 1, Normalisation(), "tiny")
 try:
     build.build_plan(b"", contract, "fp32", BuilderOptions(workspace=1 << 29))

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from edgefer.engines.load import load_engine
-from edgefer.engines.tensorrt import cuda, loading
+from edgefer.engines.tensorrt import driver, loading
 from edgefer.engines.tensorrt.binding import Log
 from edgefer.engines.tensorrt.build import gave_up
 from edgefer.engines.tensorrt.compat import target_of
-from edgefer.engines.tensorrt.cuda import Device, called, probe
+from edgefer.engines.tensorrt.cuda import called
+from edgefer.engines.tensorrt.driver import Device, Driver, probe, survey
 from edgefer.engines.tensorrt.options import BuilderOptions
 from edgefer.engines.tensorrt.run import TensorRtSession
 from edgefer.errors import EdgeferError
@@ -48,7 +49,7 @@ def engine(path, **changes):
 
 
 def test_no_driver_is_said_before_tensorrt_is_asked(monkeypatch, tmp_path):
-    monkeypatch.setattr(cuda, "_LIBRARY", "libcuda-is-not-here.so.1")
+    monkeypatch.setattr(driver, "_LIBRARY", "libcuda-is-not-here.so.1")
     with pytest.raises(EdgeferError, match=r"there is no NVIDIA driver here: libcuda-is-not-here\.so\.1") as error:
         probe()
     assert "--onnx-only --for JETPACK" in error.value.hint
@@ -68,6 +69,10 @@ class FakeDriver:
     def cuInit(self, flags):
         return self.start
 
+    def cuDriverGetVersion(self, version):
+        ctypes.cast(version, ctypes.POINTER(ctypes.c_int))[0] = 12060
+        return 0
+
     def cuDeviceGetCount(self, count):
         ctypes.cast(count, ctypes.POINTER(ctypes.c_int))[0] = self.count
         return 0
@@ -85,19 +90,24 @@ class FakeDriver:
 
 
 @pytest.mark.parametrize(
-    ("driver", "said"),
+    ("fake", "said"),
     [(FakeDriver(count=0), "no GPU number 0: it has 0"), (FakeDriver(start=999), "cuInit returned 999")],
 )
-def test_a_driver_without_a_gpu(monkeypatch, driver, said):
-    monkeypatch.setattr(ctypes, "CDLL", lambda name: driver)
+def test_a_driver_without_a_gpu(monkeypatch, fake, said):
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: fake)
     with pytest.raises(EdgeferError, match=said):
         probe()
+    found = survey()
+    assert found.devices == ()
+    assert found.cuda == (None if fake.start else "12.6")
+    assert said in found.problem.message
 
 
 def test_what_a_driver_says_of_its_gpu(monkeypatch):
     monkeypatch.setattr(ctypes, "CDLL", lambda name: FakeDriver())
     assert probe() == ORIN
     assert str(probe()) == "Orin, SM87"
+    assert survey() == Driver("12.6", (ORIN,), None)
 
 
 @pytest.mark.parametrize(

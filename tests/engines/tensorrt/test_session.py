@@ -13,7 +13,7 @@ import pytest
 from edgefer.engines.tensorrt import buffers, calibrator, run
 from edgefer.engines.tensorrt.binding import log_of
 from edgefer.engines.tensorrt.compat import target_of
-from edgefer.engines.tensorrt.cuda import Device
+from edgefer.engines.tensorrt.driver import Device
 from edgefer.errors import EdgeferError
 
 
