@@ -24,6 +24,7 @@ from edgefer.engines.tensorrt.binding import import_tensorrt
 from edgefer.engines.tensorrt.build import SerialisedEngine, build_plan
 from edgefer.engines.tensorrt.calibration_table import from_table, table_scales, to_table
 from edgefer.engines.tensorrt.compat import RTX, RTX_CAPABILITY, Target, target_of
+from edgefer.engines.tensorrt.cuda import open_cuda
 from edgefer.engines.tensorrt.driver import probe
 from edgefer.engines.tensorrt.inspect import audit_dump, audit_engine
 from edgefer.engines.tensorrt.options import BuilderOptions, check_options, read_options
@@ -83,6 +84,7 @@ def build_tensorrt(
     check_options(options, chosen, precision)
     if not onnx_only and not rtx:
         probe()  # before minutes of calibration
+        open_cuda()
     given = options.calibration_cache is not None
     prepared = prepare_file(
         *(model, loaded, precision, chosen, faces),
@@ -164,7 +166,8 @@ def _write_engine(
         )
     else:
         implicit = options.calibrator is not None
-        audit = audit_engine(prepared.model, built.plan, prepared.precision, implicit=implicit)
+        with open_cuda().current():
+            audit = audit_engine(prepared.model, built.plan, prepared.precision, implicit=implicit)
         golden, note = _golden_of_engine(prepared, built, options), ""
     manifest = Manifest(
         model_sha256=prepared.model_sha256,

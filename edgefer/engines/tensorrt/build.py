@@ -11,7 +11,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,8 @@ from edgefer.atomic import write_bytes
 from edgefer.contract import INPUT_NAME, Contract
 from edgefer.engines.tensorrt.binding import Log, import_tensorrt, log_of, logger_of
 from edgefer.engines.tensorrt.compat import RTX_CAPABILITY, Capabilities, Target
-from edgefer.engines.tensorrt.cuda import free_bytes
-from edgefer.engines.tensorrt.driver import Device, probe
+from edgefer.engines.tensorrt.cuda import free_bytes, open_cuda
+from edgefer.engines.tensorrt.driver import probe
 from edgefer.engines.tensorrt.options import Batches, BuilderOptions, check_options, refuse_hardware_compat
 from edgefer.errors import EdgeferError
 from edgefer.progress import announce, progress
@@ -56,6 +56,8 @@ def build_plan(
 ) -> SerialisedEngine:
     """Build ``model`` for the GPU that is here or, with ``rtx``, for :data:`RTX_CAPABILITY` without one.
 
+    TensorRT works in the primary CUDA context, where the calibrator's memory lies too.
+
     Args:
         model: a serialised ONNX file as :func:`edgefer.engines.tensorrt.accept.check_model` lets through.
         contract: of the network.
@@ -65,8 +67,8 @@ def build_plan(
         calibrator: for implicit quantisation, what :func:`edgefer.engines.tensorrt.calibrator.make_calibrator` made.
 
     Raises:
-        EdgeferError: TensorRT or the driver is missing; an option that this version lacks; an operator that the parser
-            refuses; the builder gave up (with its reason).
+        EdgeferError: TensorRT, the driver or a CUDA package is missing; an option that this version lacks; an operator
+            that the parser refuses; the builder gave up (with its reason).
     """
     trt, target = import_tensorrt(rtx)
     check_options(options, target, precision)
@@ -76,10 +78,32 @@ def build_plan(
     log = log_of(rtx)
     log.clear()
     log.verbose = options.verbose
+    if device is None:
+        plan = _built(trt, target, model, contract, precision, options, calibrator)
+        return SerialisedEngine(plan, target, RTX_CAPABILITY, log.layers)
+    cuda = open_cuda()
+    with cuda.current():
+        if options.workspace is None:
+            options = replace(options, workspace=free_bytes(cuda, device) // 2)
+            announce(f"workspace: {(options.workspace or 0) >> 20} MiB, half of what is free; --workspace sets it")
+        plan = _built(trt, target, model, contract, precision, options, calibrator)
+    return SerialisedEngine(plan, target, str(device), log.layers)
+
+
+def _built(
+    trt: Any,
+    target: Target,
+    model: bytes,
+    contract: Contract,
+    precision: str,
+    options: BuilderOptions,
+    calibrator: Any,
+) -> bytes:
+    log = log_of(target.rtx)
     # the parser owns what the network refers to: it is kept until the engine is built
-    builder, network, parser = _parsed(trt, target, model, log, rtx=rtx, implicit=calibrator is not None)
+    builder, network, parser = _parsed(trt, target, model, log, implicit=calibrator is not None)
     config = builder.create_builder_config()
-    _set_options(trt, target.has, builder, config, options, device)
+    _set_options(trt, target.has, builder, config, options)
     _set_precision(trt, target.has, builder, config, precision, calibrator is not None)
     _set_batches(builder, network, config, options.batches, contract)
     if target.has.implicit_calibration and calibrator is not None:
@@ -92,16 +116,16 @@ def build_plan(
     if options.timing_cache is not None and target.has.timing_cache:
         cache = config.get_timing_cache()
         write_bytes(options.timing_cache, bytes(cache.serialize()))
-    return SerialisedEngine(plan, target, RTX_CAPABILITY if device is None else str(device), log.layers)
+    return plan
 
 
-def _parsed(trt: Any, target: Target, model: bytes, log: Log, *, rtx: bool, implicit: bool) -> tuple[Any, Any, Any]:
+def _parsed(trt: Any, target: Target, model: bytes, log: Log, *, implicit: bool) -> tuple[Any, Any, Any]:
     has, flags = target.has, 0
     if has.explicit_batch_flag:
         flags |= 1 << int(trt.NetworkDefinitionCreationFlag.EXPLICIT_BATCH)
     if has.strong_typing_flag and not implicit:
         flags |= 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
-    logger = logger_of(rtx)
+    logger = logger_of(target.rtx)
     try:
         builder = trt.Builder(logger)
     except (TypeError, RuntimeError) as cause:  # a null pointer from its factory
@@ -128,21 +152,15 @@ def _parser_errors(has: Capabilities, parser: Any) -> Iterator[str]:
         yield f"{where}: {error.desc()}"
 
 
-def _set_options(
-    trt: Any, has: Capabilities, builder: Any, config: Any, options: BuilderOptions, device: Device | None
-) -> None:
+def _set_options(trt: Any, has: Capabilities, builder: Any, config: Any, options: BuilderOptions) -> None:
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # or the inspector knows no types
     config.clear_flag(trt.BuilderFlag.TF32)  # FP32 is FP32: TF32 keeps 10 bits of 23
     if has.ahead_of_time:
         config.num_compute_capabilities = 1
         if not config.set_compute_capability(getattr(trt.ComputeCapability, RTX_CAPABILITY), 0):
             raise EdgeferError(f"TensorRT-RTX does not build for {RTX_CAPABILITY}", hint="upgrade tensorrt-rtx")
-    workspace = options.workspace
-    if workspace is None and device is not None:
-        workspace = free_bytes(device) // 2
-        announce(f"workspace: {workspace >> 20} MiB, half of what is free; --workspace sets it")
-    if workspace is not None:
-        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, workspace)
+    if options.workspace is not None:
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace)
     if options.dla is not None:
         _set_dla(trt, builder, config, options.dla)
     if has.opt_level and options.opt_level is not None:

@@ -8,7 +8,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from edgefer.engines.tensorrt.buffers import Buffer, Stream
+from edgefer.engines.tensorrt.buffers import Buffer
+from edgefer.engines.tensorrt.cuda import Owned, open_cuda
 from edgefer.progress import Advance
 
 NEEDS: Final = "implicit_calibration"
@@ -44,7 +45,7 @@ def make_calibrator(
             self.table = table
             self._faces: Iterator[NDArray[np.uint8]] = iter(faces)
             self._buffer: Buffer | None = None
-            self._stream: Stream | None = None
+            self._stream: Owned | None = None
 
         def get_batch_size(self) -> int:
             return batch
@@ -53,13 +54,16 @@ def make_calibrator(
             value = next(self._faces, None)
             if value is None:
                 return None
-            if self._buffer is None or self._stream is None:
-                self._buffer, self._stream = Buffer(value.shape, "uint8"), Stream()
-            self._buffer.upload(value, self._stream)
-            self._stream.wait()
+            cuda = open_cuda()
+            with cuda.current():
+                if self._buffer is None or self._stream is None:
+                    self._buffer, self._stream = Buffer(cuda, value.shape, "uint8"), cuda.stream()
+                self._buffer.fill(value)
+                self._buffer.upload(value.shape, self._stream)
+                cuda.wait(self._stream)
             if advance is not None:
                 advance(len(value))
-            return [self._buffer.device]
+            return [self._buffer.address]
 
         def read_calibration_cache(self) -> bytes | None:
             return self.table
@@ -69,8 +73,9 @@ def make_calibrator(
 
         def close(self) -> None:
             if self._buffer is not None and self._stream is not None:
-                self._buffer.close()
-                self._stream.close()
+                with open_cuda().current():
+                    self._buffer.close()
+                    self._stream.close()
             self._buffer = self._stream = None
 
     return Calibrator()

@@ -86,6 +86,18 @@ SPANS: Final = {
         since=_NEVER,
         rtx=True,
     ),
+    "profile_sharing": Span(
+        "several execution contexts in one optimisation profile",
+        "NvInfer.h, v10.0.0: PreviewFeature kPROFILE_SHARING_0806 is always on",
+        since=(10, 0, 0),
+        rtx=True,
+    ),
+    "own_graphs": Span(
+        "CUDA graphs that it captures itself",
+        "https://docs.nvidia.com/deeplearning/tensorrt-rtx/latest/inference-library/work-with-cuda-graphs.html",
+        since=_NEVER,
+        rtx=True,
+    ),
     "python": Span("Python for edgefer: JetPack 5 has Python 3.8", "pyproject.toml", since=(8, 6, 0), rtx=True),
 }
 """Capability → where it is; the keys are the fields of :class:`Capabilities`. DLA is :func:`has_dla`."""
@@ -120,6 +132,8 @@ class Capabilities:
     refit: bool
     sparsity: bool
     ahead_of_time: bool
+    profile_sharing: bool
+    own_graphs: bool
     python: bool
 
 

@@ -34,8 +34,11 @@ def open_tensorrt(file: Path) -> tuple[Classifier, Manifest]:
     _, here = import_tensorrt(rtx)
     check_place(file, manifest, here.name, device)
     session = TensorRtSession(file, rtx=rtx)
-    classifier = Classifier.of_engine(session, manifest, str(file))
-    return classifier, manifest
+    try:
+        return Classifier.of_engine(session, manifest, str(file)), manifest
+    except EdgeferError:
+        session.close()
+        raise
 
 
 def check_place(file: Path, manifest: Manifest, version: str, device: Device) -> None:

@@ -3,135 +3,243 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Final
 
-import numpy as np
 from numpy.typing import NDArray
 
-from edgefer.engines.session import TensorSpec
-from edgefer.engines.tensorrt.binding import import_tensorrt, log_of, logger_of
-from edgefer.engines.tensorrt.buffers import Buffer, Stream
+from edgefer.engines.tensorrt.binding import import_tensorrt
+from edgefer.engines.tensorrt.buffers import Buffer
+from edgefer.engines.tensorrt.cuda import open_cuda
 from edgefer.engines.tensorrt.driver import probe
+from edgefer.engines.tensorrt.lanes import Lane, Lanes
+from edgefer.engines.tensorrt.loaded import LoadedEngine
 from edgefer.errors import EdgeferError
+from edgefer.progress import announce
 
-_DTYPES: Final = {
-    "UINT8": "uint8",
-    "INT8": "int8",
-    "INT32": "int32",
-    "INT64": "int64",
-    "HALF": "float16",
-    "FLOAT": "float32",
-    "BOOL": "bool",
-}
+MOST_LANES: Final = 4
+"""Batch sizes that keep an execution context and a CUDA graph each, where the version can share a profile."""
+
+_ALONE: Final = threading.RLock()
+"""Held while an engine is loaded, captured or freed: TensorRT's log is one a process, and waiting for the whole GPU
+fails while another thread captures."""
+
+
+@dataclass(frozen=True)
+class CallTiming:
+    """What one call took on the GPU, in ms between CUDA events; ``graph``: whether a captured graph was replayed."""
+
+    upload: float
+    compute: float
+    download: float
+    graph: bool
 
 
 class TensorRtSession:
-    """A :class:`~edgefer.engines.session.Session` over a serialised engine.
+    """A :class:`~edgefer.engines.session.Session` over a serialised engine; a context manager that frees what it took.
+
+    Any thread may call it; calls come one after the other. Two sessions run side by side.
 
     Args:
         plan: the engine's file, or its bytes.
         rtx: whether TensorRT-RTX made it.
 
+    Attributes:
+        least, most: the batch sizes that the engine takes.
+        timing: of the last :meth:`run`; None before the first.
+        without_graphs: why calls are not replayed as a CUDA graph; None where they are, or will be: the first call with
+            a batch size is enqueued as it is, the second is captured.
+
     Raises:
-        EdgeferError: no driver; TensorRT or cuda-bindings is not installed; the engine is another version's or GPU's.
+        EdgeferError: no driver; TensorRT, or both of cuda-bindings and pycuda, are not installed; the engine is cut
+            short, or another version's or GPU's; memory ran out.
     """
 
     def __init__(self, plan: str | os.PathLike[str] | bytes, *, rtx: bool = False) -> None:
         self.name = "tensorrt-rtx" if rtx else "tensorrt"
-        self._engine: Any = None
-        self._context: Any = None
-        self._buffers: dict[str, Buffer] = {}
-        self._stream: Stream | None = None
         probe()  # first: without a driver, the calls below end the process
-        trt, target = import_tensorrt(rtx)
+        _, target = import_tensorrt(rtx)
         self.version = target.name
+        self.timing: CallTiming | None = None
+        self._lock = threading.RLock()
+        self._made: ExitStack | None = None
+        self._cuda = cuda = open_cuda()
+        self.without_graphs: str | None = None
+        if target.has.own_graphs:
+            self.without_graphs = f"{target.title} captures CUDA graphs itself"
+        elif cuda.graphs is None:
+            self.without_graphs = f"{cuda.package} has no CUDA graphs"
         content = plan if isinstance(plan, bytes) else Path(plan).read_bytes()
-        log = log_of(rtx)
-        log.clear()
-        self._runtime = runtime = trt.Runtime(logger_of(rtx))
-        self._engine = engine = runtime.deserialize_cuda_engine(content)
-        if engine is None:
-            raise EdgeferError(
-                f"{target.title} cannot load the engine: {log.reason()}",
-                hint="an engine is good for the TensorRT and the GPU that built it: build it again here",
-            )
-        specs: dict[bool, list[TensorSpec]] = {True: [], False: []}
-        for index in range(engine.num_io_tensors):
-            name = engine.get_tensor_name(index)
-            reads = engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT
-            shape = tuple(None if size < 0 else int(size) for size in engine.get_tensor_shape(name))
-            dtype = engine.get_tensor_dtype(name)
-            specs[reads].append(TensorSpec(name, _DTYPES.get(dtype.name, dtype.name), shape))
-        self.inputs, self.outputs = tuple(specs[True]), tuple(specs[False])
-        self.least, self.most = self._profile()
-        try:
-            self._allocate()
-        except EdgeferError:
-            self.close()
-            raise
+        with _ALONE, cuda.current(), ExitStack() as made:
+            self._engine = loaded = LoadedEngine(content, rtx=rtx)
+            made.callback(loaded.close)
+            self.inputs, self.outputs = loaded.inputs, loaded.outputs
+            self.least, self.most = loaded.least, loaded.most
+            self._allocate(made, MOST_LANES if target.has.profile_sharing else 1)
+            self._made = made.pop_all()
 
-    def _profile(self) -> tuple[int, int]:
-        """The batch sizes that the engine takes, from the profile of its first input."""
-        first, engine = self.inputs[0], self._engine
-        if first.shape[0] is not None:
-            return first.shape[0], first.shape[0]
-        least, _, most = engine.get_tensor_profile_shape(first.name, 0)
-        return int(least[0]), int(most[0])
-
-    def _allocate(self) -> None:
-        engine = self._engine
-        self._context = context = engine.create_execution_context()
-        if context is None:
-            raise EdgeferError(
-                f"{self.name} could not make an execution context: {log_of(self.name != 'tensorrt').reason()}",
-                hint="it needs more GPU memory: stop what else uses it, or build with a smaller --max-batch",
-            )
-        self._stream = Stream()
+    def _allocate(self, made: ExitStack, lanes: int) -> None:
+        """Everything that calls will need, at the largest batch size."""
+        cuda = self._cuda
+        self._lanes = Lanes(self._engine.make_context, lanes)
+        made.callback(self._lanes.close)
+        self._buffers: dict[str, Buffer] = {}
+        shapes = self._lane(None, self.most).shapes
         for spec in (*self.inputs, *self.outputs):
-            shape = tuple(self.most if size is None else size for size in spec.shape)
-            self._buffers[spec.name] = buffer = Buffer(shape, spec.dtype)
-            context.set_tensor_address(spec.name, buffer.device)
+            self._buffers[spec.name] = buffer = Buffer(cuda, shapes[spec.name], spec.dtype)
+            made.callback(buffer.close)
+        self._stream = cuda.stream()
+        made.callback(self._stream.close)
+        self._marks = []
+        for _ in range(4):
+            self._marks.append(cuda.event())
+            made.callback(self._marks[-1].close)
 
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Outputs by name for inputs by name.
 
         Raises:
-            EdgeferError: the session was closed; a batch outside the profile; the GPU failed.
+            EdgeferError: the session was closed; a feed is missing, or of another type or shape; a batch outside the
+                profile; the GPU failed.
         """
-        context, stream = self._context, self._stream
-        if context is None or stream is None:
-            raise EdgeferError("a TensorRT session was used after it was closed", hint="load the engine again")
-        batch = len(feeds[self.inputs[0].name])
-        self._check_batch(batch)
-        for spec in self.inputs:
-            value = np.ascontiguousarray(feeds[spec.name], dtype=spec.dtype)
-            if not context.set_input_shape(spec.name, value.shape):
-                raise EdgeferError(f"the engine takes {spec}, not {value.dtype} {value.shape}")
-            self._buffers[spec.name].upload(value, stream)
-        if not context.execute_async_v3(int(stream.handle)):
-            raise EdgeferError(f"{self.name} {self.version} could not run: {log_of(self.name != 'tensorrt').reason()}")
-        return {
-            spec.name: self._buffers[spec.name].download((batch, *(size or 1 for size in spec.shape[1:])), stream)
-            for spec in self.outputs
-        }
+        with self._lock:
+            self._check_open()
+            batch = self._engine.check_feeds(feeds)
+            with self._cuda.current():
+                return self._call(self._lane(("own", batch), batch), feeds)
 
-    def _check_batch(self, batch: int) -> None:
-        if self.least <= batch <= self.most:
+    def _call(self, lane: Lane, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        cuda, stream, (begin, sent, computed, back) = self._cuda, self._stream, self._marks
+        if lane.graph is None and lane.runs and self.without_graphs is None:
+            self._capture(lane)
+        for spec in self.inputs:
+            self._buffers[spec.name].fill(feeds[spec.name])
+        cuda.record(begin, stream)
+        for spec in self.inputs:
+            self._buffers[spec.name].upload(lane.shapes[spec.name], stream)
+        cuda.record(sent, stream)
+        self._enqueue(lane, stream.number)
+        cuda.record(computed, stream)
+        for spec in self.outputs:
+            self._buffers[spec.name].download(lane.shapes[spec.name], stream)
+        cuda.record(back, stream)
+        cuda.wait(stream)
+        lane.stream = None
+        steps = ((begin, sent), (sent, computed), (computed, back))
+        self.timing = CallTiming(*(cuda.milliseconds(*step) for step in steps), graph=lane.graph is not None)
+        return {spec.name: self._buffers[spec.name].taken(lane.shapes[spec.name]) for spec in self.outputs}
+
+    def run_device(self, pointers: Mapping[str, int], batch: int, stream: int) -> None:
+        """Enqueue a call on memory and on a stream of the application's, and return before it is done.
+
+        The application waits for its stream before it reads the outputs or frees anything. It works in the primary
+        context, as torch and ``pycuda.autoprimaryctx`` do. While it captures a graph of its own on ``stream``, a batch
+        size that ran before is captured with it; the session must then outlive that graph, and is not to be called
+        with other memory or another batch size meanwhile.
+
+        Args:
+            pointers: for every input and output, the address of device memory with ``batch`` items in C order: torch's
+                ``tensor.data_ptr()``, ``int()`` of a pycuda allocation.
+            batch: items.
+            stream: its handle: torch's ``stream.cuda_stream``, pycuda's ``stream.handle``. Where another stream may
+                still run the engine, the GPU is waited for.
+
+        Raises:
+            EdgeferError: closed; a name or a batch size that the engine does not have; an address that is no device
+                memory, is not a multiple of 256, or lies too close to the end of its allocation; another context.
+        """
+        with self._lock:
+            self._check_open()
+            self._engine.check_batch(batch)
+            self._engine.check_names(pointers)
+            if self._cuda.foreign():
+                raise EdgeferError(
+                    "the thread's CUDA context is a private one, and engines live in the primary context",
+                    hint="`import pycuda.autoprimaryctx` instead of pycuda.autoinit; Device.retain_primary_context()",
+                )
+            with self._cuda.current():
+                lane = self._lane(("application", batch), batch)
+                extents = {name: self._cuda.extent(pointer) for name, pointer in pointers.items()}
+                self._engine.check_pointers(pointers, extents, lane.shapes)
+                context = lane.context
+                for name, pointer in pointers.items():
+                    context.set_tensor_address(name, pointer)
+                self._enqueue(lane, stream)
+
+    def _lane(self, key: tuple[str, int] | None, batch: int) -> Lane:
+        """The execution context for ``key``, set to ``batch`` and to the session's buffers."""
+        lane = self._lanes.take(key)
+        if lane is None:
+            raise EdgeferError(
+                f"{self.name} could not make an execution context: {self._engine.reason()}",
+                hint="it needs more GPU memory: stop what else uses it, or build with a smaller --max-batch",
+            )
+        if lane.key is None:
+            if lane.stream is not None:
+                self._cuda.wait_for_all()  # an application's stream may still run it as it was set
+                lane.stream = None
+            lane.shapes = self._engine.set_batch(lane.context, batch)
+            context = lane.context
+            for name, buffer in self._buffers.items():
+                context.set_tensor_address(name, buffer.address)
+            lane.key = key
+        return lane
+
+    def _enqueue(self, lane: Lane, stream: int) -> None:
+        if lane.stream not in (None, stream):
+            self._cuda.wait_for_all()  # the context's scratch memory is in use on the other stream
+        lane.stream = stream
+        context, graphs = lane.context, self._cuda.graphs
+        if lane.graph is not None and graphs is not None:
+            graphs.launch(lane.graph, self._stream)
+        elif not context.execute_async_v3(stream):
+            raise EdgeferError(
+                f"{self.name} {self.version} could not run: {self._engine.reason()}",
+                hint="after a fault of the GPU start the process anew",
+            )
+        lane.runs += 1
+
+    def _capture(self, lane: Lane) -> None:
+        """Record the call as a CUDA graph: once a batch size, after a first call, which TensorRT uses to set up."""
+        context, graphs, handle = lane.context, self._cuda.graphs, self._stream.number
+        if graphs is None:
             return
-        built = str(self.most) if self.least == self.most else f"{self.least}…{self.most}"
-        raise EdgeferError(
-            f"a batch of {batch} is outside the engine's profile, {built}",
-            hint=f"feed {self.most} at a time, or build it again with --max-batch {max(batch, self.most)}"
-            + ("" if batch >= self.least else f" --min-batch {batch}"),
-        )
+        try:
+            with _ALONE:
+                lane.graph = graphs.capture(self._stream, lambda: bool(context.execute_async_v3(handle)))
+        except EdgeferError as fault:
+            self.without_graphs = fault.message
+            announce(f"note: calls of {self.name} are not replayed as a CUDA graph: {fault.message}")
+
+    def _check_open(self) -> None:
+        if self._made is None:
+            raise EdgeferError(
+                f"a session of {self.name} was used after it was closed",
+                hint="load the engine again; close it only when every thread is done with it",
+            )
 
     def close(self) -> None:
-        """Free everything that it holds on the GPU. A second call does nothing."""
-        for buffer in self._buffers.values():
-            buffer.close()
-        self._buffers.clear()
-        if self._stream is not None:
-            self._stream.close()
-        self._stream = self._context = self._engine = self._runtime = None
+        """Wait for the GPU and free everything; it waits for a call of another thread too. A second call does nothing.
+
+        Raises:
+            EdgeferError: CUDA failed, which an earlier fault of the GPU may only now make known.
+        """
+        with self._lock:
+            if self._made is None:
+                return
+            made, self._made = self._made, None
+            with _ALONE, self._cuda.current(), made:
+                self._cuda.wait_for_all()  # a stream of the application's may still run the engine
+
+    def __enter__(self) -> TensorRtSession:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
