@@ -50,7 +50,8 @@ class Buffer:
 
     def taken(self, shape: tuple[int, ...]) -> NDArray[Any]:
         """A copy of the array of ``shape`` at the beginning of the pinned memory."""
-        return self._view(shape).copy()
+        result: NDArray[Any] = self._view(shape).copy()
+        return result
 
     def close(self) -> None:
         """Free both. A second call does nothing."""

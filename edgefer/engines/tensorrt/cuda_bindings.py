@@ -1,4 +1,4 @@
-"""CUDA through cuda-bindings, NVIDIA's own package: every function of the driver, which answers ``(error, values…)``."""
+"""CUDA through cuda-bindings, NVIDIA's own package: functions of the driver, which answer ``(error, values…)``."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class CudaBindings:
 
     def pin(self, nbytes: int) -> Owned:
         address = called(self._driver.cuMemAllocHost(nbytes), f"cuMemAllocHost({nbytes})")
-        host = np.frombuffer((ctypes.c_uint8 * nbytes).from_address(int(address)), dtype=np.uint8)
+        host = np.ctypeslib.as_array((ctypes.c_uint8 * nbytes).from_address(int(address)))
         return Owned(
             int(address), address, lambda value: called(self._driver.cuMemFreeHost(value), "cuMemFreeHost"), host
         )

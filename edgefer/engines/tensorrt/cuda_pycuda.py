@@ -88,4 +88,4 @@ class PyCuda:
 
 
 def _dropped(value: Any) -> None:
-    """pycuda destroys streams and events with the last reference to them, which was ``value``."""
+    """Pycuda destroys streams and events with the last reference to them, which was ``value``."""

@@ -96,7 +96,7 @@ def _driver() -> Any:
 
 
 def _cuda_of(driver: Any) -> str:
-    """cuDriverGetVersion gives 1000 · major + 10 · minor."""
+    """CuDriverGetVersion gives 1000 · major + 10 · minor."""
     version = ctypes.c_int()
     _check(driver.cuDriverGetVersion(ctypes.byref(version)), "cuDriverGetVersion")
     return f"{version.value // 1000}.{version.value % 1000 // 10}"

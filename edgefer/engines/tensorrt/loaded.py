@@ -133,7 +133,9 @@ class LoadedEngine:
                 raise EdgeferError(f"the engine takes {spec}, not {value.dtype} {value.shape}")
         return batch
 
-    def check_pointers(self, pointers: Mapping[str, int], extents: Mapping[str, int], shapes: Mapping[str, Any]) -> None:
+    def check_pointers(
+        self, pointers: Mapping[str, int], extents: Mapping[str, int], shapes: Mapping[str, Any]
+    ) -> None:
         """Refuse device memory that the engine would read or write wrongly.
 
         Args:

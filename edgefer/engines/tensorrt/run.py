@@ -130,8 +130,12 @@ class TensorRtSession:
         cuda.record(back, stream)
         cuda.wait(stream)
         lane.stream = None
-        steps = ((begin, sent), (sent, computed), (computed, back))
-        self.timing = CallTiming(*(cuda.milliseconds(*step) for step in steps), graph=lane.graph is not None)
+        self.timing = CallTiming(
+            upload=cuda.milliseconds(begin, sent),
+            compute=cuda.milliseconds(sent, computed),
+            download=cuda.milliseconds(computed, back),
+            graph=lane.graph is not None,
+        )
         return {spec.name: self._buffers[spec.name].taken(lane.shapes[spec.name]) for spec in self.outputs}
 
     def run_device(self, pointers: Mapping[str, int], batch: int, stream: int) -> None:

@@ -1,5 +1,9 @@
-"""Networks as they are exported, with weights drawn from a seed, and a few drawn faces to calibrate with."""
+"""Networks as they are exported, with weights drawn from a seed, a few drawn faces, and a machine that is a fake."""
 
+import ctypes
+import gc
+import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -7,7 +11,16 @@ import torch
 
 from edgefer.data import draw, open_dataset, save_npz
 from edgefer.data.classes import FER2013
+from edgefer.engines.tensorrt import binding, cuda
+from edgefer.engines.tensorrt.build import build_plan
+from edgefer.engines.tensorrt.options import Batches, BuilderOptions
+from edgefer.engines.tensorrt.run import TensorRtSession
 from edgefer.graph.exporting import export
+from tests.engines.conftest import CONTRACT, tiny
+from tests.engines.tensorrt.fakes.cuda_bindings import FakeDriver
+from tests.engines.tensorrt.fakes.gpu import FakeGpu
+from tests.engines.tensorrt.fakes.pycuda import FakePycuda
+from tests.engines.tensorrt.fakes.trt import FakeTensorRt
 
 
 @pytest.fixture(scope="session")
@@ -31,3 +44,61 @@ def faces(tmp_path_factory):
     images, labels = draw(420, seed=3)
     save_npz(path, images, labels, FER2013, ["train"] * 420)
     return open_dataset(str(path))
+
+
+class Machine:
+    """A machine with fakes of a GPU, of TensorRT and of one CUDA package, which edgefer imports as if they were real."""
+
+    def __init__(self, gpu, tensorrt):
+        self.gpu, self.tensorrt = gpu, tensorrt
+
+    def plan(self, *, least=1, best=2, most=8, model=None):
+        """A serialised engine of a tiny network, as edgefer builds it."""
+        options = BuilderOptions(batches=Batches(least, best, most), workspace=1 << 24)
+        return build_plan(tiny() if model is None else model, CONTRACT, "fp32", options).plan
+
+    def session(self, **sizes):
+        return TensorRtSession(self.plan(**sizes))
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """``machine(version, package)`` puts the fakes in place; when the test is over nothing may be left on the GPU."""
+    made = []
+
+    def make(version="10.3.0", package="cuda-bindings", *, rtx=False, **gpu):
+        fake = FakeGpu(**gpu)
+        tensorrt = FakeTensorRt(fake, version, rtx=rtx)
+        real = ctypes.CDLL
+        monkeypatch.setattr(
+            ctypes, "CDLL", lambda name, *a, **k: fake if name == "libcuda.so.1" else real(name, *a, **k)
+        )
+        monkeypatch.setitem(sys.modules, tensorrt.module.__name__, tensorrt.module)
+        parents = {name: types.ModuleType(name) for name in ("cuda", "cuda.bindings", "pycuda")}
+        parents["cuda.bindings"].__path__ = parents["cuda"].__path__ = parents["pycuda"].__path__ = []
+        parents["cuda.bindings"].driver = FakeDriver(fake) if package == "cuda-bindings" else None
+        parents["pycuda"].driver = FakePycuda(fake) if package == "pycuda" else None
+        for name, module in parents.items():
+            monkeypatch.setitem(sys.modules, name, module)
+        for name, parent in (("cuda.bindings.driver", "cuda.bindings"), ("pycuda.driver", "pycuda")):
+            monkeypatch.setitem(sys.modules, name, parents[parent].driver)
+            if parents[parent].driver is None:
+                del parents[parent].driver
+        _forget()
+        made.append(Machine(fake, tensorrt))
+        return made[-1]
+
+    yield make
+    gc.collect()
+    _forget()
+    for one in made:
+        assert one.gpu.violations == []
+        assert one.gpu.left() == {}
+        assert one.gpu.stack == []  # an application finds its own context again
+
+
+def _forget():
+    """What is made once a process."""
+    cuda._opened.cache_clear()
+    binding.log_of.cache_clear()
+    binding.logger_of.cache_clear()
