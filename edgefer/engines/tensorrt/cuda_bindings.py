@@ -50,18 +50,18 @@ class CudaBindings:
                 hint=f"pip install 'cuda-python<{major}'",
             )
         device = called(driver.cuDeviceGet(0), "cuDeviceGet")
-        self._context = called(driver.cuDevicePrimaryCtxRetain(device), "cuDevicePrimaryCtxRetain")
+        self._primary = called(driver.cuDevicePrimaryCtxRetain(device), "cuDevicePrimaryCtxRetain")
 
     @contextmanager
     def current(self) -> Iterator[None]:
-        called(self._driver.cuCtxPushCurrent(self._context), "cuCtxPushCurrent")
+        called(self._driver.cuCtxPushCurrent(self._primary), "cuCtxPushCurrent")
         try:
             yield
         finally:
             called(self._driver.cuCtxPopCurrent(), "cuCtxPopCurrent")
 
     def foreign(self) -> bool:
-        return int(called(self._driver.cuCtxGetCurrent(), "cuCtxGetCurrent")) not in (0, int(self._context))
+        return int(called(self._driver.cuCtxGetCurrent(), "cuCtxGetCurrent")) not in (0, int(self._primary))
 
     def free_bytes(self) -> int:
         return int(called(self._driver.cuMemGetInfo(), "cuMemGetInfo")[0])

@@ -26,7 +26,7 @@ class PyCuda:
         self._pycuda: Any = pycuda
         self.graphs: Graphs | None = None
         self._do("cuInit", pycuda.init)
-        self._context = self._do("cuDevicePrimaryCtxRetain", pycuda.Device(0).retain_primary_context)
+        self._primary = self._do("cuDevicePrimaryCtxRetain", pycuda.Device(0).retain_primary_context)
 
     def _do(self, call: str, function: Callable[..., Any], *arguments: Any) -> Any:
         try:
@@ -36,7 +36,7 @@ class PyCuda:
 
     @contextmanager
     def current(self) -> Iterator[None]:
-        self._do("cuCtxPushCurrent", self._context.push)
+        self._do("cuCtxPushCurrent", self._primary.push)
         try:
             yield
         finally:
@@ -44,7 +44,7 @@ class PyCuda:
 
     def foreign(self) -> bool:
         found = self._pycuda.Context.get_current()
-        return found is not None and found != self._context
+        return found is not None and found != self._primary
 
     def free_bytes(self) -> int:
         return int(self._do("cuMemGetInfo", self._pycuda.mem_get_info)[0])

@@ -76,7 +76,7 @@ class TensorRtSession:
             self.without_graphs = f"{cuda.package} has no CUDA graphs"
         content = plan if isinstance(plan, bytes) else Path(plan).read_bytes()
         with _ALONE, cuda.current(), ExitStack() as made:
-            self._engine = loaded = LoadedEngine(content, rtx=rtx)
+            self._loaded = loaded = LoadedEngine(content, rtx=rtx)
             made.callback(loaded.close)
             self.inputs, self.outputs = loaded.inputs, loaded.outputs
             self.least, self.most = loaded.least, loaded.most
@@ -86,7 +86,7 @@ class TensorRtSession:
     def _allocate(self, made: ExitStack, lanes: int) -> None:
         """Everything that calls will need, at the largest batch size."""
         cuda = self._cuda
-        self._lanes = Lanes(self._engine.make_context, lanes)
+        self._lanes = Lanes(self._loaded.make_context, lanes)
         made.callback(self._lanes.close)
         self._buffers: dict[str, Buffer] = {}
         shapes = self._lane(None, self.most).shapes
@@ -109,7 +109,7 @@ class TensorRtSession:
         """
         with self._lock:
             self._check_open()
-            batch = self._engine.check_feeds(feeds)
+            batch = self._loaded.check_feeds(feeds)
             with self._cuda.current():
                 return self._call(self._lane(("own", batch), batch), feeds)
 
@@ -159,8 +159,8 @@ class TensorRtSession:
         """
         with self._lock:
             self._check_open()
-            self._engine.check_batch(batch)
-            self._engine.check_names(pointers)
+            self._loaded.check_batch(batch)
+            self._loaded.check_names(pointers)
             if self._cuda.foreign():
                 raise EdgeferError(
                     "the thread's CUDA context is a private one, and engines live in the primary context",
@@ -169,7 +169,7 @@ class TensorRtSession:
             with self._cuda.current():
                 lane = self._lane(("application", batch), batch)
                 extents = {name: self._cuda.extent(pointer) for name, pointer in pointers.items()}
-                self._engine.check_pointers(pointers, extents, lane.shapes)
+                self._loaded.check_pointers(pointers, extents, lane.shapes)
                 context = lane.context
                 for name, pointer in pointers.items():
                     context.set_tensor_address(name, pointer)
@@ -180,14 +180,14 @@ class TensorRtSession:
         lane = self._lanes.take(key)
         if lane is None:
             raise EdgeferError(
-                f"{self.name} could not make an execution context: {self._engine.reason()}",
+                f"{self.name} could not make an execution context: {self._loaded.reason()}",
                 hint="it needs more GPU memory: stop what else uses it, or build with a smaller --max-batch",
             )
         if lane.key is None:
             if lane.stream is not None:
                 self._cuda.wait_for_all()  # an application's stream may still run it as it was set
                 lane.stream = None
-            lane.shapes = self._engine.set_batch(lane.context, batch)
+            lane.shapes = self._loaded.set_batch(lane.context, batch)
             context = lane.context
             for name, buffer in self._buffers.items():
                 context.set_tensor_address(name, buffer.address)
@@ -203,7 +203,7 @@ class TensorRtSession:
             graphs.launch(lane.graph, self._stream)
         elif not context.execute_async_v3(stream):
             raise EdgeferError(
-                f"{self.name} {self.version} could not run: {self._engine.reason()}",
+                f"{self.name} {self.version} could not run: {self._loaded.reason()}",
                 hint="after a fault of the GPU start the process anew",
             )
         lane.runs += 1

@@ -134,6 +134,8 @@ if target.has.implicit_calibration:
         calibrator.write_calibration_cache(memoryview(b"new"))
         assert calibrator.table == b"new"
         print(kind)
+import contextlib, types
+build.open_cuda = lambda: types.SimpleNamespace(current=contextlib.nullcontext)
 build.probe = lambda: driver.Device("Orin", "SM87", True)
 contract = Contract(("a", "b"), 4, 4, 1, Normalisation(), "tiny")
 try:

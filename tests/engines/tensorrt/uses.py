@@ -19,6 +19,7 @@ TYPES = {
     "context": "IExecutionContext",
     "runtime": "Runtime",
     "inspector": "EngineInspector",
+    "settings": "IRuntimeConfig",
 }
 """The names that stand for objects of TensorRT in that folder, and their types."""
 

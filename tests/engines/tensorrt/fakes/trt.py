@@ -79,10 +79,8 @@ class FakeTensorRt:
         flags += ["FP16", "INT8"] if has.precision_flags else []
         flags += ["VERSION_COMPATIBLE"] if has.version_compatible else []
         found["BuilderFlag"] = enum_of("BuilderFlag", *flags)
-        network = (
-            ["EXPLICIT_BATCH"] if has.explicit_batch_flag or has.strong_typing_flag else ["PREFER_JIT_PYTHON_PLUGINS"]
-        )
-        network += ["STRONGLY_TYPED"] if has.strong_typing_flag else []
+        network = ["EXPLICIT_BATCH"] if has.explicit_batch_flag or has.strong_typing_flag else []
+        network += ["STRONGLY_TYPED"] if has.strong_typing else []
         found["NetworkDefinitionCreationFlag"] = enum_of("NetworkDefinitionCreationFlag", *network)
         found["TensorIOMode"] = enum_of("TensorIOMode", "NONE", "INPUT", "OUTPUT")
         found["DataType"] = enum_of("DataType", "FLOAT", "HALF", "INT8", "INT32", "BOOL", "UINT8", "FP8")
@@ -251,9 +249,7 @@ class FakeTensorRt:
                 if has.explicit_batch_flag and not flags & 1:
                     fake.gpu.violate("a network without EXPLICIT_BATCH in TensorRT 8")
                 made = INetworkDefinition()
-                made._typed = bool(has.strong_typing_flag and flags & 2) or (
-                    has.strong_typing and not has.strong_typing_flag
-                )
+                made._typed = has.strong_typing and (not has.strong_typing_flag or bool(flags & 2))
                 return made
 
             def create_builder_config(self):
@@ -282,6 +278,9 @@ class FakeTensorRt:
             self.gpu.violate("the parser is gone, and the network refers to what it owns")
         if self.say is not None:
             self.log(logger, ERROR, self.say)
+            return None
+        if network._typed and config._flags & {"FP16", "INT8"}:
+            self.log(logger, ERROR, "A strongly typed network takes no precision flags.")
             return None
         monitor = getattr(config, "progress_monitor", None)
         if monitor is not None:
