@@ -23,8 +23,8 @@ def probabilities(classifier: Classifier, faces: NDArray[np.uint8]) -> NDArray[n
 
 
 def _sizes(classifier: Classifier) -> tuple[int, ...]:
-    fixed = classifier.session.inputs[0].shape[0]
-    return BATCHES if fixed is None else (fixed,)
+    least, most = classifier.session.inputs[0].limits
+    return tuple(sorted({max(least, size if most is None else min(most, size)) for size in BATCHES}))
 
 
 def _batches(faces: NDArray[np.uint8], sizes: tuple[int, ...]) -> Iterator[tuple[NDArray[np.uint8], int]]:

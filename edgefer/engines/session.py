@@ -11,11 +11,21 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """One input or output: its name, NumPy dtype name (``"uint8"``) and shape, None where a size is free."""
+    """One input or output: its name, NumPy dtype name (``"uint8"``) and shape, None where a size is free.
+
+    ``batches`` are the least and the greatest batch size that the runtime takes where it is free; None: any.
+    """
 
     name: str
     dtype: str
     shape: tuple[int | None, ...]
+    batches: tuple[int, int] | None = None
+
+    @property
+    def limits(self) -> tuple[int, int | None]:
+        """The least and the greatest batch size; the latter is None where there is none."""
+        fixed = self.shape[0]
+        return (fixed, fixed) if fixed is not None else self.batches or (1, None)
 
     def __str__(self) -> str:
         return f"'{self.name}' {self.dtype} {'×'.join('N' if size is None else str(size) for size in self.shape)}"

@@ -89,7 +89,7 @@ def _chunk_logits(
     logits = np.empty((len(part), len(faceset.classes)), dtype=np.float32)
     done = 0
     for faces, _ in part.batches(batch_size, classifier.contract):
-        logits[done : done + len(faces)] = classifier.logits(faces)
+        logits[done : done + len(faces)] = classifier.logits_of_all(faces)
         done += len(faces)
         if advance is not None:
             advance(len(faces))
@@ -144,7 +144,7 @@ def _identity(classifier: Classifier, faceset: FaceSet) -> str:
     """What chunks belong to: these faces in this order, and a network that answers the golden faces so."""
     from edgefer.faces import golden_faces
 
-    answers = classifier.logits(golden_faces(classifier.contract))
+    answers = classifier.logits_of_all(golden_faces(classifier.contract))
     told = {
         "faces": faceset.fingerprint(),
         "contract": classifier.contract.to_dict(),

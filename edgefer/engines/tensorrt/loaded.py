@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
@@ -61,15 +62,16 @@ class LoadedEngine:
             reads = engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT
             shape = tuple(None if size < 0 else int(size) for size in engine.get_tensor_shape(name))
             specs[reads].append(TensorSpec(name, _dtype(engine.get_tensor_dtype(name).name, name), shape))
-        self.inputs, self.outputs = tuple(specs[True]), tuple(specs[False])
-        self.least, self.most = self._profile()
+        self.least, self.most = self._profile(specs[True][0])
+        self.inputs = tuple(replace(spec, batches=(self.least, self.most)) for spec in specs[True])
+        self.outputs = tuple(specs[False])
 
     def reason(self) -> str:
         """What TensorRT's log says went wrong."""
         return self._log.reason()
 
-    def _profile(self) -> tuple[int, int]:
-        first, engine = self.inputs[0], self._engine
+    def _profile(self, first: TensorSpec) -> tuple[int, int]:
+        engine = self._engine
         if first.shape[0] is not None:
             return first.shape[0], first.shape[0]
         least, _, most = engine.get_tensor_profile_shape(first.name, 0)

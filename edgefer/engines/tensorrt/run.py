@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from edgefer.engines.tensorrt.binding import import_tensorrt
 from edgefer.engines.tensorrt.buffers import Buffer
-from edgefer.engines.tensorrt.cuda import open_cuda
+from edgefer.engines.tensorrt.cuda import Graphs, open_cuda
 from edgefer.engines.tensorrt.driver import probe
 from edgefer.engines.tensorrt.lanes import Lane, Lanes
 from edgefer.engines.tensorrt.loaded import LoadedEngine
@@ -115,8 +115,8 @@ class TensorRtSession:
 
     def _call(self, lane: Lane, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         cuda, stream, (begin, sent, computed, back) = self._cuda, self._stream, self._marks
-        if lane.graph is None and lane.runs and self.without_graphs is None:
-            self._capture(lane)
+        if cuda.graphs is not None and self.without_graphs is None and lane.graph is None and lane.runs:
+            self._capture(lane, cuda.graphs)
         for spec in self.inputs:
             self._buffers[spec.name].fill(feeds[spec.name])
         cuda.record(begin, stream)
@@ -208,11 +208,9 @@ class TensorRtSession:
             )
         lane.runs += 1
 
-    def _capture(self, lane: Lane) -> None:
+    def _capture(self, lane: Lane, graphs: Graphs) -> None:
         """Record the call as a CUDA graph: once a batch size, after a first call, which TensorRT uses to set up."""
-        context, graphs, handle = lane.context, self._cuda.graphs, self._stream.number
-        if graphs is None:
-            return
+        context, handle = lane.context, self._stream.number
         try:
             with _ALONE:
                 lane.graph = graphs.capture(self._stream, lambda: bool(context.execute_async_v3(handle)))

@@ -149,9 +149,7 @@ def test_a_gpu_without_fast_int8(machine):
         build(here, "int8")
 
 
-@pytest.mark.parametrize(
-    ("version", "where"), [("8.6.1", "node 3: "), ("10.3.0", "Strange 'blocks/3/Strange': ")]
-)
+@pytest.mark.parametrize(("version", "where"), [("8.6.1", "node 3: "), ("10.3.0", "Strange 'blocks/3/Strange': ")])
 def test_an_operator_that_the_parser_refuses(machine, version, where):
     here = machine(version)
     here.tensorrt.parser_error = "no importer registered"
@@ -169,7 +167,10 @@ def test_libraries_that_make_no_builder(machine):
 @pytest.mark.parametrize(
     ("said", "hint"),
     [
-        ("Error Code 2: OutOfMemory (Requested size was 9207254 bytes.)", "raise --workspace, which is 16 MiB, or lower"),
+        (
+            "Error Code 2: OutOfMemory (Requested size was 9207254 bytes.)",
+            "raise --workspace, which is 16 MiB, or lower",
+        ),
         ("Could not find any implementation for node", "--verbose shows all of its log"),
     ],
 )

@@ -45,7 +45,9 @@ def test_errors_of_the_package_name_their_call(machine, package):
     here = machine(package=package, total=1 << 20)
     cuda = open_cuda()
     with cuda.current():
-        with pytest.raises(EdgeferError, match=r"CUDA failed: cuMemAlloc\(2097152\): .*(out of memory|OUT_OF_MEMORY)") as e:
+        with pytest.raises(
+            EdgeferError, match=r"CUDA failed: cuMemAlloc\(2097152\): .*(out of memory|OUT_OF_MEMORY)"
+        ) as e:
             cuda.allocate(2 << 20)
         assert "smaller --max-batch" in e.value.hint
         assert cuda.free_bytes() == 1 << 20

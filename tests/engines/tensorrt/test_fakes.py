@@ -1,4 +1,4 @@
-"""The fakes against the real packages, so that they cannot drift: what they have is there, and what is used they have."""
+"""The fakes against the real packages, so that they cannot drift: they have nothing of their own, and all that is used."""
 
 import ast
 import importlib.util
@@ -57,7 +57,7 @@ def test_the_fake_has_nothing_that_the_real_tensorrt_rtx_lacks():
     assert invented == set()
 
 
-@pytest.mark.parametrize("version", (*VERSIONS, "1.7.1"))
+@pytest.mark.parametrize("version", [*VERSIONS, "1.7.1"])
 def test_the_fake_has_all_that_is_used(version):
     """So no line that runs on a device is left out of what the fakes run."""
     rtx = version == "1.7.1"

@@ -1,0 +1,194 @@
+"""From a model to an engine that is built, checked, loaded and benched, over fakes; and all that a loader refuses."""
+
+import json
+import threading
+
+import numpy as np
+import pytest
+
+import edgefer
+from edgefer.camera.recognise import probabilities
+from edgefer.engines.load import load_engine
+from edgefer.engines.tensorrt.run import TensorRtSession
+from edgefer.errors import EdgeferError
+from edgefer.manifest import manifest_path
+from tests.engines.conftest import tiny
+from tests.engines.tensorrt.fakes.trt import SCRATCH
+from tests.engines.tensorrt.test_run import PACKAGES, VERSIONS, expected, faces
+
+
+@pytest.fixture
+def model(tmp_path):
+    path = tmp_path / "model.onnx"
+    path.write_bytes(tiny())
+    return path
+
+
+def build(model, name="x.engine", **options):
+    path = model.parent / name
+    return edgefer.build_engine(model, path, precision="fp32", target="tensorrt", builder={"max_batch": 8, **options})
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+@pytest.mark.parametrize("version", VERSIONS)
+def test_build_load_and_ask(machine, model, version, package):
+    machine(version, package)
+    result = build(model)
+    assert (result.manifest.runtime, result.manifest.runtime_version) == ("tensorrt", version)
+    assert result.manifest.device == "Orin, SM87"
+    with load_engine(result.path) as classifier:
+        for count in (1, 8, 8):
+            np.testing.assert_allclose(classifier.logits(faces(count)), expected(faces(count)), rtol=1e-5)
+        assert classifier.runtime_version == version
+
+
+@pytest.mark.slow
+def test_int8_from_faces_and_bench(machine, exported, faces, tmp_path):
+    """A real network in Q/DQ, benched against its ONNX file."""
+    machine()
+    path = tmp_path / "x.engine"
+    edgefer.build_engine(
+        *(exported("mini_xception"), path), precision="int8", target="tensorrt", calib=faces, calib_faces=24
+    )
+    report = edgefer.benchmark(
+        path, faces.split("val"), baseline=exported("mini_xception"), seconds=0.1, telemetry=False
+    )
+    assert report.engines[0].runtime == "tensorrt"
+    assert report.engines[0].paired.n > 0
+
+
+@pytest.mark.parametrize("sizes", [{"max_batch": 4}, {"shapes": "faces:4x4x4x1"}, {"min_batch": 3, "max_batch": 4}])
+def test_more_faces_than_the_engine_takes_at_a_time(machine, model, sizes):
+    machine()
+    path = model.parent / "x.engine"
+    edgefer.build_engine(model, path, precision="fp32", target="tensorrt", builder=sizes)
+    with load_engine(path) as classifier:
+        for count in (1, 2, 4, 10, 11):
+            batch = faces(count, count)
+            np.testing.assert_allclose(classifier.logits_of_all(batch), expected(batch), rtol=1e-5)
+            assert probabilities(classifier, batch).shape == (count, 3)
+        with pytest.raises(EdgeferError, match="not uint8 0×4×4×1"):
+            classifier.logits_of_all(faces(0))
+
+
+def test_a_calibrator_with_faces(machine, exported, faces, tmp_path):
+    here = machine()
+    path = tmp_path / "x.engine"
+    result = edgefer.build_engine(
+        *(exported("mini_xception"), path),
+        precision="int8",
+        target="tensorrt",
+        calib=faces,
+        calib_faces=16,
+        builder={"calibrator": "entropy"},
+    )
+    assert sum(fed.size for fed in here.tensorrt.fed) == 16 * 48 * 48
+    assert result.manifest.calibration.n == 16
+
+
+def test_an_engine_without_a_manifest(machine, model):
+    machine()
+    path = build(model).path
+    manifest_path(path).unlink()
+    with pytest.raises(EdgeferError, match="has no manifest") as error:
+        load_engine(path)
+    assert "never travels alone" in error.value.hint
+
+
+def test_an_engine_that_was_cut_short(machine, model):
+    machine()
+    path = build(model).path
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(EdgeferError, match="not the engine its manifest describes"):
+        load_engine(path)
+
+
+def test_an_engine_of_another_version_of_tensorrt(machine, model):
+    machine("10.3.0")
+    path = build(model).path
+    machine("10.16.1")
+    with pytest.raises(
+        EdgeferError, match=r"was built with tensorrt 10\.3\.0, and 10\.16\.1 is installed here"
+    ) as error:
+        load_engine(path)
+    assert "build it again here" in error.value.hint
+
+
+def test_an_engine_of_another_gpu(machine, model):
+    machine()
+    path = build(model).path
+    machine(name="Thor", capability=(11, 0))
+    with pytest.raises(EdgeferError, match="was built for Orin, SM87, and this GPU is Thor, SM110"):
+        load_engine(path)
+
+
+def test_golden_vectors_that_differ(machine, model):
+    here = machine()
+    path = build(model).path
+    content = json.loads(manifest_path(path).read_text())
+    content["golden"]["logits"][0][0] += 1e4
+    manifest_path(path).write_text(json.dumps(content))
+    with pytest.raises(EdgeferError, match="does not answer here as when it was built"):
+        load_engine(path)
+    assert here.gpu.left() == {}  # what was opened for the question is closed
+
+
+def test_a_contract_of_another_network(machine, model):
+    here = machine()
+    path = build(model).path
+    content = json.loads(manifest_path(path).read_text())
+    content["contract"]["height"] = 5
+    manifest_path(path).write_text(json.dumps(content))
+    with pytest.raises(EdgeferError, match="its contract asks for"):
+        load_engine(path)
+    assert here.gpu.left() == {}
+
+
+def test_memory_that_runs_out_while_loading(machine, model):
+    here = machine()
+    path = build(model).path
+    here.gpu.total = SCRATCH // 2
+    with pytest.raises(EdgeferError, match=r"could not make an execution context: .*OutOfMemory") as error:
+        load_engine(path)
+    assert "smaller --max-batch" in error.value.hint
+    assert here.gpu.left() == {}
+
+
+def test_no_cuda_package_is_said_before_anything_is_built(machine, model, tmp_path):
+    machine(package="")
+    with pytest.raises(EdgeferError, match="needs cuda-bindings or pycuda"):
+        build(model)
+    assert not (tmp_path / "x.engine").exists()
+
+
+def test_an_engine_that_answers_something_else_than_its_file(machine, model, monkeypatch):
+    machine()
+    real = TensorRtSession.run
+    monkeypatch.setattr(TensorRtSession, "run", lambda *a: {name: -value for name, value in real(*a).items()})
+    with pytest.raises(EdgeferError, match="and its ONNX file differ by"):
+        build(model)
+    assert not (model.parent / "x.engine").exists()
+
+
+def test_two_engines_and_several_threads(machine, model):
+    machine()
+    paths = [build(model, "a.engine").path, build(model, "b.engine", max_batch=4).path]
+    failures = []
+    with load_engine(paths[0]) as first, load_engine(paths[1]) as second:
+
+        def work(classifier, seed):
+            try:
+                for count in (1, 3, 4, 3):
+                    batch = faces(count, seed)
+                    np.testing.assert_allclose(classifier.logits(batch), expected(batch), rtol=1e-5)
+            except BaseException as error:
+                failures.append(error)
+
+        threads = [threading.Thread(target=work, args=((first, second)[i % 2], i)) for i in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert failures == []
+    with pytest.raises(EdgeferError, match="used after it was closed"):
+        first.logits(faces(1))
