@@ -1,6 +1,8 @@
 # Two commands do everything on a machine with Python (>= 3.10) and make:
 #   make quickstart [DATA=fer2013.csv] [MODEL=name]     the main job, from faces to a benched INT8 engine
 #   make test                                           lint, types and tests
+# and on a machine with an NVIDIA GPU and TensorRT:
+#   make test-gpu [PYTHON=edgefer-env/bin/python] [MODELS='a.onnx …'] [DATA=faces.npz]
 
 PYTHON ?= python3
 VENV := .venv
@@ -9,7 +11,7 @@ VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2
 CONSTRAINTS := constraints/python$(VERSION).txt
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS)
 
-.PHONY: quickstart test test-all lint install clean
+.PHONY: quickstart test test-all test-gpu lint install clean
 
 quickstart: $(VENV)/.run
 	$(BIN)/edgefer quickstart $(if $(DATA),--data '$(DATA)') $(if $(MODEL),--model '$(MODEL)')
@@ -19,6 +21,13 @@ test: lint
 
 test-all: lint
 	$(BIN)/python -m pytest
+
+# In $(PYTHON) as it is: TensorRT comes from the system on a Jetson, and the environment in $(VENV) does not see it.
+test-gpu:
+	@$(PYTHON) -c 'import edgefer.cli, pytest' || { echo 'error: $(PYTHON) lacks what edgefer or its tests need: $(PYTHON) -m pip install -e . pytest'; exit 2; }
+	PYTHONPATH=. $(PYTHON) benchmarks/gpu.py --check
+	PYTHONPATH=. EDGEFER_GPU_MODEL='$(firstword $(MODELS))' $(PYTHON) -m pytest -rs tests/engines/tensorrt/test_gpu.py
+	PYTHONPATH=. $(PYTHON) benchmarks/gpu.py $(MODELS) $(if $(DATA),--data '$(DATA)')
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check edgefer tests benchmarks

@@ -70,3 +70,12 @@ def test_the_line_for_trtexec_is_what_is_printed(folder, monkeypatch):
         cli, ["build-engine", "model.onnx", *words, "--for", "jetpack5", "--onnx-only", "-o", "xavier.onnx"]
     )
     assert line.replace("face.engine", "xavier.engine") in done.output
+
+
+def test_links_of_the_runtime_page_lead_to_files():
+    text = (DOCS / "tensorrt-runtime.md").read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#]+)\)", text):
+        assert (DOCS / target).is_file()
+    make = (DOCS.parent / "Makefile").read_text(encoding="utf-8")
+    assert "test-gpu:" in make
+    assert all(f"$({name})" in make for name in re.findall(r"\b(PYTHON|MODELS|DATA)=", text))

@@ -184,9 +184,6 @@ class TensorRtSession:
                 hint="it needs more GPU memory: stop what else uses it, or build with a smaller --max-batch",
             )
         if lane.key is None:
-            if lane.stream is not None:
-                self._cuda.wait_for_all()  # an application's stream may still run it as it was set
-                lane.stream = None
             lane.shapes = self._loaded.set_batch(lane.context, batch)
             context = lane.context
             for name, buffer in self._buffers.items():

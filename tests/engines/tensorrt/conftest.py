@@ -7,7 +7,6 @@ import types
 from pathlib import Path
 
 import pytest
-import torch
 
 from edgefer.data import draw, open_dataset, save_npz
 from edgefer.data.classes import FER2013
@@ -15,7 +14,6 @@ from edgefer.engines.tensorrt import binding, cuda
 from edgefer.engines.tensorrt.build import build_plan
 from edgefer.engines.tensorrt.options import Batches, BuilderOptions
 from edgefer.engines.tensorrt.run import TensorRtSession
-from edgefer.graph.exporting import export
 from tests.engines.conftest import CONTRACT, tiny
 from tests.engines.tensorrt.fakes.cuda_bindings import FakeDriver
 from tests.engines.tensorrt.fakes.gpu import FakeGpu
@@ -26,6 +24,10 @@ from tests.engines.tensorrt.fakes.trt import FakeTensorRt
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory):
     """``exported(name)`` is the path of that network as ONNX, made once."""
+    import torch  # a device that runs the GPU's tests need not have it
+
+    from edgefer.graph.exporting import export
+
     folder, made = tmp_path_factory.mktemp("models"), {}
 
     def make(name: str) -> Path:
@@ -47,7 +49,7 @@ def faces(tmp_path_factory):
 
 
 class Machine:
-    """A machine with fakes of a GPU, of TensorRT and of one CUDA package, which edgefer imports as if they were real."""
+    """A machine with fakes of a GPU, of TensorRT and of one CUDA package, which edgefer imports like real ones."""
 
     def __init__(self, gpu, tensorrt):
         self.gpu, self.tensorrt = gpu, tensorrt

@@ -1,4 +1,4 @@
-"""The fakes against the real packages, so that they cannot drift: they have nothing of their own, and all that is used."""
+"""The fakes against the real packages, so that they cannot drift: nothing of their own, and all that is used."""
 
 import ast
 import importlib.util

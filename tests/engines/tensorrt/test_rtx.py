@@ -102,9 +102,9 @@ def test_the_manifest_says_what_it_is(exported, faces, tmp_path):
 
 
 def test_it_is_not_served_without_a_driver(exported, faces, tmp_path, monkeypatch):
-    from edgefer.engines.tensorrt import cuda
+    from edgefer.engines.tensorrt import driver
 
-    monkeypatch.setattr(cuda, "_LIBRARY", "libcuda-is-not-here.so.1")
+    monkeypatch.setattr(driver, "_LIBRARY", "libcuda-is-not-here.so.1")
     build(exported("lenet"), tmp_path / "x.engine", faces, "fp16")
     with pytest.raises(EdgeferError, match="there is no NVIDIA driver here") as error:
         load_engine(tmp_path / "x.engine")

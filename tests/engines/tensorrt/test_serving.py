@@ -1,10 +1,14 @@
 """From a model to an engine that is built, checked, loaded and benched, over fakes; and all that a loader refuses."""
 
 import json
+import re
+import sys
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 import edgefer
 from edgefer.camera.recognise import probabilities
@@ -13,8 +17,9 @@ from edgefer.engines.tensorrt.run import TensorRtSession
 from edgefer.errors import EdgeferError
 from edgefer.manifest import manifest_path
 from tests.engines.conftest import tiny
-from tests.engines.tensorrt.fakes.trt import SCRATCH
+from tests.engines.tensorrt.fakes.trt import COMPUTE_MS, SCRATCH
 from tests.engines.tensorrt.test_run import PACKAGES, VERSIONS, expected, faces
+from tests.engines.tensorrt.uses import FOLDER
 
 
 @pytest.fixture
@@ -192,3 +197,46 @@ def test_two_engines_and_several_threads(machine, model):
     assert failures == []
     with pytest.raises(EdgeferError, match="used after it was closed"):
         first.logits(faces(1))
+
+
+def test_the_program_on_the_page(machine, model, monkeypatch):
+    """The first two blocks of docs/tensorrt-runtime.md are run; the third needs torch's CUDA."""
+    machine()
+    build(model, "face.engine")
+    monkeypatch.chdir(model.parent)
+    page = (FOLDER.parents[2] / "docs" / "tensorrt-runtime.md").read_text(encoding="utf-8")
+    first, second, _ = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    inside = "".join(f"    {line}\n" for line in second.splitlines())
+    names = {"faces": faces(3)}
+    exec(first + inside, names)
+    np.testing.assert_allclose(names["logits"], expected(faces(3)), rtol=1e-5)
+    assert names["session"].timing.compute > 0
+
+
+@pytest.mark.slow
+def test_the_script_of_make_test_gpu(machine, exported, monkeypatch, tmp_path):
+    """Builds, compares and times over the fakes; what it would print of them is not looked at."""
+    here = machine()
+    monkeypatch.syspath_prepend(str(FOLDER.parents[2] / "benchmarks"))
+    import gpu
+
+    monkeypatch.setattr(gpu, "QUICK", replace(gpu.QUICK, precisions=("fp32", "fp16"), seconds=0.02, batches=(1, 2)))
+    done = CliRunner().invoke(gpu.main, [str(exported("lenet")), "--quick", "--output", str(tmp_path / "x.json")])
+    assert done.exit_code == 0, done.output
+    result = json.loads((tmp_path / "x.json").read_text())
+    assert result["machine"]["device"] == "Orin, SM87"
+    rows = result["networks"]["lenet"]
+    assert [row["precision"] for row in rows] == ["fp32", "fp16"]
+    for row in rows:
+        assert row["failed"] is None
+        assert row["agreement"] == 1
+        assert row["difference"] < 1e-2
+        assert set(row["timing"]) == {"1", "2"}
+        assert row["timing"]["2"]["gpu_ms"]["compute"] == pytest.approx(COMPUTE_MS)
+        assert row["timing"]["2"]["graph"] == "replayed"
+    here.tensorrt.say = "Could not find any implementation for node"
+    done = CliRunner().invoke(gpu.main, [str(exported("lenet")), "--quick", "--output", str(tmp_path / "y.json")])
+    assert done.exit_code == 1
+    assert "Could not find" in json.loads((tmp_path / "y.json").read_text())["networks"]["lenet"][0]["failed"]
+    for name in ("gpu", "sources"):
+        sys.modules.pop(name, None)

@@ -1,0 +1,253 @@
+#!/usr/bin/env python3
+"""Every network and precision on this machine's GPU: built with TensorRT, run, compared with ONNX Runtime, and timed.
+
+`make test-gpu` runs it after the tests that need a GPU; on its own: `python benchmarks/gpu.py`. Where there is no GPU,
+or no TensorRT, it says so and ends with status 2. The results are written under the device's name. An engine that does
+not build, or does not answer as its ONNX file does, is written down as failed, and the status is then 1.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+from sources import drawn_faces
+
+import edgefer
+from edgefer.atomic import write_text
+from edgefer.contract import INPUT_NAME
+from edgefer.data import FaceSet, open_dataset
+from edgefer.engines.classifier import Classifier
+from edgefer.engines.golden import difference
+from edgefer.engines.load import load_engine
+from edgefer.engines.tensorrt.binding import import_tensorrt
+from edgefer.engines.tensorrt.cuda import open_cuda
+from edgefer.engines.tensorrt.driver import probe, survey
+from edgefer.engines.tensorrt.run import CallTiming, TensorRtSession
+from edgefer.errors import EdgeferError
+from edgefer.measure.contention import Usage, others_since, too_busy
+from edgefer.measure.environment import describe_environment
+from edgefer.measure.latency import interleave
+from edgefer.measure.telemetry import Recorder
+from edgefer.models import names
+from edgefer.models.weights import shipped
+from edgefer.progress import announce
+
+RESULTS = Path(__file__).resolve().parent / "results"
+NETWORKS = ("mini_xception", "resnet11", "vgg9", "ddamfn")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to build and how long to time it; ``faces`` are compared, ``calibration`` faces set INT8 ranges."""
+
+    precisions: tuple[str, ...]
+    batches: tuple[int, ...]
+    seconds: float
+    faces: int
+    calibration: int
+
+
+FULL = Plan(("fp32", "fp16", "int8", "int8+fp16"), (1, 8, 32), 5.0, 512, 500)
+QUICK = Plan(("fp32", "int8"), (1, 8), 0.1, 16, 70)
+
+
+@click.command()
+@click.argument("models", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--quick", is_flag=True, help="As little as possible, to see that it works; no figure is worth anything.")
+@click.option("--all", "every", is_flag=True, help=f"Every network, not only {', '.join(NETWORKS)}.")
+@click.option("--data", metavar="DATA", help="A data set with train and test faces; drawn ones if absent.")
+@click.option("--output", type=click.Path(path_type=Path), help="JSON; benchmarks/results/DEVICE.json if absent.")
+@click.option("--check", is_flag=True, help="Only say whether there is a GPU with TensorRT.")
+def main(
+    models: tuple[Path, ...], quick: bool, every: bool, data: str | None, output: Path | None, check: bool
+) -> None:
+    """Build, run, compare and time MODELS (as `edgefer export` wrote them), or networks of edgefer's own."""
+    try:
+        machine = here()
+        announce(f"{machine['device']}: TensorRT {machine['tensorrt']}, CUDA {machine['cuda']}")
+        if check:
+            return
+        with tempfile.TemporaryDirectory() as name:
+            chosen = models or tuple(_exported(names() if every else NETWORKS, Path(name)))
+            result = {"quick": quick, **measure(QUICK if quick else FULL, chosen, data, machine, Path(name))}
+        destination = output or RESULTS / f"{_slug(machine['name'])}{'.quick' if quick else ''}.json"
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        write_text(destination, json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+    except EdgeferError as fault:
+        announce(f"error: {fault}")
+        sys.exit(fault.exit_code)
+    announce(f"written: {destination}")
+    for reason in result["busy"]:
+        announce(f"warning: not to be believed: {reason}")
+    sys.exit(1 if any(row["failed"] for network in result["networks"].values() for row in network) else 0)
+
+
+def here() -> dict[str, Any]:
+    """The device and what runs on it.
+
+    Raises:
+        EdgeferError: no driver, no GPU, no TensorRT, no CUDA package.
+    """
+    device = probe()
+    _, target = import_tensorrt(False)
+    board = describe_environment()["board"]
+    return {
+        "name": board or device.name,
+        "device": str(device),
+        "tensorrt": target.name,
+        "cuda": survey().cuda,
+        "cuda_package": open_cuda().package,
+    }
+
+
+def _exported(networks: tuple[str, ...], folder: Path) -> Iterator[Path]:
+    for name in networks:
+        try:
+            yield edgefer.export(name, folder / f"{name}.onnx", random_weights=shipped(name) is None).path
+        except EdgeferError as fault:
+            raise EdgeferError(
+                fault.message, hint="export them on another machine and name the files: make test-gpu MODELS='a.onnx …'"
+            ) from fault
+
+
+def measure(
+    plan: Plan, models: tuple[Path, ...], data: str | None, machine: dict[str, Any], folder: Path
+) -> dict[str, Any]:
+    """Everything, for JSON."""
+    started, before = time.monotonic(), Usage.now()
+    faces = open_dataset(data) if data else drawn_faces(plan.calibration * 20, 1, folder / "drawn.npz")
+    environment = describe_environment()
+    networks: dict[str, list[dict[str, Any]]] = {}
+    with Recorder() as recorder:
+        for model in models:
+            networks[model.stem] = _network(plan, model, faces, folder)
+        recording = recorder.recording()
+    others = others_since(before)
+    busy = [*recording.throttled()]
+    if too_busy(others):
+        busy.append(f"other processes used {others:.2f} cores")
+    return {
+        "benchmark": "gpu",
+        "busy": busy,
+        "seconds": round(time.monotonic() - started),
+        "machine": machine,
+        "environment": environment,
+        "telemetry": recording.summary(),
+        "faces": Path(data).name if data else "drawn",
+        "networks": networks,
+    }
+
+
+def _network(plan: Plan, model: Path, faces: FaceSet, folder: Path) -> list[dict[str, Any]]:
+    """A row a precision; the engines that were built are timed together, in turns."""
+    with ExitStack() as opened:
+        reference = opened.enter_context(load_engine(model))
+        judged = _judged(reference, faces, plan.faces)
+        wanted = reference.logits_of_all(judged)
+        rows, engines = [], {}
+        for precision in plan.precisions:
+            announce(f"{model.stem} {precision.upper()}: building")
+            row: dict[str, Any] = {"precision": precision, "failed": None}
+            rows.append(row)
+            began, engine = time.monotonic(), folder / f"{model.stem}.{precision}.engine"
+            try:
+                built = _build(plan, model, engine, precision, faces)
+                row |= {"build_seconds": round(time.monotonic() - began, 1), **built}
+                classifier = opened.enter_context(load_engine(engine))
+                found = classifier.logits_of_all(judged)
+            except EdgeferError as fault:
+                row["failed"] = fault.message
+                announce(f"{model.stem} {precision.upper()}: FAILED: {fault}")
+                continue
+            row["difference"] = difference(found, wanted)
+            row["agreement"] = float((found.argmax(axis=1) == wanted.argmax(axis=1)).mean())
+            row["timing"] = {}
+            engines[precision] = (row, classifier)
+        for batch in plan.batches if engines else ():
+            _time(plan, batch, judged, engines)
+    for row in rows:
+        announce(f"{model.stem} {_told(row)}")
+    return rows
+
+
+def _build(plan: Plan, model: Path, engine: Path, precision: str, faces: FaceSet) -> dict[str, Any]:
+    integer = precision.startswith("int8")
+    result = edgefer.build_engine(
+        model,
+        engine,
+        precision=precision,
+        target="tensorrt",
+        calib=faces if integer else None,
+        calib_faces=plan.calibration if integer else None,
+        builder={"max_batch": max(plan.batches)},
+    )
+    manifest = cast(Any, result.manifest)
+    return {"got": manifest.precision.got, "bytes": manifest.engine_bytes}
+
+
+def _judged(reference: Classifier, faces: FaceSet, count: int) -> NDArray[np.uint8]:
+    """The faces that answers are compared on, as the network takes them; at least a batch's worth is not needed."""
+    part = faces if faces.picked is not None else faces.part("test")
+    spread = np.arange(min(count, len(part))) * len(part) // min(count, len(part))
+    return np.concatenate([images for images, _ in part.subset(spread).batches(64, reference.contract)])
+
+
+def _time(
+    plan: Plan, batch: int, faces: NDArray[np.uint8], engines: dict[str, tuple[dict[str, Any], Classifier]]
+) -> None:
+    feed = np.ascontiguousarray(faces[np.arange(batch) % len(faces)])
+    kept: dict[str, list[CallTiming]] = {name: [] for name in engines}
+    runners = {name: _runner(classifier, feed, kept[name]) for name, (_, classifier) in engines.items()}
+    timing = interleave(runners, seconds=plan.seconds, warm_up_seconds=min(2.0, plan.seconds))
+    for name, (row, classifier) in engines.items():
+        latency, session = timing.latency(name), cast(TensorRtSession, classifier.session)
+        steps = {
+            step: float(np.median([getattr(call, step) for call in kept[name]]))
+            for step in ("upload", "compute", "download")
+        }
+        row["timing"][str(batch)] = {
+            "latency_ms": latency.to_dict(),
+            "gpu_ms": steps,
+            "images_per_s": batch / (latency.mean / 1000),
+            "graph": session.without_graphs or "replayed",
+        }
+
+
+def _runner(classifier: Classifier, feed: NDArray[np.uint8], kept: list[CallTiming]) -> Callable[[], object]:
+    session = cast(TensorRtSession, classifier.session)
+
+    def call() -> None:
+        session.run({INPUT_NAME: feed})
+        kept.append(cast(CallTiming, session.timing))
+
+    return call
+
+
+def _told(row: dict[str, Any]) -> str:
+    if row["failed"]:
+        return f"{row['precision'].upper()}: failed"
+    first = next(iter(row["timing"].values()))
+    return (
+        f"{row['precision'].upper()}: {first['gpu_ms']['compute']:.3f} ms on the GPU, "
+        f"{row['agreement']:.1%} of the answers as in onnxruntime FP32"
+    )
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,216 @@
+"""On a real GPU with TensorRT: `make test-gpu`. Everywhere else these are skipped, and nothing is said to have run."""
+
+import importlib.util
+import os
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgefer.data import draw, open_dataset, save_npz
+from edgefer.data.classes import FER2013
+from edgefer.engines.golden import difference
+from edgefer.engines.load import load_engine
+from edgefer.engines.tensorrt.cuda import open_cuda
+from edgefer.engines.tensorrt.driver import survey
+from edgefer.engines.tensorrt.run import TensorRtSession
+from edgefer.errors import EdgeferError
+from edgefer.faces import golden_faces
+
+MODEL = os.environ.get("EDGEFER_GPU_MODEL", "")
+"""An exported mini_xception or other FER2013 network, for a device without torch: make test-gpu MODELS=model.onnx."""
+
+
+def lacking():
+    """Why these tests cannot run here; empty where they can."""
+    found = survey()
+    if found.problem is not None:
+        return f"there is no GPU: {found.problem.message}"
+    if importlib.util.find_spec("tensorrt") is None:
+        return "tensorrt is not installed"
+    if not MODEL and importlib.util.find_spec("torch") is None:
+        return "torch is not installed, which exports the network: name an exported one, MODELS=model.onnx"
+    return ""
+
+
+pytestmark = pytest.mark.skipif(bool(lacking()), reason=lacking() or "it can run")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    if MODEL:
+        copy = tmp_path_factory.mktemp("gpu") / "model.onnx"
+        copy.write_bytes(Path(MODEL).read_bytes())
+        return copy
+    import torch
+
+    import edgefer
+
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("gpu") / "model.onnx"
+    return edgefer.export("mini_xception", path, random_weights=True).path
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    path = tmp_path_factory.mktemp("faces") / "faces.npz"
+    images, labels = draw(2000, seed=3)
+    save_npz(path, images, labels, FER2013, ["train"] * 2000)
+    return open_dataset(str(path))
+
+
+@pytest.fixture(scope="module")
+def engine(model, drawn):
+    """``engine(precision)`` is the path of an engine, built once."""
+    import edgefer
+
+    made = {}
+
+    def make(precision):
+        if precision not in made:
+            made[precision] = model.parent / f"{precision}.engine"
+            calib = drawn if precision.startswith("int8") else None
+            edgefer.build_engine(
+                *(model, made[precision]),
+                precision=precision,
+                target="tensorrt",
+                calib=calib,
+                calib_faces=50 if calib else None,
+                builder={"max_batch": 8},
+            )
+        return made[precision]
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("precision", "allowed"), [("fp32", 1e-3), ("fp16", 1e-2), ("int8", 0.15), ("int8+fp16", 0.15)]
+)
+def test_it_answers_as_onnxruntime_does(model, engine, precision, allowed):
+    with load_engine(engine(precision)) as classifier, load_engine(model) as reference:
+        for count in (1, 8, 3, 8, 8, 1, 1):
+            faces = golden_faces(classifier.contract, count)
+            assert difference(classifier.logits(faces), reference.logits(faces)) < allowed
+        timing = classifier.session.timing
+        assert min(timing.upload, timing.compute, timing.download) > 0
+
+
+def test_a_replayed_graph_answers_as_the_first_call(engine):
+    with load_engine(engine("fp16")) as classifier:
+        session = classifier.session
+        if session.without_graphs is not None:
+            pytest.skip(session.without_graphs)
+        faces = golden_faces(classifier.contract, 4)
+        first = classifier.logits(faces)
+        for _ in range(3):
+            np.testing.assert_array_equal(classifier.logits(faces), first)
+        assert session.timing.graph
+        assert session.without_graphs is None
+        other = classifier.logits(faces[::-1])
+        assert difference(other, first[::-1]) < 1e-2
+
+
+def test_what_was_taken_is_given_back(engine):
+    cuda, content = open_cuda(), engine("fp32").read_bytes()
+
+    def free():
+        with cuda.current():
+            return cuda.free_bytes()
+
+    with TensorRtSession(content) as session:
+        faces = np.zeros((8, *session.inputs[0].shape[1:]), np.uint8)
+        session.run({"faces": faces})
+    before = free()
+    for _ in range(20):
+        with TensorRtSession(content) as session:
+            for _ in range(3):
+                session.run({"faces": faces})
+    assert before - free() < 16 << 20
+
+
+def test_several_threads_and_two_engines(engine):
+    failures = []
+    with load_engine(engine("fp16")) as first, load_engine(engine("fp32")) as second:
+        faces = golden_faces(first.contract, 4)
+        wanted = {id(c): c.logits(faces) for c in (first, second)}
+
+        def work(classifier):
+            try:
+                for count in (1, 4, 2, 4) * 20:
+                    got = classifier.logits(faces[:count])
+                    assert difference(got, wanted[id(classifier)][:count]) < 1e-2
+            except BaseException as error:
+                failures.append(error)
+
+        threads = [threading.Thread(target=work, args=((first, second)[i % 2],)) for i in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert failures == []
+
+
+def test_in_torchs_memory_and_on_its_stream(engine):
+    torch = pytest.importorskip("torch")
+    if not torch.cuda.is_available():
+        pytest.skip("this torch has no CUDA")
+    with load_engine(engine("fp16")) as classifier:
+        faces = golden_faces(classifier.contract, 4)
+        wanted = classifier.logits(faces)
+        stream = torch.cuda.Stream()
+        with torch.cuda.stream(stream):
+            inputs = torch.from_numpy(faces).cuda()
+            logits = torch.empty((4, wanted.shape[1]), device="cuda")
+            pointers = {"faces": inputs.data_ptr(), "logits": logits.data_ptr()}
+            classifier.session.run_device(pointers, 4, stream.cuda_stream)
+            graph = torch.cuda.CUDAGraph()
+        stream.synchronize()
+        assert difference(logits.cpu().numpy(), wanted) < 1e-2
+        with torch.cuda.graph(graph, stream=stream):
+            classifier.session.run_device(pointers, 4, stream.cuda_stream)
+        logits.zero_()
+        inputs.copy_(torch.from_numpy(np.ascontiguousarray(faces[::-1])))
+        torch.cuda.synchronize()
+        graph.replay()
+        torch.cuda.synchronize()
+        assert difference(logits.cpu().numpy(), wanted[::-1]) < 1e-2
+        with pytest.raises(EdgeferError, match="cuMemGetAddressRange"):
+            host = np.zeros(1 << 20, np.uint8)
+            classifier.session.run_device({**pointers, "faces": (host.ctypes.data + 255) & ~255}, 4, 0)
+
+
+def test_in_pycudas_memory_and_on_its_stream(engine):
+    driver = pytest.importorskip("pycuda.driver", reason="pycuda is not installed")
+    driver.init()
+    context = driver.Device(0).retain_primary_context()
+    with load_engine(engine("fp16")) as classifier:
+        faces = golden_faces(classifier.contract, 4)
+        wanted = classifier.logits(faces)
+        context.push()
+        try:
+            stream, got = driver.Stream(), np.empty_like(wanted)
+            inputs, logits = driver.to_device(faces), driver.mem_alloc(wanted.nbytes)
+            pointers = {"faces": int(inputs), "logits": int(logits)}
+            classifier.session.run_device(pointers, 4, stream.handle)
+            stream.synchronize()
+            driver.memcpy_dtoh(got, logits)
+            inputs.free()
+            logits.free()
+            del stream
+        finally:
+            driver.Context.pop()
+        assert difference(got, wanted) < 1e-2
+
+
+def test_an_engine_that_is_cut_short(engine):
+    with pytest.raises(EdgeferError, match="cannot load the engine"):
+        TensorRtSession(engine("fp32").read_bytes()[:-64])
+
+
+def test_a_closed_engine(engine):
+    classifier = load_engine(engine("fp32"))
+    session = classifier.session
+    classifier.close()
+    with pytest.raises(EdgeferError, match="after it was closed"):
+        session.run({"faces": golden_faces(classifier.contract, 1)})
