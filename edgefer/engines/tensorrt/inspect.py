@@ -15,7 +15,7 @@ from typing import Any, Final
 import onnx
 from onnx import TensorProto
 
-from edgefer.engines.tensorrt.binding import import_tensorrt, log_of, logger_of
+from edgefer.engines.tensorrt.binding import import_tensorrt, log_of, make_runtime
 from edgefer.errors import EdgeferError
 from edgefer.manifest import LayerPrecision
 from edgefer.quantize import rules
@@ -127,7 +127,7 @@ def audit_dump(model: onnx.ModelProto, text: str) -> Audit:
 def audit_engine(model: onnx.ModelProto, plan: bytes, precision: str, *, implicit: bool = False) -> Audit:
     """Audit an engine that TensorRT built of ``model``: it is loaded, which needs its GPU, and inspected."""
     trt, target = import_tensorrt(False)
-    runtime = trt.Runtime(logger_of(False))
+    runtime = make_runtime(trt, target)
     engine = runtime.deserialize_cuda_engine(plan)
     if engine is None:
         raise EdgeferError(

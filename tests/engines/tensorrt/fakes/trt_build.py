@@ -207,6 +207,7 @@ class BuildTime:
             "device": [self.gpu.name, *self.gpu.capability],
             "batch": -1 if dynamic else tensor.shape[0],
             "profile": [shape[0] for shape in shapes],
+            "code": "VERSION_COMPATIBLE" in config._flags,
         }
         body = json.dumps(header).encode() + b"\n" + network._model.SerializeToString()
         return MAGIC + hashlib.sha256(body).hexdigest().encode() + body

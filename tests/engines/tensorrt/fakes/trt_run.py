@@ -142,7 +142,7 @@ class RunTime:
         if has.own_graphs:
             ICudaEngine.create_runtime_config = lambda self: IRuntimeConfig()
 
-        class Runtime:
+        class Runtime(Strict):
             def __init__(self, logger):
                 fake.need("a runtime")
                 fake.known(logger)
@@ -152,6 +152,8 @@ class RunTime:
                 fake.need("deserialising")
                 return fake._deserialise(self, bytes(serialized_engine), ICudaEngine)
 
+        if has.version_compatible:
+            Runtime.engine_host_code_allowed = False
         names = [IExecutionContext, EngineInspector, ICudaEngine, Runtime]
         return {cls.__name__: cls for cls in (*names, *([IRuntimeConfig] if has.own_graphs else []))}
 
@@ -170,6 +172,9 @@ class RunTime:
             return None
         if header["device"] != here and not self.rtx:
             self.log(runtime._logger, ERROR, f"The engine was built for {header['device']}, and this is {here}")
+            return None
+        if header["code"] and not getattr(runtime, "engine_host_code_allowed", False):
+            self.log(runtime._logger, ERROR, "The engine holds host code, which is not allowed.")
             return None
         return engine_class(runtime, header, model)
 
