@@ -49,7 +49,8 @@ def check_place(file: Path, manifest: Manifest, version: str, device: Device) ->
     Raises:
         EdgeferError: names both.
     """
-    again = "build it again here: `edgefer build-engine model.onnx --target tensorrt -o x.engine`"
+    flags = " ".join(f"--{part}" for part in manifest.precision.asked.split("+"))
+    again = f"build it again here: `edgefer build-engine model.onnx {flags} --target {manifest.target} -o {file.name}`"
     if manifest.runtime_version != version:
         raise EdgeferError(
             f"{file} was built with {manifest.runtime} {manifest.runtime_version}, and {version} is installed here",

@@ -116,7 +116,8 @@ def test_an_engine_of_another_version_of_tensorrt(machine, model):
         EdgeferError, match=r"was built with tensorrt 10\.3\.0, and 10\.16\.1 is installed here"
     ) as error:
         load_engine(path)
-    assert "build it again here" in error.value.hint
+    again = "build it again here: `edgefer build-engine model.onnx --fp32 --target tensorrt -o x.engine`"
+    assert again == error.value.hint
 
 
 def test_an_engine_of_another_gpu(machine, model):

@@ -39,10 +39,15 @@ class FakeTensorRt(BuildTime, RunTime):
             setattr(self.module, name, value)
 
     def need(self, what):
+        """What a builder needs: TensorRT-RTX builds without a GPU."""
+        if not self.rtx:
+            self.need_gpu(what)
+
+    def need_gpu(self, what):
         """Without a driver the real one ends the process; in another context its memory is lost to everyone else."""
-        if not self.rtx and not self.gpu.probed:
+        if not self.gpu.probed:
             self.gpu.violate(f"{what} before the driver was asked: the process would end here")
-        if not self.rtx and self.gpu.current is not self.gpu.primary:
+        if self.gpu.current is not self.gpu.primary:
             self.gpu.violate(f"{what} while the primary context is not the current one")
 
     def log(self, logger, severity, message):

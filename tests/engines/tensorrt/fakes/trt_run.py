@@ -64,7 +64,7 @@ class RunTime:
                 return True
 
             def execute_async_v3(self, stream_handle):
-                fake.need("execute_async_v3")
+                fake.need_gpu("execute_async_v3")
                 return fake._execute(self, stream_handle)
 
         class IRuntimeConfig(Strict):
@@ -121,7 +121,7 @@ class RunTime:
                 return [(size, *self._shape(name)[1:]) for size in self._header["profile"]]
 
             def create_execution_context(self, *settings):
-                fake.need("an execution context")
+                fake.need_gpu("an execution context")
                 if self._runtime() is None:
                     fake.gpu.violate("the runtime is gone, and its engine is used")
                 others = sum(alive() is not None for alive in self.__dict__.setdefault("_contexts", []))
@@ -144,12 +144,12 @@ class RunTime:
 
         class Runtime(Strict):
             def __init__(self, logger):
-                fake.need("a runtime")
+                fake.need_gpu("a runtime")
                 fake.known(logger)
                 self._logger = logger
 
             def deserialize_cuda_engine(self, serialized_engine):
-                fake.need("deserialising")
+                fake.need_gpu("deserialising")
                 return fake._deserialise(self, bytes(serialized_engine), ICudaEngine)
 
         if has.version_compatible:
