@@ -166,3 +166,11 @@ def test_torch_session_refusals(faces):
     session.close()
     with pytest.raises(EdgeferError, match="used after it was closed"):
         session.run({"faces": faces})
+
+
+@pytest.mark.parametrize("count", [1, 4, 5, 11])
+def test_any_number_of_faces_for_an_engine_with_one_batch_size(count):
+    baked, free = classify(tiny(batch=4)), classify(tiny())
+    images = np.random.default_rng(count).integers(0, 256, (count, 4, 4, 1), dtype=np.uint8)
+    np.testing.assert_allclose(baked.logits_of_all(images), free.logits_of_all(images), rtol=1e-5)
+    assert (baked.session.inputs[0].limits, free.session.inputs[0].limits) == ((4, 4), (1, None))

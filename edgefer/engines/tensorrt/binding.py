@@ -97,6 +97,17 @@ def logger_of(rtx: bool) -> Any:
     return Logger()
 
 
+def make_runtime(trt: Any, target: Target) -> Any:
+    """What loads engines. Those of ``--version-compatible`` hold code, TensorRT's lean runtime, which it may run.
+
+    NvInferRuntime.h, setEngineHostCodeAllowed: without it such engines are refused.
+    """
+    runtime = trt.Runtime(logger_of(target.rtx))
+    if target.has.version_compatible:
+        runtime.engine_host_code_allowed = True
+    return runtime
+
+
 def _stderr() -> Any:
     import sys
 

@@ -12,10 +12,9 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
-from edgefer.atomic import check_writable, write_bytes
+from edgefer.atomic import write_bytes
 from edgefer.contract import INPUT_NAME, Contract
 from edgefer.engines.tensorrt.binding import Log, import_tensorrt, log_of, logger_of
 from edgefer.engines.tensorrt.compat import RTX_CAPABILITY, Capabilities, Target
@@ -23,6 +22,7 @@ from edgefer.engines.tensorrt.cuda import free_bytes, open_cuda
 from edgefer.engines.tensorrt.driver import probe
 from edgefer.engines.tensorrt.options import BuilderOptions, check_options, refuse_hardware_compat
 from edgefer.engines.tensorrt.sizes import Batches
+from edgefer.engines.tensorrt.timings import read_timings, set_timings
 from edgefer.errors import EdgeferError
 from edgefer.progress import announce, progress
 
@@ -73,7 +73,7 @@ def build_plan(
     """
     trt, target = import_tensorrt(rtx)
     check_options(options, target, precision)
-    timings = _timings(options.timing_cache)
+    timings = read_timings(options.timing_cache)
     device = None if rtx else probe()
     if device is not None and device.integrated and options.hardware_compat:
         refuse_hardware_compat(str(device))
@@ -109,7 +109,7 @@ def _built(
     config = builder.create_builder_config()
     _set_options(trt, target.has, builder, config, options)
     if target.has.timing_cache and timings is not None:
-        _set_timings(config, timings, options.timing_cache)
+        set_timings(config, timings, options.timing_cache)
     _set_precision(trt, target.has, builder, config, precision, weak)
     _set_batches(builder, network, config, options.batches, contract)
     if target.has.implicit_calibration and calibrator is not None:
@@ -213,25 +213,6 @@ def _set_dla(trt: Any, builder: Any, config: Any, core: int) -> None:
     config.default_device_type = trt.DeviceType.DLA
     config.DLA_core = core
     config.set_flag(trt.BuilderFlag.GPU_FALLBACK)
-
-
-def _timings(path: Path | None) -> bytes | None:
-    """What ``path`` holds, read before anything is built; nothing where it is not there yet."""
-    if path is None:
-        return None
-    check_writable(path)
-    try:
-        return path.read_bytes() if path.exists() else b""
-    except OSError as cause:
-        raise EdgeferError(f"the timing cache {path} cannot be read: {cause}", hint="choose another path") from cause
-
-
-def _set_timings(config: Any, known: bytes, path: Path | None) -> None:
-    cache = config.create_timing_cache(known)
-    if cache is None or not config.set_timing_cache(cache, False):  # None: not even a cache
-        announce(f"note: {path} is of another TensorRT or another GPU, and is started anew")
-        cache = config.create_timing_cache(b"")
-        config.set_timing_cache(cache, False)
 
 
 def _set_precision(trt: Any, has: Capabilities, builder: Any, config: Any, precision: str, weak: bool) -> None:

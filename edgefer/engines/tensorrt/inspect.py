@@ -15,7 +15,7 @@ from typing import Any, Final
 import onnx
 from onnx import TensorProto
 
-from edgefer.engines.tensorrt.binding import import_tensorrt, log_of, logger_of
+from edgefer.engines.tensorrt.binding import import_tensorrt, log_of, make_runtime
 from edgefer.engines.tensorrt.options import BuilderOptions
 from edgefer.errors import EdgeferError
 from edgefer.manifest import LayerPrecision
@@ -130,10 +130,7 @@ def audit_engine(model: onnx.ModelProto, plan: bytes, precision: str, options: B
         EdgeferError: it cannot be loaded.
     """
     trt, target = import_tensorrt(False)
-    runtime = trt.Runtime(logger_of(False))
-    has = target.has
-    if has.version_compatible and options.version_compatible:
-        runtime.engine_host_code_allowed = True  # such a plan carries a runtime of its own, and was just built here
+    runtime = make_runtime(trt, target)
     engine = runtime.deserialize_cuda_engine(plan)
     if engine is None:
         raise EdgeferError(

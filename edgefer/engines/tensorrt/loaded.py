@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgefer.engines.session import TensorSpec
-from edgefer.engines.tensorrt.binding import import_tensorrt, log_of, logger_of
+from edgefer.engines.tensorrt.binding import import_tensorrt, log_of, make_runtime
 from edgefer.errors import EdgeferError
 
 ALIGNMENT: Final = 256
@@ -49,7 +49,7 @@ class LoadedEngine:
         trt, self._log = self._trt, log_of(rtx)
         self._log.clear()
         # the engine keeps a pointer to the runtime
-        self._runtime = runtime = trt.Runtime(logger_of(rtx))
+        self._runtime = runtime = make_runtime(trt, self.target)
         self._engine = engine = runtime.deserialize_cuda_engine(plan)
         if engine is None:
             raise EdgeferError(

@@ -50,7 +50,8 @@ def check_place(file: Path, manifest: Manifest, version: str, device: Device) ->
     Raises:
         EdgeferError: names both.
     """
-    again = f"build it again here: `edgefer build-engine model.onnx --target {manifest.runtime} -o x.engine`"
+    flags = " ".join(f"--{part}" for part in manifest.precision.asked.split("+"))
+    again = f"build it again here: `edgefer build-engine model.onnx {flags} --target {manifest.target} -o {file.name}`"
     later = "version" in manifest.portable and loads(manifest.runtime_version, version)
     if manifest.runtime_version != version and not later:
         raise EdgeferError(

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from edgefer.engines.tensorrt import build
+from edgefer.engines.tensorrt import build, timings
 from edgefer.engines.tensorrt.binding import Log
 from edgefer.engines.tensorrt.compat import target_of
 from edgefer.engines.tensorrt.options import BuilderOptions
@@ -34,19 +34,19 @@ class FakeConfig:
 )
 def test_a_timing_cache_of_another_place_is_started_anew(tmp_path, capfd, known, used, said):
     config = FakeConfig()
-    build._set_timings(config, known, tmp_path / "t.cache")
+    timings.set_timings(config, known, tmp_path / "t.cache")
     assert config.cache == used
     assert ("t.cache is of another TensorRT or another GPU, and is started anew" in capfd.readouterr().err) is said
 
 
 def test_a_timing_cache_is_read_before_anything_is_built(tmp_path):
-    assert build._timings(None) is None
-    assert build._timings(tmp_path / "new.cache") == b""
+    assert timings.read_timings(None) is None
+    assert timings.read_timings(tmp_path / "new.cache") == b""
     (tmp_path / "t.cache").write_bytes(b"mine")
-    assert build._timings(tmp_path / "t.cache") == b"mine"
+    assert timings.read_timings(tmp_path / "t.cache") == b"mine"
     for place in (tmp_path, tmp_path / "t.cache" / "below"):
         with pytest.raises(EdgeferError, match="cannot write"):
-            build._timings(place)
+            timings.read_timings(place)
 
 
 def serialised(plan, calibrator=None, during=lambda: None):

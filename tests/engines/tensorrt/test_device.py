@@ -1,6 +1,5 @@
 """The driver, the loader and the session, as far as they go without a GPU."""
 
-import ast
 import contextlib
 import ctypes
 from dataclasses import replace

@@ -10,7 +10,7 @@ from edgefer.engines.tensorrt.binding import log_of
 from edgefer.engines.tensorrt.run import TensorRtSession
 from edgefer.errors import EdgeferError
 from tests.engines.conftest import tiny
-from tests.engines.tensorrt.fakes.trt import COMPUTE_MS, SCRATCH
+from tests.engines.tensorrt.fakes.strict import COMPUTE_MS, SCRATCH
 
 VERSIONS = ("8.5.2", "8.6.1", "10.3.0", "10.16.1", "11.4.0")
 PACKAGES = ("cuda-bindings", "pycuda")

@@ -17,7 +17,7 @@ from edgefer.engines.tensorrt.run import TensorRtSession
 from edgefer.errors import EdgeferError
 from edgefer.manifest import manifest_path
 from tests.engines.conftest import tiny
-from tests.engines.tensorrt.fakes.trt import COMPUTE_MS, SCRATCH
+from tests.engines.tensorrt.fakes.strict import COMPUTE_MS, SCRATCH
 from tests.engines.tensorrt.test_run import PACKAGES, VERSIONS, expected, faces
 from tests.engines.tensorrt.uses import FOLDER
 
@@ -116,7 +116,8 @@ def test_an_engine_of_another_version_of_tensorrt(machine, model):
         EdgeferError, match=r"was built with tensorrt 10\.3\.0, and 10\.16\.1 is installed here"
     ) as error:
         load_engine(path)
-    assert "build it again here" in error.value.hint
+    again = "build it again here: `edgefer build-engine model.onnx --fp32 --target tensorrt -o x.engine`"
+    assert again == error.value.hint
 
 
 def test_an_engine_of_another_gpu(machine, model):
