@@ -22,6 +22,7 @@ def read_timings(path: Path | None) -> bytes | None:
 
 
 def set_timings(config: Any, known: bytes, path: Path | None) -> None:
+    """Give the builder's ``config`` what :func:`read_timings` read; of another place, it is started anew and said."""
     cache = config.create_timing_cache(known)
     if cache is None or not config.set_timing_cache(cache, False):  # None: not even a cache
         announce(f"note: {path} is of another TensorRT or another GPU, and is started anew")
