@@ -140,7 +140,7 @@ def fake_classifier(seen, labels=CLASSES):
         seen.append(len(batch))
         return np.eye(3, dtype=np.float32)[batch[:, 0, 0, 0]]
 
-    return SimpleNamespace(name="fake", contract=SimpleNamespace(labels=labels), logits=logits)
+    return SimpleNamespace(name="fake", contract=SimpleNamespace(labels=labels), logits_of_all=logits)
 
 
 def test_predict_goes_through_the_faces_in_batches():
