@@ -45,6 +45,26 @@ class Ranged:
     refiner: Refiner | None = None
 
 
+def ranged(
+    model: onnx.ModelProto,
+    contract: Contract,
+    calib: str | FaceSet | None,
+    recipe: Recipe,
+    steps: Collection[str] | None = None,
+    table: str | os.PathLike[str] | None = None,
+) -> Ranged:
+    """:func:`ranged_on_faces` where there are faces, else :func:`ranged_by_table`.
+
+    Raises:
+        EdgeferError: faces and a table are given; what those two raise.
+    """
+    if calib is None:
+        return ranged_by_table(model, contract, recipe, steps, table)
+    if table is not None:
+        raise EdgeferError(f"faces and the range table {table} both set the ranges", hint="give one of them")
+    return ranged_on_faces(model, contract, calib, recipe, steps)
+
+
 def ranged_on_faces(
     model: onnx.ModelProto,
     contract: Contract,

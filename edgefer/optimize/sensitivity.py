@@ -12,7 +12,7 @@ from edgefer.data import FaceSet, aligned, open_dataset
 from edgefer.errors import EdgeferError
 from edgefer.measure.accuracy import Predictions, predict
 from edgefer.measure.paired import Paired
-from edgefer.optimize.build import Job, prepare_job
+from edgefer.optimize.job import Job, prepare_job
 from edgefer.optimize.output_error import OutputError
 from edgefer.optimize.variants import Built, Variant, variants_of
 from edgefer.progress import progress

@@ -35,7 +35,6 @@ from edgefer.golden import Golden
 from edgefer.graph.load import load_model
 from edgefer.manifest import Calibration, Manifest, Precision, write_engine
 from edgefer.optimize.calibrate import calibration_faces, record_of
-from edgefer.optimize.recipe import recipe_for
 from edgefer.optimize.result import BuildResult
 from edgefer.optimize.tensorrt_file import Faces, Prepared, prepare_file
 from edgefer.progress import announce, progress
@@ -145,7 +144,9 @@ def _write_file(destination: Path, prepared: Prepared, target: Target, options: 
     if not target.rtx:
         lines.append("  " + trtexec_command(device, prepared.contract, target, prepared.precision, options, cache))
         lines.append("trtexec writes an engine without a manifest: edgefer's Python refuses to serve it")
-    return BuildResult(destination, None, "\n".join(lines) if not target.rtx else "")
+    said = [prepared.reason] if prepared.reason else []
+    reason = "\n".join([*said, *([] if target.rtx else lines)])
+    return BuildResult(destination, None, reason, candidates=prepared.candidates)
 
 
 def _write_engine(
@@ -181,9 +182,11 @@ def _write_engine(
         device=built.device,
         note=note,
         audit=tuple(layer.to_dict() for layer in audit.layers),
+        candidates=tuple(row.to_dict() for row in prepared.candidates),
     )
     manifest = write_engine(destination, built.plan, manifest)
-    return BuildResult(destination, manifest, note, audit)
+    reason = "\n".join(line for line in (prepared.reason, note) if line)
+    return BuildResult(destination, manifest, reason, audit, prepared.candidates)
 
 
 def _golden_count(options: BuilderOptions) -> int:
@@ -240,7 +243,7 @@ def _calibrator(prepared: Prepared, options: BuilderOptions, faces: Faces) -> It
         raise EdgeferError(
             "--calibrator needs faces, or a table of their ranges", hint="--calib DATA, or --calib-cache x.calib"
         )
-    recipe = recipe_for(prepared.contract.architecture).overridden(faces.count, None, faces.seed, faces.method)
+    recipe = faces.recipe(prepared.contract.architecture)
     chosen = calibration_faces(faces.calib, prepared.contract, recipe)
     size = options.batches.most if options.batches.fixed else min(_CALIBRATION_BATCH, len(chosen))
     if len(chosen) < size:
