@@ -46,13 +46,15 @@ class TimePrice:
         """The variant that takes least time."""
         if len(variants) == 1:
             return variants[0]
-        built = [job.build(variant) for variant in variants]
+        plain = replace(job, refiner=None)  # other numbers in the same layers take the same time
+        built = [plain.build(variant) for variant in variants]
         rows = choose(self._timed(job.contract, [figures_of(b) for b in built], built))
         return variants[next(i for i, row in enumerate(rows) if row.chosen)]
 
     def of_layers(self, job: Job, variant: Variant, layers: Sequence[str]) -> Mapping[str, float]:
         """The time that each adds; no less than timing can tell."""
-        built = [job.build(variant), *(job.build(variant, [layer]) for layer in layers)]
+        plain = replace(job, refiner=None)
+        built = [plain.build(variant), *(plain.build(variant, [layer]) for layer in layers)]
         rows = [replace(figures_of(b), label=str(i)) for i, b in enumerate(built)]
         taken = [self.of(row) for row in self._timed(job.contract, rows, built)]
         return {layer: max(NOISE * taken[0], ms - taken[0]) for layer, ms in zip(layers, taken[1:], strict=True)}

@@ -165,7 +165,7 @@ def write_table(
         per_class: so many of each class instead, or all there are.
         method: how histograms become ranges.
         seed: of the draw.
-        refine: ``"equalise"`` or nothing; the rest hangs on the plan and cannot be kept in a table.
+        refine: ``"equalise"``, as if None, or nothing; the rest hangs on the plan and cannot be kept in a table.
         no_rewrite: rewrite passes to leave out.
 
     Raises:
@@ -182,7 +182,7 @@ def write_table(
     refuse_quantised(proto)
     plain = rewrite(proto, contract, skip=no_rewrite).model
     recipe = recipe_for(contract.architecture).overridden(calib_faces, per_class, seed, method)
-    done = ranged_on_faces(plain, contract, calib, recipe, refine)
+    done = ranged_on_faces(plain, contract, calib, recipe, (EQUALISE,) if refine is None else refine)
     table = Table.of(contract, signature(plain), done.scales, done.ranges, done.record)
     table.write(output)
     return table

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 
 from edgefer.contract import INPUT_NAME, Contract
 from edgefer.data import FaceSet
@@ -14,9 +15,10 @@ from edgefer.engines.onnxruntime import OnnxRuntimeSession
 from edgefer.errors import EdgeferError
 from edgefer.progress import announce, progress
 from edgefer.quantize.equalise import (
+    DEGREE,
     Scales,
     apply_scales,
-    channel_peaks,
+    channel_powers,
     components,
     equalising_scales,
     is_exact,
@@ -29,11 +31,11 @@ from edgefer.quantize.refining import BIAS, ROUNDING, only_outputs, refine
 
 EQUALISE = "equalise"
 ALL_STEPS = (EQUALISE, ROUNDING, BIAS)
-DEFAULT_STEPS = (EQUALISE,)
+DEFAULT_STEPS = (EQUALISE, BIAS)
 """What pays everywhere for what it costs: see docs/quantisation.md."""
 
-FACES = 256
-"""That rounding and bias correction look at, of the calibration faces."""
+FACES = {ROUNDING: 256, BIAS: 64}
+"""How many of the calibration faces each step looks at, the most of those that are done; a mean needs few."""
 
 _BATCH = 16
 
@@ -71,16 +73,18 @@ def equalising(model: onnx.ModelProto, contract: Contract, faces: FaceSet) -> Sc
     names = [tensor for _, tensors in found for tensor in tensors]
     run = open_runner(only_outputs(model, names).SerializeToString())
     size = max(1, min(64, DEFAULT_BUDGET // max(1, activation_bytes(model))))
-    peaks: dict[str, np.ndarray] = {}
+    units: dict[str, float] = {}
+    powers: dict[str, NDArray[np.float64]] = {}
     with progress("equalising", len(faces)) as advance:
         for images, _ in faces.batches(size, contract):
             for name, values in run(images).items():
-                peak = channel_peaks(values)
-                peaks[name] = np.maximum(peaks[name], peak) if name in peaks else peak
+                unit = units.setdefault(name, float(np.abs(values).max()) or 1.0)
+                powers[name] = powers.get(name, 0.0) + channel_powers(values, unit)
             advance(len(images))
-    if not all(np.isfinite(peak).all() for peak in peaks.values()):
+    if not all(np.isfinite(power).all() for power in powers.values()):
         return {}  # calibration, which comes next, names the layer and the face
-    return {c.name: equalising_scales([peaks[tensor] for tensor in tensors]) for c, tensors in found}
+    ranges = {name: power ** (1 / DEGREE) for name, power in powers.items()}
+    return {c.name: equalising_scales([ranges[tensor] for tensor in tensors]) for c, tensors in found}
 
 
 def equalised(model: onnx.ModelProto, scales: Scales, contract: Contract) -> onnx.ModelProto:
@@ -107,7 +111,7 @@ class Refiner:
         kept = tuple(step for step in ALL_STEPS if step in steps and step != EQUALISE)
         if not kept:
             return None
-        some = faces.subset(np.arange(min(FACES, len(faces))))
+        some = faces.subset(np.arange(min(max(FACES[step] for step in kept), len(faces))))
         return cls(kept, [images for images, _ in some.batches(_BATCH, contract)])
 
     def refine(

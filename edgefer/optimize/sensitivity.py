@@ -17,8 +17,9 @@ from edgefer.optimize.output_error import OutputError
 from edgefer.optimize.variants import Built, Variant, variants_of
 from edgefer.progress import progress
 from edgefer.quantize.flavour import named_flavour
-from edgefer.quantize.plan import LayerPlan, make_plan
+from edgefer.quantize.plan import LayerPlan
 from edgefer.quantize.rules import WEIGHTED
+from edgefer.quantize.tail import plan_to_the_end
 
 WHOLE = "all of them"
 
@@ -119,7 +120,7 @@ def sensitivity(
         judges = judges.stratified(limit, 0)
     reference = answers(job.build(Variant(runtime, "fp32")), job.contract, judges, threads)
     whole, layers = layer_costs(job, variant, judges, reference, threads)
-    plan = make_plan(job.model, named_flavour(str(variant.flavour)))
+    plan = plan_to_the_end(job.model, named_flavour(str(variant.flavour)))
     left = {p.layer: p.reason for p in plan.layers if p.asked != "int8" and not p.reason.startswith("fused")}
     ranked = tuple(sorted(layers, key=lambda cost: -cost.kl))
     origin = judges.origin
@@ -179,7 +180,7 @@ def weighted_layers(job: Job, variant: Variant) -> tuple[LayerPlan, ...]:
     Raises:
         EdgeferError: there is none.
     """
-    plan = make_plan(job.model, named_flavour(str(variant.flavour)))
+    plan = plan_to_the_end(job.model, named_flavour(str(variant.flavour)))
     found = tuple(p for p in plan.layers if p.op in WEIGHTED and p.asked == "int8")
     if not found:
         reasons = "; ".join(f"{p.layer}: {p.reason}" for p in plan.layers if p.op in WEIGHTED)

@@ -17,10 +17,9 @@ from edgefer.graph.save import serialise, stamp
 from edgefer.manifest import Precision
 from edgefer.optimize.refiner import Refiner
 from edgefer.quantize.flavour import Flavour, named_flavour
-from edgefer.quantize.plan import make_plan
 from edgefer.quantize.qdq import QUANTISATION_KEY, Quantised, quantise
 from edgefer.quantize.ranges import Ranges
-from edgefer.quantize.tail import idle_layers
+from edgefer.quantize.tail import plan_to_the_end
 
 RUNTIMES = ("onnxruntime", "openvino")
 PRECISIONS = ("fp32", "bf16", "int8", "int8+bf16")
@@ -109,9 +108,8 @@ def int8(
     keep_float: Collection[str] = (),
     refiner: Refiner | None = None,
 ) -> Quantised:
-    """Plan, refine and quantise ``model``; pools that a fusing compiler had better leave in float stay so too."""
-    kept = (*keep_float, *idle_layers(model, flavour, keep_float)) if flavour.placement == "inputs" else keep_float
-    plan = make_plan(model, flavour, keep_float=kept)
+    """Plan, refine and quantise ``model``."""
+    plan = plan_to_the_end(model, flavour, keep_float=keep_float)
     if refiner is not None:
         model = refiner.refine(model, plan, flavour, ranges, method)
     return quantise(model, plan, flavour, ranges, method=method, same_model=refiner is None)

@@ -1,22 +1,29 @@
 from dataclasses import replace
 
 import numpy as np
+import onnx
 import pytest
 
 import edgefer
+from edgefer.engines.tensorrt.compat import target_of
 from edgefer.errors import EdgeferError
+from edgefer.graph.load import load_model, metadata_of
 from edgefer.manifest import Precision, read_manifest
 from edgefer.optimize import budget
 from edgefer.optimize.budget import Plan, cheapest, check_power, front, halves, sizes
 from edgefer.optimize.choose import Figures
+from edgefer.optimize.job import Job
+from edgefer.optimize.price import MacPrice
+from edgefer.optimize.tensorrt_file import Faces, prepare_file
 from edgefer.optimize.variants import Built, Variant
+from edgefer.quantize.macs import macs_by_layer
 
 VARIANT = Variant("onnxruntime", "int8", "x86-vnni")
 
 
 def plan(kept, ms, upper, within=True):
     figures = Figures("x", "onnxruntime", "int8", None, 1, p50_ms=ms, drop_pp=0.0, ci95_pp=(-1.0, upper), within=within)
-    return Plan(tuple(map(str, range(kept))), Built(VARIANT, b"", Precision("int8", "int8")), figures)
+    return Plan(tuple(map(str, range(kept))), Built(VARIANT, b"", Precision("int8", "int8")), figures, ms)
 
 
 def test_halves_share_the_classes_and_no_face(faces):
@@ -114,6 +121,54 @@ def test_a_plan_that_only_did_well_on_the_choosing_half_is_not_shipped(model, fa
     said = " ".join(capsys.readouterr().err.split())
     assert "3 of 4 layers in float: drop +100.00" in said
     assert "certifying faces, 5 allowed" in said
+
+
+def test_multiply_accumulates_of_a_face(tiny):
+    places = 12 * 12
+    assert macs_by_layer(tiny()) == {
+        "Conv_0": places * 6 * 9,
+        "Conv_1": places * 6 * 9,  # depthwise: each output channel reads one
+        "Conv_2": places * 6 * 8,
+        "Gemm_0": 8 * 3,
+    }
+
+
+def test_for_tensorrt_a_plan_costs_the_multiply_accumulates_that_it_keeps_in_float(tiny, about):
+    job = Job(tiny(), about(), "", None, None, "mse", {}, {})
+    price = MacPrice()
+    found = price.of_layers(job, VARIANT, ["Conv_2", "Gemm_0"])
+    assert found == {"Conv_2": 6912.0, "Gemm_0": 24.0}
+    row = plan(0, None, 1.0).figures
+    rows = price.filled(job, [row, row], [((), None), (("Conv_2", "Gemm_0"), None)])
+    assert [price.of(row) for row in rows] == [0.0, 6936.0]
+
+
+@pytest.mark.parametrize("precision", ["int8", "int8+fp16"])
+def test_a_budget_for_tensorrt_is_judged_here_and_travels_in_the_file(model, faces, tmp_path, monkeypatch, precision):
+    real = budget.Paired.from_predictions
+
+    def harsh_to_int8(baseline, candidate):
+        """Whatever answers otherwise than float loses half the answers."""
+        found = real(baseline, candidate)
+        if np.array_equal(baseline.logits, candidate.logits):
+            return found
+        return replace(found, both=found.n // 2, agreeing=found.n // 2, baseline_only=found.n - found.n // 2)
+
+    target = {"target": "tensorrt", "version": "jetpack6", "onnx_only": True}
+    settings = {**target, "precision": precision, "calib": faces, "calib_faces": 60}
+    result = edgefer.build_engine(model, tmp_path / "all.onnx", max_drop=100, **settings)
+    assert "No layer had to be kept out of INT8; certified on" in result.reason
+    assert [row.float_macs for row in result.candidates if row.chosen] == [0]
+    known = prepare_file(
+        *(tmp_path / "all.onnx", load_model(tmp_path / "all.onnx"), precision, target_of("jetpack6"), Faces())
+    )
+    assert known.candidates == result.candidates  # what the device's manifest will say
+    monkeypatch.setattr(budget.Paired, "from_predictions", harsh_to_int8)
+    result = edgefer.build_engine(model, tmp_path / "none.onnx", max_drop=5, **settings)
+    assert "all 4 layers are back in float" in result.reason
+    file = onnx.load(tmp_path / "none.onnx")
+    assert not any(node.op_type == "QuantizeLinear" for node in file.graph.node)
+    assert metadata_of(file)["edgefer.precision"] == ("fp16" if "fp16" in precision else "fp32")
 
 
 @pytest.mark.parametrize(

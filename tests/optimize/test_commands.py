@@ -65,7 +65,6 @@ def test_refine_and_max_drop_reach_the_build(model, data, tmp_path):
         (("--fp32", "--refine", "none"), "--refine would change nothing with --fp32"),
         (("--fp32", "--max-drop", "1"), "--max-drop would change nothing with --fp32"),
         (("--int8", "--ranges", "t.jsonl", "--per-class", "3"), "--per-class would change nothing with --int8"),
-        (("--auto", "--calib", "DATA", "--method", "auto"), "--method would change nothing with --auto"),
     ],
 )
 def test_options_that_would_change_nothing(model, tmp_path, flags, message):
