@@ -15,7 +15,7 @@ from edgefer.engines.classifier import Classifier
 from edgefer.engines.load import load_engine
 from edgefer.errors import EdgeferError
 from edgefer.manifest import read_manifest, write_engine
-from edgefer.optimize.build import checked_output
+from edgefer.optimize.build import check_budget, checked_output
 from edgefer.optimize.choose import Figures, choose, judged, timed, verdict
 from edgefer.optimize.job import Job, figures_of, prepare_job
 from edgefer.optimize.methods import AUTO, choose_method
@@ -32,7 +32,7 @@ def build_auto(
     model: str | os.PathLike[str],
     output: str | os.PathLike[str],
     *,
-    calib: str | FaceSet | None,
+    calib: str | FaceSet | None = None,
     max_drop: float = MAX_DROP_PP,
     threads: int = 1,
     batch: int = 1,
@@ -66,6 +66,7 @@ def build_auto(
         EdgeferError: bad input; or the data name a single split, so that there is no ``val`` beside ``calib``.
     """
     destination = checked_output(output, "cpu")
+    check_budget("int8", max_drop)
     if calib is None:
         raise EdgeferError("--auto needs faces to set ranges and to judge by, and none were given", hint="--calib DATA")
     faces = open_dataset(calib) if isinstance(calib, str) else calib

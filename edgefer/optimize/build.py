@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
@@ -108,8 +109,12 @@ def build_engine(
 
 
 def check_budget(precision: str, max_drop: float | None) -> None:
-    """Refuse ``max_drop`` for a precision that has no INT8."""
-    if max_drop is not None and not precision.startswith("int8"):
+    """Refuse ``max_drop`` that is no number of points, or for a precision that has no INT8."""
+    if max_drop is None:
+        return
+    if not (math.isfinite(max_drop) and max_drop >= 0):
+        raise EdgeferError(f"--max-drop is {max_drop:g}, and a drop is 0 points or more", hint="--max-drop 0.5")
+    if not precision.startswith("int8"):
         raise EdgeferError(f"{precision.upper()} has no layers to keep out of INT8", hint="leave out max_drop")
 
 

@@ -12,7 +12,7 @@ from edgefer.optimize.choose import Figures
 from edgefer.optimize.job import Job
 from edgefer.optimize.methods import choose_method
 from edgefer.optimize.price import Price
-from edgefer.optimize.sensitivity import judging_faces
+from edgefer.optimize.sensitivity import judging_faces, refuse_one_split
 from edgefer.optimize.variants import Built, Variant
 
 
@@ -39,14 +39,16 @@ def faces_to_judge(calib: str | FaceSet | None, max_drop: float | None) -> FaceS
     """The data set behind ``calib``, before anything is made of it.
 
     Raises:
-        EdgeferError: there is none.
+        EdgeferError: there is none, or it names one split.
     """
     if calib is None:
         raise EdgeferError(
             f"{'--max-drop' if max_drop is not None else '--method auto'} needs faces to judge by, and none were given",
             hint="--calib DATA",
         )
-    return open_dataset(calib) if isinstance(calib, str) else calib
+    faces = open_dataset(calib) if isinstance(calib, str) else calib
+    refuse_one_split(faces)
+    return faces
 
 
 def judge(

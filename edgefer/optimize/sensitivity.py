@@ -114,6 +114,7 @@ def sensitivity(
     """
     faces = open_dataset(data) if isinstance(data, str) else data
     variant = chosen_variant(runtime, flavour)
+    refuse_one_split(faces)
     job = prepare_job(model, "int8", faces, calib_faces, method, seed, no_rewrite, per_class=per_class, refine=refine)
     judges = judging_faces(faces, job.contract)
     if limit is not None and limit < len(judges):
@@ -160,12 +161,17 @@ def judging_faces(faces: FaceSet, contract: Contract) -> FaceSet:
     Raises:
         EdgeferError: it does, or it has no such part.
     """
+    refuse_one_split(faces)
+    return aligned(faces.split("val"), contract.labels)
+
+
+def refuse_one_split(faces: FaceSet) -> None:
+    """Raise an EdgeferError where ``faces`` name a split, so that there is no `val` beside `calib`."""
     if faces.picked is not None:
         raise EdgeferError(
             f"this needs the `calib` and the `val` part of the faces, and {faces.origin} names one split",
             hint="leave the split out of --calib",
         )
-    return aligned(faces.split("val"), contract.labels)
 
 
 def answers(built: Built, contract: Contract, faces: FaceSet, threads: int = 1) -> Predictions:

@@ -67,6 +67,11 @@ class Faces:
     table: str | os.PathLike[str] | None = None
     max_drop: float | None = None
 
+    @property
+    def judged(self) -> bool:
+        """Whether answers on `val` decide something."""
+        return self.max_drop is not None or self.method == AUTO
+
     def recipe(self, architecture: str) -> Recipe:
         """The architecture's, with what was asked for; the usual method where one is to be chosen."""
         method = None if self.method == AUTO else self.method
@@ -148,9 +153,11 @@ def prepare_file(
         *(rewritten.model, contract, digest, None, known.calibration, recipe.method, rewritten.changes),
         floats={_JUDGE: rewritten},
     )
+    steps = _steps(faces, implicit)
+    judges = faces_to_judge(faces.calib, faces.max_drop) if faces.judged else None
     if precision.startswith("int8") and (observe or not implicit):
-        job = job.calibrated(faces.calib, recipe, _steps(faces, implicit), faces.table)
-    made = _made(job, precision, target, faces, implicit=implicit)
+        job = job.calibrated(faces.calib if judges is None else judges, recipe, steps, faces.table)
+    made = _made(job, precision, target, faces, judges, implicit=implicit)
     origin = {
         "model_sha256": digest,
         "calibration": None if made.calibration is None else asdict(made.calibration),
@@ -179,7 +186,9 @@ def _steps(faces: Faces, implicit: bool) -> Collection[str] | None:
     return faces.refine
 
 
-def _made(job: Job, precision: str, target: Target, faces: Faces, *, implicit: bool) -> Prepared:
+def _made(
+    job: Job, precision: str, target: Target, faces: Faces, judges: FaceSet | None, *, implicit: bool
+) -> Prepared:
     """Q/DQ where INT8 is explicit, FP16 tensors where types decide; checked against the float32 form."""
     half = "fp16" in precision and target.has.strong_typing and not implicit
     if half:
@@ -190,9 +199,10 @@ def _made(job: Job, precision: str, target: Target, faces: Faces, *, implicit: b
     made.CopyFrom(job.model)
     if precision.startswith("int8") and not implicit:
         variant = Variant(_JUDGE, "int8", (TENSORRT_HALF if half else TENSORRT).name)
-        built = job.build(variant) if faces.max_drop is None and faces.method != AUTO else None
-        if built is None:
-            found = _judged(job, variant, faces)
+        if judges is None:
+            built = job.build(variant)
+        else:
+            found = _judged(job, variant, faces, judges)
             job, built, candidates, reason = found.job, found.built, found.rows, found.reason
         made, changes = onnx.load_model_from_string(built.engine), job.changes(built)
         if built.precision.got == "fp32":
@@ -211,12 +221,12 @@ def _made(job: Job, precision: str, target: Target, faces: Faces, *, implicit: b
     )
 
 
-def _judged(job: Job, variant: Variant, faces: Faces) -> Judged:
+def _judged(job: Job, variant: Variant, faces: Faces, judges: FaceSet) -> Judged:
     """Choose by answers on `val`, in ONNX Runtime; what is kept in float costs its multiply-accumulates."""
     return judge(
         job,
         (variant,),
-        faces_to_judge(faces.calib, faces.max_drop),
+        judges,
         any_method=faces.method == AUTO,
         max_drop=faces.max_drop,
         price=MacPrice(),

@@ -16,7 +16,7 @@ from edgefer.graph.load import metadata_of
 from edgefer.graph.save import serialise, stamp
 from edgefer.manifest import Precision
 from edgefer.optimize.refiner import Refiner
-from edgefer.quantize.flavour import Flavour, named_flavour
+from edgefer.quantize.flavour import TENSORRT, TENSORRT_HALF, Flavour, named_flavour
 from edgefer.quantize.qdq import QUANTISATION_KEY, Quantised, quantise
 from edgefer.quantize.ranges import Ranges
 from edgefer.quantize.tail import plan_to_the_end
@@ -35,7 +35,12 @@ class Variant:
 
     @property
     def label(self) -> str:
-        """What tables call it: ``onnxruntime INT8``, or with its flavour where there are several."""
+        """What tables call it: ``onnxruntime FP32``, ``openvino INT8 (openvino-all)``.
+
+        Files for TensorRT answer in another runtime, and are not called by that.
+        """
+        if self.flavour in (TENSORRT.name, TENSORRT_HALF.name):
+            return f"TensorRT {self.precision.upper()} ({self.flavour})"
         return f"{self.runtime} {self.precision.upper()}" + (f" ({self.flavour})" if self.flavour else "")
 
 

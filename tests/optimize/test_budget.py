@@ -18,6 +18,7 @@ from edgefer.optimize.tensorrt_file import Faces, prepare_file
 from edgefer.optimize.variants import Built, Variant
 from edgefer.quantize.macs import macs_by_layer
 
+JETPACK = {"target": "tensorrt", "version": "jetpack6", "onnx_only": True}
 VARIANT = Variant("onnxruntime", "int8", "x86-vnni")
 
 
@@ -154,11 +155,12 @@ def test_a_budget_for_tensorrt_is_judged_here_and_travels_in_the_file(model, fac
             return found
         return replace(found, both=found.n // 2, agreeing=found.n // 2, baseline_only=found.n - found.n // 2)
 
-    target = {"target": "tensorrt", "version": "jetpack6", "onnx_only": True}
-    settings = {**target, "precision": precision, "calib": faces, "calib_faces": 60}
+    settings = {**JETPACK, "precision": precision, "calib": faces, "calib_faces": 60}
     result = edgefer.build_engine(model, tmp_path / "all.onnx", max_drop=100, **settings)
     assert "No layer had to be kept out of INT8; certified on" in result.reason
-    assert [row.float_macs for row in result.candidates if row.chosen] == [0]
+    (chosen,) = [row for row in result.candidates if row.chosen]
+    assert chosen.float_macs == 0
+    assert chosen.label.startswith("TensorRT INT8 (tensorrt")
     known = prepare_file(
         *(tmp_path / "all.onnx", load_model(tmp_path / "all.onnx"), precision, target_of("jetpack6"), Faces())
     )
@@ -177,7 +179,18 @@ def test_a_budget_for_tensorrt_is_judged_here_and_travels_in_the_file(model, fac
         ({"max_drop": 0.5}, "no plan can be shown to meet --max-drop 0.5", "a `val` part of"),
         ({"max_drop": 5, "part": "val"}, "names one split", "leave the split out"),
         ({"max_drop": 5, "calib": None}, "--max-drop needs faces to judge by", "--calib DATA"),
+        ({"max_drop": 5, "calib": None, **JETPACK}, "--max-drop needs faces to judge by", "--calib DATA"),
+        ({"max_drop": 5, "part": "val", **JETPACK}, "names one split", "leave the split out"),
+        ({"max_drop": float("nan")}, "--max-drop is nan, and a drop is 0 points or more", "--max-drop 0.5"),
         ({"method": "auto", "calib": None}, "--method auto needs faces to judge by", "--calib DATA"),
+        (
+            {"method": "auto", "builder": {"calibrator": "entropy"}, **JETPACK},
+            *("--method auto and --calibrator exclude each other", "leave out --calibrator"),
+        ),
+        (
+            {"refine": ("equalise", "bias"), "builder": {"calibrator": "entropy"}, **JETPACK},
+            *("--refine and --calibrator exclude each other", "leave out --calibrator"),
+        ),
     ],
 )
 def test_bad_input(model, faces, tmp_path, settings, message, hint):

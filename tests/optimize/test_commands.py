@@ -6,6 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 from edgefer.cli import cli
+from edgefer.errors import EdgeferError
 from edgefer.manifest import read_manifest
 
 
@@ -72,3 +73,9 @@ def test_options_that_would_change_nothing(model, tmp_path, flags, message):
     assert result.exit_code == 2
     assert message.replace("--table", "--ranges") in result.output.replace("\n", " ")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_auto_without_faces_says_so(model, tmp_path):
+    result = run("build-engine", model, "--auto", "-o", tmp_path / "x.onnx")
+    assert isinstance(result.exception, EdgeferError)
+    assert "--auto needs faces to set ranges and to judge by" in result.exception.message
