@@ -2,8 +2,9 @@
 
 Layers come back to float in the order of what that gains (KL divergence of the layer in INT8 alone) for what it costs
 (:mod:`edgefer.optimize.price`: time of a call, or multiply-accumulates). Plans along that way are judged on one half of
-`val`. The other half certifies: plans are tested there from the safest on, and the first that fails ends it (a fixed
-sequence, so that testing several plans does not flatter the one that is shipped; Maurer, Hothorn and Lehmacher 1995).
+`val`. The other half certifies: plans that met the budget are tested there, those that met it by most first, and the
+first that fails ends it (a sequence fixed beforehand, so that testing several plans does not flatter the one that is
+shipped; Maurer, Hothorn and Lehmacher 1995).
 """
 
 from __future__ import annotations
@@ -182,14 +183,16 @@ def _certified(
     plans: Sequence[Plan], job: Job, reference: Built, faces: FaceSet, max_drop: float, threads: int
 ) -> tuple[Plan, Paired]:
     """The cheapest plan whose drop is certified on ``faces``, and that drop."""
-    last = len(plans) - 1  # all in float: the reference's own answers, which check_power found enough faces for
-    allowed = [index for index, plan in enumerate(plans) if plan.figures.within or index == last]
-    aim = cheapest(plans, allowed)
     wanted = answers(reference, job.contract, faces, threads)
-    passed: dict[int, Paired] = {}
-    for index in reversed([index for index in allowed if index >= aim]):
-        paired = Paired.from_predictions(wanted, answers(plans[index].built, job.contract, faces, threads))
-        if paired.ci95_pp[1] > max_drop and index != last:
+
+    def judged(index: int) -> Paired:
+        return Paired.from_predictions(wanted, answers(plans[index].built, job.contract, faces, threads))
+
+    last = len(plans) - 1  # all in float: the reference's own answers, which check_power found enough faces for
+    passed = {last: judged(last)}
+    for index in likeliest_first(plans[:last]):
+        paired = judged(index)
+        if paired.ci95_pp[1] > max_drop:
             announce(
                 f"{plans[index].figures.label}: {_drop(paired)} on the {len(faces):,} certifying faces, "
                 f"{max_drop:g} allowed"
@@ -198,6 +201,11 @@ def _certified(
         passed[index] = paired
     best = cheapest(plans, passed)
     return plans[best], passed[best]
+
+
+def likeliest_first(plans: Sequence[Plan]) -> list[int]:
+    """The plans that met the budget on the choosing half, in the order in which they are tested on the other."""
+    return sorted((i for i, plan in enumerate(plans) if plan.figures.within), key=lambda i: plans[i].upper)
 
 
 def _drop(paired: Paired) -> str:
@@ -213,6 +221,6 @@ def _verdict(plan: Plan, layers: int, paired: Paired, max_drop: float) -> str:
     if len(plan.kept) == layers:
         return (
             f"No plan with a layer in INT8 meets --max-drop {max_drop:g}: all {layers} layers are back in float, and "
-            f"this engine is FP32; {certified}"
+            f"nothing in the file is INT8; {certified}"
         )
     return f"Kept out of INT8: {', '.join(plan.kept)} ({len(plan.kept)} of {layers}); {certified}"

@@ -10,7 +10,7 @@ from edgefer.errors import EdgeferError
 from edgefer.graph.load import load_model, metadata_of
 from edgefer.manifest import Precision, read_manifest
 from edgefer.optimize import budget
-from edgefer.optimize.budget import Plan, cheapest, check_power, front, halves, sizes
+from edgefer.optimize.budget import Plan, cheapest, check_power, front, halves, likeliest_first, sizes
 from edgefer.optimize.choose import Figures
 from edgefer.optimize.job import Job
 from edgefer.optimize.price import MacPrice
@@ -49,6 +49,11 @@ def test_the_cheapest_plan_is_the_one_with_most_int8_unless_it_is_slower():
     assert cheapest(plans, [0, 1, 2, 3]) == 0
     slower = [plan(0, 1.0, 2.0, within=False), plan(1, 1.5, 0.4), plan(2, 1.1, 0.4)]
     assert cheapest(slower, [1, 2]) == 2
+
+
+def test_the_likeliest_plan_is_tested_first():
+    plans = [plan(0, 1.0, 2.0, within=False), plan(1, 1.1, 0.4), plan(2, 1.3, 0.1), plan(3, 1.5, 0.3)]
+    assert likeliest_first(plans) == [2, 3, 1]
 
 
 def test_the_pareto_front_is_sorted_and_shows_what_is_shipped():
@@ -120,7 +125,7 @@ def test_a_plan_that_only_did_well_on_the_choosing_half_is_not_shipped(model, fa
     result = build(model, faces, tmp_path / "x.onnx", max_drop=5)
     assert read_manifest(result.path).precision.got == "fp32"
     said = " ".join(capsys.readouterr().err.split())
-    assert "3 of 4 layers in float: drop +100.00" in said
+    assert "0 of 4 layers in float: drop +100.00" in said
     assert "certifying faces, 5 allowed" in said
 
 
