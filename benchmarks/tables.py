@@ -17,6 +17,7 @@ import click
 from camera_table import camera_table
 from cpu_table import cpu_table, number, ratio
 from quantisation_table import quantisation_table
+from zoo_table import zoo_table
 
 from edgefer.atomic import write_text
 from edgefer.errors import EdgeferError

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 import onnx
@@ -14,13 +14,13 @@ from edgefer.data import FaceSet
 from edgefer.engines.cpu import instruction_set
 from edgefer.engines.golden import make_golden
 from edgefer.graph.load import load_model
-from edgefer.graph.rewriting import PASSES, Rewritten, check_names, rewrite
+from edgefer.graph.rewriting import Rewritten, check_names, rewrite
 from edgefer.manifest import Calibration, Manifest
 from edgefer.optimize.choose import Figures
 from edgefer.optimize.ranging import ranged
 from edgefer.optimize.recipe import Recipe, recipe_for
 from edgefer.optimize.refiner import EQUALISE, Refiner
-from edgefer.optimize.variants import RUNTIMES, Built, Variant, build
+from edgefer.optimize.variants import Built, Variant, build
 from edgefer.progress import announce
 from edgefer.quantize.graphview import refuse_quantised
 from edgefer.quantize.ranges import Ranges
@@ -31,19 +31,17 @@ class Job:
     """What every variant of one build shares.
 
     Attributes:
-        model: what INT8 files are made of: rewritten and equalised.
-        rewrites: what was done to it: name → in how many places.
-        floats: runtime → what its float files are made of, and what was done to that.
+        rewritten: what float files are made of.
+        model: what INT8 files are made of: equalised too.
     """
 
+    rewritten: Rewritten
     model: onnx.ModelProto
     contract: Contract
     model_sha256: str
     ranges: Ranges | None
     calibration: Calibration | None
     method: str
-    rewrites: Mapping[str, int]
-    floats: Mapping[str, Rewritten]
     refiner: Refiner | None = None
     equalised: int = 0  # activations of ``model``
 
@@ -73,7 +71,7 @@ class Job:
 
     def build(self, variant: Variant, keep_float: Collection[str] = ()) -> Built:
         """The file of ``variant``; the layers ``keep_float`` of an INT8 one stay float."""
-        model = self.floats[variant.runtime].model if variant.flavour is None else self.model
+        model = self.rewritten.model if variant.flavour is None else self.model
         return build(variant, model, self.contract, self.ranges, self.method, keep_float, self.refiner)
 
     def manifest(self, built: Built, candidates: Sequence[Figures] = ()) -> Manifest:
@@ -99,10 +97,10 @@ class Job:
     def changes(self, built: Built) -> dict[str, int]:
         """Pass or refining step → in how many places it changed the exported graph."""
         if built.variant.flavour is None:
-            return dict(self.floats[built.variant.runtime].changes)
+            return dict(self.rewritten.changes)
         layers = sum(layer.got == "int8" and layer.op in ("Conv", "Gemm") for layer in built.precision.layers)
         steps = dict.fromkeys(self.refiner.steps if self.refiner is not None else (), layers)
-        return {**self.rewrites, **({EQUALISE: self.equalised} if self.equalised else {}), **steps}
+        return {**self.rewritten.changes, **({EQUALISE: self.equalised} if self.equalised else {}), **steps}
 
 
 def figures_of(built: Built) -> Figures:
@@ -128,22 +126,10 @@ def prepare_job(
     proto, contract = load_model(model)
     refuse_quantised(proto)
     rewritten = rewrite(proto, contract, skip=no_rewrite)
-    floats = _floats(proto, contract, rewritten, no_rewrite)
     recipe = recipe_for(contract.architecture).overridden(calib_faces, per_class, seed, method)
-    job = Job(rewritten.model, contract, sha256_file(model), None, None, recipe.method, rewritten.changes, floats)
+    job = Job(rewritten, rewritten.model, contract, sha256_file(model), None, None, recipe.method)
     if precision.startswith("int8"):
         return job.calibrated(calib, recipe, refine, table)
     if calib is not None:
         announce(f"note: --calib is not used: {precision.upper()} has no ranges to set")
     return job
-
-
-def _floats(
-    proto: onnx.ModelProto, contract: Contract, rewritten: Rewritten, no_rewrite: Collection[str]
-) -> dict[str, Rewritten]:
-    """For each runtime ``proto`` without the passes that slow its float engines; ``rewritten`` where none was run."""
-    found = {}
-    for runtime in RUNTIMES:
-        slowing = [name for name in rewritten.changes if runtime in PASSES[name].slows]
-        found[runtime] = rewrite(proto, contract, skip=[*no_rewrite, *slowing]) if slowing else rewritten
-    return found

@@ -149,10 +149,7 @@ def prepare_file(
     rewritten = rewrite(model, contract, skip=skipped)
     digest = known.model_sha256 or sha256_file(path)
     recipe = faces.recipe(contract.architecture)
-    job = Job(
-        *(rewritten.model, contract, digest, None, known.calibration, recipe.method, rewritten.changes),
-        floats={_JUDGE: rewritten},
-    )
+    job = Job(rewritten, rewritten.model, contract, digest, None, known.calibration, recipe.method)
     steps = _steps(faces, implicit)
     judges = faces_to_judge(faces.calib, faces.max_drop) if faces.judged else None
     if precision.startswith("int8") and (observe or not implicit):
@@ -194,7 +191,7 @@ def _made(
     if half:
         check_half(job.model, job.contract)
     candidates: tuple[Figures, ...] = ()
-    reason, changes, got = "", dict(job.rewrites), precision
+    reason, changes, got = "", dict(job.rewritten.changes), precision
     made = onnx.ModelProto()
     made.CopyFrom(job.model)
     if precision.startswith("int8") and not implicit:

@@ -8,6 +8,7 @@ import edgefer
 from edgefer.engines.tensorrt.compat import target_of
 from edgefer.errors import EdgeferError
 from edgefer.graph.load import load_model, metadata_of
+from edgefer.graph.rewriting import Rewritten
 from edgefer.manifest import Precision, read_manifest
 from edgefer.optimize import budget
 from edgefer.optimize.budget import Plan, cheapest, check_power, front, halves, likeliest_first, sizes
@@ -140,7 +141,7 @@ def test_multiply_accumulates_of_a_face(tiny):
 
 
 def test_for_tensorrt_a_plan_costs_the_multiply_accumulates_that_it_keeps_in_float(tiny, about):
-    job = Job(tiny(), about(), "", None, None, "mse", {}, {})
+    job = Job(Rewritten(tiny(), {}), tiny(), about(), "", None, None, "mse")
     price = MacPrice()
     found = price.of_layers(job, VARIANT, ["Conv_2", "Gemm_0"])
     assert found == {"Conv_2": 6912.0, "Gemm_0": 24.0}
