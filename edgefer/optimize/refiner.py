@@ -73,16 +73,18 @@ def equalising(model: onnx.ModelProto, contract: Contract, faces: FaceSet) -> Sc
     names = [tensor for _, tensors in found for tensor in tensors]
     run = open_runner(only_outputs(model, names).SerializeToString())
     size = max(1, min(64, DEFAULT_BUDGET // max(1, activation_bytes(model))))
-    units: dict[str, float] = {}
+    units: dict[str, float] = {}  # the largest value so far
     powers: dict[str, NDArray[np.float64]] = {}
     with progress("equalising", len(faces)) as advance:
         for images, _ in faces.batches(size, contract):
             for name, values in run(images).items():
-                unit = units.setdefault(name, float(np.abs(values).max()) or 1.0)
-                powers[name] = powers.get(name, 0.0) + channel_powers(values, unit)
+                peak = float(np.abs(values).max())
+                if not np.isfinite(peak):
+                    return {}  # calibration, which comes next, names the layer and the face
+                before = units.get(name, 0.0)
+                unit = units[name] = max(peak, before) or 1.0
+                powers[name] = powers.get(name, 0.0) * (before / unit) ** DEGREE + channel_powers(values, unit)
             advance(len(images))
-    if not all(np.isfinite(power).all() for power in powers.values()):
-        return {}  # calibration, which comes next, names the layer and the face
     ranges = {name: power ** (1 / DEGREE) for name, power in powers.items()}
     return {c.name: equalising_scales([ranges[tensor] for tensor in tensors]) for c, tensors in found}
 

@@ -131,7 +131,7 @@ def _own_weights(view: GraphView, node: onnx.NodeProto) -> bool:
 def channel_powers(activation: NDArray[Any], unit: float) -> NDArray[np.float64]:
     """Of N×C×… values: the sum of ``|value / unit|`` to the power :data:`DEGREE`, a number a channel.
 
-    ``unit`` is of the order of the largest value, so that float32 holds the powers.
+    ``unit`` is no less than the largest value, so that float32 holds the powers.
     """
     squares = np.square(activation.reshape(*activation.shape[:2], -1).astype(np.float32) / np.float32(unit))
     fourth = np.square(squares)

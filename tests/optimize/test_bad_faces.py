@@ -7,9 +7,10 @@ from onnx import numpy_helper
 import edgefer
 from edgefer.data import open_dataset, save_npz
 from edgefer.errors import EdgeferError
+from edgefer.graph.load import load_model
 from edgefer.graph.names import canonicalise
 from edgefer.manifest import read_manifest
-from edgefer.optimize import auto
+from edgefer.optimize import auto, refiner
 from edgefer.optimize.refiner import parse_steps
 from edgefer.optimize.variants import Variant, variants_of
 
@@ -145,3 +146,22 @@ def test_auto_and_method_auto_together(model, faces, tmp_path, monkeypatch):
     again = auto.retune(tmp_path / "x.onnx")
     assert [row.method for row in again.candidates] == [row["method"] for row in rows]
     assert [row.p50_ms is None for row in again.candidates] == [row["p50_ms"] is None for row in rows]
+
+
+def test_equalisation_does_not_depend_on_which_faces_come_first(model, faces, monkeypatch):
+    """Batches may grow from silence to large values: the norm goes on in the larger unit."""
+    proto, contract = load_model(model)
+    some = faces.split("train").subset(np.arange(60))
+    forwards = refiner.equalising(proto, contract, some)
+    batches = [images for images, _ in some.batches(20, contract)]
+    dark = [np.zeros_like(batches[0])]
+    for order in (batches[::-1], [*batches[1:], batches[0]]):
+        monkeypatch.setattr(type(some), "batches", lambda self, size, contract, order=order: ((b, None) for b in order))
+        again = refiner.equalising(proto, contract, some)
+        assert forwards.keys() == again.keys()
+        for name, scales in forwards.items():
+            np.testing.assert_allclose(again[name], scales, rtol=1e-4)
+    monkeypatch.setattr(type(some), "batches", lambda self, size, contract: ((b, None) for b in dark))
+    assert all(
+        (scales <= 1).all() and (scales > 0).all() for scales in refiner.equalising(proto, contract, some).values()
+    )

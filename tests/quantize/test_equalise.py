@@ -16,7 +16,7 @@ def channel_peaks(activation):
 def test_the_norm_of_a_channel_is_near_its_peak_and_not_ruled_by_one_value():
     values = np.random.default_rng(0).normal(0, 3, (20, 2, 10, 10)).astype(np.float32)
     values[0, 1, 0, 0] = 60
-    got = (channel_powers(values, 10.0) / 2000) ** (1 / DEGREE) * 10.0
+    got = (channel_powers(values, 60.0) / 2000) ** (1 / DEGREE) * 60.0
     wanted = (np.abs(values.astype(np.float64)).transpose(1, 0, 2, 3).reshape(2, -1) ** DEGREE).mean(axis=1)
     np.testing.assert_allclose(got, wanted ** (1 / DEGREE), rtol=1e-5)
     assert got[0] < channel_peaks(values)[0] < 2 * got[0]
