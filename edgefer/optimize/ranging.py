@@ -91,7 +91,7 @@ def ranged_on_faces(
     ranges, record = calibrate(changed, contract, faces, recipe)
     announce_unruled(model)
     applied = scales if changed is not model else {}
-    return Ranged(changed, ranges, record, applied, Refiner.over(faces, contract, chosen))
+    return Ranged(changed, ranges, record, applied, Refiner.over(changed, faces, contract, chosen))
 
 
 def ranged_by_table(

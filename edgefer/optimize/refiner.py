@@ -37,7 +37,8 @@ DEFAULT_STEPS = (EQUALISE, BIAS)
 FACES = {ROUNDING: 256, BIAS: 64}
 """How many of the calibration faces each step looks at, the most of those that are done; a mean needs few."""
 
-_BATCH = 16
+_BATCHES = 4, 16
+"""The fewest and the most faces that refining runs at a time; between, as many as calibration's budget holds."""
 
 
 def parse_steps(text: str) -> tuple[str, ...]:
@@ -108,13 +109,15 @@ class Refiner:
     faces: Sequence[Faces]
 
     @classmethod
-    def over(cls, faces: FaceSet, contract: Contract, steps: Collection[str]) -> Refiner | None:
-        """A refiner that looks at the first faces of ``faces``; None where no step is left to do."""
+    def over(cls, model: onnx.ModelProto, faces: FaceSet, contract: Contract, steps: Collection[str]) -> Refiner | None:
+        """A refiner of ``model`` that looks at the first faces of ``faces``; None where no step is left to do."""
         kept = tuple(step for step in ALL_STEPS if step in steps and step != EQUALISE)
         if not kept:
             return None
         some = faces.subset(np.arange(min(max(FACES[step] for step in kept), len(faces))))
-        return cls(kept, [images for images, _ in some.batches(_BATCH, contract)])
+        least, most = _BATCHES
+        size = max(least, min(most, DEFAULT_BUDGET // max(1, activation_bytes(model))))
+        return cls(kept, [images for images, _ in some.batches(size, contract)])
 
     def refine(
         self, model: onnx.ModelProto, plan: Plan, flavour: Flavour, ranges: Ranges, method: str
