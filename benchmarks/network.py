@@ -19,8 +19,8 @@ from edgefer.measure.paired import Paired
 from edgefer.models import create, default_contract
 from edgefer.models.weights import load_network, shipped
 from edgefer.optimize.auto import MAX_DROP_PP, REFERENCE, candidates
-from edgefer.optimize.build import Job, figures_of, prepare_job
 from edgefer.optimize.choose import Figures, judged
+from edgefer.optimize.job import Job, figures_of, prepare_job
 from edgefer.optimize.variants import Built
 from edgefer.progress import announce
 

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""A peer's quantisation in its own environment: `quantisation_peer.py nncf|modelopt FLOAT.onnx FACES.npz OUT.onnx`.
+"""A peer's quantisation in its own environment: `quantisation_peer.py nncf|modelopt FLOAT.onnx FACES.npz OUTPUT`.
 
-Imports nothing of edgefer's: the environment has the peer, onnx and numpy only.
+Imports nothing of edgefer's: the environment has the peer and what it needs only. OUTPUT is an OpenVINO .xml (with its
+.bin) from nncf, an .onnx from modelopt.
 """
 
 from __future__ import annotations
@@ -12,23 +13,34 @@ import numpy as np
 
 
 def main() -> None:
-    """Quantise with the peer's defaults for an ONNX file."""
+    """Quantise with the peer's defaults."""
     peer, model, faces, output = sys.argv[1:]
     {"nncf": _nncf, "modelopt": _modelopt}[peer](model, np.load(faces)["images"], output)
 
 
 def _nncf(model: str, images: np.ndarray, output: str) -> None:
     import nncf
-    import onnx
+    import openvino
 
-    dataset = nncf.Dataset([images[i : i + 1] for i in range(len(images))], lambda face: {"faces": face})
-    onnx.save(nncf.quantize(onnx.load(model), dataset, subset_size=len(images)), output)
+    dataset = nncf.Dataset([images[i : i + 1] for i in range(len(images))])
+    # without subset_size it would look at the first 300 only
+    openvino.save_model(
+        nncf.quantize(openvino.convert_model(model), dataset, subset_size=len(images)), output, compress_to_fp16=False
+    )
 
 
 def _modelopt(model: str, images: np.ndarray, output: str) -> None:
     from modelopt.onnx.quantization import quantize
 
-    quantize(model, quantize_mode="int8", calibration_data={"faces": images}, output_path=output)
+    # float32 between the INT8 layers, as everywhere else in the comparison; its default is float16
+    quantize(
+        model,
+        quantize_mode="int8",
+        calibration_data={"faces": images},
+        calibration_eps=["cpu"],
+        high_precision_dtype="fp32",
+        output_path=output,
+    )
 
 
 if __name__ == "__main__":

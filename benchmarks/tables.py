@@ -15,7 +15,8 @@ from typing import Any
 
 import click
 from camera_table import camera_table
-from cpu_table import UNKNOWN, cpu_table, number, ratio
+from cpu_table import cpu_table, number, ratio
+from quantisation_table import quantisation_table
 from zoo_table import zoo_table
 
 from edgefer.atomic import write_text
@@ -131,30 +132,6 @@ def rewriting_table(result: dict[str, Any]) -> str:
             cells = [number(found[engine, "plain"]["p50_ms"]), *(ratio(row["gain"], "", "-") for row in rows)]
             lines.append([engine, *cells, ratio(rows[-1]["over_plain_onnxruntime"], "", "-")])
         parts += [f"#### {name}", "\n".join(f"| {' | '.join(line)} |" for line in lines)]
-    return "\n\n".join(parts)
-
-
-def quantisation_table(result: dict[str, Any]) -> str:
-    """A table a network: a way to INT8 a row."""
-    parts = [
-        f"{result['calibration']['faces']} calibration faces of {result['calibration']['data']}, "
-        f"{result['test']['faces']:,} test faces of {result['test']['data']}; 95 % intervals. Seconds with calibration."
-    ]
-    for name, network in result["networks"].items():
-        lines = [["", "agreement with float", "drop, points", "SQNR, dB", "KL, 10⁻³", "seconds"]]
-        lines.append([":--"] + ["--:"] * 5)
-        for row in network["rows"]:
-            if "skipped" in row:
-                lines.append([row["label"], f"not run: {row['skipped']}", *[UNKNOWN] * 4])
-                continue
-            low, high = (100 * end for end in row["agreement_ci95"])
-            drop = f"{row['drop_pp']:+.2f} [{row['ci95_pp'][0]:+.2f}, {row['ci95_pp'][1]:+.2f}]"
-            cells = [f"{row['sqnr_db']:.1f}", f"{1000 * row['kl']:.2f}", f"{row['seconds']:.1f}"]
-            lines.append([row["label"], f"{100 * row['agreement']:.2f} % [{low:.2f}, {high:.2f}]", drop, *cells])
-        parts += [
-            f"#### {name} ({network['architecture']}), float top-1 {100 * network['top1']:.2f} %",
-            "\n".join(f"| {' | '.join(line)} |" for line in lines),
-        ]
     return "\n\n".join(parts)
 
 

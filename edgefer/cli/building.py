@@ -113,7 +113,7 @@ def _refuse_unused(precision: str, given: dict[str, Any]) -> None:
     if given.get("calib") is not None and given.get("table") is not None:
         raise click.UsageError("--calib and --ranges both set the ranges: leave out one")
     unused = {
-        "auto": ("runtime", "onnx_only", "table", *(("method",) if given.get("method") == "auto" else ())),
+        "auto": ("runtime", "onnx_only", "table"),
         "int8": drawing if given.get("calib") is None else (),
         "float": only_int8,
     }["auto" if precision == "auto" else "int8" if precision.startswith("int8") else "float"]
@@ -152,8 +152,8 @@ def _precision(flags: dict[str, bool]) -> str:
 def _show(result: Any) -> None:
     from edgefer.report.candidates import print_candidates
 
-    if result.manifest is not None and result.manifest.candidates:
-        print_candidates(result.manifest.candidates)
+    if result.candidates:
+        print_candidates([row.to_dict() for row in result.candidates])
     if result.audit is not None:
         show_audit(result.audit)
     click.echo(result.summary())

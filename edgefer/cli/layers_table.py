@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -61,18 +63,44 @@ def draw_sensitivity(found: Sensitivity, path: str | os.PathLike[str]) -> None:
     from matplotlib.figure import Figure
 
     rows = (*found.layers, found.whole)
-    figure = Figure(figsize=(10, 1.5 + 0.24 * len(rows)), layout="constrained")
+    figure = Figure(figsize=(10, 1.7 + 0.24 * len(rows)), layout="constrained")
     FigureCanvasAgg(figure)
-    left, right = figure.subplots(1, 2, sharey=True)
+    left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
     places = list(range(len(rows), 0, -1))
-    left.barh(places, [1000 * cost.kl for cost in rows], color="tab:blue")
-    left.set_yticks(places, [f"{cost.layer} {cost.op if cost.layer != cost.op else ''}".strip() for cost in rows])
-    left.set_xlabel("KL divergence, 10⁻³ nats")
-    drops = [cost.drop_pp for cost in rows]
-    arms = [[c.drop_pp - c.ci95_pp[0] for c in rows], [c.ci95_pp[1] - c.drop_pp for c in rows]]
-    right.errorbar(drops, places, xerr=arms, fmt="o", color="tab:red", markersize=3, capsize=2)
+    colours = ["tab:blue"] * len(found.layers) + ["dimgrey"]
+    _draw_divergence(left, rows, places, colours)
+    left.set_ylim(0.3, len(rows) + 0.7)
+    for place, cost, colour in zip(places, rows, colours, strict=True):
+        low, high = cost.ci95_pp
+        right.plot([low, high], [place, place], color=colour, linewidth=1.5)
+        right.plot([cost.drop_pp], [place], "o", color=colour, markersize=4)
     right.axvline(0, color="grey", linewidth=0.8)
-    right.set_xlabel(f"accuracy drop on {found.faces:,} faces, points (95 %)")
-    figure.suptitle(f"One layer in INT8 at a time ({found.runtime} {found.flavour}, {found.method})", fontsize=10)
+    right.set_xlabel(f"accuracy lost on {found.faces:,} faces, points of top-1 (95 %)")
+    how = f"{found.runtime} {found.flavour}, {found.method}"
+    figure.suptitle(f"{os.path.basename(found.model)}: one layer in INT8 at a time ({how})", fontsize=10)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png", dpi=120)
+
+
+def _draw_divergence(axes: Any, rows: Sequence[LayerCost], places: Sequence[int], colours: Sequence[str]) -> None:
+    """A bar a row, with its number; the axis ends behind the costliest layer, and the last row's bar may run beyond."""
+    values = [1000 * cost.kl for cost in rows]
+    end = 1.2 * max(*values[:-1], 1e-6)
+    axes.barh(places, values, color=colours)
+    for place, value in zip(places, values, strict=True):
+        inside = value > end
+        axes.text(
+            *(end if inside else value, place, f"{value:.3f} → " if inside else f" {value:.3f}"),
+            ha="right" if inside else "left",
+            va="center",
+            fontsize=7,
+            color="white" if inside else "black",
+        )
+    axes.set_xlim(0, end)
+    axes.set_yticks(places, [_called(cost) for cost in rows])
+    axes.set_xlabel("KL divergence from float's answers, 10⁻³ nats")
+
+
+def _called(cost: LayerCost) -> str:
+    """The layer's name, and its kind where the name does not tell."""
+    return cost.layer if not cost.op or cost.layer.startswith(cost.op) else f"{cost.layer} ({cost.op})"

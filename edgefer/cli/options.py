@@ -34,7 +34,7 @@ seed = click.option(
 refine = click.option(
     "--refine",
     metavar="STEPS",
-    help="What is done for better INT8: a list of equalise, rounding, bias, or none.  [default: equalise]",
+    help="What is done for better INT8: a list of equalise, rounding, bias, or none.  [default: equalise,bias]",
 )
 per_class = click.option(
     "--per-class", type=click.IntRange(min=1), help="Calibrate on so many faces of each class, or all there are."

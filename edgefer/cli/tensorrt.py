@@ -32,8 +32,11 @@ _BUILDER = (
     click.option("--calib-cache", type=options.PATH, help="With --calibrator: a table of ranges instead of faces."),
     click.option("--verbose", is_flag=True, help="All of the builder's log."),
 )
-_OF_A_CPU = ("runtime", "threads", "batch", "max_drop", "per_class", "refine", "table")
-_OF_INT8 = ("calib", "votes", "exclude", "calib_faces", "method", "seed")
+_OF_A_CPU = ("runtime", "threads", "batch")
+_OF_INT8 = (
+    *("calib", "votes", "exclude", "calib_faces", "method", "seed"),
+    *("max_drop", "per_class", "refine", "table"),
+)
 _FLAGS = {"version": "--for", "table": "--ranges"}
 LONGEST_TABLE = 60
 """Rows that are printed; the manifest holds them all."""

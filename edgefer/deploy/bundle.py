@@ -190,7 +190,8 @@ def _tensorrt_files(
     ranges: Table | None,
 ) -> dict[str, str]:
     """TensorRT version of :data:`GENERATIONS` → the file that it builds from."""
-    faces = Faces(calib, table=_table_for_tensorrt(loaded, calib, ranges))
+    fits = _fits_tensorrt(loaded, calib, ranges)
+    faces = Faces(table=folder / RANGES) if fits else Faces(calib)
     names = {}
     for version in GENERATIONS:
         target = target_of(version)
@@ -200,20 +201,17 @@ def _tensorrt_files(
     return names
 
 
-def _table_for_tensorrt(
-    loaded: tuple[onnx.ModelProto, Contract], calib: str | FaceSet | None, ranges: Table | None
-) -> Table | None:
-    """The same ranges, where TensorRT gets the graph that they were observed on; else it needs faces of its own."""
+def _fits_tensorrt(loaded: tuple[onnx.ModelProto, Contract], calib: str | FaceSet | None, ranges: Table | None) -> bool:
+    """Whether TensorRT gets the graph that the ranges were observed on; else it needs faces of its own."""
     if ranges is None:
-        return None
-    if signature(for_tensorrt(*loaded).model) == ranges.graph_sha256:
-        return ranges
-    if calib is None:
+        return False
+    fits = signature(for_tensorrt(*loaded).model) == ranges.graph_sha256
+    if not fits and calib is None:
         raise EdgeferError(
             f"{ranges.origin} was made of the graph that CPUs get, and TensorRT's is another one",
             hint="--calib DATA makes ranges for both",
         )
-    return None
+    return fits
 
 
 def _write_manifest(

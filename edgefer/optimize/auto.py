@@ -10,14 +10,16 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
-from edgefer.contract import Contract
 from edgefer.data import FaceSet, aligned, open_dataset
 from edgefer.engines.classifier import Classifier
 from edgefer.engines.load import load_engine
 from edgefer.errors import EdgeferError
 from edgefer.manifest import read_manifest, write_engine
-from edgefer.optimize.build import Job, checked_output, figures_of, prepare_job
+from edgefer.optimize.build import check_budget, checked_output
 from edgefer.optimize.choose import Figures, choose, judged, timed, verdict
+from edgefer.optimize.job import Job, figures_of, prepare_job
+from edgefer.optimize.methods import AUTO, choose_method
+from edgefer.optimize.price import Price, TimePrice
 from edgefer.optimize.result import BuildResult
 from edgefer.optimize.variants import RUNTIMES, Built, Variant, variants_of
 from edgefer.progress import announce, progress
@@ -30,7 +32,7 @@ def build_auto(
     model: str | os.PathLike[str],
     output: str | os.PathLike[str],
     *,
-    calib: str | FaceSet | None,
+    calib: str | FaceSet | None = None,
     max_drop: float = MAX_DROP_PP,
     threads: int = 1,
     batch: int = 1,
@@ -54,7 +56,7 @@ def build_auto(
         threads: that the timing is for.
         batch: faces a call that the timing is for.
         calib_faces: with ``method`` and ``seed``, overrides the architecture's recipe.
-        method: how histograms become ranges.
+        method: how histograms become ranges; ``"auto"``: for each flavour the one that errs least on ``val``.
         seed: of the draw.
         no_rewrite: passes of :data:`edgefer.graph.rewriting.PASSES` to leave out.
         per_class: so many faces of each class set the ranges, or as many as there are.
@@ -64,6 +66,7 @@ def build_auto(
         EdgeferError: bad input; or the data name a single split, so that there is no ``val`` beside ``calib``.
     """
     destination = checked_output(output, "cpu")
+    check_budget("int8", max_drop)
     if calib is None:
         raise EdgeferError("--auto needs faces to set ranges and to judge by, and none were given", hint="--calib DATA")
     faces = open_dataset(calib) if isinstance(calib, str) else calib
@@ -72,20 +75,40 @@ def build_auto(
             f"--auto needs the `calib` and the `val` part, and {faces.origin} names one split",
             hint="leave the split out of --calib",
         )
-    job = prepare_job(model, "int8", faces, calib_faces, method, seed, no_rewrite, per_class, refine)
-    variants = candidates()
-    with progress("building", len(variants)) as advance:
-        built = []
-        for variant in variants:
-            built.append(job.build(variant))
-            advance(1, variant.label)
+    any_method = method == AUTO
+    usual = None if any_method else method
+    job = prepare_job(model, "int8", faces, calib_faces, usual, seed, no_rewrite, per_class, refine)
     judges = aligned(faces.split("val"), job.contract.labels)
-    figures = _measured(built, job.contract, judges, max_drop, threads, batch)
+    jobs, built, others = _built(job, judges if any_method else None, TimePrice(threads, batch), threads)
+    figures = _measured(jobs, built, judges, max_drop, threads, batch)
     folder = candidates_folder(destination)
-    _write_candidates(folder, job, built, figures)
-    winner = built[next(i for i, f in enumerate(figures) if f.chosen)]
-    manifest = write_engine(destination, winner.engine, job.manifest(winner, figures))
-    return BuildResult(destination, manifest, verdict(figures))
+    _write_candidates(folder, jobs, built, figures)
+    index = next(i for i, f in enumerate(figures) if f.chosen)
+    rows = (*figures, *others)
+    manifest = write_engine(destination, built[index].engine, jobs[index].manifest(built[index], rows))
+    return BuildResult(destination, manifest, verdict(figures), candidates=rows)
+
+
+def _built(
+    job: Job, judges: FaceSet | None, price: Price, threads: int
+) -> tuple[list[Job], list[Built], list[Figures]]:
+    """A file for every candidate, the job that made it, and what was measured of methods that were not taken.
+
+    With ``judges`` each INT8 variant gets the method whose answers on them err least.
+    """
+    variants = candidates()
+    jobs, built, others = [], [], []
+    with progress("building", len(variants)) as advance:
+        for variant in variants:
+            made = job
+            if judges is not None and variant.flavour is not None:
+                found = choose_method(job, (variant,), judges, price, threads)
+                made = found.job
+                others += [replace(row, within=True) for row in found.rows if not row.chosen]
+            jobs.append(made)
+            built.append(made.build(variant))
+            advance(1, variant.label)
+    return jobs, built, others
 
 
 def retune(engine: str | os.PathLike[str], *, threads: int = 1, batch: int = 1) -> BuildResult:
@@ -103,7 +126,9 @@ def retune(engine: str | os.PathLike[str], *, threads: int = 1, batch: int = 1) 
         raise EdgeferError(
             f"{path} was not chosen among candidates", hint="build it with `edgefer build-engine --auto`"
         )
-    rows = [replace(Figures.from_dict(c), p50_ms=None, chosen=False) for c in manifest.candidates]
+    before = [Figures.from_dict(c) for c in manifest.candidates]
+    others = [row for row in before if row.kl is not None]  # methods that were not taken: they have no file
+    rows = [replace(row, p50_ms=None, chosen=False) for row in before if row.kl is None]
     folder = candidates_folder(path)
     if not folder.is_dir():
         raise EdgeferError(
@@ -121,8 +146,9 @@ def retune(engine: str | os.PathLike[str], *, threads: int = 1, batch: int = 1) 
         rows[index] = row
     rows = choose(rows)
     winner = folder / _file_name(next(row for row in rows if row.chosen))
-    chosen = replace(read_manifest(winner), candidates=tuple(row.to_dict() for row in rows))
-    return BuildResult(path, write_engine(path, winner.read_bytes(), chosen), verdict(rows))
+    shown = (*rows, *others)
+    chosen = replace(read_manifest(winner), candidates=tuple(row.to_dict() for row in shown))
+    return BuildResult(path, write_engine(path, winner.read_bytes(), chosen), verdict(rows), candidates=shown)
 
 
 def candidates() -> tuple[Variant, ...]:
@@ -146,21 +172,26 @@ def candidates_folder(engine: Path) -> Path:
 
 
 def _measured(
-    built: Sequence[Built], contract: Contract, val: FaceSet, max_drop: float, threads: int, batch: int
+    jobs: Sequence[Job], built: Sequence[Built], val: FaceSet, max_drop: float, threads: int, batch: int
 ) -> list[Figures]:
+    contract = jobs[0].contract
     reference = next(i for i, b in enumerate(built) if b.variant == REFERENCE)
+    rows = [
+        figures_of(b) if b.variant.flavour is None else replace(figures_of(b), method=job.method)
+        for job, b in zip(jobs, built, strict=True)
+    ]
     with ExitStack() as stack:
         engines = [stack.enter_context(b.open(contract, threads)) for b in built]
-        figures = judged([figures_of(b) for b in built], engines, val, reference, max_drop)
+        figures = judged(rows, engines, val, reference, max_drop)
         return choose(timed(figures, engines, contract, batch, seed=0))
 
 
-def _write_candidates(folder: Path, job: Job, built: Sequence[Built], figures: Sequence[Figures]) -> None:
+def _write_candidates(folder: Path, jobs: Sequence[Job], built: Sequence[Built], figures: Sequence[Figures]) -> None:
     """Fill a new folder and put it in the place of an old one, so that the two never mix."""
     fresh = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(fresh, ignore_errors=True)
     try:
-        for candidate, row in zip(built, figures, strict=True):
+        for job, candidate, row in zip(jobs, built, figures, strict=True):
             write_engine(fresh / _file_name(row), candidate.engine, job.manifest(candidate))
         shutil.rmtree(folder, ignore_errors=True)
         fresh.replace(folder)

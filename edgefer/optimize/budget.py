@@ -1,27 +1,27 @@
 """`--int8 --max-drop`: keep the cheapest set of layers out of INT8 with which the accuracy drop is known to be small.
 
 Layers come back to float in the order of what that gains (KL divergence of the layer in INT8 alone) for what it costs
-(measured time of a call). Plans along that way are judged on one half of `val`. The other half certifies: plans are
-tested there from the safest on, and the first that fails ends it (a fixed sequence, so that testing several plans does
-not flatter the one that is shipped; Maurer, Hothorn and Lehmacher 1995).
+(:mod:`edgefer.optimize.price`: time of a call, or multiply-accumulates). Plans along that way are judged on one half of
+`val`. The other half certifies: plans that met the budget are tested there, those that met it by most first, and the
+first that fails ends it (a sequence fixed beforehand, so that testing several plans does not flatter the one that is
+shipped; Maurer, Hothorn and Lehmacher 1995).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
-from contextlib import ExitStack
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from edgefer.contract import Contract
 from edgefer.data import FaceSet
 from edgefer.errors import EdgeferError
 from edgefer.measure.accuracy import Z95, Predictions
 from edgefer.measure.paired import Paired, tango_interval
-from edgefer.optimize.build import Job, figures_of
-from edgefer.optimize.choose import Figures, choose, timed
+from edgefer.optimize.choose import Figures
+from edgefer.optimize.job import Job, figures_of
+from edgefer.optimize.price import NOISE, Price
 from edgefer.optimize.sensitivity import LayerCost, answers, layer_costs
 from edgefer.optimize.variants import Built, Variant, all_float
 from edgefer.progress import announce, progress
@@ -29,17 +29,15 @@ from edgefer.progress import announce, progress
 FEW_LAYERS = 12
 """With at most so many layers, every number of layers kept in float is tried; with more, numbers that grow by half."""
 
-NOISE = 0.02
-"""A plan that is slower than all-INT8 by less than this share costs nothing: timing does not tell them apart."""
-
 
 @dataclass(frozen=True)
 class Plan:
-    """Layers kept in float, the file that this gives, and what was measured of it on the choosing half."""
+    """Layers kept in float, the file that this gives, what was measured of it on the choosing half, and its cost."""
 
     kept: tuple[str, ...]
     built: Built
     figures: Figures
+    cost: float
 
     @property
     def upper(self) -> float:
@@ -50,8 +48,9 @@ class Plan:
 
 @dataclass(frozen=True)
 class WithinBudget:
-    """The file that was chosen and certified, the Pareto front that was seen, and one sentence that says so."""
+    """The plan that was chosen and certified, the Pareto front that was seen, and one sentence that says so."""
 
+    kept: tuple[str, ...]
     built: Built
     rows: tuple[Figures, ...]
     reason: str
@@ -63,8 +62,8 @@ def within_budget(
     choosing: FaceSet,
     certifying: FaceSet,
     max_drop: float,
-    threads: int,
-    batch: int,
+    price: Price,
+    threads: int = 1,
 ) -> WithinBudget:
     """Find the cheapest INT8 file of ``job`` whose drop against float is certified to be at most ``max_drop`` points.
 
@@ -74,18 +73,18 @@ def within_budget(
         choosing: faces of `val`.
         certifying: others; :func:`check_power` has found them enough.
         max_drop: percentage points of top-1, compared with the upper end of the drop's 95 % interval.
-        threads: what plans are timed with.
-        batch: faces a timed call.
+        price: what plans cost.
+        threads: of the engines that are judged.
     """
-    variant = _fastest(job, variants, threads, batch)
+    variant = price.fastest(job, variants)
     reference = job.build(Variant(variant.runtime, "fp32"))
     wanted = answers(reference, job.contract, choosing, threads)
     _, costs = layer_costs(job, variant, choosing, wanted, threads)
-    order = _order(job, variant, costs, threads, batch)
-    plans = _plans(job, variant, order, choosing, wanted, max_drop, threads, batch)
+    order = _order(costs, price.of_layers(job, variant, [cost.layer for cost in costs]))
+    plans = _plans(job, variant, order, choosing, wanted, max_drop, price, threads)
     shipped, paired = _certified(plans, job, reference, certifying, max_drop, threads)
     rows = tuple(replace(p.figures, chosen=p is shipped) for p in front(plans, shipped))
-    return WithinBudget(shipped.built, rows, _verdict(shipped, len(order), paired, max_drop))
+    return WithinBudget(shipped.kept, shipped.built, rows, _verdict(shipped, len(order), paired, max_drop))
 
 
 def halves(faces: FaceSet) -> tuple[FaceSet, FaceSet]:
@@ -116,42 +115,17 @@ def check_power(count: int, max_drop: float) -> None:
 
 
 def front(plans: Sequence[Plan], shipped: Plan) -> list[Plan]:
-    """The Pareto front in time and in the upper end of the drop, fastest first; ``shipped`` is shown in any case."""
+    """The Pareto front in cost and in the upper end of the drop, cheapest first; ``shipped`` is shown in any case."""
 
     def beaten(plan: Plan) -> bool:
-        return any(_time(o) <= _time(plan) and o.upper <= plan.upper and o is not plan for o in plans)
+        return any(o.cost <= plan.cost and o.upper <= plan.upper and o is not plan for o in plans)
 
-    return sorted((p for p in plans if p is shipped or not beaten(p)), key=_time)
-
-
-def _time(plan: Plan) -> float:
-    return plan.figures.p50_ms or 0.0
+    return sorted((p for p in plans if p is shipped or not beaten(p)), key=lambda plan: plan.cost)
 
 
-def _fastest(job: Job, variants: Sequence[Variant], threads: int, batch: int) -> Variant:
-    if len(variants) == 1:
-        return variants[0]
-    built = [job.build(variant) for variant in variants]
-    rows = choose(_timed(job.contract, [figures_of(b) for b in built], built, threads, batch))
-    return variants[next(i for i, row in enumerate(rows) if row.chosen)]
-
-
-def _timed(
-    contract: Contract, rows: Sequence[Figures], built: Sequence[Built], threads: int, batch: int
-) -> list[Figures]:
-    with ExitStack() as stack:
-        engines = [stack.enter_context(b.open(contract, threads)) for b in built]
-        return timed(rows, engines, contract, batch, seed=0, seconds_each=0.5)
-
-
-def _order(job: Job, variant: Variant, costs: Sequence[LayerCost], threads: int, batch: int) -> list[str]:
+def _order(costs: Sequence[LayerCost], prices: Mapping[str, float]) -> list[str]:
     """Layers by gain over cost, the best to bring back first."""
-    built = [job.build(variant), *(job.build(variant, [cost.layer]) for cost in costs)]
-    rows = [replace(figures_of(b), label=str(i)) for i, b in enumerate(built)]
-    taken = [row.p50_ms or 0.0 for row in _timed(job.contract, rows, built, threads, batch)]
-    least = NOISE * taken[0]
-    extra = {cost.layer: max(least, ms - taken[0]) for cost, ms in zip(costs, taken[1:], strict=True)}
-    return [cost.layer for cost in sorted(costs, key=lambda cost: -cost.kl / extra[cost.layer])]
+    return [cost.layer for cost in sorted(costs, key=lambda cost: -cost.kl / prices[cost.layer])]
 
 
 def _plans(
@@ -161,10 +135,10 @@ def _plans(
     faces: FaceSet,
     wanted: Predictions,
     max_drop: float,
+    price: Price,
     threads: int,
-    batch: int,
 ) -> list[Plan]:
-    """Plans that keep the first layers of ``order`` in float, none first, all last; judged and timed."""
+    """Plans that keep the first layers of ``order`` in float, none first, all last; judged and with their cost."""
     found: list[tuple[tuple[str, ...], Built, Figures]] = []
     steps = sizes(len(order))
     with progress("plans", len(steps)) as advance:
@@ -183,8 +157,8 @@ def _plans(
             )
             found.append((kept, built, row))
             advance(1)
-    rows = _timed(job.contract, [row for _, _, row in found], [built for _, built, _ in found], threads, batch)
-    return [Plan(kept, built, row) for (kept, built, _), row in zip(found, rows, strict=True)]
+    rows = price.filled(job, [row for _, _, row in found], [(kept, built) for kept, built, _ in found])
+    return [Plan(kept, built, row, price.of(row)) for (kept, built, _), row in zip(found, rows, strict=True)]
 
 
 def sizes(layers: int) -> list[int]:
@@ -197,26 +171,28 @@ def sizes(layers: int) -> list[int]:
 
 
 def cheapest(plans: Sequence[Plan], allowed: Collection[int]) -> int:
-    """Of the ``allowed`` indices, the plan that takes the least time over all-INT8 (the first one of ``plans``).
+    """Of the ``allowed`` indices, the plan that costs least over all-INT8 (the first one of ``plans``).
 
     Plans that timing does not tell apart from it cost nothing; of those, the one with most layers in INT8.
     """
-    base = _time(plans[0]) * (1 + NOISE)
-    return min(allowed, key=lambda index: (max(0.0, _time(plans[index]) - base), index))
+    base = plans[0].cost * (1 + NOISE)
+    return min(allowed, key=lambda index: (max(0.0, plans[index].cost - base), index))
 
 
 def _certified(
     plans: Sequence[Plan], job: Job, reference: Built, faces: FaceSet, max_drop: float, threads: int
 ) -> tuple[Plan, Paired]:
     """The cheapest plan whose drop is certified on ``faces``, and that drop."""
-    last = len(plans) - 1  # all in float: the reference's own answers, which check_power found enough faces for
-    allowed = [index for index, plan in enumerate(plans) if plan.figures.within or index == last]
-    aim = cheapest(plans, allowed)
     wanted = answers(reference, job.contract, faces, threads)
-    passed: dict[int, Paired] = {}
-    for index in reversed([index for index in allowed if index >= aim]):
-        paired = Paired.from_predictions(wanted, answers(plans[index].built, job.contract, faces, threads))
-        if paired.ci95_pp[1] > max_drop and index != last:
+
+    def judged(index: int) -> Paired:
+        return Paired.from_predictions(wanted, answers(plans[index].built, job.contract, faces, threads))
+
+    last = len(plans) - 1  # all in float: the reference's own answers, which check_power found enough faces for
+    passed = {last: judged(last)}
+    for index in likeliest_first(plans[:last]):
+        paired = judged(index)
+        if paired.ci95_pp[1] > max_drop:
             announce(
                 f"{plans[index].figures.label}: {_drop(paired)} on the {len(faces):,} certifying faces, "
                 f"{max_drop:g} allowed"
@@ -225,6 +201,11 @@ def _certified(
         passed[index] = paired
     best = cheapest(plans, passed)
     return plans[best], passed[best]
+
+
+def likeliest_first(plans: Sequence[Plan]) -> list[int]:
+    """The plans that met the budget on the choosing half, in the order in which they are tested on the other."""
+    return sorted((i for i, plan in enumerate(plans) if plan.figures.within), key=lambda i: plans[i].upper)
 
 
 def _drop(paired: Paired) -> str:
@@ -240,6 +221,6 @@ def _verdict(plan: Plan, layers: int, paired: Paired, max_drop: float) -> str:
     if len(plan.kept) == layers:
         return (
             f"No plan with a layer in INT8 meets --max-drop {max_drop:g}: all {layers} layers are back in float, and "
-            f"this engine is FP32; {certified}"
+            f"nothing in the file is INT8; {certified}"
         )
     return f"Kept out of INT8: {', '.join(plan.kept)} ({len(plan.kept)} of {layers}); {certified}"

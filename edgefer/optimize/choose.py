@@ -32,6 +32,7 @@ class Figures:
         agreement: share of `val` faces with the reference's answer.
         within: whether the drop is within the tolerance.
         method: how histograms became ranges, where that was a choice; sqnr_db, kl: its output error on `val`.
+        float_macs: multiply-accumulates a face in layers kept out of INT8, where that is the cost and not time.
     """
 
     label: str
@@ -48,6 +49,7 @@ class Figures:
     method: str | None = None
     sqnr_db: float | None = None
     kl: float | None = None
+    float_macs: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """For the manifest; :meth:`from_dict` is its inverse."""

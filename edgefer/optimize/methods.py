@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 from edgefer.data import FaceSet
 from edgefer.measure.paired import Paired
-from edgefer.optimize.build import Job, figures_of
-from edgefer.optimize.choose import Figures, timed
+from edgefer.optimize.choose import Figures
+from edgefer.optimize.job import Job, figures_of
 from edgefer.optimize.output_error import OutputError
+from edgefer.optimize.price import Price
 from edgefer.optimize.sensitivity import answers
 from edgefer.optimize.variants import Built, Variant
 from edgefer.progress import progress
@@ -19,7 +19,7 @@ from edgefer.quantize.thresholds import METHODS
 AUTO = "auto"
 
 ALIKE = 1.25
-"""Placements whose errors differ by less than this factor are told apart by their time."""
+"""Placements whose errors differ by less than this factor are told apart by their cost."""
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,14 @@ class ChosenMethod:
     reason: str
 
 
-def choose_method(job: Job, variants: Sequence[Variant], faces: FaceSet, threads: int, batch: int) -> ChosenMethod:
+def choose_method(
+    job: Job, variants: Sequence[Variant], faces: FaceSet, price: Price, threads: int = 1
+) -> ChosenMethod:
     """Build every method in every variant; take the one whose answers are nearest to float's on ``faces``.
 
     The error is the mean KL divergence of the probabilities: unlike the logits' signal-to-noise ratio it is not ruled
     by the few faces with the largest logits, whose answers no rounding changes. Where several variants come within
-    :data:`ALIKE` of the least error, the fastest of them is taken.
+    :data:`ALIKE` of the least error, the cheapest of them is taken.
     """
     wanted = answers(job.build(Variant(variants[0].runtime, "fp32")), job.contract, faces, threads)
     tried: list[tuple[Variant, Built, Figures]] = []
@@ -65,18 +67,15 @@ def choose_method(job: Job, variants: Sequence[Variant], faces: FaceSet, threads
     best = [min((i for i, t in enumerate(tried) if t[0] == v), key=lambda i: rows[i].kl or 0.0) for v in variants]
     near = [i for i in best if (rows[i].kl or 0.0) <= ALIKE * least]
     if len(near) > 1:
-        with ExitStack() as stack:
-            engines = [stack.enter_context(tried[i][1].open(job.contract, threads)) for i in near]
-            for index, row in zip(near, timed([rows[i] for i in near], engines, job.contract, batch, 0), strict=True):
-                rows[index] = row
-    winner = min(near, key=lambda i: (rows[i].p50_ms or 0.0, rows[i].kl or 0.0))
+        plans: list[tuple[tuple[str, ...], Built]] = [((), tried[i][1]) for i in near]
+        for index, row in zip(near, price.filled(job, [rows[i] for i in near], plans), strict=True):
+            rows[index] = row
+    winner = min(near, key=lambda i: (price.of(rows[i]), rows[i].kl or 0.0))
     rows[winner] = replace(rows[winner], chosen=True)
     variant, built, row = tried[winner]
-    record = None if job.calibration is None else replace(job.calibration, method=str(row.method))
-    done = replace(job, method=str(row.method), calibration=record)
     others = ", ".join(f"{r.label} {1000 * (r.kl or 0.0):.2f}" for r in rows if not r.chosen)
     reason = (
         f"{row.label} answers most like float on {len(faces):,} faces: KL {1000 * (row.kl or 0.0):.2f}·10⁻³ nats "
         f"({others})."
     )
-    return ChosenMethod(done, variant, built, tuple(rows), reason)
+    return ChosenMethod(job.with_method(str(row.method)), variant, built, tuple(rows), reason)

@@ -45,6 +45,26 @@ class Ranged:
     refiner: Refiner | None = None
 
 
+def ranged(
+    model: onnx.ModelProto,
+    contract: Contract,
+    calib: str | FaceSet | None,
+    recipe: Recipe,
+    steps: Collection[str] | None = None,
+    table: str | os.PathLike[str] | None = None,
+) -> Ranged:
+    """:func:`ranged_on_faces` where there are faces, else :func:`ranged_by_table`.
+
+    Raises:
+        EdgeferError: faces and a table are given; what those two raise.
+    """
+    if calib is None:
+        return ranged_by_table(model, contract, recipe, steps, table)
+    if table is not None:
+        raise EdgeferError(f"faces and the range table {table} both set the ranges", hint="give one of them")
+    return ranged_on_faces(model, contract, calib, recipe, steps)
+
+
 def ranged_on_faces(
     model: onnx.ModelProto,
     contract: Contract,
@@ -71,7 +91,7 @@ def ranged_on_faces(
     ranges, record = calibrate(changed, contract, faces, recipe)
     announce_unruled(model)
     applied = scales if changed is not model else {}
-    return Ranged(changed, ranges, record, applied, Refiner.over(faces, contract, chosen))
+    return Ranged(changed, ranges, record, applied, Refiner.over(changed, faces, contract, chosen))
 
 
 def ranged_by_table(
@@ -157,7 +177,7 @@ def write_table(
         per_class: so many of each class instead, or all there are.
         method: how histograms become ranges.
         seed: of the draw.
-        refine: ``"equalise"`` or nothing; the rest hangs on the plan and cannot be kept in a table.
+        refine: ``"equalise"``, as if None, or nothing; the rest hangs on the plan and cannot be kept in a table.
         no_rewrite: rewrite passes to leave out.
 
     Raises:
@@ -174,7 +194,7 @@ def write_table(
     refuse_quantised(proto)
     plain = rewrite(proto, contract, skip=no_rewrite).model
     recipe = recipe_for(contract.architecture).overridden(calib_faces, per_class, seed, method)
-    done = ranged_on_faces(plain, contract, calib, recipe, refine)
+    done = ranged_on_faces(plain, contract, calib, recipe, (EQUALISE,) if refine is None else refine)
     table = Table.of(contract, signature(plain), done.scales, done.ranges, done.record)
     table.write(output)
     return table

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 
 from edgefer.contract import INPUT_NAME, Contract
 from edgefer.data import FaceSet
@@ -14,9 +15,10 @@ from edgefer.engines.onnxruntime import OnnxRuntimeSession
 from edgefer.errors import EdgeferError
 from edgefer.progress import announce, progress
 from edgefer.quantize.equalise import (
+    DEGREE,
     Scales,
     apply_scales,
-    channel_peaks,
+    channel_powers,
     components,
     equalising_scales,
     is_exact,
@@ -29,13 +31,14 @@ from edgefer.quantize.refining import BIAS, ROUNDING, only_outputs, refine
 
 EQUALISE = "equalise"
 ALL_STEPS = (EQUALISE, ROUNDING, BIAS)
-DEFAULT_STEPS = (EQUALISE,)
+DEFAULT_STEPS = (EQUALISE, BIAS)
 """What pays everywhere for what it costs: see docs/quantisation.md."""
 
-FACES = 256
-"""That rounding and bias correction look at, of the calibration faces."""
+FACES = {ROUNDING: 256, BIAS: 64}
+"""How many of the calibration faces each step looks at, the most of those that are done; a mean needs few."""
 
-_BATCH = 16
+_BATCHES = 4, 16
+"""The fewest and the most faces that refining runs at a time; between, as many as calibration's budget holds."""
 
 
 def parse_steps(text: str) -> tuple[str, ...]:
@@ -71,16 +74,20 @@ def equalising(model: onnx.ModelProto, contract: Contract, faces: FaceSet) -> Sc
     names = [tensor for _, tensors in found for tensor in tensors]
     run = open_runner(only_outputs(model, names).SerializeToString())
     size = max(1, min(64, DEFAULT_BUDGET // max(1, activation_bytes(model))))
-    peaks: dict[str, np.ndarray] = {}
+    units: dict[str, float] = {}  # the largest value so far
+    powers: dict[str, NDArray[np.float64]] = {}
     with progress("equalising", len(faces)) as advance:
         for images, _ in faces.batches(size, contract):
             for name, values in run(images).items():
-                peak = channel_peaks(values)
-                peaks[name] = np.maximum(peaks[name], peak) if name in peaks else peak
+                peak = float(np.abs(values).max())
+                if not np.isfinite(peak):
+                    return {}  # calibration, which comes next, names the layer and the face
+                before = units.get(name, 0.0)
+                unit = units[name] = max(peak, before) or 1.0
+                powers[name] = powers.get(name, 0.0) * (before / unit) ** DEGREE + channel_powers(values, unit)
             advance(len(images))
-    if not all(np.isfinite(peak).all() for peak in peaks.values()):
-        return {}  # calibration, which comes next, names the layer and the face
-    return {c.name: equalising_scales([peaks[tensor] for tensor in tensors]) for c, tensors in found}
+    ranges = {name: power ** (1 / DEGREE) for name, power in powers.items()}
+    return {c.name: equalising_scales([ranges[tensor] for tensor in tensors]) for c, tensors in found}
 
 
 def equalised(model: onnx.ModelProto, scales: Scales, contract: Contract) -> onnx.ModelProto:
@@ -102,13 +109,15 @@ class Refiner:
     faces: Sequence[Faces]
 
     @classmethod
-    def over(cls, faces: FaceSet, contract: Contract, steps: Collection[str]) -> Refiner | None:
-        """A refiner that looks at the first faces of ``faces``; None where no step is left to do."""
+    def over(cls, model: onnx.ModelProto, faces: FaceSet, contract: Contract, steps: Collection[str]) -> Refiner | None:
+        """A refiner of ``model`` that looks at the first faces of ``faces``; None where no step is left to do."""
         kept = tuple(step for step in ALL_STEPS if step in steps and step != EQUALISE)
         if not kept:
             return None
-        some = faces.subset(np.arange(min(FACES, len(faces))))
-        return cls(kept, [images for images, _ in some.batches(_BATCH, contract)])
+        some = faces.subset(np.arange(min(max(FACES[step] for step in kept), len(faces))))
+        least, most = _BATCHES
+        size = max(least, min(most, DEFAULT_BUDGET // max(1, activation_bytes(model))))
+        return cls(kept, [images for images, _ in some.batches(size, contract)])
 
     def refine(
         self, model: onnx.ModelProto, plan: Plan, flavour: Flavour, ranges: Ranges, method: str

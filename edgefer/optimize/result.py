@@ -7,6 +7,7 @@ from pathlib import Path
 
 from edgefer.engines.tensorrt.inspect import Audit
 from edgefer.manifest import Manifest
+from edgefer.optimize.choose import Figures
 
 
 @dataclass(frozen=True)
@@ -18,12 +19,14 @@ class BuildResult:
         manifest: as written beside it; None with ``onnx_only``.
         reason: why it is this one, or what to type next; ``""`` where there is nothing to say.
         audit: what TensorRT made of each layer.
+        candidates: what was measured of each, where one was chosen.
     """
 
     path: Path
     manifest: Manifest | None
     reason: str = ""
     audit: Audit | None = None
+    candidates: tuple[Figures, ...] = ()
 
     def summary(self) -> str:
         """A few lines for a person."""

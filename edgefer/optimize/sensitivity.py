@@ -12,13 +12,14 @@ from edgefer.data import FaceSet, aligned, open_dataset
 from edgefer.errors import EdgeferError
 from edgefer.measure.accuracy import Predictions, predict
 from edgefer.measure.paired import Paired
-from edgefer.optimize.build import Job, prepare_job
+from edgefer.optimize.job import Job, prepare_job
 from edgefer.optimize.output_error import OutputError
 from edgefer.optimize.variants import Built, Variant, variants_of
 from edgefer.progress import progress
 from edgefer.quantize.flavour import named_flavour
-from edgefer.quantize.plan import LayerPlan, make_plan
+from edgefer.quantize.plan import LayerPlan
 from edgefer.quantize.rules import WEIGHTED
+from edgefer.quantize.tail import plan_to_the_end
 
 WHOLE = "all of them"
 
@@ -113,13 +114,14 @@ def sensitivity(
     """
     faces = open_dataset(data) if isinstance(data, str) else data
     variant = chosen_variant(runtime, flavour)
+    refuse_one_split(faces)
     job = prepare_job(model, "int8", faces, calib_faces, method, seed, no_rewrite, per_class=per_class, refine=refine)
     judges = judging_faces(faces, job.contract)
     if limit is not None and limit < len(judges):
         judges = judges.stratified(limit, 0)
     reference = answers(job.build(Variant(runtime, "fp32")), job.contract, judges, threads)
     whole, layers = layer_costs(job, variant, judges, reference, threads)
-    plan = make_plan(job.model, named_flavour(str(variant.flavour)))
+    plan = plan_to_the_end(job.model, named_flavour(str(variant.flavour)))
     left = {p.layer: p.reason for p in plan.layers if p.asked != "int8" and not p.reason.startswith("fused")}
     ranked = tuple(sorted(layers, key=lambda cost: -cost.kl))
     origin = judges.origin
@@ -159,12 +161,17 @@ def judging_faces(faces: FaceSet, contract: Contract) -> FaceSet:
     Raises:
         EdgeferError: it does, or it has no such part.
     """
+    refuse_one_split(faces)
+    return aligned(faces.split("val"), contract.labels)
+
+
+def refuse_one_split(faces: FaceSet) -> None:
+    """Raise an EdgeferError where ``faces`` name a split, so that there is no `val` beside `calib`."""
     if faces.picked is not None:
         raise EdgeferError(
             f"this needs the `calib` and the `val` part of the faces, and {faces.origin} names one split",
             hint="leave the split out of --calib",
         )
-    return aligned(faces.split("val"), contract.labels)
 
 
 def answers(built: Built, contract: Contract, faces: FaceSet, threads: int = 1) -> Predictions:
@@ -179,7 +186,7 @@ def weighted_layers(job: Job, variant: Variant) -> tuple[LayerPlan, ...]:
     Raises:
         EdgeferError: there is none.
     """
-    plan = make_plan(job.model, named_flavour(str(variant.flavour)))
+    plan = plan_to_the_end(job.model, named_flavour(str(variant.flavour)))
     found = tuple(p for p in plan.layers if p.op in WEIGHTED and p.asked == "int8")
     if not found:
         reasons = "; ".join(f"{p.layer}: {p.reason}" for p in plan.layers if p.op in WEIGHTED)

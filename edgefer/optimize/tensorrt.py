@@ -141,7 +141,8 @@ def _write_file(destination: Path, prepared: Prepared, target: Target, options: 
     elif not target.rtx:
         lines.append("  " + trtexec_command(device, prepared.contract, target, prepared.precision, options, cache))
         lines.append("trtexec writes an engine without a manifest: edgefer's Python refuses to serve it")
-    return BuildResult(destination, None, "\n".join(lines))
+    said = [prepared.reason] if prepared.reason else []
+    return BuildResult(destination, None, "\n".join([*said, *lines]), candidates=prepared.candidates)
 
 
 def _write_engine(
@@ -178,9 +179,11 @@ def _write_engine(
         portable=options.portable,
         note=note,
         audit=tuple(layer.to_dict() for layer in audit.layers),
+        candidates=tuple(row.to_dict() for row in prepared.candidates),
     )
     manifest = write_engine(destination, built.plan, manifest)
-    return BuildResult(destination, manifest, note, audit)
+    reason = "\n".join(line for line in (prepared.reason, note) if line)
+    return BuildResult(destination, manifest, reason, audit, prepared.candidates)
 
 
 def _golden_count(options: BuilderOptions) -> int:

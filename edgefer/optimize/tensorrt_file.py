@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Collection
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Final
 
@@ -23,17 +23,19 @@ from edgefer.graph.load import metadata_of
 from edgefer.graph.rewriting import PASSES, Rewritten, check_names, rewrite
 from edgefer.graph.save import serialise, stamp
 from edgefer.manifest import PRECISION_KEY, Calibration, calibration_from
-from edgefer.optimize.calibrate import calibrate, calibration_faces
+from edgefer.optimize.choose import Figures
 from edgefer.optimize.half import check_half
-from edgefer.optimize.ranging import ranged_from
+from edgefer.optimize.job import Job
+from edgefer.optimize.judged import Judged, faces_to_judge, judge
+from edgefer.optimize.methods import AUTO
+from edgefer.optimize.price import MacPrice
 from edgefer.optimize.recipe import Recipe, recipe_for
-from edgefer.optimize.tables import Table
+from edgefer.optimize.refiner import EQUALISE
+from edgefer.optimize.variants import Variant
 from edgefer.progress import announce
 from edgefer.quantize.flavour import TENSORRT, TENSORRT_HALF
-from edgefer.quantize.plan import make_plan
-from edgefer.quantize.qdq import QUANTISATION_KEY, quantise
+from edgefer.quantize.qdq import QUANTISATION_KEY
 from edgefer.quantize.ranges import Ranges
-from edgefer.quantize.tail import idle_layers
 
 ORIGIN_KEY: Final = "edgefer.origin"
 """The metadata key of what a device cannot know of a file that a host wrote: model, faces, target; JSON."""
@@ -47,6 +49,12 @@ makes more layers here (993), since the compiler fuses one as it is.
 """
 
 
+_JUDGE: Final = "onnxruntime"
+"""Answers for a file that only a device can run: it computes what Q/DQ say, in float."""
+
+_FLAGS = {"count": "calib-faces", "per_class": "per-class", "table": "ranges", "max_drop": "max-drop"}
+
+
 @dataclass(frozen=True)
 class Faces:
     """What INT8 ranges are made from: the arguments of :func:`edgefer.build_engine` of the same names."""
@@ -55,8 +63,20 @@ class Faces:
     count: int | None = None
     method: str | None = None
     seed: int | None = None
-    table: Table | None = None
-    """Ranges without faces, where the table was made of the graph that TensorRT gets: :func:`for_tensorrt`."""
+    per_class: int | None = None
+    refine: Collection[str] | None = None
+    table: str | os.PathLike[str] | None = None
+    max_drop: float | None = None
+
+    @property
+    def judged(self) -> bool:
+        """Whether answers on `val` decide something."""
+        return self.max_drop is not None or self.method == AUTO
+
+    def recipe(self, architecture: str) -> Recipe:
+        """The architecture's, with what was asked for; the usual method where one is to be chosen."""
+        method = None if self.method == AUTO else self.method
+        return recipe_for(architecture).overridden(self.count, self.per_class, self.seed, method)
 
 
 @dataclass(frozen=True)
@@ -72,6 +92,7 @@ class Prepared:
         rewrites: pass → in how many places.
         ranges: with implicit quantisation, what was observed; else None.
         method: how ranges were cut.
+        candidates: what was measured of methods and plans, where they were chosen; reason: what came of it.
     """
 
     model: onnx.ModelProto
@@ -82,6 +103,8 @@ class Prepared:
     rewrites: dict[str, int] = field(default_factory=dict)
     ranges: Ranges | None = None
     method: str = ""
+    candidates: tuple[Figures, ...] = ()
+    reason: str = ""
 
     @property
     def content(self) -> bytes:
@@ -124,36 +147,27 @@ def prepare_file(
     if stated != "fp32" or any(node.op_type == "QuantizeLinear" for node in model.graph.node):
         return _as_it_is(path, model, contract, precision, stated, target, faces, options)
     rewritten = for_tensorrt(model, contract, no_rewrite)
-    plain, ranges, record = rewritten.model, None, known.calibration
-    recipe = recipe_for(contract.architecture).overridden(faces.count, None, faces.seed, faces.method)
+    digest = known.model_sha256 or sha256_file(path)
+    recipe = faces.recipe(contract.architecture)
+    job = Job(rewritten, rewritten.model, contract, digest, None, known.calibration, recipe.method)
+    steps = _steps(faces, options.implicit)
+    judges = faces_to_judge(faces.calib, faces.max_drop) if faces.judged else None
     if precision.startswith("int8") and (observe or not options.implicit):
-        if faces.table is not None:
-            done = ranged_from(faces.table, plain, contract, recipe)
-            plain, ranges, record = done.model, done.ranges, done.record
-        else:
-            ranges, record = _observed(plain, contract, faces, recipe)
-    weak = options.weakly_typed(target)
-    made = _typed(plain, contract, precision, None if options.implicit else ranges, recipe, weak=weak)
+        job = job.calibrated(faces.calib if judges is None else judges, recipe, steps, faces.table)
+    made = _made(job, precision, target, faces, judges, options)
     origin = {
-        "model_sha256": known.model_sha256 or sha256_file(path),
-        "calibration": None if record is None else asdict(record),
-        "rewrites": rewritten.changes,
+        "model_sha256": digest,
+        "calibration": None if made.calibration is None else asdict(made.calibration),
+        "rewrites": made.rewrites,
         "target": target.title,
+        "candidates": [row.to_dict() for row in made.candidates],
     }
-    how = {key: value for key, value in metadata_of(made).items() if key == QUANTISATION_KEY}
-    written = "fp32" if options.implicit or (precision == "fp16" and weak) else precision
-    stamp(made, contract, written, {**how, ORIGIN_KEY: json.dumps(origin, sort_keys=True)})
-    check_model(made, target, precision, options)
-    return Prepared(
-        made,
-        contract,
-        precision,
-        str(origin["model_sha256"]),
-        record,
-        dict(rewritten.changes),
-        ranges if options.implicit else None,
-        recipe.method,
-    )
+    how = {key: value for key, value in metadata_of(made.model).items() if key == QUANTISATION_KEY}
+    weak = options.weakly_typed(target)
+    written = "fp32" if options.implicit or (precision == "fp16" and weak) else made.precision
+    stamp(made.model, contract, written, {**how, ORIGIN_KEY: json.dumps(origin, sort_keys=True)})
+    check_model(made.model, target, made.precision, options)
+    return made
 
 
 def for_tensorrt(model: onnx.ModelProto, contract: Contract, no_rewrite: Collection[str] = ()) -> Rewritten:
@@ -161,35 +175,65 @@ def for_tensorrt(model: onnx.ModelProto, contract: Contract, no_rewrite: Collect
     return rewrite(model, contract, skip=[*no_rewrite, *(name for name in PASSES if name not in REWRITES)])
 
 
-def _observed(model: onnx.ModelProto, contract: Contract, faces: Faces, recipe: Recipe) -> tuple[Ranges, Calibration]:
-    if faces.calib is None:
+def _steps(faces: Faces, implicit: bool) -> Collection[str] | None:
+    """The refining steps, refused where they or a choice by answers need Q/DQ and there are none."""
+    wrong = [name for name in ("table", "max_drop") if getattr(faces, name) is not None]
+    wrong += ["refine"] if faces.refine is not None and set(faces.refine) - {EQUALISE} else []
+    wrong += ["method auto"] if faces.method == AUTO else []
+    if implicit and wrong:
+        flags = ", ".join(f"--{'ranges' if name == 'table' else name.replace('_', '-')}" for name in wrong)
         raise EdgeferError(
-            "INT8 is asked for, and the model has neither Q/DQ nor calibration",
-            hint="--calib DATA sets the ranges: its `calib` part is used, never its test faces",
+            f"{flags} and --calibrator exclude each other: there INT8 is TensorRT's own choice",
+            hint="leave out --calibrator: Q/DQ then say what is INT8",
         )
-    return calibrate(model, contract, calibration_faces(faces.calib, contract, recipe), recipe)
+    return faces.refine
 
 
-def _typed(
-    model: onnx.ModelProto,
-    contract: Contract,
-    precision: str,
-    ranges: Ranges | None,
-    recipe: Recipe,
-    *,
-    weak: bool,
-) -> onnx.ModelProto:
+def _made(
+    job: Job, precision: str, target: Target, faces: Faces, judges: FaceSet | None, options: BuilderOptions
+) -> Prepared:
     """Q/DQ where INT8 is explicit, FP16 tensors where types decide; checked against the float32 form."""
-    made = onnx.ModelProto()
-    made.CopyFrom(model)
-    half = "fp16" in precision and not weak
+    half = "fp16" in precision and not options.weakly_typed(target)
     if half:
-        check_half(model, contract)
-    if precision.startswith("int8") and ranges is not None:
-        flavour = TENSORRT_HALF if half else TENSORRT
-        plan = make_plan(made, flavour, keep_float=idle_layers(made, flavour))
-        made = quantise(made, plan, flavour, ranges, method=recipe.method).model
-    return to_half(made) if half else made
+        check_half(job.model, job.contract)
+    candidates: tuple[Figures, ...] = ()
+    reason, changes, got = "", dict(job.rewritten.changes), precision
+    made = onnx.ModelProto()
+    made.CopyFrom(job.model)
+    if precision.startswith("int8") and not options.implicit:
+        variant = Variant(_JUDGE, "int8", (TENSORRT_HALF if half else TENSORRT).name)
+        if judges is None:
+            built = job.build(variant)
+        else:
+            found = _judged(job, variant, faces, judges)
+            job, built, candidates, reason = found.job, found.built, found.rows, found.reason
+        made, changes = onnx.load_model_from_string(built.engine), job.changes(built)
+        if built.precision.got == "fp32":
+            got = precision.removeprefix("int8").removeprefix("+") or "fp32"
+    return Prepared(
+        to_half(made) if half else made,
+        job.contract,
+        got,
+        job.model_sha256,
+        job.calibration,
+        changes,
+        job.ranges if options.implicit else None,
+        job.method,
+        candidates,
+        reason,
+    )
+
+
+def _judged(job: Job, variant: Variant, faces: Faces, judges: FaceSet) -> Judged:
+    """Choose by answers on `val`, in ONNX Runtime; what is kept in float costs its multiply-accumulates."""
+    return judge(
+        job,
+        (variant,),
+        judges,
+        any_method=faces.method == AUTO,
+        max_drop=faces.max_drop,
+        price=MacPrice(),
+    )
 
 
 def _as_it_is(
@@ -209,11 +253,13 @@ def _as_it_is(
             f"{Path(path)} is {stated.upper()}, and {precision.upper()} is asked for",
             hint=f"--{stated.replace('+', ' --')}, or start from the float model.onnx",
         )
-    if faces.calib is not None:
-        announce("note: --calib is not used: the file's ranges were set when it was written")
+    given = [f"--{_FLAGS.get(f.name, f.name)}" for f in fields(faces) if getattr(faces, f.name) is not None]
+    if given:
+        announce(f"note: {', '.join(given)} not used: the file's ranges were set when it was written")
     known = _origin(model)
     return Prepared(
-        model, contract, precision, known.model_sha256 or sha256_file(path), known.calibration, known.rewrites
+        *(model, contract, precision, known.model_sha256 or sha256_file(path), known.calibration, known.rewrites),
+        candidates=known.candidates,
     )
 
 
@@ -224,6 +270,7 @@ class _Origin:
     model_sha256: str
     calibration: Calibration | None
     rewrites: dict[str, int]
+    candidates: tuple[Figures, ...]
 
 
 def _origin(model: onnx.ModelProto) -> _Origin:
@@ -233,4 +280,5 @@ def _origin(model: onnx.ModelProto) -> _Origin:
         str(content.get("model_sha256", "")),
         None if record is None else calibration_from(record),
         {str(name): int(places) for name, places in content.get("rewrites", {}).items()},
+        tuple(Figures.from_dict(row) for row in content.get("candidates", [])),
     )

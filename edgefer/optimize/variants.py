@@ -16,10 +16,10 @@ from edgefer.graph.load import metadata_of
 from edgefer.graph.save import serialise, stamp
 from edgefer.manifest import Precision
 from edgefer.optimize.refiner import Refiner
-from edgefer.quantize.flavour import named_flavour
-from edgefer.quantize.plan import make_plan
-from edgefer.quantize.qdq import QUANTISATION_KEY, quantise
+from edgefer.quantize.flavour import TENSORRT, TENSORRT_HALF, Flavour, named_flavour
+from edgefer.quantize.qdq import QUANTISATION_KEY, Quantised, quantise
 from edgefer.quantize.ranges import Ranges
+from edgefer.quantize.tail import plan_to_the_end
 
 RUNTIMES = ("onnxruntime", "openvino")
 PRECISIONS = ("fp32", "bf16", "int8", "int8+bf16")
@@ -35,7 +35,12 @@ class Variant:
 
     @property
     def label(self) -> str:
-        """What tables call it: ``onnxruntime INT8``, or with its flavour where there are several."""
+        """What tables call it: ``onnxruntime FP32``, ``openvino INT8 (openvino-all)``.
+
+        Files for TensorRT answer in another runtime, and are not called by that.
+        """
+        if self.flavour in (TENSORRT.name, TENSORRT_HALF.name):
+            return f"TensorRT {self.precision.upper()} ({self.flavour})"
         return f"{self.runtime} {self.precision.upper()}" + (f" ({self.flavour})" if self.flavour else "")
 
 
@@ -94,14 +99,25 @@ def build(
         return Built(variant, serialise(copy), Precision(variant.precision, variant.precision))
     if ranges is None:
         raise ValueError("an INT8 variant needs ranges")
-    chosen = named_flavour(variant.flavour)
-    plan = make_plan(copy, chosen, keep_float=keep_float)
+    made = int8(copy, named_flavour(variant.flavour), ranges, method, keep_float, refiner)
+    how = {key: value for key, value in metadata_of(made.model).items() if key == QUANTISATION_KEY}
+    stamp(made.model, contract, variant.precision, how)
+    return Built(variant, serialise(made.model), Precision(variant.precision, variant.precision, made.layers))
+
+
+def int8(
+    model: onnx.ModelProto,
+    flavour: Flavour,
+    ranges: Ranges,
+    method: str,
+    keep_float: Collection[str] = (),
+    refiner: Refiner | None = None,
+) -> Quantised:
+    """Plan, refine and quantise ``model``."""
+    plan = plan_to_the_end(model, flavour, keep_float=keep_float)
     if refiner is not None:
-        copy = refiner.refine(copy, plan, chosen, ranges, method)
-    quantised = quantise(copy, plan, chosen, ranges, method=method, same_model=refiner is None)
-    how = {key: value for key, value in metadata_of(quantised.model).items() if key == QUANTISATION_KEY}
-    stamp(quantised.model, contract, variant.precision, how)
-    return Built(variant, serialise(quantised.model), Precision(variant.precision, variant.precision, quantised.layers))
+        model = refiner.refine(model, plan, flavour, ranges, method)
+    return quantise(model, plan, flavour, ranges, method=method, same_model=refiner is None)
 
 
 def all_float(built: Built, contract: Contract) -> Built:

@@ -41,6 +41,9 @@ FLATTENING = frozenset({"Flatten", "Reshape"})
 TOLERANCE = 1e-4
 """Largest difference of a logit that equalising may make, relative to the largest logit."""
 
+DEGREE = 12
+"""Of the norm that stands for a channel's range: near the peak, but not ruled by the one face that is the peak."""
+
 _WEIGHTED = frozenset({"Conv", "Gemm"})
 
 Scales = Mapping[str, NDArray[np.float32]]
@@ -125,10 +128,14 @@ def _own_weights(view: GraphView, node: onnx.NodeProto) -> bool:
     return plain and all(view.constant(name) is not None and len(view.consumers[name]) == 1 for name in own)
 
 
-def channel_peaks(activation: NDArray[Any]) -> NDArray[np.float64]:
-    """Of N×C×… values: the largest magnitude, a number a channel."""
-    magnitudes = np.abs(activation).reshape(*activation.shape[:2], -1).max(axis=(0, 2))
-    return np.asarray(magnitudes, dtype=np.float64)
+def channel_powers(activation: NDArray[Any], unit: float) -> NDArray[np.float64]:
+    """Of N×C×… values: the sum of ``|value / unit|`` to the power :data:`DEGREE`, a number a channel.
+
+    ``unit`` is no less than the largest value, so that float32 holds the powers.
+    """
+    squares = np.square(activation.reshape(*activation.shape[:2], -1).astype(np.float32) / np.float32(unit))
+    fourth = np.square(squares)
+    return np.asarray((np.square(fourth) * fourth).sum(axis=(0, 2), dtype=np.float64))
 
 
 def equalising_scales(peaks: Iterable[NDArray[np.float64]], most: float = 64.0) -> NDArray[np.float32]:

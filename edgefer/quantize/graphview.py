@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import onnx
@@ -69,18 +69,38 @@ class GraphView:
         return str(node.output[0] if activation is None else activation.output[0])
 
     def range_sources(self, tensor: str) -> tuple[str, ...]:
-        """The tensors whose joint range holds ``tensor``.
+        """The tensors whose joint range ``tensor`` needs.
 
-        Pools, reshapes and concatenations are walked back to where values are computed.
+        Pools, reshapes and concatenations are walked back to where values are computed. What a max-pool alone reads
+        needs the range of what the pool gives: clipping before a maximum is clipping the maximum.
         """
+        pool = self._only_reader(tensor, "MaxPool")
+        if pool is not None:
+            return self.range_sources(pool.output[0])
         maker = self.producer.get(tensor)
         if maker is None or maker.op_type not in RANGE_KEEPING:
             return (tensor,)
-        found: dict[str, None] = {}
+        if maker.op_type == "MaxPool" and self._only_reader(maker.input[0], "MaxPool") is maker:
+            return (tensor,)
+        return self._moved(maker, self.range_sources)
+
+    def computed_from(self, tensor: str) -> tuple[str, ...]:
+        """The tensors that ``tensor``'s values were computed as, before they were moved or selected."""
+        maker = self.producer.get(tensor)
+        if maker is None or maker.op_type not in RANGE_KEEPING:
+            return (tensor,)
+        return self._moved(maker, self.computed_from)
+
+    def _moved(self, maker: onnx.NodeProto, follow: Callable[[str], tuple[str, ...]]) -> tuple[str, ...]:
         moved = self.activations(maker) if maker.op_type == "Concat" else [(0, maker.input[0])]
-        for _, name in moved:
-            found.update(dict.fromkeys(self.range_sources(name)))
-        return tuple(found)
+        return tuple(dict.fromkeys(found for _, name in moved for found in follow(name)))
+
+    def _only_reader(self, tensor: str, op: str) -> onnx.NodeProto | None:
+        """The node of kind ``op`` that alone reads ``tensor``, or None."""
+        readers = self.consumers.get(tensor, [])
+        if len(readers) != 1 or tensor in self.outputs or tensor not in self.producer:
+            return None
+        return readers[0][0] if readers[0][0].op_type == op else None
 
 
 def refuse_quantised(model: onnx.ModelProto) -> None:

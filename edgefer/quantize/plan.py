@@ -132,7 +132,7 @@ class _Planner:
         weights = self.view.constant_shape(node.input[1])
         if weights is None or self.view.constant_shape(node.input[0]) is not None:
             return "it does not multiply an activation by constant weights"
-        if not all(source in self.view.producer for source in self.view.range_sources(node.input[0])):
+        if not all(source in self.view.producer for source in self.view.computed_from(node.input[0])):
             return "it reads the network's input as it comes: a Cast to float must stand between"
         if node.op_type == "MatMul" and len(weights) != 2:
             return f"its weights have {len(weights)} dimensions, 2 are needed"
@@ -214,7 +214,7 @@ class _Planner:
         They leave a Relu to saturation only where the zero point is the least level, which a scale shared with
         signed values forbids; their concatenation can rescale instead.
         """
-        makers = [self.view.producer.get(source) for source in self.view.range_sources(node.output[0])]
+        makers = [self.view.producer.get(source) for source in self.view.computed_from(node.output[0])]
         rectified = {maker is not None and maker.op_type in rules.FUSED_ACTIVATIONS for maker in makers}
         return self.flavour.placement == "all" and node.op_type == "Concat" and len(rectified) > 1
 

@@ -85,7 +85,9 @@ def refine(
     def integer() -> onnx.ModelProto:
         return quantise(current, plan, flavour, ranges, method=method, same_model=False).model
 
-    for group in np.array_split(np.array(layers, dtype=object), min(stages, max(1, len(layers)))):
+    if not layers:
+        return Refined(current, changes)
+    for group in np.array_split(np.array(layers, dtype=object), min(stages, len(layers))):
         if ROUNDING in changes:
             changes[ROUNDING] += _round(
                 model, current, integer(), [n for n in group if _own(current, n)], flavour, faces, run

@@ -7,8 +7,12 @@ from onnx import numpy_helper
 import edgefer
 from edgefer.data import open_dataset, save_npz
 from edgefer.errors import EdgeferError
+from edgefer.graph.load import load_model
 from edgefer.graph.names import canonicalise
+from edgefer.manifest import read_manifest
+from edgefer.optimize import auto, refiner
 from edgefer.optimize.refiner import parse_steps
+from edgefer.optimize.variants import Variant, variants_of
 
 
 def changed(proto, name, change):
@@ -52,7 +56,7 @@ def test_a_channel_that_never_fires_and_a_constant_tensor(tiny, about, write, fa
     reference = edgefer.build_engine(path, tmp_path / "f.onnx", precision="fp32")
     for refine in (None, (), ("equalise", "rounding", "bias")):
         result = build(path, faces, tmp_path / "x.onnx", refine=refine)
-        assert ("bias" in result.manifest.rewrites) == (refine is not None and "bias" in refine)
+        assert ("bias" in result.manifest.rewrites) == (refine is None or "bias" in refine)
         images = faces.images(np.arange(9))
         with edgefer.load_engine(result.path) as engine, edgefer.load_engine(reference.path) as plain:
             wanted = plain.logits(images)
@@ -121,3 +125,43 @@ def test_method_auto_takes_what_errs_least_and_keeps_every_figure(model, faces, 
         model, tmp_path / "y.onnx", precision="int8", calib=faces, calib_faces=60, method=chosen["method"]
     )
     assert same.path.read_bytes() == result.path.read_bytes()
+
+
+def test_auto_and_method_auto_together(model, faces, tmp_path, monkeypatch):
+    """A method for each flavour by its answers, then the fastest of those and of the float engines."""
+    found = (Variant("onnxruntime", "fp32"), variants_of("int8", "onnxruntime")[0])
+    monkeypatch.setattr(auto, "candidates", lambda: found)
+    result = auto.build_auto(
+        model, tmp_path / "x.onnx", calib=faces, calib_faces=30, method="auto", max_drop=100, refine=("equalise",)
+    )
+    rows = result.manifest.candidates
+    assert [row.to_dict() for row in result.candidates] == list(rows)
+    timed = [row for row in rows if row["p50_ms"] is not None]
+    assert [row["precision"] for row in timed] == ["fp32", "int8"]
+    assert sum(row["chosen"] for row in rows) == 1
+    others = [row for row in rows if row["p50_ms"] is None]
+    assert {timed[1]["method"], *(row["method"] for row in others)} == {"minmax", "percentile", "mse", "entropy"}
+    engine = tmp_path / "x.candidates" / f"onnxruntime-int8-{found[1].flavour}.onnx"
+    assert read_manifest(engine).calibration.method == timed[1]["method"]
+    again = auto.retune(tmp_path / "x.onnx")
+    assert [row.method for row in again.candidates] == [row["method"] for row in rows]
+    assert [row.p50_ms is None for row in again.candidates] == [row["p50_ms"] is None for row in rows]
+
+
+def test_equalisation_does_not_depend_on_which_faces_come_first(model, faces, monkeypatch):
+    """Batches may grow from silence to large values: the norm goes on in the larger unit."""
+    proto, contract = load_model(model)
+    some = faces.split("train").subset(np.arange(60))
+    forwards = refiner.equalising(proto, contract, some)
+    batches = [images for images, _ in some.batches(20, contract)]
+    dark = [np.zeros_like(batches[0])]
+    for order in (batches[::-1], [*batches[1:], batches[0]]):
+        monkeypatch.setattr(type(some), "batches", lambda self, size, contract, order=order: ((b, None) for b in order))
+        again = refiner.equalising(proto, contract, some)
+        assert forwards.keys() == again.keys()
+        for name, scales in forwards.items():
+            np.testing.assert_allclose(again[name], scales, rtol=1e-4)
+    monkeypatch.setattr(type(some), "batches", lambda self, size, contract: ((b, None) for b in dark))
+    assert all(
+        (scales <= 1).all() and (scales > 0).all() for scales in refiner.equalising(proto, contract, some).values()
+    )

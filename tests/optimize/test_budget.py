@@ -1,22 +1,31 @@
 from dataclasses import replace
 
 import numpy as np
+import onnx
 import pytest
 
 import edgefer
+from edgefer.engines.tensorrt.compat import target_of
 from edgefer.errors import EdgeferError
+from edgefer.graph.load import load_model, metadata_of
+from edgefer.graph.rewriting import Rewritten
 from edgefer.manifest import Precision, read_manifest
 from edgefer.optimize import budget
-from edgefer.optimize.budget import Plan, cheapest, check_power, front, halves, sizes
+from edgefer.optimize.budget import Plan, cheapest, check_power, front, halves, likeliest_first, sizes
 from edgefer.optimize.choose import Figures
+from edgefer.optimize.job import Job
+from edgefer.optimize.price import MacPrice
+from edgefer.optimize.tensorrt_file import Faces, prepare_file
 from edgefer.optimize.variants import Built, Variant
+from edgefer.quantize.macs import macs_by_layer
 
+JETPACK = {"target": "tensorrt", "version": "jetpack6", "onnx_only": True}
 VARIANT = Variant("onnxruntime", "int8", "x86-vnni")
 
 
 def plan(kept, ms, upper, within=True):
     figures = Figures("x", "onnxruntime", "int8", None, 1, p50_ms=ms, drop_pp=0.0, ci95_pp=(-1.0, upper), within=within)
-    return Plan(tuple(map(str, range(kept))), Built(VARIANT, b"", Precision("int8", "int8")), figures)
+    return Plan(tuple(map(str, range(kept))), Built(VARIANT, b"", Precision("int8", "int8")), figures, ms)
 
 
 def test_halves_share_the_classes_and_no_face(faces):
@@ -41,6 +50,11 @@ def test_the_cheapest_plan_is_the_one_with_most_int8_unless_it_is_slower():
     assert cheapest(plans, [0, 1, 2, 3]) == 0
     slower = [plan(0, 1.0, 2.0, within=False), plan(1, 1.5, 0.4), plan(2, 1.1, 0.4)]
     assert cheapest(slower, [1, 2]) == 2
+
+
+def test_the_likeliest_plan_is_tested_first():
+    plans = [plan(0, 1.0, 2.0, within=False), plan(1, 1.1, 0.4), plan(2, 1.3, 0.1), plan(3, 1.5, 0.3)]
+    assert likeliest_first(plans) == [2, 3, 1]
 
 
 def test_the_pareto_front_is_sorted_and_shows_what_is_shipped():
@@ -112,8 +126,57 @@ def test_a_plan_that_only_did_well_on_the_choosing_half_is_not_shipped(model, fa
     result = build(model, faces, tmp_path / "x.onnx", max_drop=5)
     assert read_manifest(result.path).precision.got == "fp32"
     said = " ".join(capsys.readouterr().err.split())
-    assert "3 of 4 layers in float: drop +100.00" in said
+    assert "0 of 4 layers in float: drop +100.00" in said
     assert "certifying faces, 5 allowed" in said
+
+
+def test_multiply_accumulates_of_a_face(tiny):
+    places = 12 * 12
+    assert macs_by_layer(tiny()) == {
+        "Conv_0": places * 6 * 9,
+        "Conv_1": places * 6 * 9,  # depthwise: each output channel reads one
+        "Conv_2": places * 6 * 8,
+        "Gemm_0": 8 * 3,
+    }
+
+
+def test_for_tensorrt_a_plan_costs_the_multiply_accumulates_that_it_keeps_in_float(tiny, about):
+    job = Job(Rewritten(tiny(), {}), tiny(), about(), "", None, None, "mse")
+    price = MacPrice()
+    found = price.of_layers(job, VARIANT, ["Conv_2", "Gemm_0"])
+    assert found == {"Conv_2": 6912.0, "Gemm_0": 24.0}
+    row = plan(0, None, 1.0).figures
+    rows = price.filled(job, [row, row], [((), None), (("Conv_2", "Gemm_0"), None)])
+    assert [price.of(row) for row in rows] == [0.0, 6936.0]
+
+
+@pytest.mark.parametrize("precision", ["int8", "int8+fp16"])
+def test_a_budget_for_tensorrt_is_judged_here_and_travels_in_the_file(model, faces, tmp_path, monkeypatch, precision):
+    real = budget.Paired.from_predictions
+
+    def harsh_to_int8(baseline, candidate):
+        """Whatever answers otherwise than float loses half the answers."""
+        found = real(baseline, candidate)
+        if np.array_equal(baseline.logits, candidate.logits):
+            return found
+        return replace(found, both=found.n // 2, agreeing=found.n // 2, baseline_only=found.n - found.n // 2)
+
+    settings = {**JETPACK, "precision": precision, "calib": faces, "calib_faces": 60}
+    result = edgefer.build_engine(model, tmp_path / "all.onnx", max_drop=100, **settings)
+    assert "No layer had to be kept out of INT8; certified on" in result.reason
+    (chosen,) = [row for row in result.candidates if row.chosen]
+    assert chosen.float_macs == 0
+    assert chosen.label.startswith("TensorRT INT8 (tensorrt")
+    known = prepare_file(
+        *(tmp_path / "all.onnx", load_model(tmp_path / "all.onnx"), precision, target_of("jetpack6"), Faces())
+    )
+    assert known.candidates == result.candidates  # what the device's manifest will say
+    monkeypatch.setattr(budget.Paired, "from_predictions", harsh_to_int8)
+    result = edgefer.build_engine(model, tmp_path / "none.onnx", max_drop=5, **settings)
+    assert "all 4 layers are back in float" in result.reason
+    file = onnx.load(tmp_path / "none.onnx")
+    assert not any(node.op_type == "QuantizeLinear" for node in file.graph.node)
+    assert metadata_of(file)["edgefer.precision"] == ("fp16" if "fp16" in precision else "fp32")
 
 
 @pytest.mark.parametrize(
@@ -122,7 +185,18 @@ def test_a_plan_that_only_did_well_on_the_choosing_half_is_not_shipped(model, fa
         ({"max_drop": 0.5}, "no plan can be shown to meet --max-drop 0.5", "a `val` part of"),
         ({"max_drop": 5, "part": "val"}, "names one split", "leave the split out"),
         ({"max_drop": 5, "calib": None}, "--max-drop needs faces to judge by", "--calib DATA"),
+        ({"max_drop": 5, "calib": None, **JETPACK}, "--max-drop needs faces to judge by", "--calib DATA"),
+        ({"max_drop": 5, "part": "val", **JETPACK}, "names one split", "leave the split out"),
+        ({"max_drop": float("nan")}, "--max-drop is nan, and a drop is 0 points or more", "--max-drop 0.5"),
         ({"method": "auto", "calib": None}, "--method auto needs faces to judge by", "--calib DATA"),
+        (
+            {"method": "auto", "builder": {"calibrator": "entropy"}, **JETPACK},
+            *("--method auto and --calibrator exclude each other", "leave out --calibrator"),
+        ),
+        (
+            {"refine": ("equalise", "bias"), "builder": {"calibrator": "entropy"}, **JETPACK},
+            *("--refine and --calibrator exclude each other", "leave out --calibrator"),
+        ),
     ],
 )
 def test_bad_input(model, faces, tmp_path, settings, message, hint):

@@ -6,6 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 from edgefer.cli import cli
+from edgefer.errors import EdgeferError
 from edgefer.manifest import read_manifest
 
 
@@ -65,7 +66,6 @@ def test_refine_and_max_drop_reach_the_build(model, data, tmp_path):
         (("--fp32", "--refine", "none"), "--refine would change nothing with --fp32"),
         (("--fp32", "--max-drop", "1"), "--max-drop would change nothing with --fp32"),
         (("--int8", "--ranges", "t.jsonl", "--per-class", "3"), "--per-class would change nothing with --int8"),
-        (("--auto", "--calib", "DATA", "--method", "auto"), "--method would change nothing with --auto"),
     ],
 )
 def test_options_that_would_change_nothing(model, tmp_path, flags, message):
@@ -73,3 +73,9 @@ def test_options_that_would_change_nothing(model, tmp_path, flags, message):
     assert result.exit_code == 2
     assert message.replace("--table", "--ranges") in result.output.replace("\n", " ")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_auto_without_faces_says_so(model, tmp_path):
+    result = run("build-engine", model, "--auto", "-o", tmp_path / "x.onnx")
+    assert isinstance(result.exception, EdgeferError)
+    assert "--auto needs faces to set ranges and to judge by" in result.exception.message

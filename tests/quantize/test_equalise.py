@@ -5,8 +5,22 @@ from onnx import numpy_helper
 
 from edgefer.errors import EdgeferError
 from edgefer.quantize import FLAVOURS, make_plan, observe, quantise
-from edgefer.quantize.equalise import apply_scales, channel_peaks, components, equalising_scales
+from edgefer.quantize.equalise import DEGREE, apply_scales, channel_powers, components, equalising_scales
 from edgefer.quantize.refining import only_outputs
+
+
+def channel_peaks(activation):
+    return np.abs(activation).reshape(*activation.shape[:2], -1).max(axis=(0, 2)).astype(np.float64)
+
+
+def test_the_norm_of_a_channel_is_near_its_peak_and_not_ruled_by_one_value():
+    values = np.random.default_rng(0).normal(0, 3, (20, 2, 10, 10)).astype(np.float32)
+    values[0, 1, 0, 0] = 60
+    got = (channel_powers(values, 60.0) / 2000) ** (1 / DEGREE) * 60.0
+    wanted = (np.abs(values.astype(np.float64)).transpose(1, 0, 2, 3).reshape(2, -1) ** DEGREE).mean(axis=1)
+    np.testing.assert_allclose(got, wanted ** (1 / DEGREE), rtol=1e-5)
+    assert got[0] < channel_peaks(values)[0] < 2 * got[0]
+    assert got[1] < 0.6 * 60
 
 
 def scales_of(model, faces, run):

@@ -6,7 +6,8 @@ import pytest
 from onnx import numpy_helper
 
 from edgefer.errors import EdgeferError
-from edgefer.quantize.graphview import fingerprint
+from edgefer.quantize import FLAVOURS, make_plan, quantise
+from edgefer.quantize.graphview import GraphView, fingerprint
 from edgefer.quantize.observation import (
     activation_bytes,
     batch_for_budget,
@@ -21,7 +22,7 @@ from edgefer.quantize.ranges import Ranges
 def test_only_tensors_that_can_become_int8_are_observed(network):
     assert observed_tensors(network) == (
         "mul0_out",  # the normalised face
-        "relu0_out",  # conv0 with its ReLU; the max-pool behind takes this range
+        "maxpool0_out",  # conv0 and its ReLU take this range: nobody else reads them
         "relu1_out",
         "conv2_out",  # one side of the residual sum
         "relu2_out",
@@ -32,6 +33,35 @@ def test_only_tensors_that_can_become_int8_are_observed(network):
         "globalaveragepool0_out",
         "relu3_out",
     )
+
+
+def test_what_a_max_pool_alone_reads_takes_the_range_of_what_it_gives(builder, faces, run):
+    """Clipping before a maximum is clipping the maximum: what lies below costs levels and is never seen."""
+    b = builder()
+    alone = b.conv(b.top, 1, 8)
+    left = b.node("MaxPool", [alone], kernel_shape=[2, 2], strides=[2, 2])
+    shared = b.conv(left, 8, 8)
+    right = b.node("MaxPool", [shared], kernel_shape=[2, 2], strides=[2, 2])
+    far = b.conv(shared, 8, 8, strides=[2, 2])
+    pooled = b.node("GlobalAveragePool", [b.conv(b.node("Add", [right, far]), 8, 2)])
+    model = b.model(b.node("Flatten", [pooled]))
+    names = observed_tensors(model)
+    assert "maxpool0_out" in names
+    assert alone not in names
+    assert shared in names  # somebody else reads it too
+    assert "maxpool1_out" not in names
+    ranges = observe(model, run, [faces])
+    view = GraphView(model)
+    assert view.range_sources(alone) == view.range_sources(left) == ("maxpool0_out",)
+    assert view.range_sources(right) == (shared,)
+    assert view.computed_from(left) == (alone,)
+    seen = run(with_outputs(model, [alone]).SerializeToString())(faces)[alone]
+    assert seen.min() < ranges["maxpool0_out"].minimum
+    x86 = FLAVOURS["x86-vnni"]
+    integer = quantise(model, make_plan(model, x86), x86, ranges, method="minmax").model
+    stored = {t.name: numpy_helper.to_array(t) for t in integer.graph.initializer}
+    histogram = ranges["maxpool0_out"]
+    assert stored[f"{alone}_scale"] * 255 == pytest.approx(histogram.maximum - min(0, histogram.minimum), rel=1e-3)
 
 
 def test_histograms_are_those_of_the_activations(network, faces, run):

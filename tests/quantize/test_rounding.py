@@ -113,8 +113,8 @@ def test_rounding_again_gives_the_levels_that_were_chosen(network, faces, run, r
 @pytest.mark.parametrize(
     ("name", "steps"),
     [
-        *(("x86-vnni", steps) for steps in ((ROUNDING,), (BIAS,), (ROUNDING, BIAS))),
-        *(("x86", steps) for steps in ((ROUNDING,), (ROUNDING, BIAS))),  # seven bits: rounding has more to do
+        *(("x86-vnni", steps) for steps in ((BIAS,), (ROUNDING, BIAS))),  # rounding alone leaves the means to bias
+        ("x86", (ROUNDING, BIAS)),  # seven bits: rounding has more to do
         ("tensorrt", (BIAS,)),
     ],
 )

@@ -18,7 +18,6 @@ from edgefer.engines.tensorrt.compat import Target
 from edgefer.errors import EdgeferError
 from edgefer.quantize.graphview import GraphView
 from edgefer.quantize.ranges import Ranges
-from edgefer.quantize.rules import RANGE_KEEPING
 from edgefer.quantize.thresholds import threshold
 
 ALGORITHMS: Final = {"entropy": "EntropyCalibration2", "minmax": "MinMaxCalibration"}
@@ -31,7 +30,7 @@ def table_scales(model: onnx.ModelProto, ranges: Ranges, method: str) -> dict[st
     scales: dict[str, float] = {}
     for node in view.nodes:
         for name in node.output:
-            sources = view.range_sources(name) if node.op_type in RANGE_KEEPING else (name,)
+            sources = view.range_sources(name)
             if not all(source in ranges.histograms for source in sources):
                 continue
             spans = [threshold(ranges[source], method, symmetric=True) for source in sources]
