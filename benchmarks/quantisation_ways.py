@@ -11,11 +11,12 @@ import numpy as np
 import onnx
 from peers import PEERS, environment
 
-from calibration import HEADROOM, _available_bytes, _kept_bytes
+from calibration import HEADROOM, _kept_bytes
 from edgefer.data import FaceSet
 from edgefer.errors import EdgeferError
 from edgefer.graph.exporting import export
 from edgefer.graph.save import serialise
+from edgefer.memory import available_memory
 from edgefer.models.weights import load_weights
 from edgefer.optimize.job import Job, prepare_job
 from edgefer.optimize.refiner import ALL_STEPS, DEFAULT_STEPS
@@ -104,7 +105,7 @@ class Bench:
 
         images = np.load(self.folder / "faces.npz")["images"]
         each, largest = _kept_bytes(self.folder / "float.onnx")
-        needs, free = len(images) * (each + 3 * largest), _available_bytes()
+        needs, free = len(images) * (each + 3 * largest), available_memory()
         if method != "MinMax" and needs > HEADROOM * free:
             raise EdgeferError(f"keeps every activation: {needs / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free")
         images = images[: len(images) // 50 * 50]  # the reader feeds fifty at a time, and a smaller batch stops it
