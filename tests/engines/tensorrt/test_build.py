@@ -12,7 +12,7 @@ from edgefer.engines.tensorrt.options import Batches, BuilderOptions
 from edgefer.engines.tensorrt.run import TensorRtSession
 from edgefer.errors import EdgeferError
 from tests.engines.conftest import CONTRACT, tiny
-from tests.engines.tensorrt.test_run import PACKAGES, VERSIONS, check, faces
+from tests.engines.tensorrt.running import PACKAGES, VERSIONS, check, faces
 
 FIXED = Batches(4, 4, 4)
 ON_DLA = {"dla": 1, "gpu_fallback": True, "batches": FIXED}

@@ -15,7 +15,10 @@ FILES = (
     "timings.py",
     *("cuda.py", "cuda_bindings.py", "cuda_pycuda.py"),
 )
-TESTS = ("test_run.py", "test_embedding.py", "test_cuda.py", "test_build.py", "test_timings.py", "test_serving.py")
+TESTS = (
+    *("test_run.py", "test_graphs.py", "test_run_failures.py", "test_embedding.py", "test_serving.py"),
+    *("test_cuda.py", "test_build.py", "test_timings.py"),
+)
 
 TRACED = """
 import json, sys, threading
