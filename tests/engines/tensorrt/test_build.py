@@ -3,10 +3,11 @@
 import os
 import signal
 
+import onnx
 import pytest
 
 from edgefer.engines.tensorrt import cuda
-from edgefer.engines.tensorrt.build import build_plan
+from edgefer.engines.tensorrt.build import build_plan, build_static
 from edgefer.engines.tensorrt.calibrator import make_calibrator
 from edgefer.engines.tensorrt.options import Batches, BuilderOptions
 from edgefer.engines.tensorrt.run import TensorRtSession
@@ -240,6 +241,19 @@ def test_ahead_of_time_needs_no_gpu(machine):
     here.tensorrt.module.IBuilderConfig.set_compute_capability = lambda self, capability, index: False
     with pytest.raises(EdgeferError, match="TensorRT-RTX does not build for SM86"):
         build(here, rtx=True)
+
+
+@pytest.mark.parametrize(("version", "rtx"), [*((version, False) for version in VERSIONS), ("1.7.1", True)])
+def test_a_network_of_one_shape_without_a_contract(machine, version, rtx):
+    """Built in FP32, in the primary context, which is then left: the fake sees to that."""
+    here, model = machine(version, rtx=rtx), onnx.load_from_string(tiny())
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 2
+    made = build_static(model.SerializeToString(), rtx=rtx)
+    assert (made.target.name, made.device) == (version, "SM86" if rtx else "Orin, SM87")
+    assert (here.tensorrt.seen._flags, here.tensorrt.seen._profiles) == (set(), [])
+    assert here.gpu.stack == []
+    with TensorRtSession(made.plan, rtx=rtx) as session:
+        check(session, 2)
 
 
 def test_verbose(machine, capfd):
