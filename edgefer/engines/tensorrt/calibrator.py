@@ -66,8 +66,10 @@ def make_calibrator(
                 return None
             cuda = open_cuda()
             with cuda.current():
-                if self._buffer is None or self._stream is None:
-                    self._buffer, self._stream = Buffer(cuda, value.shape, "uint8"), cuda.stream()
+                if self._buffer is None:
+                    self._buffer = Buffer(cuda, value.shape, "uint8")
+                if self._stream is None:
+                    self._stream = cuda.stream()
                 self._buffer.fill(value)
                 self._buffer.upload(value.shape, self._stream)
                 cuda.wait(self._stream)
@@ -82,10 +84,11 @@ def make_calibrator(
             self.table = bytes(cache)
 
         def close(self) -> None:
-            if self._buffer is not None and self._stream is not None:
-                with open_cuda().current():
-                    self._buffer.close()
-                    self._stream.close()
+            taken = [one for one in (self._buffer, self._stream) if one is not None]
             self._buffer = self._stream = None
+            if taken:
+                with open_cuda().current():
+                    for one in taken:
+                        one.close()
 
     return Calibrator()

@@ -141,7 +141,7 @@ def _opened() -> Cuda:
     except ImportError as cause:
         reasons.append(str(cause))
     raise EdgeferError(
-        f"running a TensorRT engine needs cuda-bindings or pycuda, and neither can be imported: {'; '.join(reasons)}",
+        f"TensorRT on a GPU needs cuda-bindings or pycuda, and neither can be imported: {'; '.join(reasons)}",
         hint=_HINT,
     )
 

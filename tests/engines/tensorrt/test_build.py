@@ -3,26 +3,31 @@
 import os
 import signal
 
-import numpy as np
+import onnx
 import pytest
 
-from edgefer.engines.tensorrt import cuda as cuda_module
-from edgefer.engines.tensorrt.build import build_plan
+from edgefer.engines.tensorrt import cuda
+from edgefer.engines.tensorrt.build import build_plan, build_static
 from edgefer.engines.tensorrt.calibrator import make_calibrator
 from edgefer.engines.tensorrt.options import Batches, BuilderOptions
 from edgefer.engines.tensorrt.run import TensorRtSession
 from edgefer.errors import EdgeferError
 from tests.engines.conftest import CONTRACT, tiny
-from tests.engines.tensorrt.test_run import PACKAGES, VERSIONS, check, faces
+from tests.engines.tensorrt.running import PACKAGES, VERSIONS, check, faces
 
 FIXED = Batches(4, 4, 4)
+ON_DLA = {"dla": 1, "gpu_fallback": True, "batches": FIXED}
 
 
-def build(here, precision="fp32", *, calibrator=None, rtx=False, **options):
+def build(here, precision="fp32", *, fed=None, rtx=False, **options):
     options.setdefault("workspace", 1 << 24)
-    return build_plan(
-        tiny(), CONTRACT, precision, BuilderOptions(**options), rtx=rtx, calibrator=calibrator and calibrator(here)
-    )
+    return build_plan(tiny(), CONTRACT, precision, BuilderOptions(**options), rtx=rtx, calibrator=fed)
+
+
+def orin_with_dla(machine, version="10.3.0"):
+    here = machine(version)
+    here.tensorrt.module.Builder.num_DLA_cores = 2
+    return here
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -35,6 +40,8 @@ def test_flags_where_types_do_not_decide(machine, version, precision):
     assert seen._flags == wanted  # and never TF32
     assert seen._limits == {"WORKSPACE": 1 << 24}
     assert seen.profiling_verbosity.name == "DETAILED"
+    assert seen._network._typed is not version.startswith("8")
+    assert (getattr(seen, "progress_monitor", None) is None) is version.startswith("8")
     assert (made.target.name, made.device, made.layers) == (version, "Orin, SM87", "")
     with TensorRtSession(made.plan) as session:
         assert (session.least, session.most) == (1, 32)
@@ -44,10 +51,12 @@ def test_flags_where_types_do_not_decide(machine, version, precision):
 @pytest.mark.parametrize(
     ("version", "options", "flags", "values"),
     [
-        ("10.3.0", {"refit": True, "sparsity": True}, {"REFIT", "SPARSE_WEIGHTS"}, {}),
+        ("10.3.0", {"refit": True}, {"REFIT"}, {}),
+        ("10.3.0", {"precision": "fp16", "sparsity": True}, {"SPARSE_WEIGHTS"}, {}),
         ("10.3.0", {"version_compatible": True}, {"VERSION_COMPATIBLE"}, {}),
         ("8.6.1", {"opt_level": 5}, set(), {"builder_optimization_level": 5}),
-        ("8.5.2", {}, set(), {}),
+        ("8.6.1", {"opt_level": 0}, set(), {"builder_optimization_level": 0}),
+        ("8.6.1", {}, set(), {"builder_optimization_level": 3}),
     ],
 )
 def test_options(machine, version, options, flags, values):
@@ -73,34 +82,31 @@ def test_the_workspace_is_half_of_what_is_free(machine, package, capfd, monkeypa
     assert here.tensorrt.seen._limits == {"WORKSPACE": 1 << 29}
     assert "workspace: 512 MiB, half of what is free" in capfd.readouterr().err
     here = machine(package=package, total=1 << 30)  # a Jetson, where the file cache counts as used
-    monkeypatch.setattr(cuda_module.Path, "read_text", lambda *_, **__: "MemTotal: 9 kB\nMemAvailable: 4194304 kB\n")
+    monkeypatch.setattr(cuda, "available_memory", lambda: 1 << 32)
     build(here, workspace=None)
     assert here.tensorrt.seen._limits == {"WORKSPACE": 1 << 31}
-    monkeypatch.setattr(cuda_module.Path, "read_text", lambda *_, **__: "MemTotal: 9 kB\n")
+    monkeypatch.setattr(cuda, "available_memory", lambda: 1 << 20)
     build(here, workspace=None)
     assert here.tensorrt.seen._limits == {"WORKSPACE": 1 << 29}
 
 
-def test_dla(machine):
-    here = machine()
-    with pytest.raises(EdgeferError, match="--dla 0: this machine has 0 DLA cores"):
-        build(here, "fp16", dla=0, gpu_fallback=True, batches=FIXED)
-    here.tensorrt.module.Builder.num_DLA_cores = 2
-    build(here, "fp16", dla=1, gpu_fallback=True, batches=FIXED)
-    assert here.tensorrt.seen.default_device_type.name == "DLA"
-    assert here.tensorrt.seen.DLA_core == 1
-    assert here.tensorrt.seen._flags == {"GPU_FALLBACK"}
+@pytest.mark.parametrize(("version", "flags"), [("8.6.1", {"FP16"}), ("10.3.0", {"FP16"}), ("11.4.1", set())])
+def test_dla(machine, version, flags):
+    """Before 11 the builder's flags decide about FP16 on DLA, so the network is weakly typed there."""
+    here = orin_with_dla(machine, version)
+    build(here, "fp16", **ON_DLA)
+    seen = here.tensorrt.seen
+    assert (seen.default_device_type.name, seen.DLA_core) == ("DLA", 1)
+    assert seen._flags == {"GPU_FALLBACK", *flags}
+    assert seen._network._typed is not bool(flags)
+    assert seen._network.get_input(0).shape == (4, 4, 4, 1)
 
 
-def test_a_timing_cache(machine, tmp_path, capfd):
-    path = tmp_path / "jetson.cache"
-    build(machine(), timing_cache=path)
-    assert path.read_bytes() == b"timings of Orin"
-    build(machine(), timing_cache=path)
-    assert "started anew" not in capfd.readouterr().err
-    build(machine(name="Thor", capability=(11, 0)), timing_cache=path)
-    assert "is of another TensorRT or another GPU, and is started anew" in capfd.readouterr().err
-    assert path.read_bytes() == b"timings of Thor"
+def test_a_dla_core_that_is_not_there(machine):
+    with pytest.raises(EdgeferError, match="--dla 1: this machine has 0 DLA cores"):
+        build(machine(), "fp16", **ON_DLA)
+    with pytest.raises(EdgeferError, match="--dla 2: this machine has 2 DLA cores"):
+        build(orin_with_dla(machine), "fp16", **{**ON_DLA, "dla": 2})
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -118,27 +124,44 @@ def test_one_batch_size(machine, version):
 def test_a_calibrator_streams_whole_batches(machine, version, package, fixed):
     here, batches, done = machine(version, package), [faces(4, seed) for seed in range(3)], []
 
-    def calibrator(here):
-        advance = lambda steps, note="": done.append(steps)  # noqa: E731
-        return make_calibrator(here.tensorrt.module, "entropy", iter(batches), 4, None, advance)
+    def advance(steps, note=""):
+        done.append(steps)
 
-    made = []
-    build(here, "int8+fp16", calibrator=lambda here: made.append(calibrator(here)) or made[0],
-          batches=FIXED if fixed else Batches(1, 2, 8))  # fmt: skip
+    made = make_calibrator(here.tensorrt.module, "entropy", iter(batches), 4, None, advance)
+    build(here, "int8+fp16", fed=made, calibrator="entropy", batches=FIXED if fixed else Batches(1, 2, 8))
     assert [fed.tobytes() for fed in here.tensorrt.fed] == [batch.tobytes() for batch in batches]
     assert done == [4, 4, 4]
     assert here.gpu.allocated == 2  # one buffer, on both sides
     assert here.tensorrt.seen._flags == {"INT8", "FP16"}
-    assert (here.tensorrt.seen._calibration is None) is fixed
-    assert made[0].table.startswith(b"TRT-fake")
-    made[0].close()
-    made[0].close()
+    assert not here.tensorrt.seen._network._typed
+    profile = here.tensorrt.seen._calibration  # of its own, for one batch size, where the engine's has several
+    assert profile is None if fixed else set(profile._shapes["faces"]) == {(4, 4, 4, 1)}
+    assert made.table.startswith(b"TRT-fake")
+    made.close()
+    made.close()
     assert here.gpu.left() == {}
+
+
+def test_what_stopped_the_calibrator_stops_the_build(machine):
+    """TensorRT goes on with the faces so far, and makes a plan of them."""
+    here = machine()
+
+    def broken():
+        yield faces(4)
+        raise EdgeferError("faces.npz ends too early", hint="copy it again")
+
+    made = make_calibrator(here.tensorrt.module, "entropy", broken(), 4)
+    with pytest.raises(EdgeferError, match="ends too early"):
+        build(here, "int8", fed=made, calibrator="entropy")
+    made.close()
+    assert len(here.tensorrt.fed) == 1
 
 
 def test_a_calibration_table_instead_of_faces(machine):
     here = machine()
-    build(here, "int8", calibrator=lambda h: make_calibrator(h.tensorrt.module, "minmax", (), 1, b"a table"))
+    made = make_calibrator(here.tensorrt.module, "minmax", (), 1, b"a table")
+    build(here, "int8", fed=made, calibrator="minmax")
+    assert here.tensorrt.seen.int8_calibrator is made
     assert here.tensorrt.fed == []
     assert here.gpu.allocated == 0
 
@@ -146,8 +169,9 @@ def test_a_calibration_table_instead_of_faces(machine):
 def test_a_gpu_without_fast_int8(machine):
     here = machine("8.6.1")
     here.tensorrt.module.Builder.platform_has_fast_int8 = False
-    with pytest.raises(EdgeferError, match="this GPU has no fast INT8"):
+    with pytest.raises(EdgeferError, match="this GPU has no fast INT8") as error:
         build(here, "int8")
+    assert "--fp16" in error.value.hint
 
 
 @pytest.mark.parametrize(("version", "where"), [("8.6.1", "node 3: "), ("10.3.0", "Strange 'blocks/3/Strange': ")])
@@ -184,9 +208,17 @@ def test_a_builder_that_gives_up(machine, said, hint):
     assert hint in error.value.hint
 
 
-def test_ctrl_c_while_it_builds(machine):
-    """The builder is asked to stop, and only then is the interruption raised; the handler is as before."""
-    here, before = machine(), signal.getsignal(signal.SIGINT)
+def test_a_builder_that_says_nothing(machine):
+    here = machine("8.6.1")
+    here.tensorrt.module.Builder.build_serialized_network = lambda *_: None
+    with pytest.raises(EdgeferError, match=r"TensorRT 8\.6\.1 could not build the engine: its log has no error"):
+        build(here)
+
+
+@pytest.mark.parametrize("version", ["8.6.1", "10.3.0"])
+def test_ctrl_c_while_it_builds(machine, version):
+    """A builder with a monitor is asked to stop; after it the interruption is raised; the handler is as before."""
+    here, before = machine(version), signal.getsignal(signal.SIGINT)
     here.tensorrt.during_build = lambda: os.kill(os.getpid(), signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         build(here)
@@ -211,15 +243,33 @@ def test_ahead_of_time_needs_no_gpu(machine):
         build(here, rtx=True)
 
 
+@pytest.mark.parametrize(("version", "rtx"), [*((version, False) for version in VERSIONS), ("1.7.1", True)])
+def test_a_network_of_one_shape_without_a_contract(machine, version, rtx):
+    """Built in FP32, in the primary context, which is then left: the fake sees to that."""
+    here, model = machine(version, rtx=rtx), onnx.load_from_string(tiny())
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 2
+    made = build_static(model.SerializeToString(), rtx=rtx)
+    assert (made.target.name, made.device) == (version, "SM86" if rtx else "Orin, SM87")
+    assert (here.tensorrt.seen._flags, here.tensorrt.seen._profiles) == (set(), [])
+    assert here.gpu.stack == []
+    with TensorRtSession(made.plan, rtx=rtx) as session:
+        check(session, 2)
+
+
 def test_verbose(machine, capfd):
     build(machine("1.7.1", rtx=True), rtx=True, verbose=True)
     assert "Layers:" in capfd.readouterr().err
 
 
 def test_memory_of_the_calibrator_that_runs_out(machine):
-    here = machine(total=40)
-    made = make_calibrator(here.tensorrt.module, "entropy", iter([faces(4)]), 4)
-    with pytest.raises(EdgeferError, match="cuMemAlloc"):
-        made.get_batch(["faces"])
-    made.close()
-    assert np.array_equal(here.gpu.stack, [])
+    """It is kept until the builder is done, and what was taken before is given back."""
+    for call in ("cuMemAlloc", "cuMemAllocHost", "cuStreamCreate"):
+        here = machine()
+        build(here)  # the driver is up
+        here.gpu.fail[call] = "CUDA_ERROR_OUT_OF_MEMORY"
+        made = make_calibrator(here.tensorrt.module, "entropy", iter([faces(4)]), 4)
+        assert made.get_batch(["faces"]) is None
+        assert f"CUDA failed: {call}" in made.failure.message
+        made.close()
+        assert here.gpu.left() == {}
+        assert here.gpu.stack == []

@@ -8,7 +8,7 @@ from edgefer.engines.tensorrt.cuda import failed, open_cuda
 from edgefer.engines.tensorrt.driver import probe
 from edgefer.errors import EdgeferError
 from tests.engines.tensorrt.fakes.cuda_bindings import FakeDriver
-from tests.engines.tensorrt.test_run import PACKAGES, inside
+from tests.engines.tensorrt.running import PACKAGES, inside
 
 
 @pytest.mark.parametrize("package", PACKAGES)

@@ -7,7 +7,7 @@ from edgefer.engines.tensorrt.run import TensorRtSession
 from edgefer.errors import EdgeferError
 from tests.engines.conftest import tiny
 from tests.engines.tensorrt.fakes.gpu import THREAD_LOCAL
-from tests.engines.tensorrt.test_run import PACKAGES, VERSIONS, check, expected, faces
+from tests.engines.tensorrt.running import PACKAGES, VERSIONS, check, expected, faces
 
 
 class Application:

@@ -12,9 +12,13 @@ from .uses import FOLDER
 HERE = Path(__file__).parent
 FILES = (
     *("run.py", "loaded.py", "lanes.py", "buffers.py", "build.py", "calibrator.py", "monitor.py"),
+    "timings.py",
     *("cuda.py", "cuda_bindings.py", "cuda_pycuda.py"),
 )
-TESTS = ("test_run.py", "test_embedding.py", "test_cuda.py", "test_build.py", "test_serving.py")
+TESTS = (
+    *("test_run.py", "test_graphs.py", "test_run_failures.py", "test_embedding.py", "test_serving.py"),
+    *("test_cuda.py", "test_build.py", "test_timings.py"),
+)
 
 TRACED = """
 import json, sys, threading

@@ -18,7 +18,7 @@ from edgefer.errors import EdgeferError
 from edgefer.manifest import manifest_path
 from tests.engines.conftest import tiny
 from tests.engines.tensorrt.fakes.strict import COMPUTE_MS, SCRATCH
-from tests.engines.tensorrt.test_run import PACKAGES, VERSIONS, expected, faces
+from tests.engines.tensorrt.running import PACKAGES, VERSIONS, expected, faces
 from tests.engines.tensorrt.uses import FOLDER
 
 

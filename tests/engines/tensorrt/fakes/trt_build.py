@@ -79,7 +79,7 @@ class BuildTime:
         class IBuilderConfig(Strict):
             profiling_verbosity = default_device_type = None
             DLA_core = -1
-            _cache = None
+            _cache = _network = None
 
             def __init__(self):
                 self._flags, self._limits, self._profiles, self._calibration = {"TF32"}, {}, [], None
@@ -106,9 +106,11 @@ class BuildTime:
                 self._cache = cache
                 return True
 
-            IBuilderConfig.create_timing_cache = lambda self, serialized_timing_cache: ITimingCache(
-                bytes(serialized_timing_cache)
-            )
+            def create_timing_cache(self, serialized_timing_cache):
+                content = bytes(serialized_timing_cache)
+                return ITimingCache(content) if content.startswith(b"timings of ") or not content else None
+
+            IBuilderConfig.create_timing_cache = create_timing_cache
             IBuilderConfig.set_timing_cache = set_timing_cache
             IBuilderConfig.get_timing_cache = lambda self: self._cache
         if has.opt_level:
@@ -172,6 +174,7 @@ class BuildTime:
         }
 
     def _build(self, logger, network, config):
+        config._network = network
         if network._parser is None or network._parser() is None:
             self.gpu.violate("the parser is gone, and the network refers to what it owns")
         if self.say is not None:
