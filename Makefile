@@ -17,10 +17,10 @@ quickstart: $(VENV)/.run
 	$(BIN)/edgefer quickstart $(if $(DATA),--data '$(DATA)') $(if $(MODEL),--model '$(MODEL)')
 
 test: lint
-	$(BIN)/python -m pytest -m 'not slow'
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not slow'
 
 test-all: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 # In $(PYTHON) as it is: TensorRT comes from the system on a Jetson, and the environment in $(VENV) does not see it.
 test-gpu:

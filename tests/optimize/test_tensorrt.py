@@ -125,7 +125,7 @@ def test_what_rtx_builds_from_comes_with_its_line(model, tmp_path):
 def test_ranges_from_a_table_give_the_int8_file_without_faces(model, calib, tmp_path):
     table = write_table(model, calib, tmp_path / "ranges.jsonl", calib_faces=28)
     loaded, target = load_model(model), target_of("jetpack6")
-    prepared = prepare_file(model, loaded, "int8+fp16", target, Faces(table=table))
+    prepared = prepare_file(model, loaded, "int8+fp16", target, Faces(table=tmp_path / "ranges.jsonl"))
     assert any(node.op_type == "QuantizeLinear" for node in prepared.model.graph.node)
     assert prepared.calibration.face_hashes == table.calibration.face_hashes
     faces = golden_faces(loaded[1])
