@@ -59,7 +59,8 @@ class Session {
   virtual const std::string& version() const noexcept = 0;
   virtual const std::vector<TensorSpec>& inputs() const noexcept = 0;
   virtual const std::vector<TensorSpec>& outputs() const noexcept = 0;
-  virtual std::int64_t most() const noexcept = 0;  ///< Largest batch it takes; −1: any.
+  virtual std::int64_t least() const noexcept = 0;  ///< Smallest batch it takes.
+  virtual std::int64_t most() const noexcept = 0;   ///< Largest batch it takes; −1: any.
 
   /// Memory for the input `name` of `shape`, to be filled before run(); every input, each time.
   ///
