@@ -93,7 +93,7 @@ void check_runtime(const std::string& runtime, const std::string& what) {
 }
 
 std::unique_ptr<Session> open_session(const std::string& runtime, const std::filesystem::path& model,
-                                      const SessionOptions& options) {
+                                      [[maybe_unused]] const SessionOptions& options) {
   check_runtime(runtime, model.string());
   if (!std::ifstream(model, std::ios::binary)) throw Error(model.string() + " cannot be opened", "check the path");
 #ifdef EDGEFER_OPENVINO
