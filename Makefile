@@ -26,8 +26,8 @@ test-all: lint
 	$(MAKE) test-cpp-all test-aarch64
 
 lint: $(VENV)/.dev
-	$(BIN)/ruff check edgefer tests benchmarks
-	$(BIN)/ruff format --check edgefer tests benchmarks
+	$(BIN)/ruff check edgefer tests benchmarks cpp_demo
+	$(BIN)/ruff format --check edgefer tests benchmarks cpp_demo
 	$(BIN)/mypy
 
 install: $(VENV)/.run

@@ -113,8 +113,7 @@ double Classifier::check_golden() {
   message << std::setprecision(3) << name_ << " does not answer here as when it was built: its golden logits differ by "
           << apart / scale << " of their scale with " << session_->runtime() << " " << session_->version() << ", "
           << tolerance->second << " is allowed; " << both(found, golden, manifest_.contract);
-  throw Error(message.str(),
-              "this machine or runtime computes it differently: build the engine again on this machine");
+  throw Error(message.str(), "this machine or runtime computes it differently: build the engine again on this machine");
 }
 
 const std::vector<float>& Classifier::logits(const std::uint8_t* faces, std::size_t count) {
@@ -136,7 +135,8 @@ void Classifier::run_batch(const std::uint8_t* faces, std::size_t real, std::siz
   const Shape shape = {static_cast<std::int64_t>(size), contract.height, contract.width, contract.channels};
   auto* memory = static_cast<std::uint8_t*>(session_->input(input_name, shape));
   std::memcpy(memory, faces, real * bytes);
-  for (std::size_t face = real; face < size; ++face) std::memcpy(memory + face * bytes, faces + (real - 1) * bytes, bytes);
+  for (std::size_t face = real; face < size; ++face)
+    std::memcpy(memory + face * bytes, faces + (real - 1) * bytes, bytes);
   session_->run();
   const TensorView answer = session_->output(output_name);
   if (answer.shape != Shape{shape[0], static_cast<std::int64_t>(classes)}) {
@@ -152,11 +152,13 @@ void Classifier::check_finite() const {
   std::size_t bad = 0;
   for (std::size_t i = 0; i < rows_.size(); i += classes) {
     const auto row = rows_.begin() + static_cast<std::ptrdiff_t>(i);
-    bad += std::all_of(row, row + static_cast<std::ptrdiff_t>(classes), [](float v) { return std::isfinite(v); }) ? 0 : 1;
+    bad +=
+        std::all_of(row, row + static_cast<std::ptrdiff_t>(classes), [](float v) { return std::isfinite(v); }) ? 0 : 1;
   }
   if (bad == 0) return;
-  throw Error(name_ + " (" + manifest_.precision + ", " + session_->runtime() + ") gave logits that are not finite for " +
-                  std::to_string(bad) + " of " + std::to_string(rows_.size() / classes) + " faces",
+  throw Error(name_ + " (" + manifest_.precision + ", " + session_->runtime() +
+                  ") gave logits that are not finite for " + std::to_string(bad) + " of " +
+                  std::to_string(rows_.size() / classes) + " faces",
               "a value overflowed: build with --bf16 or --fp32 instead of --fp16, or check the weights for NaN");
 }
 

@@ -15,9 +15,9 @@ namespace edgefer {
 namespace {
 
 // Names as Linux prints them in /proc/cpuinfo: `flags` on x86, `Features` on aarch64. As edgefer/engines/cpu.py.
-constexpr std::array<const char*, 13> x86 = {"sse4_1",       "avx",         "avx2",      "fma",     "f16c",
-                                             "avx_vnni",     "avx512f",     "avx512bw",  "avx512_vnni",
-                                             "avx512_bf16",  "avx512_fp16", "amx_int8",  "amx_bf16"};
+constexpr std::array<const char*, 13> x86 = {"sse4_1",      "avx",      "avx2",     "fma",         "f16c",
+                                             "avx_vnni",    "avx512f",  "avx512bw", "avx512_vnni", "avx512_bf16",
+                                             "avx512_fp16", "amx_int8", "amx_bf16"};
 constexpr std::array<const char*, 7> arm = {"asimd", "asimdhp", "asimddp", "i8mm", "bf16", "sve", "sve2"};
 constexpr std::array<const char*, 3> vnni = {"avx_vnni", "avx512_vnni", "amx_int8"};
 
@@ -54,7 +54,9 @@ std::vector<std::string> instruction_set(const std::string& cpuinfo) {
   return {};
 }
 
-bool saturates(const std::vector<std::string>& instructions) { return any(instructions, x86) && !any(instructions, vnni); }
+bool saturates(const std::vector<std::string>& instructions) {
+  return any(instructions, x86) && !any(instructions, vnni);
+}
 
 void check_cpu(const std::filesystem::path& engine, const Manifest& manifest) {
   std::ifstream stream("/proc/cpuinfo");

@@ -15,10 +15,10 @@ namespace edgefer::cuda {
 /// Throws Error where `code` is not success; for memory, with what to lower.
 inline void check(cudaError_t code, const char* call) {
   if (code == cudaSuccess) return;
-  throw Error(std::string("CUDA failed: ") + call + " returned " + cudaGetErrorName(code) + ", " +
-                  cudaGetErrorString(code),
-              code == cudaErrorMemoryAllocation ? "build with a smaller --max-batch, or stop what else uses the GPU"
-                                                : "`nvidia-smi`, or on a Jetson `tegrastats`, says more");
+  throw Error(
+      std::string("CUDA failed: ") + call + " returned " + cudaGetErrorName(code) + ", " + cudaGetErrorString(code),
+      code == cudaErrorMemoryAllocation ? "build with a smaller --max-batch, or stop what else uses the GPU"
+                                        : "`nvidia-smi`, or on a Jetson `tegrastats`, says more");
 }
 
 struct Destroy {

@@ -72,8 +72,8 @@ pixel::Colour between(const Image& image, double x, double y) {
 void fill_tilted(const Image& image, const Contract& contract, const Square& square, std::uint8_t* face) {
   const double side = square.side * (1 + 2 * contract.crop_margin);
   const double cosine = std::cos(square.angle * degree), sine = std::sin(square.angle * degree);
-  std::vector<std::uint8_t> turned(static_cast<std::size_t>(contract.height) * static_cast<std::size_t>(contract.width) *
-                                   3);
+  std::vector<std::uint8_t> turned(static_cast<std::size_t>(contract.height) *
+                                   static_cast<std::size_t>(contract.width) * 3);
   std::uint8_t* out = turned.data();
   for (int row = 0; row < contract.height; ++row) {
     const double down = (row + 0.5) / contract.height * side - side / 2;
@@ -85,8 +85,9 @@ void fill_tilted(const Image& image, const Contract& contract, const Square& squ
       for (const float channel : {colour.red, colour.green, colour.blue}) *out++ = pixel::rounded(channel);
     }
   }
-  prepare({turned.data(), contract.width, contract.height, 3 * static_cast<std::ptrdiff_t>(contract.width), Format::rgb},
-          contract, face);
+  prepare(
+      {turned.data(), contract.width, contract.height, 3 * static_cast<std::ptrdiff_t>(contract.width), Format::rgb},
+      contract, face);
 }
 
 }  // namespace

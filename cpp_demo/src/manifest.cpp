@@ -16,7 +16,7 @@ namespace {
 
 using json::Json;
 
-constexpr std::int64_t schema = 1;          // the newest that is read
+constexpr std::int64_t schema = 1;            // the newest that is read
 constexpr std::int64_t largest_side = 16384;  // of a face: keeps every product of sizes far from overflow
 constexpr std::int64_t most_golden = 4096;
 constexpr const char* rebuild =

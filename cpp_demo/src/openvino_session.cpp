@@ -27,7 +27,8 @@ std::string reason(const std::exception& cause) {
   const std::size_t end = text.find_last_not_of(" \n\r\t");
   if (end == std::string::npos) return "it does not say why";
   const std::size_t begin = text.find_last_of('\n', end);
-  return text.substr(begin == std::string::npos ? 0 : begin + 1, end - (begin == std::string::npos ? 0 : begin + 1) + 1);
+  return text.substr(begin == std::string::npos ? 0 : begin + 1,
+                     end - (begin == std::string::npos ? 0 : begin + 1) + 1);
 }
 
 Type type_of(const ov::element::Type& type, const std::string& name) {
@@ -95,7 +96,8 @@ class OpenVinoSession final : public Session {
   void run() override try {
     std::vector<ov::PartialShape> shapes;
     for (std::size_t i = 0; i < feeds_.size(); ++i) {
-      if (!feeds_[i]) throw Error("the input " + to_string(inputs_[i]) + " was not filled", "call input() for each one");
+      if (!feeds_[i])
+        throw Error("the input " + to_string(inputs_[i]) + " was not filled", "call input() for each one");
       shapes.emplace_back(feeds_[i].get_shape());
     }
     ov::InferRequest& request = request_for(shapes);

@@ -88,8 +88,9 @@ void check_runtime(const std::string& runtime, const std::string& what) {
   }
   throw Error(what + " is for " + runtime + ", which this build of the library does not have: it has " +
                   (here.empty() ? "no runtime at all" : here),
-              runtime == "onnxruntime" ? "build the engine with `edgefer build-engine … --runtime openvino`"
-                                       : "build the library where " + runtime + " is installed; CMake says what it found");
+              runtime == "onnxruntime"
+                  ? "build the engine with `edgefer build-engine … --runtime openvino`"
+                  : "build the library where " + runtime + " is installed; CMake says what it found");
 }
 
 std::unique_ptr<Session> open_session(const std::string& runtime, const std::filesystem::path& model,

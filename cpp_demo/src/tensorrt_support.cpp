@@ -31,7 +31,8 @@ Type type_of(nvinfer1::DataType type, const std::string& name) {
     case 8:
       return Type::i64;
     default:
-      throw Error("the engine's tensor '" + name + "' has a type that is not supported", "build it with float32 tensors");
+      throw Error("the engine's tensor '" + name + "' has a type that is not supported",
+                  "build it with float32 tensors");
   }
 }
 

@@ -78,7 +78,8 @@ Detection Detection::moved(double x, double y, double width, double height) cons
 double overlap(const Box& one, const Box& other) noexcept {
   const double right = std::min(one.x + one.width, other.x + other.width);
   const double bottom = std::min(one.y + one.height, other.y + other.height);
-  const double shared = std::max(right - std::max(one.x, other.x), 0.0) * std::max(bottom - std::max(one.y, other.y), 0.0);
+  const double shared =
+      std::max(right - std::max(one.x, other.x), 0.0) * std::max(bottom - std::max(one.y, other.y), 0.0);
   return shared / std::max(area(one) + area(other) - shared, tiny);
 }
 

@@ -162,13 +162,18 @@ def engines(folder: Path) -> None:
             engine = folder / f"{precision}.onnx"
             edgefer.build_engine(model, engine, precision=precision, runtime="openvino")
             with edgefer.load_engine(engine) as classifier:
-                answers[precision] = [[float(v) for v in classifier.logits(images[i : i + 1])[0]] for i in range(13)]
-                eight = [[float(v) for v in row] for row in classifier.logits(images[:8])]
-                answers[f"{precision}-batch8"] = eight
-                answers[f"{precision}-probabilities"] = [[float(v) for v in row] for row in classifier.probabilities(images[:8])]
+                answers[precision] = [
+                    row for i in range(len(images)) for row in rows(classifier.logits(images[i : i + 1]))
+                ]
+                answers[f"{precision}-batch8"] = rows(classifier.logits(images[:8]))
+                answers[f"{precision}-probabilities"] = rows(classifier.probabilities(images[:8]))
         with edgefer.load_engine(model) as classifier:
-            answers["onnxruntime"] = [[float(v) for v in row] for row in classifier.logits(images)]
+            answers["onnxruntime"] = rows(classifier.logits(images))
     write(folder / "logits.json", {"faces": packed(images), **answers})
+
+
+def rows(values: np.ndarray) -> list[list[float]]:
+    return [[float(v) for v in row] for row in values]
 
 
 def write(path: Path, content: Any) -> None:

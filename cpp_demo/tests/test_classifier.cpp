@@ -32,9 +32,7 @@ struct Copy {
     change(R"({"engine": {"sha256": ")" + edgefer::sha256(content.data(), content.size()) + R"("}})");
   }
 
-  void refused(const char* why) const {
-    CHECK_THROWS_WITH_AS(Classifier::load(engine), doctest::Contains(why), Error);
-  }
+  void refused(const char* why) const { CHECK_THROWS_WITH_AS(Classifier::load(engine), doctest::Contains(why), Error); }
 
   vectors::Scratch scratch;
   std::filesystem::path engine;
@@ -114,7 +112,8 @@ TEST_CASE("golden vectors that differ are refused with both answers") {
   const Copy copy;
   const edgefer::Manifest manifest = edgefer::Manifest::beside(copy.engine);
   std::string rows;
-  for (std::size_t face = 0; face < manifest.golden.count; ++face) rows += face > 0 ? ",[1,2,3,4,5,6,7]" : "[1,2,3,4,5,6,7]";
+  for (std::size_t face = 0; face < manifest.golden.count; ++face)
+    rows += face > 0 ? ",[1,2,3,4,5,6,7]" : "[1,2,3,4,5,6,7]";
   copy.change(R"({"golden": {"logits": [)" + rows + "]}}");
   copy.refused("does not answer here as when it was built");
   copy.refused("happy");
@@ -178,9 +177,11 @@ TEST_CASE("a session refuses what it does not know") {
   CHECK_THROWS_WITH_AS(session->run(), doctest::Contains("was not filled"), Error);
   CHECK_THROWS_WITH_AS(session->output("logits"), doctest::Contains("before anything was run"), Error);
   CHECK_THROWS_WITH_AS(session->input("face", {1, 48, 48, 1}), doctest::Contains("no input 'face'"), Error);
-  CHECK_THROWS_WITH_AS(session->input("faces", {1, 48, 48, 3}), doctest::Contains("not 'faces' uint8 1×48×48×3"), Error);
+  CHECK_THROWS_WITH_AS(session->input("faces", {1, 48, 48, 3}), doctest::Contains("not 'faces' uint8 1×48×48×3"),
+                       Error);
   CHECK_THROWS_WITH_AS(session->input("faces", {0, 48, 48, 1}), doctest::Contains("the network takes"), Error);
-  CHECK_THROWS_WITH_AS(edgefer::open_session("openvino", "/nowhere.onnx"), doctest::Contains("cannot be opened"), Error);
+  CHECK_THROWS_WITH_AS(edgefer::open_session("openvino", "/nowhere.onnx"), doctest::Contains("cannot be opened"),
+                       Error);
   CHECK_THROWS_WITH_AS(edgefer::open_session("ncnn", "x.onnx"), doctest::Contains("is for ncnn"), Error);
   CHECK_THROWS_WITH_AS(edgefer::open_session("openvino", vectors::folder() / "fp32.onnx", {0, "fp32"}),
                        doctest::Contains("threads is 1 or more"), Error);

@@ -3,9 +3,9 @@
 #include <cmath>
 #include <limits>
 
+#include "../src/window.hpp"
 #include "edgefer/error.hpp"
 #include "edgefer/face_pixel.hpp"
-#include "../src/window.hpp"
 #include "vectors.hpp"
 
 namespace {
@@ -105,8 +105,12 @@ TEST_CASE("boxes that are no boxes, and pictures without pixels") {
   std::vector<std::uint8_t> face(16);
   const edgefer::Image view{image.data(), 4, 3, 4, Format::grey};
   const double nan = std::numeric_limits<double>::quiet_NaN(), infinite = std::numeric_limits<double>::infinity();
-  for (const edgefer::Box& box : {edgefer::Box{1, 1, 0, 3}, {1, 1, 3, -1}, {nan, 1, 3, 3}, {1, infinite, 3, 3},
-                                  {0, 0, 1e300, 1e300}, {1e9, 1e9, 3, 3}}) {
+  for (const edgefer::Box& box : {edgefer::Box{1, 1, 0, 3},
+                                  {1, 1, 3, -1},
+                                  {nan, 1, 3, 3},
+                                  {1, infinite, 3, 3},
+                                  {0, 0, 1e300, 1e300},
+                                  {1e9, 1e9, 3, 3}}) {
     CHECK_THROWS_WITH_AS(edgefer::prepare(view, contract, box, face.data()), doctest::Contains("the face box ("),
                          edgefer::Error);
   }

@@ -27,7 +27,8 @@ std::string small() {
 
 void refused(const std::string& changes, const char* why) {
   CAPTURE(changes);
-  CHECK_THROWS_WITH_AS(Manifest::parse(vectors::changed(small(), changes), "x.onnx.json"), doctest::Contains(why), Error);
+  CHECK_THROWS_WITH_AS(Manifest::parse(vectors::changed(small(), changes), "x.onnx.json"), doctest::Contains(why),
+                       Error);
 }
 
 }  // namespace
@@ -41,7 +42,8 @@ TEST_CASE("SHA-256 of the standard's examples") {
   CHECK(edgefer::sha256(two.data(), two.size()) == "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1");
   const vectors::Scratch scratch;
   vectors::write(scratch / "million", std::string(1000000, 'a'));
-  CHECK(edgefer::sha256_file(scratch / "million") == "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0");
+  CHECK(edgefer::sha256_file(scratch / "million") ==
+        "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0");
   CHECK_THROWS_WITH_AS(edgefer::sha256_file(scratch / "none"), doctest::Contains("cannot be read"), Error);
 }
 

@@ -88,9 +88,9 @@ TEST_CASE("each track has its own memory, and hours of faces leave none behind")
   CHECK(both[0].label == 0);
   CHECK(both[1].label == 1);
   const std::vector<float> other = {0.0F, 1.0F};
-  CHECK(smoothers.update({1}, other.data(), 2, 0.01)[0].label == 0);   // one picture changes nothing
-  CHECK(smoothers.update({1}, other.data(), 2, 10.0)[0].label == 1);   // long after, it does
-  CHECK(smoothers.update({2}, rows.data(), 2, 10.0)[0].label == 0);    // forgotten, begun anew
+  CHECK(smoothers.update({1}, other.data(), 2, 0.01)[0].label == 0);  // one picture changes nothing
+  CHECK(smoothers.update({1}, other.data(), 2, 10.0)[0].label == 1);  // long after, it does
+  CHECK(smoothers.update({2}, rows.data(), 2, 10.0)[0].label == 0);   // forgotten, begun anew
   CHECK(smoothers.update({}, nullptr, 2, 11.0).empty());
 }
 

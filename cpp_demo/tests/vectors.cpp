@@ -45,8 +45,12 @@ edgefer::Detection detection(const Json& content) {
 }
 
 Look look(const Json& content) {
-  Look step{content["at"].get<double>(), content["reset"].get<bool>(), !content["found"].is_null(),
-            content["wants_look"].get<bool>(), {}, {}};
+  Look step{content["at"].get<double>(),
+            content["reset"].get<bool>(),
+            !content["found"].is_null(),
+            content["wants_look"].get<bool>(),
+            {},
+            {}};
   if (step.searched) {
     for (const Json& one : content["found"]) step.found.push_back(detection(one));
   }
@@ -85,8 +89,13 @@ edgefer::Image FaceCase::view() const {
 std::vector<FaceCase> faces(const std::string& file) {
   std::vector<FaceCase> cases;
   for (const Json& content : load(file)) {
-    FaceCase one{unpacked(content["image"]), unpacked(content["face"]), format_of(content["format"]),
-                 content["box"].is_null(), {}, {}, {}};
+    FaceCase one{unpacked(content["image"]),
+                 unpacked(content["face"]),
+                 format_of(content["format"]),
+                 content["box"].is_null(),
+                 {},
+                 {},
+                 {}};
     if (!one.whole) {
       const auto box = content["box"].get<std::vector<double>>();
       one.box = {box[0], box[1], box[2], box[3]};
@@ -149,8 +158,19 @@ std::vector<std::string> spoilt(const std::string& text) {
   const Json content = Json::parse(text);
   std::vector<Json::json_pointer> places;
   collect(content, Json::json_pointer(), places);
-  const std::vector<Json> wrong = {nullptr,        true, -1, 0, 1e308, std::int64_t{1} << 40, 18446744073709551615ULL,
-                                   "", "\xC3\xA9", 0.5,  Json::array(), Json::object(), Json::array({1, 2, 3, 4})};
+  const std::vector<Json> wrong = {nullptr,
+                                   true,
+                                   -1,
+                                   0,
+                                   1e308,
+                                   std::int64_t{1} << 40,
+                                   18446744073709551615ULL,
+                                   "",
+                                   "\xC3\xA9",
+                                   0.5,
+                                   Json::array(),
+                                   Json::object(),
+                                   Json::array({1, 2, 3, 4})};
   std::vector<std::string> found;
   for (const auto& place : places) {
     for (const Json& value : wrong) {

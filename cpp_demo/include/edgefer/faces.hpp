@@ -13,8 +13,8 @@ enum class Format { grey, rgb, bgr, nv12 };
 /// A picture that somebody else owns.
 struct Image {
   const std::uint8_t* data = nullptr;
-  int width = 0, height = 0;           ///< Pixels.
-  std::ptrdiff_t stride = 0;           ///< Bytes from one row to the next.
+  int width = 0, height = 0;  ///< Pixels.
+  std::ptrdiff_t stride = 0;  ///< Bytes from one row to the next.
   Format format = Format::bgr;
   const std::uint8_t* chroma = nullptr;  ///< NV12 only: height/2 rows of U V pairs; BT.601, 16…235, as OpenCV reads it.
   std::ptrdiff_t chroma_stride = 0;

@@ -36,16 +36,16 @@ struct Manifest {
   std::string engine_file;      ///< Its name, without folder.
   std::string engine_sha256;    ///< Lower-case hex.
   std::uint64_t engine_bytes = 0;
-  std::string target;           ///< "cpu", "tensorrt", ….
-  std::string runtime;          ///< "openvino", "tensorrt", …: what it was built and checked with.
-  std::string runtime_version;  ///< E.g. "10.3.0".
+  std::string target;                        ///< "cpu", "tensorrt", ….
+  std::string runtime;                       ///< "openvino", "tensorrt", …: what it was built and checked with.
+  std::string runtime_version;               ///< E.g. "10.3.0".
   std::vector<std::string> instruction_set;  ///< Of the CPU that built it.
   Contract contract;
-  std::string precision;    ///< What it computes in: "fp32", "int8+fp16", ….
-  bool has_int8 = false;    ///< Whether any layer of it does so in INT8.
+  std::string precision;  ///< What it computes in: "fp32", "int8+fp16", ….
+  bool has_int8 = false;  ///< Whether any layer of it does so in INT8.
   Golden golden;
-  std::string device;       ///< The GPU it is for, "Orin, SM87"; empty on a CPU.
-  std::string note;         ///< What whoever uses it must know; may be empty.
+  std::string device;  ///< The GPU it is for, "Orin, SM87"; empty on a CPU.
+  std::string note;    ///< What whoever uses it must know; may be empty.
 
   /// Parse the JSON `text`; `origin` names the file in errors. Unknown keys are ignored.
   ///

@@ -13,8 +13,8 @@ namespace edgefer {
 /// Type of a tensor's elements.
 enum class Type { u8, i8, i32, i64, f16, f32, boolean };
 
-std::size_t size_of(Type type) noexcept;        ///< Bytes of one element.
-const char* name_of(Type type) noexcept;        ///< NumPy's name of it: "uint8", "float32", ….
+std::size_t size_of(Type type) noexcept;  ///< Bytes of one element.
+const char* name_of(Type type) noexcept;  ///< NumPy's name of it: "uint8", "float32", ….
 
 using Shape = std::vector<std::int64_t>;
 

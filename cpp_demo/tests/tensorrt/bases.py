@@ -19,10 +19,9 @@ def base(name: str, header: str) -> str:
     found = re.search(rf"^class {name}\b[^{{;]*{{(.*?)^}};", header, re.DOTALL | re.MULTILINE)
     if found is None:
         raise SystemExit(f"error: NvInferImpl.h has no class {name}")
-    lines = [f"class Ending{name} : public {name} {{", " public:"]
-    for function in re.findall(r"virtual ([^;{}]*?)\s*= 0;", found.group(1)):
-        lines.append(f"  {' '.join(function.split())} override {{ std::abort(); }}")
-    return "\n".join([*lines, "};", ""])
+    functions = re.findall(r"virtual ([^;{}]*?)\s*= 0;", found.group(1))
+    body = [f"  {' '.join(function.split())} override {{ std::abort(); }}" for function in functions]
+    return "\n".join([f"class Ending{name} : public {name} {{", " public:", *body, "};", ""])
 
 
 def main() -> None:

@@ -12,14 +12,14 @@ namespace fake {
 using Work = std::vector<std::function<void()>>;
 
 struct State {
-  bool integrated = false;      // the GPU shares the CPU's memory
+  bool integrated = false;  // the GPU shares the CPU's memory
   bool has_gpu = true;
-  bool capturable = true;       // the engine can be recorded
-  int version = 100300;         // of TensorRT
-  int allowed = 1 << 30;           // allocations before memory runs out
-  int live = 0;                 // allocations, streams, graphs, engines, contexts that were not given back
+  bool capturable = true;  // the engine can be recorded
+  int version = 100300;    // of TensorRT
+  int allowed = 1 << 30;   // allocations before memory runs out
+  int live = 0;            // allocations, streams, graphs, engines, contexts that were not given back
   int copies = 0, enqueued = 0, launched = 0;
-  long least = 1, most = 8;     // the engine's profile
+  long least = 1, most = 8;  // the engine's profile
   Work waiting;
   Work* recording = nullptr;
 };

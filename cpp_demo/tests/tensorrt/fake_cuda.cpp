@@ -48,7 +48,9 @@ using fake::state;
 
 extern "C" {
 
-const char* cudaGetErrorName(cudaError_t code) { return code == cudaErrorMemoryAllocation ? "cudaErrorMemoryAllocation" : "fault"; }
+const char* cudaGetErrorName(cudaError_t code) {
+  return code == cudaErrorMemoryAllocation ? "cudaErrorMemoryAllocation" : "fault";
+}
 const char* cudaGetErrorString(cudaError_t) { return "a fake's fault"; }
 cudaError_t cudaGetLastError() { return cudaSuccess; }
 

@@ -89,32 +89,32 @@ struct Engine final : EndingVCudaEngine {
     return dims({which == nvinfer1::OptProfileSelector::kMIN ? fake::state().least : fake::state().most, 2, 2, 1});
   }
 #if NV_TENSORRT_MAJOR >= 10
-  nvinfer1::IExecutionContext* createExecutionContext(nvinfer1::ExecutionContextAllocationStrategy) noexcept override {
+  nvinfer1::IExecutionContext* createExecutionContext(nvinfer1::ExecutionContextAllocationStrategy) noexcept override{
 #else
   nvinfer1::IExecutionContext* createExecutionContext() noexcept override {
 #endif
-    return new Owner<nvinfer1::IExecutionContext, Context>();
-  }
-};
+      return new Owner<nvinfer1::IExecutionContext, Context>();
+}
+};  // namespace
 
 struct Runtime final : EndingVRuntime {
   nvinfer1::ILogger* logger;
   explicit Runtime(nvinfer1::ILogger* to) : logger(to) {}
 
 #if NV_TENSORRT_MAJOR >= 10
-  nvinfer1::ICudaEngine* deserializeCudaEngine(void const* bytes, std::size_t size) noexcept override {
+  nvinfer1::ICudaEngine* deserializeCudaEngine(void const* bytes, std::size_t size) noexcept override{
 #else
   nvinfer1::ICudaEngine* deserializeCudaEngine(void const* bytes, std::size_t size,
                                                nvinfer1::IPluginFactory*) noexcept override {
 #endif
-    if (std::string(static_cast<const char*>(bytes), size) == "an engine") {
-      return new Owner<nvinfer1::ICudaEngine, Engine>();
-    }
-    logger->log(nvinfer1::ILogger::Severity::kWARNING, "not worth a word");
-    logger->log(nvinfer1::ILogger::Severity::kERROR, "magicTag does not match");
-    return nullptr;
-  }
-};
+      if (std::string(static_cast<const char*>(bytes), size) == "an engine") {
+        return new Owner<nvinfer1::ICudaEngine, Engine>();
+} logger->log(nvinfer1::ILogger::Severity::kWARNING, "not worth a word");
+logger->log(nvinfer1::ILogger::Severity::kERROR, "magicTag does not match");
+return nullptr;
+}
+}
+;
 
 }  // namespace
 
