@@ -1,6 +1,7 @@
 #include <doctest/doctest.h>
 
 #include <cmath>
+#include <cstdlib>
 #include <fstream>
 
 #include "edgefer.h"
@@ -185,6 +186,27 @@ TEST_CASE("a session refuses what it does not know") {
   CHECK_THROWS_WITH_AS(edgefer::open_session("ncnn", "x.onnx"), doctest::Contains("is for ncnn"), Error);
   CHECK_THROWS_WITH_AS(edgefer::open_session("openvino", vectors::folder() / "fp32.onnx", {0, "fp32"}),
                        doctest::Contains("threads is 1 or more"), Error);
+}
+
+TEST_CASE("an engine from elsewhere gets a manifest if it answers as the host's did") {
+  const Copy copy("int8.onnx");
+  const auto host = (vectors::folder() / "fp32.onnx.json").string();
+  const auto seal = [&](const std::string& like, const std::string& precision) {
+    return std::system((EDGEFER_SEAL " " + copy.engine.string() + " --like " + like + " --precision " + precision +
+                        " > /dev/null 2>&1")
+                           .c_str());
+  };
+  const auto manifest = edgefer::manifest_path(copy.engine);
+  std::filesystem::remove(manifest);
+  CHECK(seal(host, "fp32") != 0);  // INT8 is further from the host's FP32 than FP32 may be
+  CHECK(seal(host, "int7") != 0);
+  CHECK(seal("/nowhere.json", "int8") != 0);
+  CHECK_FALSE(std::filesystem::exists(manifest));
+  REQUIRE(seal(host, "int8") == 0);
+  Classifier classifier = Classifier::load(copy.engine);
+  CHECK(classifier.golden_difference() == 0.0);
+  CHECK(classifier.manifest().precision == "int8");
+  CHECK(classifier.contract().labels.size() == 7);
 }
 
 TEST_CASE("other languages") {
