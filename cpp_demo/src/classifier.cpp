@@ -38,6 +38,12 @@ std::string both(const std::vector<float>& found, const Golden& golden, const Co
   return text.str();
 }
 
+bool same(const Contract& one, const Contract& other) {
+  return one.labels == other.labels && one.height == other.height && one.width == other.width &&
+         one.channels == other.channels && one.crop_margin == other.crop_margin &&
+         one.architecture == other.architecture;
+}
+
 /// The batch to run for `count` faces that wait: one of `batches` where the session takes it.
 std::size_t batch_for(std::size_t count, const Session& session) {
   const auto least = static_cast<std::size_t>(session.least());
@@ -73,6 +79,7 @@ Classifier Classifier::load(const std::filesystem::path& engine, int threads) {
 Classifier::Classifier(std::unique_ptr<Session> session, Manifest manifest, std::string name)
     : session_(std::move(session)), manifest_(std::move(manifest)), name_(std::move(name)) {
   check_tensors();
+  check_metadata();
   golden_difference_ = check_golden();
 }
 
@@ -91,6 +98,21 @@ void Classifier::check_tensors() const {
   };
   check("input", session_->inputs(), wanted_in);
   check("output", session_->outputs(), wanted_out);
+}
+
+void Classifier::check_metadata() const {
+  const std::string contract = session_->metadata("edgefer.contract"),
+                    precision = session_->metadata("edgefer.precision");
+  std::string what;
+  if (!contract.empty() && !same(Contract::parse(contract, name_), manifest_.contract)) {
+    what = "contract (labels, input or crop)";
+  } else if (!precision.empty() && precision != manifest_.precision) {
+    what = "precision (" + manifest_.precision + ", and the file " + precision + ")";
+  } else {
+    return;
+  }
+  throw Error("the manifest of " + name_ + " states another " + what + " than the file itself",
+              "it was edited: build the engine again with `edgefer build-engine`");
 }
 
 double Classifier::check_golden() {

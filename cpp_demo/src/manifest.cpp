@@ -94,9 +94,28 @@ Manifest manifest_of(const Json& content) {
 
 }  // namespace
 
-Manifest Manifest::parse(const std::string& text, const std::string& origin) {
+namespace {
+
+/// `read` of the JSON in `text`; whatever is wrong becomes an Error that names `what`.
+template <class Read>
+auto read_json(const std::string& text, const std::string& what, const Read& read) {
   try {
-    const Json content = Json::parse(text);
+    return read(Json::parse(text));
+  } catch (const Json::exception& cause) {
+    throw Error(what + " cannot be read: " + cause.what(), rebuild);
+  } catch (const std::invalid_argument& cause) {
+    throw Error(what + " is not as edgefer writes it: " + cause.what(), rebuild);
+  }
+}
+
+}  // namespace
+
+Contract Contract::parse(const std::string& text, const std::string& origin) {
+  return read_json(text, "the contract in " + origin, contract_of);
+}
+
+Manifest Manifest::parse(const std::string& text, const std::string& origin) {
+  return read_json(text, "the manifest " + origin, [&](const Json& content) {
     const std::int64_t found = json::integer(json::at(content, "schema"), "schema", 0, INT64_MAX);
     if (found > schema) {
       throw Error(origin + " was made by a newer edgefer: its schema is " + std::to_string(found) +
@@ -104,11 +123,7 @@ Manifest Manifest::parse(const std::string& text, const std::string& origin) {
                   "install a newer edgefer C++ library, or build the engine again with this one's edgefer");
     }
     return manifest_of(content);
-  } catch (const Json::exception& cause) {
-    throw Error("the manifest " + origin + " cannot be read: " + cause.what(), rebuild);
-  } catch (const std::invalid_argument& cause) {
-    throw Error(origin + " is not a manifest that edgefer wrote: " + cause.what(), rebuild);
-  }
+  });
 }
 
 Manifest Manifest::beside(const std::filesystem::path& engine) {

@@ -82,6 +82,11 @@ class OpenVinoSession final : public Session {
     return inputs_.empty() || inputs_[0].shape.empty() ? -1 : inputs_[0].shape[0];
   }
 
+  std::string metadata(const std::string& key) const override {
+    const std::vector<std::string> path = {"framework", key};
+    return model_->has_rt_info(path) ? model_->get_rt_info<std::string>(path) : std::string();
+  }
+
   void* input(std::string_view name, const Shape& shape) override {
     const std::size_t index = index_of(inputs_, name, "input");
     check_shape(inputs_[index], shape);

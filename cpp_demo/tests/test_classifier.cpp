@@ -130,6 +130,15 @@ TEST_CASE("labels that the engine does not have") {
   copy.refused("has the output 'logits' float32 N×7; its contract asks for 'logits' float32 N×2");
 }
 
+TEST_CASE("a manifest that was edited states another contract than the file") {
+  const Copy copy;
+  copy.change(R"({"contract": {"labels": ["happy", "disgust", "fear", "angry", "sad", "surprise", "neutral"]}})");
+  copy.refused("states another contract (labels, input or crop) than the file itself");
+  const Copy other;
+  other.change(R"({"precision": {"got": "int8"}})");
+  other.refused("states another precision (int8, and the file fp32)");
+}
+
 TEST_CASE("8-bit weights on a processor that would saturate") {
   std::vector<std::string> notes;
   edgefer::set_announcer([&](const std::string& note) { notes.push_back(note); });

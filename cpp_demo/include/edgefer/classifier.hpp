@@ -46,6 +46,7 @@ class Classifier {
 
  private:
   void check_tensors() const;
+  void check_metadata() const;
   double check_golden();
   void check_finite() const;
   void run_batch(const std::uint8_t* faces, std::size_t real, std::size_t size, float* rows);

@@ -20,6 +20,11 @@ struct Contract {
   std::size_t face_bytes() const noexcept {
     return static_cast<std::size_t>(height) * static_cast<std::size_t>(width) * static_cast<std::size_t>(channels);
   }
+
+  /// Read the JSON that travels in a manifest and in an ONNX file's metadata; `origin` names the file in errors.
+  ///
+  /// Throws Error: not JSON, a key is missing, or a value is of the wrong kind or size.
+  static Contract parse(const std::string& text, const std::string& origin);
 };
 
 /// What the engine answered when it was built.

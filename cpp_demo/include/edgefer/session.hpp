@@ -62,6 +62,9 @@ class Session {
   virtual std::int64_t least() const noexcept = 0;  ///< Smallest batch it takes.
   virtual std::int64_t most() const noexcept = 0;   ///< Largest batch it takes; −1: any.
 
+  /// What the model's file says of itself under `key`, as ONNX files do; empty where it or the runtime does not tell.
+  virtual std::string metadata([[maybe_unused]] const std::string& key) const { return {}; }
+
   /// Memory for the input `name` of `shape`, to be filled before run(); every input, each time.
   ///
   /// Throws Error: no such input, a shape that does not fit, or no memory.
