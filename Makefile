@@ -50,7 +50,7 @@ $(VENV)/.dev: $(VENV)/.run
 CPP_JOBS ?= 1
 CPP_NEEDS := cmake g++ make nlohmann-json3-dev doctest-dev \
 	$(foreach part,core imgproc imgcodecs videoio highgui objdetect,libopencv-$(part)-dev)
-CPP_FLAGS := -DPython3_EXECUTABLE=$(CURDIR)/$(BIN)/python
+CPP_FLAGS := -DPython3_EXECUTABLE=$(abspath $(BIN)/python)
 OPENVINO = $(shell $(BIN)/python -c 'import importlib.util as u; print(u.find_spec("openvino").submodule_search_locations[0])')
 
 define build_cpp
