@@ -48,7 +48,7 @@ $(VENV)/.dev: $(VENV)/.run
 
 # The packages' names are Debian's and Ubuntu's. CPP_JOBS=2 builds faster where there is memory for it.
 CPP_JOBS ?= 1
-CPP_NEEDS := cmake g++ make nlohmann-json3-dev doctest-dev \
+CPP_NEEDS := cmake g++ make nlohmann-json3-dev doctest-dev opencv-data \
 	$(foreach part,core imgproc imgcodecs videoio highgui objdetect,libopencv-$(part)-dev)
 CPP_FLAGS := -DPython3_EXECUTABLE=$(abspath $(BIN)/python)
 OPENVINO = $(shell $(BIN)/python -c 'import importlib.util as u; print(u.find_spec("openvino").submodule_search_locations[0])')
