@@ -3,6 +3,10 @@
 #   make test                                           lint, types and tests
 # and on a machine with an NVIDIA GPU and TensorRT:
 #   make test-gpu [PYTHON=edgefer-env/bin/python] [MODELS='a.onnx …'] [DATA=faces.npz]
+# With a C++ compiler, and with apt where something is missing (make says what to install where it may not):
+#   make cpp            the C++ library and camera app, in cpp_demo/build/cpu
+#   make test-cpp       these and their tests
+#   make test-aarch64   the library's tests, cross-built for 64-bit ARM and run under qemu
 
 PYTHON ?= python3
 VENV := .venv
@@ -11,7 +15,7 @@ VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2
 CONSTRAINTS := constraints/python$(VERSION).txt
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS)
 
-.PHONY: quickstart test test-all test-gpu lint install clean
+.PHONY: quickstart test test-all test-gpu lint install clean cpp test-cpp test-cpp-all test-aarch64 cpp-vectors
 
 quickstart: $(VENV)/.run
 	$(BIN)/edgefer quickstart $(if $(DATA),--data '$(DATA)') $(if $(MODEL),--model '$(MODEL)')
@@ -21,6 +25,7 @@ test: lint
 
 test-all: lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(MAKE) test-cpp-all test-aarch64
 
 # In $(PYTHON) as it is: TensorRT comes from the system on a Jetson, and the environment in $(VENV) does not see it.
 test-gpu:
@@ -30,8 +35,8 @@ test-gpu:
 	PYTHONPATH=. $(PYTHON) benchmarks/gpu.py $(MODELS) $(if $(DATA),--data '$(DATA)')
 
 lint: $(VENV)/.dev
-	$(BIN)/ruff check edgefer tests benchmarks
-	$(BIN)/ruff format --check edgefer tests benchmarks
+	$(BIN)/ruff check edgefer tests benchmarks cpp_demo
+	$(BIN)/ruff format --check edgefer tests benchmarks cpp_demo
 	$(BIN)/mypy
 
 install: $(VENV)/.run
@@ -50,5 +55,37 @@ $(VENV)/.dev: $(VENV)/.run
 	$(INSTALL) --editable '.[dev]'
 	@touch $@
 
+# The packages' names are Debian's and Ubuntu's. CPP_JOBS=2 builds faster where there is memory for it.
+CPP_JOBS ?= 1
+CPP_NEEDS := cmake g++ make nlohmann-json3-dev doctest-dev opencv-data \
+	$(foreach part,core imgproc imgcodecs videoio highgui objdetect,libopencv-$(part)-dev)
+CPP_FLAGS := -DPython3_EXECUTABLE=$(abspath $(BIN)/python)
+OPENVINO = $(shell $(BIN)/python -c 'import importlib.util as u; print(u.find_spec("openvino").submodule_search_locations[0])')
+
+define build_cpp
+cd cpp_demo && OpenVINO_DIR='$(OPENVINO)/cmake' cmake --preset $(1) $(CPP_FLAGS) && cmake --build --preset $(1) -j$(CPP_JOBS)
+endef
+
+cpp: $(VENV)/.run
+	@cpp_demo/needs.sh $(CPP_NEEDS)
+	$(call build_cpp,cpu)
+
+cpp-vectors: $(VENV)/.run
+	$(BIN)/python cpp_demo/tests/make_vectors.py cpp_demo/build/vectors
+
+test-cpp: cpp cpp-vectors
+	cd cpp_demo && ctest --preset cpu -LE slow
+
+test-cpp-all: cpp cpp-vectors
+	cd cpp_demo && ctest --preset cpu
+	$(call build_cpp,asan)
+	cd cpp_demo && ctest --preset asan -LE slow
+
+test-aarch64: $(VENV)/.run
+	@cpp_demo/needs.sh cmake make nlohmann-json3-dev doctest-dev g++-aarch64-linux-gnu qemu-user-static
+	$(BIN)/python cpp_demo/tests/make_vectors.py cpp_demo/build/vectors --only-geometry
+	cd cpp_demo && cmake --preset aarch64-cross && cmake --build --preset aarch64-cross -j$(CPP_JOBS)
+	cd cpp_demo && ctest --preset aarch64-cross
+
 clean:
-	rm -rf $(VENV) quickstart dist build
+	rm -rf $(VENV) quickstart dist build cpp_demo/build

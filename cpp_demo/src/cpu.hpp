@@ -1,0 +1,16 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace edgefer {
+
+/// Which instructions the CPU whose /proc/cpuinfo is `cpuinfo` has that decide how fast and how exactly low precisions
+/// run; empty where it does not tell.
+std::vector<std::string> instruction_set(const std::string& cpuinfo);
+
+/// Whether uint8×int8 kernels saturate unless weights keep to 7 bits: x86 without VNNI.
+/// https://github.com/microsoft/onnxruntime/issues/14642
+bool saturates(const std::vector<std::string>& instructions);
+
+}  // namespace edgefer

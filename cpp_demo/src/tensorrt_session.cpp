@@ -1,0 +1,248 @@
+#include "edgefer/tensorrt_session.hpp"
+
+#include <NvInferRuntime.h>
+
+#include <algorithm>
+#include <cstring>
+#include <fstream>
+#include <iterator>
+#include <list>
+#include <type_traits>
+#include <utility>
+
+#include "backends.hpp"
+#include "cuda_handles.hpp"
+#include "edgefer/error.hpp"
+#include "edgefer/notes.hpp"
+#include "tensorrt_support.hpp"
+
+namespace edgefer {
+
+using trt::check;
+
+/// One execution context, the shapes it is set to, and their CUDA graph once there is one.
+struct Lane {
+  std::unique_ptr<nvinfer1::IExecutionContext> context;
+  std::vector<Shape> shapes;
+  std::vector<bool> on_device;  // inputs that somebody fills on the GPU
+  cuda::GraphExec graph;
+  bool ran = false;
+};
+
+class TensorRtSession::Impl {
+ public:
+  explicit Impl(const std::filesystem::path& file)
+      : device_(cuda::device()), device_text_(device_.text()), version_(trt::version()), stream_(cuda::make_stream()) {
+    read_engine(file);
+    read_tensors();
+    for (std::size_t i = 0; i < specs_.size(); ++i) {
+      buffers_.push_back(std::make_unique<cuda::Buffer>(trt::bytes_of(specs_[i], most_shapes_[i]), device_.integrated));
+    }
+    shapes_.resize(inputs_.size());
+    on_device_.assign(inputs_.size(), false);
+  }
+
+  void* input(std::string_view name, const Shape& shape, bool on_device) {
+    const std::size_t index = index_of(inputs_, name, "input");
+    check_shape(inputs_[index], shape);
+    trt::check_profile(shape, least_, most_);
+    shapes_[index] = shape;
+    on_device_[index] = on_device;
+    return on_device ? buffers_[index]->device() : buffers_[index]->host();
+  }
+
+  void run() {
+    for (std::size_t i = 0; i < shapes_.size(); ++i) {
+      if (shapes_[i].empty()) throw Error("the input " + to_string(inputs_[i]) + " was not filled", "call input()");
+    }
+    Lane& lane = lane_for_shapes();
+    if (lane.graph) {
+      cuda::check(cudaGraphLaunch(lane.graph.get(), stream_.get()), "cudaGraphLaunch");
+    } else if (lane.ran && capturable_) {
+      capture(lane);
+    } else {
+      enqueue(lane);  // the first run of a shape: TensorRT finishes setting it up, which a graph must not contain
+    }
+    cuda::check(cudaStreamSynchronize(stream_.get()), "cudaStreamSynchronize");
+    lane.ran = true;
+  }
+
+  TensorView output(std::string_view name) const {
+    const std::size_t index = index_of(outputs_, name, "output");
+    if (lanes_.empty() || !lanes_.front().ran) {
+      throw Error("output '" + std::string(name) + "' was asked for before anything was run", "call run()");
+    }
+    return {outputs_[index].type, answer_shapes_[index], buffers_[inputs_.size() + index]->host()};
+  }
+
+  cuda::Device device_;
+  std::string device_text_, version_;
+  std::vector<TensorSpec> inputs_, outputs_;
+  std::int64_t least_ = 1, most_ = 1;
+  int graphs_ = 0;
+  cudaStream_t stream() const noexcept { return stream_.get(); }
+
+ private:
+  void read_engine(const std::filesystem::path& file) {
+    std::ifstream stream(file, std::ios::binary);
+    const std::vector<char> bytes{std::istreambuf_iterator<char>(stream), std::istreambuf_iterator<char>()};
+    runtime_.reset(nvinfer1::createInferRuntime(logger_));
+    check(runtime_ != nullptr, "TensorRT " + version_ + " could not start", logger_);
+    engine_.reset(runtime_->deserializeCudaEngine(bytes.data(), bytes.size()));
+    check(engine_ != nullptr, "TensorRT " + version_ + " cannot load " + file.string(), logger_);
+  }
+
+  /// Inputs come first in specs_, most_shapes_ and buffers_, then outputs.
+  void read_tensors() {
+    for (const auto mode : {nvinfer1::TensorIOMode::kINPUT, nvinfer1::TensorIOMode::kOUTPUT}) {
+      for (std::int32_t i = 0; i < engine_->getNbIOTensors(); ++i) {
+        const char* name = engine_->getIOTensorName(i);
+        if (engine_->getTensorIOMode(name) != mode) continue;
+        specs_.push_back(trt::spec_of(*engine_, name));
+        (mode == nvinfer1::TensorIOMode::kINPUT ? inputs_ : outputs_).push_back(specs_.back());
+      }
+    }
+    if (inputs_.empty() || outputs_.empty()) throw Error("the engine has no input or no output", "build it again");
+    trt::read_profile(*engine_, inputs_[0], least_, most_);
+    for (const TensorSpec& spec : specs_) {
+      most_shapes_.push_back(spec.shape);
+      for (std::int64_t& size : most_shapes_.back()) size = size < 0 ? most_ : size;
+    }
+  }
+
+  /// The context for the shapes that were asked for, which becomes the first of the lanes.
+  Lane& lane_for_shapes() {
+    const auto same = [this](const Lane& lane) { return lane.shapes == shapes_ && lane.on_device == on_device_; };
+    const auto found = std::find_if(lanes_.begin(), lanes_.end(), same);
+    if (found != lanes_.end()) {
+      lanes_.splice(lanes_.begin(), lanes_, found);
+    } else {
+      if (lanes_.size() < trt::most_contexts()) {
+        lanes_.push_front(make_lane());
+      } else {
+        lanes_.splice(lanes_.begin(), lanes_, std::prev(lanes_.end()));  // the least recently used
+      }
+      set_shapes(lanes_.front());
+    }
+    for (std::size_t i = 0; i < outputs_.size(); ++i) answer_shapes_[i] = answer_shape(i);
+    return lanes_.front();
+  }
+
+  Lane make_lane() {
+    Lane lane;
+    lane.context.reset(engine_->createExecutionContext());
+    check(lane.context != nullptr, "TensorRT could not make an execution context; it needs more GPU memory", logger_);
+    for (std::size_t i = 0; i < specs_.size(); ++i) {
+      const bool taken = lane.context->setTensorAddress(specs_[i].name.c_str(), buffers_[i]->device());
+      check(taken, "TensorRT did not take the memory of " + to_string(specs_[i]), logger_);
+    }
+    return lane;
+  }
+
+  void set_shapes(Lane& lane) {
+    lane.graph.reset();
+    lane.ran = false;
+    lane.shapes.clear();  // until all are set: a failure must not look like a lane that fits
+    for (std::size_t i = 0; i < inputs_.size(); ++i) {
+      const bool taken = lane.context->setInputShape(inputs_[i].name.c_str(), trt::dims_of(shapes_[i]));
+      check(taken, "TensorRT did not take " + to_string({inputs_[i].name, inputs_[i].type, shapes_[i]}), logger_);
+    }
+    lane.shapes = shapes_;
+    lane.on_device = on_device_;
+    answer_shapes_.resize(outputs_.size());
+  }
+
+  Shape answer_shape(std::size_t index) const {
+    return trt::shape_of(lanes_.front().context->getTensorShape(outputs_[index].name.c_str()));
+  }
+
+  /// Copies in, kernels, copies out, in order on the stream.
+  void enqueue(const Lane& lane) {
+    for (std::size_t i = 0; i < inputs_.size(); ++i) {
+      if (!on_device_[i]) buffers_[i]->upload(trt::bytes_of(inputs_[i], shapes_[i]), stream_.get());
+    }
+    check(lane.context->enqueueV3(stream_.get()), "TensorRT " + version_ + " could not run the engine", logger_);
+    for (std::size_t i = 0; i < outputs_.size(); ++i) {
+      buffers_[inputs_.size() + i]->download(trt::bytes_of(outputs_[i], answer_shapes_[i]), stream_.get());
+    }
+  }
+
+  /// Record what enqueue() does, and launch it. An engine that cannot be recorded goes on without a graph, announced.
+  void capture(Lane& lane) {
+    cuda::check(cudaStreamBeginCapture(stream_.get(), cudaStreamCaptureModeThreadLocal), "cudaStreamBeginCapture");
+    std::string fault;
+    try {
+      enqueue(lane);
+    } catch (const Error& error) {
+      fault = error.message();
+    }
+    cudaGraph_t recorded = nullptr;
+    const cudaError_t ended = cudaStreamEndCapture(stream_.get(), &recorded);
+    const cuda::Graph graph(recorded);
+    cudaGraphExec_t made = nullptr;
+    if (fault.empty() && ended == cudaSuccess) {
+      cuda::check(cudaGraphInstantiateWithFlags(&made, graph.get(), 0), "cudaGraphInstantiateWithFlags");
+      lane.graph.reset(made);
+      ++graphs_;
+      cuda::check(cudaGraphLaunch(lane.graph.get(), stream_.get()), "cudaGraphLaunch");
+      return;
+    }
+    capturable_ = false;
+    cudaGetLastError();  // the failed capture's, which would be taken for the next call's
+    announce("the engine cannot be a CUDA graph (" + (fault.empty() ? cudaGetErrorString(ended) : fault) +
+             "); it runs kernel by kernel");
+    enqueue(lane);
+  }
+
+  trt::Logger logger_;
+  cuda::Stream stream_;
+  // Destroyed from the last to the first: contexts, then what they point to, then engine and runtime.
+  std::unique_ptr<nvinfer1::IRuntime> runtime_;
+  std::unique_ptr<nvinfer1::ICudaEngine> engine_;
+  std::vector<TensorSpec> specs_;
+  std::vector<Shape> most_shapes_, shapes_, answer_shapes_;
+  std::vector<bool> on_device_;
+  std::vector<std::unique_ptr<cuda::Buffer>> buffers_;
+  std::list<Lane> lanes_;
+  bool capturable_ = true;
+};
+
+TensorRtSession::TensorRtSession(const std::filesystem::path& engine) : impl_(std::make_unique<Impl>(engine)) {}
+TensorRtSession::~TensorRtSession() = default;
+const std::string& TensorRtSession::version() const noexcept { return impl_->version_; }
+const std::vector<TensorSpec>& TensorRtSession::inputs() const noexcept { return impl_->inputs_; }
+const std::vector<TensorSpec>& TensorRtSession::outputs() const noexcept { return impl_->outputs_; }
+std::int64_t TensorRtSession::least() const noexcept { return impl_->least_; }
+std::int64_t TensorRtSession::most() const noexcept { return impl_->most_; }
+void* TensorRtSession::input(std::string_view name, const Shape& shape) { return impl_->input(name, shape, false); }
+void TensorRtSession::run() { impl_->run(); }
+TensorView TensorRtSession::output(std::string_view name) const { return impl_->output(name); }
+void* TensorRtSession::stream() const noexcept { return impl_->stream(); }
+const std::string& TensorRtSession::device() const noexcept { return impl_->device_text_; }
+int TensorRtSession::graphs() const noexcept { return impl_->graphs_; }
+
+void* TensorRtSession::device_input(std::string_view name, const Shape& shape) {
+  return impl_->input(name, shape, true);
+}
+
+std::unique_ptr<Session> open_tensorrt(const std::filesystem::path& engine) {
+  return std::make_unique<TensorRtSession>(engine);
+}
+
+void check_tensorrt_place(const std::filesystem::path& engine, const Manifest& manifest) {
+  const std::string again =
+      "an engine is good for the TensorRT and the GPU that built it: build it again here, `edgefer build-engine "
+      "model.onnx --target tensorrt -o x.engine`";
+  const std::string here = trt::version();
+  if (!trt::same_version(manifest.runtime_version, here)) {
+    throw Error(engine.string() + " was built with TensorRT " + manifest.runtime_version + ", and " + here +
+                    " is installed here",
+                again);
+  }
+  const std::string gpu = cuda::device().text();
+  if (manifest.device != gpu) {
+    throw Error(engine.string() + " was built for " + manifest.device + ", and this GPU is " + gpu, again);
+  }
+}
+
+}  // namespace edgefer

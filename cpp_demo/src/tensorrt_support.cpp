@@ -1,0 +1,124 @@
+#include "tensorrt_support.hpp"
+
+#include <algorithm>
+#include <type_traits>
+#include <vector>
+
+#include "edgefer/error.hpp"
+
+namespace edgefer::trt {
+namespace {
+
+constexpr std::size_t longest_log = 2000;
+
+/// Library version as a number: major·1000 + minor·100 + patch up to 9, major·10000 + minor·100 + patch from 10 on.
+int loaded() { return getInferLibVersion(); }
+
+Type type_of(nvinfer1::DataType type, const std::string& name) {
+  switch (static_cast<int>(type)) {  // by number: INT64 has a name from TensorRT 10 on only
+    case 0:
+      return Type::f32;
+    case 1:
+      return Type::f16;
+    case 2:
+      return Type::i8;
+    case 3:
+      return Type::i32;
+    case 4:
+      return Type::boolean;
+    case 5:
+      return Type::u8;
+    case 8:
+      return Type::i64;
+    default:
+      throw Error("the engine's tensor '" + name + "' has a type that is not supported",
+                  "build it with float32 tensors");
+  }
+}
+
+std::vector<int> numbers(const std::string& text) {
+  std::vector<int> found(1, 0);
+  for (const char letter : text) {
+    if (letter == '.') {
+      found.push_back(0);
+    } else if (letter >= '0' && letter <= '9') {
+      found.back() = found.back() * 10 + (letter - '0');
+    } else {
+      break;  // "8.6.1.post1"
+    }
+  }
+  found.resize(3, 0);
+  return found;
+}
+
+}  // namespace
+
+void Logger::log(Severity severity, const char* message) noexcept {
+  if (severity > Severity::kERROR) return;
+  try {
+    errors_ += (errors_.empty() ? "" : " · ") + std::string(message);
+    if (errors_.size() > longest_log) errors_.erase(0, errors_.size() - longest_log);
+  } catch (const std::bad_alloc&) {
+    errors_.clear();
+  }
+}
+
+std::string Logger::reason() const { return errors_.empty() ? "its log has no error" : errors_; }
+
+void check(bool fine, const std::string& what, const Logger& logger) {
+  if (fine) return;
+  throw Error(what + ": " + logger.reason(),
+              "an engine is good for the TensorRT and the GPU that built it: build it again here");
+}
+
+std::string version() {
+  const int number = loaded(), unit = number >= 10000 ? 10000 : 1000;
+  return std::to_string(number / unit) + "." + std::to_string(number % unit / 100) + "." + std::to_string(number % 100);
+}
+
+bool same_version(const std::string& manifest, const std::string& here) { return numbers(manifest) == numbers(here); }
+
+std::size_t most_contexts() { return loaded() >= 100000 ? 4 : 1; }
+
+TensorSpec spec_of(const nvinfer1::ICudaEngine& engine, const char* name) {
+  return {name, type_of(engine.getTensorDataType(name), name), shape_of(engine.getTensorShape(name))};
+}
+
+void read_profile(const nvinfer1::ICudaEngine& engine, const TensorSpec& first, std::int64_t& least,
+                  std::int64_t& most) {
+  if (first.shape.empty()) throw Error("the engine's input " + to_string(first) + " has no batch", "build it again");
+  least = most = first.shape[0];
+  if (least >= 0) return;
+  const auto side = [&](nvinfer1::OptProfileSelector which) {
+    return static_cast<std::int64_t>(engine.getProfileShape(first.name.c_str(), 0, which).d[0]);
+  };
+  least = side(nvinfer1::OptProfileSelector::kMIN);
+  most = side(nvinfer1::OptProfileSelector::kMAX);
+  if (least < 1 || most < least) throw Error("the engine has no profile for " + to_string(first), "build it again");
+}
+
+void check_profile(const Shape& shape, std::int64_t least, std::int64_t most) {
+  if (shape[0] >= least && shape[0] <= most) return;
+  const std::string built = least == most ? std::to_string(most) : std::to_string(least) + "…" + std::to_string(most);
+  throw Error("a batch of " + std::to_string(shape[0]) + " is outside the engine's profile, " + built,
+              "feed " + std::to_string(most) + " at a time, or build it again with --max-batch or --min-batch");
+}
+
+std::size_t bytes_of(const TensorSpec& spec, const Shape& shape) {
+  std::size_t bytes = size_of(spec.type);
+  for (const std::int64_t size : shape) bytes *= static_cast<std::size_t>(size);
+  return std::max<std::size_t>(bytes, 1);
+}
+
+Shape shape_of(const nvinfer1::Dims& dims) { return Shape(dims.d, dims.d + std::max(dims.nbDims, 0)); }
+
+nvinfer1::Dims dims_of(const Shape& shape) {
+  nvinfer1::Dims dims{};
+  dims.nbDims = static_cast<std::int32_t>(shape.size());
+  for (std::size_t i = 0; i < shape.size(); ++i) {
+    dims.d[i] = static_cast<std::remove_reference_t<decltype(dims.d[0])>>(shape[i]);
+  }
+  return dims;
+}
+
+}  // namespace edgefer::trt

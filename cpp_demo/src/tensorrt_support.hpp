@@ -1,0 +1,51 @@
+#pragma once
+
+#include <NvInferRuntime.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+#include "edgefer/session.hpp"
+
+// What TensorRT 8.5, 8.6, 10 and 11 say differently, and small conversions.
+
+namespace edgefer::trt {
+
+/// Keeps the errors since the last one that was reported. TensorRT calls it from its own threads' code, so it never
+/// throws.
+class Logger final : public nvinfer1::ILogger {
+ public:
+  void log(Severity severity, const char* message) noexcept override;
+  std::string reason() const;  ///< The last errors, or that there was none.
+
+ private:
+  std::string errors_;
+};
+
+/// Throws Error with what the logger heard where `fine` is false.
+void check(bool fine, const std::string& what, const Logger& logger);
+
+/// "10.3.0": of the library that is loaded, not of the headers.
+std::string version();
+
+/// Whether the first three numbers of both are equal: Python knows a fourth, the library's C function does not.
+bool same_version(const std::string& manifest, const std::string& here);
+
+/// Execution contexts that may share the engine's one profile: before TensorRT 10, one.
+std::size_t most_contexts();
+
+TensorSpec spec_of(const nvinfer1::ICudaEngine& engine, const char* name);
+
+/// The batch sizes that the engine takes, from the first profile of `first`.
+void read_profile(const nvinfer1::ICudaEngine& engine, const TensorSpec& first, std::int64_t& least,
+                  std::int64_t& most);
+
+/// Throws Error: a batch outside the profile.
+void check_profile(const Shape& shape, std::int64_t least, std::int64_t most);
+
+std::size_t bytes_of(const TensorSpec& spec, const Shape& shape);
+Shape shape_of(const nvinfer1::Dims& dims);
+nvinfer1::Dims dims_of(const Shape& shape);
+
+}  // namespace edgefer::trt
