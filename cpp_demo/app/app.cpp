@@ -11,7 +11,7 @@ namespace edgefer::app {
 namespace {
 
 constexpr double kFilmFps = 30.0;  // assumed of a film that does not state its own
-constexpr double kJoinSeconds = 0.3;
+constexpr double kJoinSeconds = 0.2;
 
 bool any_wants_picture(const std::vector<Sink*>& sinks) {
   return std::any_of(sinks.begin(), sinks.end(), [](const Sink* sink) { return sink->wants_picture(); });

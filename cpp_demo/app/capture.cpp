@@ -10,7 +10,7 @@
 namespace edgefer::app {
 namespace {
 
-constexpr auto kCloseTime = std::chrono::milliseconds(400);
+constexpr auto kCloseTime = std::chrono::milliseconds(200);
 constexpr int kEmptyInARow = 30;
 constexpr double kFirstPause = 0.25;
 constexpr double kLongestPause = 4.0;

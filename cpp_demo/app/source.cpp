@@ -7,6 +7,7 @@
 #include <vector>
 
 #include <opencv2/videoio.hpp>
+#include <opencv2/videoio/registry.hpp>
 
 #include "capture.hpp"
 #include "devices.hpp"
@@ -41,7 +42,7 @@ std::unique_ptr<Source> webcam(int index, const SourceWishes& wishes) {
 }
 
 std::unique_ptr<Source> gstreamer(const std::string& pipeline, const std::string& name, const SourceWishes& wishes) {
-  check_gstreamer(name);
+  check_gstreamer(pipeline, name);
   const auto open = [pipeline] { return cv::VideoCapture(pipeline, cv::CAP_GSTREAMER); };
   const auto refusal = [pipeline, name] {
     return Error(name + " does not open: " + pipeline,
@@ -62,8 +63,15 @@ std::unique_ptr<Source> stream(const std::string& url, const SourceWishes& wishe
   return std::make_unique<CaptureSource>(open, name, true, refusal, wishes.patience);
 }
 
+/// FFmpeg where OpenCV has it: it knows more films than the others, and is quiet about what is none.
+int film_backend() {
+  const auto backends = cv::videoio_registry::getStreamBackends();
+  const bool has_it = std::find(backends.begin(), backends.end(), cv::CAP_FFMPEG) != backends.end();
+  return has_it ? cv::CAP_FFMPEG : cv::CAP_ANY;
+}
+
 std::unique_ptr<Source> film(const fs::path& path) {
-  const auto open = [path] { return cv::VideoCapture(path.string()); };
+  const auto open = [path] { return cv::VideoCapture(path.string(), film_backend()); };
   const auto refusal = [path] {
     std::error_code fault;
     const bool empty = fs::file_size(path, fault) == 0 && !fault;

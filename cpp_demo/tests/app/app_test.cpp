@@ -159,7 +159,7 @@ TEST_CASE("hours without a face, and with faces that come and go, need no more m
       Counting(int& count, long& mark) : count_(count), mark_(mark) {}
       bool wants_picture() const override { return false; }
       bool write(const Seen&) override {
-        if (++count_ == 4000) mark_ = resident_kilobytes();
+        if (++count_ == 2000) mark_ = resident_kilobytes();
         return true;
       }
       void close() override {}
@@ -174,10 +174,10 @@ TEST_CASE("hours without a face, and with faces that come and go, need no more m
       if (frame.number % 40 < 20) faces.push_back(at(static_cast<double>(frame.number / 40 % 2) * 30, 10, 12));
       return faces;
     };
-    Bench bench(std::make_unique<FakeSource>(40'000, false), empty ? FakeDetector(kNone) : FakeDetector(passing), {&sink});
+    Bench bench(std::make_unique<FakeSource>(12'000, false), empty ? FakeDetector(kNone) : FakeDetector(passing), {&sink});
     const Summary summary = bench.app.run();
-    CHECK(shown == 40'000);
-    CHECK((empty ? summary.tracks == 0 : summary.tracks > 900));
+    CHECK(shown == 12'000);
+    CHECK((empty ? summary.tracks == 0 : summary.tracks > 250));
     CHECK(resident_kilobytes() - early < 2048);
   }
 }

@@ -27,6 +27,7 @@ class FakeSession final : public edgefer::Session {
   const std::string& version() const noexcept override { return version_; }
   const std::vector<edgefer::TensorSpec>& inputs() const noexcept override { return inputs_; }
   const std::vector<edgefer::TensorSpec>& outputs() const noexcept override { return outputs_; }
+  std::int64_t least() const noexcept override { return 1; }
   std::int64_t most() const noexcept override { return -1; }
   void* input(std::string_view, const edgefer::Shape& shape) override {
     count_ = static_cast<std::size_t>(shape[0]);
