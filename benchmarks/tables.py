@@ -15,6 +15,7 @@ from typing import Any
 
 import click
 from camera_table import camera_table
+from cpp_table import cpp_table
 from cpu_table import UNKNOWN, cpu_table, number, ratio
 from zoo_table import zoo_table
 
@@ -31,6 +32,7 @@ PAGES = {
     "quantisation": "docs/quantisation.md",
     "scale": "docs/benchmarking.md",
     "camera": "docs/camera.md",
+    "cpp": "cpp_demo/README.md",
 }
 
 
@@ -196,6 +198,7 @@ RENDERERS: dict[str, Callable[[dict[str, Any]], str]] = {
     "quantisation": quantisation_table,
     "scale": scale_table,
     "camera": camera_table,
+    "cpp": cpp_table,
 }
 
 

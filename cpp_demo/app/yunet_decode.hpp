@@ -10,7 +10,7 @@
 
 namespace edgefer::app {
 
-constexpr std::array kYunetStrides{8, 16, 32};
+inline constexpr std::array kYunetStrides{8, 16, 32};
 
 /// The outputs of one stride: a class score, an objectness, a box (4) and five landmarks (10) a cell, row by row.
 struct YunetStride {

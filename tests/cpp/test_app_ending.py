@@ -216,7 +216,9 @@ def test_bench_has_the_keys_of_pythons_bench(brightness, boxes, tmp_path):
     done = run(brightness, "--bench", "--source", source, "--boxes", boxes, "--seconds", "0.4")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    keys = "model runtime precision batch threads latency_ms images_per_s size_bytes accuracy baseline paired environment"
+    keys = (
+        "model runtime precision batch threads latency_ms images_per_s size_bytes accuracy baseline paired environment"
+    )
     assert set(found) == {*keys.split(), "camera"}
     assert found["runtime"] == "openvino"
     assert found["size_bytes"] == brightness.stat().st_size

@@ -182,4 +182,6 @@ def test_events_onto_a_full_disk(brightness, tmp_path):
     program()
     source = write_sequence(tmp_path / "frames", [room()] * 3)
     boxes = write_boxes(tmp_path / "boxes", {0: [(5, 5, 50, 50)]})
-    assert "No space left on device" in refused(brightness, "--source", source, "--boxes", boxes, "--events", "/dev/full")
+    assert "No space left on device" in refused(
+        brightness, "--source", source, "--boxes", boxes, "--events", "/dev/full"
+    )
