@@ -32,7 +32,7 @@ PAGES = {
     "quantisation": "docs/quantisation.md",
     "scale": "docs/benchmarking.md",
     "camera": "docs/camera.md",
-    "cpp": "cpp_demo/README.md",
+    "cpp": "cpp_demo/app/README.md",
 }
 
 

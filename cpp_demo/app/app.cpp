@@ -157,7 +157,8 @@ void App::finish() {
   for (Sink* sink : sinks_) {
     try {
       sink->close();
-    } catch (...) {  // the others are closed too
+    } catch (const std::exception& fault) {  // the others are closed too
+      if (fault_) announce(std::string("error: ") + fault.what());
       if (!fault_) fault_ = std::current_exception();
     }
   }
