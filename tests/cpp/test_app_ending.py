@@ -21,14 +21,14 @@ SECOND = 1.0
 class Camera(http.server.ThreadingHTTPServer):
     """An MJPEG camera of the network: what each connection gets, in turn, is decided by the test.
 
-    A plan is a number of frames after which the connection is closed, or None: twenty frames, then silence.
+    A plan is a number of frames after which the connection is closed, or None: two seconds of frames, then silence.
     """
 
     daemon_threads = True
 
     def __init__(self, *plans):
         self.plans, self.level = list(plans), 200
-        self.over = threading.Event()
+        self.over, self.silent = threading.Event(), threading.Event()
         super().__init__(("127.0.0.1", 0), _CameraHandler)
         threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
 
@@ -57,11 +57,12 @@ class _CameraHandler(http.server.BaseHTTPRequestHandler):
         jpeg = cv2.imencode(".jpg", flat(self.server.level))[1].tobytes()
         head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n".encode()
         try:
-            for _ in range(20 if plan is None else plan):
+            for _ in range(100 if plan is None else plan):
                 if self.server.over.wait(0.02):
                     return
                 self.wfile.write(head + jpeg + b"\r\n")
             if plan is None:
+                self.server.silent.set()
                 self.server.over.wait(60)
         except OSError:
             pass  # the app has gone
@@ -79,10 +80,12 @@ def start(*arguments):
     )
 
 
-def until(happened, seconds=20.0):
+def until_lines(app, path, lines, seconds=30.0):
+    """Wait for so many events of a program that runs."""
     end = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < end, "nothing happened"
+    while not path.exists() or path.read_text().count("\n") < lines:
+        assert app.poll() is None, app.stderr.read()
+        assert time.monotonic() < end, "too few events"
         time.sleep(0.02)
 
 
@@ -100,7 +103,7 @@ def test_a_signal_ends_it_within_a_second_and_the_film_plays(brightness, boxes, 
     source = write_film(tmp_path / "film.avi", [flat(level % 250) for level in range(900)])
     film, events = tmp_path / "out.mp4", tmp_path / "events.jsonl"
     app = start(brightness, "--source", source, "--realtime", "--boxes", boxes, "--video", film, "--events", events)
-    until(lambda: events.exists() and events.read_text().count("\n") >= 20)
+    until_lines(app, events, 20)
     seconds, said = ended_by(app, number)
     assert seconds < SECOND
     assert app.returncode == 0, said
@@ -117,7 +120,8 @@ def test_a_signal_ends_it_while_a_camera_is_silent(brightness, boxes, tmp_path):
     events, film = tmp_path / "events.jsonl", tmp_path / "out.mp4"
     with Camera(None) as camera:
         app = start(brightness, "--source", camera.url, "--boxes", boxes, "--events", events, "--video", film)
-        until(lambda: events.exists() and events.read_text().count("\n") >= 5)
+        until_lines(app, events, 5)
+        camera.silent.wait(20)
         time.sleep(0.6)  # now it waits inside the driver
         seconds, said = ended_by(app, signal.SIGINT)
     assert seconds < SECOND
@@ -130,7 +134,7 @@ def test_a_second_signal_cannot_spoil_the_film(brightness, boxes, tmp_path):
     source = write_film(tmp_path / "film.avi", [flat(level % 250) for level in range(900)])
     film, events = tmp_path / "out.mp4", tmp_path / "events.jsonl"
     app = start(brightness, "--source", source, "--realtime", "--boxes", boxes, "--video", film, "--events", events)
-    until(lambda: events.exists() and events.read_text().count("\n") >= 10)
+    until_lines(app, events, 10)
     app.send_signal(signal.SIGINT)
     for _ in range(20):
         app.send_signal(signal.SIGINT)

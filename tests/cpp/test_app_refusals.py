@@ -158,10 +158,10 @@ def test_a_full_disk_ends_the_film_while_it_still_plays(brightness, tmp_path):
     program()
     disk = tmp_path / "disk"
     disk.mkdir()
-    frames = [np.random.default_rng(number).integers(0, 255, (480, 640, 3), dtype=np.uint8) for number in range(120)]
+    frames = [np.random.default_rng(number).integers(0, 255, (240, 320, 3), dtype=np.uint8) for number in range(100)]
     source = write_sequence(tmp_path / "frames", frames)
     script = (
-        'mount -t tmpfs -o size=9m tmpfs "$1" || exit 77; shift; film=$1; copy=$2; shift 2; "$@"; code=$?; '
+        'mount -t tmpfs -o size=4600k tmpfs "$1" || exit 77; shift; film=$1; copy=$2; shift 2; "$@"; code=$?; '
         'cp "$film" "$copy"; ls -A "$(dirname "$film")" >&2; exit $code'
     )
     command = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script, "sh", disk, disk / "out.mp4"]
@@ -173,7 +173,7 @@ def test_a_full_disk_ends_the_film_while_it_still_plays(brightness, tmp_path):
     assert "is full" in done.stderr
     assert "the film until here plays" in done.stderr
     assert done.stderr.splitlines()[-1] == "out.mp4"
-    assert 2 < len(frames_of(tmp_path / "copy.mp4")) < 120
+    assert 2 < len(frames_of(tmp_path / "copy.mp4")) < 100
 
 
 def test_events_onto_a_full_disk(brightness, tmp_path):
