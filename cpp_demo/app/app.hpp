@@ -27,15 +27,15 @@ class App {
   App(Source& source, Finder& find, Labeller& label, std::vector<Sink*> sinks, const Options& options);
   ~App();
 
-  /// Work until the source ends, a window is closed, the time is up or stop() is called; then close the sinks. Throws the
-  /// first fault of any stage, after that.
+  /// Work until the source ends, a window is closed, the time is up or stop() is called; then close the sinks. Throws
+  /// the first fault of any stage, after that.
   Summary run();
 
   /// End soon; any thread may call it.
   void stop();
 
-  /// Whether a stage hangs in a driver and did not come back: then neither this nor what it was given may be destroyed, and
-  /// the process is to be left with std::_Exit.
+  /// Whether a stage hangs in a driver and did not come back: then neither this nor what it was given may be destroyed,
+  /// and the process is to be left with std::_Exit.
   bool left_a_thread_behind() const { return left_behind_; }
 
   const Meter& meter() const { return meter_; }

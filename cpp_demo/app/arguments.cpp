@@ -27,7 +27,8 @@ Smoothing::Kind parse_smoothing(const std::string& text) {
 }
 
 void add_source(CommandLine& line, Arguments& found) {
-  line.value("--source", "SOURCE", "Webcam number, film, picture, folder of pictures, frames/%04d.png, rtsp://, http://,\n"
+  line.value("--source", "SOURCE",
+             "Webcam number, film, picture, folder of pictures, frames/%04d.png, rtsp://, http://,\n"
              "                            csi://0, or a GStreamer pipeline. [0]",
              [&](const std::string& text) { found.source = text; });
   line.value("--size", "WxH", "Ask a camera for this size.",
@@ -41,7 +42,8 @@ void add_source(CommandLine& line, Arguments& found) {
             [&](bool on) { found.options.realtime = on; });
   line.flag("--every-frame", "Drop no frame, of a camera either: wait instead.",
             [&](bool on) { found.options.every_frame = on; });
-  line.number("--seconds", "SECONDS", "Stop after so many.", 0.1, kAny, [&](double seconds) { found.options.seconds = seconds; });
+  line.number("--seconds", "SECONDS", "Stop after so many.", 0.1, kAny,
+              [&](double seconds) { found.options.seconds = seconds; });
 }
 
 void add_finding(CommandLine& line, Arguments& found) {
@@ -51,8 +53,10 @@ void add_finding(CommandLine& line, Arguments& found) {
              [&](const std::string& text) { found.boxes = text; });
   line.number("--smallest-face", "PIXELS", "Width of the smallest face to find; larger is faster. [60]", 10, kAny,
               [&](double pixels) { found.detector_wishes.smallest = pixels; });
-  line.flag("--level", "Turn tilted faces upright (YuNet). [level]", [&](bool on) { found.options.level = on; }, true);
-  line.whole("--detect-every", "FRAMES", "From search to search. [3]", 1, kAny, [&](int n) { found.options.every = n; });
+  line.flag(
+      "--level", "Turn tilted faces upright (YuNet). [level]", [&](bool on) { found.options.level = on; }, true);
+  line.whole("--detect-every", "FRAMES", "From search to search. [3]", 1, kAny,
+             [&](int n) { found.options.every = n; });
   line.whole("--most-faces", "COUNT", "Label the largest. [32]", 1, kAny, [&](int n) { found.options.most_faces = n; });
   line.value("--smooth", "ema|majority|none", "Calm labels. [ema]",
              [&](const std::string& text) { found.options.smoothing.kind = parse_smoothing(text); });
@@ -63,14 +67,17 @@ void add_finding(CommandLine& line, Arguments& found) {
 }
 
 void add_results(CommandLine& line, Arguments& found) {
-  line.flag("--window", "Show a window. [if there is a display]", [&](bool on) { found.window = on; }, true);
-  line.value("--video", "FILE.mp4", "Write a film with boxes and labels.", [&](const std::string& text) { found.video = text; });
+  line.flag(
+      "--window", "Show a window. [if there is a display]", [&](bool on) { found.window = on; }, true);
+  line.value("--video", "FILE.mp4", "Write a film with boxes and labels.",
+             [&](const std::string& text) { found.video = text; });
   line.value("--events", "FILE", "Write a line of JSON a face and frame; - for stdout.",
              [&](const std::string& text) { found.events = text; });
   line.whole("--serve", "PORT", "Stream MJPEG over HTTP.", 0, 65535, [&](int port) { found.serve = port; });
   line.value("--host", "HOST", "Of --serve; 0.0.0.0 for all networks. [127.0.0.1]",
              [&](const std::string& text) { found.host = text; });
-  line.whole("--threads", "COUNT", "Of each network and of OpenCV. [1]", 1, 1024, [&](int count) { found.threads = count; });
+  line.whole("--threads", "COUNT", "Of each network and of OpenCV. [1]", 1, 1024,
+             [&](int count) { found.threads = count; });
   line.flag("--bench", "Time the engine, and the app on --source; JSON on stdout.", [&](bool on) { found.bench = on; });
   line.flag("--version", "Say what this is and what it was built with.", [&](bool on) { found.version = on; });
   line.flag("--help", "This.", [&](bool on) { found.help = on; });
@@ -103,7 +110,8 @@ Arguments parse_arguments(const std::vector<std::string>& arguments) {
   Arguments found;
   const auto engines = table(found).parse(arguments);
   if (found.help || found.version) return found;
-  if (engines.empty()) throw Error("no engine was given", "edgefer_camera ENGINE.onnx --source 0; --help lists the options");
+  if (engines.empty())
+    throw Error("no engine was given", "edgefer_camera ENGINE.onnx --source 0; --help lists the options");
   if (engines.size() > 1) throw Error("'" + engines[1] + "' is one engine too many", "edgefer_camera takes one");
   found.engine = engines.front();
   found.detector_wishes.threads = found.threads;

@@ -5,10 +5,10 @@
 #include <fstream>
 #include <thread>
 
-#include <nlohmann/json.hpp>
-#include <opencv2/core/version.hpp>
 #include <sys/resource.h>
 #include <sys/utsname.h>
+#include <nlohmann/json.hpp>
+#include <opencv2/core/version.hpp>
 
 #include "clock.hpp"
 
@@ -74,7 +74,8 @@ json environment(Classifier const& classifier, const std::string& version) {
 }
 
 json camera(const Run& run) {
-  static constexpr const char* kNames[] = {"read", "turn", "detect", "track", "cut", "infer", "smooth", "draw", "write"};
+  static constexpr const char* kNames[] = {"read",  "turn",   "detect", "track", "cut",
+                                           "infer", "smooth", "draw",   "write"};
   json parts;
   for (int i = 0; i < static_cast<int>(Part::count); ++i) parts[kNames[i]] = spread(run.meter.of(static_cast<Part>(i)));
   rusage used{};
@@ -83,7 +84,9 @@ json camera(const Run& run) {
           {"read", run.summary.read},
           {"shown", run.summary.shown},
           {"dropped",
-           {{"detect", run.summary.dropped_detect}, {"infer", run.summary.dropped_infer}, {"draw", run.summary.dropped_draw}}},
+           {{"detect", run.summary.dropped_detect},
+            {"infer", run.summary.dropped_infer},
+            {"draw", run.summary.dropped_draw}}},
           {"seconds", run.summary.seconds},
           {"fps", or_null(run.summary.fps)},
           {"age_p50_ms", or_null(run.meter.ages().percentile(50))},

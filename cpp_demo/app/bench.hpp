@@ -20,9 +20,9 @@ struct Run {
   const Meter& meter;
 };
 
-/// The JSON object: `calls_ms` of the engine with `threads`, and the app's run if there was one. What this program does not
-/// measure (accuracy and a baseline) is null.
-std::string bench_json(const Classifier& classifier, std::uint64_t size_bytes, int threads, const std::vector<double>& calls_ms,
-                       const std::optional<Run>& run);
+/// The JSON object: `calls_ms` of the engine with `threads`, and the app's run if there was one. What this program does
+/// not measure (accuracy and a baseline) is null.
+std::string bench_json(const Classifier& classifier, std::uint64_t size_bytes, int threads,
+                       const std::vector<double>& calls_ms, const std::optional<Run>& run);
 
 }  // namespace edgefer::app

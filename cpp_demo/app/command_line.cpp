@@ -15,7 +15,8 @@ double to_number(const std::string& name, const std::string& text, double low, d
   char* end = nullptr;
   const double found = std::strtod(text.c_str(), &end);
   if (text.empty() || *end != '\0' || !std::isfinite(found) || (whole && found != std::floor(found))) {
-    throw Error(name + " takes a " + (whole ? "whole " : "") + "number, not '" + text + "'", "--help lists the options");
+    throw Error(name + " takes a " + (whole ? "whole " : "") + "number, not '" + text + "'",
+                "--help lists the options");
   }
   if (found < low || found > high) {
     const bool open = high >= 1e9;
@@ -42,7 +43,8 @@ void CommandLine::whole(const std::string& name, const std::string& metavar, con
         [=](const std::string& text) { take(static_cast<int>(to_number(name, text, low, high, true))); });
 }
 
-void CommandLine::flag(const std::string& name, const std::string& help, std::function<void(bool)> take, bool opposite) {
+void CommandLine::flag(const std::string& name, const std::string& help, std::function<void(bool)> take,
+                       bool opposite) {
   options_.push_back({name, "", help, [take](const std::string& on) { take(on == "1"); }, opposite});
 }
 
@@ -82,7 +84,8 @@ std::string CommandLine::help() const {
   for (const Option& option : options_) {
     std::string line = "  " + option.name + (option.opposite ? ", --no-" + option.name.substr(2) : "");
     if (!option.metavar.empty()) line += " " + option.metavar;
-    line += line.size() + 2 > kHelpColumn ? "\n" + std::string(kHelpColumn, ' ') : std::string(kHelpColumn - line.size(), ' ');
+    line += line.size() + 2 > kHelpColumn ? "\n" + std::string(kHelpColumn, ' ')
+                                          : std::string(kHelpColumn - line.size(), ' ');
     text += line + option.help + "\n";
   }
   return text;

@@ -78,8 +78,9 @@ std::unique_ptr<Detector> open_detector(const std::string& spec, const DetectorW
   if (spec == "haar") return open_haar(wishes.smallest);
   if (spec == "yunet") {
     if (!fs::is_regular_file(cached_yunet())) {
-      throw Error("YuNet is not in the cache: there is no " + cached_yunet().string(),
-                  std::string("fetch ") + kYunetFile + " of OpenCV's zoo and pass --detector FILE; --detector haar needs none");
+      throw Error(
+          "YuNet is not in the cache: there is no " + cached_yunet().string(),
+          std::string("fetch ") + kYunetFile + " of OpenCV's zoo and pass --detector FILE; --detector haar needs none");
     }
     return open_yunet(cached_yunet(), wishes);
   }

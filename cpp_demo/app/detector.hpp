@@ -28,8 +28,8 @@ struct DetectorWishes {
   int threads = 1;         ///< of the runtime
 };
 
-/// Open what a user names: `haar`, `yunet` (from the user's cache), or the path of a YuNet file (.onnx, or a TensorRT .engine
-/// of it). Throws Error.
+/// Open what a user names: `haar`, `yunet` (from the user's cache), or the path of a YuNet file (.onnx, or a TensorRT
+/// .engine of it). Throws Error.
 std::unique_ptr<Detector> open_detector(const std::string& spec, const DetectorWishes& wishes);
 
 /// OpenCV's Haar cascade.

@@ -46,7 +46,8 @@ std::string unknown_element(const std::vector<std::string>& names) {
   const auto init = reinterpret_cast<Init>(dlsym(library, "gst_init_check"));
   const auto find = reinterpret_cast<Find>(dlsym(library, "gst_element_factory_find"));
   if (init == nullptr || find == nullptr || init(nullptr, nullptr, nullptr) == 0) return "";
-  const auto unknown = std::find_if(names.begin(), names.end(), [&](const auto& name) { return find(name.c_str()) == nullptr; });
+  const auto unknown =
+      std::find_if(names.begin(), names.end(), [&](const auto& name) { return find(name.c_str()) == nullptr; });
   return unknown == names.end() ? "" : *unknown;
 }
 
@@ -81,8 +82,9 @@ Error no_camera(int index, const fs::path& folder) {
   }
   const auto is_it = [&](const std::string& entry) { return entry.substr(0, entry.find(' ')) == number; };
   if (std::any_of(found.begin(), found.end(), is_it)) {
-    return Error("camera " + number + " is there and does not open: another program may hold it, or you may not read it",
-                 "close the other program (`fuser /dev/video" + number + "`), or add yourself to the group 'video'");
+    return Error(
+        "camera " + number + " is there and does not open: another program may hold it, or you may not read it",
+        "close the other program (`fuser /dev/video" + number + "`), or add yourself to the group 'video'");
   }
   return Error("there is no camera " + number + "; this machine has " + joined(found),
                "--source " + found.front().substr(0, found.front().find(' ')));

@@ -76,9 +76,8 @@ class Events final : public Sink {
                   R"({"time": %.3f, "frame": %lld, "film_s": %s, "track": %d, "box": [%.1f, %.1f, %.1f, %.1f], )"
                   R"("score": %.3f, "predicted": %s, "label": )",
                   seen.frame.clock, static_cast<long long>(seen.frame.number),
-                  film_ ? fixed(seen.frame.time, 3).c_str() : "null", face.tracked.number, box.x,
-                  box.y, box.width, box.height, face.tracked.detection.score,
-                  face.tracked.predicted ? "true" : "false");
+                  film_ ? fixed(seen.frame.time, 3).c_str() : "null", face.tracked.number, box.x, box.y, box.width,
+                  box.height, face.tracked.detection.score, face.tracked.predicted ? "true" : "false");
     lines_ += text;
     lines_ += face.sure() ? labels_[face.label()] : "null";
     lines_ += R"(, "probabilities": {)";

@@ -3,9 +3,9 @@
 #include <cctype>
 #include <cmath>
 
+#include <unistd.h>
 #include <opencv2/imgproc.hpp>
 #include <opencv2/videoio.hpp>
-#include <unistd.h>
 
 #include "clock.hpp"
 #include "notices.hpp"
@@ -17,8 +17,8 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr double kLongestGap = 2.0;  // seconds of a frozen picture, e.g. while a source was away
-// OpenCV's writer does not say when a disk is full, and a film without its index at the end does not play. So the film ends
-// while there is room for what is still in the encoder and for the index: four tables of some bytes a frame.
+// OpenCV's writer does not say when a disk is full, and a film without its index at the end does not play. So the film
+// ends while there is room for what is still in the encoder and for the index: four tables of some bytes a frame.
 constexpr std::uintmax_t kReserveBytes = 4u << 20u;
 constexpr std::uintmax_t kIndexBytes = 32;
 
@@ -32,7 +32,8 @@ class Film final : public Sink {
                   "--video " + fs::path(path).replace_extension(".mp4").string());
     }
     const auto folder = fs::absolute(path).parent_path();
-    if (!fs::is_directory(folder)) throw Error("there is no folder " + folder.string(), "make it, or give another --video");
+    if (!fs::is_directory(folder))
+      throw Error("there is no folder " + folder.string(), "make it, or give another --video");
     if (access(folder.c_str(), W_OK) != 0) throw Error("cannot write into " + folder.string(), "give another --video");
     temporary_ = folder / ("." + path.stem().string() + "-" + std::to_string(getpid()) + ".mp4");
   }

@@ -88,7 +88,8 @@ std::string host_of(const std::string& request) {
   auto host = small.substr(at + key.size(), small.find("\r\n", at + 2) - at - key.size());
   const auto colon = host.rfind(':');
   if (colon != std::string::npos && host.find(']', colon) == std::string::npos) host.erase(colon);
-  host.erase(std::remove_if(host.begin(), host.end(), [](char c) { return c == ' ' || c == '[' || c == ']'; }), host.end());
+  host.erase(std::remove_if(host.begin(), host.end(), [](char c) { return c == ' ' || c == '[' || c == ']'; }),
+             host.end());
   return host;
 }
 
@@ -107,8 +108,8 @@ bool Visitor::send(const void* bytes, std::size_t count) const {
 }
 
 bool Visitor::answer(const std::string& status, const std::string& kind, const std::string& content) const {
-  return send("HTTP/1.1 " + status + "\r\nContent-Type: " + kind + "\r\nContent-Length: " +
-              std::to_string(content.size()) +
+  return send("HTTP/1.1 " + status + "\r\nContent-Type: " + kind +
+              "\r\nContent-Length: " + std::to_string(content.size()) +
               "\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nReferrer-Policy: no-referrer"
               "\r\nConnection: close\r\n\r\n") &&
          send(content);

@@ -1,7 +1,7 @@
 // A small HTTP server for a page and a stream: nothing to install on a device, nothing phones home.
 //
-// It is for a laptop and a lab network: it listens on this machine only unless a host is named, answers GET of known paths,
-// and refuses requests that a foreign page's name led here.
+// It is for a laptop and a lab network: it listens on this machine only unless a host is named, answers GET of known
+// paths, and refuses requests that a foreign page's name led here.
 #pragma once
 
 #include <atomic>

@@ -8,9 +8,9 @@
 
 namespace edgefer::app {
 
-/// From its construction on, both signals are taken by a thread of ours. The first one ends what `on_signal` was told of, or
-/// the process (exit code 130) where nothing has to be finished yet; those that the impatient add are swallowed, so that
-/// they cannot keep the app from finishing its files.
+/// From its construction on, both signals are taken by a thread of ours. The first one ends what `on_signal` was told
+/// of, or the process (exit code 130) where nothing has to be finished yet; those that the impatient add are swallowed,
+/// so that they cannot keep the app from finishing its files.
 class Interrupts {
  public:
   /// Must come before any other thread is started: threads inherit which signals they do not take.

@@ -9,8 +9,8 @@
 
 namespace edgefer::app {
 
-/// Holds at most one item. With `newest`, a new item replaces one that nobody took, which is counted; without, the giver
-/// waits, so that nothing is lost and the slowest stage sets the pace.
+/// Holds at most one item. With `newest`, a new item replaces one that nobody took, which is counted; without, the
+/// giver waits, so that nothing is lost and the slowest stage sets the pace.
 template <typename T>
 class Mailbox {
  public:

@@ -37,8 +37,8 @@ void prepare_opencv(int threads) {
 std::string version_line() {
   std::string runs_in;
   for (const auto& runtime : runtimes()) runs_in += (runs_in.empty() ? "" : ", ") + runtime;
-  return std::string("edgefer_camera ") + EDGEFER_VERSION + ", runs engines in " + (runs_in.empty() ? "nothing" : runs_in) +
-         "; OpenCV " + cv::getVersionString();
+  return std::string("edgefer_camera ") + EDGEFER_VERSION + ", runs engines in " +
+         (runs_in.empty() ? "nothing" : runs_in) + "; OpenCV " + cv::getVersionString();
 }
 
 bool wants_window(const Arguments& asked) {
@@ -47,7 +47,8 @@ bool wants_window(const Arguments& asked) {
   return has_display() || (!asked.video && !asked.events && !asked.serve);
 }
 
-std::vector<std::unique_ptr<Sink>> open_sinks(const Arguments& asked, const Source& source, const Classifier& classifier) {
+std::vector<std::unique_ptr<Sink>> open_sinks(const Arguments& asked, const Source& source,
+                                              const Classifier& classifier) {
   std::vector<std::unique_ptr<Sink>> sinks;
   const bool film = !source.live && !source.stills;
   if (wants_window(asked)) sinks.push_back(open_window("edgefer · " + source.name, source.stills));

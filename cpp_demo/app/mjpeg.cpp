@@ -12,7 +12,8 @@ namespace edgefer::app {
 namespace {
 
 constexpr auto kPage =
-    "<!doctype html><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\"><title>edgefer</title>"
+    "<!doctype html><meta charset=\"utf-8\"><meta name=\"viewport\" "
+    "content=\"width=device-width\"><title>edgefer</title>"
     "<style>body{margin:0;background:#111}img{display:block;width:100%;height:100vh;object-fit:contain}</style>"
     "<img src=\"/stream\" alt=\"the camera with its labels\">";
 
@@ -67,8 +68,9 @@ class Stream final : public Sink {
           "Connection: close\r\n\r\n");
       while (there) {
         const Jpeg jpeg = next();
-        there = jpeg && visitor.send("--frame\r\nContent-Type: image/jpeg\r\nContent-Length: " +
-                                     std::to_string(jpeg->size()) + "\r\n\r\n") &&
+        there = jpeg &&
+                visitor.send("--frame\r\nContent-Type: image/jpeg\r\nContent-Length: " + std::to_string(jpeg->size()) +
+                             "\r\n\r\n") &&
                 visitor.send(jpeg->data(), jpeg->size()) && visitor.send("\r\n");
       }
     } else {

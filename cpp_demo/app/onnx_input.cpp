@@ -4,8 +4,8 @@
 
 #include "notices.hpp"
 
-// An ONNX file is one protobuf message (onnx.proto of the ONNX project; the wire format is in protobuf's "Encoding" page).
-// Only the fields named here are looked into; the others are copied byte by byte.
+// An ONNX file is one protobuf message (onnx.proto of the ONNX project; the wire format is in protobuf's "Encoding"
+// page). Only the fields named here are looked into; the others are copied byte by byte.
 namespace edgefer::app {
 namespace {
 

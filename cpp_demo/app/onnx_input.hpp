@@ -14,8 +14,8 @@ struct OnnxNames {
 /// Throws Error if `model` is no ONNX file; `name` stands in the message.
 OnnxNames onnx_names(const std::string& model, const std::string& name);
 
-/// `model` for pictures 1×3×`height`×`width`: its inputs get that shape, its outputs none, and what was noted of tensors
-/// inside is left out, so that the runtime works the shapes out again. Throws Error if `model` is no ONNX file.
+/// `model` for pictures 1×3×`height`×`width`: its inputs get that shape, its outputs none, and what was noted of
+/// tensors inside is left out, so that the runtime works the shapes out again. Throws Error if `model` is no ONNX file.
 std::string with_input_size(const std::string& model, int height, int width, const std::string& name);
 
 }  // namespace edgefer::app

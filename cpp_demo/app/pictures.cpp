@@ -142,7 +142,8 @@ std::unique_ptr<Source> open_pictures(const fs::path& path) {
   if (fs::is_directory(path)) {
     files = list(path, is_picture);
     std::sort(files.begin(), files.end());
-    if (files.empty()) throw Error("the folder " + path.string() + " has no pictures", "it is searched for .png, .jpg, …");
+    if (files.empty())
+      throw Error("the folder " + path.string() + " has no pictures", "it is searched for .png, .jpg, …");
   }
   return std::make_unique<PictureSource>(path.string(), true, std::move(files));
 }
@@ -163,14 +164,14 @@ std::unique_ptr<Source> open_sequence(const std::string& pattern) {
     if (found.size() <= before + after.size() || found.compare(0, before, name, 0, before) != 0) return -1;
     if (found.compare(found.size() - after.size(), after.size(), after) != 0) return -1;
     const std::string digits = found.substr(before, found.size() - before - after.size());
-    const bool fits = digits.size() <= 18 && std::all_of(digits.begin(), digits.end(), [](unsigned char c) {
-                        return std::isdigit(c) != 0;
-                      });
+    const bool fits = digits.size() <= 18 &&
+                      std::all_of(digits.begin(), digits.end(), [](unsigned char c) { return std::isdigit(c) != 0; });
     return fits ? std::stoll(digits) : -1;
   };
   auto files = list(path.parent_path(), [&](const fs::path& file) { return number(file) >= 0; });
   if (files.empty()) throw Error("there are no pictures " + pattern, "%04d stands for four digits");
-  std::sort(files.begin(), files.end(), [&](const auto& one, const auto& other) { return number(one) < number(other); });
+  std::sort(files.begin(), files.end(),
+            [&](const auto& one, const auto& other) { return number(one) < number(other); });
   const auto missing = number(files.back()) - number(files.front()) + 1 - static_cast<long long>(files.size());
   if (missing > 0) announce("note: " + std::to_string(missing) + " numbers of " + pattern + " are missing");
   return std::make_unique<PictureSource>(pattern, false, std::move(files));

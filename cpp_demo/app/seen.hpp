@@ -44,15 +44,15 @@ struct Found {
 /// A frame with its faces, and the milliseconds that each part of the work took.
 struct Seen {
   Frame frame;
-  std::vector<Face> faces;  ///< largest first
-  std::size_t left_out = 0; ///< faces beyond the most that are labelled
-  bool searched = false;    ///< as of Found, and the next two
+  std::vector<Face> faces;   ///< largest first
+  std::size_t left_out = 0;  ///< faces beyond the most that are labelled
+  bool searched = false;     ///< as of Found, and the next two
   double detect_ms = 0;
   double track_ms = 0;
-  double cut_ms = 0;        ///< faces cut out and brought to size
-  double infer_ms = 0;      ///< the network itself
-  double smooth_ms = 0;     ///< softmax and smoothing
-  double labelled = 0;      ///< monotonic() when the labels were ready
+  double cut_ms = 0;     ///< faces cut out and brought to size
+  double infer_ms = 0;   ///< the network itself
+  double smooth_ms = 0;  ///< softmax and smoothing
+  double labelled = 0;   ///< monotonic() when the labels were ready
 
   /// Between reading the frame and having its labels.
   double age_ms() const { return 1000.0 * (labelled - frame.captured); }

@@ -25,15 +25,16 @@ class Sink {
   virtual void close() = 0;
 };
 
-/// A window; q, Esc or its closing button end the app. With `stays`, it waits for a key at the end: a picture would be gone
-/// before anybody saw it. Throws Error where there is no display.
+/// A window; q, Esc or its closing button end the app. With `stays`, it waits for a key at the end: a picture would be
+/// gone before anybody saw it. Throws Error where there is no display.
 std::unique_ptr<Sink> open_window(const std::string& title, bool stays);
 
-/// A film with the overlay in it, MPEG-4 in mp4. It gets its name when it is closed, and plays then. With `live`, frames
-/// come at their own times and are repeated or left out so that the film runs at the right speed.
+/// A film with the overlay in it, MPEG-4 in mp4. It gets its name when it is closed, and plays then. With `live`,
+/// frames come at their own times and are repeated or left out so that the film runs at the right speed.
 std::unique_ptr<Sink> open_film(const std::filesystem::path& path, double fps, bool live);
 
-/// A line of JSON for each face of each frame, written at once; `-` is stdout. With `film`, events carry the position in it.
+/// A line of JSON for each face of each frame, written at once; `-` is stdout. With `film`, events carry the position
+/// in it.
 std::unique_ptr<Sink> open_events(const std::string& path, std::vector<std::string> labels, bool film);
 
 /// MJPEG over HTTP: `/` (a page), `/stream` and `/snapshot.jpg`. A slow visitor misses frames. Throws Error.

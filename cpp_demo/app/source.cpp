@@ -106,8 +106,8 @@ std::unique_ptr<Source> open_source(const std::string& text, const SourceWishes&
 
 std::string csi_pipeline(int sensor, cv::Size size) {
   // Elements and caps as in NVIDIA's Accelerated GStreamer guide; drop and max-buffers keep the newest frame.
-  return "nvarguscamerasrc sensor-id=" + std::to_string(sensor) + " ! video/x-raw(memory:NVMM),width=" +
-         std::to_string(size.width) + ",height=" + std::to_string(size.height) +
+  return "nvarguscamerasrc sensor-id=" + std::to_string(sensor) +
+         " ! video/x-raw(memory:NVMM),width=" + std::to_string(size.width) + ",height=" + std::to_string(size.height) +
          ",format=NV12 ! nvvidconv ! video/x-raw,format=BGRx ! videoconvert ! video/x-raw,format=BGR ! "
          "appsink drop=true max-buffers=1 sync=false";
 }

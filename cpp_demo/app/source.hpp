@@ -40,8 +40,8 @@ struct SourceWishes {
 };
 
 /// Open what a user names: `0` or `/dev/video0` (webcam), `csi://0` (a Jetson's camera port), `rtsp://…`, `http://…`, a
-/// GStreamer pipeline with ` ! ` in it, a film, a picture, a folder of pictures (each for itself), or numbered pictures as
-/// a film (`frames/%04d.png`). Throws Error.
+/// GStreamer pipeline with ` ! ` in it, a film, a picture, a folder of pictures (each for itself), or numbered pictures
+/// as a film (`frames/%04d.png`). Throws Error.
 std::unique_ptr<Source> open_source(const std::string& text, const SourceWishes& wishes);
 
 /// The pipeline for a camera on a Jetson's CSI port: its ISP gives NV12, OpenCV wants BGR.

@@ -12,7 +12,8 @@ namespace {
 
 std::string engine_name(const Manifest& manifest) {
   std::string precision = manifest.precision;
-  std::transform(precision.begin(), precision.end(), precision.begin(), [](unsigned char c) { return std::toupper(c); });
+  std::transform(precision.begin(), precision.end(), precision.begin(),
+                 [](unsigned char c) { return std::toupper(c); });
   return manifest.contract.architecture + " " + precision;
 }
 
@@ -50,10 +51,7 @@ cv::Mat turned(cv::Mat pixels, const Options& options) {
 }
 
 Finder::Finder(Detector& detector, const Options& options, bool stills)
-    : detector_(detector),
-      every_(options.every),
-      stills_(stills),
-      tracker_(stills ? 1 : detector.confirmations()) {}
+    : detector_(detector), every_(options.every), stills_(stills), tracker_(stills ? 1 : detector.confirmations()) {}
 
 Found Finder::operator()(Frame frame) {
   const double start = monotonic();

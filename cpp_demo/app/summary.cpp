@@ -31,7 +31,8 @@ std::string plural(int count, const std::string& noun) {
 std::string Summary::text() const {
   std::string line = grouped(shown) + " frames shown in " + fixed(seconds, 1) + " s";
   if (fps) line += ", " + fixed(*fps, 1) + " fps";
-  if (age_p50_ms) line += " · frame to label " + fixed(*age_p50_ms, 1) + " ms (p50), " + fixed(*age_p95_ms, 1) + " ms (p95)";
+  if (age_p50_ms)
+    line += " · frame to label " + fixed(*age_p50_ms, 1) + " ms (p50), " + fixed(*age_p95_ms, 1) + " ms (p95)";
   line += " · " + plural(tracks, "face");
   std::string waits;
   const std::pair<std::int64_t, const char*> lost[] = {

@@ -14,14 +14,14 @@ namespace edgefer::app {
 
 /// What a run of the app did.
 struct Summary {
-  std::int64_t read = 0;                                     ///< frames that the source gave
-  std::int64_t shown = 0;                                    ///< frames that reached the sinks
+  std::int64_t read = 0;                                                 ///< frames that the source gave
+  std::int64_t shown = 0;                                                ///< frames that reached the sinks
   std::int64_t dropped_detect = 0, dropped_infer = 0, dropped_draw = 0;  ///< frames replaced by a newer one before it
-  double seconds = 0;                                        ///< from the first to the last frame shown
-  std::optional<double> fps;                                 ///< frames shown a second
-  std::optional<double> age_p50_ms, age_p95_ms;              ///< from reading a frame to having its labels, if live
-  int tracks = 0;  ///< different faces
-  int reconnects = 0;                                        ///< times that the source came back
+  double seconds = 0;                                                    ///< from the first to the last frame shown
+  std::optional<double> fps;                                             ///< frames shown a second
+  std::optional<double> age_p50_ms, age_p95_ms;  ///< from reading a frame to having its labels, if live
+  int tracks = 0;                                ///< different faces
+  int reconnects = 0;                            ///< times that the source came back
 
   /// One line for a person.
   std::string text() const;

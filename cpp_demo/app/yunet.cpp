@@ -7,9 +7,9 @@
 #include <list>
 #include <set>
 
+#include <unistd.h>
 #include <opencv2/core.hpp>
 #include <opencv2/imgproc.hpp>
-#include <unistd.h>
 
 #include "detector.hpp"
 #include "edgefer/session.hpp"
@@ -23,8 +23,10 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr float kConfidence = 0.5F;
-constexpr double kOverlap = 0.3;  // of two boxes that overlap by more than this, the worse is left out; OpenCV's default
-constexpr double kFacePixels = 40.0;  // the smallest face is so wide in what is searched: edgefer/camera/yunet.py has why
+constexpr double kOverlap =
+    0.3;  // of two boxes that overlap by more than this, the worse is left out; OpenCV's default
+constexpr double kFacePixels =
+    40.0;  // the smallest face is so wide in what is searched: edgefer/camera/yunet.py has why
 constexpr std::size_t kKeptSizes = 4;
 
 int padded(int size) { return (size + 31) / 32 * 32; }
@@ -32,13 +34,15 @@ int padded(int size) { return (size + 31) / 32 * 32; }
 int scaled(int size, double scale) { return std::max(1, static_cast<int>(std::lrint(size * scale))); }
 
 Error not_yunet(const fs::path& path, const std::string& why) {
-  return Error(path.string() + " is not YuNet: " + why, "--detector takes face_detection_yunet_2023mar.onnx of OpenCV's zoo");
+  return Error(path.string() + " is not YuNet: " + why,
+               "--detector takes face_detection_yunet_2023mar.onnx of OpenCV's zoo");
 }
 
 std::string read_model(const fs::path& path) {
   std::ifstream file(path, std::ios::binary);
   if (!file || !fs::is_regular_file(path)) {
-    throw Error("there is no face detector " + path.string(), "--detector FILE is YuNet; --detector haar needs no file");
+    throw Error("there is no face detector " + path.string(),
+                "--detector FILE is YuNet; --detector haar needs no file");
   }
   return {std::istreambuf_iterator<char>(file), {}};
 }
@@ -105,12 +109,12 @@ class Yunet final : public Detector {
     const cv::Size inner(scaled(pixels.cols, scale), scaled(pixels.rows, scale));
     const cv::Size outer = fixed_.value_or(cv::Size(padded(inner.width), padded(inner.height)));
     Session& network = session(outer);
-    fill(network.input("input", {1, 3, outer.height, outer.width}), inner == pixels.size() ? pixels : shrunk(pixels, inner),
-         outer);
+    fill(network.input("input", {1, 3, outer.height, outer.width}),
+         inner == pixels.size() ? pixels : shrunk(pixels, inner), outer);
     network.run();
     auto faces = decode_yunet(outputs(network, outer), outer.height, outer.width, kConfidence);
     return resolved(faces, static_cast<double>(pixels.cols) / inner.width,
-                                 static_cast<double>(pixels.rows) / inner.height);
+                    static_cast<double>(pixels.rows) / inner.height);
   }
 
  private:
@@ -170,7 +174,8 @@ class Yunet final : public Detector {
       const auto cells = static_cast<std::size_t>(size.area() / (stride * stride));
       const auto values = [&](const std::string& kind, std::size_t each) {
         const TensorView view = network.output(kind + std::to_string(stride));
-        if (view.type != Type::f32 || view.size() != cells * each) throw not_yunet(path_, "its outputs have other shapes");
+        if (view.type != Type::f32 || view.size() != cells * each)
+          throw not_yunet(path_, "its outputs have other shapes");
         return view.as<float>();
       };
       found[i] = {values("cls_", 1), values("obj_", 1), values("bbox_", 4), values("kps_", 10)};

@@ -7,7 +7,8 @@ namespace edgefer::app {
 namespace {
 
 constexpr std::size_t kCandidates = 2000;  // of a stride
-constexpr double kSideOfBox = 1.1;  // FER2013's square over the mean of the box's sides: measured in edgefer/camera/yunet.py
+constexpr double kSideOfBox =
+    1.1;  // FER2013's square over the mean of the box's sides: measured in edgefer/camera/yunet.py
 constexpr double kPi = 3.14159265358979323846;
 
 struct Cell {
@@ -19,7 +20,8 @@ struct Cell {
 std::vector<Cell> sure_cells(const YunetStride& output, std::size_t count, float confidence) {
   std::vector<Cell> cells;
   for (std::size_t i = 0; i < count; ++i) {
-    const float score = std::sqrt(std::clamp(output.scores[i], 0.0F, 1.0F) * std::clamp(output.objectness[i], 0.0F, 1.0F));
+    const float score =
+        std::sqrt(std::clamp(output.scores[i], 0.0F, 1.0F) * std::clamp(output.objectness[i], 0.0F, 1.0F));
     if (score >= confidence) cells.push_back({i, score});
   }
   std::stable_sort(cells.begin(), cells.end(), [](const Cell& a, const Cell& b) { return a.score > b.score; });
@@ -31,7 +33,9 @@ Detection face_of(const YunetStride& output, const Cell& cell, int stride, std::
   const auto column = static_cast<double>(cell.index % columns), row = static_cast<double>(cell.index / columns);
   const float* box = output.boxes + 4 * cell.index;
   const float* points = output.points + 10 * cell.index;
-  const auto extent = [&](float value) { return std::exp(std::clamp(static_cast<double>(value), -20.0, 20.0)) * stride; };
+  const auto extent = [&](float value) {
+    return std::exp(std::clamp(static_cast<double>(value), -20.0, 20.0)) * stride;
+  };
   Detection found;
   const double width = extent(box[2]), height = extent(box[3]);
   found.box = {(column + static_cast<double>(box[0])) * stride - width / 2,
@@ -48,7 +52,8 @@ Detection face_of(const YunetStride& output, const Cell& cell, int stride, std::
 
 }  // namespace
 
-std::vector<Detection> decode_yunet(const std::array<YunetStride, 3>& outputs, int height, int width, float confidence) {
+std::vector<Detection> decode_yunet(const std::array<YunetStride, 3>& outputs, int height, int width,
+                                    float confidence) {
   std::vector<Detection> faces;
   for (std::size_t i = 0; i < kYunetStrides.size(); ++i) {
     const int stride = kYunetStrides[i];

@@ -20,8 +20,8 @@ struct YunetStride {
   const float* points = nullptr;
 };
 
-/// The faces of the outputs, one YunetStride for each of kYunetStrides, in pixels of the network's input, before overlaps are
-/// resolved; the crop is not filled in.
+/// The faces of the outputs, one YunetStride for each of kYunetStrides, in pixels of the network's input, before
+/// overlaps are resolved; the crop is not filled in.
 ///
 /// A cell at column c and row r of stride s gives `centre = (c + b₀, r + b₁) · s`, `size = exp(b₂, b₃) · s`, landmarks
 /// `(c + k₂ₙ, r + k₂ₙ₊₁) · s` and the score `√(class · objectness)` (face_detect.cpp of OpenCV 4.8).

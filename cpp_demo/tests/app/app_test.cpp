@@ -174,7 +174,8 @@ TEST_CASE("hours without a face, and with faces that come and go, need no more m
       if (frame.number % 40 < 20) faces.push_back(at(static_cast<double>(frame.number / 40 % 2) * 30, 10, 12));
       return faces;
     };
-    Bench bench(std::make_unique<FakeSource>(12'000, false), empty ? FakeDetector(kNone) : FakeDetector(passing), {&sink});
+    Bench bench(std::make_unique<FakeSource>(12'000, false), empty ? FakeDetector(kNone) : FakeDetector(passing),
+                {&sink});
     const Summary summary = bench.app.run();
     CHECK(shown == 12'000);
     CHECK((empty ? summary.tracks == 0 : summary.tracks > 250));

@@ -13,9 +13,16 @@ std::string fault(const std::vector<std::string>& arguments) {
 }  // namespace
 
 TEST_CASE("options are taken as the Python app names them") {
-  const auto found = parse_arguments({"--source", "rtsp://camera/1", "x.onnx", "--size=1280x720", "--rotate", "90", "--mirror",
-                                      "--no-level", "--smooth", "majority", "--serve", "0", "--no-window", "--seconds", "1.5",
-                                      "--detect-every", "5", "--unsure-under=0.3", "--threads", "2"});
+  const auto found = parse_arguments({"--source",    "rtsp://camera/1",
+                                      "x.onnx",      "--size=1280x720",
+                                      "--rotate",    "90",
+                                      "--mirror",    "--no-level",
+                                      "--smooth",    "majority",
+                                      "--serve",     "0",
+                                      "--no-window", "--seconds",
+                                      "1.5",         "--detect-every",
+                                      "5",           "--unsure-under=0.3",
+                                      "--threads",   "2"});
   CHECK(found.engine == "x.onnx");
   CHECK(found.source == "rtsp://camera/1");
   CHECK(found.source_wishes.size == cv::Size(1280, 720));

@@ -61,7 +61,8 @@ TEST_CASE("a cell of YuNet becomes the face that its formula says") {
 TEST_CASE("values beyond all sense stay finite") {
   std::vector<Outputs> strides{Outputs(16), Outputs(4), Outputs(1)};
   for (auto& outputs : strides) {
-    for (auto* values : {&outputs.scores, &outputs.objectness, &outputs.boxes}) std::fill(values->begin(), values->end(), 1e9F);
+    for (auto* values : {&outputs.scores, &outputs.objectness, &outputs.boxes})
+      std::fill(values->begin(), values->end(), 1e9F);
   }
   const auto faces = decode_yunet({strides[0].view(), strides[1].view(), strides[2].view()}, 32, 32, 0.5F);
   CHECK(faces.size() == 21);
@@ -80,8 +81,8 @@ TEST_CASE("the square of a face is centred, and turned with its eyes") {
 }
 
 TEST_CASE("a model gets another input size, and what is not about sizes stays") {
-  const std::string graph = field(2, "graph") + field(11, value_info("input", 99)) + field(12, value_info("cls_8", 98)) +
-                            field(13, value_info("inner", 97));
+  const std::string graph = field(2, "graph") + field(11, value_info("input", 99)) +
+                            field(12, value_info("cls_8", 98)) + field(13, value_info("inner", 97));
   const std::string model = field(2, "me") + field(7, graph) + "\x08\x08";
   const auto names = onnx_names(model, "m");
   CHECK(names.inputs == std::vector<std::string>{"input"});
@@ -97,12 +98,14 @@ TEST_CASE("a model gets another input size, and what is not about sizes stays") 
 }
 
 TEST_CASE("cut, garbled and endless models are refused, never read beyond") {
-  const std::string model = field(2, "me") + field(7, field(11, value_info("input", 99)) + field(12, value_info("out", 98)));
+  const std::string model =
+      field(2, "me") + field(7, field(11, value_info("input", 99)) + field(12, value_info("out", 98)));
   std::mt19937 random(1);
   int refused = 0;
   for (int turn = 0; turn < 3000; ++turn) {
     std::string broken = model.substr(0, turn < 1000 ? random() % model.size() : model.size());
-    for (int hits = turn < 1000 ? 0 : 3; hits > 0; --hits) broken[random() % broken.size()] = static_cast<char>(random());
+    for (int hits = turn < 1000 ? 0 : 3; hits > 0; --hits)
+      broken[random() % broken.size()] = static_cast<char>(random());
     try {
       with_input_size(broken, 32, 32, "broken");
       onnx_names(broken, "broken");
@@ -117,8 +120,9 @@ TEST_CASE("cut, garbled and endless models are refused, never read beyond") {
 TEST_CASE("given boxes are found at their frames") {
   const Folder folder;
   const auto file = folder.path / "boxes.jsonl";
-  support::write(file, "{\"frame\": 2, \"box\": [1, 2, 30, 40], \"score\": 0.5, \"label\": null}\n\n"
-                       "{\"frame\": 2, \"box\": [50, 2, 30, 30]}\n");
+  support::write(file,
+                 "{\"frame\": 2, \"box\": [1, 2, 30, 40], \"score\": 0.5, \"label\": null}\n\n"
+                 "{\"frame\": 2, \"box\": [50, 2, 30, 30]}\n");
   const auto detector = open_given_boxes(file);
   CHECK(detector->detect(support::frame(0)).empty());
   const auto found = detector->detect(support::frame(2));
@@ -157,6 +161,7 @@ TEST_CASE("detectors that are not there are refused") {
   CHECK(contains(fault("haar", 3), "at least 10 pixels wide, not 3"));
   support::write(folder.path / "text.onnx", "hello");
   CHECK(contains(fault((folder.path / "text.onnx").string()), "is not an ONNX file"));
-  support::write(folder.path / "other.onnx", field(7, field(11, value_info("input", 9)) + field(12, value_info("logits", 9))));
+  support::write(folder.path / "other.onnx",
+                 field(7, field(11, value_info("input", 9)) + field(12, value_info("logits", 9))));
   CHECK(contains(fault((folder.path / "other.onnx").string()), "is not YuNet: its outputs are logits"));
 }

@@ -134,7 +134,10 @@ class KeepingSink final : public Sink {
 /// Everything that an app needs, put together.
 struct Bench {
   Bench(std::unique_ptr<FakeSource> from, FakeDetector found, std::vector<Sink*> sinks, const Options& how = {})
-      : options(how), source(std::move(from)), detector(std::move(found)), app(*source, find, label, std::move(sinks), options) {}
+      : options(how),
+        source(std::move(from)),
+        detector(std::move(found)),
+        app(*source, find, label, std::move(sinks), options) {}
 
   const Options options;
   Classifier classifier = fake_classifier();

@@ -137,7 +137,8 @@ TEST_CASE("the stream gives the newest frames to whoever looks, and ends with th
   CHECK(contains(picture, "Content-Type: image/jpeg"));
   CHECK(contains(picture, "\r\n\r\n\xFF\xD8"));
   std::size_t parts = 0;
-  for (auto at = watched.find("--frame\r\n"); at != std::string::npos; at = watched.find("--frame\r\n", at + 1)) ++parts;
+  for (auto at = watched.find("--frame\r\n"); at != std::string::npos; at = watched.find("--frame\r\n", at + 1))
+    ++parts;
   CHECK(parts >= 5);
   CHECK(contains(watched, "multipart/x-mixed-replace; boundary=frame"));
 }

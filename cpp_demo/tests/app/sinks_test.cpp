@@ -95,7 +95,8 @@ TEST_CASE("a film of a camera runs at the right speed: frames are repeated or le
 TEST_CASE("a film goes on at its own size when the pictures change theirs") {
   const Folder folder;
   auto film = open_film(folder.path / "out.mp4", 30, false);
-  for (int number = 0; number < 4; ++number) film->write(seen(number, number < 2 ? cv::Size(64, 48) : cv::Size(96, 64)));
+  for (int number = 0; number < 4; ++number)
+    film->write(seen(number, number < 2 ? cv::Size(64, 48) : cv::Size(96, 64)));
   film->close();
   CHECK(frames_of(folder.path / "out.mp4") == 4);
 }
@@ -147,7 +148,8 @@ TEST_CASE("the summary says what a person wants to know") {
   summary.tracks = 1;
   summary.reconnects = 2;
   CHECK(summary.text() ==
-        "1,234 frames shown in 41.1 s, 30.0 fps · frame to label 9.4 ms (p50), 12.0 ms (p95) · 1 face · 66 of 1,300 frames "
+        "1,234 frames shown in 41.1 s, 30.0 fps · frame to label 9.4 ms (p50), 12.0 ms (p95) · 1 face · 66 of 1,300 "
+        "frames "
         "dropped (66 before detect) · 2 reconnections");
 }
 

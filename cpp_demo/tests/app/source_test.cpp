@@ -35,7 +35,8 @@ TEST_CASE("a folder's pictures stand for themselves, in the order of their names
 
 TEST_CASE("numbered pictures are a film, in the order of their numbers") {
   const Folder folder;
-  for (const int number : {9, 10, 11, 100}) picture(folder.path / ("f" + std::to_string(number) + ".png"), {double(number), 0, 0});
+  for (const int number : {9, 10, 11, 100})
+    picture(folder.path / ("f" + std::to_string(number) + ".png"), {double(number), 0, 0});
   picture(folder.path / "fx.png", {1, 0, 0});
   const auto source = open_source((folder.path / "f%d.png").string(), {});
   CHECK_FALSE(source->stills);
