@@ -160,6 +160,7 @@ def test_a_camera_that_vanishes_is_tried_again_and_then_the_error(brightness, bo
     assert frames_of(film)
 
 
+@pytest.mark.slow
 def test_a_camera_that_comes_back_goes_on(brightness, boxes, tmp_path):
     program()
     events = tmp_path / "events.jsonl"
