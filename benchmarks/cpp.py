@@ -156,9 +156,7 @@ def _film(plan: Plan, film: Path, programs: dict[str, list[str]], folder: Path) 
 
 def _bench(plan: Plan, command: list[str], film: Path) -> dict[str, Any]:
     """What the C++ app says of itself; --serve has the overlay drawn, as a window would, and nobody looks."""
-    arguments = [*command, "--bench", "--source", str(film), "--serve", "0"]
-    if plan.frames < FULL.frames:
-        arguments += ["--seconds", str(plan.engine_seconds)]
+    arguments = [*command, "--bench", "--seconds", str(plan.engine_seconds), "--source", str(film), "--serve", "0"]
     done = subprocess.run(arguments, capture_output=True, text=True, check=False)
     if done.returncode:
         raise EdgeferError(f"{command[0]} --bench failed: {done.stderr.strip()}", hint="run it by hand")

@@ -42,7 +42,7 @@ void add_source(CommandLine& line, Arguments& found) {
             [&](bool on) { found.options.realtime = on; });
   line.flag("--every-frame", "Drop no frame, of a camera either: wait instead.",
             [&](bool on) { found.options.every_frame = on; });
-  line.number("--seconds", "SECONDS", "Stop after so many.", 0.1, kAny,
+  line.number("--seconds", "SECONDS", "Stop after so many; of --bench: how long to time the engine.", 0.1, kAny,
               [&](double seconds) { found.options.seconds = seconds; });
 }
 

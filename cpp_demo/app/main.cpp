@@ -41,6 +41,8 @@ std::string version_line() {
          (runs_in.empty() ? "nothing" : runs_in) + "; OpenCV " + cv::getVersionString();
 }
 
+double bench_seconds(const Arguments& asked) { return asked.options.seconds.value_or(kBenchSeconds); }
+
 bool wants_window(const Arguments& asked) {
   if (asked.window) return *asked.window;
   if (asked.bench) return false;
@@ -67,16 +69,20 @@ struct Parts {
 
   void open_app() {
     source = open_source(asked.source.value_or("0"), asked.source_wishes);
+    options = asked.options;
+    // A bench's seconds are the engine's; a file goes to its end, and only a camera has to be stopped.
+    if (asked.bench) options.seconds = source->live ? std::optional(bench_seconds(asked)) : std::nullopt;
     detector = asked.boxes ? open_given_boxes(*asked.boxes) : open_detector(asked.detector, asked.detector_wishes);
-    find = std::make_unique<Finder>(*detector, asked.options, source->stills);
-    label = std::make_unique<Labeller>(classifier, asked.options);
+    find = std::make_unique<Finder>(*detector, options, source->stills);
+    label = std::make_unique<Labeller>(classifier, options);
     sinks = open_sinks(asked, *source, classifier);
     std::vector<Sink*> views;
     for (const auto& sink : sinks) views.push_back(sink.get());
-    app = std::make_unique<App>(*source, *find, *label, std::move(views), asked.options);
+    app = std::make_unique<App>(*source, *find, *label, std::move(views), options);
   }
 
   const Arguments asked;
+  Options options;
   Classifier classifier;
   std::unique_ptr<Source> source;
   std::unique_ptr<Detector> detector;
@@ -114,7 +120,7 @@ int run(const Arguments& asked, Interrupts& interrupts) {
   const int code = with_app ? run_app(*parts, interrupts, ran) : 0;
   if (code == 0 && asked.bench && !interrupts.came()) {
     interrupts.on_signal(nullptr);
-    const auto calls = time_engine(parts->classifier, asked.options.seconds.value_or(kBenchSeconds));
+    const auto calls = time_engine(parts->classifier, bench_seconds(asked));
     const auto bytes = std::filesystem::file_size(asked.engine);
     std::cout << bench_json(parts->classifier, bytes, asked.threads, calls, ran) << std::endl;
   }
