@@ -117,7 +117,7 @@ def test_the_table_has_both_and_says_how_many_times_better(result):
     assert "| start to first label, s | 0.25 | 1.00 | 4.00× |" in table
     assert "4,800 of 4,801 labelled faces stand in the events of both, 99.90 % with the same label." in table
     assert (
-        "0.600 ms a frame outside reading, detection and inference (p95 0.700; under 1 ms, as demanded): overlay"
+        "0.600 ms a frame outside reading, detection and inference, at 30 fps with the overlay (p95 0.700; under 1 ms, as"
         in table
     )
     assert "busy" not in table
@@ -156,4 +156,4 @@ def test_the_script_runs_at_its_smallest(tmp_path, shared):
         assert film["labels_alike"]["share"] > 0.95
         assert film["rows"]["C++"]["rss_mb"] < film["rows"]["Python"]["rss_mb"]
     for frame in result["frame"].values():
-        assert frame["shown"] == 40
+        assert 0 < frame["shown"] <= frame["read"] == 40
