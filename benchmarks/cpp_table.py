@@ -77,7 +77,8 @@ def _overhead(frames: dict[str, Any]) -> str:
         detail = ", ".join(f"{_PARTS[part]} {frame['parts_ms'][part]['mean']:.3f}" for part in most)
         verdict = "under 1 ms, as demanded" if overhead["mean"] < 1 else "the 1 ms demanded is missed"
         sentences.append(
-            f"{_faces(count)}: {overhead['mean']:.3f} ms a frame outside reading, detection and inference, at 30 fps with the overlay (p95 "
+            f"{_faces(count)}: {overhead['mean']:.3f} ms a frame outside reading, detection and inference, "
+            f"at 30 fps with the overlay (p95 "
             f"{overhead['p95']:.3f}; {verdict}): {detail}."
         )
     return " ".join(sentences)
