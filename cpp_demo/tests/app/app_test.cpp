@@ -16,6 +16,12 @@ namespace {
 const auto kOne = [](const Frame&) { return std::vector<Detection>{at(10, 10)}; };
 const auto kNone = [](const Frame&) { return std::vector<Detection>{}; };
 
+#ifdef __SANITIZE_ADDRESS__
+constexpr bool kKeepsFreedMemory = true;  // for a while, to find who still uses it: 256 MB of it
+#else
+constexpr bool kKeepsFreedMemory = false;
+#endif
+
 long resident_kilobytes() {
   const std::string status = support::read("/proc/self/status");
   return std::stol(status.substr(status.find("VmRSS:") + 6));
@@ -179,6 +185,6 @@ TEST_CASE("hours without a face, and with faces that come and go, need no more m
     const Summary summary = bench.app.run();
     CHECK(shown == 12'000);
     CHECK((empty ? summary.tracks == 0 : summary.tracks > 250));
-    CHECK(resident_kilobytes() - early < 2048);
+    CHECK((kKeepsFreedMemory || resident_kilobytes() - early < 2048));
   }
 }
