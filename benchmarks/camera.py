@@ -93,7 +93,7 @@ def measure(plan: Plan, data: str | None, yunet: str) -> dict[str, Any]:
             load_engine(folder / "model.onnx") as engine,
             load_baseline(NETWORK, threads=available_cores()) as eager,
         ):
-            pool = _film_faces(test)
+            pool = film_faces(test)
             start = Usage.now()
             films, paced = {}, {}
             for count in (1, 4):
@@ -127,7 +127,7 @@ def measure(plan: Plan, data: str | None, yunet: str) -> dict[str, Any]:
     }
 
 
-def _film_faces(test: FaceSet | None) -> list[NDArray[np.uint8]]:
+def film_faces(test: FaceSet | None) -> list[NDArray[np.uint8]]:
     """Four faces in which the loop's own detector finds one when they hang still: it is not given hard ones."""
     if test is None:
         candidates = list(draw(200, 3, 160)[0])

@@ -15,6 +15,7 @@ from typing import Any
 
 import click
 from camera_table import camera_table
+from cpp_table import cpp_table
 from cpu_table import cpu_table, number, ratio
 from quantisation_table import quantisation_table
 from zoo_table import zoo_table
@@ -32,6 +33,7 @@ PAGES = {
     "quantisation": "docs/quantisation.md",
     "scale": "docs/benchmarking.md",
     "camera": "docs/camera.md",
+    "cpp": "cpp_demo/app/README.md",
 }
 
 
@@ -173,6 +175,7 @@ RENDERERS: dict[str, Callable[[dict[str, Any]], str]] = {
     "quantisation": quantisation_table,
     "scale": scale_table,
     "camera": camera_table,
+    "cpp": cpp_table,
 }
 
 

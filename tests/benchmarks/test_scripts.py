@@ -137,7 +137,7 @@ def test_bad_arguments_say_what_to_do(script, arguments, message, hint):
     assert hint in said
 
 
-@pytest.mark.parametrize("which", ["cpu", "zoo", "calibration", "rewriting", "quantisation", "scale", "camera"])
+@pytest.mark.parametrize("which", ["cpu", "zoo", "calibration", "rewriting", "quantisation", "scale", "camera", "cpp"])
 def test_pages_say_what_the_results_say(which):
     """Or that there are none yet."""
     from tables import PAGES

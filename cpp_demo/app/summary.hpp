@@ -1,0 +1,73 @@
+// Frames a second, ages, drops and what each part of the work took, in memory that does not grow.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <deque>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "seen.hpp"
+
+namespace edgefer::app {
+
+/// What a run of the app did.
+struct Summary {
+  std::int64_t read = 0;                                                 ///< frames that the source gave
+  std::int64_t shown = 0;                                                ///< frames that reached the sinks
+  std::int64_t dropped_detect = 0, dropped_infer = 0, dropped_draw = 0;  ///< frames replaced by a newer one before it
+  double seconds = 0;                                                    ///< from the first to the last frame shown
+  std::optional<double> fps;                                             ///< frames shown a second
+  std::optional<double> age_p50_ms, age_p95_ms;  ///< from reading a frame to having its labels, if live
+  int tracks = 0;                                ///< different faces
+  int reconnects = 0;                            ///< times that the source came back
+
+  /// One line for a person.
+  std::string text() const;
+};
+
+/// Milliseconds a frame that a part of the work took, of the last 4,096 frames.
+class Durations {
+ public:
+  void add(double ms);
+  /// Linearly interpolated, as numpy does it; nothing without values.
+  std::optional<double> percentile(double percent) const;
+  std::optional<double> mean() const;
+
+ private:
+  std::deque<double> values_;
+};
+
+/// The parts of a frame's work, in the order in which they happen.
+enum class Part { read, turn, detect, track, cut, infer, smooth, draw, write, count };
+
+/// Counts what reaches the sinks.
+class Meter {
+ public:
+  void count(const Seen& seen);
+  /// What drawing and writing that frame took.
+  void count_output(double draw_ms, double write_ms);
+
+  /// Of the last sixty frames.
+  std::optional<double> fps() const;
+  const Durations& of(Part part) const { return parts_[static_cast<std::size_t>(part)]; }
+  const Durations& ages() const { return ages_; }
+  /// Milliseconds a frame outside reading, detection and inference: mean and percentiles are of sums, frame by frame.
+  const Durations& overhead() const { return overhead_; }
+  /// What is known here: shown, seconds, fps, tracks, and ages if `live`.
+  Summary summary(bool live) const;
+
+ private:
+  Durations& part(Part which) { return parts_[static_cast<std::size_t>(which)]; }
+
+  std::deque<double> moments_;
+  std::array<Durations, static_cast<std::size_t>(Part::count)> parts_;
+  Durations ages_, overhead_;
+  double pending_overhead_ = 0;
+  double first_ = 0, last_ = 0;
+  std::int64_t shown_ = 0;
+  int tracks_ = 0;
+};
+
+}  // namespace edgefer::app

@@ -1,0 +1,33 @@
+// YuNet's outputs to faces.
+//
+// W. Wu, H. Peng, S. Yu: YuNet: A Tiny Millisecond-level Face Detector. Machine Intelligence Research 20, 2023.
+#pragma once
+
+#include <array>
+#include <vector>
+
+#include "edgefer/tracking.hpp"
+
+namespace edgefer::app {
+
+inline constexpr std::array kYunetStrides{8, 16, 32};
+
+/// The outputs of one stride: a class score, an objectness, a box (4) and five landmarks (10) a cell, row by row.
+struct YunetStride {
+  const float* scores = nullptr;
+  const float* objectness = nullptr;
+  const float* boxes = nullptr;
+  const float* points = nullptr;
+};
+
+/// The faces of the outputs, one YunetStride for each of kYunetStrides, in pixels of the network's input, before
+/// overlaps are resolved; the crop is not filled in.
+///
+/// A cell at column c and row r of stride s gives `centre = (c + b₀, r + b₁) · s`, `size = exp(b₂, b₃) · s`, landmarks
+/// `(c + k₂ₙ, r + k₂ₙ₊₁) · s` and the score `√(class · objectness)` (face_detect.cpp of OpenCV 4.8).
+std::vector<Detection> decode_yunet(const std::array<YunetStride, 3>& outputs, int height, int width, float confidence);
+
+/// The square that FER2013 shows of a face with this box and these landmarks, with the angle of its eyes.
+Square face_square(const Box& box, const Landmarks& points);
+
+}  // namespace edgefer::app

@@ -1,0 +1,78 @@
+#include "arguments.hpp"
+#include "support.hpp"
+
+using edgefer::app::parse_arguments;
+using support::contains;
+
+namespace {
+
+std::string fault(const std::vector<std::string>& arguments) {
+  return support::refusal([&] { parse_arguments(arguments); });
+}
+
+}  // namespace
+
+TEST_CASE("options are taken as the Python app names them") {
+  const auto found = parse_arguments({"--source",    "rtsp://camera/1",
+                                      "x.onnx",      "--size=1280x720",
+                                      "--rotate",    "90",
+                                      "--mirror",    "--no-level",
+                                      "--smooth",    "majority",
+                                      "--serve",     "0",
+                                      "--no-window", "--seconds",
+                                      "1.5",         "--detect-every",
+                                      "5",           "--unsure-under=0.3",
+                                      "--threads",   "2"});
+  CHECK(found.engine == "x.onnx");
+  CHECK(found.source == "rtsp://camera/1");
+  CHECK(found.source_wishes.size == cv::Size(1280, 720));
+  CHECK(found.options.rotate == 90);
+  CHECK(found.options.mirror);
+  CHECK_FALSE(found.options.level);
+  CHECK(found.options.smoothing.kind == edgefer::Smoothing::Kind::majority);
+  CHECK(found.serve == 0);
+  CHECK(found.window == false);
+  CHECK(found.options.seconds == 1.5);
+  CHECK(found.options.every == 5);
+  CHECK(found.options.smoothing.unsure_under == 0.3);
+  CHECK(found.detector_wishes.threads == 2);
+}
+
+TEST_CASE("nothing asked for is what Python does") {
+  const auto found = parse_arguments({"x.onnx"});
+  CHECK_FALSE(found.source);
+  CHECK_FALSE(found.window);
+  CHECK(found.detector == "haar");
+  CHECK(found.options.every == 3);
+  CHECK(found.options.most_faces == 32);
+  CHECK(found.options.smoothing.seconds == 0.4);
+  CHECK(found.source_wishes.patience == 30);
+  CHECK(found.host == "127.0.0.1");
+}
+
+TEST_CASE("what makes no sense is refused by name and value") {
+  CHECK(contains(fault({}), "no engine"));
+  CHECK(contains(fault({"a.onnx", "b.onnx"}), "'b.onnx' is one engine too many"));
+  CHECK(contains(fault({"x.onnx", "--sauce", "0"}), "no option '--sauce'"));
+  CHECK(contains(fault({"x.onnx", "--source"}), "--source needs a value"));
+  CHECK(contains(fault({"x.onnx", "--size", "12"}), "'12' is no size"));
+  CHECK(contains(fault({"x.onnx", "--rotate", "45"}), "rotated by 45°"));
+  CHECK(contains(fault({"x.onnx", "--detect-every", "0"}), "--detect-every 0 is out of range"));
+  CHECK(contains(fault({"x.onnx", "--detect-every", "2.5"}), "whole number, not '2.5'"));
+  CHECK(contains(fault({"x.onnx", "--patience", "soon"}), "number, not 'soon'"));
+  CHECK(contains(fault({"x.onnx", "--patience", "nan"}), "number, not 'nan'"));
+  CHECK(contains(fault({"x.onnx", "--serve", "70000"}), "--serve 70000 is out of range"));
+  CHECK(contains(fault({"x.onnx", "--smooth", "much"}), "no smoothing 'much'"));
+  CHECK(contains(fault({"x.onnx", "--mirror=yes"}), "--mirror takes no value"));
+  CHECK(contains(fault({"x.onnx", "--realtime", "--every-frame"}), "--every-frame drops none"));
+  CHECK(contains(fault({"x.onnx", "--bench", "--events", "-"}), "both write to stdout"));
+}
+
+TEST_CASE("the help page names every option once and fits a terminal") {
+  const std::string page = edgefer::app::help_page();
+  for (const auto* option : {"--source", "--every-frame", "--boxes", "--no-window", "--bench", "--events"}) {
+    CHECK(contains(page, option));
+  }
+  std::stringstream lines(page);
+  for (std::string line; std::getline(lines, line);) CHECK(line.size() <= 120);
+}

@@ -1,0 +1,157 @@
+"""The benchmark of the C++ app: how runs are read, what its table says, and the script at its smallest."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from edgefer.errors import EdgeferError
+
+from .test_scripts import run
+
+pytest.importorskip("cv2")
+
+
+def saying(text, code=0):
+    """A program that says ``text`` on stderr, holds 60 MB for a moment, and ends."""
+    work = f"import sys, time; held = b'x' * 60_000_000; time.sleep(0.2); sys.stderr.write({text!r}); sys.exit({code})"
+    return [sys.executable, "-c", work]
+
+
+def test_a_runs_last_line_is_read_and_its_memory_is_its_own():
+    import cpp_run
+
+    held = b"x" * 200_000_000  # of this process; it must not count
+    line = (
+        "streaming\n1,200 frames shown in 7.9 s, 151.9 fps · frame to label 9.4 ms (p50), 12.0 ms (p95) · 1 face · "
+        "1,234 of 2,434 frames dropped (1,234 before detect)\n"
+    )
+    done = cpp_run.run(saying(line))
+    assert len(held) == 200_000_000
+    assert (done.frames, done.ages_ms, done.dropped) == (1200, (9.4, 12.0), 1234)
+    assert done.fps == pytest.approx(1199 / 7.9)
+    assert 60 < done.rss_mb < 150
+    assert 0 < done.cores < 2
+    assert done.paced()["frame_to_label_p95_ms"] == 12.0
+    short = cpp_run.run(saying("40 frames shown in 0.3 s, 130.4 fps · 1 face\n"))
+    assert (short.fps, short.ages_ms, short.dropped) == (130.4, None, 0)
+
+
+@pytest.mark.parametrize("command", [saying("error: no\n", 2), saying("nothing\n")])
+def test_a_run_that_fails_is_an_error(command):
+    import cpp_run
+
+    with pytest.raises(EdgeferError, match="failed"):
+        cpp_run.run(command)
+
+
+def test_start_up_ends_with_the_first_event(tmp_path):
+    import cpp_run
+
+    work = "import time; time.sleep(0.2); print('event', flush=True); time.sleep(0.4)"
+    taken = cpp_run.start_up_seconds([sys.executable, "-c", work], tmp_path, 1)
+    assert taken["median"] > 0.2
+    assert taken["each"] == [taken["median"]]
+    with pytest.raises(EdgeferError, match="finds no face"):
+        cpp_run.start_up_seconds([sys.executable, "-c", ""], tmp_path, 1)
+
+
+def test_labels_are_compared_face_by_face(tmp_path):
+    import cpp_run
+
+    def write(name, faces):
+        path = tmp_path / name
+        path.write_text("".join(json.dumps({"frame": f, "track": t, "label": x}) + "\n" for f, t, x in faces))
+        return path
+
+    one = write("one", [(0, 1, "happy"), (1, 1, "sad"), (1, 2, None), (2, 1, "sad")])
+    other = write("other", [(0, 1, "happy"), (1, 1, "happy"), (1, 2, None), (3, 1, "sad")])
+    assert cpp_run.labels_alike(one, other) == {"faces": 5, "in_both": 3, "share": pytest.approx(2 / 3)}
+    assert cpp_run.labels_alike(one, write("none", []))["share"] is None
+
+
+def test_a_program_that_is_not_there_is_an_error(tmp_path):
+    import cpp_run
+
+    with pytest.raises(EdgeferError, match="no edgefer_camera at"):
+        cpp_run.found_program(tmp_path / "edgefer_camera")
+
+
+@pytest.fixture
+def result():
+    def row(fps, age, cores, rss):
+        paced = {"frames": 600, "frame_to_label_p95_ms": age, "dropped": 1, "cores": cores}
+        return {"fps": fps, "fps_rounds": [fps], "rss_mb": rss, "paced": paced}
+
+    parts = {key: {"mean": 0.1} for key in ("turn", "track", "cut", "smooth", "draw", "write")}
+    return {
+        "benchmark": "cpp",
+        "quick": False,
+        "quiet": True,
+        "environment": {"cpu": "CPU", "cores": 2, "opencv": "4.14"},
+        "program": {"packages": {"opencv": "4.6"}},
+        "network": "net",
+        "faces": "drawn",
+        "films": {
+            "4": {
+                "labels_alike": {"faces": 4801, "in_both": 4800, "share": 0.999},
+                "over_python": 1.6,
+                "rows": {"C++": row(320, 5.0, 0.2, 110), "Python": row(200, 10.0, 0.5, 330)},
+            }
+        },
+        "start_up_s": {"C++": {"median": 0.25}, "Python": {"median": 1.0}},
+        "engine_ms": {"C++": {"p50": 0.1}, "Python": {"p50": 0.12}},
+        "frame": {"4": {"overhead_ms": {"mean": 0.6, "p95": 0.7}, "parts_ms": {**parts, "draw": {"mean": 0.2}}}},
+        "bytes": {"edgefer_camera": 883_000},
+    }
+
+
+def test_the_table_has_both_and_says_how_many_times_better(result):
+    from cpp_table import cpp_table
+
+    table = cpp_table(result)
+    assert "| 4 faces, frames/s | 320 | 200 | 1.60× |" in table
+    assert "| 4 faces at 30 fps: frame to label p95, ms | 5.0 | 10.0 | 2.00× |" in table
+    assert "| 4 faces, largest resident set, MB | 110 | 330 | 3.00× |" in table
+    assert "| start to first label, s | 0.25 | 1.00 | 4.00× |" in table
+    assert "4,800 of 4,801 labelled faces stand in the events of both, 99.90 % with the same label." in table
+    assert "0.600 ms a frame outside reading, detection and inference, at 30 fps with the overlay (p95 0.700; " in table
+    assert "under 1 ms, as demanded): overlay 0.200, " in table
+    assert "busy" not in table
+
+
+def test_the_table_hides_neither_a_missed_demand_nor_a_busy_machine(result):
+    from cpp_table import cpp_table
+
+    result["quiet"] = False
+    result["frame"]["4"]["overhead_ms"]["mean"] = 1.2
+    result["films"]["4"]["rows"]["Python"]["paced"]["frame_to_label_p95_ms"] = None
+    table = cpp_table(result)
+    assert "Measured on a busy machine" in table
+    assert "the 1 ms demanded is missed" in table
+    assert "| 4 faces at 30 fps: frame to label p95, ms | 5.0 | – | – |" in table
+
+
+@pytest.mark.slow
+def test_the_script_runs_at_its_smallest(tmp_path, shared):
+    import cpp_run
+
+    pytest.importorskip("torch")
+    try:
+        program = cpp_run.found_program(None)
+    except EdgeferError as fault:
+        pytest.skip(fault.message)
+    if subprocess.run([program, "--version"], capture_output=True, check=False).returncode:
+        pytest.skip("edgefer_camera does not start here")
+    output = tmp_path / "cpp.json"
+    done = run("cpp.py", "--quick", "--output", output)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(output.read_text())
+    assert set(result["films"]) == {"1", "4"}
+    for film in result["films"].values():
+        assert film["labels_alike"]["in_both"] > 0
+        assert film["labels_alike"]["share"] > 0.95
+        assert film["rows"]["C++"]["rss_mb"] < film["rows"]["Python"]["rss_mb"]
+    for frame in result["frame"].values():
+        assert 0 < frame["shown"] <= frame["read"] == 40
