@@ -150,7 +150,8 @@ def scale_table(result: dict[str, Any]) -> str:
     demands = [f"- {d['demand']}: {d['measured']}{'' if d['passed'] else ' (missed)'}" for d in result["demands"]]
     mark = [] if result["quiet"] else ["**Measured on a busy machine: seconds are not to be believed.**"]
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    title = ["## How cost grows", text, *mark, table]
+    picture = "![Seconds and memory over the number of faces](../benchmarks/results/scale.png)"
+    title = ["## How cost grows", text, *mark, table, picture]
     return "\n\n".join([*title, "\n".join(demands), "Measured by `python benchmarks/scale.py`."])
 
 
