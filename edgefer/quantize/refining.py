@@ -228,14 +228,16 @@ def _node(model: onnx.ModelProto, layer: str) -> onnx.NodeProto:
 
 
 def _replace(model: onnx.ModelProto, node: onnx.NodeProto, position: int, value: NDArray[np.float32]) -> None:
-    """Give ``node`` a constant of its own; the one it had goes where nobody else reads it."""
+    """Give ``node`` a constant of its own; the one it had goes where nobody else reads it.
+
+    One constant is written and no other is touched: protobuf frees what a message held only with the message, so a list
+    of weights written anew for every layer would all stay.
+    """
     while len(node.input) <= position:
         node.input.append("")
     old, name = node.input[position], f"{node.output[0]}_refined{position}"
     node.input[position] = name
-    still_read = {read for other in model.graph.node for read in other.input}
-    kept = [tensor for tensor in model.graph.initializer if tensor.name not in ({old} - still_read) | {name}]
-    copies = onnx.GraphProto()
-    copies.initializer.extend([*kept, numpy_helper.from_array(value, name)])
-    del model.graph.initializer[:]
-    model.graph.initializer.extend(copies.initializer)
+    written = [tensor.name for tensor in model.graph.initializer]
+    if old in written and (old == name or not any(old in other.input for other in model.graph.node)):
+        del model.graph.initializer[written.index(old)]
+    model.graph.initializer.append(numpy_helper.from_array(value, name))

@@ -1,12 +1,15 @@
 import itertools
+import os
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
-from onnx import numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 from edgefer.quantize import FLAVOURS, make_plan, observe, quantise
 from edgefer.quantize.moments import Columns, Moments
-from edgefer.quantize.refining import BIAS, ROUNDING, only_outputs, refine
+from edgefer.quantize.refining import BIAS, ROUNDING, _replace, only_outputs, refine
 from edgefer.quantize.rounding import rounded_levels
 
 X86 = FLAVOURS["x86-vnni"]
@@ -157,3 +160,23 @@ def test_the_model_given_is_not_changed_and_shared_weights_are_not_rounded(build
     original = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
     np.testing.assert_array_equal(kept["conv1_w"], original["conv1_w"])
     quantise(done.model, plan, X86, ranges, same_model=False)
+
+
+def resident_pages():
+    return int(Path("/proc/self/statm").read_text().split()[1])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/self/statm")
+def test_a_new_constant_leaves_the_others_where_they_are():
+    """A message frees what was in it only with itself, so weights written anew for every layer would all stay."""
+    weights = numpy_helper.from_array(np.zeros((1000, 1000), np.float32), "weights")
+    bias = numpy_helper.from_array(np.zeros(1000, np.float32), "bias")
+    node = helper.make_node("Gemm", ["x", "weights", "bias"], ["y"], name="fc", transB=1)
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 1000]) for name in "xy")
+    model = helper.make_model(helper.make_graph([node], "g", [x], [y], [weights, bias]))
+    before = resident_pages()
+    for value in range(100):
+        _replace(model, model.graph.node[0], 2, np.full(1000, value, np.float32))
+    assert (resident_pages() - before) * os.sysconf("SC_PAGE_SIZE") < 40e6  # of 4 MB a hundred copies would be 400
+    assert [tensor.name for tensor in model.graph.initializer] == ["weights", "y_refined2"]
+    assert (numpy_helper.to_array(model.graph.initializer[1]) == 99).all()
