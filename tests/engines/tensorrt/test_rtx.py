@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 
 import onnx
 import pytest
@@ -34,6 +35,7 @@ WEIGHTED = ("Conv", "Gemm", "MatMul")
 NETWORKS = [pytest.param(name, marks=() if name in FAST else pytest.mark.slow) for name in names()]
 PRECISIONS = ("fp32", "fp16", "int8", "int8+fp16")
 STRAY = {"lenet": 1, "big_xception": 4, "cliquenet": 2, "mini_xception_keras": 8, "mini_xception_keras48": 8}
+TEXT, KERNEL = re.compile(rb"[\t\n -~]{64,}"), b"#undef __HAS_"
 DYNAMIC = {"min_batch": 1, "opt_batch": 8, "max_batch": 32}
 
 
@@ -48,14 +50,17 @@ def without_serial_numbers(layers):
     return re.sub(r"(_mye|__myln_k_arg__bb\d+_)\d+", r"\1#", layers)
 
 
-def without_numbers_of_shapes(plan):
-    """A plan for several batch sizes without the numbers in its program; every byte of its kernels and weights.
+def parts_without_names(plan):
+    """Of a plan for several batch sizes: the kernels' sources, the weights, the words of the programs.
 
-    The program is text that comes before the kernels. For several batch sizes it computes shapes, and the compiler,
-    which has threads, numbers those scalars in another order in each build, even where addresses are not randomised.
+    For several batch sizes a program computes shapes. The compiler, which has threads, numbers those scalars, and the
+    constants beside them, in another order in each build, even where addresses are not randomised.
     """
-    kernels = plan.index(b"#undef __HAS_")
-    return re.sub(rb"\d+", b"#", plan[:kernels]) + plan[kernels:]
+    runs = TEXT.findall(plan)
+    kernels = [run for run in runs if KERNEL in run]
+    words = re.sub(rb"_?\d+_?", b"#", b" ".join(run for run in runs if KERNEL not in run)).split()
+    weights = [piece for piece in re.split(rb"\0{8,}", TEXT.sub(b"\0" * 16, plan)) if len(piece) >= 1024]
+    return kernels, weights, Counter(words)
 
 
 def digest(plan):
@@ -79,7 +84,9 @@ def test_networks_are_built_as_they_were_asked(exported, faces, tmp_path, name, 
     if batches == "static":
         assert digest(one) == digest(two)
     else:
-        assert digest(without_numbers_of_shapes(one)) == digest(without_numbers_of_shapes(two))
+        for part, again in zip(parts_without_names(one), parts_without_names(two), strict=True):
+            assert part
+            assert part == again
     layers = [layer for layer in first.manifest.precision.layers if layer.op in WEIGHTED]
     assert layers
     assert [layer for layer in layers if layer.got != layer.asked] == []
