@@ -217,10 +217,8 @@ class FaceSet:
             return self
         if name not in self._cache:
             part = self._split(name)
-            if (
-                self._kept_out is not None and name in splits.TRAINING
-            ):  # after the division: the others keep their parts
-                part = part.without(*self._kept_out)
+            if self._kept_out is not None and name in splits.TRAINING:
+                part = part.without(*self._kept_out)  # after the division: the others keep their parts
             splits.announce_dropped(part.origin, self.dropped, part.dropped)
             self._cache[name] = part
         return self._cache[name]
@@ -266,16 +264,18 @@ class FaceSet:
         shares = dict(splits.SHARES)
         if self._val_apart and self.picked != "all":
             del shares["val"]
-        chosen = np.flatnonzero(splits.divide(self._group_keys(), shares, seed=0) == name)
-        whole = self.origin.rpartition(":")[0]
+        keys, whole = self.group_keys(), self.origin.rpartition(":")[0]
+        chosen = np.flatnonzero(splits.divide(keys, shares, seed=0) == name)
         if not len(chosen):
             raise EdgeferError(
-                f"the '{name}' part of {whole} is empty: only {len(self)} faces were divided",
+                f"the '{name}' part of {whole} is empty: only {len(self)} faces were divided, "
+                f"{len(np.unique(keys))} without their near-duplicates",
                 hint="use more data: 'calib' is a twentieth of the training faces",
             )
         return self._take(chosen, f"{whole}:{name}", name, {})
 
-    def _group_keys(self) -> NDArray[np.uint64]:
+    def group_keys(self) -> NDArray[np.uint64]:
+        """A face each: a number that it shares with its near-duplicates in this set alone. Computed once."""
         if self._keys is None:
             grouping = Grouping(len(self))
             hashes = list(self._hashes or ())
@@ -293,7 +293,7 @@ class FaceSet:
     def redivided(self, seed: int = 0, test_fraction: float = 0.2) -> FaceSet:
         """Forget the declared splits; declare ``train`` and ``test`` by the seeded hash of near-duplicate groups."""
         shares = {"train": 1.0 - test_fraction, "test": test_fraction}
-        chosen = splits.divide(self._group_keys(), shares, seed=seed + _REDIVIDE_SEED_OFFSET)
+        chosen = splits.divide(self.group_keys(), shares, seed=seed + _REDIVIDE_SEED_OFFSET)
         parts = np.where(chosen == "test", np.int8(splits.TEST), np.int8(splits.TRAIN)).astype(np.int8)
         divided = self._take(np.arange(len(self)), self.origin, None, {})
         divided._parts, divided._val_apart = parts, False

@@ -120,20 +120,6 @@ def int8(
     return quantise(model, plan, flavour, ranges, method=method, same_model=refiner is None)
 
 
-def all_float(built: Built, contract: Contract) -> Built:
-    """An INT8 file none of whose layers is INT8, called what it is: FP32.
-
-    Raises:
-        ValueError: a layer is.
-    """
-    if any(layer.got == "int8" for layer in built.precision.layers):
-        raise ValueError("a layer of it is INT8")
-    model = onnx.load_model_from_string(built.engine)
-    stamp(model, contract, "fp32")
-    precision = Precision(built.precision.asked, "fp32", built.precision.layers)
-    return Built(Variant(built.variant.runtime, "fp32"), serialise(model), precision)
-
-
 def _flavours(runtime: str) -> tuple[str, ...]:
     instructions = instruction_set()
     if saturates(instructions):

@@ -5,6 +5,7 @@ import onnx
 import pytest
 
 import edgefer
+from edgefer.data import open_dataset, save_npz
 from edgefer.engines.tensorrt.compat import target_of
 from edgefer.errors import EdgeferError
 from edgefer.graph.load import load_model, metadata_of
@@ -36,6 +37,21 @@ def test_halves_share_the_classes_and_no_face(faces):
     for label, count in val.per_class_counts().items():
         assert abs(one.per_class_counts()[label] - count / 2) <= 1
     assert halves(val)[0].fingerprint() == one.fingerprint()
+
+
+def test_halves_keep_near_duplicates_together(tmp_path):
+    """What certifies must have chosen nothing, and a face that stands in both halves has."""
+    random = np.random.default_rng(0)
+    images = np.kron(random.integers(0, 200, (200, 6, 6, 1)), np.ones((1, 8, 8, 1))).astype(np.uint8)
+    again = images[:60] + np.uint8(2)
+    save_npz(tmp_path / "x.npz", np.concatenate([images, again]), np.arange(260) % 2, ["a", "b"])
+    faces = open_dataset(f"{tmp_path / 'x.npz'}:all")
+    assert len(set(faces.group_keys())) == 200
+    one, two = halves(faces)
+    keys = dict(zip(faces.face_hashes(), faces.group_keys(), strict=True))
+    assert {keys[h] for h in one.face_hashes()}.isdisjoint(keys[h] for h in two.face_hashes())
+    for counts in zip(one.per_class_counts().values(), two.per_class_counts().values(), strict=True):
+        assert abs(counts[0] - counts[1]) <= 1
 
 
 @pytest.mark.parametrize(("layers", "expected"), [(0, [0]), (3, [0, 1, 2, 3]), (23, [0, 1, 2, 3, 4, 6, 9, 13, 19, 23])])
@@ -108,6 +124,8 @@ def test_all_must_come_back(model, faces, tmp_path, monkeypatch):
     assert manifest.precision.asked == "int8"
     assert all(layer.got == "fp32" for layer in manifest.precision.layers)
     assert "No plan with a layer in INT8 meets --max-drop 5: all 4 layers are back in float" in result.reason
+    plain = edgefer.build_engine(model, tmp_path / "f.onnx", precision="fp32").path
+    assert result.path.read_bytes() == plain.read_bytes()  # what is certified is the reference itself
     with edgefer.load_engine(result.path) as engine:
         assert engine.precision == "fp32"
 
