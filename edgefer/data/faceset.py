@@ -75,9 +75,7 @@ class FaceSet:
     @property
     def splits(self) -> tuple[str, ...]:
         """The declared splits that have faces here; empty where the source declares none."""
-        if self._parts is None:
-            return ()
-        return tuple(name for code, name in enumerate(splits.DECLARED) if bool(np.any(self._parts == code)))
+        return tuple(name for i, name in enumerate(splits.DECLARED) if self._parts is not None and i in self._parts)
 
     @property
     def declared_parts(self) -> NDArray[np.int8] | None:
@@ -126,15 +124,18 @@ class FaceSet:
             self._hashes = tuple(face_hash(face) for face in self._each())
         return self._hashes
 
+    def name_of(self, index: int) -> str:
+        """What to look for to see the face at ``index``: its file, or its number in the source, from 0."""
+        return self._source.name(int(self._rows[index]))
+
     def fingerprint(self) -> str:
         """SHA-256, 64 hexadecimal digits, of all shapes, pixels and labels in order. Computed once."""
-        if self._fingerprint is not None:
-            return self._fingerprint
-        digest = hashlib.sha256()
-        for face, label in zip(self._each(), self.labels, strict=True):
-            digest.update(f"{face.shape}{label}".encode())
-            digest.update(face.tobytes())
-        self._fingerprint = digest.hexdigest()
+        if self._fingerprint is None:
+            digest = hashlib.sha256()
+            for face, label in zip(self._each(), self.labels, strict=True):
+                digest.update(f"{face.shape}{label}".encode())
+                digest.update(face.tobytes())
+            self._fingerprint = digest.hexdigest()
         return self._fingerprint
 
     def _each(self) -> Iterator[Faces]:
@@ -261,9 +262,8 @@ class FaceSet:
         return self._take(chosen, f"{self.origin}:{name}", name, dropped)
 
     def _division(self, name: str) -> FaceSet:
-        shares = dict(splits.SHARES)
-        if self._val_apart and self.picked != "all":
-            del shares["val"]
+        apart = self._val_apart and self.picked != "all"
+        shares = {part: share for part, share in splits.SHARES.items() if not (apart and part == "val")}
         keys, whole = self.group_keys(), self.origin.rpartition(":")[0]
         chosen = np.flatnonzero(splits.divide(keys, shares, seed=0) == name)
         if not len(chosen):

@@ -33,10 +33,37 @@ def test_nan_and_infinity_name_layer_and_face(tiny, about, write, faces, tmp_pat
         return weights
 
     path = write(tmp_path / "m.onnx", changed(tiny(), "Conv_1_weight", spoil), about())
-    with pytest.raises(EdgeferError, match=r"face 0 makes Relu 'Relu_1' give NaN or infinity") as caught:
+    with pytest.raises(EdgeferError, match=r"face 0 of the draw \(image \d+ of .*\) makes Relu 'Relu_1'") as caught:
         build(path, faces, tmp_path / "x.onnx")
     assert "the float network itself is broken" in caught.value.hint
     assert not (tmp_path / "x.onnx").exists()
+
+
+@pytest.mark.parametrize(
+    ("constant", "value", "message"),
+    [
+        ("Gemm_0_bias", np.nan, r"face 0 of the draw \(image \d+ of .* makes Gemm 'Gemm_0' .* \(tensor 'logits'\)"),
+        ("Conv_0_bias", -np.inf, "NaN or infinity in the bias of Conv 'Conv_0'"),  # a Relu hides it from the ranges
+    ],
+)
+def test_what_no_range_shows_is_refused_too(tiny, about, write, faces, tmp_path, constant, value, message):
+    def spoil(bias):
+        bias[0] = value
+        return bias
+
+    path = write(tmp_path / "m.onnx", changed(tiny(), constant, spoil), about())
+    with pytest.raises(EdgeferError, match=message) as caught:
+        build(path, faces, tmp_path / "x.onnx", refine=(), onnx_only=True)
+    assert "the float network itself is broken" in caught.value.hint
+    assert not (tmp_path / "x.onnx").exists()
+
+
+def test_a_face_is_named_by_its_file_where_it_has_one(tmp_path):
+    cv2 = pytest.importorskip("cv2")
+    for index, label in enumerate(("a", "b")):
+        (tmp_path / label).mkdir()
+        cv2.imwrite(str(tmp_path / label / "x.png"), np.full((8, 8), index, np.uint8))
+    assert open_dataset(str(tmp_path)).subset([1]).name_of(0) == str(tmp_path / "b" / "x.png")
 
 
 @pytest.mark.parametrize(("level", "called"), [(0, "black"), (7, "grey level 7")])
