@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,12 +50,17 @@ def parse_steps(text: str) -> tuple[str, ...]:
     names = [name.strip() for name in text.split(",") if name.strip()]
     if names == ["none"]:
         return ()
+    check_steps(names)
+    return tuple(step for step in ALL_STEPS if step in names)
+
+
+def check_steps(names: Iterable[str]) -> None:
+    """Raise an EdgeferError where a name is no step."""
     for name in names:
         if name not in ALL_STEPS:
             raise EdgeferError(
                 f"there is no refining step '{name}'", hint=f"a list of {', '.join(ALL_STEPS)}, or the word none"
             )
-    return tuple(step for step in ALL_STEPS if step in names)
 
 
 def open_runner(model: bytes) -> Runner:

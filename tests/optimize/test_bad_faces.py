@@ -138,6 +138,20 @@ def test_steps_are_parsed_in_their_order():
     assert "equalise, rounding, bias" in caught.value.hint
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"refine": ("adaround",), "calib": True}, "there is no refining step 'adaround'"),
+        ({"refine": "bias", "calib": True}, "there is no refining step 'b'"),  # text, and a list is wanted
+        ({"calib_faces": 7, "seed": 1}, "calib_faces, seed would change nothing: no faces are drawn"),
+    ],
+)
+def test_arguments_that_would_change_nothing(model, faces, tmp_path, settings, message):
+    calib = faces if settings.pop("calib", False) else None
+    with pytest.raises(EdgeferError, match=message):
+        edgefer.build_engine(model, tmp_path / "x.onnx", precision="int8", calib=calib, **settings)
+
+
 def test_method_auto_takes_what_errs_least_and_keeps_every_figure(model, faces, tmp_path):
     result = edgefer.build_engine(
         model, tmp_path / "x.onnx", precision="int8", calib=faces, calib_faces=60, method="auto"
