@@ -99,9 +99,8 @@ class Job:
         """Pass or refining step → in how many places it changed the exported graph."""
         if built.variant.flavour is None:
             return dict(self.rewritten.changes)
-        layers = sum(layer.got == "int8" and layer.op in ("Conv", "Gemm") for layer in built.precision.layers)
-        steps = dict.fromkeys(self.refiner.steps if self.refiner is not None else (), layers)
-        return {**self.rewritten.changes, **({EQUALISE: self.equalised} if self.equalised else {}), **steps}
+        equalised = {EQUALISE: self.equalised} if self.equalised else {}
+        return {**self.rewritten.changes, **equalised, **built.refined}
 
 
 def figures_of(built: Built) -> Figures:
