@@ -1,5 +1,8 @@
 """Faces and networks that calibration must refuse, or survive, by name."""
 
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from onnx import numpy_helper
@@ -9,10 +12,11 @@ from edgefer.data import open_dataset, save_npz
 from edgefer.errors import EdgeferError
 from edgefer.graph.load import load_model
 from edgefer.graph.names import canonicalise
-from edgefer.manifest import read_manifest
-from edgefer.optimize import auto, refiner
+from edgefer.manifest import Precision, read_manifest
+from edgefer.optimize import auto, methods, refiner
+from edgefer.optimize.output_error import OutputError
 from edgefer.optimize.refiner import parse_steps
-from edgefer.optimize.variants import Variant, variants_of
+from edgefer.optimize.variants import Built, Variant, variants_of
 
 
 def changed(proto, name, change):
@@ -151,6 +155,52 @@ def test_arguments_that_would_change_nothing(model, faces, tmp_path, settings, m
     calib = faces if settings.pop("calib", False) else None
     with pytest.raises(EdgeferError, match=message):
         edgefer.build_engine(model, tmp_path / "x.onnx", precision="int8", calib=calib, **settings)
+
+
+@pytest.mark.parametrize(("steps", "count"), [(("bias",), 64), (("equalise", "rounding", "bias"), 256)])
+def test_how_many_faces_refining_looks_at(model, faces, steps, count):
+    proto, contract = load_model(model)
+    some = faces.split("train")
+    looked = refiner.Refiner.over(proto, some, contract, steps)
+    assert sum(len(batch) for batch in looked.faces) == count
+    np.testing.assert_array_equal(np.concatenate(looked.faces), some.images(np.arange(count)))
+    assert refiner.Refiner.over(proto, some, contract, ("equalise",)) is None
+
+
+@pytest.mark.parametrize(("kl", "taken"), [(1.2, "openvino-inputs"), (1.3, "openvino-all")])
+def test_placements_that_err_alike_are_told_apart_by_their_cost(monkeypatch, kl, taken):
+    """A quarter more error is alike; the method is the best of each placement."""
+    errors = {"openvino-all": 1.0, "openvino-inputs": kl}
+    found = SimpleNamespace(drop_pp=0.0, ci95_pp=(0.0, 0.0), agreement=1.0)
+
+    @dataclass(frozen=True)
+    class FakeJob:
+        method: str = "mse"
+        contract: None = None
+
+        def build(self, variant):
+            return Built(variant, self.method.encode(), Precision("int8", "int8"))
+
+        def with_method(self, method):
+            return replace(self, method=method)
+
+    class FakePrice:
+        def filled(self, job, rows, plans):
+            return [replace(row, p50_ms=3.0 if row.flavour == "openvino-all" else 2.0) for row in rows]
+
+        def of(self, row):
+            return row.p50_ms
+
+    def error(_, built):
+        return OutputError(30.0, errors[built.variant.flavour] + (built.engine != b"entropy"))
+
+    monkeypatch.setattr(methods, "answers", lambda built, *_: built)
+    monkeypatch.setattr(methods.Paired, "from_predictions", lambda *_: found)
+    monkeypatch.setattr(methods.OutputError, "of", error)
+    variants = [Variant("openvino", "int8", flavour) for flavour in errors]
+    chosen = methods.choose_method(FakeJob(), variants, [], FakePrice())
+    assert (chosen.variant.flavour, chosen.job.method) == (taken, "entropy")
+    assert len(chosen.rows) == 8
 
 
 def test_method_auto_takes_what_errs_least_and_keeps_every_figure(model, faces, tmp_path):

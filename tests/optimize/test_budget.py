@@ -1,4 +1,5 @@
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -16,6 +17,7 @@ from edgefer.optimize.budget import Plan, cheapest, check_power, front, halves, 
 from edgefer.optimize.choose import Figures
 from edgefer.optimize.job import Job
 from edgefer.optimize.price import MacPrice
+from edgefer.optimize.sensitivity import LayerCost
 from edgefer.optimize.tensorrt_file import Faces, prepare_file
 from edgefer.optimize.variants import Built, Variant
 from edgefer.quantize.macs import macs_by_layer
@@ -73,6 +75,31 @@ def test_the_likeliest_plan_is_tested_first():
     assert likeliest_first(plans) == [2, 3, 1]
 
 
+def test_the_first_plan_that_fails_ends_the_testing(monkeypatch):
+    """Going on would test plans until one passes by luck, and the certificate would be worth less than it says."""
+    upper = {0.1: 0.2, 0.2: 0.9, 0.3: 0.1, 9.0: 0.0}  # a plan's cost → the drop on the certifying half
+    monkeypatch.setattr(budget, "answers", lambda built, *_: float(built.engine or b"0"))
+
+    class Judged:
+        @staticmethod
+        def from_predictions(_, cost):
+            return SimpleNamespace(drop_pp=0.0, ci95_pp=(0.0, upper[cost]))
+
+    monkeypatch.setattr(budget, "Paired", Judged)
+    plans = [
+        replace(plan(i, cost, choosing), built=Built(VARIANT, str(cost).encode(), Precision("int8", "int8")))
+        for i, (cost, choosing) in enumerate([(0.3, 0.4), (0.2, 0.3), (0.1, 0.2), (9.0, 0.0)])
+    ]
+    job = Job(Rewritten(None, {}), None, None, "", None, None, "mse")
+    shipped, _ = budget._certified(plans, job, plans[3].built, [1], 0.5, 1)
+    assert shipped is plans[2]  # the second tested failed; the third would have passed, and keeps less in float
+
+
+def test_layers_come_back_by_what_they_gain_for_what_they_cost():
+    costs = [LayerCost(name, "Conv", 30.0, kl, 0.0, (0.0, 0.0), 1.0) for name, kl in (("a", 2.0), ("b", 1.0))]
+    assert budget._order(costs, {"a": 4.0, "b": 1.0}) == ["b", "a"]
+
+
 def test_the_pareto_front_is_sorted_and_shows_what_is_shipped():
     plans = [plan(0, 1.0, 2.0), plan(1, 1.2, 1.0), plan(2, 1.3, 1.5), plan(3, 1.1, 2.5)]
     assert [len(p.kept) for p in front(plans, plans[1])] == [0, 1]
@@ -122,6 +149,7 @@ def test_all_must_come_back(model, faces, tmp_path, monkeypatch):
     manifest = read_manifest(result.path)
     assert manifest.precision.got == "fp32"
     assert manifest.precision.asked == "int8"
+    assert manifest.calibration is None  # nothing in it was calibrated
     assert all(layer.got == "fp32" for layer in manifest.precision.layers)
     assert "No plan with a layer in INT8 meets --max-drop 5: all 4 layers are back in float" in result.reason
     plain = edgefer.build_engine(model, tmp_path / "f.onnx", precision="fp32").path
