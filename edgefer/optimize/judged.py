@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edgefer.data import FaceSet, open_dataset
 from edgefer.errors import EdgeferError
@@ -90,6 +90,6 @@ def judge(
     if certifying is not None and max_drop is not None:
         found = within_budget(job, variants, choosing, certifying, max_drop, price, threads)
         kept, built = found.kept, found.built
-        rows = (*(row for row in rows if not row.chosen), *found.rows)
+        rows = (*(replace(row, chosen=False) for row in rows), *found.rows)
         reasons.append(found.reason)
     return Judged(job, built, kept, rows, "\n".join(reasons))

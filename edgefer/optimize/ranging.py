@@ -184,6 +184,8 @@ def write_table(
     Raises:
         EdgeferError: bad input; the model does not say which weights it has.
     """
+    if os.path.realpath(model) == os.path.realpath(output):
+        raise EdgeferError(f"{output} is the model itself, which would be lost", hint="choose another output path")
     check_steps(refine or ())
     for step in refine or ():
         if step != EQUALISE:
