@@ -48,9 +48,8 @@ class Plan:
 
 @dataclass(frozen=True)
 class WithinBudget:
-    """The plan that was chosen and certified, the Pareto front that was seen, and one sentence that says so."""
+    """The file of the plan that was certified, the Pareto front that was seen, and one sentence that says so."""
 
-    kept: tuple[str, ...]
     built: Built
     rows: tuple[Figures, ...]
     reason: str
@@ -84,7 +83,7 @@ def within_budget(
     plans = _plans(job, variant, order, choosing, reference, wanted, max_drop, price, threads)
     shipped, paired = _certified(plans, job, reference, certifying, max_drop, threads)
     rows = tuple(replace(p.figures, chosen=p is shipped) for p in front(plans, shipped))
-    return WithinBudget(shipped.kept, shipped.built, rows, _verdict(shipped, len(order), paired, max_drop))
+    return WithinBudget(shipped.built, rows, _verdict(shipped, len(order), paired, max_drop))
 
 
 def halves(faces: FaceSet) -> tuple[FaceSet, FaceSet]:
