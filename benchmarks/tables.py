@@ -101,8 +101,24 @@ def calibration_table(result: dict[str, Any]) -> str:
     notes = [
         f"{'Held' if d['passed'] else '**Not held**'}: {d['demand']} ({d['measured']})." for d in result["demands"]
     ]
+    notes += _aims(found, max(counts, default=0))
     notes += [] if result["quiet"] else ["**Measured on a busy machine: seconds are not to be believed.**"]
     return "\n\n".join([table, *notes])
+
+
+def _aims(found: dict[tuple[str, int], dict[str, Any]], count: int) -> list[str]:
+    """How far ours is below onnxruntime's Entropy, where both were run."""
+    ours, theirs = (found.get((name, count), {"skipped": ""}) for name in ("edgefer", "Entropy"))
+    if "skipped" in ours or "skipped" in theirs:
+        return []
+    said = []
+    for what, key, aim in (("time", "seconds", 8), ("memory", "peak_bytes", 25)):
+        times = theirs[key] / ours[key]
+        held = "Held" if times >= aim else "**Not held**"
+        said.append(
+            f"{held}: at most 1/{aim} of the {what} of onnxruntime's Entropy at {count:,} faces (1/{times:.1f})."
+        )
+    return said
 
 
 def _title(calibrator: str) -> str:

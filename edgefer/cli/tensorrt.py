@@ -37,6 +37,9 @@ _OF_INT8 = (
     *("calib", "votes", "exclude", "calib_faces", "method", "seed"),
     *("max_drop", "per_class", "refine", "table"),
 )
+_OF_RANGES = ("method", "refine", "table")
+"""Those of them that matter without faces too, where ranges come from a table."""
+
 _FLAGS = {"version": "--for", "table": "--ranges"}
 LONGEST_TABLE = 60
 """Rows that are printed; the manifest holds them all."""
@@ -77,10 +80,8 @@ def refuse_unused(precision: str, target: str, given: dict[str, Any], builder: d
             wrong = [name for name in _OF_INT8 if given.get(name) is not None]
             reason = f"would change nothing with --{precision}"
         elif not wrong and given.get("calib") is None:
-            wrong = [name for name in _OF_INT8 if given.get(name) is not None]
+            wrong = [name for name in _OF_INT8 if name not in _OF_RANGES and given.get(name) is not None]
             reason = "would change nothing without --calib"
-        if not wrong and given.get("method") == "auto":
-            wrong, reason = ["method auto"], "is for --target cpu"
     if wrong:
         flags = ", ".join(_FLAGS.get(name, f"--{name.replace('_', '-')}") for name in wrong)
         raise click.UsageError(f"{flags} {reason}: leave out")

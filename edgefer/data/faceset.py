@@ -75,9 +75,7 @@ class FaceSet:
     @property
     def splits(self) -> tuple[str, ...]:
         """The declared splits that have faces here; empty where the source declares none."""
-        if self._parts is None:
-            return ()
-        return tuple(name for code, name in enumerate(splits.DECLARED) if bool(np.any(self._parts == code)))
+        return tuple(name for i, name in enumerate(splits.DECLARED) if self._parts is not None and i in self._parts)
 
     @property
     def declared_parts(self) -> NDArray[np.int8] | None:
@@ -126,15 +124,18 @@ class FaceSet:
             self._hashes = tuple(face_hash(face) for face in self._each())
         return self._hashes
 
+    def name_of(self, index: int) -> str:
+        """What to look for to see the face at ``index``: its file, or its number in the source, from 0."""
+        return self._source.name(int(self._rows[index]))
+
     def fingerprint(self) -> str:
         """SHA-256, 64 hexadecimal digits, of all shapes, pixels and labels in order. Computed once."""
-        if self._fingerprint is not None:
-            return self._fingerprint
-        digest = hashlib.sha256()
-        for face, label in zip(self._each(), self.labels, strict=True):
-            digest.update(f"{face.shape}{label}".encode())
-            digest.update(face.tobytes())
-        self._fingerprint = digest.hexdigest()
+        if self._fingerprint is None:
+            digest = hashlib.sha256()
+            for face, label in zip(self._each(), self.labels, strict=True):
+                digest.update(f"{face.shape}{label}".encode())
+                digest.update(face.tobytes())
+            self._fingerprint = digest.hexdigest()
         return self._fingerprint
 
     def _each(self) -> Iterator[Faces]:
@@ -217,10 +218,8 @@ class FaceSet:
             return self
         if name not in self._cache:
             part = self._split(name)
-            if (
-                self._kept_out is not None and name in splits.TRAINING
-            ):  # after the division: the others keep their parts
-                part = part.without(*self._kept_out)
+            if self._kept_out is not None and name in splits.TRAINING:
+                part = part.without(*self._kept_out)  # after the division: the others keep their parts
             splits.announce_dropped(part.origin, self.dropped, part.dropped)
             self._cache[name] = part
         return self._cache[name]
@@ -263,19 +262,20 @@ class FaceSet:
         return self._take(chosen, f"{self.origin}:{name}", name, dropped)
 
     def _division(self, name: str) -> FaceSet:
-        shares = dict(splits.SHARES)
-        if self._val_apart and self.picked != "all":
-            del shares["val"]
-        chosen = np.flatnonzero(splits.divide(self._group_keys(), shares, seed=0) == name)
-        whole = self.origin.rpartition(":")[0]
+        apart = self._val_apart and self.picked != "all"
+        shares = {part: share for part, share in splits.SHARES.items() if not (apart and part == "val")}
+        keys, whole = self.group_keys(), self.origin.rpartition(":")[0]
+        chosen = np.flatnonzero(splits.divide(keys, shares, seed=0) == name)
         if not len(chosen):
             raise EdgeferError(
-                f"the '{name}' part of {whole} is empty: only {len(self)} faces were divided",
+                f"the '{name}' part of {whole} is empty: only {len(self)} faces were divided, "
+                f"{len(np.unique(keys))} without their near-duplicates",
                 hint="use more data: 'calib' is a twentieth of the training faces",
             )
         return self._take(chosen, f"{whole}:{name}", name, {})
 
-    def _group_keys(self) -> NDArray[np.uint64]:
+    def group_keys(self) -> NDArray[np.uint64]:
+        """A face each: a number that it shares with its near-duplicates in this set alone. Computed once."""
         if self._keys is None:
             grouping = Grouping(len(self))
             hashes = list(self._hashes or ())
@@ -293,7 +293,7 @@ class FaceSet:
     def redivided(self, seed: int = 0, test_fraction: float = 0.2) -> FaceSet:
         """Forget the declared splits; declare ``train`` and ``test`` by the seeded hash of near-duplicate groups."""
         shares = {"train": 1.0 - test_fraction, "test": test_fraction}
-        chosen = splits.divide(self._group_keys(), shares, seed=seed + _REDIVIDE_SEED_OFFSET)
+        chosen = splits.divide(self.group_keys(), shares, seed=seed + _REDIVIDE_SEED_OFFSET)
         parts = np.where(chosen == "test", np.int8(splits.TEST), np.int8(splits.TRAIN)).astype(np.int8)
         divided = self._take(np.arange(len(self)), self.origin, None, {})
         divided._parts, divided._val_apart = parts, False

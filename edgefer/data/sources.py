@@ -25,6 +25,9 @@ class Source(Protocol):
     def read(self, rows: Rows) -> Sequence[Faces] | Faces:
         """The faces of ``rows``: uint8 H×W×C each, as one N×H×W×C array where all share a size."""
 
+    def name(self, row: int) -> str:
+        """What messages call the face of ``row``."""
+
 
 class ArraySource:
     """Faces in one uint8 array, N×H×W or N×H×W×C with C = 1 (grey) or 3 (RGB); a memory map stays one."""
@@ -47,6 +50,10 @@ class ArraySource:
         if len(rows) and rows[-1] - rows[0] + 1 == len(rows) and bool(np.all(np.diff(rows) == 1)):
             return self._images[int(rows[0]) : int(rows[-1]) + 1]
         return self._images[rows]
+
+    def name(self, row: int) -> str:
+        """Its number, from 0."""
+        return f"image {row}"
 
 
 def _file_offset(images: np.memmap[Any, Any]) -> int:
@@ -76,6 +83,10 @@ class FileSource:
             EdgeferError: OpenCV is missing, or a file cannot be read or decoded.
         """
         return [read_image(self.paths[int(row)]) for row in rows]
+
+    def name(self, row: int) -> str:
+        """Its file."""
+        return str(self.paths[row])
 
 
 def read_image(path: Path) -> Faces:

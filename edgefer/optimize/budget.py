@@ -23,7 +23,7 @@ from edgefer.optimize.choose import Figures
 from edgefer.optimize.job import Job, figures_of
 from edgefer.optimize.price import NOISE, Price
 from edgefer.optimize.sensitivity import LayerCost, answers, layer_costs
-from edgefer.optimize.variants import Built, Variant, all_float
+from edgefer.optimize.variants import Built, Variant
 from edgefer.progress import announce, progress
 
 FEW_LAYERS = 12
@@ -48,9 +48,8 @@ class Plan:
 
 @dataclass(frozen=True)
 class WithinBudget:
-    """The plan that was chosen and certified, the Pareto front that was seen, and one sentence that says so."""
+    """The file of the plan that was certified, the Pareto front that was seen, and one sentence that says so."""
 
-    kept: tuple[str, ...]
     built: Built
     rows: tuple[Figures, ...]
     reason: str
@@ -81,19 +80,26 @@ def within_budget(
     wanted = answers(reference, job.contract, choosing, threads)
     _, costs = layer_costs(job, variant, choosing, wanted, threads)
     order = _order(costs, price.of_layers(job, variant, [cost.layer for cost in costs]))
-    plans = _plans(job, variant, order, choosing, wanted, max_drop, price, threads)
+    plans = _plans(job, variant, order, choosing, reference, wanted, max_drop, price, threads)
     shipped, paired = _certified(plans, job, reference, certifying, max_drop, threads)
     rows = tuple(replace(p.figures, chosen=p is shipped) for p in front(plans, shipped))
-    return WithinBudget(shipped.kept, shipped.built, rows, _verdict(shipped, len(order), paired, max_drop))
+    return WithinBudget(shipped.built, rows, _verdict(shipped, len(order), paired, max_drop))
 
 
 def halves(faces: FaceSet) -> tuple[FaceSet, FaceSet]:
-    """Two halves with the same share of each class, by a seeded draw: one to choose on, one to certify with."""
+    """Two halves, by a seeded draw: one to choose on, one to certify with; near-duplicates lie in one of them.
+
+    Each class is shared out as evenly as its near-duplicates allow.
+    """
+    _, first, group, sizes = np.unique(faces.group_keys(), return_index=True, return_inverse=True, return_counts=True)
     random = np.random.default_rng(0)
-    order = np.concatenate(
-        [random.permutation(np.flatnonzero(faces.labels == label)) for label in range(len(faces.classes))]
-    )
-    return faces.subset(np.sort(order[0::2])), faces.subset(np.sort(order[1::2]))
+    counts = np.zeros((2, len(faces.classes) + 1), np.int64)  # a half and class, and in all
+    half = np.zeros(len(first), np.int64)
+    for index in sorted(random.permutation(len(first)), key=lambda index: -sizes[index]):  # the few large ones first
+        label = int(faces.labels[first[index]])
+        side = half[index] = int((counts[1, label], counts[1, -1]) < (counts[0, label], counts[0, -1]))
+        counts[side, [label, -1]] += sizes[index]
+    return faces.subset(np.flatnonzero(half[group] == 0)), faces.subset(np.flatnonzero(half[group] == 1))
 
 
 def check_power(count: int, max_drop: float) -> None:
@@ -133,18 +139,24 @@ def _plans(
     variant: Variant,
     order: Sequence[str],
     faces: FaceSet,
+    reference: Built,
     wanted: Predictions,
     max_drop: float,
     price: Price,
     threads: int,
 ) -> list[Plan]:
-    """Plans that keep the first layers of ``order`` in float, none first, all last; judged and with their cost."""
+    """Plans that keep the first layers of ``order`` in float, none first, all last; judged and with their cost.
+
+    The last is the file of ``reference``, whose answers are ``wanted``.
+    """
     found: list[tuple[tuple[str, ...], Built, Figures]] = []
     steps = sizes(len(order))
     with progress("plans", len(steps)) as advance:
         for size in steps:
             kept = tuple(order[:size])
-            built = job.build(variant, kept) if size < len(order) else all_float(job.build(variant, kept), job.contract)
+            built = job.build(variant, kept)
+            if size == len(order):  # nothing is INT8 in it, so nothing need be equalised for that
+                built = replace(reference, precision=replace(built.precision, got=reference.precision.got))
             paired = Paired.from_predictions(wanted, answers(built, job.contract, faces, threads))
             label = f"{variant.label}, {size} of {len(order)} layers in float"
             row = replace(

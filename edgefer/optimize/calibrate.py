@@ -73,7 +73,14 @@ def calibrate(model: onnx.ModelProto, contract: Contract, faces: FaceSet, recipe
     batches = _seen(faces, contract)
     with progress("calibrating", len(faces)) as advance:
         budget = max(DEFAULT_BUDGET, activation_bytes(model))  # a large network's faces go through one at a time
-        ranges = observe(model, _runner, batches, budget_bytes=budget, advance=advance)
+        ranges = observe(
+            model,
+            _runner,
+            batches,
+            budget_bytes=budget,
+            name_of=lambda face: f"face {face} of the draw ({faces.name_of(face)} of {faces.origin})",
+            advance=advance,
+        )
     return ranges, record_of(faces, recipe)
 
 

@@ -13,6 +13,7 @@ from edgefer.contract import Contract
 from edgefer.data import FaceSet
 from edgefer.engines.cpu import instruction_set
 from edgefer.engines.golden import make_golden
+from edgefer.errors import EdgeferError
 from edgefer.graph.load import load_model
 from edgefer.graph.rewriting import Rewritten, check_names, rewrite
 from edgefer.manifest import Calibration, Manifest
@@ -98,9 +99,8 @@ class Job:
         """Pass or refining step → in how many places it changed the exported graph."""
         if built.variant.flavour is None:
             return dict(self.rewritten.changes)
-        layers = sum(layer.got == "int8" and layer.op in ("Conv", "Gemm") for layer in built.precision.layers)
-        steps = dict.fromkeys(self.refiner.steps if self.refiner is not None else (), layers)
-        return {**self.rewritten.changes, **({EQUALISE: self.equalised} if self.equalised else {}), **steps}
+        equalised = {EQUALISE: self.equalised} if self.equalised else {}
+        return {**self.rewritten.changes, **equalised, **built.refined}
 
 
 def figures_of(built: Built) -> Figures:
@@ -123,6 +123,12 @@ def prepare_job(
 ) -> Job:
     """Read the model, rewrite it and, for INT8, calibrate it."""
     check_names(no_rewrite)
+    drawing = {"calib_faces": calib_faces, "per_class": per_class, "seed": seed}
+    idle = [name for name, value in drawing.items() if value is not None]
+    if precision.startswith("int8") and calib is None and idle:
+        raise EdgeferError(
+            f"{', '.join(idle)} would change nothing: no faces are drawn", hint="leave out, or give calib"
+        )
     proto, contract = load_model(model)
     refuse_quantised(proto)
     rewritten = rewrite(proto, contract, skip=no_rewrite)

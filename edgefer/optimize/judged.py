@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edgefer.data import FaceSet, open_dataset
 from edgefer.errors import EdgeferError
@@ -23,14 +23,12 @@ class Judged:
     Attributes:
         job: with the method.
         built: the file.
-        kept: layers that the budget keeps in float.
         rows: every candidate.
         reason: in sentences.
     """
 
     job: Job
     built: Built
-    kept: tuple[str, ...]
     rows: tuple[Figures, ...]
     reason: str
 
@@ -82,14 +80,13 @@ def judge(
         check_power(len(certifying), max_drop)
     rows: tuple[Figures, ...] = ()
     reasons = []
-    kept: tuple[str, ...] = ()
     if any_method:
         chosen = choose_method(job, variants, choosing, price, threads)
         job, built, rows, variants = chosen.job, chosen.built, chosen.rows, (chosen.variant,)
         reasons.append(chosen.reason)
     if certifying is not None and max_drop is not None:
         found = within_budget(job, variants, choosing, certifying, max_drop, price, threads)
-        kept, built = found.kept, found.built
-        rows = (*(row for row in rows if not row.chosen), *found.rows)
+        built = found.built
+        rows = (*(replace(row, chosen=False) for row in rows), *found.rows)
         reasons.append(found.reason)
-    return Judged(job, built, kept, rows, "\n".join(reasons))
+    return Judged(job, built, rows, "\n".join(reasons))

@@ -17,7 +17,7 @@ from edgefer.graph.rewriting import check_names, rewrite
 from edgefer.manifest import Calibration
 from edgefer.optimize.calibrate import calibrate, calibration_faces
 from edgefer.optimize.recipe import Recipe, recipe_for
-from edgefer.optimize.refiner import ALL_STEPS, DEFAULT_STEPS, EQUALISE, Refiner, equalised, equalising
+from edgefer.optimize.refiner import ALL_STEPS, DEFAULT_STEPS, EQUALISE, Refiner, check_steps, equalised, equalising
 from edgefer.optimize.tables import Table, read_table, shipped_table, signature
 from edgefer.progress import announce
 from edgefer.quantize.equalise import Scales
@@ -56,8 +56,9 @@ def ranged(
     """:func:`ranged_on_faces` where there are faces, else :func:`ranged_by_table`.
 
     Raises:
-        EdgeferError: faces and a table are given; what those two raise.
+        EdgeferError: faces and a table are given; one of ``steps`` is none; what those two raise.
     """
+    check_steps(steps or ())
     if calib is None:
         return ranged_by_table(model, contract, recipe, steps, table)
     if table is not None:
@@ -183,6 +184,9 @@ def write_table(
     Raises:
         EdgeferError: bad input; the model does not say which weights it has.
     """
+    if os.path.realpath(model) == os.path.realpath(output):
+        raise EdgeferError(f"{output} is the model itself, which would be lost", hint="choose another output path")
+    check_steps(refine or ())
     for step in refine or ():
         if step != EQUALISE:
             raise EdgeferError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,7 +27,7 @@ from edgefer.quantize.flavour import Flavour
 from edgefer.quantize.observation import DEFAULT_BUDGET, Faces, Runner, activation_bytes, observed_tensors
 from edgefer.quantize.plan import Plan
 from edgefer.quantize.ranges import Ranges
-from edgefer.quantize.refining import BIAS, ROUNDING, only_outputs, refine
+from edgefer.quantize.refining import BIAS, ROUNDING, Refined, only_outputs, refine
 
 EQUALISE = "equalise"
 ALL_STEPS = (EQUALISE, ROUNDING, BIAS)
@@ -50,12 +50,17 @@ def parse_steps(text: str) -> tuple[str, ...]:
     names = [name.strip() for name in text.split(",") if name.strip()]
     if names == ["none"]:
         return ()
+    check_steps(names)
+    return tuple(step for step in ALL_STEPS if step in names)
+
+
+def check_steps(names: Iterable[str]) -> None:
+    """Raise an EdgeferError where a name is no step."""
     for name in names:
         if name not in ALL_STEPS:
             raise EdgeferError(
                 f"there is no refining step '{name}'", hint=f"a list of {', '.join(ALL_STEPS)}, or the word none"
             )
-    return tuple(step for step in ALL_STEPS if step in names)
 
 
 def open_runner(model: bytes) -> Runner:
@@ -119,12 +124,10 @@ class Refiner:
         size = max(least, min(most, DEFAULT_BUDGET // max(1, activation_bytes(model))))
         return cls(kept, [images for images, _ in some.batches(size, contract)])
 
-    def refine(
-        self, model: onnx.ModelProto, plan: Plan, flavour: Flavour, ranges: Ranges, method: str
-    ) -> onnx.ModelProto:
-        """The float model to quantise by ``plan``."""
+    def refine(self, model: onnx.ModelProto, plan: Plan, flavour: Flavour, ranges: Ranges, method: str) -> Refined:
+        """The float model to quantise by ``plan``, and what became of it."""
         count = sum(layer.asked == "int8" and layer.op in ("Conv", "Gemm") for layer in plan.layers)
         with progress(f"refining: {', '.join(self.steps)}", count) as advance:
             return refine(
                 model, plan, flavour, ranges, method, self.faces, open_runner, steps=self.steps, advance=advance
-            ).model
+            )

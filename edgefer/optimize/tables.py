@@ -20,7 +20,7 @@ import onnx
 from edgefer.atomic import write_text
 from edgefer.contract import Contract
 from edgefer.errors import EdgeferError
-from edgefer.manifest import Calibration
+from edgefer.manifest import Calibration, calibration_from
 from edgefer.optimize.recipe import recipes_folder
 from edgefer.quantize.equalise import Scales
 from edgefer.quantize.graphview import GraphView
@@ -116,14 +116,15 @@ def read_table(path: str | os.PathLike[str]) -> Table:
             raise ValueError(f"format {header['format']!r}, version {header['version']!r}")
         rows = [json.loads(line) for line in lines[1 : 1 + int(header["components"])]]
         scales = {str(row["component"]): np.asarray(row["scales"], dtype=np.float32) for row in rows}
-        record = Calibration(**{**header["calibration"], "face_hashes": tuple(header["calibration"]["face_hashes"])})
+        record = calibration_from(header["calibration"])
         keys = [str(header[f"{what}_sha256"]) for what in ("weights", "contract", "graph")]
-    except (OSError, UnicodeDecodeError, IndexError, KeyError, TypeError, ValueError) as cause:
+    except (OSError, UnicodeDecodeError, AttributeError, IndexError, KeyError, TypeError, ValueError) as cause:
         raise EdgeferError(
             f"{file} is no range table that edgefer wrote: {type(cause).__name__}: {cause}",
             hint="make it again: `edgefer calibrate`",
         ) from cause
-    ranges = Ranges.from_text("".join(lines[1 + len(rows) :]), str(file))
+    above = 1 + len(rows)
+    ranges = Ranges.from_text("".join(lines[above:]), str(file), above)
     return Table(str(header["architecture"]), keys[0], keys[1], keys[2], record, scales, ranges, str(file))
 
 

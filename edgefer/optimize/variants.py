@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 
 import onnx
 
@@ -16,9 +16,10 @@ from edgefer.graph.load import metadata_of
 from edgefer.graph.save import serialise, stamp
 from edgefer.manifest import Precision
 from edgefer.optimize.refiner import Refiner
-from edgefer.quantize.flavour import TENSORRT, TENSORRT_HALF, Flavour, named_flavour
-from edgefer.quantize.qdq import QUANTISATION_KEY, Quantised, quantise
+from edgefer.quantize.flavour import TENSORRT, TENSORRT_HALF, named_flavour
+from edgefer.quantize.qdq import QUANTISATION_KEY, quantise
 from edgefer.quantize.ranges import Ranges
+from edgefer.quantize.refining import Refined
 from edgefer.quantize.tail import plan_to_the_end
 
 RUNTIMES = ("onnxruntime", "openvino")
@@ -46,11 +47,12 @@ class Variant:
 
 @dataclass(frozen=True)
 class Built:
-    """A variant's file in memory, and what each layer of it computes in."""
+    """A variant's file in memory, what its layers compute in, and how many of them each refining step changed."""
 
     variant: Variant
     engine: bytes
     precision: Precision
+    refined: Mapping[str, int] = field(default_factory=dict)
 
     def open(self, contract: Contract, threads: int = 1) -> Classifier:
         """A classifier over the file; close it after use."""
@@ -99,39 +101,14 @@ def build(
         return Built(variant, serialise(copy), Precision(variant.precision, variant.precision))
     if ranges is None:
         raise ValueError("an INT8 variant needs ranges")
-    made = int8(copy, named_flavour(variant.flavour), ranges, method, keep_float, refiner)
+    flavour = named_flavour(variant.flavour)
+    plan = plan_to_the_end(copy, flavour, keep_float=keep_float)
+    refined = Refined(copy, {}) if refiner is None else refiner.refine(copy, plan, flavour, ranges, method)
+    made = quantise(refined.model, plan, flavour, ranges, method=method, same_model=refiner is None)
     how = {key: value for key, value in metadata_of(made.model).items() if key == QUANTISATION_KEY}
     stamp(made.model, contract, variant.precision, how)
-    return Built(variant, serialise(made.model), Precision(variant.precision, variant.precision, made.layers))
-
-
-def int8(
-    model: onnx.ModelProto,
-    flavour: Flavour,
-    ranges: Ranges,
-    method: str,
-    keep_float: Collection[str] = (),
-    refiner: Refiner | None = None,
-) -> Quantised:
-    """Plan, refine and quantise ``model``."""
-    plan = plan_to_the_end(model, flavour, keep_float=keep_float)
-    if refiner is not None:
-        model = refiner.refine(model, plan, flavour, ranges, method)
-    return quantise(model, plan, flavour, ranges, method=method, same_model=refiner is None)
-
-
-def all_float(built: Built, contract: Contract) -> Built:
-    """An INT8 file none of whose layers is INT8, called what it is: FP32.
-
-    Raises:
-        ValueError: a layer is.
-    """
-    if any(layer.got == "int8" for layer in built.precision.layers):
-        raise ValueError("a layer of it is INT8")
-    model = onnx.load_model_from_string(built.engine)
-    stamp(model, contract, "fp32")
-    precision = Precision(built.precision.asked, "fp32", built.precision.layers)
-    return Built(Variant(built.variant.runtime, "fp32"), serialise(model), precision)
+    precision = Precision(variant.precision, variant.precision, made.layers)
+    return Built(variant, serialise(made.model), precision, refined.changes)
 
 
 def _flavours(runtime: str) -> tuple[str, ...]:

@@ -15,6 +15,8 @@ HALF_BINS = 2048
 LEAST_EXPONENT = -64
 """A tensor whose largest magnitude is below 2⁻⁶⁴ is counted as if that were its range."""
 
+_GREATEST_EXPONENT = 128  # of float32
+
 _CHUNK = 1 << 15  # values at a time: the scratch buffers (4 + 8 + 1 bytes a value) stay in the second-level cache
 
 
@@ -120,7 +122,7 @@ class Histogram:
         """Read what :meth:`to_dict` wrote.
 
         Raises:
-            KeyError, TypeError, ValueError: it is not that.
+            KeyError, OverflowError, TypeError, ValueError: it is not that.
         """
         histogram = cls(
             exponent=int(content["exponent"]),
@@ -136,4 +138,15 @@ class Histogram:
         histogram.counts[first : first + counts.size] = counts
         if int(histogram.counts.sum()) != histogram.count:
             raise ValueError(f"its bins sum to {int(histogram.counts.sum())}, its count is {histogram.count}")
+        histogram._check()
         return histogram
+
+    def _check(self) -> None:
+        """Raise a ValueError where no values could have been counted like that."""
+        if not LEAST_EXPONENT <= self.exponent <= _GREATEST_EXPONENT:
+            raise ValueError(f"the exponent {self.exponent} is outside {LEAST_EXPONENT}…{_GREATEST_EXPONENT}")
+        if int(self.counts.min()) < 0 or not 0 <= self.zeros <= int(self.counts[HALF_BINS]):
+            raise ValueError(f"a bin holds fewer than no values, or {self.zeros} zeros do not fit theirs")
+        bound = math.ldexp(1.0, self.exponent)
+        if self.count and not -bound <= self.minimum <= self.maximum <= bound:
+            raise ValueError(f"its extremes {self.minimum:g}…{self.maximum:g} do not lie in its range of ±{bound:g}")

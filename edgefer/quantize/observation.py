@@ -104,6 +104,7 @@ def observe(
     *,
     budget_bytes: int = DEFAULT_BUDGET,
     origin: Mapping[str, str] | None = None,
+    name_of: Callable[[int], str] = "face {}".format,
     advance: Callable[[int], object] | None = None,
 ) -> Ranges:
     """Stream ``faces`` through ``model`` and return the histograms of :func:`observed_tensors`.
@@ -116,22 +117,27 @@ def observe(
         faces: uint8 N×H×W×C batches of any sizes, read once.
         budget_bytes: of activations held at a time.
         origin: recorded in the ranges.
+        name_of: what errors call the face of that number.
         advance: called with the number of faces done after every batch.
 
     Raises:
-        EdgeferError: no faces; an activation is NaN or infinite (names tensor, layer and face); see also
+        EdgeferError: no faces; an activation or a logit is NaN or infinite (names tensor, layer and face); see also
             :func:`observed_tensors` and :func:`batch_for_budget`.
     """
     names = observed_tensors(model)
     size = batch_for_budget(model, budget_bytes)
     runner = run(with_outputs(model, names).SerializeToString())
+    others = [value.name for value in model.graph.output if value.name not in names]
     histograms = {name: Histogram() for name in names}
     seen = 0
     for batch in rebatched(faces, size):
         activations = runner(batch)
         for name, histogram in histograms.items():
             if not histogram.add(activations[name]):
-                raise _not_finite(model, name, activations[name], seen)
+                raise _not_finite(model, name, activations[name], seen, name_of)
+        for name in others:
+            if not np.isfinite(activations[name]).all():
+                raise _not_finite(model, name, activations[name], seen, name_of)
         seen += len(batch)
         if advance is not None:
             advance(len(batch))
@@ -164,11 +170,13 @@ def _element_types(model: onnx.ModelProto) -> dict[str, int]:
     return {value.name: value.type.tensor_type.elem_type for value in values}
 
 
-def _not_finite(model: onnx.ModelProto, name: str, activation: NDArray[Any], first_face: int) -> EdgeferError:
+def _not_finite(
+    model: onnx.ModelProto, name: str, activation: NDArray[Any], first_face: int, name_of: Callable[[int], str]
+) -> EdgeferError:
     finite = np.isfinite(activation).reshape(len(activation), -1)
     face = first_face + int(np.flatnonzero(~finite.all(axis=1))[0])
     maker = GraphView(model).producer[name]
     return EdgeferError(
-        f"face {face} makes {maker.op_type} '{layer_name(maker)}' give NaN or infinity (tensor '{name}')",
+        f"{name_of(face)} makes {maker.op_type} '{layer_name(maker)}' give NaN or infinity (tensor '{name}')",
         hint="the float network itself is broken for this face: look at its weights, or at a padding with -inf",
     )

@@ -156,6 +156,12 @@ class _Writer:
         weights = self.view.constant(node.input[1])
         bias = self.view.constant(node.input[2]) if len(node.input) > 2 and node.input[2] else None
         assert weights is not None  # the plan looked
+        for what, value in (("weights", weights), ("bias", bias)):
+            if value is not None and not np.isfinite(value).all():
+                raise EdgeferError(
+                    f"NaN or infinity in the {what} of {node.op_type} '{layer_name(node)}'",
+                    hint="the float network itself is broken: look at how it was trained or exported",
+                )
         axis, limit = channel_axis(node), self.flavour.weight_limit
         input_scale = np.float32(self.scales[self.reads[node.output[0], 0]][1])
         # a float bias counts too: onnxruntime quantises it by itself at these scales, and would overflow in silence

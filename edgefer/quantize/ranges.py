@@ -57,14 +57,14 @@ class Ranges:
         return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
 
     @classmethod
-    def from_text(cls, text: str, origin: str = "the range table") -> Ranges:
-        """Read what :meth:`to_text` wrote; ``origin`` names the file in errors.
+    def from_text(cls, text: str, origin: str = "the range table", above: int = 0) -> Ranges:
+        """Read what :meth:`to_text` wrote; ``origin`` names the file in errors, with so many lines ``above`` the text.
 
         Raises:
             EdgeferError: it is something else, damaged, or cut short; names the line.
         """
         lines = text.splitlines()
-        header = _line(lines, 0, origin)
+        header = _line(lines, 0, origin, above)
         if header.get("format") != _FORMAT or header.get("version") != _VERSION:
             raise EdgeferError(
                 f"{origin} is no range table of version {_VERSION}: its first line has format "
@@ -73,28 +73,30 @@ class Ranges:
             )
         histograms: dict[str, Histogram] = {}
         for number in range(1, len(lines)):
-            content = _line(lines, number, origin)
+            content = _line(lines, number, origin, above)
             try:
                 histograms[str(content["tensor"])] = Histogram.from_dict(content)
-            except (KeyError, TypeError, ValueError) as cause:
-                raise _damaged(origin, number, f"{type(cause).__name__}: {cause}") from cause
+            except (KeyError, OverflowError, TypeError, ValueError) as cause:
+                raise _damaged(origin, above + number, f"{type(cause).__name__}: {cause}") from cause
         if len(histograms) != header.get("tensors"):
-            raise _damaged(origin, len(lines), f"{header.get('tensors')} tensors announced, {len(histograms)} there")
+            raise _damaged(
+                origin, above + len(lines), f"{header.get('tensors')} tensors announced, {len(histograms)} there"
+            )
         try:
             return cls(str(header["model"]), int(header["faces"]), histograms, dict(header["origin"]))
         except (KeyError, TypeError, ValueError) as cause:
-            raise _damaged(origin, 0, f"{type(cause).__name__}: {cause}") from cause
+            raise _damaged(origin, above, f"{type(cause).__name__}: {cause}") from cause
 
 
-def _line(lines: list[str], number: int, origin: str) -> dict[str, Any]:
+def _line(lines: list[str], number: int, origin: str, above: int) -> dict[str, Any]:
     if number >= len(lines):
         raise EdgeferError(f"{origin} is empty", hint="calibrate again")
     try:
         content = json.loads(lines[number])
     except json.JSONDecodeError as cause:
-        raise _damaged(origin, number, str(cause)) from cause
+        raise _damaged(origin, above + number, str(cause)) from cause
     if not isinstance(content, dict):
-        raise _damaged(origin, number, f"an object is expected, not {type(content).__name__}")
+        raise _damaged(origin, above + number, f"an object is expected, not {type(content).__name__}")
     return content
 
 

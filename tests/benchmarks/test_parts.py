@@ -205,3 +205,17 @@ def test_zoo_table_has_accuracies_only_of_weights_that_ship():
     drop = "+0.10 [-0.20, +0.40] | 98.1 %"
     first = f"| net | 1,234 | 5.5 M | 64 % X | 62.0 % [60.0, 64.0] | 57.0 % | 3e-06 | {times} | {drop} |"
     assert table.splitlines()[-2:] == [first, f"| other | 1,234 | 5.5 M | – | – | – | 3e-06 | {times} | – | – |"]
+
+
+def test_the_page_says_which_aims_of_calibration_were_missed():
+    from tables import _aims
+
+    found = {
+        ("edgefer", 5000): {"seconds": 5.0, "peak_bytes": 2e8},
+        ("Entropy", 5000): {"seconds": 20.0, "peak_bytes": 8e9},
+    }
+    assert _aims(found, 5000) == [
+        "**Not held**: at most 1/8 of the time of onnxruntime's Entropy at 5,000 faces (1/4.0).",
+        "Held: at most 1/25 of the memory of onnxruntime's Entropy at 5,000 faces (1/40.0).",
+    ]
+    assert _aims({**found, ("Entropy", 5000): {"skipped": "memory"}}, 5000) == []

@@ -163,7 +163,7 @@ def test_a_picked_split_gives_no_other(faces):
 
 
 def test_an_empty_part_says_so(faces):
-    with pytest.raises(EdgeferError, match="part of drawn is empty: only 1 faces were divided"):
+    with pytest.raises(EdgeferError, match="part of drawn is empty: only 1 faces were divided, 1 without"):
         for part in PARTS:
             faceset(faces[0][:1], faces[1][:1]).split(part)
 

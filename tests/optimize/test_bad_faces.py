@@ -1,5 +1,8 @@
 """Faces and networks that calibration must refuse, or survive, by name."""
 
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from onnx import numpy_helper
@@ -9,10 +12,11 @@ from edgefer.data import open_dataset, save_npz
 from edgefer.errors import EdgeferError
 from edgefer.graph.load import load_model
 from edgefer.graph.names import canonicalise
-from edgefer.manifest import read_manifest
-from edgefer.optimize import auto, refiner
+from edgefer.manifest import Precision, read_manifest
+from edgefer.optimize import auto, methods, refiner
+from edgefer.optimize.output_error import OutputError
 from edgefer.optimize.refiner import parse_steps
-from edgefer.optimize.variants import Variant, variants_of
+from edgefer.optimize.variants import Built, Variant, variants_of
 
 
 def changed(proto, name, change):
@@ -33,10 +37,37 @@ def test_nan_and_infinity_name_layer_and_face(tiny, about, write, faces, tmp_pat
         return weights
 
     path = write(tmp_path / "m.onnx", changed(tiny(), "Conv_1_weight", spoil), about())
-    with pytest.raises(EdgeferError, match=r"face 0 makes Relu 'Relu_1' give NaN or infinity") as caught:
+    with pytest.raises(EdgeferError, match=r"face 0 of the draw \(image \d+ of .*\) makes Relu 'Relu_1'") as caught:
         build(path, faces, tmp_path / "x.onnx")
     assert "the float network itself is broken" in caught.value.hint
     assert not (tmp_path / "x.onnx").exists()
+
+
+@pytest.mark.parametrize(
+    ("constant", "value", "message"),
+    [
+        ("Gemm_0_bias", np.nan, r"face 0 of the draw \(image \d+ of .* makes Gemm 'Gemm_0' .* \(tensor 'logits'\)"),
+        ("Conv_0_bias", -np.inf, "NaN or infinity in the bias of Conv 'Conv_0'"),  # a Relu hides it from the ranges
+    ],
+)
+def test_what_no_range_shows_is_refused_too(tiny, about, write, faces, tmp_path, constant, value, message):
+    def spoil(bias):
+        bias[0] = value
+        return bias
+
+    path = write(tmp_path / "m.onnx", changed(tiny(), constant, spoil), about())
+    with pytest.raises(EdgeferError, match=message) as caught:
+        build(path, faces, tmp_path / "x.onnx", refine=(), onnx_only=True)
+    assert "the float network itself is broken" in caught.value.hint
+    assert not (tmp_path / "x.onnx").exists()
+
+
+def test_a_face_is_named_by_its_file_where_it_has_one(tmp_path):
+    cv2 = pytest.importorskip("cv2")
+    for index, label in enumerate(("a", "b")):
+        (tmp_path / label).mkdir()
+        cv2.imwrite(str(tmp_path / label / "x.png"), np.full((8, 8), index, np.uint8))
+    assert open_dataset(str(tmp_path)).subset([1]).name_of(0) == str(tmp_path / "b" / "x.png")
 
 
 @pytest.mark.parametrize(("level", "called"), [(0, "black"), (7, "grey level 7")])
@@ -57,6 +88,7 @@ def test_a_channel_that_never_fires_and_a_constant_tensor(tiny, about, write, fa
     for refine in (None, (), ("equalise", "rounding", "bias")):
         result = build(path, faces, tmp_path / "x.onnx", refine=refine)
         assert ("bias" in result.manifest.rewrites) == (refine is None or "bias" in refine)
+        assert result.manifest.rewrites.get("rounding", 0) < 4  # of four layers, one whose weights are all zeros
         images = faces.images(np.arange(9))
         with edgefer.load_engine(result.path) as engine, edgefer.load_engine(reference.path) as plain:
             wanted = plain.logits(images)
@@ -109,6 +141,66 @@ def test_steps_are_parsed_in_their_order():
     with pytest.raises(EdgeferError, match="there is no refining step 'adaround'") as caught:
         parse_steps("adaround")
     assert "equalise, rounding, bias" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"refine": ("adaround",), "calib": True}, "there is no refining step 'adaround'"),
+        ({"refine": "bias", "calib": True}, "there is no refining step 'b'"),  # text, and a list is wanted
+        ({"calib_faces": 7, "seed": 1}, "calib_faces, seed would change nothing: no faces are drawn"),
+    ],
+)
+def test_arguments_that_would_change_nothing(model, faces, tmp_path, settings, message):
+    calib = faces if settings.pop("calib", False) else None
+    with pytest.raises(EdgeferError, match=message):
+        edgefer.build_engine(model, tmp_path / "x.onnx", precision="int8", calib=calib, **settings)
+
+
+@pytest.mark.parametrize(("steps", "count"), [(("bias",), 64), (("equalise", "rounding", "bias"), 256)])
+def test_how_many_faces_refining_looks_at(model, faces, steps, count):
+    proto, contract = load_model(model)
+    some = faces.split("train")
+    looked = refiner.Refiner.over(proto, some, contract, steps)
+    assert sum(len(batch) for batch in looked.faces) == count
+    np.testing.assert_array_equal(np.concatenate(looked.faces), some.images(np.arange(count)))
+    assert refiner.Refiner.over(proto, some, contract, ("equalise",)) is None
+
+
+@pytest.mark.parametrize(("kl", "taken"), [(1.2, "openvino-inputs"), (1.3, "openvino-all")])
+def test_placements_that_err_alike_are_told_apart_by_their_cost(monkeypatch, kl, taken):
+    """A quarter more error is alike; the method is the best of each placement."""
+    errors = {"openvino-all": 1.0, "openvino-inputs": kl}
+    found = SimpleNamespace(drop_pp=0.0, ci95_pp=(0.0, 0.0), agreement=1.0)
+
+    @dataclass(frozen=True)
+    class FakeJob:
+        method: str = "mse"
+        contract: None = None
+
+        def build(self, variant):
+            return Built(variant, self.method.encode(), Precision("int8", "int8"))
+
+        def with_method(self, method):
+            return replace(self, method=method)
+
+    class FakePrice:
+        def filled(self, job, rows, plans):
+            return [replace(row, p50_ms=3.0 if row.flavour == "openvino-all" else 2.0) for row in rows]
+
+        def of(self, row):
+            return row.p50_ms
+
+    def error(_, built):
+        return OutputError(30.0, errors[built.variant.flavour] + (built.engine != b"entropy"))
+
+    monkeypatch.setattr(methods, "answers", lambda built, *_: built)
+    monkeypatch.setattr(methods.Paired, "from_predictions", lambda *_: found)
+    monkeypatch.setattr(methods.OutputError, "of", error)
+    variants = [Variant("openvino", "int8", flavour) for flavour in errors]
+    chosen = methods.choose_method(FakeJob(), variants, [], FakePrice())
+    assert (chosen.variant.flavour, chosen.job.method) == (taken, "entropy")
+    assert len(chosen.rows) == 8
 
 
 def test_method_auto_takes_what_errs_least_and_keeps_every_figure(model, faces, tmp_path):

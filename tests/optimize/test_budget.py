@@ -1,10 +1,12 @@
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
 import pytest
 
 import edgefer
+from edgefer.data import open_dataset, save_npz
 from edgefer.engines.tensorrt.compat import target_of
 from edgefer.errors import EdgeferError
 from edgefer.graph.load import load_model, metadata_of
@@ -15,6 +17,7 @@ from edgefer.optimize.budget import Plan, cheapest, check_power, front, halves, 
 from edgefer.optimize.choose import Figures
 from edgefer.optimize.job import Job
 from edgefer.optimize.price import MacPrice
+from edgefer.optimize.sensitivity import LayerCost
 from edgefer.optimize.tensorrt_file import Faces, prepare_file
 from edgefer.optimize.variants import Built, Variant
 from edgefer.quantize.macs import macs_by_layer
@@ -38,6 +41,21 @@ def test_halves_share_the_classes_and_no_face(faces):
     assert halves(val)[0].fingerprint() == one.fingerprint()
 
 
+def test_halves_keep_near_duplicates_together(tmp_path):
+    """What certifies must have chosen nothing, and a face that stands in both halves has."""
+    random = np.random.default_rng(0)
+    images = np.kron(random.integers(0, 200, (200, 6, 6, 1)), np.ones((1, 8, 8, 1))).astype(np.uint8)
+    again = images[:60] + np.uint8(2)
+    save_npz(tmp_path / "x.npz", np.concatenate([images, again]), np.arange(260) % 2, ["a", "b"])
+    faces = open_dataset(f"{tmp_path / 'x.npz'}:all")
+    assert len(set(faces.group_keys())) == 200
+    one, two = halves(faces)
+    keys = dict(zip(faces.face_hashes(), faces.group_keys(), strict=True))
+    assert {keys[h] for h in one.face_hashes()}.isdisjoint(keys[h] for h in two.face_hashes())
+    for counts in zip(one.per_class_counts().values(), two.per_class_counts().values(), strict=True):
+        assert abs(counts[0] - counts[1]) <= 1
+
+
 @pytest.mark.parametrize(("layers", "expected"), [(0, [0]), (3, [0, 1, 2, 3]), (23, [0, 1, 2, 3, 4, 6, 9, 13, 19, 23])])
 def test_how_many_layers_come_back(layers, expected):
     assert sizes(layers) == expected
@@ -55,6 +73,31 @@ def test_the_cheapest_plan_is_the_one_with_most_int8_unless_it_is_slower():
 def test_the_likeliest_plan_is_tested_first():
     plans = [plan(0, 1.0, 2.0, within=False), plan(1, 1.1, 0.4), plan(2, 1.3, 0.1), plan(3, 1.5, 0.3)]
     assert likeliest_first(plans) == [2, 3, 1]
+
+
+def test_the_first_plan_that_fails_ends_the_testing(monkeypatch):
+    """Going on would test plans until one passes by luck, and the certificate would be worth less than it says."""
+    upper = {0.1: 0.2, 0.2: 0.9, 0.3: 0.1, 9.0: 0.0}  # a plan's cost → the drop on the certifying half
+    monkeypatch.setattr(budget, "answers", lambda built, *_: float(built.engine or b"0"))
+
+    class Judged:
+        @staticmethod
+        def from_predictions(_, cost):
+            return SimpleNamespace(drop_pp=0.0, ci95_pp=(0.0, upper[cost]))
+
+    monkeypatch.setattr(budget, "Paired", Judged)
+    plans = [
+        replace(plan(i, cost, choosing), built=Built(VARIANT, str(cost).encode(), Precision("int8", "int8")))
+        for i, (cost, choosing) in enumerate([(0.3, 0.4), (0.2, 0.3), (0.1, 0.2), (9.0, 0.0)])
+    ]
+    job = Job(Rewritten(None, {}), None, None, "", None, None, "mse")
+    shipped, _ = budget._certified(plans, job, plans[3].built, [1], 0.5, 1)
+    assert shipped is plans[2]  # the second tested failed; the third would have passed, and keeps less in float
+
+
+def test_layers_come_back_by_what_they_gain_for_what_they_cost():
+    costs = [LayerCost(name, "Conv", 30.0, kl, 0.0, (0.0, 0.0), 1.0) for name, kl in (("a", 2.0), ("b", 1.0))]
+    assert budget._order(costs, {"a": 4.0, "b": 1.0}) == ["b", "a"]
 
 
 def test_the_pareto_front_is_sorted_and_shows_what_is_shipped():
@@ -106,8 +149,11 @@ def test_all_must_come_back(model, faces, tmp_path, monkeypatch):
     manifest = read_manifest(result.path)
     assert manifest.precision.got == "fp32"
     assert manifest.precision.asked == "int8"
+    assert manifest.calibration is None  # nothing in it was calibrated
     assert all(layer.got == "fp32" for layer in manifest.precision.layers)
     assert "No plan with a layer in INT8 meets --max-drop 5: all 4 layers are back in float" in result.reason
+    plain = edgefer.build_engine(model, tmp_path / "f.onnx", precision="fp32").path
+    assert result.path.read_bytes() == plain.read_bytes()  # what is certified is the reference itself
     with edgefer.load_engine(result.path) as engine:
         assert engine.precision == "fp32"
 

@@ -2,11 +2,13 @@
 
 import json
 
+import onnx
 import pytest
 from click.testing import CliRunner
 
 from edgefer.cli import cli
 from edgefer.errors import EdgeferError
+from edgefer.graph.load import metadata_of
 from edgefer.manifest import read_manifest
 
 
@@ -44,6 +46,27 @@ def test_calibrate_then_build_without_faces(model, data, tmp_path):
     assert "for tiny with weights aaaaaaaaaaaa…" in result.stdout
     done("build-engine", model, "--int8", "--ranges", table, "-o", engine)
     assert read_manifest(engine).calibration.n == 30
+
+
+def test_the_model_is_not_overwritten_with_its_ranges(model, data):
+    before = model.read_bytes()
+    result = run("calibrate", model, "--calib", data, "-o", model)
+    assert "is the model itself" in str(result.exception)
+    assert model.read_bytes() == before
+
+
+def test_tables_and_methods_for_tensorrt(model, data, tmp_path):
+    """What a table holds hangs on no target; and of the methods one is chosen, before the layers are."""
+    table, file = tmp_path / "t.jsonl", tmp_path / "x.onnx"
+    target = ("--int8", "--target", "tensorrt", "--for", "jetpack6", "--onnx-only", "-o", file)
+    done("calibrate", model, "--calib", data, "--calib-faces", 30, "-o", table)
+    done("build-engine", model, *target, "--ranges", table, "--method", "minmax", "--refine", "equalise")
+    how = metadata_of(onnx.load(file))
+    assert '"method": "minmax"' in how["edgefer.quantisation"]
+    faces = ("--calib", data, "--calib-faces", 30, "--refine", "none", "--max-drop", 100)
+    result = done("build-engine", model, *target, *faces, "--method", "auto")
+    for method in ("minmax", "percentile", "mse", "entropy"):  # the chosen one too, beside its plans
+        assert f"TensorRT INT8 (tensorrt), {method}  " in result.stdout
 
 
 def test_refine_and_max_drop_reach_the_build(model, data, tmp_path):

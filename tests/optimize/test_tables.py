@@ -133,6 +133,13 @@ def test_a_table_survives_another_simplifiers_graph(tiny, about, write, table, t
         (lambda text: text.replace("edgefer.table", "something"), "format 'something'"),
         (lambda text: text[: len(text) // 2], "damaged or cut short"),
         (lambda text: "not JSON\n" + text, "JSONDecodeError"),
+        (lambda text: text.replace('"n": 60', '"n": "many"'), "invalid literal for int"),
+        (lambda text: text.replace('"per_class": {', '"per_class": 3, "x": {'), "AttributeError"),
+        (lambda text: text.replace('"exponent": ', '"exponent": 1e400, "x": '), "OverflowError"),
+        (
+            lambda text: text.replace('"exponent": ', '"exponent": 999, "x": '),
+            "line 6: ValueError: the exponent 999 is",
+        ),
     ],
 )
 def test_damaged_tables(model, table, tmp_path, damage, message):

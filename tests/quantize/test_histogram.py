@@ -85,6 +85,16 @@ def test_dictionary_round_trip_and_its_checks():
     histogram.add(batches()[1])
     content = histogram.to_dict()
     assert Histogram.from_dict(content).to_dict() == content
+    damaged = {
+        "the exponent 9999 is": {"exponent": 9999},
+        "zeros do not fit theirs": {"zeros": content["count"]},
+        "fewer than no values": {"counts": [-1, content["count"] + 1]},
+        "its extremes nan": {"min": math.nan},
+        "its extremes .*inf do not": {"max": math.inf},
+    }
+    for message, damage in damaged.items():
+        with pytest.raises(ValueError, match=message):
+            Histogram.from_dict({**content, **damage})
     with pytest.raises(ValueError, match="its bins sum to"):
         Histogram.from_dict({**content, "count": content["count"] + 1})
     with pytest.raises(ValueError, match="outside"):
