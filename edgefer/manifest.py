@@ -27,6 +27,7 @@ key                  value
 ``device``           the GPU that a TensorRT engine is for, ``"Orin, SM87"``; absent or ``""`` on a CPU
 ``portable``         list of what a TensorRT engine was also built for: ``"version"`` (later versions), ``"hardware"``
                      (other GPUs from Ampere on); absent or empty: exactly ``runtime`` and ``device``
+``dla_core``         the DLA core that a TensorRT engine runs on; absent or null: none
 ``note``             what whoever uses it must know, ``"RTX, SM86, built ahead of time, not run"``; absent or ``""``
 ``audit``            what the compiler made of it, an object a fused layer: ``{"layer", "kind", "asked", "got",
                      "origins": [ONNX node, …]}``; absent or empty where the runtime does not tell
@@ -114,6 +115,7 @@ class Manifest:
     candidates: tuple[Mapping[str, Any], ...] = ()
     device: str = ""
     portable: tuple[str, ...] = ()
+    dla_core: int | None = None
     note: str = ""
     audit: tuple[Mapping[str, Any], ...] = ()
     edgefer: str = ""
@@ -142,6 +144,7 @@ class Manifest:
             "candidates": [dict(candidate) for candidate in self.candidates],
             "device": self.device,
             "portable": list(self.portable),
+            "dla_core": self.dla_core,
             "note": self.note,
             "audit": [dict(layer) for layer in self.audit],
         }
@@ -191,6 +194,7 @@ class Manifest:
             candidates=tuple(dict(candidate) for candidate in content["candidates"]),
             device=str(content.get("device", "")),
             portable=tuple(str(name) for name in content.get("portable", ())),
+            dla_core=None if content.get("dla_core") is None else int(content["dla_core"]),
             note=str(content.get("note", "")),
             audit=tuple(dict(layer) for layer in content.get("audit", ())),
             edgefer=str(content["edgefer"]),

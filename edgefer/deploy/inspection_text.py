@@ -54,6 +54,7 @@ def _of_manifest(manifest: Manifest) -> dict[str, Any]:
         "runtime": manifest.runtime,
         "runtime_version": manifest.runtime_version,
         "device": manifest.device or None,
+        "dla_core": manifest.dla_core,
         "instruction_set": list(manifest.instruction_set),
         "note": manifest.note or None,
         "rewrites": dict(manifest.rewrites),
@@ -110,7 +111,8 @@ def layer_rows(found: Inspection) -> list[tuple[str, str, str, str]]:
 def _built(manifest: Manifest) -> Iterator[tuple[str, str]]:
     yield "runtime", f"{manifest.runtime} {manifest.runtime_version}"
     if manifest.device:
-        yield "GPU", manifest.device
+        core = "" if manifest.dla_core is None else f", and DLA core {manifest.dla_core}"
+        yield "GPU", manifest.device + core
     if manifest.instruction_set:
         yield "built on", " ".join(manifest.instruction_set)
     yield "built", f"{manifest.created} by edgefer {manifest.edgefer}"

@@ -34,6 +34,7 @@ class LoadedEngine:
     Args:
         plan: the engine's bytes.
         rtx: whether TensorRT-RTX made it.
+        dla_core: the DLA core that it runs on; None where it was not built for one.
 
     Attributes:
         target: the TensorRT that is here.
@@ -41,15 +42,15 @@ class LoadedEngine:
         least, most: the batch sizes that it takes.
 
     Raises:
-        EdgeferError: the engine is cut short, or another version's or GPU's.
+        EdgeferError: the engine is cut short, or another version's or GPU's; there is no such DLA core.
     """
 
-    def __init__(self, plan: bytes, *, rtx: bool) -> None:
+    def __init__(self, plan: bytes, *, rtx: bool, dla_core: int | None = None) -> None:
         self._trt, self.target = import_tensorrt(rtx)
         trt, self._log = self._trt, log_of(rtx)
         self._log.clear()
         # the engine keeps a pointer to the runtime
-        self._runtime = runtime = make_runtime(trt, self.target)
+        self._runtime = runtime = make_runtime(trt, self.target, dla_core)
         self._engine = engine = runtime.deserialize_cuda_engine(plan)
         if engine is None:
             raise EdgeferError(

@@ -48,6 +48,7 @@ class TensorRtSession:
     Args:
         plan: the engine's file, or its bytes.
         rtx: whether TensorRT-RTX made it.
+        dla_core: the DLA core that it runs on; None where it was not built for one.
 
     Attributes:
         least, most: the batch sizes that the engine takes.
@@ -57,10 +58,12 @@ class TensorRtSession:
 
     Raises:
         EdgeferError: no driver; TensorRT, or both of cuda-bindings and pycuda, are not installed; the engine is cut
-            short, or another version's or GPU's; memory ran out.
+            short, or another version's or GPU's; there is no such DLA core; memory ran out.
     """
 
-    def __init__(self, plan: str | os.PathLike[str] | bytes, *, rtx: bool = False) -> None:
+    def __init__(
+        self, plan: str | os.PathLike[str] | bytes, *, rtx: bool = False, dla_core: int | None = None
+    ) -> None:
         self.name = "tensorrt-rtx" if rtx else "tensorrt"
         probe()  # first: without a driver, the calls below end the process
         _, target = import_tensorrt(rtx)
@@ -76,7 +79,7 @@ class TensorRtSession:
             self.without_graphs = f"{cuda.package} has no CUDA graphs"
         content = plan if isinstance(plan, bytes) else Path(plan).read_bytes()
         with _ALONE, cuda.current(), ExitStack() as made:
-            self._loaded = loaded = LoadedEngine(content, rtx=rtx)
+            self._loaded = loaded = LoadedEngine(content, rtx=rtx, dla_core=dla_core)
             made.callback(loaded.close)
             self.inputs, self.outputs = loaded.inputs, loaded.outputs
             self.least, self.most = loaded.least, loaded.most

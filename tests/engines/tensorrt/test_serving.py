@@ -12,6 +12,8 @@ from click.testing import CliRunner
 
 import edgefer
 from edgefer.camera.recognise import probabilities
+from edgefer.deploy.inspection import inspect_file
+from edgefer.deploy.inspection_text import rows
 from edgefer.engines.load import load_engine
 from edgefer.engines.tensorrt.run import TensorRtSession
 from edgefer.errors import EdgeferError
@@ -74,6 +76,27 @@ def test_more_faces_than_the_engine_takes_at_a_time(machine, model, sizes):
             assert probabilities(classifier, batch).shape == (count, 3)
         with pytest.raises(EdgeferError, match="not uint8 0×4×4×1"):
             classifier.logits_of_all(faces(0))
+
+
+def test_an_engine_for_a_dla_core_runs_on_that_core(machine, model):
+    """Whoever loads it says the core: TensorRT would take core 0."""
+    here = machine()
+    here.tensorrt.module.Builder.num_DLA_cores = here.tensorrt.module.Runtime.num_DLA_cores = 2
+    path = model.parent / "x.engine"
+    options = {"dla": 1, "gpu_fallback": True, "max_batch": 1}
+    result = edgefer.build_engine(model, path, precision="fp16", target="tensorrt", builder=options)
+    assert result.manifest.dla_core == 1
+    with load_engine(path) as classifier:
+        np.testing.assert_allclose(classifier.logits(faces(1)), expected(faces(1)), rtol=1e-5)
+    assert set(here.tensorrt.cores) == {1}  # for the audit, for the golden answers, and now
+    assert ("GPU", "Orin, SM87, and DLA core 1") in rows(inspect_file(path))
+    here.tensorrt.module.Runtime.num_DLA_cores = 0
+    with pytest.raises(EdgeferError, match=r"is for DLA core 1, and TensorRT 10\.3\.0 finds 0 of them"):
+        load_engine(path)
+    machine("10.16.1")
+    with pytest.raises(EdgeferError) as error:
+        load_engine(path)
+    assert "--fp16 --dla 1 --gpu-fallback --target tensorrt" in error.value.hint
 
 
 def test_a_calibrator_with_faces(machine, exported, faces, tmp_path):
