@@ -61,9 +61,7 @@ class TensorRtSession:
             short, or another version's or GPU's; there is no such DLA core; memory ran out.
     """
 
-    def __init__(
-        self, plan: str | os.PathLike[str] | bytes, *, rtx: bool = False, dla_core: int | None = None
-    ) -> None:
+    def __init__(self, plan: str | os.PathLike[str] | bytes, *, rtx: bool = False, dla_core: int | None = None) -> None:
         self.name = "tensorrt-rtx" if rtx else "tensorrt"
         probe()  # first: without a driver, the calls below end the process
         _, target = import_tensorrt(rtx)

@@ -12,13 +12,14 @@ from click.testing import CliRunner
 
 import edgefer
 from edgefer.camera.recognise import probabilities
+from edgefer.data import save_npz
 from edgefer.deploy.inspection import inspect_file
 from edgefer.deploy.inspection_text import rows
 from edgefer.engines.load import load_engine
 from edgefer.engines.tensorrt.run import TensorRtSession
 from edgefer.errors import EdgeferError
 from edgefer.manifest import manifest_path
-from tests.engines.conftest import tiny
+from tests.engines.conftest import CONTRACT, tiny
 from tests.engines.tensorrt.fakes.strict import COMPUTE_MS, SCRATCH
 from tests.engines.tensorrt.running import PACKAGES, VERSIONS, expected, faces
 from tests.engines.tensorrt.uses import FOLDER
@@ -97,6 +98,21 @@ def test_an_engine_for_a_dla_core_runs_on_that_core(machine, model):
     with pytest.raises(EdgeferError) as error:
         load_engine(path)
     assert "--fp16 --dla 1 --gpu-fallback --target tensorrt" in error.value.hint
+
+
+def test_a_bench_tells_what_calls_took_on_the_gpu(machine, model, tmp_path):
+    machine()
+    images = np.concatenate([faces(20), faces(20, 1)])
+    save_npz(tmp_path / "faces.npz", images, np.arange(40) % 3, CONTRACT.labels, ["test"] * 40)
+    report = edgefer.benchmark(
+        build(model).path, str(tmp_path / "faces.npz"), model, batch=2, iterations=20, telemetry=False
+    )
+    assert report.baseline.gpu is None
+    found = report.engines[0].gpu
+    assert (found.calls, found.replayed) == (20, 20)
+    assert found.upload == pytest.approx(2 * 16 * 1e-6)
+    assert found.compute == pytest.approx(COMPUTE_MS)
+    assert found.download == pytest.approx(2 * 3 * 4 * 1e-6)
 
 
 def test_a_calibrator_with_faces(machine, exported, faces, tmp_path):
