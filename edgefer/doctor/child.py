@@ -38,6 +38,18 @@ def _opencv() -> dict[str, Any]:
     return {"version": str(cv2.__version__), "gstreamer": gstreamer}
 
 
+def _tensorrt() -> dict[str, Any]:
+    """With the CUDA that pip's TensorRT is for; one of the system has no such package, and is told by its library."""
+    answer = _plain("tensorrt")()
+    for cuda in (11, 12, 13):
+        try:
+            version(f"tensorrt-cu{cuda}-libs")
+        except PackageNotFoundError:
+            continue
+        answer["for_cuda"] = cuda
+    return answer
+
+
 def _cuda_bindings() -> dict[str, Any]:
     driver = importlib.import_module("cuda.bindings.driver")
     return {"version": version("cuda-bindings"), "for_cuda": int(driver.CUDA_VERSION) // 1000}
@@ -64,7 +76,7 @@ QUESTIONS: dict[str, Callable[[], dict[str, Any]]] = {
     "driver": _driver,
     "onnxruntime": _onnxruntime,
     "openvino": _plain("openvino"),
-    "tensorrt": _plain("tensorrt"),
+    "tensorrt": _tensorrt,
     "tensorrt_rtx": _plain("tensorrt_rtx"),
     "cuda": _cuda_bindings,
     "pycuda": _pycuda,

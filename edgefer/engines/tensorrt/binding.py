@@ -63,8 +63,8 @@ def import_tensorrt(rtx: bool) -> tuple[Any, Target]:
         raise EdgeferError(
             fault.message,
             hint="on a Jetson it comes with JetPack: make the environment with `python3 -m venv "
-            "--system-site-packages`; elsewhere pip install 'edgefer[tensorrt]'; without a GPU, --onnx-only --for "
-            "JETPACK writes what the device builds from",
+            "--system-site-packages`; elsewhere `edgefer doctor` says which of pip's fits the driver; without a GPU, "
+            "--onnx-only --for JETPACK writes what the device builds from",
         ) from fault
     except OSError as cause:  # its libraries are loaded with ctypes
         raise EdgeferError(
