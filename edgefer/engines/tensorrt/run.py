@@ -194,7 +194,8 @@ class TensorRtSession:
 
     def _enqueue(self, lane: Lane, stream: int) -> None:
         if lane.stream not in (None, stream):
-            self._cuda.wait_for_all()  # the context's scratch memory is in use on the other stream
+            with _ALONE:
+                self._cuda.wait_for_all()  # the context's scratch memory is in use on the other stream
         lane.stream = stream
         context, graphs = lane.context, self._cuda.graphs
         if lane.graph is not None and graphs is not None:
