@@ -42,7 +42,8 @@ def to_json(found: Inspection) -> dict[str, Any]:
 
 
 def _tensor(spec: TensorSpec) -> dict[str, Any]:
-    return {"name": spec.name, "dtype": spec.dtype, "shape": list(spec.shape)}
+    batches = None if spec.batches is None else list(spec.batches)
+    return {"name": spec.name, "dtype": spec.dtype, "shape": list(spec.shape), "batches": batches}
 
 
 def _of_manifest(manifest: Manifest) -> dict[str, Any]:
@@ -80,7 +81,7 @@ def rows(found: Inspection) -> Iterator[tuple[str, str]]:
         product, version = found.header.product, found.header.version
         yield "header", f"written by {product} {version or 'of unknown version'}" if product else "of no plan"
     for title, specs in (("input", found.inputs), ("output", found.outputs)):
-        yield from ((title, str(spec)) for spec in specs)
+        yield from ((title, f"{spec}{_sizes(spec)}") for spec in specs)
     if found.contract is not None:
         yield from _of_contract(found.contract)
     yield from _precision(found)
@@ -97,6 +98,11 @@ def rows(found: Inspection) -> Iterator[tuple[str, str]]:
         yield "from weights", str(found.lineage.weights)
         yield from ((f"  {key}", value) for key, value in found.lineage.stated.items())
     yield from (("problem", problem) for problem in found.problems)
+
+
+def _sizes(spec: TensorSpec) -> str:
+    """What N may be, where that is told."""
+    return "" if spec.batches is None or spec.shape[0] is not None else f", N {spec.batches[0]}…{spec.batches[1]}"
 
 
 def layer_rows(found: Inspection) -> list[tuple[str, str, str, str]]:

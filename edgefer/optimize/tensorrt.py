@@ -177,6 +177,7 @@ def _write_engine(
         rewrites=prepared.rewrites,
         device=built.device,
         portable=options.portable,
+        batches=(options.batches.least, options.batches.most),
         dla_core=options.dla,
         note=note,
         audit=tuple(layer.to_dict() for layer in audit.layers),

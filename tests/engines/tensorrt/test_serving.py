@@ -14,7 +14,7 @@ import edgefer
 from edgefer.camera.recognise import probabilities
 from edgefer.data import save_npz
 from edgefer.deploy.inspection import inspect_file
-from edgefer.deploy.inspection_text import rows
+from edgefer.deploy.inspection_text import rows, to_json
 from edgefer.engines.load import load_engine
 from edgefer.engines.tensorrt.run import TensorRtSession
 from edgefer.errors import EdgeferError
@@ -98,6 +98,21 @@ def test_an_engine_for_a_dla_core_runs_on_that_core(machine, model):
     with pytest.raises(EdgeferError) as error:
         load_engine(path)
     assert "--fp16 --dla 1 --gpu-fallback --target tensorrt" in error.value.hint
+
+
+@pytest.mark.parametrize(
+    ("sizes", "shape", "said"),
+    [({"max_batch": 4}, (None, 4, 4, 1), "N×4×4×1, N 1…4"), ({"shapes": "faces:4x4x4x1"}, (4, 4, 4, 1), "4×4×4×1")],
+)
+def test_inspect_tells_the_batch_sizes(machine, model, sizes, shape, said):
+    machine()
+    path = model.parent / "x.engine"
+    edgefer.build_engine(model, path, precision="fp32", target="tensorrt", builder=sizes)
+    found = inspect_file(path)
+    assert found.inputs[0].shape == shape
+    assert ("input", f"'faces' uint8 {said}") in rows(found)
+    assert found.inputs[0].limits == (4 if shape[0] else 1, 4)
+    assert to_json(found)["inputs"][0]["batches"] == [4 if shape[0] else 1, 4]
 
 
 def test_a_bench_tells_what_calls_took_on_the_gpu(machine, model, tmp_path):
