@@ -17,6 +17,8 @@ from edgefer.errors import EdgeferError
 ALIGNMENT: Final = 256
 """Bytes that a tensor's address is a multiple of (NvInferRuntime.h, setTensorAddress)."""
 
+MORE_MEMORY: Final = "it needs more GPU memory: stop what else uses it, or build with a smaller --max-batch"
+
 _DTYPES: Final = {
     "UINT8": "uint8",
     "INT8": "int8",
@@ -53,9 +55,12 @@ class LoadedEngine:
         self._runtime = runtime = make_runtime(trt, self.target, dla_core)
         self._engine = engine = runtime.deserialize_cuda_engine(plan)
         if engine is None:
+            reason = self.reason()
             raise EdgeferError(
-                f"{self.target.title} cannot load the engine: {self.reason()}",
-                hint="an engine is good for the TensorRT and the GPU that built it: build it again here",
+                f"{self.target.title} cannot load the engine: {reason}",
+                hint=MORE_MEMORY
+                if "memory" in reason.lower()
+                else "an engine is good for the TensorRT and the GPU that built it: build it again here",
             )
         specs: dict[bool, list[TensorSpec]] = {True: [], False: []}
         for index in range(engine.num_io_tensors):
@@ -68,8 +73,10 @@ class LoadedEngine:
         self.outputs = tuple(specs[False])
 
     def reason(self) -> str:
-        """What TensorRT's log says went wrong."""
-        return self._log.reason()
+        """What TensorRT's log says went wrong since it was asked last."""
+        reason = self._log.reason()
+        self._log.clear()
+        return reason
 
     def _profile(self, first: TensorSpec) -> tuple[int, int]:
         engine = self._engine
