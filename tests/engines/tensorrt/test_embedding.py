@@ -10,7 +10,7 @@ from edgefer.engines.tensorrt.run import TensorRtSession
 from edgefer.errors import EdgeferError
 from tests.engines.conftest import tiny
 from tests.engines.tensorrt.fakes.gpu import THREAD_LOCAL
-from tests.engines.tensorrt.running import PACKAGES, VERSIONS, check, expected, faces
+from tests.engines.tensorrt.running import PACKAGES, VERSIONS, check, counted, expected, faces
 
 
 class Application:
@@ -144,6 +144,7 @@ def test_another_engines_capture_is_not_disturbed(application):
         thread = threading.Thread(target=check, args=(first, 2))
         thread.start()
         assert capturing.wait(20)
+        torch.room(24)  # nor does what an application allocates meanwhile spoil it
         second.run_device(pointers, 2, torch.stream())  # on another stream: the context's scratch memory is in use
         thread.join()
         assert first.without_graphs is None
@@ -154,7 +155,9 @@ def test_closing_waits_for_the_application(application):
     here, torch = application()
     session, batch, out = here.session(), faces(2), torch.room(24)
     session.run_device({"faces": torch.faces(batch), "logits": out}, 2, torch.stream())
+    waits = counted(here.gpu, "synchronise_all")
     session.close()
+    assert len(waits) == 1  # before anything is freed, not because cuMemFree waits too
     np.testing.assert_allclose(torch.logits(out, 2), expected(batch), rtol=1e-5)
 
 
