@@ -1,6 +1,6 @@
-"""Asks for one thing in a process of its own, which may die of it: ``python -m edgefer.doctor.child NAME [FILE]``.
+"""Asks for one thing in a process of its own, which may die of it: its arguments are ``NAME [FILE]``.
 
-The answer is one JSON object, the last line of stdout; whatever a package prints comes before it.
+The answer is the last line of stdout that is a JSON object; a package may print before it, and when the process ends.
 """
 
 from __future__ import annotations
@@ -93,7 +93,3 @@ def main() -> None:
         lines = [line for line in str(cause).splitlines() if line.strip()]
         answer = {"error": f"{type(cause).__name__}: {lines[0] if lines else ''}"}
     print("\n" + json.dumps(answer))
-
-
-if __name__ == "__main__":
-    main()
