@@ -34,10 +34,11 @@ from edgefer.engines.load import load_engine
 from edgefer.engines.tensorrt.binding import import_tensorrt
 from edgefer.engines.tensorrt.cuda import open_cuda
 from edgefer.engines.tensorrt.driver import probe, survey
-from edgefer.engines.tensorrt.run import CallTiming, TensorRtSession
+from edgefer.engines.tensorrt.run import TensorRtSession
 from edgefer.errors import EdgeferError
 from edgefer.measure.contention import Usage, others_since, too_busy
 from edgefer.measure.environment import describe_environment
+from edgefer.measure.gpu import gpu_times, watched
 from edgefer.measure.latency import interleave
 from edgefer.measure.telemetry import Recorder
 from edgefer.models import names
@@ -208,31 +209,21 @@ def _time(
     plan: Plan, batch: int, faces: NDArray[np.uint8], engines: dict[str, tuple[dict[str, Any], Classifier]]
 ) -> None:
     feed = np.ascontiguousarray(faces[np.arange(batch) % len(faces)])
-    kept: dict[str, list[CallTiming]] = {name: [] for name in engines}
-    runners = {name: _runner(classifier, feed, kept[name]) for name, (_, classifier) in engines.items()}
+    runners = {name: watched(classifier, _runner(classifier, feed)) for name, (_, classifier) in engines.items()}
     timing = interleave(runners, seconds=plan.seconds, warm_up_seconds=min(2.0, plan.seconds))
+    on_gpu = gpu_times(runners, timing)
     for name, (row, classifier) in engines.items():
         latency, session = timing.latency(name), cast(TensorRtSession, classifier.session)
-        steps = {
-            step: float(np.median([getattr(call, step) for call in kept[name]]))
-            for step in ("upload", "compute", "download")
-        }
         row["timing"][str(batch)] = {
             "latency_ms": latency.to_dict(),
-            "gpu_ms": steps,
+            "gpu_ms": on_gpu[name].to_dict(),
             "images_per_s": batch / (latency.mean / 1000),
             "graph": session.without_graphs or "replayed",
         }
 
 
-def _runner(classifier: Classifier, feed: NDArray[np.uint8], kept: list[CallTiming]) -> Callable[[], object]:
-    session = cast(TensorRtSession, classifier.session)
-
-    def call() -> None:
-        session.run({INPUT_NAME: feed})
-        kept.append(cast(CallTiming, session.timing))
-
-    return call
+def _runner(classifier: Classifier, feed: NDArray[np.uint8]) -> Callable[[], object]:
+    return lambda: classifier.session.run({INPUT_NAME: feed})
 
 
 def _told(row: dict[str, Any]) -> str:

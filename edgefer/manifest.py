@@ -27,6 +27,8 @@ key                  value
 ``device``           the GPU that a TensorRT engine is for, ``"Orin, SM87"``; absent or ``""`` on a CPU
 ``portable``         list of what a TensorRT engine was also built for: ``"version"`` (later versions), ``"hardware"``
                      (other GPUs from Ampere on); absent or empty: exactly ``runtime`` and ``device``
+``batches``          ``[least, most]`` faces a call of a TensorRT engine; absent or null: any
+``dla_core``         the DLA core that a TensorRT engine runs on; absent or null: none
 ``note``             what whoever uses it must know, ``"RTX, SM86, built ahead of time, not run"``; absent or ``""``
 ``audit``            what the compiler made of it, an object a fused layer: ``{"layer", "kind", "asked", "got",
                      "origins": [ONNX node, …]}``; absent or empty where the runtime does not tell
@@ -114,6 +116,8 @@ class Manifest:
     candidates: tuple[Mapping[str, Any], ...] = ()
     device: str = ""
     portable: tuple[str, ...] = ()
+    batches: tuple[int, int] | None = None
+    dla_core: int | None = None
     note: str = ""
     audit: tuple[Mapping[str, Any], ...] = ()
     edgefer: str = ""
@@ -142,6 +146,8 @@ class Manifest:
             "candidates": [dict(candidate) for candidate in self.candidates],
             "device": self.device,
             "portable": list(self.portable),
+            "batches": None if self.batches is None else list(self.batches),
+            "dla_core": self.dla_core,
             "note": self.note,
             "audit": [dict(layer) for layer in self.audit],
         }
@@ -191,6 +197,8 @@ class Manifest:
             candidates=tuple(dict(candidate) for candidate in content["candidates"]),
             device=str(content.get("device", "")),
             portable=tuple(str(name) for name in content.get("portable", ())),
+            batches=_batches(content.get("batches")),
+            dla_core=None if content.get("dla_core") is None else int(content["dla_core"]),
             note=str(content.get("note", "")),
             audit=tuple(dict(layer) for layer in content.get("audit", ())),
             edgefer=str(content["edgefer"]),
@@ -199,6 +207,13 @@ class Manifest:
             engine_sha256=str(engine["sha256"]),
             engine_bytes=int(engine["bytes"]),
         )
+
+
+def _batches(content: Any) -> tuple[int, int] | None:
+    if content is None:
+        return None
+    least, most = map(int, content)
+    return least, most
 
 
 def calibration_from(content: Mapping[str, Any]) -> Calibration:

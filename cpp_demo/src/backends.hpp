@@ -25,7 +25,7 @@ void check_runtime(const std::string& runtime, const std::string& what);
 
 std::unique_ptr<Session> open_openvino(const std::filesystem::path& model, const SessionOptions& options);
 
-std::unique_ptr<Session> open_tensorrt(const std::filesystem::path& engine);
+std::unique_ptr<Session> open_tensorrt(const std::filesystem::path& engine, const SessionOptions& options);
 
 /// Throws Error: the TensorRT or the GPU that is here is not the one of the manifest. Asked before the engine is read.
 void check_tensorrt_place(const std::filesystem::path& engine, const Manifest& manifest);

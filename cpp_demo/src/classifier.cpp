@@ -68,7 +68,7 @@ Classifier Classifier::load(const std::filesystem::path& engine, int threads) {
 #ifdef EDGEFER_TENSORRT
   if (manifest.runtime == "tensorrt") check_tensorrt_place(engine, manifest);
 #endif
-  auto session = open_session(manifest.runtime, engine, {threads, manifest.precision});
+  auto session = open_session(manifest.runtime, engine, {threads, manifest.precision, manifest.dla_core});
   if (manifest.target == "cpu" && session->version() != manifest.runtime_version) {
     announce(engine.string() + " was built with " + manifest.runtime + " " + manifest.runtime_version +
              " and runs in " + session->version() + "; its golden vectors decide");

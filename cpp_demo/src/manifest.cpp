@@ -88,6 +88,9 @@ Manifest manifest_of(const Json& content) {
   for (const Json& layer : json::list(precision, "layers")) manifest.has_int8 |= json::text(layer, "got") == "int8";
   manifest.golden = golden_of(json::at(content, "golden"), manifest.contract);
   manifest.device = json::text_or_empty(content, "device");
+  if (content.contains("dla_core") && !content["dla_core"].is_null()) {
+    manifest.dla_core = static_cast<int>(json::integer(content["dla_core"], "dla_core", 0, INT8_MAX));
+  }
   manifest.note = json::text_or_empty(content, "note");
   return manifest;
 }

@@ -101,7 +101,7 @@ std::unique_ptr<Session> open_session(const std::string& runtime, const std::fil
   if (runtime == "openvino") return open_openvino(model, options);
 #endif
 #ifdef EDGEFER_TENSORRT
-  if (runtime == "tensorrt") return open_tensorrt(model);
+  if (runtime == "tensorrt") return open_tensorrt(model, options);
 #endif
   throw Error("there is no runtime " + runtime);  // check_runtime() knows better
 }

@@ -31,9 +31,9 @@ struct Lane {
 
 class TensorRtSession::Impl {
  public:
-  explicit Impl(const std::filesystem::path& file)
+  Impl(const std::filesystem::path& file, int dla_core)
       : device_(cuda::device()), device_text_(device_.text()), version_(trt::version()), stream_(cuda::make_stream()) {
-    read_engine(file);
+    read_engine(file, dla_core);
     read_tensors();
     for (std::size_t i = 0; i < specs_.size(); ++i) {
       buffers_.push_back(std::make_unique<cuda::Buffer>(trt::bytes_of(specs_[i], most_shapes_[i]), device_.integrated));
@@ -83,11 +83,20 @@ class TensorRtSession::Impl {
   cudaStream_t stream() const noexcept { return stream_.get(); }
 
  private:
-  void read_engine(const std::filesystem::path& file) {
+  void read_engine(const std::filesystem::path& file, int dla_core) {
     std::ifstream stream(file, std::ios::binary);
     const std::vector<char> bytes{std::istreambuf_iterator<char>(stream), std::istreambuf_iterator<char>()};
     runtime_.reset(nvinfer1::createInferRuntime(logger_));
     check(runtime_ != nullptr, "TensorRT " + version_ + " could not start", logger_);
+    if (dla_core >= 0) {
+      const std::int32_t found = runtime_->getNbDLACores();
+      if (dla_core >= found) {
+        throw Error(file.string() + " is for DLA core " + std::to_string(dla_core) + ", and TensorRT " + version_ +
+                        " finds " + std::to_string(found) + " of them here",
+                    "Orin NX and AGX Orin have two, Orin Nano and Thor none: build it again, or without --dla");
+      }
+      runtime_->setDLACore(dla_core);  // or it runs on core 0, whichever it was built for
+    }
     engine_.reset(runtime_->deserializeCudaEngine(bytes.data(), bytes.size()));
     check(engine_ != nullptr, "TensorRT " + version_ + " cannot load " + file.string(), logger_);
   }
@@ -207,7 +216,8 @@ class TensorRtSession::Impl {
   bool capturable_ = true;
 };
 
-TensorRtSession::TensorRtSession(const std::filesystem::path& engine) : impl_(std::make_unique<Impl>(engine)) {}
+TensorRtSession::TensorRtSession(const std::filesystem::path& engine, int dla_core)
+    : impl_(std::make_unique<Impl>(engine, dla_core)) {}
 TensorRtSession::~TensorRtSession() = default;
 const std::string& TensorRtSession::version() const noexcept { return impl_->version_; }
 const std::vector<TensorSpec>& TensorRtSession::inputs() const noexcept { return impl_->inputs_; }
@@ -225,8 +235,8 @@ void* TensorRtSession::device_input(std::string_view name, const Shape& shape) {
   return impl_->input(name, shape, true);
 }
 
-std::unique_ptr<Session> open_tensorrt(const std::filesystem::path& engine) {
-  return std::make_unique<TensorRtSession>(engine);
+std::unique_ptr<Session> open_tensorrt(const std::filesystem::path& engine, const SessionOptions& options) {
+  return std::make_unique<TensorRtSession>(engine, options.dla_core);
 }
 
 void check_tensorrt_place(const std::filesystem::path& engine, const Manifest& manifest) {

@@ -105,6 +105,7 @@ void seal(const Arguments& wanted) {
   const double tolerance = tolerance_of(wanted.precision);
   auto session = edgefer::open_session(runtime, wanted.engine, {1, wanted.precision});
   const std::string version = session->version();
+  const Json batches = runtime == "tensorrt" ? Json::array({session->least(), session->most()}) : Json();
   std::string device;
 #ifdef EDGEFER_TENSORRT
   if (const auto* gpu = dynamic_cast<edgefer::TensorRtSession*>(session.get())) device = gpu->device();
@@ -127,6 +128,8 @@ void seal(const Arguments& wanted) {
   content["golden"]["tolerance"] = {{runtime, tolerance}};
   content["candidates"] = Json::array();
   content["device"] = device;
+  content["batches"] = batches;
+  content["dla_core"] = Json();  // none was said: of several, it is core 0
   content["note"] = "built elsewhere, compared with " + wanted.like.filename().string() + ", and sealed here";
   content["audit"] = Json::array();
   write_whole(edgefer::manifest_path(wanted.engine), content.dump(1) + "\n");

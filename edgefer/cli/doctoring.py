@@ -41,7 +41,8 @@ def doctor(engine: Path | None, as_json: bool) -> None:
 def _print(verdict: Verdict) -> None:
     click.echo(f"{verdict.engine}: {verdict.what or 'without a manifest'}")
     if verdict.runs:
-        click.echo("runs here: yes, it answers its golden faces as when it was built")
+        checked = "it answers its golden faces as when it was built"
+        click.echo(f"runs here: yes, {checked if verdict.what else 'and there are no golden faces to ask it about'}")
         return
     click.echo(f"runs here: no\nwhy: {verdict.why}")
     if verdict.hint:

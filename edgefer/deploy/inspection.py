@@ -43,7 +43,7 @@ class Inspection:
         precision: of the whole and of each layer: the manifest's, else the graph's.
         graph: of an ONNX file.
         header: of a plan.
-        inputs, outputs: of the graph; of a plan, those that its contract names.
+        inputs, outputs: of the graph; of a plan, those that its manifest names.
         lineage: back to the weights.
         manifest: what lies beside it.
         target: what a device file was written for.
@@ -140,11 +140,8 @@ def _plan(file: Path) -> Inspection:
             told = f"{header.product} {header.version}"
             problems.append(f"the manifest says {manifest.runtime} {built}, and the plan itself {told}")
     specs: tuple[tuple[TensorSpec, ...], ...] = ((), ())
-    if contract is not None:
-        specs = (
-            (TensorSpec(INPUT_NAME, "uint8", (None, *contract.face_shape)),),
-            (TensorSpec(OUTPUT_NAME, "float32", (None, len(contract.labels))),),
-        )
+    if manifest is not None:
+        specs = _tensors(manifest)
     return Inspection(
         *(file, file.stat().st_size, sha256_file(file), "plan", contract),
         precision=None if manifest is None else manifest.precision,
@@ -156,6 +153,16 @@ def _plan(file: Path) -> Inspection:
         manifest=manifest,
         target=None,
         problems=tuple(problems),
+    )
+
+
+def _tensors(manifest: Manifest) -> tuple[tuple[TensorSpec, ...], ...]:
+    """Inputs and outputs of the engine that it describes, with the batch sizes that it was built for."""
+    contract, built = manifest.contract, manifest.batches
+    size = built[0] if built is not None and built[0] == built[1] else None
+    return (
+        (TensorSpec(INPUT_NAME, "uint8", (size, *contract.face_shape), built),),
+        (TensorSpec(OUTPUT_NAME, "float32", (size, len(contract.labels))),),
     )
 
 

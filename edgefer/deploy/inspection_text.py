@@ -42,7 +42,8 @@ def to_json(found: Inspection) -> dict[str, Any]:
 
 
 def _tensor(spec: TensorSpec) -> dict[str, Any]:
-    return {"name": spec.name, "dtype": spec.dtype, "shape": list(spec.shape)}
+    batches = None if spec.batches is None else list(spec.batches)
+    return {"name": spec.name, "dtype": spec.dtype, "shape": list(spec.shape), "batches": batches}
 
 
 def _of_manifest(manifest: Manifest) -> dict[str, Any]:
@@ -54,6 +55,7 @@ def _of_manifest(manifest: Manifest) -> dict[str, Any]:
         "runtime": manifest.runtime,
         "runtime_version": manifest.runtime_version,
         "device": manifest.device or None,
+        "dla_core": manifest.dla_core,
         "instruction_set": list(manifest.instruction_set),
         "note": manifest.note or None,
         "rewrites": dict(manifest.rewrites),
@@ -79,7 +81,7 @@ def rows(found: Inspection) -> Iterator[tuple[str, str]]:
         product, version = found.header.product, found.header.version
         yield "header", f"written by {product} {version or 'of unknown version'}" if product else "of no plan"
     for title, specs in (("input", found.inputs), ("output", found.outputs)):
-        yield from ((title, str(spec)) for spec in specs)
+        yield from ((title, f"{spec}{_sizes(spec)}") for spec in specs)
     if found.contract is not None:
         yield from _of_contract(found.contract)
     yield from _precision(found)
@@ -98,6 +100,11 @@ def rows(found: Inspection) -> Iterator[tuple[str, str]]:
     yield from (("problem", problem) for problem in found.problems)
 
 
+def _sizes(spec: TensorSpec) -> str:
+    """What N may be, where that is told."""
+    return "" if spec.batches is None or spec.shape[0] is not None else f", N {spec.batches[0]}…{spec.batches[1]}"
+
+
 def layer_rows(found: Inspection) -> list[tuple[str, str, str, str]]:
     """``(layer, operator, asked, got)`` of each layer; the engine's fused layers where its manifest lists them."""
     if found.manifest is not None and found.manifest.audit:
@@ -110,7 +117,8 @@ def layer_rows(found: Inspection) -> list[tuple[str, str, str, str]]:
 def _built(manifest: Manifest) -> Iterator[tuple[str, str]]:
     yield "runtime", f"{manifest.runtime} {manifest.runtime_version}"
     if manifest.device:
-        yield "GPU", manifest.device
+        core = "" if manifest.dla_core is None else f", and DLA core {manifest.dla_core}"
+        yield "GPU", manifest.device + core
     if manifest.instruction_set:
         yield "built on", " ".join(manifest.instruction_set)
     yield "built", f"{manifest.created} by edgefer {manifest.edgefer}"

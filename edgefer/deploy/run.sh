@@ -50,8 +50,16 @@ case $output in
     /*) ;;
     *) output=$PWD/$output ;;
 esac
+: "${PYTHON:=python3}" "${TRTEXEC:=$(command -v trtexec || echo /usr/src/tensorrt/bin/trtexec)}"
+case $PYTHON in # a path from here, not from the bundle
+    /*) ;;
+    */*) PYTHON=$PWD/$PYTHON ;;
+esac
+case $TRTEXEC in
+    /*) ;;
+    */*) TRTEXEC=$PWD/$TRTEXEC ;;
+esac
 cd "$bundle"
-: "${PYTHON:=python3}"
 
 make_output() { # once it is known that nothing is missing
     mkdir -p "$output" || fail "$output cannot be made" "-o FOLDER"
@@ -83,7 +91,6 @@ with_edgefer() {
 }
 
 with_trtexec() {
-    : "${TRTEXEC:=$(command -v trtexec || echo /usr/src/tensorrt/bin/trtexec)}"
     [ -x "$TRTEXEC" ] || fail "there is no trtexec at $TRTEXEC" "sudo apt install libnvinfer-bin, or TRTEXEC=…"
     version=$("$TRTEXEC" --help 2>&1 | sed -n 's/.*\[TensorRT v\([0-9]*\)\].*/\1/p' | head -n 1)
     [ -n "$version" ] || fail "$TRTEXEC does not say its version"

@@ -80,7 +80,11 @@ def _against_tensorrt(found: Diagnosis) -> Iterator[str]:
     except EdgeferError as fault:
         yield fault.message
     library, serves = found.libraries.tensorrt, found.driver.cuda
-    if library is not None and library.cuda is not None and serves is not None:
+    wheel = module.told.get("for_cuda")
+    if wheel is not None and serves is not None:
+        if wheel > int(serves.split(".", maxsplit=1)[0]):
+            yield f"Python's TensorRT {module.version} is for CUDA {wheel}, and the driver serves CUDA up to {serves}"
+    elif library is not None and library.cuda is not None and serves is not None:
         wanted, here = library.cuda.split(".", maxsplit=1)[0], serves.split(".", maxsplit=1)[0]
         if int(wanted) > int(here):
             yield f"TensorRT {library.version} is for CUDA {library.cuda}, and the driver serves CUDA up to {serves}"

@@ -22,6 +22,13 @@ from edgefer.errors import EdgeferError
 MODULES: Final = ("onnxruntime", "openvino", "tensorrt", "tensorrt_rtx", "cuda", "pycuda", "cv2")
 """What is imported to be asked, by the name that it is imported by."""
 
+_CHILD: Final = """
+import sys
+sys.path = [folder for folder in sys.path if folder]  # not from here: where somebody has cloned onnxruntime, say
+from edgefer.doctor.child import main
+main()
+"""
+
 PATIENCE: Final = 20.0
 """Seconds after which a process is given up; a healthy one takes less than one."""
 
@@ -72,7 +79,7 @@ def _ask(names: Sequence[str], arguments: Sequence[str] = (), patience: float = 
     search = os.pathsep.join(filter(None, (home, os.environ.get("PYTHONPATH"))))
     started = {
         name: subprocess.Popen(
-            [sys.executable, "-m", "edgefer.doctor.child", name, *arguments],
+            [sys.executable, "-c", _CHILD, name, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -97,9 +104,10 @@ def _answer(process: subprocess.Popen[bytes], deadline: float, patience: float) 
     if process.returncode < 0:
         name = signal.Signals(-process.returncode).name
         return {"error": f"ended its process by {name}"}
+    told = next((line for line in reversed(output.splitlines()) if line.startswith(b"{")), b"")
     try:
-        answer: dict[str, Any] = json.loads(output.splitlines()[-1])
-    except (IndexError, ValueError):
+        answer: dict[str, Any] = json.loads(told)
+    except ValueError:
         return {"error": f"ended its process with status {process.returncode}"}
     return answer
 

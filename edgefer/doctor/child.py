@@ -1,6 +1,6 @@
-"""Asks for one thing in a process of its own, which may die of it: ``python -m edgefer.doctor.child NAME [FILE]``.
+"""Asks for one thing in a process of its own, which may die of it: its arguments are ``NAME [FILE]``.
 
-The answer is one JSON object, the last line of stdout; whatever a package prints comes before it.
+The answer is the last line of stdout that is a JSON object; a package may print before it, and when the process ends.
 """
 
 from __future__ import annotations
@@ -38,6 +38,18 @@ def _opencv() -> dict[str, Any]:
     return {"version": str(cv2.__version__), "gstreamer": gstreamer}
 
 
+def _tensorrt() -> dict[str, Any]:
+    """With the CUDA that pip's TensorRT is for; one of the system has no such package, and is told by its library."""
+    answer = _plain("tensorrt")()
+    for cuda in (11, 12, 13):
+        try:
+            version(f"tensorrt-cu{cuda}-libs")
+        except PackageNotFoundError:
+            continue
+        answer["for_cuda"] = cuda
+    return answer
+
+
 def _cuda_bindings() -> dict[str, Any]:
     driver = importlib.import_module("cuda.bindings.driver")
     return {"version": version("cuda-bindings"), "for_cuda": int(driver.CUDA_VERSION) // 1000}
@@ -64,7 +76,7 @@ QUESTIONS: dict[str, Callable[[], dict[str, Any]]] = {
     "driver": _driver,
     "onnxruntime": _onnxruntime,
     "openvino": _plain("openvino"),
-    "tensorrt": _plain("tensorrt"),
+    "tensorrt": _tensorrt,
     "tensorrt_rtx": _plain("tensorrt_rtx"),
     "cuda": _cuda_bindings,
     "pycuda": _pycuda,
@@ -81,7 +93,3 @@ def main() -> None:
         lines = [line for line in str(cause).splitlines() if line.strip()]
         answer = {"error": f"{type(cause).__name__}: {lines[0] if lines else ''}"}
     print("\n" + json.dumps(answer))
-
-
-if __name__ == "__main__":
-    main()

@@ -28,7 +28,7 @@ class Verdict:
     Attributes:
         engine: the file.
         what: precision and runtime, as its manifest says; ``""`` without one.
-        runs: whether it was loaded and answered its golden faces as when it was built.
+        runs: whether it was loaded and, with a manifest, answered its golden faces as when it was built.
         why: why not; ``""`` where it runs.
         hint: what the loader advises; ``""`` where it does not.
         install: commands that bring what this engine lacks here; empty where nothing that can be installed is missing.

@@ -18,7 +18,7 @@ _FROM_A_HOST: Final = (
     "edgefer deploy bundle model.onnx -o bundle  # on a host",
     "sh bundle/run.sh --with trtexec  # here",
 )
-_NEWEST_CUDA_PYTHON: Final = 13
+_NEWEST_CUDA: Final = 13
 
 
 def kind_of(found: Diagnosis) -> Kind:
@@ -37,9 +37,15 @@ def has_own_environment(found: Diagnosis) -> bool:
 
 def cuda_python(found: Diagnosis) -> str:
     """The requirement for cuda-python: its major version is CUDA's, and a newer one asks for a newer driver."""
+    major = _cuda_major(found)
+    return f"'cuda-python<{(_NEWEST_CUDA if major is None else major) + 1}'"
+
+
+def _cuda_major(found: Diagnosis) -> int | None:
+    """Of what the driver serves or, without one, of the system's libraries."""
     serves = found.driver.cuda or (found.libraries.cuda.version if found.libraries.cuda else "")
     major = serves.split(".", maxsplit=1)[0]
-    return f"'cuda-python<{int(major) + 1}'" if major.isdigit() else f"'cuda-python<{_NEWEST_CUDA_PYTHON + 1}'"
+    return int(major) if major.isdigit() else None
 
 
 def for_tensorrt(found: Diagnosis) -> tuple[str, ...]:
@@ -52,7 +58,25 @@ def for_tensorrt(found: Diagnosis) -> tuple[str, ...]:
     driver = _driver_commands(found)
     if has_own_environment(found):
         return (*driver, *_jetson_environment(found))
-    return (*driver, f"pip install 'edgefer[tensorrt]' {cuda_python(found)}")
+    return (*driver, *_wrong_wheels(found), f"pip install edgefer {_wheel(found)} {cuda_python(found)}")
+
+
+def _wheel(found: Diagnosis) -> str:
+    """Pip's TensorRT for this driver: what is called ``tensorrt`` is for CUDA 13.
+
+    https://docs.nvidia.com/deeplearning/tensorrt/11.4.1/installing-tensorrt/install-pip.html
+    """
+    major = _cuda_major(found)
+    return "tensorrt" if major is None else f"tensorrt-cu{min(major, _NEWEST_CUDA)}"
+
+
+def _wrong_wheels(found: Diagnosis) -> tuple[str, ...]:
+    """Wheels for two CUDAs lie in the same folders."""
+    here, major = found.module("tensorrt").told.get("for_cuda"), _cuda_major(found)
+    if here is None or major is None or here <= major:
+        return ()
+    names = " ".join(f"tensorrt-cu{here}{part}" for part in ("", "-libs", "-bindings"))
+    return (f"pip uninstall tensorrt {names}",)
 
 
 def for_trtexec(found: Diagnosis) -> tuple[str, ...]:

@@ -177,6 +177,8 @@ def _write_engine(
         rewrites=prepared.rewrites,
         device=built.device,
         portable=options.portable,
+        batches=(options.batches.least, options.batches.most),
+        dla_core=options.dla,
         note=note,
         audit=tuple(layer.to_dict() for layer in audit.layers),
         candidates=tuple(row.to_dict() for row in prepared.candidates),
@@ -206,7 +208,7 @@ def _golden_of_engine(prepared: Prepared, built: SerialisedEngine, options: Buil
     faces = golden_faces(prepared.contract, _golden_count(options))
     allowed, name = tolerance_of(prepared.precision), f"the engine for {built.device}"
     with Classifier(
-        *(TensorRtSession(built.plan), prepared.contract),
+        *(TensorRtSession(built.plan, dla_core=options.dla), prepared.contract),
         precision=prepared.precision,
         size_bytes=len(built.plan),
         name=name,

@@ -242,6 +242,7 @@ def _row(name: str, classifier: Classifier, answers: Predictions, found: Timed) 
         rounds_ms=found.timing.rounds_ms[name],
         pace=found.paces.get(name),
         joules=found.joules.get(name),
+        gpu=found.gpu.get(name),
         layers=() if classifier.manifest is None else classifier.manifest.precision.layers,
     )
 

@@ -78,6 +78,7 @@ def _row(row: Row, report: Report) -> dict[str, Any]:
         "size_bytes": row.size_bytes,
         "latency": latency_details(row),
         "images_per_s": row.images_per_s(report.batch),
+        "gpu_ms": None if row.gpu is None else row.gpu.to_dict(),
         "pace": None if row.pace is None else row.pace.to_dict(),
         "energy": None if row.joules is None else {"source": row.joules[0], "joules_per_image": row.joules[1]},
         "speedup": None if row.speedup is None else {"value": row.speedup.value, "ci95": list(row.speedup.ci95)},

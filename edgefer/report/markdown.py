@@ -10,7 +10,7 @@ from edgefer.measure.classwise import calibration_error, class_scores, kl_diverg
 from edgefer.measure.margin import NonInferiority
 from edgefer.report.cells import NOT_MEASURED, cells
 from edgefer.report.report import Report, Row
-from edgefer.report.terminal_details import telemetry_line
+from edgefer.report.terminal_details import gpu_line, telemetry_line
 
 HEAD = ("", "p50 ms", "p95 ms", "images/s", "speed-up", "size", "top-1 %", "drop, points", "agreement %")
 
@@ -26,6 +26,7 @@ def markdown(report: Report, *, force: bool = True) -> str:
         *(f"> warning: {warning}" for warning in report.warnings),
         _table(HEAD, [list(_cells(row, report, hide)) for row in report.rows]),
         "Intervals are 95 %: speed-up bootstrap over rounds, top-1 Wilson, drop Tango (paired).",
+        "" if hide else "\n".join(f"- {row.name}: {gpu_line(row.gpu)}" for row in report.rows if row.gpu is not None),
         "### Accuracy",
         "\n".join(_margins(report)),
         _table(

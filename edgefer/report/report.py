@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from edgefer.data import FaceSet
 from edgefer.manifest import LayerPrecision
 from edgefer.measure.accuracy import Predictions
+from edgefer.measure.gpu import GpuTimes
 from edgefer.measure.latency import Latency, Ratio
 from edgefer.measure.pacing import Pace
 from edgefer.measure.paired import Paired
@@ -36,6 +37,7 @@ class Row:
         rounds_ms: the samples of ``latency``, float64 rounds × calls.
         pace: how it kept up with a frame rate, if that was measured.
         joules: where energy was told, its source and joules an image.
+        gpu: what calls took on the GPU, where the engine's runtime times that.
         layers: layer by layer, from the engine's manifest.
     """
 
@@ -52,6 +54,7 @@ class Row:
     rounds_ms: NDArray[np.float64] | None = None
     pace: Pace | None = None
     joules: tuple[str, float] | None = None
+    gpu: GpuTimes | None = None
     layers: tuple[LayerPrecision, ...] = ()
 
     def images_per_s(self, batch: int) -> float | None:

@@ -8,7 +8,9 @@ from rich.console import Console
 
 from edgefer.measure.classdrops import ClassDrop, class_drops
 from edgefer.measure.classwise import calibration_error, kl_divergence, macro_f1
+from edgefer.measure.gpu import GpuTimes
 from edgefer.measure.margin import NonInferiority
+from edgefer.report.cells import digits
 from edgefer.report.report import Report, Row
 from edgefer.report.terminal import as_printable
 
@@ -71,8 +73,16 @@ def _speed(row: Row, report: Report) -> Iterator[str]:
     if row.latency is not None and row.latency.variation is not None and not report.invalid:
         tail = f", p99.9 {row.latency.p999:.3g} ms" if row.latency.p999 is not None else ""
         yield f"{row.latency.n:,} calls vary by {row.latency.variation:.0%} of their mean{tail}"
+    if row.gpu is not None and not report.invalid:
+        yield gpu_line(row.gpu)
     if row.joules is not None:
         yield f"{1000 * row.joules[1]:.3g} mJ an image ({row.joules[0]}, with what else it feeds)"
+
+
+def gpu_line(times: GpuTimes) -> str:
+    """What calls took on the GPU, on one line."""
+    steps = f"{digits(times.upload)} ms to it, {digits(times.compute)} ms computing, {digits(times.download)} ms back"
+    return f"on the GPU: {steps} (medians of {times.calls:,} calls, {times.replayed:,} replayed as a CUDA graph)"
 
 
 def telemetry_line(report: Report) -> str:

@@ -12,6 +12,7 @@ from edgefer.data import FaceSet
 from edgefer.engines.classifier import Classifier
 from edgefer.measure.calls import caller, timed_batches
 from edgefer.measure.contention import Usage, others_since, too_busy
+from edgefer.measure.gpu import GpuTimes, gpu_times, watched
 from edgefer.measure.latency import Interleaved, interleave
 from edgefer.measure.pacing import BLOCK_FRAMES, LEAST_BLOCKS, Pace, pace
 from edgefer.measure.telemetry import Recorder, Recording
@@ -33,6 +34,7 @@ class Timed:
         timing: all samples.
         paces: name → how it kept up; empty unless the scope is ``paced``.
         joules: name → source and joules an image, of all that the source feeds; empty where the machine cannot tell.
+        gpu: name → what its calls took on the GPU; only engines whose runtime times them.
         telemetry: see ``Recording.summary``; None if nothing was watched.
         invalid: reasons not to believe the latencies.
         warnings: what limits them.
@@ -41,6 +43,7 @@ class Timed:
     timing: Interleaved
     paces: Mapping[str, Pace]
     joules: Mapping[str, tuple[str, float]]
+    gpu: Mapping[str, GpuTimes]
     telemetry: dict[str, Any] | None
     invalid: tuple[str, ...]
     warnings: tuple[str, ...]
@@ -51,7 +54,7 @@ def time_all(
 ) -> Timed:
     """Time every classifier on real faces; ``cores`` are those that this process may use."""
     runners = {
-        name: caller(classifier, timed_batches(classifier, faces, settings.batch), settings.scope)
+        name: watched(classifier, caller(classifier, timed_batches(classifier, faces, settings.batch), settings.scope))
         for name, classifier in classifiers.items()
     }
     announce(f"timing {', '.join(runners)}: {_how_long(settings)}, batch {settings.batch}, threads {settings.threads}")
@@ -59,6 +62,7 @@ def time_all(
         recorder = opened.enter_context(Recorder()) if telemetry else None
         start, before = time.monotonic(), Usage.now()
         timing, paces = _measure(runners, settings)
+        gpu = gpu_times(runners, timing)
         others, end = others_since(before), time.monotonic()
         recording = None if recorder is None else recorder.recording().between(start, end)
         joules = (
@@ -69,6 +73,7 @@ def time_all(
         timing=timing,
         paces=paces,
         joules=joules,
+        gpu=gpu,
         telemetry=None if recording is None else recording.summary(),
         invalid=(*throttled, *shared_cores(cores, others), *unsteady(timing)),
         warnings=(*too_many_threads(cores, settings.threads), *unsettled(timing)),

@@ -1,6 +1,7 @@
 """What lies in a bundle, what is refused, and whether a bundle is found to be whole."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -16,6 +17,7 @@ from edgefer.data.classes import FER2013
 from edgefer.deploy import checking
 from edgefer.deploy.bundle import make_bundle
 from edgefer.deploy.checking import check_bundle
+from edgefer.engines.load import load_engine
 from edgefer.engines.onnxruntime import OnnxRuntimeSession
 from edgefer.errors import EdgeferError
 from edgefer.golden import Golden
@@ -224,6 +226,17 @@ def test_an_engine_of_the_bundle_is_near_the_float_model(copy, tmp_path):
     assert 0 < found.apart <= found.allowed < 1
     assert found.files == len(EVERYTHING) - 1
     assert read_table(copy / "ranges.jsonl").calibration.origin == "faces.npz:calib"
+
+
+def test_an_engine_for_one_face_at_a_time_is_asked_so(copy, tmp_path, monkeypatch):
+    edgefer.build_engine(copy / "model.onnx", tmp_path / "x.onnx", precision="fp32")
+    engine, asked = load_engine(tmp_path / "x.onnx"), []
+    session, real = engine.session, engine.session.run
+    session.inputs = (replace(session.inputs[0], batches=(1, 1)),)
+    session.run = lambda feeds: asked.append(len(feeds["faces"])) or real(feeds)
+    monkeypatch.setattr(checking, "load_engine", lambda path: engine)
+    assert check_bundle(copy, tmp_path / "x.onnx").apart < 1e-3
+    assert asked == [1, 1, 1, 1]
 
 
 def test_an_engine_that_answers_otherwise_is_told(copy, tmp_path, monkeypatch):

@@ -113,6 +113,17 @@ def test_with_trtexec(elsewhere, tmp_path):
     assert (elsewhere / "results/face.engine").read_bytes() == (elsewhere / "tensorrt.types.onnx").read_bytes()
 
 
+def test_tools_are_named_from_where_it_is_typed(elsewhere):
+    """As docs/jetson.md does: PYTHON=edgefer-env/bin/python sh bundle/run.sh."""
+    here = elsewhere.parent
+    (here / "python").write_text('#!/bin/sh\n[ "$1" = -c ] && exit 0\necho "it was asked to $3" >&2\nexit 1\n')
+    (here / "python").chmod(0o755)
+    done = run(elsewhere, "--target", "onnxruntime", PYTHON="./python")
+    assert (done.returncode, done.stderr) == (1, "it was asked to build-engine\n")
+    done = run(elsewhere, "--with", "trtexec", TRTEXEC="bin/trtexec")
+    assert f"there is no trtexec at {here}/bin/trtexec" in done.stderr
+
+
 def test_an_engine_that_answers_otherwise_ends_it(elsewhere, tmp_path):
     done = run(elsewhere, "--with", "trtexec", TRTEXEC=trtexec(tmp_path, "100300", shift=5.0))
     assert done.returncode == 2

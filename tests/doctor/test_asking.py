@@ -45,6 +45,29 @@ def test_what_a_package_does_to_its_process_is_told(packages):
     assert driver.problem is not None or driver.devices
 
 
+def test_what_a_package_prints_when_its_process_ends_is_not_the_answer(packages):
+    packages(openvino="import atexit; __version__ = '1'; atexit.register(print, 'bye'); atexit.register(print, 0)\n")
+    assert ask_all()[1]["openvino"].version == "1"
+
+
+def test_packages_are_not_taken_from_the_folder_that_one_is_in(packages, tmp_path, monkeypatch):
+    (tmp_path / "clone" / "openvino").mkdir(parents=True)
+    (tmp_path / "clone" / "openvino" / "__init__.py").write_text("raise ImportError('this is the source')\n")
+    monkeypatch.chdir(tmp_path / "clone")
+    packages(openvino="__version__ = '1'\n")
+    assert ask_all()[1]["openvino"].version == "1"
+
+
+def test_a_tensorrt_of_pip_tells_its_cuda(packages, tmp_path):
+    packages(tensorrt="__version__ = '11.4.0.106'\n")
+    assert ask_all()[1]["tensorrt"].told == {}
+    (tmp_path / "tensorrt_cu12_libs-11.4.0.106.dist-info").mkdir()
+    (tmp_path / "tensorrt_cu12_libs-11.4.0.106.dist-info/METADATA").write_text(
+        "Metadata-Version: 2.1\nName: tensorrt-cu12-libs\nVersion: 11.4.0.106\n"
+    )
+    assert ask_all()[1]["tensorrt"].told == {"for_cuda": 12}
+
+
 def test_a_package_that_hangs_is_given_up(packages, monkeypatch):
     packages(pycuda="import time; time.sleep(60)\n")
     monkeypatch.setattr(asking, "_ask", lambda names, _ask=asking._ask: _ask(names, patience=1.0))

@@ -54,7 +54,9 @@ def test_an_engine_that_runs(folder):
     done = run(folder / "face.onnx")
     assert (done.return_value, done.exception) == (None, None)
     assert "FP32 for onnxruntime" in done.output
-    assert "runs here: yes" in done.output
+    assert "runs here: yes, it answers its golden faces as when it was built" in done.output
+    exported = run(folder / "model.onnx").output
+    assert "without a manifest\nruns here: yes, and there are no golden faces" in exported
 
 
 def test_an_engine_of_tensorrt_on_a_machine_without_a_gpu(tmp_path):

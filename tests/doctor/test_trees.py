@@ -124,7 +124,7 @@ def test_jetpack_7_lacks_the_python_package():
 
 
 def test_a_desktop_with_a_driver_and_without():
-    assert ability(machine("desktop"), "tensorrt").commands == ("pip install 'edgefer[tensorrt]' 'cuda-python<13'",)
+    assert ability(machine("desktop"), "tensorrt").commands == ("pip install edgefer tensorrt-cu12 'cuda-python<13'",)
     bare = machine("desktop", driver=NO_DRIVER)
     assert told(bare)["gpu"] == "an NVIDIA GPU is in a slot, and no driver runs it"
     assert ability(bare, "tensorrt").why.startswith("there is no NVIDIA driver here")
@@ -160,6 +160,18 @@ def test_reasons_against_tensorrt(changes, driver, why):
     found = ability(machine("jetpack6", {**WHOLE, **changes}, driver), "tensorrt")
     assert not found.works
     assert why in found.why
+
+
+def test_a_tensorrt_of_pip_for_a_newer_cuda_than_the_driver():
+    """`pip install tensorrt` brings the one for CUDA 13."""
+    modules = {**WHOLE, "tensorrt": Module("11.4.0.106", None, {"for_cuda": 13})}
+    found = ability(machine("desktop", modules), "tensorrt")
+    assert found.why == "Python's TensorRT 11.4.0.106 is for CUDA 13, and the driver serves CUDA up to 12.8"
+    assert found.commands == (
+        "pip uninstall tensorrt tensorrt-cu13 tensorrt-cu13-libs tensorrt-cu13-bindings",
+        "pip install edgefer tensorrt-cu12 'cuda-python<13'",
+    )
+    assert ability(machine("desktop", modules, Driver("13.0", ORIN.devices, None)), "tensorrt").works
 
 
 def test_pycuda_does_as_well():

@@ -50,6 +50,7 @@ struct Manifest {
   bool has_int8 = false;  ///< Whether any layer of it does so in INT8.
   Golden golden;
   std::string device;  ///< The GPU it is for, "Orin, SM87"; empty on a CPU.
+  int dla_core = -1;   ///< The DLA core it runs on; −1: none.
   std::string note;    ///< What whoever uses it must know; may be empty.
 
   /// Parse the JSON `text`; `origin` names the file in errors. Unknown keys are ignored.

@@ -16,8 +16,10 @@ namespace edgefer {
 /// memory with the CPU nothing is copied. From the second run of a shape on, copies and kernels are one CUDA graph.
 class TensorRtSession final : public Session {
  public:
-  /// Throws Error: no GPU, no memory, or TensorRT refuses the engine.
-  explicit TensorRtSession(const std::filesystem::path& engine);
+  /// An engine that was built for a DLA core runs on `dla_core`, whichever that was; −1: it was not.
+  ///
+  /// Throws Error: no GPU, no such DLA core, no memory, or TensorRT refuses the engine.
+  explicit TensorRtSession(const std::filesystem::path& engine, int dla_core = -1);
   ~TensorRtSession() override;
 
   const char* runtime() const noexcept override { return "tensorrt"; }

@@ -101,6 +101,9 @@ struct Runtime final : EndingVRuntime {
   nvinfer1::ILogger* logger;
   explicit Runtime(nvinfer1::ILogger* to) : logger(to) {}
 
+  int32_t getNbDLACores() const noexcept override { return fake::state().dla_cores; }
+  void setDLACore(int32_t core) noexcept override { fake::state().dla_core = core; }
+
 #if NV_TENSORRT_MAJOR >= 10
   nvinfer1::ICudaEngine* deserializeCudaEngine(void const* bytes, std::size_t size) noexcept override{
 #else

@@ -66,6 +66,15 @@ TEST_CASE("named tensors, in the order that inputs come first") {
   CHECK(session.most() == 8);
 }
 
+TEST_CASE("an engine for a DLA core is loaded for that core, where there is one") {
+  const World world;
+  CHECK_THROWS_WITH_AS(TensorRtSession(world.engine, 1),
+                       doctest::Contains("is for DLA core 1, and TensorRT 10.3.0 finds 0"), Error);
+  fake::state().dla_cores = 2;
+  edgefer::open_tensorrt(world.engine, {1, "fp16", 1});
+  CHECK(fake::state().dla_core == 1);
+}
+
 TEST_CASE("a shape is run once, then recorded once, then launched") {
   const World world;
   TensorRtSession session(world.engine);

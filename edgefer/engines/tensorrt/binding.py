@@ -63,8 +63,8 @@ def import_tensorrt(rtx: bool) -> tuple[Any, Target]:
         raise EdgeferError(
             fault.message,
             hint="on a Jetson it comes with JetPack: make the environment with `python3 -m venv "
-            "--system-site-packages`; elsewhere pip install 'edgefer[tensorrt]'; without a GPU, --onnx-only --for "
-            "JETPACK writes what the device builds from",
+            "--system-site-packages`; elsewhere `edgefer doctor` says which of pip's fits the driver; without a GPU, "
+            "--onnx-only --for JETPACK writes what the device builds from",
         ) from fault
     except OSError as cause:  # its libraries are loaded with ctypes
         raise EdgeferError(
@@ -97,14 +97,25 @@ def logger_of(rtx: bool) -> Any:
     return Logger()
 
 
-def make_runtime(trt: Any, target: Target) -> Any:
+def make_runtime(trt: Any, target: Target, dla_core: int | None = None) -> Any:
     """What loads engines. Those of ``--version-compatible`` hold code, TensorRT's lean runtime, which it may run.
 
-    NvInferRuntime.h, setEngineHostCodeAllowed: without it such engines are refused.
+    NvInferRuntime.h, setEngineHostCodeAllowed: without it such engines are refused; setDLACore: an engine runs on the
+    DLA core of the runtime that loads it, whichever it was built for.
+
+    Raises:
+        EdgeferError: this machine has no DLA core ``dla_core``.
     """
     runtime = trt.Runtime(logger_of(target.rtx))
     if target.has.version_compatible:
         runtime.engine_host_code_allowed = True
+    if dla_core is not None:
+        if dla_core >= runtime.num_DLA_cores:
+            raise EdgeferError(
+                f"the engine is for DLA core {dla_core}, and {target.title} finds {runtime.num_DLA_cores} of them here",
+                hint="Orin NX and AGX Orin have two, Orin Nano and Thor none: build it again, or without --dla",
+            )
+        runtime.DLA_core = dla_core
     return runtime
 
 

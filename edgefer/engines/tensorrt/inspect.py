@@ -130,7 +130,7 @@ def audit_engine(model: onnx.ModelProto, plan: bytes, precision: str, options: B
         EdgeferError: it cannot be loaded.
     """
     trt, target = import_tensorrt(False)
-    runtime = make_runtime(trt, target)
+    runtime = make_runtime(trt, target, options.dla)
     engine = runtime.deserialize_cuda_engine(plan)
     if engine is None:
         raise EdgeferError(

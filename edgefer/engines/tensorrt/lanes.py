@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from edgefer.engines.tensorrt.cuda import Owned
+from edgefer.progress import announce
 
 
 @dataclass(eq=False)
@@ -74,6 +75,11 @@ class Lanes:
         context = self._make() if len(self._lanes) < self._most else None
         if context is not None:
             return Lane(context)
+        if 0 < len(self._lanes) < self._most:
+            self._most = len(self._lanes)  # so that it is not tried, and refused, at every change
+            announce(
+                f"note: GPU memory has no room for more execution contexts than {self._most}: batch sizes take turns"
+            )
         return self._lanes[0] if self._lanes else None
 
     def close(self) -> None:

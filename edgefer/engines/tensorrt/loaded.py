@@ -17,6 +17,8 @@ from edgefer.errors import EdgeferError
 ALIGNMENT: Final = 256
 """Bytes that a tensor's address is a multiple of (NvInferRuntime.h, setTensorAddress)."""
 
+MORE_MEMORY: Final = "it needs more GPU memory: stop what else uses it, or build with a smaller --max-batch"
+
 _DTYPES: Final = {
     "UINT8": "uint8",
     "INT8": "int8",
@@ -34,6 +36,7 @@ class LoadedEngine:
     Args:
         plan: the engine's bytes.
         rtx: whether TensorRT-RTX made it.
+        dla_core: the DLA core that it runs on; None where it was not built for one.
 
     Attributes:
         target: the TensorRT that is here.
@@ -41,20 +44,23 @@ class LoadedEngine:
         least, most: the batch sizes that it takes.
 
     Raises:
-        EdgeferError: the engine is cut short, or another version's or GPU's.
+        EdgeferError: the engine is cut short, or another version's or GPU's; there is no such DLA core.
     """
 
-    def __init__(self, plan: bytes, *, rtx: bool) -> None:
+    def __init__(self, plan: bytes, *, rtx: bool, dla_core: int | None = None) -> None:
         self._trt, self.target = import_tensorrt(rtx)
         trt, self._log = self._trt, log_of(rtx)
         self._log.clear()
         # the engine keeps a pointer to the runtime
-        self._runtime = runtime = make_runtime(trt, self.target)
+        self._runtime = runtime = make_runtime(trt, self.target, dla_core)
         self._engine = engine = runtime.deserialize_cuda_engine(plan)
         if engine is None:
+            reason = self.reason()
             raise EdgeferError(
-                f"{self.target.title} cannot load the engine: {self.reason()}",
-                hint="an engine is good for the TensorRT and the GPU that built it: build it again here",
+                f"{self.target.title} cannot load the engine: {reason}",
+                hint=MORE_MEMORY
+                if "memory" in reason.lower()
+                else "an engine is good for the TensorRT and the GPU that built it: build it again here",
             )
         specs: dict[bool, list[TensorSpec]] = {True: [], False: []}
         for index in range(engine.num_io_tensors):
@@ -67,8 +73,10 @@ class LoadedEngine:
         self.outputs = tuple(specs[False])
 
     def reason(self) -> str:
-        """What TensorRT's log says went wrong."""
-        return self._log.reason()
+        """What TensorRT's log says went wrong since it was asked last."""
+        reason = self._log.reason()
+        self._log.clear()
+        return reason
 
     def _profile(self, first: TensorSpec) -> tuple[int, int]:
         engine = self._engine

@@ -34,7 +34,7 @@ def open_tensorrt(file: Path) -> tuple[Classifier, Manifest]:
     device = probe()
     _, here = import_tensorrt(rtx)
     check_place(file, manifest, here.name, device)
-    session = TensorRtSession(file, rtx=rtx)
+    session = TensorRtSession(file, rtx=rtx, dla_core=manifest.dla_core)
     try:
         return Classifier.of_engine(session, manifest, str(file)), manifest
     except EdgeferError:
@@ -51,6 +51,8 @@ def check_place(file: Path, manifest: Manifest, version: str, device: Device) ->
         EdgeferError: names both.
     """
     flags = " ".join(f"--{part}" for part in manifest.precision.asked.split("+"))
+    flags += " --calib DATA" if "int8" in flags else ""
+    flags += "" if manifest.dla_core is None else f" --dla {manifest.dla_core} --gpu-fallback"
     again = f"build it again here: `edgefer build-engine model.onnx {flags} --target {manifest.target} -o {file.name}`"
     later = "version" in manifest.portable and loads(manifest.runtime_version, version)
     if manifest.runtime_version != version and not later:

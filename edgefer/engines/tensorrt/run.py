@@ -18,7 +18,7 @@ from edgefer.engines.tensorrt.buffers import Buffer
 from edgefer.engines.tensorrt.cuda import Graphs, open_cuda
 from edgefer.engines.tensorrt.driver import probe
 from edgefer.engines.tensorrt.lanes import Lane, Lanes
-from edgefer.engines.tensorrt.loaded import LoadedEngine
+from edgefer.engines.tensorrt.loaded import MORE_MEMORY, LoadedEngine
 from edgefer.errors import EdgeferError
 from edgefer.progress import announce
 
@@ -48,6 +48,7 @@ class TensorRtSession:
     Args:
         plan: the engine's file, or its bytes.
         rtx: whether TensorRT-RTX made it.
+        dla_core: the DLA core that it runs on; None where it was not built for one.
 
     Attributes:
         least, most: the batch sizes that the engine takes.
@@ -56,11 +57,11 @@ class TensorRtSession:
             a batch size is enqueued as it is, the second is captured.
 
     Raises:
-        EdgeferError: no driver; TensorRT, or both of cuda-bindings and pycuda, are not installed; the engine is cut
-            short, or another version's or GPU's; memory ran out.
+        EdgeferError: no such file; no driver; TensorRT, or both of cuda-bindings and pycuda, are not installed; the
+            engine is cut short, or another version's or GPU's; there is no such DLA core; memory ran out.
     """
 
-    def __init__(self, plan: str | os.PathLike[str] | bytes, *, rtx: bool = False) -> None:
+    def __init__(self, plan: str | os.PathLike[str] | bytes, *, rtx: bool = False, dla_core: int | None = None) -> None:
         self.name = "tensorrt-rtx" if rtx else "tensorrt"
         probe()  # first: without a driver, the calls below end the process
         _, target = import_tensorrt(rtx)
@@ -74,9 +75,9 @@ class TensorRtSession:
             self.without_graphs = f"{target.title} captures CUDA graphs itself"
         elif cuda.graphs is None:
             self.without_graphs = f"{cuda.package} has no CUDA graphs"
-        content = plan if isinstance(plan, bytes) else Path(plan).read_bytes()
+        content = plan if isinstance(plan, bytes) else _read(Path(plan))
         with _ALONE, cuda.current(), ExitStack() as made:
-            self._loaded = loaded = LoadedEngine(content, rtx=rtx)
+            self._loaded = loaded = LoadedEngine(content, rtx=rtx, dla_core=dla_core)
             made.callback(loaded.close)
             self.inputs, self.outputs = loaded.inputs, loaded.outputs
             self.least, self.most = loaded.least, loaded.most
@@ -181,7 +182,7 @@ class TensorRtSession:
         if lane is None:
             raise EdgeferError(
                 f"{self.name} could not make an execution context: {self._loaded.reason()}",
-                hint="it needs more GPU memory: stop what else uses it, or build with a smaller --max-batch",
+                hint=MORE_MEMORY,
             )
         if lane.key is None:
             lane.shapes = self._loaded.set_batch(lane.context, batch)
@@ -193,7 +194,8 @@ class TensorRtSession:
 
     def _enqueue(self, lane: Lane, stream: int) -> None:
         if lane.stream not in (None, stream):
-            self._cuda.wait_for_all()  # the context's scratch memory is in use on the other stream
+            with _ALONE:
+                self._cuda.wait_for_all()  # the context's scratch memory is in use on the other stream
         lane.stream = stream
         context, graphs = lane.context, self._cuda.graphs
         if lane.graph is not None and graphs is not None:
@@ -213,6 +215,7 @@ class TensorRtSession:
                 lane.graph = graphs.capture(self._stream, lambda: bool(context.execute_async_v3(handle)))
         except EdgeferError as fault:
             self.without_graphs = fault.message
+            self._loaded.reason()  # it is not that of a later failure
             announce(f"note: calls of {self.name} are not replayed as a CUDA graph: {fault.message}")
 
     def _check_open(self) -> None:
@@ -242,3 +245,10 @@ class TensorRtSession:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _read(plan: Path) -> bytes:
+    try:
+        return plan.read_bytes()
+    except OSError as cause:
+        raise EdgeferError(f"the engine {plan} cannot be read: {cause.strerror}", hint="check the path") from cause

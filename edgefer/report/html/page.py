@@ -106,6 +106,8 @@ def _percentiles(report: Report) -> str:
     paced, fed = any(row.pace for row, _, _ in rows), any(row.joules for row, _, _ in rows)
     titles += ["missed", "jitter"] if paced else []
     titles += ["mJ an image"] if fed else []
+    on_gpu = any(row.gpu for row, _, _ in rows)
+    titles += ["to the GPU", "on it", "back"] if on_gpu else []
     lines = []
     for row, latency, found in rows:
         cells = [f"<b>{escape(row.name)}</b>", *(_estimate(found["percentiles"].get(f"{p:g}")) for p in PERCENTS)]
@@ -115,6 +117,9 @@ def _percentiles(report: Report) -> str:
             cells += [f"{pace.misses} of {pace.frames}", f"{pace.jitter_ms:.2g}"] if pace else [NOT_MEASURED] * 2
         if fed:
             cells.append(NOT_MEASURED if row.joules is None else f"{1e3 * row.joules[1]:.3g}")
+        if on_gpu:
+            steps = (None,) * 3 if row.gpu is None else (row.gpu.upload, row.gpu.compute, row.gpu.download)
+            cells += map(digits, steps)
         lines.append(cells)
     return _table(titles, lines, kind="stack")
 

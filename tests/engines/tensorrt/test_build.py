@@ -26,7 +26,7 @@ def build(here, precision="fp32", *, fed=None, rtx=False, **options):
 
 def orin_with_dla(machine, version="10.3.0"):
     here = machine(version)
-    here.tensorrt.module.Builder.num_DLA_cores = 2
+    here.tensorrt.module.Builder.num_DLA_cores = here.tensorrt.module.Runtime.num_DLA_cores = 2
     return here
 
 

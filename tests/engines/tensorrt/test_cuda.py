@@ -8,7 +8,7 @@ from edgefer.engines.tensorrt.cuda import failed, open_cuda
 from edgefer.engines.tensorrt.driver import probe
 from edgefer.errors import EdgeferError
 from tests.engines.tensorrt.fakes.cuda_bindings import FakeDriver
-from tests.engines.tensorrt.running import PACKAGES, inside
+from tests.engines.tensorrt.running import PACKAGES, counted, inside
 
 
 @pytest.mark.parametrize("package", PACKAGES)
@@ -23,6 +23,14 @@ def test_there_is_one_a_process_and_it_takes_the_primary_context(machine, packag
     with found[0].current():
         assert here.gpu.current is here.gpu.primary
     assert here.gpu.current is None
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_stream_does_not_wait_for_the_default_one(machine, package):
+    here = machine(package=package)
+    made = counted(here.gpu, "make_stream")
+    with here.session():
+        assert made == [(1,)]  # CU_STREAM_NON_BLOCKING
 
 
 def test_neither_package(machine):

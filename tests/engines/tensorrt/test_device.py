@@ -117,7 +117,7 @@ def test_an_engine_of_another_place_is_refused(tmp_path, changes, version, devic
     with pytest.raises(EdgeferError) as error:
         loading.check_place(tmp_path / "x.engine", manifest, version, device)
     assert said in error.value.message
-    assert "build it again here" in error.value.hint
+    assert "build it again here: `edgefer build-engine model.onnx --int8 --calib DATA --target" in error.value.hint
 
 
 def test_an_engine_of_this_place_is_let_through(tmp_path, capfd):

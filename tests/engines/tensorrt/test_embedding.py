@@ -1,5 +1,8 @@
 """An engine inside an application: its own stream, its own memory, its own context, its own CUDA graph."""
 
+import threading
+import time
+
 import numpy as np
 import pytest
 
@@ -7,7 +10,7 @@ from edgefer.engines.tensorrt.run import TensorRtSession
 from edgefer.errors import EdgeferError
 from tests.engines.conftest import tiny
 from tests.engines.tensorrt.fakes.gpu import THREAD_LOCAL
-from tests.engines.tensorrt.running import PACKAGES, VERSIONS, check, expected, faces
+from tests.engines.tensorrt.running import PACKAGES, VERSIONS, check, counted, expected, faces
 
 
 class Application:
@@ -123,11 +126,38 @@ def test_an_application_may_capture_the_engine_in_a_graph_of_its_own(application
     gpu.graphs.clear()
 
 
+def test_another_engines_capture_is_not_disturbed(application):
+    """Waiting for the whole GPU fails while any stream of the context is captured, and spoils the capture."""
+    here, torch = application()
+    capturing, real = threading.Event(), here.gpu.end_capture
+
+    def slow(number):
+        capturing.set()
+        time.sleep(0.1)
+        return real(number)
+
+    here.gpu.end_capture = slow
+    with here.session() as first, here.session() as second:
+        check(first, 2)
+        pointers = {"faces": torch.faces(faces(2)), "logits": torch.room(24)}
+        second.run_device(pointers, 2, torch.stream())
+        thread = threading.Thread(target=check, args=(first, 2))
+        thread.start()
+        assert capturing.wait(20)
+        torch.room(24)  # nor does what an application allocates meanwhile spoil it
+        second.run_device(pointers, 2, torch.stream())  # on another stream: the context's scratch memory is in use
+        thread.join()
+        assert first.without_graphs is None
+        assert first.timing.graph
+
+
 def test_closing_waits_for_the_application(application):
     here, torch = application()
     session, batch, out = here.session(), faces(2), torch.room(24)
     session.run_device({"faces": torch.faces(batch), "logits": out}, 2, torch.stream())
+    waits = counted(here.gpu, "synchronise_all")
     session.close()
+    assert len(waits) == 1  # before anything is freed, not because cuMemFree waits too
     np.testing.assert_allclose(torch.logits(out, 2), expected(batch), rtol=1e-5)
 
 

@@ -52,12 +52,18 @@ def test_a_profile_that_cannot_be_shared_has_one_context(machine):
     assert log_of(False).errors() == []  # and no second one is asked for
 
 
-def test_a_context_too_many_for_memory_is_done_without(machine):
+def test_a_context_too_many_for_memory_is_done_without(machine, capfd):
     here = machine(total=SCRATCH + 8192)
     with here.session() as session:
+        tried = counted(here.tensorrt.module.ICudaEngine, "create_execution_context")
         for count in (1, 2, 1, 2):
             check(session, count)
         assert sum(block.size == SCRATCH for block in here.gpu.blocks.values()) == 1
+        assert len(tried) == 1
+        assert capfd.readouterr().err.count("no room for more execution contexts than 1") == 1
+        here.tensorrt.working = False
+        with pytest.raises(EdgeferError, match="could not run: enqueueV3 failed"):  # and not what was said before
+            session.run({"faces": faces(2)})
 
 
 @pytest.mark.parametrize("package", PACKAGES)
@@ -101,6 +107,9 @@ def test_an_engine_that_cannot_be_captured_runs_without(machine, capfd):
             check(session, 2)
         assert "CUDA_ERROR_STREAM_CAPTURE_INVALIDATED" in session.without_graphs
         assert not session.timing.graph
+        here.tensorrt.working = False
+        with pytest.raises(EdgeferError, match="could not run: enqueueV3 failed"):  # and not why it was not captured
+            session.run({"faces": faces(2)})
     assert capfd.readouterr().err.count("are not replayed as a CUDA graph") == 1
 
 

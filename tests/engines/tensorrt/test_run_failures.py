@@ -5,7 +5,7 @@ import pytest
 from edgefer.engines.tensorrt.run import TensorRtSession
 from edgefer.errors import EdgeferError
 from tests.engines.conftest import tiny
-from tests.engines.tensorrt.fakes.strict import SCRATCH
+from tests.engines.tensorrt.fakes.strict import ERROR, SCRATCH
 from tests.engines.tensorrt.running import PACKAGES, check, faces, without_session
 
 
@@ -68,6 +68,22 @@ def test_an_engine_that_is_cut_short(machine, plan, said):
     with pytest.raises(EdgeferError, match=rf"TensorRT 10\.3\.0 cannot load the engine: .*{said}") as error:
         TensorRtSession(plan(whole))
     assert "build it again here" in error.value.hint
+
+
+def test_an_engine_that_memory_has_no_room_for(machine):
+    here = machine()
+    plan, runtime = here.plan(), here.tensorrt.module.Runtime
+    said = "[defaultAllocator.cpp::allocate::31] Error Code 1: Cuda Runtime (out of memory)"
+    runtime.deserialize_cuda_engine = lambda self, plan: here.tensorrt.log(self._logger, ERROR, said)
+    with pytest.raises(EdgeferError, match=r"cannot load the engine: .*out of memory") as error:
+        TensorRtSession(plan)
+    assert "smaller --max-batch" in error.value.hint
+
+
+def test_an_engine_that_is_not_there(machine, tmp_path):
+    machine()
+    with pytest.raises(EdgeferError, match=r"x\.engine cannot be read: No such file"):
+        TensorRtSession(tmp_path / "x.engine")
 
 
 def test_an_engine_of_another_version_or_gpu(machine, tmp_path):

@@ -12,11 +12,14 @@ from click.testing import CliRunner
 
 import edgefer
 from edgefer.camera.recognise import probabilities
+from edgefer.data import save_npz
+from edgefer.deploy.inspection import inspect_file
+from edgefer.deploy.inspection_text import rows, to_json
 from edgefer.engines.load import load_engine
 from edgefer.engines.tensorrt.run import TensorRtSession
 from edgefer.errors import EdgeferError
 from edgefer.manifest import manifest_path
-from tests.engines.conftest import tiny
+from tests.engines.conftest import CONTRACT, tiny
 from tests.engines.tensorrt.fakes.strict import COMPUTE_MS, SCRATCH
 from tests.engines.tensorrt.running import PACKAGES, VERSIONS, expected, faces
 from tests.engines.tensorrt.uses import FOLDER
@@ -74,6 +77,57 @@ def test_more_faces_than_the_engine_takes_at_a_time(machine, model, sizes):
             assert probabilities(classifier, batch).shape == (count, 3)
         with pytest.raises(EdgeferError, match="not uint8 0×4×4×1"):
             classifier.logits_of_all(faces(0))
+
+
+def test_an_engine_for_a_dla_core_runs_on_that_core(machine, model):
+    """Whoever loads it says the core: TensorRT would take core 0."""
+    here = machine()
+    here.tensorrt.module.Builder.num_DLA_cores = here.tensorrt.module.Runtime.num_DLA_cores = 2
+    path = model.parent / "x.engine"
+    options = {"dla": 1, "gpu_fallback": True, "max_batch": 1}
+    result = edgefer.build_engine(model, path, precision="fp16", target="tensorrt", builder=options)
+    assert result.manifest.dla_core == 1
+    with load_engine(path) as classifier:
+        np.testing.assert_allclose(classifier.logits(faces(1)), expected(faces(1)), rtol=1e-5)
+    assert set(here.tensorrt.cores) == {1}  # for the audit, for the golden answers, and now
+    assert ("GPU", "Orin, SM87, and DLA core 1") in rows(inspect_file(path))
+    here.tensorrt.module.Runtime.num_DLA_cores = 0
+    with pytest.raises(EdgeferError, match=r"is for DLA core 1, and TensorRT 10\.3\.0 finds 0 of them"):
+        load_engine(path)
+    machine("10.16.1")
+    with pytest.raises(EdgeferError) as error:
+        load_engine(path)
+    assert "--fp16 --dla 1 --gpu-fallback --target tensorrt" in error.value.hint
+
+
+@pytest.mark.parametrize(
+    ("sizes", "shape", "said"),
+    [({"max_batch": 4}, (None, 4, 4, 1), "N×4×4×1, N 1…4"), ({"shapes": "faces:4x4x4x1"}, (4, 4, 4, 1), "4×4×4×1")],
+)
+def test_inspect_tells_the_batch_sizes(machine, model, sizes, shape, said):
+    machine()
+    path = model.parent / "x.engine"
+    edgefer.build_engine(model, path, precision="fp32", target="tensorrt", builder=sizes)
+    found = inspect_file(path)
+    assert found.inputs[0].shape == shape
+    assert ("input", f"'faces' uint8 {said}") in rows(found)
+    assert found.inputs[0].limits == (4 if shape[0] else 1, 4)
+    assert to_json(found)["inputs"][0]["batches"] == [4 if shape[0] else 1, 4]
+
+
+def test_a_bench_tells_what_calls_took_on_the_gpu(machine, model, tmp_path):
+    machine()
+    images = np.concatenate([faces(20), faces(20, 1)])
+    save_npz(tmp_path / "faces.npz", images, np.arange(40) % 3, CONTRACT.labels, ["test"] * 40)
+    report = edgefer.benchmark(
+        build(model).path, str(tmp_path / "faces.npz"), model, batch=2, iterations=20, telemetry=False
+    )
+    assert report.baseline.gpu is None
+    found = report.engines[0].gpu
+    assert (found.calls, found.replayed) == (20, 20)
+    assert found.upload == pytest.approx(2 * 16 * 1e-6)
+    assert found.compute == pytest.approx(COMPUTE_MS)
+    assert found.download == pytest.approx(2 * 3 * 4 * 1e-6)
 
 
 def test_a_calibrator_with_faces(machine, exported, faces, tmp_path):

@@ -22,6 +22,7 @@ class FakeTensorRt(BuildTime, RunTime):
         capturable: whether an engine may be enqueued while its stream is captured.
         working: whether execute_async_v3 works.
         seen: what was set on the last builder config.
+        cores: the DLA core of each engine that was loaded, in order.
     """
 
     def __init__(self, gpu, version="10.3.0", *, rtx=False):
@@ -32,7 +33,7 @@ class FakeTensorRt(BuildTime, RunTime):
         self.capturable = self.working = True
         self.parser_error = None
         self.seen = None
-        self.fed = []
+        self.fed, self.cores = [], []
         self.module = types.ModuleType("tensorrt_rtx" if rtx else "tensorrt")
         self.module.__version__ = version
         for name, value in {**self._enums(), **self._callbacks(), **self._build_time(), **self._run_time()}.items():

@@ -143,6 +143,8 @@ class RunTime:
             ICudaEngine.create_runtime_config = lambda self: IRuntimeConfig()
 
         class Runtime(Strict):
+            num_DLA_cores = DLA_core = 0
+
             def __init__(self, logger):
                 fake.need_gpu("a runtime")
                 fake.known(logger)
@@ -176,6 +178,7 @@ class RunTime:
         if header["code"] and not getattr(runtime, "engine_host_code_allowed", False):
             self.log(runtime._logger, ERROR, "The engine holds host code, which is not allowed.")
             return None
+        self.cores.append(runtime.DLA_core)
         return engine_class(runtime, header, model)
 
     def _execute(self, context, stream_number):
