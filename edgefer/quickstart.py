@@ -70,9 +70,9 @@ def run(output: Path, *, data: str | None, model: str, seconds: float, seed: int
     exported = export(model, onnx_file, weights=weights)
     announce(f"exported: largest difference from PyTorch {exported.max_abs_diff:.1e}")
     engines = []
-    for precision in ("fp32", "int8"):
+    for precision, calib in (("fp32", None), ("int8", faces)):
         engine = made(f"model.{precision}.onnx", f"the {precision.upper()} engine")
-        build_engine(onnx_file, engine, precision=precision, calib=faces if precision == "int8" else None, seed=seed)
+        build_engine(onnx_file, engine, precision=precision, calib=calib, seed=None if calib is None else seed)
         made(f"{engine.name}.json", "its manifest")
         engines.append(engine)
     report = benchmark(engines, faces, str(weights), seconds=BENCH_SECONDS, limit=TEST_FACES, seed=seed)

@@ -123,18 +123,19 @@ def prepare_job(
 ) -> Job:
     """Read the model, rewrite it and, for INT8, calibrate it."""
     check_names(no_rewrite)
+    is_int8 = precision.startswith("int8")
     drawing = {"calib_faces": calib_faces, "per_class": per_class, "seed": seed}
-    idle = [name for name, value in drawing.items() if value is not None]
-    if precision.startswith("int8") and calib is None and idle:
-        raise EdgeferError(
-            f"{', '.join(idle)} would change nothing: no faces are drawn", hint="leave out, or give calib"
-        )
+    ranging = {"method": method, "refine": refine, "table": table}
+    without = {} if is_int8 and calib is not None else drawing if is_int8 else {**drawing, **ranging}
+    if idle := [name for name, value in without.items() if value is not None]:
+        why = "no faces are drawn" if is_int8 else f"{precision.upper()} has no ranges to set"
+        raise EdgeferError(f"{', '.join(idle)} would change nothing: {why}", hint="leave out, or give calib and INT8")
     proto, contract = load_model(model)
     refuse_quantised(proto)
     rewritten = rewrite(proto, contract, skip=no_rewrite)
     recipe = recipe_for(contract.architecture).overridden(calib_faces, per_class, seed, method)
     job = Job(rewritten, rewritten.model, contract, sha256_file(model), None, None, recipe.method)
-    if precision.startswith("int8"):
+    if is_int8:
         return job.calibrated(calib, recipe, refine, table)
     if calib is not None:
         announce(f"note: --calib is not used: {precision.upper()} has no ranges to set")

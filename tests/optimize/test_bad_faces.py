@@ -149,12 +149,13 @@ def test_steps_are_parsed_in_their_order():
         ({"refine": ("adaround",), "calib": True}, "there is no refining step 'adaround'"),
         ({"refine": "bias", "calib": True}, "there is no refining step 'b'"),  # text, and a list is wanted
         ({"calib_faces": 7, "seed": 1}, "calib_faces, seed would change nothing: no faces are drawn"),
+        ({"precision": "fp32", "seed": 1, "method": "mse"}, "seed, method would change nothing: FP32 has no ranges"),
     ],
 )
 def test_arguments_that_would_change_nothing(model, faces, tmp_path, settings, message):
     calib = faces if settings.pop("calib", False) else None
     with pytest.raises(EdgeferError, match=message):
-        edgefer.build_engine(model, tmp_path / "x.onnx", precision="int8", calib=calib, **settings)
+        edgefer.build_engine(model, tmp_path / "x.onnx", **{"precision": "int8", "calib": calib, **settings})
 
 
 @pytest.mark.parametrize(("steps", "count"), [(("bias",), 64), (("equalise", "rounding", "bias"), 256)])
