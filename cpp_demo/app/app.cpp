@@ -100,11 +100,6 @@ void App::show() {
     }
     if (!put_out(*seen)) return;
   }
-  {
-    const std::lock_guard lock(mutex_);
-    if (stop_) return;
-  }
-  for (Sink* sink : sinks_) sink->linger();
 }
 
 /// Draw the frame and give it to the sinks; false if one asks for the end.
@@ -114,7 +109,7 @@ bool App::put_out(Seen& seen) {
   const double drawn = monotonic();
   bool wanted = true;
   for (Sink* sink : sinks_) wanted = sink->write(seen) && wanted;
-  meter_.count_output(1000.0 * (drawn - start), 1000.0 * (monotonic() - drawn));
+  meter_.count_output(seen, 1000.0 * (drawn - start), 1000.0 * (monotonic() - drawn));
   return wanted;
 }
 
