@@ -45,8 +45,8 @@ void check(const Image& image) {
                 "its height and width are even");
   }
   const std::ptrdiff_t row = std::ptrdiff_t{image.width} * (nv12 || image.format == Format::grey ? 1 : 3);
-  const std::ptrdiff_t shortest = nv12 ? std::min(std::abs(image.stride), std::abs(image.chroma_stride))
-                                       : std::abs(image.stride);
+  const std::ptrdiff_t shortest =
+      nv12 ? std::min(std::abs(image.stride), std::abs(image.chroma_stride)) : std::abs(image.stride);
   if (shortest < row) {
     throw Error("rows of " + std::to_string(row) + " bytes cannot lie " + std::to_string(shortest) + " bytes apart",
                 "set Image::stride, and for NV12 Image::chroma_stride, to the bytes from one row to the next");
