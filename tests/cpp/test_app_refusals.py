@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -29,6 +30,16 @@ def engine(brightness, tmp_path):
 def film(tmp_path):
     program()
     return write_film(tmp_path / "film.avi", [flat(40 + number) for number in range(20)])
+
+
+def test_options_are_those_of_the_python_app():
+    from edgefer.cli.watching import camera
+
+    done = run("--help")
+    ours = set(re.findall(r"^  (--[a-z-]+)", done.stdout, re.MULTILINE))
+    python = {option for parameter in camera.params for option in parameter.opts if option.startswith("--")}
+    assert python - ours == {"--record-faces", "--detector-runtime"}
+    assert ours - python == {"--every-frame", "--boxes", "--bench", "--version", "--help"}
 
 
 def test_an_engine_without_manifest(engine, film):
