@@ -48,7 +48,7 @@ QUICK = Plan(rounds=1, frames=40, paced_frames=30, starts=1, engine_seconds=0.3,
 @click.option("--quick", is_flag=True, help="To see that it works; no figure is worth anything.")
 @click.option("--data", metavar="DATA", help="A data set; its test faces are pasted into scenes.")
 @click.option("--yunet", default=str(YUNET) if YUNET.is_file() else "yunet", help="The file, or 'yunet': download.")
-@click.option("--program", type=click.Path(path_type=Path), help="edgefer_camera; the one built last if absent.")
+@click.option("--program", type=click.Path(path_type=Path), help="edgefer_camera; what make cpp built if absent.")
 @click.option("--output", type=click.Path(path_type=Path), help=f"JSON; benchmarks/results/{RESULTS.name} if absent.")
 def main(quick: bool, data: str | None, yunet: str, program: Path | None, output: Path | None) -> None:
     """Measure the C++ app beside the Python app."""
@@ -94,7 +94,7 @@ def measure(plan: Plan, data: str | None, yunet: str, program: Path) -> dict[str
         announce(f"start-up, {plan.starts} times each")
         start_up = {name: start_up_seconds(command, picture, plan.starts) for name, command in programs.items()}
         announce("parts of a frame, and the engine alone")
-        bench = {str(count): _bench(plan, programs[CPP], film) for count, film in films.items()}
+        bench = {str(count): _bench(plan, programs[CPP], film, folder) for count, film in films.items()}
         engine_ms = {CPP: bench["1"]["engine"], PYTHON: engine_call_ms(engine, plan.engine_seconds)}
         others = others_since(start)
     if others is not None and too_busy(others):
@@ -154,13 +154,13 @@ def _film(plan: Plan, film: Path, programs: dict[str, list[str]], folder: Path) 
     }
 
 
-def _bench(plan: Plan, command: list[str], film: Path) -> dict[str, Any]:
+def _bench(plan: Plan, command: list[str], film: Path, folder: Path) -> dict[str, Any]:
     """What the C++ app says of itself at the film's own speed, where its threads do not wait for each other's core.
 
-    --serve has the overlay drawn, as a window would, and nobody looks.
+    --serve has the overlay drawn, as a window would, and nobody looks; --events has the labels written.
     """
     arguments = [*command, "--bench", "--seconds", str(plan.engine_seconds), "--source", str(film), "--realtime"]
-    arguments += ["--serve", "0"]
+    arguments += ["--serve", "0", "--events", str(folder / "bench.jsonl")]
     done = subprocess.run(arguments, capture_output=True, text=True, check=False)
     if done.returncode:
         raise EdgeferError(f"{command[0]} --bench failed: {done.stderr.strip()}", hint="run it by hand")

@@ -10,7 +10,7 @@ _PARTS = {
     "cut": "cutting out faces",
     "smooth": "smoothing",
     "draw": "overlay",
-    "write": "sinks",
+    "write": "events and stream",
 }
 
 
@@ -54,7 +54,12 @@ def _film_rows(count: str, film: dict[str, Any], names: list[str]) -> list[list[
             "{:.1f}",
             smaller=True,
         ),
-        _row(f"{title} at 30 fps: cores", [row["paced"]["cores"] for row in rows], "{:.2f}", smaller=True),
+        _row(
+            f"{title} at 30 fps: cores, start-up included",
+            [row["paced"]["cores"] for row in rows],
+            "{:.2f}",
+            smaller=True,
+        ),
         [f"{title} at 30 fps: dropped", *(str(row["paced"]["dropped"]) for row in rows), "–"],
         _row(f"{title}, largest resident set, MB", [row["rss_mb"] for row in rows], "{:.0f}", smaller=True),
     ]
@@ -69,17 +74,19 @@ def _row(title: str, values: list[float | None], shape: str, *, smaller: bool) -
 
 
 def _overhead(frames: dict[str, Any]) -> str:
-    """A sentence a film."""
+    """A sentence a film. Waits between the threads count as overhead, as reading the film does not."""
     sentences = []
     for count, frame in frames.items():
-        overhead = frame["overhead_ms"]
-        most = sorted(_PARTS, key=lambda part: -frame["parts_ms"][part]["mean"])
-        detail = ", ".join(f"{_PARTS[part]} {frame['parts_ms'][part]['mean']:.3f}" for part in most)
-        verdict = "under 1 ms, as demanded" if overhead["mean"] < 1 else "the 1 ms demanded is missed"
+        overhead, parts = frame["overhead_ms"], frame["parts_ms"]
+        most = sorted(_PARTS, key=lambda part: -parts[part]["mean"])
+        detail = ", ".join(f"{_PARTS[part]} {parts[part]['mean']:.3f}" for part in most)
+        whole = overhead["mean"] + parts["wait"]["mean"]
+        verdict = "under 1 ms, as demanded" if whole < 1 else "the 1 ms demanded is missed"
         sentences.append(
-            f"{_faces(count)}: {overhead['mean']:.3f} ms a frame outside reading, detection and inference, "
-            f"at 30 fps with the overlay (p95 "
-            f"{overhead['p95']:.3f}; {verdict}): {detail}."
+            f"{_faces(count)}: {whole:.3f} ms a frame outside reading, detection and inference, at 30 fps with the "
+            f"overlay ({verdict}): {overhead['mean']:.3f} of work (p95 {overhead['p95']:.3f}: {detail}) and "
+            f"{parts['wait']['mean']:.3f} of waits between the threads. Reading and decoding the film takes "
+            f"{parts['read']['mean']:.3f}."
         )
     return " ".join(sentences)
 

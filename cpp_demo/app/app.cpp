@@ -11,7 +11,6 @@ namespace edgefer::app {
 namespace {
 
 constexpr double kFilmFps = 30.0;  // assumed of a film that does not state its own
-constexpr double kJoinSeconds = 0.2;
 
 bool any_wants_picture(const std::vector<Sink*>& sinks) {
   return std::any_of(sinks.begin(), sinks.end(), [](const Sink* sink) { return sink->wants_picture(); });
@@ -19,12 +18,14 @@ bool any_wants_picture(const std::vector<Sink*>& sinks) {
 
 }  // namespace
 
-App::App(Source& source, Finder& find, Labeller& label, std::vector<Sink*> sinks, const Options& options)
+App::App(Source& source, Finder& find, Labeller& label, std::vector<Sink*> sinks, const Options& options,
+         double join_seconds)
     : source_(source),
       find_(find),
       label_(label),
       sinks_(std::move(sinks)),
       options_(options),
+      join_seconds_(join_seconds),
       newest_((source.live || options.realtime) && !options.every_frame),
       wants_picture_(any_wants_picture(sinks_)),
       frames_(newest_),
@@ -100,11 +101,6 @@ void App::show() {
     }
     if (!put_out(*seen)) return;
   }
-  {
-    const std::lock_guard lock(mutex_);
-    if (stop_) return;
-  }
-  for (Sink* sink : sinks_) sink->linger();
 }
 
 /// Draw the frame and give it to the sinks; false if one asks for the end.
@@ -114,7 +110,7 @@ bool App::put_out(Seen& seen) {
   const double drawn = monotonic();
   bool wanted = true;
   for (Sink* sink : sinks_) wanted = sink->write(seen) && wanted;
-  meter_.count_output(1000.0 * (drawn - start), 1000.0 * (monotonic() - drawn));
+  meter_.count_output(seen, 1000.0 * (drawn - start), 1000.0 * (monotonic() - drawn));
   return wanted;
 }
 
@@ -144,7 +140,7 @@ void App::fail(std::exception_ptr fault) {
 void App::finish() {
   stop();
   source_.close();
-  const double until = monotonic() + kJoinSeconds;
+  const double until = monotonic() + join_seconds_;
   for (auto& stage : stages_) {
     while (!*stage.ended && monotonic() < until) std::this_thread::sleep_for(std::chrono::milliseconds(2));
     if (*stage.ended) {

@@ -23,8 +23,9 @@ namespace edgefer::app {
 /// whatever runs with `every_frame`, waits, and no frame is lost.
 class App {
  public:
-  /// Owns nothing: everything outlives it.
-  App(Source& source, Finder& find, Labeller& label, std::vector<Sink*> sinks, const Options& options);
+  /// Owns nothing: everything outlives it. At the end, stages have `join_seconds` to come back from a driver.
+  App(Source& source, Finder& find, Labeller& label, std::vector<Sink*> sinks, const Options& options,
+      double join_seconds = 0.2);
   ~App();
 
   /// Work until the source ends, a window is closed, the time is up or stop() is called; then close the sinks. Throws
@@ -63,6 +64,7 @@ class App {
   Labeller& label_;
   const std::vector<Sink*> sinks_;
   const Options& options_;
+  const double join_seconds_;
   const bool newest_;
   const bool wants_picture_;
   Mailbox<Frame> frames_;

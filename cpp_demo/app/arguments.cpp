@@ -1,8 +1,10 @@
 #include "arguments.hpp"
 
 #include <cstdio>
+#include <filesystem>
 
 #include "command_line.hpp"
+#include "edgefer/manifest.hpp"
 #include "notices.hpp"
 
 namespace edgefer::app {
@@ -91,6 +93,36 @@ CommandLine table(Arguments& found) {
   return line;
 }
 
+/// Opening a file of results empties it: it may be none of those that this run reads.
+void check_overwriting(const Arguments& found) {
+  const std::string source = found.source.value_or(""), boxes = found.boxes.value_or("");
+  const std::string manifest = manifest_path(found.engine).string();
+  for (const auto& written : {found.video, found.events}) {
+    for (const std::string& read : {source, boxes, found.engine, manifest, found.detector}) {
+      std::error_code not_there;
+      if (written && std::filesystem::equivalent(*written, read, not_there)) {
+        throw Error(*written + " is read, and would be overwritten", "write to another file");
+      }
+    }
+  }
+}
+
+/// What would be accepted and have no effect.
+void check_pointless(const Arguments& found) {
+  if (!found.serve && found.host != "127.0.0.1") {
+    throw Error("--host " + found.host + " is of --serve, which is not given", "--serve 8080 --host " + found.host);
+  }
+  if (found.boxes && found.detector != "haar") {
+    throw Error("--boxes takes faces from a file, and --detector " + found.detector + " would search for them",
+                "leave one of the two out");
+  }
+  if (found.bench && !found.source &&
+      (found.boxes || found.video || found.events || found.serve || found.window.value_or(false))) {
+    throw Error("--bench without --source times the engine alone: it sees no picture and writes none",
+                "--source FILM times the app too");
+  }
+}
+
 void check(const Arguments& found) {
   const int rotate = found.options.rotate;
   if (rotate != 0 && rotate != 90 && rotate != 180 && rotate != 270) {
@@ -102,6 +134,8 @@ void check(const Arguments& found) {
   if (found.bench && found.events == "-") {
     throw Error("--bench and --events - both write to stdout", "--events FILE.jsonl");
   }
+  check_pointless(found);
+  check_overwriting(found);
 }
 
 }  // namespace

@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <cmath>
 #include <fstream>
+#include <iterator>
 #include <thread>
 
-#include <sys/resource.h>
 #include <sys/utsname.h>
 #include <nlohmann/json.hpp>
 #include <opencv2/core/version.hpp>
@@ -61,25 +61,33 @@ std::string cpu_name() {
   return "unknown";
 }
 
-json environment(Classifier const& classifier, const std::string& version) {
+json environment(const std::string& runtime, const std::string& version) {
   utsname system{};
   uname(&system);
   return {{"cpu", cpu_name()},
           {"cores", std::thread::hardware_concurrency()},
           {"os", std::string(system.sysname) + " " + system.release + " " + system.machine},
           {"language", "C++"},
-          {"packages", {{classifier.manifest().runtime, version}, {"opencv", CV_VERSION}}},
+          {"packages", {{runtime, version}, {"opencv", CV_VERSION}}},
           {"compiler", __VERSION__},
           {"warnings", json::array()}};
 }
 
+/// The largest resident set of this program. getrusage() would count what its parent held when it was started.
+json peak_rss_bytes() {
+  std::ifstream file("/proc/self/status");
+  for (std::string line; std::getline(file, line);) {
+    if (line.rfind("VmHWM:", 0) == 0) return std::stoll(line.substr(6)) * 1024;
+  }
+  return {};
+}
+
 json camera(const Run& run) {
   static constexpr const char* kNames[] = {"read",  "turn",   "detect", "track", "cut",
-                                           "infer", "smooth", "draw",   "write"};
+                                           "infer", "smooth", "draw",   "write", "wait"};
+  static_assert(std::size(kNames) == static_cast<std::size_t>(Part::count));
   json parts;
   for (int i = 0; i < static_cast<int>(Part::count); ++i) parts[kNames[i]] = spread(run.meter.of(static_cast<Part>(i)));
-  rusage used{};
-  getrusage(RUSAGE_SELF, &used);
   return {{"source", run.source},
           {"read", run.summary.read},
           {"shown", run.summary.shown},
@@ -95,7 +103,7 @@ json camera(const Run& run) {
           {"reconnects", run.summary.reconnects},
           {"parts_ms", parts},
           {"overhead_ms", spread(run.meter.overhead())},
-          {"peak_rss_bytes", static_cast<std::int64_t>(used.ru_maxrss) * 1024}};
+          {"peak_rss_bytes", peak_rss_bytes()}};
 }
 
 }  // namespace
@@ -124,7 +132,7 @@ std::vector<double> time_engine(Classifier& classifier, double seconds) {
   return calls;
 }
 
-std::string bench_json(const Classifier& classifier, std::uint64_t size_bytes, int threads,
+std::string bench_json(Classifier& classifier, std::uint64_t size_bytes, int threads,
                        const std::vector<double>& calls_ms, const std::optional<Run>& run) {
   const Manifest& manifest = classifier.manifest();
   const json times = latency(calls_ms);
@@ -139,7 +147,7 @@ std::string bench_json(const Classifier& classifier, std::uint64_t size_bytes, i
              {"accuracy", nullptr},
              {"baseline", nullptr},
              {"paired", nullptr},
-             {"environment", environment(classifier, manifest.runtime_version)}};
+             {"environment", environment(manifest.runtime, classifier.session().version())}};
   if (run) found["camera"] = camera(*run);
   return found.dump(2);
 }

@@ -1,4 +1,4 @@
-// Figures as JSON, with the keys of `edgefer bench --json` in Python.
+// Figures as JSON, with the keys of `edgefer bench --json` in Python but for its `schema` and `details`.
 #pragma once
 
 #include <optional>
@@ -22,7 +22,7 @@ struct Run {
 
 /// The JSON object: `calls_ms` of the engine with `threads`, and the app's run if there was one. What this program does
 /// not measure (accuracy and a baseline) is null.
-std::string bench_json(const Classifier& classifier, std::uint64_t size_bytes, int threads,
+std::string bench_json(Classifier& classifier, std::uint64_t size_bytes, int threads,
                        const std::vector<double>& calls_ms, const std::optional<Run>& run);
 
 }  // namespace edgefer::app

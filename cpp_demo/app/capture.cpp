@@ -17,9 +17,17 @@ constexpr double kLongestPause = 4.0;
 
 }  // namespace
 
-CaptureSource::CaptureSource(Open open, const std::string& name, bool live, Refusal refusal, double patience)
-    : Source(name, live, false), open_(std::move(open)), refusal_(std::move(refusal)), patience_(patience) {
-  capture_ = open_();
+CaptureSource::CaptureSource(const Open& open, const std::string& name, std::optional<bool> live,
+                             const Refusal& refusal, double patience)
+    : CaptureSource(open, name, live, refusal, patience, open()) {}
+
+CaptureSource::CaptureSource(const Open& open, const std::string& name, std::optional<bool> is_live,
+                             const Refusal& refusal, double patience, cv::VideoCapture capture)
+    : Source(name, is_live.value_or(capture.get(cv::CAP_PROP_FRAME_COUNT) < 1), false),
+      open_(open),
+      refusal_(refusal),
+      patience_(patience),
+      capture_(std::move(capture)) {
   if (!capture_.isOpened()) throw refusal_();
   const double stated = capture_.get(cv::CAP_PROP_FPS);
   if (stated >= 1.0 && stated <= 240.0) fps = stated;

@@ -21,13 +21,16 @@ class CaptureSource final : public Source {
   /// Says why it did not open.
   using Refusal = std::function<Error()>;
 
-  /// Throws what `refusal` returns if the source does not open.
-  CaptureSource(Open open, const std::string& name, bool live, Refusal refusal, double patience);
+  /// Without `live`, a source is that unless it states a length. Throws what `refusal` returns if it does not open.
+  CaptureSource(const Open& open, const std::string& name, std::optional<bool> live, const Refusal& refusal,
+                double patience);
 
   std::optional<cv::Mat> read() override;
   void close() override;
 
  private:
+  CaptureSource(const Open& open, const std::string& name, std::optional<bool> live, const Refusal& refusal,
+                double patience, cv::VideoCapture capture);
   std::optional<cv::Mat> grab();
   std::optional<cv::Mat> reconnected();
   void check_end() const;

@@ -48,7 +48,7 @@ class Film final : public Sink {
   bool write(const Seen& seen) override {
     cv::Mat pixels = seen.frame.pixels;
     if (!writer_.isOpened()) open(pixels.size());
-    if (pixels.size() != size_) cv::resize(seen.frame.pixels, pixels, size_);
+    if (pixels.size() != size_) pixels = fitted(pixels);
     for (int left = due(seen.frame.captured); left > 0; --left) writer_.write(pixels);
     check_room();
     return true;
@@ -80,6 +80,18 @@ class Film final : public Sink {
       throw Error("cannot write " + final_.string() + ": the disk is full, or this OpenCV has no MPEG-4 encoder",
                   "OpenCV with FFmpeg or GStreamer has one");
     }
+  }
+
+  /// At the film's size, in its own proportions before black.
+  cv::Mat fitted(const cv::Mat& pixels) const {
+    const double scale = std::min(static_cast<double>(size_.width) / pixels.cols,  //
+                                  static_cast<double>(size_.height) / pixels.rows);
+    const auto length = [scale](int of) { return std::max(1, static_cast<int>(std::lrint(of * scale))); };
+    const cv::Size inner(length(pixels.cols), length(pixels.rows));
+    const cv::Point corner((size_.width - inner.width) / 2, (size_.height - inner.height) / 2);
+    cv::Mat whole(size_, CV_8UC3, cv::Scalar::all(0));
+    cv::resize(pixels, whole(cv::Rect(corner, inner)), inner);
+    return whole;
   }
 
   /// How often the frame stands in the film.

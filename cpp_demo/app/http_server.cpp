@@ -137,7 +137,9 @@ void HttpServer::close() {
 }
 
 std::string HttpServer::address() const {
-  return "http://" + (is_local(host_) ? "localhost" : host_) + ":" + std::to_string(port_) + "/";
+  const bool six = host_.find(':') != std::string::npos;
+  const std::string name = six ? "[" + host_ + "]" : is_local(host_) ? "localhost" : host_;
+  return "http://" + name + ":" + std::to_string(port_) + "/";
 }
 
 void HttpServer::accept_all() {

@@ -5,8 +5,10 @@
 #include <cstdlib>
 #include <exception>
 #include <filesystem>
+#include <functional>
 #include <iostream>
 #include <memory>
+#include <utility>
 
 #include <opencv2/core.hpp>
 #include <opencv2/core/utils/logger.hpp>
@@ -50,16 +52,19 @@ bool wants_window(const Arguments& asked) {
 }
 
 std::vector<std::unique_ptr<Sink>> open_sinks(const Arguments& asked, const Source& source,
-                                              const Classifier& classifier) {
+                                              const Classifier& classifier, std::function<bool()> is_over) {
   std::vector<std::unique_ptr<Sink>> sinks;
   const bool film = !source.live && !source.stills;
-  if (wants_window(asked)) sinks.push_back(open_window("edgefer · " + source.name, source.stills));
+  if (wants_window(asked)) {
+    sinks.push_back(open_window("edgefer · " + source.name, source.stills, std::move(is_over)));
+  }
   if (asked.serve) sinks.push_back(open_stream(asked.host, *asked.serve));
-  if (asked.events) sinks.push_back(open_events(*asked.events, classifier.contract().labels, film));
   if (asked.video) {
     const bool live = source.live || asked.options.realtime;
     sinks.push_back(open_film(*asked.video, source.fps.value_or(kFpsUnstated), live));
   }
+  // Last: opening it empties a file that is there.
+  if (asked.events) sinks.push_back(open_events(*asked.events, classifier.contract().labels, film));
   return sinks;
 }
 
@@ -67,7 +72,7 @@ std::vector<std::unique_ptr<Sink>> open_sinks(const Arguments& asked, const Sour
 struct Parts {
   explicit Parts(const Arguments& asked) : asked(asked), classifier(Classifier::load(asked.engine, asked.threads)) {}
 
-  void open_app() {
+  void open_app(std::function<bool()> is_over) {
     source = open_source(asked.source.value_or("0"), asked.source_wishes);
     options = asked.options;
     // A bench's seconds are the engine's; a file goes to its end, and only a camera has to be stopped.
@@ -75,7 +80,7 @@ struct Parts {
     detector = asked.boxes ? open_given_boxes(*asked.boxes) : open_detector(asked.detector, asked.detector_wishes);
     find = std::make_unique<Finder>(*detector, options, source->stills);
     label = std::make_unique<Labeller>(classifier, options);
-    sinks = open_sinks(asked, *source, classifier);
+    sinks = open_sinks(asked, *source, classifier, std::move(is_over));
     std::vector<Sink*> views;
     for (const auto& sink : sinks) views.push_back(sink.get());
     app = std::make_unique<App>(*source, *find, *label, std::move(views), options);
@@ -115,7 +120,7 @@ int run_app(Parts& parts, Interrupts& interrupts, std::optional<Run>& run) {
 int run(const Arguments& asked, Interrupts& interrupts) {
   auto parts = std::make_unique<Parts>(asked);
   const bool with_app = !asked.bench || asked.source;
-  if (with_app) parts->open_app();
+  if (with_app) parts->open_app([&interrupts] { return interrupts.came(); });
   std::optional<Run> ran;
   const int code = with_app ? run_app(*parts, interrupts, ran) : 0;
   if (code == 0 && asked.bench && !interrupts.came()) {
@@ -150,5 +155,6 @@ int main_of(const std::vector<std::string>& arguments) {
 }  // namespace edgefer::app
 
 int main(int count, char** values) {
+  if (count == 2 && std::string(values[1]) == "--try-window") return edgefer::app::try_window();
   return edgefer::app::main_of(std::vector<std::string>(values + 1, values + count));
 }

@@ -56,7 +56,8 @@ class Stream final : public Sink {
   }
 
  private:
-  void serve(const std::string& path, const Visitor& visitor) {
+  void serve(const std::string& target, const Visitor& visitor) {
+    const std::string path = target.substr(0, target.find('?'));  // some add ?time=… against caches
     if (path == "/") {
       visitor.answer("200 OK", "text/html; charset=utf-8", kPage);
     } else if (path == "/snapshot.jpg") {

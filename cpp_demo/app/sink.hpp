@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -19,15 +20,13 @@ class Sink {
   virtual bool wants_picture() const = 0;
   /// Take one frame; false asks the app to end. Throws Error.
   virtual bool write(const Seen& seen) = 0;
-  /// After the last frame of a source that ended by itself.
-  virtual void linger() {}
   /// Finish what was written, so that it can be used. Throws Error; a second call does nothing.
   virtual void close() = 0;
 };
 
-/// A window; q, Esc or its closing button end the app. With `stays`, it waits for a key at the end: a picture would be
-/// gone before anybody saw it. Throws Error where there is no display.
-std::unique_ptr<Sink> open_window(const std::string& title, bool stays);
+/// A window; q, Esc or its closing button end the app. With `stays`, each picture stays until a key is pressed, as
+/// single ones must: the next would hide it at once; `is_over` ends that too. Throws Error where there is no display.
+std::unique_ptr<Sink> open_window(const std::string& title, bool stays, std::function<bool()> is_over);
 
 /// A film with the overlay in it, MPEG-4 in mp4. It gets its name when it is closed, and plays then. With `live`,
 /// frames come at their own times and are repeated or left out so that the film runs at the right speed.
@@ -40,7 +39,10 @@ std::unique_ptr<Sink> open_events(const std::string& path, std::vector<std::stri
 /// MJPEG over HTTP: `/` (a page), `/stream` and `/snapshot.jpg`. A slow visitor misses frames. Throws Error.
 std::unique_ptr<Sink> open_stream(const std::string& host, int port);
 
-/// Whether a window could be opened.
+/// Whether a display is named, on which a window could be opened.
 bool has_display();
+
+/// Open one and end: what the program does for `--try-window`. The exit code, if OpenCV comes back at all.
+int try_window();
 
 }  // namespace edgefer::app

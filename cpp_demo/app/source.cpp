@@ -27,6 +27,15 @@ bool is_number(const std::string& text) {
 
 bool begins(const std::string& text, const std::string& with) { return text.rfind(with, 0) == 0; }
 
+/// Of `0`, `/dev/video0` and of links to it, as under /dev/v4l/by-id; −1 of anything else.
+int webcam_index(const std::string& text) {
+  std::error_code fault;
+  const std::string target = begins(text, "/dev/") ? fs::canonical(text, fault).string() : text;
+  const std::string device = fault ? text : target;  // no_camera() says more of one that is not there
+  const std::string number = begins(device, "/dev/video") ? device.substr(10) : device;
+  return is_number(number) ? std::stoi(number) : -1;
+}
+
 std::unique_ptr<Source> webcam(int index, const SourceWishes& wishes) {
   const auto open = [index, size = wishes.size] {
     cv::VideoCapture capture(index, cv::CAP_V4L2);
@@ -45,7 +54,7 @@ std::unique_ptr<Source> gstreamer(const std::string& pipeline, const std::string
   check_gstreamer(pipeline, name);
   const auto open = [pipeline] { return cv::VideoCapture(pipeline, cv::CAP_GSTREAMER); };
   const auto refusal = [pipeline, name] {
-    return Error(name + " does not open: " + pipeline,
+    return Error(name + " does not open: " + without_password(pipeline),
                  "try the same pipeline with gst-launch-1.0, with fakesink at its end");
   };
   return std::make_unique<CaptureSource>(open, name, true, refusal, wishes.patience);
@@ -60,7 +69,8 @@ std::unique_ptr<Source> stream(const std::string& url, const SourceWishes& wishe
     return Error("nothing answers at " + name + ", or it is no video stream",
                  "check address, port and password; try it in VLC");
   };
-  return std::make_unique<CaptureSource>(open, name, true, refusal, wishes.patience);
+  const auto live = begins(url, "http") ? std::nullopt : std::optional(true);  // a film on a web server has an end
+  return std::make_unique<CaptureSource>(open, name, live, refusal, wishes.patience);
 }
 
 /// FFmpeg where OpenCV has it: it knows more films than the others, and is quiet about what is none.
@@ -84,12 +94,15 @@ std::unique_ptr<Source> film(const fs::path& path) {
 }  // namespace
 
 std::unique_ptr<Source> open_source(const std::string& text, const SourceWishes& wishes) {
-  if (is_number(text)) return webcam(std::stoi(text), wishes);
-  if (begins(text, "/dev/video") && is_number(text.substr(10))) return webcam(std::stoi(text.substr(10)), wishes);
+  if (const int index = webcam_index(text); index >= 0) return webcam(index, wishes);
   if (begins(text, "csi://")) {
     if (!is_number(text.substr(6))) throw Error("'" + text + "' is no camera port", "csi://0 is the first");
     const auto pipeline = csi_pipeline(std::stoi(text.substr(6)), wishes.size.value_or(cv::Size(1280, 720)));
     return gstreamer(pipeline, text, wishes);
+  }
+  if (wishes.size) {
+    throw Error("--size asks a camera for its size, and " + without_password(text) + " is none that can be asked",
+                "leave it out; a GStreamer pipeline states its size in its caps");
   }
   if (text.find(" ! ") != std::string::npos) return gstreamer(text, "the GStreamer pipeline", wishes);
   static const std::regex kStream("(rtsps?|rtmp|https?|udp|tcp)://.*");
@@ -113,8 +126,8 @@ std::string csi_pipeline(int sensor, cv::Size size) {
 }
 
 std::string without_password(const std::string& url) {
-  static const std::regex kPassword("(://[^/@:]*):[^/@]*@");
-  return std::regex_replace(url, kPassword, "$1:…@");
+  static const std::regex kPassword("(://[^/@:\\s]*):[^/\\s]*@"), kToken("(://[^\\s\"'?]*\\?|user-pw=)[^\\s\"']+");
+  return std::regex_replace(std::regex_replace(url, kPassword, "$1:…@"), kToken, "$1…");
 }
 
 }  // namespace edgefer::app

@@ -39,15 +39,15 @@ struct SourceWishes {
   double patience = 30.0;        ///< seconds for which a live source that stops is tried again
 };
 
-/// Open what a user names: `0` or `/dev/video0` (webcam), `csi://0` (a Jetson's camera port), `rtsp://…`, `http://…`, a
-/// GStreamer pipeline with ` ! ` in it, a film, a picture, a folder of pictures (each for itself), or numbered pictures
-/// as a film (`frames/%04d.png`). Throws Error.
+/// Open what a user names: `0`, `/dev/video0` or a link to it (webcam), `csi://0` (a Jetson's camera port), `rtsp://…`,
+/// `http://…`, a GStreamer pipeline with ` ! ` in it, a film, a picture, a folder of pictures (each for itself), or
+/// numbered pictures as a film (`frames/%04d.png`). Throws Error.
 std::unique_ptr<Source> open_source(const std::string& text, const SourceWishes& wishes);
 
 /// The pipeline for a camera on a Jetson's CSI port: its ISP gives NV12, OpenCV wants BGR.
 std::string csi_pipeline(int sensor, cv::Size size);
 
-/// `rtsp://user:secret@host/…` as `rtsp://user:…@host/…`: messages end up in logs.
+/// `rtsp://user:secret@host/a?token=b` as `rtsp://user:…@host/a?…`: messages end up in logs.
 std::string without_password(const std::string& url);
 
 }  // namespace edgefer::app

@@ -82,14 +82,16 @@ void Meter::count(const Seen& seen) {
   part(Part::cut).add(seen.cut_ms);
   part(Part::infer).add(seen.infer_ms);
   part(Part::smooth).add(seen.smooth_ms);
-  pending_overhead_ = seen.frame.turn_ms + seen.track_ms + seen.cut_ms + seen.smooth_ms;
   for (const auto& face : seen.faces) tracks_ = std::max(tracks_, face.tracked.number);
 }
 
-void Meter::count_output(double draw_ms, double write_ms) {
+void Meter::count_output(const Seen& seen, double draw_ms, double write_ms) {
+  const double overhead = seen.frame.turn_ms + seen.track_ms + seen.cut_ms + seen.smooth_ms + draw_ms + write_ms;
+  const double whole = 1000.0 * (monotonic() - seen.frame.captured);
   part(Part::draw).add(draw_ms);
   part(Part::write).add(write_ms);
-  overhead_.add(pending_overhead_ + draw_ms + write_ms);
+  part(Part::wait).add(std::max(0.0, whole - overhead - seen.detect_ms - seen.infer_ms));
+  overhead_.add(overhead);
 }
 
 std::optional<double> Meter::fps() const {

@@ -39,21 +39,22 @@ class Durations {
   std::deque<double> values_;
 };
 
-/// The parts of a frame's work, in the order in which they happen.
-enum class Part { read, turn, detect, track, cut, infer, smooth, draw, write, count };
+/// The parts of a frame's work, in the order in which they happen, and its waits between threads.
+enum class Part { read, turn, detect, track, cut, infer, smooth, draw, write, wait, count };
 
 /// Counts what reaches the sinks.
 class Meter {
  public:
   void count(const Seen& seen);
-  /// What drawing and writing that frame took.
-  void count_output(double draw_ms, double write_ms);
+  /// What drawing and writing that frame took, now that it is done.
+  void count_output(const Seen& seen, double draw_ms, double write_ms);
 
   /// Of the last sixty frames.
   std::optional<double> fps() const;
   const Durations& of(Part part) const { return parts_[static_cast<std::size_t>(part)]; }
   const Durations& ages() const { return ages_; }
-  /// Milliseconds a frame outside reading, detection and inference: mean and percentiles are of sums, frame by frame.
+  /// Milliseconds a frame outside reading, detection, inference and waits: mean and percentiles are of sums, frame by
+  /// frame.
   const Durations& overhead() const { return overhead_; }
   /// What is known here: shown, seconds, fps, tracks, and ages if `live`.
   Summary summary(bool live) const;
@@ -64,7 +65,6 @@ class Meter {
   std::deque<double> moments_;
   std::array<Durations, static_cast<std::size_t>(Part::count)> parts_;
   Durations ages_, overhead_;
-  double pending_overhead_ = 0;
   double first_ = 0, last_ = 0;
   std::int64_t shown_ = 0;
   int tracks_ = 0;

@@ -5,6 +5,7 @@
 #include <fstream>
 #include <iterator>
 #include <list>
+#include <numeric>
 #include <set>
 
 #include <unistd.h>
@@ -28,6 +29,7 @@ constexpr double kOverlap =
 constexpr double kFacePixels =
     40.0;  // the smallest face is so wide in what is searched: edgefer/camera/yunet.py has why
 constexpr std::size_t kKeptSizes = 4;
+constexpr int kKeptPixels = 8'000'000;  // of all inputs together, as in edgefer/camera/yunet.py
 
 int padded(int size) { return (size + 31) / 32 * 32; }
 
@@ -147,7 +149,11 @@ class Yunet final : public Detector {
     for (auto& each : sessions_) {
       if (each.size == size) return *each.session;
     }
-    if (sessions_.size() >= kKeptSizes) sessions_.pop_front();
+    const auto add = [](int sum, const Sized& each) { return sum + each.size.area(); };
+    while (sessions_.size() >= kKeptSizes || (!sessions_.empty() && std::accumulate(sessions_.begin(), sessions_.end(),
+                                                                                    size.area(), add) > kKeptPixels)) {
+      sessions_.pop_front();
+    }
     const TemporaryFile file(with_input_size(model_, size.height, size.width, path_.string()), ".onnx");
     sessions_.push_back({size, open_session("openvino", file.path(), options())});
     return *sessions_.back().session;

@@ -61,7 +61,12 @@ bool saturates(const std::vector<std::string>& instructions) {
 void check_cpu(const std::filesystem::path& engine, const Manifest& manifest) {
   std::ifstream stream("/proc/cpuinfo");
   const std::string cpuinfo{std::istreambuf_iterator<char>(stream), std::istreambuf_iterator<char>()};
-  const std::vector<std::string> here = instruction_set(cpuinfo), &built = manifest.instruction_set;
+  check_instructions(engine, manifest, instruction_set(cpuinfo));
+}
+
+void check_instructions(const std::filesystem::path& engine, const Manifest& manifest,
+                        const std::vector<std::string>& here) {
+  const std::vector<std::string>& built = manifest.instruction_set;
   if (std::set<std::string>(here.begin(), here.end()) == std::set<std::string>(built.begin(), built.end())) return;
   if (manifest.has_int8 && saturates(here) && !saturates(built)) {
     throw Error(engine.string() + " has 8-bit weights, made on a CPU with " + listed(built) + "; this one (" +

@@ -1,7 +1,9 @@
 #include "edgefer/faces.hpp"
 
+#include <algorithm>
 #include <array>
 #include <cmath>
+#include <cstdlib>
 #include <sstream>
 #include <vector>
 
@@ -33,8 +35,21 @@ void check(const Image& image) {
     throw Error("the image has no pixels (" + std::to_string(image.height) + "×" + std::to_string(image.width) + ")",
                 "skip empty frames and files");
   }
-  if (image.format == Format::nv12 && image.chroma == nullptr) {
+  const bool nv12 = image.format == Format::nv12;
+  if (nv12 && image.chroma == nullptr) {
     throw Error("an NV12 image has no chroma plane", "set Image::chroma and Image::chroma_stride");
+  }
+  if (nv12 && (image.width % 2 != 0 || image.height % 2 != 0)) {
+    throw Error("an NV12 image of " + std::to_string(image.height) + "×" + std::to_string(image.width) +
+                    " pixels has chroma for fewer",
+                "its height and width are even");
+  }
+  const std::ptrdiff_t row = std::ptrdiff_t{image.width} * (nv12 || image.format == Format::grey ? 1 : 3);
+  const std::ptrdiff_t shortest =
+      nv12 ? std::min(std::abs(image.stride), std::abs(image.chroma_stride)) : std::abs(image.stride);
+  if (shortest < row) {
+    throw Error("rows of " + std::to_string(row) + " bytes cannot lie " + std::to_string(shortest) + " bytes apart",
+                "set Image::stride, and for NV12 Image::chroma_stride, to the bytes from one row to the next");
   }
 }
 

@@ -133,7 +133,14 @@ class TensorRtSession::Impl {
       }
       set_shapes(lanes_.front());
     }
-    for (std::size_t i = 0; i < outputs_.size(); ++i) answer_shapes_[i] = answer_shape(i);
+    for (std::size_t i = 0; i < outputs_.size(); ++i) {
+      answer_shapes_[i] = answer_shape(i);
+      if (trt::bytes_of(outputs_[i], answer_shapes_[i]) > buffers_[inputs_.size() + i]->bytes()) {
+        throw Error("the engine's output " + to_string({outputs_[i].name, outputs_[i].type, answer_shapes_[i]}) +
+                        " is larger than its profile says",
+                    "export it with outputs that have a row for each input, and build it again");
+      }
+    }
     return lanes_.front();
   }
 

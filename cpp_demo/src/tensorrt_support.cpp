@@ -81,7 +81,13 @@ bool same_version(const std::string& manifest, const std::string& here) { return
 std::size_t most_contexts() { return loaded() >= 100000 ? 4 : 1; }
 
 TensorSpec spec_of(const nvinfer1::ICudaEngine& engine, const char* name) {
-  return {name, type_of(engine.getTensorDataType(name), name), shape_of(engine.getTensorShape(name))};
+  TensorSpec spec{name, type_of(engine.getTensorDataType(name), name), shape_of(engine.getTensorShape(name))};
+  const auto is_free = [](std::int64_t size) { return size < 0; };
+  if (spec.shape.size() > 1 && std::any_of(spec.shape.begin() + 1, spec.shape.end(), is_free)) {
+    throw Error("the engine's tensor " + to_string(spec) + " has a free size beside its batch, which has no memory",
+                "build it with one size: the same in trtexec's --minShapes, --optShapes and --maxShapes");
+  }
+  return spec;
 }
 
 void read_profile(const nvinfer1::ICudaEngine& engine, const TensorSpec& first, std::int64_t& least,

@@ -35,6 +35,7 @@ bool same_version(const std::string& manifest, const std::string& here);
 /// Execution contexts that may share the engine's one profile: before TensorRT 10, one.
 std::size_t most_contexts();
 
+/// Throws Error: a type that is not supported, or a free size beside the batch's.
 TensorSpec spec_of(const nvinfer1::ICudaEngine& engine, const char* name);
 
 /// The batch sizes that the engine takes, from the first profile of `first`.

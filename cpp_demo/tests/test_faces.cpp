@@ -118,6 +118,14 @@ TEST_CASE("boxes that are no boxes, and pictures without pixels") {
                        doctest::Contains("the image has no pixels (0×0)"), edgefer::Error);
   CHECK_THROWS_WITH_AS(edgefer::prepare({image.data(), 2, 2, 2, Format::nv12}, contract, face.data()),
                        doctest::Contains("no chroma plane"), edgefer::Error);
+  const auto refused = [&](const edgefer::Image& one, const char* why) {
+    CHECK_THROWS_WITH_AS(edgefer::prepare(one, contract, face.data()), doctest::Contains(why), edgefer::Error);
+  };
+  refused({image.data(), 2, 3, 2, Format::nv12, image.data(), 2}, "NV12 image of 3×2 pixels has chroma for fewer");
+  refused({image.data(), 2, 2, 2, Format::nv12, image.data()}, "rows of 2 bytes cannot lie 0 bytes apart");
+  refused({image.data(), 2, 2, 5, Format::rgb}, "rows of 6 bytes cannot lie 5 bytes apart");
+  refused({image.data(), 4, 3, 0, Format::grey}, "rows of 4 bytes cannot lie 0 bytes apart");
+  edgefer::prepare({image.data() + 8, 4, 3, -4, Format::grey}, contract, face.data());  // from the bottom up
   edgefer::prepare(view, contract, {-50, -50, 3, 3}, face.data());  // far outside: the nearest corner
   CHECK(face == std::vector<std::uint8_t>(16, 7));
 }

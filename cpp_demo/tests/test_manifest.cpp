@@ -4,6 +4,7 @@
 #include "../src/cpu.hpp"
 #include "edgefer/error.hpp"
 #include "edgefer/manifest.hpp"
+#include "edgefer/notes.hpp"
 #include "vectors.hpp"
 
 namespace {
@@ -138,6 +139,21 @@ TEST_CASE("processors that saturate") {
   CHECK(arm == std::vector<std::string>{"asimd", "asimddp"});
   CHECK_FALSE(edgefer::saturates(arm));
   CHECK(edgefer::instruction_set("").empty());
+
+  edgefer::set_announcer({});
+  Manifest manifest = Manifest::parse(small(), "x.onnx.json");
+  const auto check = [&](const std::vector<std::string>& built, const std::vector<std::string>& here) {
+    manifest.instruction_set = built;
+    edgefer::check_instructions("x.onnx", manifest, here);
+  };
+  const std::vector<std::string> plain = {"avx2"}, exact = {"avx2", "avx_vnni"};
+  CHECK_THROWS_WITH_AS(check(exact, plain), doctest::Contains("its uint8×int8 sums would saturate"), Error);
+  CHECK_THROWS_WITH_AS(check(arm, plain), doctest::Contains("made on a CPU with asimd asimddp"), Error);
+  check(plain, exact);
+  check(plain, {"avx2", "fma"});
+  check(exact, arm);
+  manifest.has_int8 = false;
+  check(exact, plain);
 }
 
 TEST_SUITE_END();

@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import time
 from pathlib import Path
 
 import cv2
@@ -17,17 +18,19 @@ from edgefer.manifest import Manifest, Precision, write_engine
 from ..camera.conftest import CONTRACT, brightness_model
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-QUIET = {key: value for key, value in os.environ.items() if key not in ("DISPLAY", "WAYLAND_DISPLAY")}
+# pip's OpenCV puts its own Qt into the environment.
+QUIET = {
+    key: value for key, value in os.environ.items() if key not in ("DISPLAY", "WAYLAND_DISPLAY") and key[:3] != "QT_"
+}
 
 
 def program():
-    """The program that was built last; the test is skipped where there is none."""
-    named = os.environ.get("EDGEFER_CAMERA")
-    found = [Path(named)] if named else list((REPOSITORY / "cpp_demo").glob("build*/**/edgefer_camera"))
-    found = [path for path in found if path.is_file()]
-    if not found:
+    """What ``make cpp`` built, or EDGEFER_CAMERA; the test is skipped where there is none."""
+    built = REPOSITORY / "cpp_demo" / "build" / "cpu" / "app" / "edgefer_camera"
+    found = Path(os.environ.get("EDGEFER_CAMERA", built))
+    if not found.is_file():
         pytest.skip("edgefer_camera is not built: make cpp")
-    return str(max(found, key=lambda path: path.stat().st_mtime))
+    return str(found)
 
 
 def run(*arguments, seconds=60.0, environment=None):
@@ -39,6 +42,23 @@ def run(*arguments, seconds=60.0, environment=None):
         env={**QUIET, **(environment or {})},
         check=False,
     )
+
+
+def until_lines(app, path, lines, seconds=30.0):
+    """Wait for so many events of a program that runs."""
+    end = time.monotonic() + seconds
+    while not path.exists() or path.read_text().count("\n") < lines:
+        assert app.poll() is None, app.stderr.read()
+        assert time.monotonic() < end, "too few events"
+        time.sleep(0.02)
+
+
+def ended_by(app, number):
+    """Send the signal; return the seconds until the end, and what was said."""
+    begin = time.monotonic()
+    app.send_signal(number)
+    _, said = app.communicate(timeout=20)
+    return time.monotonic() - begin, said
 
 
 def refused(*arguments, **how):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -29,6 +30,16 @@ def engine(brightness, tmp_path):
 def film(tmp_path):
     program()
     return write_film(tmp_path / "film.avi", [flat(40 + number) for number in range(20)])
+
+
+def test_options_are_those_of_the_python_app():
+    from edgefer.cli.watching import camera
+
+    done = run("--help")
+    ours = set(re.findall(r"^  (--[a-z-]+)", done.stdout, re.MULTILINE))
+    python = {option for parameter in camera.params for option in parameter.opts if option.startswith("--")}
+    assert python - ours == {"--record-faces", "--detector-runtime"}
+    assert ours - python == {"--every-frame", "--boxes", "--bench", "--version", "--help"}
 
 
 def test_an_engine_without_manifest(engine, film):
@@ -72,6 +83,7 @@ def test_an_engine_that_is_not_there(film, tmp_path):
         (["--rotate", "45"], "rotated by 45°"),
         (["--window"], "neither DISPLAY nor WAYLAND_DISPLAY"),
         ([], "neither DISPLAY nor WAYLAND_DISPLAY"),
+        (["--host", "0.0.0.0", "--no-window"], "--host 0.0.0.0 is of --serve"),
         (["--video", "out.avi"], "written as .mp4"),
         (["--events", "no/such/folder/e.jsonl"], "No such file or directory"),
         (["--events", "-", "--detector", "dlib"], "no face detector is called 'dlib'"),
@@ -83,6 +95,20 @@ def test_what_cannot_be_is_refused_with_advice(brightness, film, arguments, part
     assert part in said
     assert "hint: " in said
     assert "secret" not in said
+
+
+def test_a_display_that_is_gone(brightness, film):
+    assert "cannot open a window on this display" in refused(
+        brightness, "--source", film, environment={"DISPLAY": ":997"}
+    )
+
+
+def test_events_that_are_there_stay_where_the_film_cannot_be_written(brightness, film, tmp_path):
+    events = tmp_path / "events.jsonl"
+    events.write_text("precious")
+    said = refused(brightness, "--source", film, "--events", events, "--video", tmp_path / "none" / "out.mp4")
+    assert "there is no folder" in said
+    assert events.read_text() == "precious"
 
 
 def test_a_port_in_use(brightness, film):

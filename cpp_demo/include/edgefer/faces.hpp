@@ -40,7 +40,7 @@ Box expand(const Box& box, double margin) noexcept;
 /// Crop, grey in float32, bilinear in float32 (half-pixel centres, no anti-aliasing), rounded half to even: the
 /// arithmetic of edgefer/faces.py, within one level of it.
 ///
-/// Throws Error: the image has no pixels, or the box has no area.
+/// Throws Error: the image has no pixels, its rows overlap, NV12 has an odd size, or the box has no area.
 void prepare(const Image& image, const Contract& contract, const Box& box, std::uint8_t* face);
 
 /// The whole image, without a margin.

@@ -84,7 +84,7 @@ TEST_CASE("a fault in any stage ends the app with it, and the sinks are closed")
   for (const int where : {0, 1, 2}) {
     KeepingSink sink([&](const Seen& seen) { return where != 2 || seen.frame.number < 3 || full(); });
     const auto detect = [&](const Frame& frame) {
-      if (where == 1 && frame.number == 3) full();
+      if (where == 1 && frame.number >= 3) full();  // the third itself may have been dropped
       return std::vector<Detection>{};
     };
     auto source = where == 0 ? std::make_unique<FakeSource>(5, true, [&] { full(); })

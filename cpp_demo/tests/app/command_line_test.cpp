@@ -68,6 +68,29 @@ TEST_CASE("what makes no sense is refused by name and value") {
   CHECK(contains(fault({"x.onnx", "--bench", "--events", "-"}), "both write to stdout"));
 }
 
+TEST_CASE("what would have no effect is refused, not ignored") {
+  CHECK(contains(fault({"x.onnx", "--host", "0.0.0.0"}), "--host 0.0.0.0 is of --serve"));
+  CHECK(contains(fault({"x.onnx", "--boxes", "b", "--detector", "yunet"}), "--detector yunet would search for them"));
+  CHECK(contains(fault({"x.onnx", "--bench", "--video", "out.mp4"}), "times the engine alone"));
+  CHECK(parse_arguments({"x.onnx", "--bench", "--source", "0", "--video", "out.mp4"}).bench);
+}
+
+TEST_CASE("what is read is never written over") {
+  const support::Folder folder;
+  const std::string film = folder.path / "film.mp4", engine = folder.path / "x.onnx", boxes = folder.path / "b.jsonl";
+  const std::string manifest = engine + ".json", other = folder.path / "." / "film.mp4";
+  for (const auto& path : {film, engine, boxes, manifest}) support::write(path, "precious");
+  const auto refused = [&](const std::string& option, const std::string& written) {
+    CHECK(contains(fault({engine, "--source", film, "--boxes", boxes, option, written}), "would be overwritten"));
+  };
+  refused("--events", film);
+  refused("--video", other);
+  refused("--events", boxes);
+  refused("--events", engine);
+  refused("--events", manifest);
+  CHECK(parse_arguments({engine, "--source", film, "--events", folder.path / "new.jsonl"}).events);
+}
+
 TEST_CASE("the help page names every option once and fits a terminal") {
   const std::string page = edgefer::app::help_page();
   for (const auto* option : {"--source", "--every-frame", "--boxes", "--no-window", "--bench", "--events"}) {

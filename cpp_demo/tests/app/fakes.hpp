@@ -137,7 +137,10 @@ struct Bench {
       : options(how),
         source(std::move(from)),
         detector(std::move(found)),
-        app(*source, find, label, std::move(sinks), options) {}
+        app(*source, find, label, std::move(sinks), options, kPatience) {}
+
+  // What a thread that was left behind uses must not go away, as it does here: a busy machine is no driver that hangs.
+  static constexpr double kPatience = 20.0;
 
   const Options options;
   Classifier classifier = fake_classifier();

@@ -117,6 +117,7 @@ TEST_CASE("the stream gives the newest frames to whoever looks, and ends with th
   probe->close();
   const auto stream = open_stream("127.0.0.1", port);
   CHECK(contains(get(port, "/"), "<img src=\"/stream\""));
+  CHECK(contains(get(port, "/?time=1"), "<img src=\"/stream\""));
   CHECK(contains(get(port, "/nothing"), "404 Not Found"));
   std::string watched, picture;
   std::thread watcher([&] {

@@ -101,6 +101,20 @@ TEST_CASE("a film goes on at its own size when the pictures change theirs") {
   CHECK(frames_of(folder.path / "out.mp4") == 4);
 }
 
+TEST_CASE("a picture of another shape keeps its proportions in a film") {
+  const Folder folder;
+  auto film = open_film(folder.path / "out.mp4", 30, false);
+  film->write(seen(0, {96, 48}));
+  film->write(seen(1, {48, 48}));
+  film->close();
+  cv::VideoCapture written((folder.path / "out.mp4").string());
+  cv::Mat pixels;
+  for (int i = 0; i < 2; ++i) REQUIRE(written.read(pixels));
+  CHECK(pixels.size() == cv::Size(96, 48));
+  CHECK(cv::mean(pixels.colRange(0, 20))[0] < 20);
+  CHECK(cv::mean(pixels.colRange(28, 68))[0] == doctest::Approx(90).epsilon(0.1));
+}
+
 TEST_CASE("a film that cannot be is refused, and one without frames is not written") {
   const Folder folder;
   const auto fault = [](const std::filesystem::path& path) {
@@ -116,7 +130,7 @@ TEST_CASE("no window without a display") {
   unsetenv("DISPLAY");
   unsetenv("WAYLAND_DISPLAY");
   CHECK_FALSE(has_display());
-  CHECK(contains(support::refusal([] { open_window("title", false); }), "neither DISPLAY nor WAYLAND_DISPLAY"));
+  CHECK(contains(support::refusal([] { open_window("title", false, {}); }), "neither DISPLAY nor WAYLAND_DISPLAY"));
 }
 
 TEST_CASE("the overlay draws the box in the colour of the class, and stays inside the picture") {

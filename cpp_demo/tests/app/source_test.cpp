@@ -77,6 +77,14 @@ TEST_CASE("sources that are not there are refused with advice") {
   CHECK(contains(fault((folder.path / "%03d.png").string()), "there are no pictures"));
   CHECK(contains(fault((folder.path / "empty.mp4").string()), "empty.mp4 is empty"));
   CHECK(contains(fault((folder.path / "text.mp4").string()), "not a video"));
+  CHECK(contains(fault("/dev/video97"), "camera"));
+  SourceWishes wishes;
+  wishes.size = cv::Size(1280, 720);
+  for (const auto& text : {folder.path.string(), std::string("a ! b"), std::string("rtsp://me:secret@host/")}) {
+    const std::string said = support::refusal([&] { open_source(text, wishes); });
+    CHECK(contains(said, "--size asks a camera for its size"));
+    CHECK_FALSE(contains(said, "secret"));
+  }
 }
 
 TEST_CASE("cameras are listed as Linux knows them") {
@@ -98,6 +106,10 @@ TEST_CASE("cameras are listed as Linux knows them") {
 TEST_CASE("passwords do not appear, and the CSI pipeline ends in an appsink") {
   CHECK(without_password("rtsp://me:secret@host:554/live") == "rtsp://me:…@host:554/live");
   CHECK(without_password("http://host/a@b:c@d") == "http://host/a@b:c@d");
+  CHECK(without_password("rtsp://me:p@ss:w@host/live") == "rtsp://me:…@host/live");
+  CHECK(without_password("http://host/a.mjpg?token=secret&b=2") == "http://host/a.mjpg?…");
+  CHECK(without_password("rtspsrc location=rtsp://a:b@h/x user-id=me user-pw=secret ! appsink") ==
+        "rtspsrc location=rtsp://a:…@h/x user-id=me user-pw=… ! appsink");
   const auto pipeline = csi_pipeline(1, {640, 480});
   CHECK(contains(pipeline, "sensor-id=1 "));
   CHECK(contains(pipeline, "width=640,height=480"));

@@ -22,6 +22,7 @@ struct State {
   int dla_cores = 0;         // that the chip has
   int dla_core = -1;         // that the engine was loaded for
   long least = 1, most = 8;  // the engine's profile
+  long side = 2, rows = 1;   // of its faces, -1: free; of its answers to each face
   Work waiting;
   Work* recording = nullptr;
 };

@@ -51,7 +51,7 @@ struct Context final : EndingVExecutionContext {
   }
 
   Dims getTensorShape(char const* name) const noexcept override {
-    return std::strcmp(name, "faces") == 0 ? dims({batch, 2, 2, 1}) : dims({batch, 3});
+    return std::strcmp(name, "faces") == 0 ? dims({batch, 2, 2, 1}) : dims({batch * fake::state().rows, 3});
   }
 
   bool enqueueV3(cudaStream_t) noexcept override {
@@ -77,7 +77,8 @@ struct Engine final : EndingVCudaEngine {
   int32_t getNbIOTensors() const noexcept override { return 2; }
   char const* getIOTensorName(int32_t index) const noexcept override { return index == 0 ? "logits" : "faces"; }
   Dims getTensorShape(char const* name) const noexcept override {
-    return std::strcmp(name, "faces") == 0 ? dims({-1, 2, 2, 1}) : dims({-1, 3});
+    const long side = fake::state().side;
+    return std::strcmp(name, "faces") == 0 ? dims({-1, side, side, 1}) : dims({-1, 3});
   }
   nvinfer1::DataType getTensorDataType(char const* name) const noexcept override {
     return std::strcmp(name, "faces") == 0 ? nvinfer1::DataType::kUINT8 : nvinfer1::DataType::kFLOAT;

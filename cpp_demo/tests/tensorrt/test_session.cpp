@@ -161,6 +161,16 @@ TEST_CASE("what is refused") {
     CHECK_THROWS_WITH_AS(session.run(), doctest::Contains("was not filled"), Error);
     CHECK_THROWS_WITH_AS(session.output("logits"), doctest::Contains("before anything was run"), Error);
   }
+  fake::state().rows = 2;  // more answers than there is memory for
+  {
+    TensorRtSession session(world.engine);
+    session.input("faces", {8, 2, 2, 1});
+    CHECK_THROWS_WITH_AS(session.run(), doctest::Contains("is larger than its profile says"), Error);
+    CHECK(fake::state().enqueued == 0);
+  }
+  fake::state().side = -1;
+  CHECK_THROWS_WITH_AS(TensorRtSession(world.engine),
+                       doctest::Contains("'faces' uint8 N×N×N×1 has a free size beside its batch"), Error);
   fake::state().has_gpu = false;
   CHECK_THROWS_WITH_AS(TensorRtSession(world.engine), doctest::Contains("there is no NVIDIA GPU here"), Error);
 }
