@@ -210,6 +210,9 @@ TEST_CASE("an engine from elsewhere gets a manifest if it answers as the host's 
   CHECK(seal(host, "fp32") != 0);  // INT8 is further from the host's FP32 than FP32 may be
   CHECK(seal(host, "int7") != 0);
   CHECK(seal("/nowhere.json", "int8") != 0);
+  CHECK(seal(host, "int8 --dla one") != 0);
+  CHECK(seal(host, "int8 --dla -1") != 0);
+  CHECK(seal(host, "int8 --dla 0") != 0);  // a CPU's engine
   CHECK_FALSE(std::filesystem::exists(manifest));
   REQUIRE(seal(host, "int8") == 0);
   Classifier classifier = Classifier::load(copy.engine);

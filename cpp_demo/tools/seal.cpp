@@ -4,6 +4,7 @@
 // precision; its own answers then become the golden ones of its manifest.
 
 #include <algorithm>
+#include <charconv>
 #include <ctime>
 #include <filesystem>
 #include <fstream>
@@ -12,6 +13,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <system_error>
 #include <vector>
 
 #include "edgefer/classifier.hpp"
@@ -25,12 +27,22 @@ namespace {
 using edgefer::Error;
 using Json = nlohmann::ordered_json;
 
-constexpr const char* usage = "usage: edgefer_seal ENGINE --like HOST_ENGINE.onnx.json --precision fp16|int8+fp16|…";
+constexpr const char* usage =
+    "usage: edgefer_seal ENGINE --like HOST_ENGINE.onnx.json --precision fp16|int8+fp16|… [--dla CORE]";
 
 struct Arguments {
   std::filesystem::path engine, like;
   std::string precision;
+  int dla_core = -1;  // −1: it is for the GPU
 };
+
+int core_of(const std::string& word) {
+  int core = -1;
+  const auto [end, fault] = std::from_chars(word.data(), word.data() + word.size(), core);
+  if (fault != std::errc() || end != word.data() + word.size() || core < 0)
+    throw Error("'" + word + "' is no DLA core", "--dla 0 or --dla 1, as trtexec's --useDLACore was");
+  return core;
+}
 
 Arguments parse(const std::vector<std::string>& words) {
   Arguments found;
@@ -40,6 +52,8 @@ Arguments parse(const std::vector<std::string>& words) {
       found.like = words[++i];
     } else if (words[i] == "--precision" && has_value) {
       found.precision = words[++i];
+    } else if (words[i] == "--dla" && has_value) {
+      found.dla_core = core_of(words[++i]);
     } else if (words[i].rfind("--", 0) != 0 && found.engine.empty()) {
       found.engine = words[i];
     } else {
@@ -103,7 +117,9 @@ void seal(const Arguments& wanted) {
                     runtime = wanted.engine.extension() == ".engine" ? "tensorrt" : "openvino";
   edgefer::Manifest manifest = edgefer::Manifest::parse(host, wanted.like.string());
   const double tolerance = tolerance_of(wanted.precision);
-  auto session = edgefer::open_session(runtime, wanted.engine, {1, wanted.precision});
+  if (wanted.dla_core >= 0 && runtime != "tensorrt")
+    throw Error(wanted.engine.string() + " is no TensorRT engine, and others have no DLA", "leave --dla out");
+  auto session = edgefer::open_session(runtime, wanted.engine, {1, wanted.precision, wanted.dla_core});
   const std::string version = session->version();
   const Json batches = runtime == "tensorrt" ? Json::array({session->least(), session->most()}) : Json();
   std::string device;
@@ -129,7 +145,7 @@ void seal(const Arguments& wanted) {
   content["candidates"] = Json::array();
   content["device"] = device;
   content["batches"] = batches;
-  content["dla_core"] = Json();  // none was said: of several, it is core 0
+  content["dla_core"] = wanted.dla_core < 0 ? Json() : Json(wanted.dla_core);
   content["note"] = "built elsewhere, compared with " + wanted.like.filename().string() + ", and sealed here";
   content["audit"] = Json::array();
   write_whole(edgefer::manifest_path(wanted.engine), content.dump(1) + "\n");
