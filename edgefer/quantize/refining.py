@@ -206,13 +206,20 @@ def _runs(
 
 
 def only_outputs(model: onnx.ModelProto, names: Collection[str]) -> onnx.ModelProto:
-    """A copy whose outputs are the float tensors ``names``, so that a runtime computes no further."""
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    del copy.graph.output[:]
-    for name in sorted(names):
-        copy.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
-    return copy
+    """The part of ``model`` that makes the float tensors ``names``; a runtime would compute all that it is given."""
+    needed, nodes = set(names), []
+    for node in reversed(model.graph.node):
+        if needed.intersection(node.output):
+            nodes.append(node)
+            needed.update(node.input)
+    graph = helper.make_graph(
+        nodes[::-1],
+        model.graph.name,
+        model.graph.input,
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in sorted(names)],
+        [tensor for tensor in model.graph.initializer if tensor.name in needed],
+    )
+    return helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
 
 
 def _input_scale(integer: onnx.ModelProto, layer: str) -> float:

@@ -9,6 +9,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgefer.quantize import FLAVOURS, make_plan, observe, quantise
 from edgefer.quantize.moments import Columns, Moments
+from edgefer.quantize.observation import with_outputs
 from edgefer.quantize.refining import BIAS, ROUNDING, _replace, only_outputs, refine
 from edgefer.quantize.rounding import rounded_levels
 
@@ -160,6 +161,16 @@ def test_the_model_given_is_not_changed_and_shared_weights_are_not_rounded(build
     original = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
     np.testing.assert_array_equal(kept["conv1_w"], original["conv1_w"])
     quantise(done.model, plan, X86, ranges, same_model=False)
+
+
+def test_nothing_is_computed_that_was_not_asked_for(network, faces, run):
+    part = only_outputs(network, ["conv2_out"])
+    assert 0 < len(part.graph.node) < len(network.graph.node)
+    assert part.graph.node[-1].output == ["conv2_out"]
+    read = {name for node in part.graph.node for name in node.input}
+    assert {tensor.name for tensor in part.graph.initializer} <= read
+    whole = run(with_outputs(network, ["conv2_out"]).SerializeToString())(faces[:3])
+    np.testing.assert_array_equal(run(part.SerializeToString())(faces[:3])["conv2_out"], whole["conv2_out"])
 
 
 def resident_pages():
