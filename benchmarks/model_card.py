@@ -139,7 +139,7 @@ def card(figures: dict[str, Any], commands: Sequence[str]) -> str:
             f"# {figures['architecture']}, FER2013",
             "",
             f"{figures['parameters']:,} parameters, 48×48 grey faces, seven classes.",
-            f"Published elsewhere: {figures['published']}.",
+            f"Published elsewhere: {figures['published'] or 'no figure'}.",
             f"SHA-256 `{figures['sha256']}`, {figures['bytes']:,} bytes.",
             "",
             "## Accuracy",
