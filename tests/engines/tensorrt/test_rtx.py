@@ -59,7 +59,8 @@ def parts_without_names(plan):
     runs = TEXT.findall(plan)
     kernels = [run for run in runs if KERNEL in run]
     words = re.sub(rb"_?\d+_?", b"#", b" ".join(run for run in runs if KERNEL not in run)).split()
-    weights = [piece for piece in re.split(rb"\0{8,}", TEXT.sub(b"\0" * 16, plan)) if len(piece) >= 1024]
+    # zeros pad, here more and there less; what is shorter than 32 bytes may be a name
+    weights = [piece for piece in TEXT.sub(b"\0", plan).split(b"\0") if len(piece) >= 32]
     return kernels, weights, Counter(words)
 
 
