@@ -261,10 +261,10 @@ def test_a_sweep_times_every_combination(fake_classifier, faces, monkeypatch):
 
     def load(path, threads):
         opened.append((path, threads))
-        return fake_classifier(ms=5)
+        return fake_classifier(ms=20)
 
     monkeypatch.setattr("edgefer.report.sweep.load_engine", load)
-    found = run_sweep("x.onnx", faces, batches=(1, 4), threads=(1, 2), concurrency=(1, 2), seconds=0.05)
+    found = run_sweep("x.onnx", faces, batches=(1, 4), threads=(1, 2), concurrency=(1, 2), seconds=0.15)
     shapes = [(point.threads, point.concurrency, point.batch) for point in found.points]
     assert len(shapes) == len(set(shapes)) == 8
     assert len(opened) == 4 * (1 + 2), "each caller has an engine of its own"
