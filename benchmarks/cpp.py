@@ -72,6 +72,7 @@ def measure(plan: Plan, data: str | None, yunet: str, program: Path) -> dict[str
         from edgefer.camera.download import yunet_file
 
         yunet = str(yunet_file())
+    busy = busy_before(plan.watch_seconds)  # before anything is prepared, which would look like others' work
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         export(NETWORK, folder / "model.onnx")
@@ -87,7 +88,6 @@ def measure(plan: Plan, data: str | None, yunet: str, program: Path) -> dict[str
             CPP: [str(program), *both],
             PYTHON: [sys.executable, "-m", "edgefer", "camera", *both, "--detector-runtime", "openvino"],
         }
-        busy = busy_before(plan.watch_seconds)
         environment = {**describe_environment(), "opencv": cv2.__version__}
         start = Usage.now()
         measured = {str(count): _film(plan, film, programs, folder) for count, film in films.items()}

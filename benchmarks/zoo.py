@@ -1,5 +1,7 @@
 #!/usr/bin/env python3
-"""The zoo in figures: `python benchmarks/zoo.py`, about ten minutes; `tables.py zoo` writes the table.
+"""The zoo in figures: `python benchmarks/zoo.py`; `tables.py zoo` writes the table.
+
+It takes long: nine engines of each network are built, those of the ImageNet networks for minutes each.
 
 Every network is exported, calibrated, built in every way for this CPU and timed at batch 1 with one thread, its engines
 taking turns in one run. Where weights ship, they are judged on the test faces; the other networks get random weights,
