@@ -27,10 +27,10 @@ def test_cpu_measures_every_row_in_one_run_and_its_table_shows_them(tmp_path):
     pytest.importorskip("torch")
     pytest.importorskip("onnxruntime")
     output = tmp_path / "cpu.json"
-    done = run("cpu.py", "--quick", "--only", "lenet", "--output", output)
+    done = run("cpu.py", "--quick", "--only", "mini_xception_keras48", "--output", output)
     assert done.returncode == 0, done.stderr
     result = json.loads(output.read_text())
-    network = result["networks"]["lenet"]
+    network = result["networks"]["mini_xception_keras48"]
     labels = [row["label"] for row in network["rows"]]
     assert labels[:2] == ["PyTorch eager", "onnxruntime FP32"]
     assert any("INT8" in label for label in labels)
@@ -106,16 +106,18 @@ def test_rewriting_measures_each_pass_against_the_plain_graph(tmp_path):
 def test_zoo_measures_a_network_and_its_table_shows_it(tmp_path):
     pytest.importorskip("torch")
     output = tmp_path / "zoo.json"
-    done = run("zoo.py", "--quick", "--only", "lenet", "--output", output)
+    done = run("zoo.py", "--quick", "--only", "mini_xception_keras48", "--output", output)
     assert done.returncode == 0, done.stderr
     row = json.loads(output.read_text())["networks"][0]
-    assert (row["name"], row["parameters"], row["weights"], row["accuracy"]) == ("lenet", 205_451, "random", {})
+    assert (row["name"], row["parameters"], row["weights"], row["accuracy"]) == (
+        *("mini_xception_keras48", 56_702, "random", {}),
+    )
     assert 0 < row["parity"] < 1e-4
     assert row["auto"] in row["latency"]
     (tmp_path / "page.md").write_text("no block\n")
     table = run("tables.py", "zoo", "--results", output, "--page", tmp_path / "page.md")
     assert table.returncode == 0, table.stderr
-    assert "| lenet | 205,451 |" in table.stdout
+    assert "| mini_xception_keras48 | 56,702 |" in table.stdout
 
 
 @pytest.mark.parametrize(

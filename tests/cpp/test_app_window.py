@@ -1,34 +1,12 @@
 """The C++ app's window, on a display that nobody sees."""
 
-import os
-import shutil
 import signal
 import subprocess
 import time
 
 import cv2
-import pytest
 
 from .program import QUIET, ended_by, events_of, flat, program, until_lines, write_boxes
-
-
-@pytest.fixture
-def display():
-    """A screen that nobody sees."""
-    if shutil.which("Xvfb") is None:
-        pytest.skip("a window needs a display: apt install xvfb")
-    reading, writing = os.pipe()
-    server = subprocess.Popen(
-        ["Xvfb", "-displayfd", str(writing), "-screen", "0", "640x480x24", "-nolisten", "tcp"],
-        pass_fds=(writing,),
-        stderr=subprocess.DEVNULL,
-    )
-    os.close(writing)
-    with os.fdopen(reading) as stream:
-        number = stream.readline().strip()
-    yield f":{number}"
-    server.terminate()
-    server.wait()
 
 
 def test_each_picture_stays_in_the_window_and_a_signal_ends_that(brightness, tmp_path, display):
