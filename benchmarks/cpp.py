@@ -165,7 +165,8 @@ def _bench(plan: Plan, command: list[str], film: Path, folder: Path) -> dict[str
     if done.returncode:
         raise EdgeferError(f"{command[0]} --bench failed: {done.stderr.strip()}", hint="run it by hand")
     found: dict[str, Any] = json.loads(done.stdout)
-    return {"camera": found["camera"], "engine": found["latency_ms"], "environment": found["environment"]}
+    camera = {key: value for key, value in found["camera"].items() if key != "source"}  # a temporary path
+    return {"camera": camera, "engine": found["latency_ms"], "environment": found["environment"]}
 
 
 def _files(program: Path) -> list[Path]:
