@@ -26,10 +26,10 @@ import numpy as np
 from camera import YUNET, film_faces
 from camera_film import FPS, FRAMES, make_film
 from cpp_run import Done, Plan, engine_call_ms, found_program, labels_alike, run, start_up_seconds
+from ending import conclude, destination, one_error
 from sources import REPOSITORY, real_faces
 
 from edgefer import build_engine
-from edgefer.atomic import write_text
 from edgefer.errors import EdgeferError
 from edgefer.graph.exporting import export
 from edgefer.measure.contention import Usage, busy_before, others_since, too_busy
@@ -52,17 +52,9 @@ QUICK = Plan(rounds=1, frames=40, paced_frames=30, starts=1, engine_seconds=0.3,
 @click.option("--output", type=click.Path(path_type=Path), help=f"JSON; benchmarks/results/{RESULTS.name} if absent.")
 def main(quick: bool, data: str | None, yunet: str, program: Path | None, output: Path | None) -> None:
     """Measure the C++ app beside the Python app."""
-    try:
-        if quick and output is None:
-            raise EdgeferError(f"{RESULTS.name} holds whole runs", hint="--output FILE.json keeps a quick one apart")
-        result = measure(QUICK if quick else FULL, data, yunet, found_program(program))
-        write_text(output or RESULTS, json.dumps({"quick": quick, **result}, indent=1, ensure_ascii=False) + "\n")
-    except EdgeferError as fault:
-        announce(f"error: {fault}")
-        sys.exit(fault.exit_code)
-    announce(f"written: {output or RESULTS}")
-    for reason in result["busy"]:
-        announce(f"warning: not to be believed: {reason}")
+    with one_error():
+        path = destination(RESULTS, output, part=quick)
+        conclude({"quick": quick, **measure(QUICK if quick else FULL, data, yunet, found_program(program))}, path)
 
 
 def measure(plan: Plan, data: str | None, yunet: str, program: Path) -> dict[str, Any]:
