@@ -8,7 +8,6 @@ not build, or does not answer as its ONNX file does, is written down as failed, 
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 import tempfile
@@ -21,11 +20,11 @@ from typing import Any, cast
 
 import click
 import numpy as np
+from ending import conclude, one_error
 from numpy.typing import NDArray
 from sources import drawn_faces
 
 import edgefer
-from edgefer.atomic import write_text
 from edgefer.contract import INPUT_NAME
 from edgefer.data import FaceSet, open_dataset
 from edgefer.engines.classifier import Classifier
@@ -75,7 +74,7 @@ def main(
     models: tuple[Path, ...], quick: bool, every: bool, data: str | None, output: Path | None, check: bool
 ) -> None:
     """Build, run, compare and time MODELS (as `edgefer export` wrote them), or networks of edgefer's own."""
-    try:
+    with one_error():
         machine = here()
         announce(f"{machine['device']}: TensorRT {machine['tensorrt']}, CUDA {machine['cuda']}")
         if check:
@@ -83,15 +82,9 @@ def main(
         with tempfile.TemporaryDirectory() as name:
             chosen = models or tuple(_exported(names() if every else NETWORKS, Path(name)))
             result = {"quick": quick, **measure(QUICK if quick else FULL, chosen, data, machine, Path(name))}
-        destination = output or RESULTS / f"{_slug(machine['name'])}{'.quick' if quick else ''}.json"
-        destination.parent.mkdir(parents=True, exist_ok=True)
-        write_text(destination, json.dumps(result, indent=1, ensure_ascii=False) + "\n")
-    except EdgeferError as fault:
-        announce(f"error: {fault}")
-        sys.exit(fault.exit_code)
-    announce(f"written: {destination}")
-    for reason in result["busy"]:
-        announce(f"warning: not to be believed: {reason}")
+        path = output or RESULTS / f"{_slug(machine['name'])}{'.quick' if quick else ''}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        conclude(result, path)
     sys.exit(1 if any(row["failed"] for network in result["networks"].values() for row in network) else 0)
 
 
