@@ -71,15 +71,21 @@ class Network:
         }
 
 
-def prepare(name: str, folder: Path, real: FaceSet | None, drawn: FaceSet, faces: int | None) -> Network:
-    """Export, calibrate and build ``name``; judge it where weights ship and ``real`` faces are there."""
-    file = shipped(name)
+def prepare(
+    name: str, folder: Path, real: FaceSet | None, drawn: FaceSet, faces: int | None, own: Path | None = None
+) -> Network:
+    """Export, calibrate and build ``name``; judge it where it has weights and ``real`` faces are there.
+
+    Weights are those of the file ``own``, else those that ship, else random ones. Ranges come from ``faces`` (None: the
+    usual number) of ``real``, or of ``drawn`` if nothing is judged.
+    """
+    file = own or shipped(name)
     if file is None:
-        announce(f"{name}: no weights ship, so random ones: speed only, no accuracy")
+        announce(f"{name}: no weights, so random ones: speed only, no accuracy")
         module, contract, weights = _untrained(name), default_contract(name, FER2013), "random"
     else:
-        module, contract, loaded = load_network(file)
-        weights = f"shipped, sha256 {loaded.sha256[:12]}…"
+        module, contract, loaded = load_network(file, name)
+        weights = f"{'shipped' if own is None else 'by its recipe'}, sha256 {loaded.sha256[:12]}…"
     judging = real if file is not None else None
     announce(f"{name}: exporting and building")
     model = folder / f"{name}.onnx"

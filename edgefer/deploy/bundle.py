@@ -152,10 +152,7 @@ def _precision(
 
 def _shipped(contract: Contract) -> Table | None:
     """The range table that ships, if it is for these very weights."""
-    path = shipped_table(contract.architecture)
-    found = None if path is None else read_table(path)
-    fits = found is not None and found.weights_sha256 == contract.lineage.get("weights_sha256")
-    return found if fits else None
+    return shipped_table(contract.architecture, contract.lineage.get("weights_sha256", ""))
 
 
 def _ranges(

@@ -14,7 +14,7 @@ from edgefer.doctor.diagnosis import Diagnosis
 from edgefer.engines.load import WEIGHTS_SUFFIXES
 from edgefer.errors import EdgeferError
 from edgefer.manifest import Manifest, read_manifest
-from edgefer.optimize.tables import read_table, shipped_table
+from edgefer.optimize.tables import shipped_table
 
 SCHEMA: Final = 1
 _SUFFIXES: Final = (".onnx", ".engine")
@@ -147,5 +147,4 @@ def _line(lineage: Lineage | None, precision: str, target: list[str], output: Pa
 
 def _has_table(lineage: Lineage) -> bool:
     """Whether ranges for these weights ship with edgefer, so that INT8 needs no faces."""
-    table = shipped_table(lineage.architecture)
-    return table is not None and read_table(table).weights_sha256 == lineage.weights.sha256
+    return shipped_table(lineage.architecture, lineage.weights.sha256) is not None

@@ -73,17 +73,16 @@ def load_baseline(spec: str | os.PathLike[str], threads: int = 1, *, contract: C
             raise EdgeferError(f"there are no weights {path}", hint="check the path; `edgefer train` writes weights")
         return _pytorch(text, path, threads, contract)
     from edgefer.models.registry import names
+    from edgefer.models.weights import shipped
 
-    if text in names():
-        from edgefer.models.weights import shipped
-
-        weights = shipped(text)
-        if weights is None:
-            raise EdgeferError(
-                f"edgefer ships no weights for '{text}'",
-                hint=f"train them: `edgefer train --model {text} --data DATA -o W.safetensors`, then give that file",
-            )
+    weights = shipped(text)
+    if weights is not None:
         return _pytorch(text, weights, threads, None)
+    if text in names():
+        raise EdgeferError(
+            f"edgefer ships no weights for '{text}'",
+            hint=f"train them: `edgefer train --model {text} --data DATA -o W.safetensors`, then give that file",
+        )
     close = difflib.get_close_matches(text, names(), n=1)
     raise EdgeferError(
         f"the baseline '{text}' is neither a network nor a file that can be run",

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from edgefer.contract import Contract
 from edgefer.errors import EdgeferError, require
-from edgefer.models.weights import compare, load_weights
+from edgefer.models.fit import compare
+from edgefer.models.weights import load_weights
 from edgefer.progress import announce
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +14,7 @@ from edgefer.contract import Contract
 from edgefer.data.classes import FER2013
 from edgefer.errors import EdgeferError, require
 from edgefer.models import create
+from edgefer.models.fit import COUNTER, Fit, compare, listing
 from edgefer.models.keras import (
     FIRST_CHANNELS,
     NETWORKS,
@@ -26,7 +27,7 @@ from edgefer.models.keras import (
     to_state,
 )
 from edgefer.models.registry import architecture, default_contract, names, probable_labels
-from edgefer.models.weights import COUNTER, Fit, compare, listing, load_weights, save_weights
+from edgefer.models.weights import load_weights, save_weights
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -62,9 +63,10 @@ def import_weights(
     *,
     classes: Sequence[str] | None = None,
     drop_head: bool = False,
+    half: bool = False,
     seed: int = 0,
 ) -> ImportResult:
-    """Write the weights of a published file as safetensors with their contract.
+    """Write the weights of a published file, or of one of edgefer's, as safetensors with their contract.
 
     Args:
         file: a PyTorch state dict (.pth, .pt, .safetensors; torchvision's and the authors' names are this project's),
@@ -74,6 +76,7 @@ def import_weights(
         classes: class names in the order of the logits; if None, the network's usual ones (AffectNet's for ``ddamfn``,
             FER2013's seven or FER+'s eight for others), which is an assumption.
         drop_head: leave out the file's last layer and start a fresh one for ``classes`` (FER2013's if None).
+        half: keep them in FP16: see :func:`~edgefer.models.weights.save_weights`.
         seed: of that layer.
 
     Raises:
@@ -84,7 +87,7 @@ def import_weights(
     require("torch", "export", "importing weights")
     from edgefer.models.head import head_of
 
-    source, name, state, found = _read(Path(file), model)
+    source, name, state, found, seen = _read(Path(file), model)
     labels, assumed = _labels(source, name, state, found, classes, drop_head)
     template = _skeleton(name, len(labels))
     head = head_of(template)
@@ -95,7 +98,7 @@ def import_weights(
     tensors, fresh = _complete(name, len(labels), template, state, seed)
     _require_finite(source, tensors)
     contract = _contract(Path(file), source, name, labels, found)
-    save_weights(output, tensors, contract)
+    save_weights(output, tensors, contract, seen, half=half)
     return ImportResult(Path(output), contract, len(set(state) & set(tensors) - set(fresh)), fit.unused, fresh, assumed)
 
 
@@ -108,8 +111,8 @@ def patterns(tensors: Sequence[str]) -> tuple[str, ...]:
     return tuple(f"{pattern} ({count} tensor{'' if count == 1 else 's'})" for pattern, count in counts.items())
 
 
-def _read(file: Path, model: str) -> tuple[str, str, dict[str, Tensor], Contract | None]:
-    """What to call the file, the network that it is (a variant may be), its tensors, and its contract if it has one."""
+def _read(file: Path, model: str) -> tuple[str, str, dict[str, Tensor], Contract | None, Collection[str]]:
+    """What to call the file, the network that it is (a variant may be), its tensors, contract and faces seen if any."""
     if file.suffix not in (*SUFFIXES, WHEEL):
         loaded = load_weights(file)
         if loaded.contract is not None and loaded.contract.architecture != model:
@@ -117,7 +120,7 @@ def _read(file: Path, model: str) -> tuple[str, str, dict[str, Tensor], Contract
                 f"{file} holds weights of '{loaded.contract.architecture}', and '{model}' was asked for",
                 hint=f"--model {loaded.contract.architecture}",
             )
-        return str(file), model, loaded.state, loaded.contract
+        return str(file), model, loaded.state, loaded.contract, loaded.seen
     if not file.is_file():
         raise EdgeferError(f"there are no weights {file}", hint="check the path")
     if model not in NETWORKS:
@@ -127,7 +130,7 @@ def _read(file: Path, model: str) -> tuple[str, str, dict[str, Tensor], Contract
         )
     keras = read_keras(file)
     name = _variant(keras, model)
-    return keras.origin, name, to_state(keras, name), None
+    return keras.origin, name, to_state(keras, name), None, ()
 
 
 def _variant(keras: KerasFile, model: str) -> str:

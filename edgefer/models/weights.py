@@ -6,7 +6,6 @@ import base64
 import json
 import os
 import pickle
-import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from edgefer.atomic import sha256_file, write_bytes
 from edgefer.contract import METADATA_KEY, Contract
 from edgefer.errors import EdgeferError, require
 from edgefer.models import create
+from edgefer.models.fit import compare, listing
 from edgefer.models.registry import architecture, default_contract
 
 if TYPE_CHECKING:
@@ -27,12 +27,9 @@ SHIPPED = Path(__file__).parent / "weights"
 
 _TORCH_SUFFIXES = (".pth", ".pt")
 _NESTED_UNDER = ("state_dict", "model_state_dict", "model")
-_LISTED = 6
 SEEN_KEY = "edgefer.fit_faces"
 SEEN_DIGITS = 10
 """So many hexadecimal digits of a face's hash are kept of each face trained on: 40 bits, 5 bytes."""
-COUNTER = ".num_batches_tracked"
-"""How the names of batch norms' counters end, which only a norm without momentum reads."""
 CONVERSION = "torch.save(model.state_dict(), 'weights.pth')"
 
 
@@ -50,20 +47,34 @@ class Weights:
 
 
 def shipped(name: str) -> Path | None:
-    """The weights that come with edgefer for network ``name``, or None."""
+    """The weights that come with edgefer under ``name``, or None.
+
+    That is a network's name, or one with more behind a ``_`` for weights of other classes: ``cliquenet_ferplus``.
+    """
     path = SHIPPED / f"{name}.safetensors"
-    return path if path.is_file() else None
+    return path if name == path.stem and path.is_file() else None
 
 
 def save_weights(
-    path: str | os.PathLike[str], state: Mapping[str, Tensor], contract: Contract, seen: Iterable[str] = ()
+    path: str | os.PathLike[str],
+    state: Mapping[str, Tensor],
+    contract: Contract,
+    seen: Iterable[str] = (),
+    *,
+    half: bool = False,
 ) -> None:
     """Write tensors and contract as one safetensors file, whole or not at all.
 
-    ``seen`` are the ``face_hashes`` of the faces trained on: whoever judges the weights can leave those out.
+    Args:
+        path: the file.
+        state: tensors by name.
+        contract: of the network.
+        seen: the ``face_hashes`` of the faces trained on: whoever judges the weights can leave those out.
+        half: keep the weights of convolutions and fully connected layers in FP16: a file of half the size. Networks
+            compute with them in FP32. Biases and batch norms stay FP32: they are few, and variances can be tiny.
 
     Raises:
-        EdgeferError: the suffix is not .safetensors, or the file cannot be written.
+        EdgeferError: the suffix is not .safetensors, a weight is too large for FP16, or the file cannot be written.
     """
     target = Path(path)
     if target.suffix != ".safetensors":
@@ -73,9 +84,20 @@ def save_weights(
         )
     save = require("safetensors.torch", "export", "writing weights").save
     tensors = {name: tensor.detach().clone().contiguous() for name, tensor in state.items()}
+    if half:
+        tensors = {name: _halved(name, tensor) if tensor.ndim > 1 else tensor for name, tensor in tensors.items()}
     packed = b"".join(bytes.fromhex(digits) for digits in sorted({face[:SEEN_DIGITS] for face in seen}))
     metadata = {**contract.to_metadata(), SEEN_KEY: base64.b64encode(packed).decode("ascii")}
     write_bytes(target, _in_order(save(tensors, metadata=metadata)))
+
+
+def _halved(name: str, tensor: Tensor) -> Tensor:
+    found = tensor.half()
+    if not found.isfinite().all():
+        raise EdgeferError(
+            f"a weight of {name} is {float(tensor.abs().max()):.3g}, and FP16 ends at 65,504", hint="keep them in FP32"
+        )
+    return found
 
 
 def _in_order(content: bytes) -> bytes:
@@ -90,14 +112,17 @@ def _in_order(content: bytes) -> bytes:
 
 
 def load_weights(path: str | os.PathLike[str]) -> Weights:
-    """Read a .safetensors, .pth or .pt file; a .pth may hold its tensors under ``state_dict`` or the like.
+    """Read a .safetensors, .pth or .pt file, or weights that ship by their name.
 
-    Nothing in the file is executed. Names that all begin with ``module.`` (DataParallel) lose that prefix.
+    A .pth may hold its tensors under ``state_dict`` or the like. Nothing in the file is executed. Names that all begin
+    with ``module.`` (DataParallel) lose that prefix.
 
     Raises:
         EdgeferError: no such file, another suffix, damaged, a pickled module, or no tensors inside.
     """
     file = Path(path)
+    if not file.is_file():
+        file = shipped(os.fspath(path)) or file
     if not file.is_file():
         raise EdgeferError(f"there are no weights {file}", hint="check the path; `edgefer train` writes weights")
     seen: frozenset[str] = frozenset()
@@ -218,49 +243,6 @@ def _settle_contract(file: Path, found: Contract | None, model: str | None, clas
     return found
 
 
-@dataclass(frozen=True)
-class Fit:
-    """How the tensors of a file fit a network.
-
-    Attributes:
-        missing, extra: names that only the network has, and that only the file has.
-        misshapen: names with both shapes, ready to be printed.
-        misshapen_names: the same names alone.
-        unused: names in the file that the network has and no forward pass uses.
-    """
-
-    missing: tuple[str, ...]
-    extra: tuple[str, ...]
-    misshapen: tuple[str, ...]
-    misshapen_names: tuple[str, ...]
-    unused: tuple[str, ...]
-
-    def faults(self, listed: int = _LISTED) -> str:
-        """What does not fit, at most ``listed`` names a kind; empty if all fits."""
-        kinds = (("missing", self.missing), ("unknown", self.extra), ("misshapen", self.misshapen))
-        return "; ".join(f"{len(names)} {kind}: {listing(names, listed)}" for kind, names in kinds if names)
-
-
-def compare(network: nn.Module, found: Mapping[str, Tensor], *, needless: bool = False) -> Fit:
-    """Compare the tensors of a file with those of a network, which may be on the meta device.
-
-    With ``needless``, tensors that no forward pass reads (known to be unused; counters of batches) may be missing or
-    misshapen.
-    """
-    wanted = network.state_dict()
-    patterns = tuple(getattr(network, "UNUSED", ()))
-    unused = {name for name in wanted if any(re.fullmatch(pattern, name) for pattern in patterns)}
-    free = {name for name in wanted if name in unused or name.endswith(COUNTER)} if needless else set()
-    wrong = [n for n in wanted if n in found and n not in free and found[n].shape != wanted[n].shape]
-    return Fit(
-        missing=tuple(name for name in wanted if name not in found and name not in free),
-        extra=tuple(name for name in found if name not in wanted),
-        misshapen=tuple(f"{name} ({_shape(found[name])} instead of {_shape(wanted[name])})" for name in wrong),
-        misshapen_names=tuple(wrong),
-        unused=tuple(name for name in found if name in unused),
-    )
-
-
 def _check_fit(file: Path, network: nn.Module, found: Mapping[str, Tensor], contract: Contract) -> None:
     faults = compare(network, found).faults()
     if faults:
@@ -268,15 +250,6 @@ def _check_fit(file: Path, network: nn.Module, found: Mapping[str, Tensor], cont
             f"{file} does not fit {contract.architecture} with {len(contract.labels)} classes: {faults}",
             hint="name the network that was trained, with its number of classes: see `edgefer models`",
         )
-
-
-def listing(names: Sequence[str], most: int = _LISTED) -> str:
-    """Names with commas, cut after ``most``."""
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
-
-
-def _shape(tensor: Tensor) -> str:
-    return "×".join(map(str, tensor.shape)) or "a number"
 
 
 def _damaged(file: Path, cause: Exception) -> EdgeferError:

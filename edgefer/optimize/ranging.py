@@ -107,17 +107,19 @@ def ranged_by_table(
     Raises:
         EdgeferError: there is none; it is of other weights, another contract or another graph; a step needs faces.
     """
-    path = shipped_table(contract.architecture) if table is None else table
-    if path is None:
+    if table is None:
+        found = shipped_table(contract.architecture, contract.lineage.get("weights_sha256", ""))
+    else:
+        found = read_table(table)
+    if found is None:
         raise EdgeferError(
-            f"INT8 needs faces to set its ranges, and none were given; no range table ships for "
+            f"INT8 needs faces to set its ranges, and none were given; no range table ships for these weights of "
             f"{contract.architecture}",
             hint="--calib DATA: its `calib` part is used, never its test faces",
         )
     wanting = [step for step in ALL_STEPS if steps is not None and step in steps and step != EQUALISE]
     if wanting:
         raise EdgeferError(f"{' and '.join(wanting)} cannot be done from a range table", hint="--calib DATA")
-    found = read_table(path)
     done = ranged_from(found, model, contract, recipe, steps)
     announce(f"ranges from {found.origin}: {found.calibration.n:,} faces of {found.calibration.origin}")
     return done

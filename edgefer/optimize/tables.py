@@ -128,10 +128,12 @@ def read_table(path: str | os.PathLike[str]) -> Table:
     return Table(str(header["architecture"]), keys[0], keys[1], keys[2], record, scales, ranges, str(file))
 
 
-def shipped_table(architecture: str) -> Path | None:
-    """The table that ships for ``architecture``, or None."""
-    path = recipes_folder() / f"{architecture}{SUFFIX}"
-    return path if path.is_file() else None
+def shipped_table(architecture: str, weights_sha256: str) -> Table | None:
+    """The table that ships for these very weights of ``architecture``, or None."""
+    folder = recipes_folder()
+    files = [folder / f"{architecture}{SUFFIX}", *sorted(folder.glob(f"{architecture}_*{SUFFIX}"))]
+    tables = (read_table(file) for file in files if file.is_file())
+    return next((table for table in tables if table.weights_sha256 == weights_sha256), None)
 
 
 def contract_sha256(contract: Contract) -> str:

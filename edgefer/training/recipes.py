@@ -15,13 +15,28 @@ FOLDER = Path(__file__).parent / "recipes"
 """Those that come with edgefer: NAME.toml."""
 
 
+_KEYS = ("model", "note", "init", "teachers", "votes", "train")
+
+
 @dataclass(frozen=True)
 class Recipe:
-    """``settings`` are fields of :class:`TrainConfig`; ``note`` says on what it was used and what came out."""
+    """One run of ``edgefer train``.
+
+    Attributes:
+        model: the network.
+        note: on what the recipe was used, and what came out.
+        settings: fields of :class:`TrainConfig`.
+        init: the weights to begin with, or None: fresh ones.
+        teachers: weights of the networks to learn from.
+        votes: where FER+'s votes are, or None: FER2013's labels.
+    """
 
     model: str
     note: str
     settings: dict[str, Any]
+    init: Path | None = None
+    teachers: tuple[Path, ...] = ()
+    votes: str | None = None
 
 
 def recipe_names() -> tuple[str, ...]:
@@ -30,7 +45,9 @@ def recipe_names() -> tuple[str, ...]:
 
 
 def load_recipe(spec: str) -> Recipe:
-    """A recipe by name, or from a TOML file: ``model``, ``note`` and a table ``[train]``.
+    """A recipe by name, or from a TOML file with the keys of :class:`Recipe`; its settings are the table ``[train]``.
+
+    Weights are files, seen from the folder that edgefer runs in, or names of weights that ship.
 
     Raises:
         EdgeferError: no such recipe; not TOML; an unknown key, network or setting; a setting of the wrong kind.
@@ -39,16 +56,26 @@ def load_recipe(spec: str) -> Recipe:
     content = read_toml(path, "recipe", f"a TOML file, or one of {', '.join(recipe_names())}")
     settings = content.get("train", {})
     known = {field.name: field.type for field in fields(TrainConfig)}
-    unknown = [key for key in content if key not in ("model", "note", "train")]
+    unknown = [key for key in content if key not in _KEYS]
     unknown += [f"train.{key}" for key in settings if key not in known] if isinstance(settings, dict) else ["train"]
     if unknown or not isinstance(content.get("model"), str):
         fault = f"has the unknown key '{unknown[0]}'" if unknown else "names no model"
         raise EdgeferError(
-            f"the recipe {path} {fault}", hint=f"it has model, note and a table [train] of {', '.join(known)}"
+            f"the recipe {path} {fault}",
+            hint=f"it has {', '.join(_KEYS[:-1])} and a table [train] of {', '.join(known)}",
         )
+    teachers = content.get("teachers", [])
+    if not isinstance(teachers, list) or not all(isinstance(teacher, str) for teacher in teachers):
+        raise EdgeferError(f"the recipe {path}: teachers is {teachers!r}", hint='a list: ["resnet11.safetensors"]')
+    for key in ("init", "votes"):
+        if not isinstance(content.get(key, ""), str):
+            raise EdgeferError(f"the recipe {path}: {key} is {content[key]!r}", hint="it must be a text")
     architecture(content["model"])
     try:
         TrainConfig(**settings)
     except TypeError as cause:
         raise EdgeferError(f"the recipe {path}: a setting is of the wrong kind: {cause}") from cause
-    return Recipe(content["model"], str(content.get("note", "")), dict(settings))
+    init = Path(content["init"]) if "init" in content else None
+    taught_by = tuple(Path(teacher) for teacher in teachers)
+    note = str(content.get("note", ""))
+    return Recipe(content["model"], note, dict(settings), init, taught_by, content.get("votes"))

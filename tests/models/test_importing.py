@@ -129,6 +129,33 @@ def test_a_fresh_head_comes_from_its_seed_and_leaves_the_callers_generator(tmp_p
     assert torch.equal(torch.get_rng_state(), before)
 
 
+def test_half_the_size_for_the_same_answers(tmp_path, out):
+    torch.manual_seed(4)
+    network = create("resnet11").eval()
+    contract = default_contract("resnet11", SEVEN)
+    save_weights(tmp_path / "whole.safetensors", network.state_dict(), contract, ["a" * 64])
+    import_weights(tmp_path / "whole.safetensors", "resnet11", out, half=True)
+    assert out.stat().st_size < 0.51 * (tmp_path / "whole.safetensors").stat().st_size
+    kept = load_weights(out)
+    assert kept.seen == {"a" * 10}  # who judges it can still leave them out
+    kinds = {(tensor.ndim > 1, tensor.dtype) for name, tensor in kept.state.items() if not name.endswith("tracked")}
+    assert kinds == {(True, torch.float16), (False, torch.float32)}
+    loaded = load_network(out)[0]
+    assert {parameter.dtype for parameter in loaded.parameters()} == {torch.float32}
+    faces = torch.rand(4, 1, 48, 48)
+    with torch.inference_mode():
+        assert torch.allclose(loaded(faces), network(faces), atol=2e-3)
+
+
+def test_weights_that_half_cannot_hold(tmp_path, out):
+    state = fresh("lenet")
+    name = next(name for name, tensor in state.items() if tensor.ndim > 1)
+    state[name].view(-1)[0] = -70_000.0
+    error = refused(saved(tmp_path, state), "lenet", out, half=True)
+    assert error.message == f"a weight of {name} is 7e+04, and FP16 ends at 65,504"
+    assert not out.exists()
+
+
 def test_eight_classes_are_ferplus(tmp_path, out):
     contract = import_weights(saved(tmp_path, fresh("mini_xception", 8)), "mini_xception", out).contract
     assert contract.labels == EIGHT

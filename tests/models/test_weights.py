@@ -209,6 +209,14 @@ def test_shipped(tmp_path, monkeypatch):
     assert shipped("lenet") is None
     (tmp_path / "lenet.safetensors").write_bytes(b"x")
     assert shipped("lenet") == tmp_path / "lenet.safetensors"
+    assert shipped(str(tmp_path / "lenet")) is None  # a path is no name
+    assert shipped("../lenet") is None
+
+
+def test_weights_that_ship_are_read_by_name(saved, tmp_path, network, monkeypatch):
+    monkeypatch.setattr(subject, "SHIPPED", saved.parent)
+    assert load_network("w")[1].architecture == "mini_xception"
+    assert refused(load_weights, "v").message == "there are no weights v"
 
 
 def test_the_faces_trained_on_travel_with_the_weights(tmp_path, network):

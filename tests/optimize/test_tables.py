@@ -58,10 +58,19 @@ def test_the_method_can_be_chosen_afterwards(model, table, tmp_path):
     assert read_manifest(result.path).calibration.method == "minmax"
 
 
-def test_the_one_that_ships_is_found_by_the_architecture(model, table, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(tables, "recipes_folder", lambda: table.parent)
-    assert shipped_table("tiny") == table
-    assert shipped_table("lenet") is None
+@pytest.mark.parametrize("name", ["tiny", "tiny_ferplus"])
+def test_the_one_that_ships_is_found_by_the_weights(model, table, tmp_path, monkeypatch, capsys, name):
+    folder = tmp_path / "ship"
+    folder.mkdir()
+    own = table.read_text()
+    other = own.replace(read_table(table).weights_sha256, "b" * 64)
+    for file, text in ((f"{name}.ranges.jsonl", own), ("tiny_other.ranges.jsonl", other)):
+        (folder / file).write_text(text)
+    monkeypatch.setattr(tables, "recipes_folder", lambda: folder)
+    sha256 = read_table(table).weights_sha256
+    assert shipped_table("tiny", sha256).origin.endswith(f"{name}.ranges.jsonl")
+    assert shipped_table("tiny", "c" * 64) is None
+    assert shipped_table("lenet", sha256) is None
     result = build(model, tmp_path / "x.onnx")
     assert result.manifest.precision.got == "int8"
     assert "ranges from" in capsys.readouterr().err
@@ -162,7 +171,8 @@ def test_what_needs_faces_is_refused_without(model, table, tmp_path):
     fault = refused(model, tmp_path / "x.onnx", table=table, calib="faces.npz")
     assert "both set the ranges" in fault.message
     fault = refused(model, tmp_path / "x.onnx")
-    assert "INT8 needs faces to set its ranges, and none were given; no range table ships for tiny" in fault.message
+    assert fault.message.startswith("INT8 needs faces to set its ranges, and none were given; no range table ships")
+    assert fault.message.endswith("these weights of tiny")
 
 
 def test_a_table_needs_to_know_its_weights(tiny, about, write, faces, tmp_path):

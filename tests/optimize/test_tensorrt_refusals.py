@@ -66,7 +66,7 @@ def test_a_file_quantised_for_a_cpu_is_refused(model, calib, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "said", "hint"),
     [
-        ({"precision": "int8"}, "is another model's: different weights", "--calib DATA"),
+        ({"precision": "int8"}, "no range table ships for these weights of ", "--calib DATA"),
         ({"precision": "bf16"}, "not built in BF16", "--fp16"),
         ({"version": None}, "which TensorRT is the file for?", "--for jetpack5"),
         ({"version": "jetpack4"}, "neither a JetPack nor", "did you mean jetpack"),

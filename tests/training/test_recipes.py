@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from edgefer.errors import EdgeferError
@@ -16,7 +18,17 @@ def test_every_recipe_that_ships_can_be_read_and_says_what_came_out(name):
 def test_a_recipe_from_a_file(tmp_path):
     path = tmp_path / "mine.toml"
     path.write_text('model = "lenet"\nnote = "none"\n[train]\nepochs = 4\nlr = 0.1\n')
-    assert load_recipe(str(path)).settings == {"epochs": 4, "lr": 0.1}
+    recipe = load_recipe(str(path))
+    assert recipe.settings == {"epochs": 4, "lr": 0.1}
+    assert (recipe.init, recipe.teachers, recipe.votes) == (None, (), None)
+
+
+def test_a_recipe_names_what_it_begins_with_and_who_teaches(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text('model = "lenet"\ninit = "lenet"\nteachers = ["a.safetensors", "lenet7"]\nvotes = "npz"\n')
+    recipe = load_recipe(str(path))
+    assert (recipe.init, recipe.votes) == (Path("lenet"), "npz")
+    assert recipe.teachers == (Path("a.safetensors"), Path("lenet7"))
 
 
 @pytest.mark.parametrize(
@@ -27,6 +39,9 @@ def test_a_recipe_from_a_file(tmp_path):
         ("model = 'lenet'\n[train]\nepoch = 3", "has the unknown key 'train.epoch'"),
         ("model = 'lenet'\ntrain = 3", "has the unknown key 'train'"),
         ("model = 'lenet'\nlr = 3", "has the unknown key 'lr'"),
+        ("model = 'lenet'\nteachers = 'a.safetensors'", "teachers is 'a.safetensors'"),
+        ("model = 'lenet'\nteachers = [3]", "teachers is [3]"),
+        ("model = 'lenet'\ninit = 3", "init is 3"),
         ("model = 'lenet9'", "no network is called 'lenet9'"),
         ("model = 'lenet'\n[train]\nepochs = 0", "epochs is 0"),
         ("model = 'lenet'\n[train]\nepochs = 'many'", "a setting is of the wrong kind"),
