@@ -19,6 +19,7 @@ import numpy as np
 
 from edgefer.atomic import sha256_file, write_text
 from edgefer.data import FaceSet, open_dataset
+from edgefer.data.classes import FER2013
 from edgefer.engines.load import load_baseline
 from edgefer.errors import EdgeferError
 from edgefer.measure.accuracy import Predictions, predict, wilson_interval
@@ -35,7 +36,7 @@ USE = """\
 The weights are Apache-2.0, like edgefer. They were learnt from FER2013, whose pictures were gathered for research;
 whoever puts them into a product has to judge that for themselves. No picture is part of this project.
 
-- They guess which of seven words a labeller would have chosen for a 48×48 grey face. That is not what a person feels.
+- They guess which of {words} words a labeller would have chosen for a 48×48 grey face. That is not what a person feels.
 - Not for judging people: not for hiring, school, insurance, police, borders or courts, nor for watching people at work.
   In the EU, inferring emotions at work and in education is prohibited (Regulation 2024/1689, article 5).
 - Accuracy by age, sex, skin or any other subgroup was **not measured**: FER2013 does not say who is in it.
@@ -52,17 +53,25 @@ trained by edgefer too, on the same fit faces, and chosen on the same val faces.
 @click.option("--data", required=True, help="The faces to judge on, e.g. public_test.npz:all.")
 @click.option("--train", "train_data", required=True, help="What it was trained on.")
 @click.option("--exclude", help="What was kept out of that, as for `edgefer train`.")
+@click.option("--votes", help="FER+'s votes instead of FER2013's labels, as for `edgefer train`.")
 @click.option("--curve", type=click.Path(path_type=Path), required=True, help="What `edgefer train` said on stderr.")
 @click.option(
     "--command", "commands", required=True, multiple=True, help="What trained it, for the card; may be repeated."
 )
 def main(
-    weights: Path, data: str, train_data: str, exclude: str | None, curve: Path, commands: tuple[str, ...]
+    weights: Path,
+    data: str,
+    train_data: str,
+    exclude: str | None,
+    votes: str | None,
+    curve: Path,
+    commands: tuple[str, ...],
 ) -> None:
     """Write WEIGHTS' card, WEIGHTS.md, and its figures."""
     try:
-        train, judged = open_dataset(train_data, exclude=exclude), open_dataset(data)
-        figures = measure(weights, train, open_dataset(train_data), judged, curve)
+        everything, judged = open_dataset(train_data, votes=votes), open_dataset(data, votes=votes)
+        train = open_dataset(train_data, votes=votes, exclude=exclude)
+        figures = measure(weights, train, everything, judged, curve)
     except EdgeferError as fault:
         announce(f"error: {fault}")
         sys.exit(fault.exit_code)
@@ -83,6 +92,7 @@ def measure(weights: Path, train: FaceSet, everything: FaceSet, judged: FaceSet,
     right = test.answers == test.labels
     return {
         "architecture": contract.architecture,
+        "labels": "FER2013" if contract.labels == FER2013 else "FER+",
         "parameters": architecture(contract.architecture).params[len(contract.labels)],
         "published": architecture(contract.architecture).published,
         "sha256": sha256_file(weights),
@@ -133,12 +143,13 @@ def card(figures: dict[str, Any], commands: Sequence[str]) -> str:
     test, val, faces = figures["test"], figures["val"], figures["faces"]
     left_out = "; ".join(f"{count:,} {reason}" for reason, count in figures["left_out"].items()) or "none"
     curve = figures["curve"]
+    words = {7: "seven", 8: "eight"}[len(figures["classes"])]
     shown = [row for row in curve if row[0] == 1 or row[0] % max(1, len(curve) // 10) == 0]
     return "\n".join(
         [
-            f"# {figures['architecture']}, FER2013",
+            f"# {figures['architecture']}, {figures['labels']}",
             "",
-            f"{figures['parameters']:,} parameters, 48×48 grey faces, seven classes.",
+            f"{figures['parameters']:,} parameters, 48×48 grey faces, {words} classes.",
             f"Published elsewhere: {figures['published'] or 'no figure'}.",
             f"SHA-256 `{figures['sha256']}`, {figures['bytes']:,} bytes.",
             "",
@@ -167,14 +178,14 @@ def card(figures: dict[str, Any], commands: Sequence[str]) -> str:
             "",
             *(f"    {command}" for command in commands),
             "",
-            "AdamW, cosine schedule, averaged weights; flips, turns, shifts, zoom and light as augmentation.",
+            "AdamW, cosine schedule, averaged weights; augmentation as the recipe says.",
             *([TAUGHT] if "teachers_sha256" in figures["lineage"] else []),
             "",
             "| epoch | training loss | val top-1 % |",
             "|---:|---:|---:|",
             *(f"| {epoch} | {loss:.4f} | {top1:.2f} |" for epoch, loss, top1 in shown),
             "",
-            USE,
+            USE.format(words=words),
         ]
     )
 
