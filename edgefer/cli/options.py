@@ -27,7 +27,7 @@ exclude = click.option(
     help="Leave out faces that also stand in DATA, e.g. a separate test file.",
 )
 seed = click.option(
-    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of every random choice."
+    "--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Seed of every random choice."
 )
 
 

@@ -42,6 +42,7 @@ from edgefer.errors import EdgeferError
 @click.option("--noise", type=float, help="Share of pixels that turn black or white, at most.  [default: 0]")
 @click.option("--mixup", type=float, help="Blend faces in pairs: α of Beta(α, α).  [default: 0]")
 @click.option("--ema-decay", type=float, help="Of the averaged weights that are kept; 0: none.  [default: 0.998]")
+@click.option("--clip", type=float, help="Largest norm of the gradient.  [default: 5]")
 @click.option("--keep", type=click.Choice(["top1", "loss"]), help="The epoch that is best on val by.  [default: top1]")
 @click.option("--patience", type=click.IntRange(min=1), help="Stop after so many epochs without a better val.")
 @click.option("--precision", type=click.Choice(["fp32", "bf16"]), help="bf16: autocast.  [default: fp32]")
@@ -72,7 +73,7 @@ def train(
     from edgefer.training import TrainConfig
 
     if plots is not None:
-        require_plots()
+        require_plots(plots)
     given = {name: value for name, value in settings.items() if value is not None}
     if recipe is not None:
         from edgefer.training.recipes import load_recipe
@@ -82,8 +83,8 @@ def train(
         init, teachers, votes = init or found.init, teachers or found.teachers, votes or found.votes
     if model is None:
         raise click.UsageError("say which network: --model NAME, or --recipe")
-    if not teachers and (settings["teacher_share"] is not None or settings["temperature"] is not None):
-        raise EdgeferError("--teacher-share and --temperature need teachers, and there is none", hint="--teacher FILE")
+    if not teachers and ("teacher_share" in given or "temperature" in given):
+        raise EdgeferError("teacher-share and temperature need teachers, and there is none", hint="--teacher FILE")
     config = TrainConfig(**given)
     faces = edgefer.open_dataset(data, votes=votes, exclude=exclude, **reading)
     with event_files(tensorboard) as on_epoch:

@@ -11,18 +11,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgefer.atomic import write_bytes, write_text
+from edgefer.atomic import check_writable, write_bytes, write_text
 from edgefer.data import FaceSet, aligned
 from edgefer.engines.load import load_baseline
 from edgefer.errors import require
 from edgefer.measure.accuracy import predict
 
+FILES = ("curve.csv", "curve.png", "confusion.csv", "confusion.png")
 CURVE_COLUMNS = ("epoch", "loss", "top1", "val_loss", "val_top1", "lr")
 
 
-def require_plots() -> None:
-    """Raise an EdgeferError that says what to install, if matplotlib is missing."""
+def require_plots(folder: Path) -> None:
+    """Raise an EdgeferError if matplotlib is missing, which says what to install, or ``folder`` cannot be written."""
     require("matplotlib", "plots", "drawing curves")
+    for name in FILES:
+        check_writable(folder / name)
 
 
 def write_training_report(
@@ -33,11 +36,11 @@ def write_training_report(
     Raises:
         EdgeferError: matplotlib is missing, or a file cannot be written.
     """
-    require_plots()
+    require_plots(folder)
     with load_baseline(weights) as network:
         answers = predict(network, aligned(faces.split("val"), network.contract.labels))
     confusion = answers.confusion()
-    paths = tuple(folder / name for name in ("curve.csv", "curve.png", "confusion.csv", "confusion.png"))
+    paths = tuple(folder / name for name in FILES)
     write_text(paths[0], _csv(CURVE_COLUMNS, [[row[column] for column in CURVE_COLUMNS] for row in curve]))
     write_bytes(paths[1], _drawn_curve(curve))
     rows = [[label, *counts] for label, counts in zip(answers.classes, confusion.tolist(), strict=True)]

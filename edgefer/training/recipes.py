@@ -14,6 +14,8 @@ from edgefer.training.config import TrainConfig
 FOLDER = Path(__file__).parent / "recipes"
 """Those that come with edgefer: NAME.toml."""
 
+_KINDS = {"int": ("a whole number", (int,)), "float": ("a number", (int, float)), "str": ("a text", (str,))}
+"""Kind of a setting → what to call it, and what TOML may give."""
 
 _KEYS = ("model", "note", "init", "teachers", "votes", "train")
 
@@ -71,10 +73,11 @@ def load_recipe(spec: str) -> Recipe:
         if not isinstance(content.get(key, ""), str):
             raise EdgeferError(f"the recipe {path}: {key} is {content[key]!r}", hint="it must be a text")
     architecture(content["model"])
-    try:
-        TrainConfig(**settings)
-    except TypeError as cause:
-        raise EdgeferError(f"the recipe {path}: a setting is of the wrong kind: {cause}") from cause
+    for key, value in settings.items():
+        wanted, types = _KINDS[str(known[key]).partition(" ")[0]]
+        if type(value) not in types:
+            raise EdgeferError(f"the recipe {path}: train.{key} is {value!r}", hint=f"it must be {wanted}")
+    TrainConfig(**settings)
     init = Path(content["init"]) if "init" in content else None
     taught_by = tuple(Path(teacher) for teacher in teachers)
     note = str(content.get("note", ""))

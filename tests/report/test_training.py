@@ -8,7 +8,8 @@ from click.testing import CliRunner
 
 from edgefer.cli import cli
 from edgefer.data import draw, open_dataset, save_npz
-from edgefer.report.tensorboard import TAGS
+from edgefer.errors import EdgeferError
+from edgefer.report.tensorboard import TAGS, event_files
 from edgefer.report.training import write_training_report
 from edgefer.training import TrainConfig, train
 
@@ -57,22 +58,58 @@ def test_the_pictures_are_drawn(run):
         assert picture.std() > 10
 
 
-def test_event_files_have_every_epoch(run):
+def events(path):
     from tensorboardX.proto import event_pb2
-    from tensorboardX.record_writer import RecordWriter  # noqa: F401 - the package is there
 
-    (path,) = (run[0] / "events").iterdir()
-    content, found, position = path.read_bytes(), {}, 0
+    content, position = path.read_bytes(), 0
     while position < len(content):  # length, its checksum, the event, its checksum
         length = int.from_bytes(content[position : position + 8], "little")
-        event = event_pb2.Event.FromString(content[position + 12 : position + 12 + length])
+        yield event_pb2.Event.FromString(content[position + 12 : position + 12 + length])
         position += length + 16
+
+
+def test_event_files_have_every_epoch(run):
+    (path,) = (run[0] / "events").iterdir()
+    found = {}
+    for event in events(path):
         for value in event.summary.value:
             found.setdefault(value.tag, {})[event.step] = value.simple_value
     assert set(found) == set(TAGS.values())
     curve = rows(run[0] / "plots" / "curve.csv")
     column = curve[0].index("val_top1")
     assert found["top1/val"] == pytest.approx({int(row[0]): float(row[column]) for row in curve[1:]}, abs=1e-6)
+
+
+def test_tensorboard_forgets_what_a_resumed_run_does_again(tmp_path):
+    from tensorboardX.proto.event_pb2 import SessionLog
+
+    with event_files(tmp_path / "events") as on_epoch:
+        assert not (tmp_path / "events").exists()  # a run that is refused leaves none
+        for epoch in (3, 4):
+            on_epoch(dict.fromkeys(TAGS, 0.5) | {"epoch": epoch})
+    (path,) = (tmp_path / "events").iterdir()
+    (begun,) = (event.step for event in events(path) if event.session_log.status == SessionLog.START)
+    assert begun == 3
+
+
+@pytest.mark.parametrize("option", ["-o", "--plots", "--tensorboard"])
+def test_places_that_cannot_be_written_are_refused_before_the_first_step(tmp_path, monkeypatch, option):
+    monkeypatch.setattr("edgefer.training.loop.prepare_split", lambda *_: pytest.fail("faces were read"))
+    save_npz(tmp_path / "d.npz", *draw(100, seed=3)[:2])
+    (tmp_path / "file").write_text("")
+    places = {"-o": tmp_path / "w.safetensors", option: tmp_path / "file" / "w.safetensors"}
+    arguments = [
+        "train",
+        "--model",
+        "lenet",
+        "--data",
+        tmp_path / "d.npz",
+        *(a for pair in places.items() for a in pair),
+    ]
+    result = CliRunner().invoke(cli, [str(a) for a in arguments])
+    assert isinstance(result.exception, EdgeferError), result.exception
+    assert f"{tmp_path / 'file'} is not a folder" in result.exception.message
+    assert {path.name for path in tmp_path.iterdir()} == {"d.npz", "file"}
 
 
 def test_classes_in_another_order_are_brought_by_name(run, tmp_path):

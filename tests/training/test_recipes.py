@@ -52,7 +52,10 @@ def test_a_recipe_names_what_it_begins_with_and_who_teaches(tmp_path):
         ("model = 'lenet'\ninit = 3", "init is 3"),
         ("model = 'lenet9'", "no network is called 'lenet9'"),
         ("model = 'lenet'\n[train]\nepochs = 0", "epochs is 0"),
-        ("model = 'lenet'\n[train]\nepochs = 'many'", "a setting is of the wrong kind"),
+        ("model = 'lenet'\n[train]\nepochs = 'many'", "train.epochs is 'many'"),
+        ("model = 'lenet'\n[train]\nbatch_size = 32.5", "train.batch_size is 32.5"),
+        ("model = 'lenet'\n[train]\naugment = true", "train.augment is True"),
+        ("model = 'lenet'\n[train]\nprecision = 16", "train.precision is 16"),
     ],
 )
 def test_bad_recipes(tmp_path, text, message):
