@@ -1,25 +1,68 @@
-"""What a run starts from: fresh weights, or those of a file."""
+"""What a run starts from: fresh weights, or those of a file; and the teachers it learns from."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from torch import nn
 
 from edgefer.contract import Contract
 from edgefer.errors import EdgeferError
 from edgefer.models import create
-from edgefer.models.weights import Weights, load_network
+from edgefer.models.weights import SEEN_DIGITS, load_network
+from edgefer.progress import announce
+from edgefer.training.distillation import Teachers, open_teachers
+
+if TYPE_CHECKING:
+    from edgefer.data import FaceSet
 
 
-def beginning(contract: Contract, init: Path | None) -> tuple[nn.Module, Weights | None]:
-    """The network to begin with, and the weights that it was given."""
+@dataclass(frozen=True)
+class Beginning:
+    """The network to begin with, and its teachers if any.
+
+    Attributes:
+        seen: the faces that beginning and teachers are known to have learnt from: the first digits of their hashes.
+        lineage: the SHA-256s of the files.
+    """
+
+    network: nn.Module
+    teachers: Teachers | None
+    seen: frozenset[str]
+    lineage: dict[str, str]
+
+
+def begin(contract: Contract, init: Path | None, teachers: Sequence[Path], temperature: float) -> Beginning:
+    """Open the weights ``init`` (None: fresh ones) and the ``teachers``.
+
+    Raises:
+        EdgeferError: they are another network's, or of other classes, face size or normalisation.
+    """
+    lineage, seen = {}, frozenset[str]()
     if init is None:
-        return create(contract.architecture, len(contract.labels)), None
-    network, found, weights = load_network(init, contract.architecture, contract.labels)
-    if found.face_shape != contract.face_shape or found.normalisation != contract.normalisation:
-        raise EdgeferError(
-            f"{init} was trained on other faces: {found.face_shape}, {found.normalisation}",
-            hint="begin with weights of this network's own size and normalisation",
+        network = create(contract.architecture, len(contract.labels))
+    else:
+        network, found, weights = load_network(init, contract.architecture, contract.labels)
+        if found.face_shape != contract.face_shape or found.normalisation != contract.normalisation:
+            raise EdgeferError(
+                f"{init} was trained on other faces: {found.face_shape}, {found.normalisation}",
+                hint="begin with weights of this network's own size and normalisation",
+            )
+        lineage["init_sha256"], seen = weights.sha256, weights.seen
+    taught_by, hashes, taught = open_teachers(teachers, contract, temperature)
+    if hashes:
+        lineage["teachers_sha256"] = ",".join(hashes)
+    return Beginning(network, taught_by, seen | taught, lineage)
+
+
+def tell_of_seen(seen: frozenset[str], val: FaceSet) -> None:
+    """Say so if faces that choose the best epoch are ones that it was begun with or taught by."""
+    count = sum(face[:SEEN_DIGITS] in seen for face in val.face_hashes()) if seen else 0
+    if count:
+        announce(
+            f"note: --init or a --teacher learnt from {count:,} of the {len(val):,} val faces: they flatter what is "
+            "chosen and printed; use weights that were trained on this data's fit faces"
         )
-    return network, weights

@@ -44,7 +44,7 @@ class TrainConfig:
         keep: the epoch whose weights are kept: of the highest ``top1`` on val (of equals, the lower loss), or of
             the lowest ``loss``, which varies less by chance.
         clip: largest norm of the gradient; None: no limit.
-        patience: stop after so many epochs without a better val top-1; None: never.
+        patience: stop after so many epochs without one that is better by ``keep``; None: never.
         precision: ``fp32``, or ``bf16`` for autocast (faster only where the CPU has bf16 instructions).
         threads: PyTorch's; None leaves them as they are. The same number is needed to repeat a run bit for bit.
         seed: of weights, order, augmentation and dropout.
@@ -95,7 +95,8 @@ class TrainConfig:
             self._require(name, lambda value: value >= 1, "1 or more")
         for name in ("max_seconds", "lr", "clip", "temperature", "head_lr"):
             self._require(name, lambda value: value > 0, "more than 0")
-        for name in ("weight_decay", "mixup", "checkpoint_seconds", "seed"):
+        self._require("seed", lambda value: 0 <= value < 2**63, "from 0 to below 2⁶³")
+        for name in ("weight_decay", "mixup", "checkpoint_seconds"):
             self._require(name, lambda value: value >= 0, "0 or more")
         for name in ("warmup", "frozen", "label_smoothing", "vote_share", "ema_decay"):
             self._require(name, lambda value: 0 <= value < 1, "from 0 to below 1")

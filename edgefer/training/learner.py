@@ -68,7 +68,9 @@ class Learner:
         """
         self.module.train(not frozen)
         for group in self.optimiser.param_groups:
-            group["lr"] = 0.0 if frozen and not group["head"] else lr * (self.config.head_lr if group["head"] else 1.0)
+            group["lr"] = lr * (self.config.head_lr if group["head"] else 1.0)
+            for parameter in group["params"]:  # without a gradient nothing moves it, and nothing is spent on one
+                parameter.requires_grad_(group["head"] or not frozen)
         changed, others, share = mix(
             augment(faces, self.config.augment, self.config.erasing, self.config.noise), self.config.mixup
         )
@@ -83,12 +85,7 @@ class Learner:
                 loss = torch.lerp(loss, taught, self.config.teacher_share)
             loss = loss + auxiliary
         value = float(loss.detach())
-        if not math.isfinite(value):
-            raise EdgeferError(
-                f"the training loss became {value} at step {self.steps + 1} with learning rate {lr:.3g}",
-                hint=f"try a third of the learning rate (lr={self.config.lr or lr:.3g} now), a longer warm-up, "
-                f"or a smaller clip ({self.config.clip} now)",
-            )
+        self._require_finite("the training loss", value, self.steps + 1, lr)
         self.optimiser.zero_grad()
         loss.backward()
         if self.config.clip is not None:
@@ -120,15 +117,28 @@ class Learner:
         for name in ours.keys() - set(floats):
             ours[name].copy_(theirs[name])
 
+    def _require_finite(self, what: str, value: float, step: int, lr: float) -> None:
+        if not math.isfinite(value):
+            raise EdgeferError(
+                f"{what} became {value} at step {step} with learning rate {lr:.3g}",
+                hint=f"try a third of the learning rate (lr={self.config.lr or lr:.3g} now), a longer warm-up, "
+                f"or a smaller clip ({self.config.clip} now)",
+            )
+
     @torch.inference_mode()
     def judge(self, val: Prepared) -> Judgement:
-        """Ask the averaged weights about every face of ``val``, in float32."""
+        """Ask the averaged weights about every face of ``val``, in float32.
+
+        Raises:
+            EdgeferError: the loss is not a finite number, as after a last step whose gradient was none.
+        """
         right, loss = 0, 0.0
         for start in range(0, len(val), _JUDGED_AT_ONCE):
             labels = val.labels[start : start + _JUDGED_AT_ONCE]
             logits = self.average(val.faces[start : start + _JUDGED_AT_ONCE])
             right += int((logits.argmax(dim=1) == labels).sum())
             loss += float(functional.cross_entropy(logits, labels, reduction="sum"))
+        self._require_finite("the loss on val", loss / len(val), self.steps, self.optimiser.param_groups[0]["lr"])
         return Judgement(right / len(val), loss / len(val))
 
     def averaged_weights(self) -> dict[str, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -12,15 +13,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 import edgefer
+from edgefer.atomic import check_writable
 from edgefer.contract import Contract
 from edgefer.errors import EdgeferError
 from edgefer.models import default_contract
 from edgefer.models.weights import save_weights
 from edgefer.progress import announce, progress
-from edgefer.training.beginning import beginning
+from edgefer.training.beginning import begin, tell_of_seen
 from edgefer.training.checkpoint import identity, load_state, save_state, state_path
 from edgefer.training.config import TrainConfig
-from edgefer.training.distillation import open_teachers
 from edgefer.training.faces_in_memory import Prepared, check_classes, class_weights, prepare_split
 from edgefer.training.interrupt import deferred_interrupt
 from edgefer.training.learner import Learner
@@ -75,7 +76,8 @@ def train(
         on_epoch: called after every epoch with its entry of the curve.
 
     Raises:
-        EdgeferError: no such network; a class without training faces; a state of another run; the loss is not finite.
+        EdgeferError: no such network; ``output`` cannot be written; a class without training faces; a state of another
+            run; the loss is not finite.
         KeyboardInterrupt: Ctrl-C, after the state was saved.
     """
     config = config.resolved(model)
@@ -85,6 +87,7 @@ def train(
             f"weights are written as .safetensors, not as {output.name}",
             hint=f"-o {output.with_suffix('.safetensors')}",
         )
+    check_writable(output)
     fit, val = dataset.split("fit"), dataset.split("val")
     check_classes(fit)
     keep_freed_memory()
@@ -118,13 +121,12 @@ class _Run:
         self.val: Prepared = prepare_split(val, contract)
         self.batch = min(config.batch_size or 1, len(self.fit))
         self.steps_an_epoch = len(self.fit) // self.batch
-        network, initial = beginning(contract, init)
-        taught_by, teachers_sha256, taught = open_teachers(teachers, contract, config.temperature)
-        self.seen = {*fit.face_hashes(), *taught, *(initial.seen if initial else ())}
-        prints = fit.fingerprint(), val.fingerprint()
-        began = {"init_sha256": initial.sha256} if initial else {}
-        if teachers_sha256:
-            began["teachers_sha256"] = ",".join(teachers_sha256)
+        start = begin(contract, init, teachers, config.temperature)
+        tell_of_seen(start.seen, val)
+        self.seen = {*fit.face_hashes(), *start.seen}
+        prints, began = (fit.fingerprint(), val.fingerprint()), dict(start.lineage)
+        if config.vote_share:
+            began["votes_sha256"] = hashlib.sha256(self.fit.targets.numpy().tobytes()).hexdigest()
         self.identity = {**identity(config, contract.architecture, contract.labels, *prints), **began}
         self.lineage = {
             "fit_sha256": prints[0],
@@ -134,7 +136,7 @@ class _Run:
             **began,
         }
         weights = class_weights(self.fit.labels, len(contract.labels), config.class_weights)
-        self.learner = Learner(network, contract, config, weights, taught_by)
+        self.learner = Learner(start.network, contract, config, weights, start.teachers)
         self.epoch, self.step = 0, 0  # epochs finished; steps done in the one under way
         self.order = torch.empty(0, dtype=torch.int64)
         self.loss_sum, self.right = 0.0, 0

@@ -97,6 +97,13 @@ def test_what_teachers_and_beginnings_have_seen_counts_as_seen(tmp_path, faces):
     assert written.contract.lineage["init_sha256"] == load_weights(first).sha256
 
 
+def test_a_teacher_that_learnt_from_val_faces_is_told(tmp_path, faces, capsys):
+    val = faces.split("val").face_hashes()
+    teacher = weights(tmp_path / "t.safetensors", seen=[*val[:3], "00" * 32])
+    train(faces, "lenet", tmp_path / "w.safetensors", quick(epochs=1), teachers=[teacher])
+    assert f"learnt from 3 of the {len(val)} val faces" in capsys.readouterr().err
+
+
 def test_a_run_goes_on_only_with_the_same_teachers(tmp_path, faces):
     from edgefer.training.checkpoint import state_path
 
@@ -130,10 +137,13 @@ def test_teachers_of_other_classes_or_sizes(tmp_path, name, labels):
     assert caught.value.hint == "a teacher must have the learner's face size and its classes, in the same order"
 
 
-def test_options_of_teachers_without_one(tmp_path):
+@pytest.mark.parametrize("where", ["option", "recipe"])
+def test_options_of_teachers_without_one(tmp_path, where):
     save_npz(tmp_path / "d.npz", *draw(30, seed=1)[:2])
     out = tmp_path / "w.safetensors"
-    arguments = ["train", "--model", "lenet", "--data", str(tmp_path / "d.npz"), "-o", str(out), "--temperature", "3"]
+    (tmp_path / "r.toml").write_text('model = "lenet"\n[train]\ntemperature = 3\n')
+    given = ["--model", "lenet", "--temperature", "3"] if where == "option" else ["--recipe", str(tmp_path / "r.toml")]
+    arguments = ["train", *given, "--data", str(tmp_path / "d.npz"), "-o", str(out)]
     result = CliRunner().invoke(cli, arguments)
     assert isinstance(result.exception, EdgeferError)
     assert "there is none" in result.exception.message

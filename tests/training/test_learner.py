@@ -117,11 +117,14 @@ def moved(subject, before):
     return {name.rpartition(".")[0] for name, was in before.items() if not torch.equal(was, now[name])}
 
 
-def test_while_frozen_only_the_last_layer_moves():
-    subject = learner(weight_decay=0.1)
+@pytest.mark.parametrize("optimiser", ["adamw", "sgd"])
+def test_while_frozen_only_the_last_layer_moves(optimiser):
+    subject = learner(weight_decay=0.1, optimiser=optimiser)
     before = {name: tensor.clone() for name, tensor in subject.module.network.state_dict().items()}
     subject.step(*batch(), lr=1e-2, frozen=True)
     assert moved(subject, before) == {"conv"}
+    learnt = {name for name, parameter in subject.module.network.named_parameters() if parameter.grad is not None}
+    assert learnt == {"conv.weight", "conv.bias"}  # what is frozen has no part in the norm that is clipped
     subject.step(*batch(), lr=1e-2)
     assert {"base.0", "base.1", "conv"} <= moved(subject, before)
 

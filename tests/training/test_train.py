@@ -145,6 +145,15 @@ def test_a_loss_that_is_no_number_keeps_the_best_so_far(faces, tmp_path, monkeyp
     assert load_network(output)[1].lineage["best_epoch"] == "1"
 
 
+def test_weights_that_the_last_step_of_an_epoch_broke_are_not_kept(faces, tmp_path, monkeypatch):
+    output = tmp_path / "w.safetensors"
+    steps = len(faces.split("fit")) // 32
+    monkeypatch.setattr(loop, "learning_rate", lambda config, done: 1e30 if done > steps / (steps + 1.5) else 1e-3)
+    error = refused(faces, "mini_xception", output, quick(epochs=1, optimiser="sgd", clip=None))
+    assert error.message == f"the loss on val became nan at step {steps} with learning rate 1e+30"
+    assert not output.exists()
+
+
 def test_a_class_without_training_faces(tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (300, 16, 16), dtype=np.uint8)
     labels = np.arange(300) % 6  # no 6: neutral
@@ -213,6 +222,22 @@ def test_votes_share_the_target_with_the_label(tmp_path):
     save_npz(tmp_path / "n.npz", images, labels)
     with pytest.raises(EdgeferError, match="no FER\\+ votes"):
         prepare_split(open_dataset(tmp_path / "n.npz").split("train"), contract, 0.5)
+
+
+def test_other_votes_are_another_run(tmp_path):
+    images, labels = draw(140, seed=4)
+    found = []
+    for tagged in (1, 2):
+        votes = np.zeros((140, 10), np.int64)
+        votes[:, tagged] = 10
+        np.savez(tmp_path / "v.npz", images=images, labels=labels, ferplus_votes=votes)
+        faces = open_dataset(tmp_path / "v.npz")
+        contract = default_contract("lenet", faces.classes)
+        config = quick(vote_share=0.5)
+        run = loop._Run(faces.split("fit"), faces.split("val"), contract, tmp_path / "w", config, None, ())
+        found.append(run.identity)
+    differing = {name for name in found[0] if found[0][name] != found[1][name]}
+    assert differing == {"votes_sha256"}
 
 
 def test_balanced_sampling_shows_every_class_equally_often(tmp_path, monkeypatch):
