@@ -17,12 +17,13 @@ from typing import Any
 import click
 import numpy as np
 
-from edgefer.atomic import sha256_file, write_text
+from edgefer.atomic import write_text
 from edgefer.data import FaceSet, open_dataset
 from edgefer.data.classes import FER2013
 from edgefer.engines.load import load_baseline
 from edgefer.errors import EdgeferError
 from edgefer.measure.accuracy import Predictions, predict, wilson_interval
+from edgefer.measure.classwise import macro_f1, macro_f1_ci95
 from edgefer.models.registry import architecture
 from edgefer.models.weights import load_weights
 from edgefer.progress import announce
@@ -36,7 +37,8 @@ USE = """\
 The weights are Apache-2.0, like edgefer. They were learnt from FER2013, whose pictures were gathered for research;
 whoever puts them into a product has to judge that for themselves. No picture is part of this project.
 
-- They guess which of {words} words a labeller would have chosen for a 48×48 grey face. That is not what a person feels.
+- They guess which of {words} words a labeller would have chosen for a face cut out of a picture. That is not what
+  a person feels.
 - Not for judging people: not for hiring, school, insurance, police, borders or courts, nor for watching people at work.
   In the EU, inferring emotions at work and in education is prohibited (Regulation 2024/1689, article 5).
 - Accuracy by age, sex, skin or any other subgroup was **not measured**: FER2013 does not say who is in it.
@@ -82,7 +84,8 @@ def main(
 
 def measure(weights: Path, train: FaceSet, everything: FaceSet, judged: FaceSet, curve: Path) -> dict[str, Any]:
     """Everything that the card says."""
-    lineage = (contract := load_weights(weights).contract) and contract.lineage
+    loaded = load_weights(weights)
+    lineage = (contract := loaded.contract) and contract.lineage
     if not contract or not lineage or lineage["fit_sha256"] != train.split("fit").fingerprint():
         raise EdgeferError(f"{weights} was not trained on the fit part of {train.origin}", hint="give its own --train")
     with load_baseline(weights) as network:
@@ -95,7 +98,9 @@ def measure(weights: Path, train: FaceSet, everything: FaceSet, judged: FaceSet,
         "labels": "FER2013" if contract.labels == FER2013 else "FER+",
         "parameters": architecture(contract.architecture).params[len(contract.labels)],
         "published": architecture(contract.architecture).published,
-        "sha256": sha256_file(weights),
+        "input": f"{contract.height}×{contract.width} {'grey' if contract.channels == 1 else 'colour'}",
+        "half": any(str(tensor.dtype) == "torch.float16" for tensor in loaded.state.values()),
+        "sha256": loaded.sha256,
         "bytes": weights.stat().st_size,
         "lineage": dict(lineage),
         "faces": {part: len(train.split(part)) for part in ("fit", "val", "calib")},
@@ -114,9 +119,14 @@ def measure(weights: Path, train: FaceSet, everything: FaceSet, judged: FaceSet,
 
 
 def summary(answers: Predictions) -> dict[str, Any]:
-    """Top-1 with its interval, and macro-F1."""
-    f1 = [row["f1"] for row in by_class(answers)]
-    return {"n": answers.n, "top1": answers.top1, "ci95": list(answers.top1_ci95), "macro_f1": float(np.mean(f1))}
+    """Top-1 and macro-F1 with their intervals."""
+    return {
+        "n": answers.n,
+        "top1": answers.top1,
+        "ci95": list(answers.top1_ci95),
+        "macro_f1": macro_f1(answers),
+        "macro_f1_ci95": list(macro_f1_ci95(answers)),
+    }
 
 
 def by_class(answers: Predictions) -> list[dict[str, Any]]:
@@ -149,14 +159,14 @@ def card(figures: dict[str, Any], commands: Sequence[str]) -> str:
         [
             f"# {figures['architecture']}, {figures['labels']}",
             "",
-            f"{figures['parameters']:,} parameters, 48×48 grey faces, {words} classes.",
+            f"{figures['parameters']:,} parameters{_kept(figures)}, {figures['input']} faces, {words} classes.",
             f"Published elsewhere: {figures['published'] or 'no figure'}.",
             f"SHA-256 `{figures['sha256']}`, {figures['bytes']:,} bytes.",
             "",
             "## Accuracy",
             "",
-            "| faces | n | top-1 | 95 % interval (Wilson) | macro-F1 |",
-            "|---|---:|---:|---:|---:|",
+            "| faces | n | top-1 | 95 % interval (Wilson) | macro-F1 | 95 % interval (bootstrap) |",
+            "|---|---:|---:|---:|---:|---:|",
             _row("public test (chose nothing)", test),
             _row("val (chose the checkpoint)", val),
             "",
@@ -178,7 +188,7 @@ def card(figures: dict[str, Any], commands: Sequence[str]) -> str:
             "",
             *(f"    {command}" for command in commands),
             "",
-            "AdamW, cosine schedule, averaged weights; augmentation as the recipe says.",
+            "What the command does not say, the recipe does, and else `edgefer train`'s defaults.",
             *([TAUGHT] if "teachers_sha256" in figures["lineage"] else []),
             "",
             "| epoch | training loss | val top-1 % |",
@@ -201,6 +211,10 @@ def _about_copies(copies: dict[str, Any]) -> list[str]:
     ]
 
 
+def _kept(figures: dict[str, Any]) -> str:
+    return ", in FP16 but for biases and batch norms" if figures["half"] else ""
+
+
 def _short(reason: str) -> str:
     """``also in /some/where/test.npz`` → ``also in test.npz``."""
     words, _, path = reason.rpartition(" ")
@@ -208,10 +222,11 @@ def _short(reason: str) -> str:
 
 
 def _row(name: str, figures: dict[str, Any]) -> str:
-    low, high = figures["ci95"]
-    return (
-        f"| {name} | {figures['n']:,} | {_pc(figures['top1'])} | {_pc(low)}…{_pc(high)} | {_pc(figures['macro_f1'])} |"
-    )
+    cells = [name, f"{figures['n']:,}"]
+    for key, interval in (("top1", "ci95"), ("macro_f1", "macro_f1_ci95")):
+        low, high = figures[interval]
+        cells += [_pc(figures[key]), f"{_pc(low)}…{_pc(high)}"]
+    return f"| {' | '.join(cells)} |"
 
 
 def _pc(value: float) -> str:

@@ -14,7 +14,7 @@ from edgefer.data.classes import FER2013
 from edgefer.engines.classifier import Classifier
 from edgefer.graph.exporting import export
 from edgefer.measure.accuracy import predict
-from edgefer.measure.classwise import macro_f1
+from edgefer.measure.classwise import macro_f1, macro_f1_ci95
 from edgefer.measure.paired import Paired
 from edgefer.models import create, default_contract
 from edgefer.models.weights import load_network, shipped
@@ -121,6 +121,7 @@ def _judge(
             "top1": predictions.top1,
             "top1_ci95": list(predictions.top1_ci95),
             "macro_f1": macro_f1(predictions),
+            "macro_f1_ci95": list(macro_f1_ci95(predictions)),
         }
         accuracy[label] = {**quality, "n": predictions.n, **paired.to_dict()}
     return tuple(figures), accuracy

@@ -94,6 +94,7 @@ def measure(plan: Plan, networks: tuple[str, ...], data: str | None, files: dict
         "busy": busy,
         "environment": describe_environment(),
         "data": called,
+        "fit_faces": None if real is None else len(real.split("fit")),
         "networks": rows,
     }
 

@@ -6,7 +6,7 @@ import pytest
 from edgefer.errors import EdgeferError
 from edgefer.measure.accuracy import Predictions
 from edgefer.measure.classdrops import class_drops, simultaneous_z
-from edgefer.measure.classwise import calibration_error, class_scores, kl_divergence, macro_f1
+from edgefer.measure.classwise import calibration_error, class_scores, kl_divergence, macro_f1, macro_f1_ci95
 from edgefer.measure.paired import tango_interval
 
 CLASSES = ("angry", "happy", "sad")
@@ -36,6 +36,24 @@ def test_a_class_without_faces_is_unknown_and_one_never_answered_has_no_precisio
     assert (sad.n, sad.precision, sad.recall, sad.f1) == (0, None, None, None)
     assert macro_f1(net) == pytest.approx((angry.f1 + 0) / 2), "the class without faces is left out"
     assert sad.to_dict() == {"class": "sad", "n": 0, "precision": None, "recall": None, "f1": None}
+
+
+def test_interval_of_macro_f1_is_that_of_faces_drawn_again():
+    rng = np.random.default_rng(5)
+    labels = rng.choice(3, 300, p=[0.6, 0.3, 0.1])
+    net = predictions(labels, np.where(rng.random(300) < 0.7, labels, rng.integers(0, 3, 300)))
+    found = []
+    for _ in range(1500):
+        rows = rng.integers(0, 300, 300)
+        found.append(macro_f1(predictions(labels[rows], logits=net.logits[rows])))
+    assert macro_f1_ci95(net) == pytest.approx(np.percentile(found, (2.5, 97.5)), abs=6e-3)
+    assert macro_f1_ci95(net)[0] < macro_f1(net) < macro_f1_ci95(net)[1]
+    assert macro_f1_ci95(net) == macro_f1_ci95(net) != macro_f1_ci95(net, seed=1)
+
+
+def test_interval_of_macro_f1_leaves_out_a_class_without_faces_as_the_figure_does():
+    net = predictions([0, 0, 1, 1], [0, 0, 1, 1])
+    assert macro_f1_ci95(net) == (1.0, 1.0)
 
 
 def test_calibration_error_of_known_confidences():

@@ -1,0 +1,54 @@
+"""The card beside weights says what the weights are, and how sure their figures are."""
+
+from dataclasses import replace
+
+import pytest
+
+from edgefer.data import draw, open_dataset, save_npz
+
+
+@pytest.fixture
+def files(tmp_path):
+    torch = pytest.importorskip("torch")
+    from edgefer.models import create, default_contract
+    from edgefer.models.weights import save_weights
+
+    for name, seed in (("train", 3), ("test", 9)):
+        save_npz(tmp_path / f"{name}.npz", *draw(210, seed=seed)[:2])
+    train = open_dataset(tmp_path / "train.npz")
+    lineage = {"fit_sha256": train.split("fit").fingerprint()}
+    contract = replace(default_contract("lenet", train.classes), lineage=lineage)
+    torch.manual_seed(0)
+    save_weights(tmp_path / "w.safetensors", create("lenet").state_dict(), contract, half=True)
+    (tmp_path / "log").write_text("epoch 1: loss 1.9, val top-1 14.2 %\n")
+    return tmp_path, train, open_dataset(f"{tmp_path / 'test.npz'}:all")
+
+
+def test_a_card_has_both_figures_with_their_intervals(files):
+    import model_card
+
+    from edgefer.engines.load import load_baseline
+    from edgefer.measure.accuracy import predict
+    from edgefer.measure.classwise import macro_f1, macro_f1_ci95
+
+    folder, train, test = files
+    figures = model_card.measure(folder / "w.safetensors", train, train, test, folder / "log")
+    with load_baseline(folder / "w.safetensors") as network:
+        answers = predict(network, test)
+    low, high = macro_f1_ci95(answers)
+    assert figures["test"]["macro_f1"] == macro_f1(answers)
+    assert figures["test"]["macro_f1_ci95"] == [low, high]
+    card = model_card.card(figures, ["edgefer train"])
+    (line,) = (line for line in card.splitlines() if line.startswith("| public test"))
+    assert line.endswith(f"| {100 * macro_f1(answers):.1f} | {100 * low:.1f}…{100 * high:.1f} |")
+    assert "205,451 parameters, in FP16 but for biases and batch norms, 48×48 grey faces, seven classes." in card
+
+
+def test_weights_of_other_faces_get_no_card(files):
+    import model_card
+
+    from edgefer.errors import EdgeferError
+
+    folder, _, test = files
+    with pytest.raises(EdgeferError, match="was not trained on the fit part"):
+        model_card.measure(folder / "w.safetensors", test, test, test, folder / "log")
