@@ -40,6 +40,7 @@ from edgefer.errors import EdgeferError
 @click.option("--augment", type=float, help="Strength; 1 is ±10° and ±10 %, 0 is none.  [default: 1]")
 @click.option("--erasing", type=float, help="Probability that a face has a rectangle blanked.  [default: 0]")
 @click.option("--noise", type=float, help="Share of pixels that turn black or white, at most.  [default: 0]")
+@click.option("--crop", type=float, help="Share of a face cut off around a window, at most.  [default: 0]")
 @click.option("--mixup", type=float, help="Blend faces in pairs: α of Beta(α, α).  [default: 0]")
 @click.option("--ema-decay", type=float, help="Of the averaged weights that are kept; 0: none.  [default: 0.998]")
 @click.option("--clip", type=float, help="Largest norm of the gradient.  [default: 5]")

@@ -13,9 +13,10 @@ SHIFT = 0.10
 ZOOM = 0.10
 BRIGHTNESS = 0.15
 CONTRAST = 0.25
+WINDOW_RATIO = 4 / 3
 
 
-def augment(faces: Tensor, strength: float, erasing: float = 0.0, noise: float = 0.0) -> Tensor:
+def augment(faces: Tensor, strength: float, erasing: float = 0.0, noise: float = 0.0, crop: float = 0.0) -> Tensor:
     """Change each face of a batch by chance, drawn from PyTorch's global generator.
 
     Args:
@@ -23,13 +24,17 @@ def augment(faces: Tensor, strength: float, erasing: float = 0.0, noise: float =
         strength: multiplies the ranges of rotation, shift, zoom, brightness and contrast; 0 leaves faces alone.
         erasing: probability that a rectangle of a face (2 to 20 % of its area) becomes grey (127.5).
         noise: largest share of a face's pixels that become black or white (salt and pepper).
+        crop: largest share of a face's area that is cut off around a window, which is then stretched to the face's
+            size; its sides are in a ratio of 3:4 to 4:3.
 
     Returns:
         float32 N×H×W×C from 0 to 255.
     """
     x = faces.to(torch.float32)
+    if strength > 0 or crop > 0:
+        x = _move(x, strength, crop)
     if strength > 0:
-        x = _light(_move(x, strength), strength)
+        x = _light(x, strength)
     if erasing > 0:
         x = _erase(x, erasing)
     if noise > 0:
@@ -58,24 +63,40 @@ def _uniform(count: int, reach: float) -> Tensor:
     return (torch.rand(count) * 2 - 1) * reach
 
 
-def _move(x: Tensor, strength: float) -> Tensor:
+def _move(x: Tensor, strength: float, crop: float) -> Tensor:
     """Bilinear; what comes from outside repeats the edge. Shift is a fraction of the side."""
     count, height, width, _ = x.shape
     angle = _uniform(count, math.radians(ROTATION_DEGREES) * strength)
     zoom = torch.exp(_uniform(count, math.log1p(ZOOM) * strength))
-    flip = torch.where(torch.rand(count) < 0.5, -1.0, 1.0)
+    flip = torch.where(torch.rand(count) < (0.5 if strength > 0 else 0.0), -1.0, 1.0)
     cos, sin = torch.cos(angle) / zoom, torch.sin(angle) / zoom
     across = _uniform(count, 2 * SHIFT * strength)  # the grid is 2 wide
     down = _uniform(count, 2 * SHIFT * strength)
     rows = torch.stack(
         [flip * cos, -flip * sin * height / width, across, sin * width / height, cos, down],
         dim=1,
-    )
-    grid = functional.affine_grid(rows.view(count, 2, 3), [count, 1, height, width], align_corners=False)
+    ).view(count, 2, 3)
+    if crop > 0:
+        rows = _seen_through(rows, *_window(count, crop))
+    grid = functional.affine_grid(rows, [count, 1, height, width], align_corners=False)
     moved = functional.grid_sample(
         x.permute(0, 3, 1, 2), grid, mode="bilinear", padding_mode="border", align_corners=False
     )
     return moved.permute(0, 2, 3, 1)
+
+
+def _window(count: int, crop: float) -> tuple[Tensor, Tensor]:
+    """Sides and centres of windows inside a face, float32 N×2 each (across, down), where a face is from −1 to 1."""
+    area = 1 - crop * torch.rand(count)
+    stretch = (torch.rand(count) * 2 - 1) * torch.log(area).neg().clamp_max(math.log(WINDOW_RATIO))  # no side above 1
+    sides = torch.stack([torch.sqrt(area * torch.exp(stretch)), torch.sqrt(area * torch.exp(-stretch))], dim=1)
+    return sides, (torch.rand(count, 2) * 2 - 1) * (1 - sides)
+
+
+def _seen_through(rows: Tensor, sides: Tensor, centres: Tensor) -> Tensor:
+    """Affine maps N×2×3 that see only a window of what ``rows`` see."""
+    turned = rows[:, :, :2]
+    return torch.cat([turned * sides[:, None, :], turned @ centres[:, :, None] + rows[:, :, 2:]], dim=2)
 
 
 def _light(x: Tensor, strength: float) -> Tensor:

@@ -39,6 +39,7 @@ class TrainConfig:
         augment: strength; 1 is ±10° rotation, ±10 % shift and zoom, flips, light and contrast; 0 is none.
         erasing: probability that a face has a rectangle blanked.
         noise: share of a face's pixels that turn black or white, at most; each face draws its own.
+        crop: share of a face's area that is cut off around a window of random place and shape, at most.
         mixup: α of the Beta distribution of the shares in which faces are blended in pairs; 0: none.
         ema_decay: of the average of weights that is judged and kept; 0 keeps the last weights themselves.
         keep: the epoch whose weights are kept: of the highest ``top1`` on val (of equals, the lower loss), or of
@@ -70,6 +71,7 @@ class TrainConfig:
     augment: float = 1.0
     erasing: float = 0.0
     noise: float = 0.0
+    crop: float = 0.0
     mixup: float = 0.0
     ema_decay: float = 0.998
     keep: str = "top1"
@@ -98,7 +100,7 @@ class TrainConfig:
         self._require("seed", lambda value: 0 <= value < 2**63, "from 0 to below 2⁶³")
         for name in ("weight_decay", "mixup", "checkpoint_seconds"):
             self._require(name, lambda value: value >= 0, "0 or more")
-        for name in ("warmup", "frozen", "label_smoothing", "vote_share", "ema_decay"):
+        for name in ("warmup", "frozen", "label_smoothing", "vote_share", "ema_decay", "crop"):
             self._require(name, lambda value: 0 <= value < 1, "from 0 to below 1")
         self._require("augment", lambda value: 0 <= value <= 3, "from 0 (none) to 3")
         self._require("teacher_share", lambda value: 0 < value <= 1, "above 0, to 1")

@@ -71,9 +71,9 @@ class Learner:
             group["lr"] = lr * (self.config.head_lr if group["head"] else 1.0)
             for parameter in group["params"]:  # without a gradient nothing moves it, and nothing is spent on one
                 parameter.requires_grad_(group["head"] or not frozen)
-        changed, others, share = mix(
-            augment(faces, self.config.augment, self.config.erasing, self.config.noise), self.config.mixup
-        )
+        given = self.config
+        seen = augment(faces, given.augment, given.erasing, given.noise, given.crop)
+        changed, others, share = mix(seen, given.mixup)
         with torch.autocast("cpu", torch.bfloat16, enabled=self.config.precision == "bf16"):
             logits, auxiliary = self._answer(changed)
             wanted = labels if targets is None else targets

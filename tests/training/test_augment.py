@@ -114,6 +114,51 @@ def test_zoom_reaches_a_tenth_both_ways():
     assert math.log(sides.min()) == pytest.approx(-math.log(1.1), abs=0.02)
 
 
+def test_crops_are_windows_inside_the_face():
+    ramp = 4 * torch.arange(64, dtype=torch.uint8)
+    faces = torch.stack([ramp.expand(64, 64), ramp[:, None].expand(64, 64)], dim=2).expand(500, 64, 64, 2)
+    changed = augment(faces, 0.0, crop=0.3) / 4  # columns and rows that are seen
+    left, right = changed[:, 0, 0, 0], changed[:, 0, -1, 0]
+    top, bottom = changed[:, 0, 0, 1], changed[:, -1, 0, 1]
+    wide, tall = (right - left) / 63, (bottom - top) / 63  # never negative: no flips
+    inside = (left > 0) & (right < 63) & (top > 0) & (bottom < 63)  # else the edge's half pixel is repeated
+    area = (wide * tall)[inside]
+    assert area.min() == pytest.approx(0.7, abs=0.02)
+    assert area.max() > 0.95
+    ratio = (wide / tall)[inside]
+    assert 1.25 < ratio.max() < 4 / 3 + 0.01
+    assert 3 / 4 - 0.01 < ratio.min() < 0.8
+    assert left.max() > 12
+    assert (63 - right).max() > 12
+
+
+def test_a_crop_of_nothing_draws_nothing():
+    faces = torch.randint(0, 256, (4, 12, 12, 1), dtype=torch.uint8)
+    torch.manual_seed(1)
+    first = augment(faces, 1.0)
+    state = torch.random.get_rng_state()
+    torch.manual_seed(1)
+    assert torch.equal(augment(faces, 1.0, crop=0.0), first)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    torch.manual_seed(1)
+    assert not torch.equal(augment(faces, 1.0, crop=0.2), first)
+
+
+def test_a_crop_of_a_turned_face_is_cut_from_what_was_turned(monkeypatch):
+    monkeypatch.setattr("edgefer.training.augment._light", lambda x, strength: x)
+    faces = torch.randint(0, 256, (1, 40, 40, 1), dtype=torch.uint8)
+    faces = torch.nn.functional.avg_pool2d(faces.permute(0, 3, 1, 2).float(), 9, 1, 4).permute(0, 2, 3, 1).byte()
+    torch.manual_seed(1)
+    turned = augment(faces, 1.0)
+    sides, centres = torch.tensor([[0.5, 0.5]]), torch.tensor([[0.25, -0.25]])
+    monkeypatch.setattr("edgefer.training.augment._window", lambda *_: (sides, centres))
+    torch.manual_seed(1)
+    seen = augment(faces, 1.0, crop=0.75)
+    shown = torch.nn.functional.interpolate(turned[:, 5:25, 15:35].permute(0, 3, 1, 2), size=(40, 40), mode="bilinear")
+    assert (seen[0, 4:-4, 4:-4, 0] - shown[0, 0, 4:-4, 4:-4]).abs().mean() < 2
+    assert (seen - turned).abs().mean() > 5
+
+
 def test_mix_blends_pairs_in_one_share():
     torch.manual_seed(0)
     faces = torch.arange(6, dtype=torch.float32).view(6, 1, 1, 1).expand(6, 4, 4, 1)
