@@ -2,6 +2,7 @@ import copy
 
 import pytest
 import torch
+from torch.nn.functional import cross_entropy
 
 from edgefer.errors import EdgeferError
 from edgefer.models import create, default_contract
@@ -77,6 +78,52 @@ def test_every_network_learns_one_batch_as_in_its_warm_up(name):
     faces = torch.randint(0, 256, (8, *contract.face_shape), dtype=torch.uint8)
     losses = [subject.step(faces, torch.arange(8) % 7, 0.1 * config.lr)[0] for _ in range(6)]
     assert losses[-1] < losses[0]
+
+
+WEIGHTS = torch.linspace(0.2, 3.0, 7)
+SOFT = torch.softmax(torch.arange(56.0).view(8, 7) % 5, dim=1)
+OTHERS = torch.arange(8).flip(0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "given", "expected"),
+    [
+        ({}, {}, cross_entropy),
+        ({"label_smoothing": 0.2}, {}, lambda logits, labels: cross_entropy(logits, labels, label_smoothing=0.2)),
+        ({}, {"weights": WEIGHTS}, lambda logits, labels: cross_entropy(logits, labels, weight=WEIGHTS)),
+        ({}, {"targets": SOFT}, lambda logits, _: -(SOFT * logits.log_softmax(dim=1)).sum(dim=1).mean()),
+        (
+            *({"mixup": 0.4}, {}),
+            lambda logits, labels: 0.3 * cross_entropy(logits, labels) + 0.7 * cross_entropy(logits, labels[OTHERS]),
+        ),
+    ],
+    ids=["plain", "smoothed", "weighted", "soft", "mixed"],
+)
+def test_the_loss_is_what_was_asked_for(monkeypatch, settings, given, expected):
+    share = 0.3 if settings.get("mixup") else 1.0
+    monkeypatch.setattr("edgefer.training.learner.mix", lambda faces, alpha: (faces, OTHERS, share))
+    torch.manual_seed(0)
+    config = quick(augment=0.0, **settings).resolved("mini_xception")
+    contract = default_contract("mini_xception", LABELS)
+    subject = Learner(create("mini_xception"), contract, config, given.get("weights"))
+    faces, labels = batch()
+    with torch.no_grad():
+        logits = copy.deepcopy(subject.module).train()(faces.float())
+    loss, _ = subject.step(faces, labels, 1e-3, given.get("targets"))
+    assert loss == pytest.approx(expected(logits, labels).item(), rel=1e-4)
+
+
+def test_settings_reach_augmentation_and_autocast(monkeypatch):
+    asked, kinds = [], set()
+    monkeypatch.setattr(
+        "edgefer.training.learner.augment", lambda faces, *settings: (asked.append(settings), faces.float())[1]
+    )
+    for precision in ("bf16", "fp32"):
+        subject = learner(augment=0.9, erasing=0.1, noise=0.05, crop=0.2, precision=precision)
+        subject.module.network.base[0].register_forward_hook(lambda _, __, out: kinds.add(out.dtype))
+        subject.step(*batch(), lr=1e-3)
+        assert kinds.pop() == (torch.bfloat16 if precision == "bf16" else torch.float32)
+    assert asked == [(0.9, 0.1, 0.05, 0.2)] * 2
 
 
 def test_weight_decay_spares_norms_and_biases():

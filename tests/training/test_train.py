@@ -240,6 +240,24 @@ def test_other_votes_are_another_run(tmp_path):
     assert differing == {"votes_sha256"}
 
 
+def test_settings_reach_the_learner(tmp_path, monkeypatch):
+    images, labels = draw(140, seed=4)
+    np.savez(tmp_path / "v.npz", images=images, labels=labels, ferplus_votes=np.eye(10, dtype=np.int64)[labels] + 1)
+    faces, told, weights = open_dataset(tmp_path / "v.npz"), [], []
+
+    def step(self, faces, labels, lr, targets, *, frozen):
+        told.append((targets.ndim, frozen))
+        weights.append(self.loss.weight)
+        return 1.0, 0
+
+    monkeypatch.setattr(loop.Learner, "step", step)
+    config = quick(epochs=2, frozen=0.5, vote_share=0.3, class_weights="balanced")
+    train(faces, "lenet", tmp_path / "w.safetensors", config)
+    assert told == [(2, done < len(told) // 2) for done in range(len(told))]
+    counts = np.bincount(faces.split("fit").labels, minlength=7)
+    assert weights[0].numpy() == pytest.approx(counts.sum() / (7 * counts))
+
+
 def test_balanced_sampling_shows_every_class_equally_often(tmp_path, monkeypatch):
     images, labels = draw(400, seed=1)
     kept = np.flatnonzero((labels != 2) | (np.cumsum(labels == 2) <= 6))
