@@ -1,0 +1,37 @@
+"""The weights that come with edgefer are those that their cards, recipes and the registry speak of."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from edgefer.atomic import sha256_file
+from edgefer.models.registry import architecture, names
+from edgefer.models.weights import SHIPPED, load_weights
+from edgefer.training.recipes import load_recipe
+
+RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results"
+FILES = sorted(SHIPPED.glob("*.safetensors"))
+
+
+def test_they_are_small():
+    assert FILES
+    assert sum(path.stat().st_size for path in FILES) <= 25_000_000
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_card_results_recipe_and_registry_speak_of_the_same_file(path):
+    sha256, name = sha256_file(path), path.stem
+    figures = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+    assert figures["sha256"] == sha256
+    assert f"SHA-256 `{sha256}`" in path.with_suffix(".md").read_text(encoding="utf-8")
+    assert figures["test_faces_also_in_train"] == 0
+    top1 = f"{100 * figures['test']['top1']:.1f} % "
+    assert load_recipe(name).note.startswith(top1)
+    if name in names():
+        assert architecture(name).measured.startswith(top1)
+    loaded = load_weights(path)
+    assert loaded.contract is not None
+    assert loaded.contract.lineage["fit_sha256"] == figures["lineage"]["fit_sha256"]
+    assert len(loaded.seen) > 0.9 * figures["faces"]["fit"]  # FER2013 has some faces twice
+    assert all(tensor.isfinite().all() for tensor in loaded.state.values())
