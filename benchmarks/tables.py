@@ -53,14 +53,27 @@ def main(which: str, check: bool, results: Path | None, page: Path | None) -> No
         if check:
             _exit_checked(text, updated, which, page)
         click.echo(block)
-        if updated is not None and updated != text:
-            if result["quick"]:
-                raise EdgeferError("these are figures of a quick run, which belong on no page", hint="run it whole")
-            write_text(page, updated)
-            announce(f"{page} is up to date")
+        put_on_page(which, result, page)
     except EdgeferError as fault:
         announce(f"error: {fault}")
         sys.exit(fault.exit_code)
+
+
+def put_on_page(which: str, result: dict[str, Any], page: Path | None = None) -> None:
+    """Replace the block of ``which`` in its page, or in ``page``, if that has one.
+
+    Raises:
+        EdgeferError: the result is of a quick run.
+    """
+    page = page or REPOSITORY / PAGES[which]
+    text = page.read_text(encoding="utf-8")
+    updated = replaced(text, which, RENDERERS[which](result), str(page))
+    if updated is None or updated == text:
+        return
+    if result["quick"]:
+        raise EdgeferError("these are figures of a quick run, which belong on no page", hint="run it whole")
+    write_text(page, updated)
+    announce(f"{page} is up to date")
 
 
 def _exit_checked(text: str, updated: str | None, which: str, page: Path) -> None:

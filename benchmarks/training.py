@@ -3,7 +3,8 @@
 
 The other loop is what field tutorials write: a Dataset that changes PIL images one by one (flip, rotation, shift,
 zoom, brightness, contrast: the operations that torchvision calls), a DataLoader, Adam, contiguous tensors, FP32. Both
-train the same network on the same drawn faces with the same batch size and number of threads, and take turns.
+train the same network on the same drawn faces with the same batch size and number of threads, and take turns. So the
+DataLoader has no worker processes: they would change faces during the other loop's turns.
 """
 
 from __future__ import annotations

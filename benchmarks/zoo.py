@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The zoo in figures: `python benchmarks/zoo.py`; `tables.py zoo` writes the table.
+"""The zoo in figures and as the README's table: `python benchmarks/zoo.py` measures and writes both.
 
 Every network is exported, calibrated, built in every way for this CPU and judged on the test faces, which takes an hour
 or so. Then it waits until nothing else uses the machine, and times them at batch 1 with one thread, a network's engines
@@ -20,6 +20,7 @@ from cpu import batches_of, chosen_by_auto
 from ending import conclude, destination, one_error
 from network import Network, prepare
 from sources import drawn_faces, real_faces
+from tables import put_on_page
 from turns import Effort, figures, take_turns
 
 from edgefer.errors import EdgeferError
@@ -60,7 +61,10 @@ def main(quick: bool, only: tuple[str, ...], data: str | None, weights: Path | N
     with one_error():
         path = destination(RESULTS, output, part=quick or bool(only))
         files = _files(weights)
-        conclude({"quick": quick, **measure(QUICK if quick else FULL, only or names(), data, files)}, path)
+        result = {"quick": quick, **measure(QUICK if quick else FULL, only or names(), data, files)}
+        conclude(result, path)
+        if output is None:
+            put_on_page("zoo", result)
 
 
 def _files(folder: Path | None) -> dict[str, Path]:

@@ -69,6 +69,7 @@ def train(
 ) -> None:
     """Train a network; the checkpoint that is best on `val` is kept."""
     import edgefer
+    from edgefer.progress import announce
     from edgefer.report.tensorboard import event_files
     from edgefer.report.training import require_plots, write_training_report
     from edgefer.training import TrainConfig
@@ -80,8 +81,11 @@ def train(
         from edgefer.training.recipes import load_recipe
 
         found = load_recipe(recipe)
+        announce(f"recipe {recipe}: {found.note}")
         model, given = model or found.model, {**found.settings, **given}
         init, teachers, votes = init or found.init, teachers or found.teachers, votes or found.votes
+    if output in (init, *teachers):
+        raise EdgeferError(f"{output} is to be written, and is what training begins with", hint="-o another file")
     if model is None:
         raise click.UsageError("say which network: --model NAME, or --recipe")
     if not teachers and ("teacher_share" in given or "temperature" in given):

@@ -106,6 +106,31 @@ def test_check_tells_a_readme_that_differs(tmp_path):
     assert "has no block for cpu" in " ".join(missing.stderr.split())
 
 
+def test_the_page_of_training_says_what_was_measured():
+    from tables import REPOSITORY
+
+    measured = json.loads((REPOSITORY / "benchmarks" / "results" / "training.json").read_text())
+    text = " ".join((REPOSITORY / "docs" / "training.md").read_text(encoding="utf-8").split())
+    speeds = {name: f"{row['faces_per_s']:.0f}" for name, row in measured["rows"].items()}
+    assert measured["quiet"]
+    assert measured["data_share"] < 0.1
+    assert f"{100 * measured['data_share']:.1f} % of one in FP32" in text
+    assert f"{speeds['edgefer fp32']} faces a second, {speeds['edgefer bf16']} in bfloat16" in text
+    assert f"against {speeds['tutorial']} of the loop" in text
+
+
+def test_a_measured_zoo_is_on_its_page_at_once(tmp_path, monkeypatch):
+    import tables
+
+    monkeypatch.setitem(tables.RENDERERS, "zoo", lambda result: f"{result['x']}")
+    page = tmp_path / "page.md"
+    page.write_text("a\n<!-- zoo:begin -->\nold\n<!-- zoo:end -->\n")
+    with pytest.raises(EdgeferError, match="quick run"):
+        tables.put_on_page("zoo", {"x": 3, "quick": True}, page)
+    tables.put_on_page("zoo", {"x": 3, "quick": False}, page)
+    assert page.read_text() == "a\n<!-- zoo:begin -->\n3\n<!-- zoo:end -->\n"
+
+
 def test_a_turn_begins_with_a_rest_that_no_timed_call_sees(monkeypatch):
     import turns
 

@@ -128,11 +128,23 @@ def test_classes_in_another_order_are_brought_by_name(run, tmp_path):
 
 def test_options_go_before_the_recipe(tmp_path):
     save_npz(tmp_path / "d.npz", *draw(200, seed=3)[:2])
-    (tmp_path / "r.toml").write_text('model = "lenet"\n[train]\nepochs = 50\nthreads = 1\n')
+    (tmp_path / "r.toml").write_text('model = "lenet"\nnote = "made up"\n[train]\nepochs = 50\nthreads = 1\n')
     arguments = ["train", "--recipe", tmp_path / "r.toml", "--data", tmp_path / "d.npz", "--epochs", 2]
     result = CliRunner().invoke(cli, [str(a) for a in [*arguments, "-o", tmp_path / "w.safetensors"]])
     assert result.exit_code == 0, result.output
     assert "of 2," in result.output
+    assert "r.toml: made up" in result.output, "the note says what came out, and where to get what it begins with"
+
+
+@pytest.mark.parametrize("option", ["--init", "--teacher"])
+def test_what_training_begins_with_is_not_written_over(run, option):
+    weights = run[0] / "w.safetensors"
+    before = weights.read_bytes()
+    arguments = ["train", "--model", "lenet", "--data", run[0] / "d.npz", option, weights, "-o", weights]
+    result = CliRunner().invoke(cli, [str(a) for a in arguments])
+    assert isinstance(result.exception, EdgeferError)
+    assert "is what training begins with" in result.exception.message
+    assert weights.read_bytes() == before
 
 
 def test_a_network_has_to_be_named(tmp_path):
