@@ -166,12 +166,12 @@ def _read_safetensors(file: Path) -> tuple[dict[str, Tensor], Contract | None, f
         with safetensors.safe_open(file, framework="pt") as opened:
             metadata = opened.metadata() or {}
             state = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - not a dict
-    except (safetensors.SafetensorError, OSError) as cause:
+        digits = base64.b64decode(metadata.get(SEEN_KEY, ""), validate=True).hex()
+    except (safetensors.SafetensorError, OSError, ValueError) as cause:
         raise _damaged(file, cause) from cause
     if not state:
         raise EdgeferError(f"{file} holds no tensors", hint="give the file that training wrote")
     contract = Contract.from_metadata(metadata, str(file)) if METADATA_KEY in metadata else None
-    digits = base64.b64decode(metadata.get(SEEN_KEY, "")).hex()
     return state, contract, frozenset(digits[i : i + SEEN_DIGITS] for i in range(0, len(digits), SEEN_DIGITS))
 
 

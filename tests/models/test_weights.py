@@ -127,6 +127,15 @@ def test_a_truncated_file(tmp_path, network, saved, suffix, keep):
     assert "cut short" in error.hint
 
 
+def test_a_damaged_list_of_faces(tmp_path, network):
+    from safetensors.torch import save_file
+
+    path = tmp_path / "w.safetensors"
+    metadata = default_contract("mini_xception", SEVEN).to_metadata() | {subject.SEEN_KEY: "no base64!"}
+    save_file(network.state_dict(), path, metadata)
+    assert refused(load_weights, path).message.startswith(f"{path} cannot be read as weights: ")
+
+
 def test_a_missing_file(tmp_path):
     error = refused(load_weights, tmp_path / "no.safetensors")
     assert error.message == f"there are no weights {tmp_path / 'no.safetensors'}"
