@@ -83,6 +83,7 @@ def measure(plan: Plan, networks: tuple[str, ...], data: str | None, files: dict
         found = real_faces(data, Path(folder))
         real, called = (None, None) if found is None else found
         drawn = drawn_faces(plan.drawn, 1, Path(folder) / "drawn.npz")
+        fit_faces = None if real is None else len(real.split("fit"))
         ready = [prepare(name, Path(folder), real, drawn, None, files.get(name)) for name in networks]
     busy = _wait_until_quiet(plan)
     rows = []
@@ -98,7 +99,7 @@ def measure(plan: Plan, networks: tuple[str, ...], data: str | None, files: dict
         "busy": busy,
         "environment": describe_environment(),
         "data": called,
-        "fit_faces": None if real is None else len(real.split("fit")),
+        "fit_faces": fit_faces,
         "networks": rows,
     }
 
