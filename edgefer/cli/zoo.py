@@ -11,7 +11,8 @@ _RIGHT = ("params 7 · 8 classes", "MACs")
 def models() -> None:
     """List the networks: input, parameters, multiply-accumulates, classes, weights, accuracy and who measured it.
 
-    Parameters are given with 7 and 8 classes; any number from 2 works. Weights that ship need no --weights.
+    Parameters are given with 7 and 8 classes; any number from 2 works. Weights that ship are listed by the name that
+    --weights, --baseline, --init and --teacher know them by; those with the network's own name need no --weights.
     """
     from rich.console import Console
     from rich.table import Table
@@ -34,7 +35,7 @@ def models() -> None:
             f"{entry.height}×{entry.width}×{entry.channels}",
             "\n".join(f"{count:,}" for count in entry.params.values()),
             f"{entry.macs / 1e6:,.1f} M",
-            "ship" if shipped(name) else "–",
+            "\n".join(spec for spec in (name, f"{name}_ferplus") if shipped(spec)) or "–",
             accuracy,
             source,
         )
