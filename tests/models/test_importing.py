@@ -147,6 +147,12 @@ def test_half_the_size_for_the_same_answers(tmp_path, out):
         assert torch.allclose(loaded(faces), network(faces), atol=2e-3)
 
 
+def test_weights_that_ship_by_name(out):
+    result = import_weights("lenet", "lenet", out, classes=EIGHT, drop_head=True)
+    assert result.contract.lineage["imported_from"] == "lenet.safetensors"
+    assert load_network(out)[1].labels == EIGHT
+
+
 def test_weights_that_half_cannot_hold(tmp_path, out):
     state = fresh("lenet")
     name = next(name for name, tensor in state.items() if tensor.ndim > 1)
