@@ -91,7 +91,8 @@ def prepare(
     model = folder / f"{name}.onnx"
     exported = export(module, model, contract=contract)
     calib = drawn if judging is None else judging
-    job = prepare_job(model, "int8", calib, calib_faces=faces, method=None, seed=None)
+    steps = None if judging is not None else ()  # without accuracy there is none to refine
+    job = prepare_job(model, "int8", calib, calib_faces=faces, method=None, seed=None, refine=steps)
     engines = tuple(job.build(variant) for variant in candidates())
     figures = tuple(figures_of(built) for built in engines)
     accuracy: dict[str, dict[str, Any]] = {}
