@@ -11,8 +11,8 @@ _RIGHT = ("params 7 · 8 classes", "MACs")
 def models() -> None:
     """List the networks: input, parameters, multiply-accumulates, classes, weights, accuracy and who measured it.
 
-    Parameters are given with 7 and 8 classes; any number from 2 works. Weights that ship are listed by the name that
-    --weights, --baseline, --init and --teacher know them by; those with the network's own name need no --weights.
+    Parameters are given with 7 and 8 classes; any number from 2 works. Weights that ship need no --weights, and have the
+    network's name where one is asked for; those of FER+'s eight classes are called NAME_ferplus.
     """
     from rich.console import Console
     from rich.table import Table
@@ -35,7 +35,7 @@ def models() -> None:
             f"{entry.height}×{entry.width}×{entry.channels}",
             "\n".join(f"{count:,}" for count in entry.params.values()),
             f"{entry.macs / 1e6:,.1f} M",
-            "\n".join(spec for spec in (name, f"{name}_ferplus") if shipped(spec)) or "–",
+            "\n".join(what for what, spec in (("ship", name), ("_ferplus", f"{name}_ferplus")) if shipped(spec)) or "–",
             accuracy,
             source,
         )
