@@ -11,8 +11,8 @@ _RIGHT = ("params 7 · 8 classes", "MACs")
 def models() -> None:
     """List the networks: input, parameters, multiply-accumulates, classes, weights, accuracy and who measured it.
 
-    Parameters are given with 7 and 8 classes; any number from 2 works. Weights that ship need no --weights, and have the
-    network's name where one is asked for; those of FER+'s eight classes are called NAME_ferplus.
+    Parameters are given with 7 and 8 classes; any number from 2 works. Weights that ship need no --weights, and are
+    known by the network's name where weights are asked for; those of FER+'s eight classes as NAME_ferplus.
     """
     from rich.console import Console
     from rich.table import Table
