@@ -22,6 +22,7 @@ from edgefer.errors import EdgeferError
 @options.output
 @click.option("--epochs", type=click.IntRange(min=1), help="Passes over the fit faces.  [default: 100]")
 @click.option("--max-seconds", type=click.FloatRange(min=1), help="Stop by then, the schedule shortened to fit.")
+@click.option("--size", type=click.IntRange(16, 1024), help="Pixels a side of its faces.  [default: the network's]")
 @click.option("--batch", "batch_size", type=click.IntRange(min=1), help="Faces a step.  [default: the network's]")
 @click.option("--lr", type=float, help="Peak learning rate.  [default: the network's]")
 @click.option("--optimiser", type=click.Choice(["adamw", "adam", "sgd"]), help="[default: adamw]")

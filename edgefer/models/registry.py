@@ -190,7 +190,11 @@ def probable_labels(name: str, count: int) -> tuple[str, ...]:
     return next((labels for labels in usual if len(labels) == count), ())
 
 
-def default_contract(name: str, labels: Sequence[str]) -> Contract:
-    """The contract of network ``name`` for the classes ``labels``, in the order of its logits."""
+def default_contract(name: str, labels: Sequence[str], size: int | None = None) -> Contract:
+    """The contract of network ``name`` for the classes ``labels``, in the order of its logits.
+
+    Faces are ``size`` pixels a side; None: as the network's own are.
+    """
     entry = architecture(name)
-    return Contract(tuple(labels), entry.height, entry.width, entry.channels, entry.normalisation, name)
+    height, width = (entry.height, entry.width) if size is None else (size, size)
+    return Contract(tuple(labels), height, width, entry.channels, entry.normalisation, name)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
 from torch import nn
 
 from edgefer.contract import Contract
 from edgefer.errors import EdgeferError
-from edgefer.models import create
+from edgefer.models import architecture, create
 from edgefer.models.weights import SEEN_DIGITS, load_network
 from edgefer.progress import announce
 from edgefer.training.distillation import Teachers, open_teachers
@@ -39,23 +41,43 @@ def begin(contract: Contract, init: Path | None, teachers: Sequence[Path], tempe
     """Open the weights ``init`` (None: fresh ones) and the ``teachers``.
 
     Raises:
-        EdgeferError: they are another network's, or of other classes, face size or normalisation.
+        EdgeferError: they are another network's, or of other classes or normalisation; the network cannot take faces of
+            the contract's size.
     """
     lineage, seen = {}, frozenset[str]()
     if init is None:
         network = create(contract.architecture, len(contract.labels))
     else:
         network, found, weights = load_network(init, contract.architecture, contract.labels)
-        if found.face_shape != contract.face_shape or found.normalisation != contract.normalisation:
+        if found.normalisation != contract.normalisation:
             raise EdgeferError(
-                f"{init} was trained on other faces: {found.face_shape}, {found.normalisation}",
-                hint="begin with weights of this network's own size and normalisation",
+                f"{init} was trained with another normalisation: {found.normalisation}",
+                hint=f"begin with weights of this network's own: {contract.normalisation}",
             )
         lineage["init_sha256"], seen = weights.sha256, weights.seen
+    _require_size(network, contract)
     taught_by, hashes, taught = open_teachers(teachers, contract, temperature)
     if hashes:
         lineage["teachers_sha256"] = ",".join(hashes)
     return Beginning(network, taught_by, seen | taught, lineage)
+
+
+def _require_size(network: nn.Module, contract: Contract) -> None:
+    """Ask the network about one black face: fully connected layers take one size only, and small faces shrink away.
+
+    Raises:
+        EdgeferError: it cannot take faces of the contract's size.
+    """
+    height, width, channels = contract.face_shape
+    try:
+        with torch.inference_mode():
+            copy.deepcopy(network).eval()(torch.zeros(1, channels, height, width))
+    except RuntimeError as cause:
+        own = architecture(contract.architecture)
+        raise EdgeferError(
+            f"{contract.architecture} cannot take faces of {height}×{width}: {str(cause).splitlines()[0]}",
+            hint=f"its own size is {own.height}×{own.width}; only a network that ends in a global mean takes others",
+        ) from cause
 
 
 def tell_of_seen(seen: frozenset[str], val: FaceSet) -> None:

@@ -38,6 +38,13 @@ class Teachers:
         seen = faces.flip(2) if chance % 2 else faces
         return functional.softmax(self.modules[chance // 2](seen).float() / self.temperature, dim=1)
 
+    @torch.no_grad()
+    def mean_answers(self, faces: Tensor) -> Tensor:
+        """Probabilities at temperature 1, float32 N×classes: the mean of all teachers and both sides."""
+        sides = (faces.to(torch.float32), faces.flip(2).to(torch.float32))
+        said = [functional.softmax(module(side).float(), dim=1) for module in self.modules for side in sides]
+        return torch.stack(said).mean(dim=0)
+
     def loss(self, logits: Tensor, answers: Tensor) -> Tensor:
         """``T² · KL(answers ‖ softmax(logits / T))``, a mean over faces; T² keeps gradients at the labels' scale."""
         learnt = functional.log_softmax(logits / self.temperature, dim=1)
@@ -50,18 +57,35 @@ def open_teachers(
     """The teachers in weights files, or None for none; their SHA-256s; the faces that they are known to have seen.
 
     Raises:
-        EdgeferError: a teacher has other classes or another face size than the learner's ``contract``.
+        EdgeferError: a teacher has other classes, or colour where the learner's ``contract`` is grey, or the reverse.
     """
     modules, hashes, seen = [], [], frozenset[str]()
     for file in files:
         network, found, weights = load_network(file)
-        if found.labels != contract.labels or found.face_shape != contract.face_shape:
+        if found.labels != contract.labels or found.channels != contract.channels:
             raise EdgeferError(
-                f"the teacher {file} takes faces {found.face_shape} of the classes {', '.join(found.labels)}, and "
-                f"{contract.architecture} learns faces {contract.face_shape} of {', '.join(contract.labels)}",
-                hint="a teacher must have the learner's face size and its classes, in the same order",
+                f"the teacher {file} takes faces of {found.channels} channels and the classes "
+                f"{', '.join(found.labels)}; {contract.architecture} learns {contract.channels} and "
+                f"{', '.join(contract.labels)}",
+                hint="a teacher must have the learner's channels and its classes, in the same order",
             )
-        modules.append(Deployable(network, found).to(memory_format=torch.channels_last))  # type: ignore[call-overload]
+        module = Deployable(network, found).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        modules.append(module if found.face_shape == contract.face_shape else _Resized(module, found))
         hashes.append(weights.sha256)
         seen |= weights.seen
     return (Teachers(modules, temperature) if modules else None), tuple(hashes), seen
+
+
+class _Resized(nn.Module):
+    """A teacher of another face size than the learner's: faces are brought to its own."""
+
+    def __init__(self, module: nn.Module, contract: Contract) -> None:
+        super().__init__()
+        self.module, self.size = module, (contract.height, contract.width)
+
+    def forward(self, faces: Tensor) -> Tensor:
+        """Faces N×H×W×C of any size to logits N×classes; bilinear, averaging where they shrink."""
+        across = faces.permute(0, 3, 1, 2)
+        own = functional.interpolate(across, self.size, mode="bilinear", align_corners=False, antialias=True)
+        out: Tensor = self.module(own.permute(0, 2, 3, 1))
+        return out

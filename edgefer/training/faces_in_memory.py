@@ -33,25 +33,15 @@ class Prepared:
         return len(self.labels)
 
 
-def prepare_split(split: FaceSet, contract: Contract, vote_share: float = 0.0) -> Prepared:
-    """Read all faces of ``split`` in the contract's shape; see :class:`TrainConfig` for ``vote_share``."""
+def prepare_split(split: FaceSet, contract: Contract) -> Prepared:
+    """Read all faces of ``split`` in the contract's shape; what to learn are their labels."""
     faces = room_for((len(split), *contract.face_shape))
     start = 0
     for batch, _ in split.batches(_READ_AT_ONCE, contract):
         faces[start : start + len(batch)] = torch.from_numpy(batch.copy())
         start += len(batch)
     labels = torch.tensor(split.labels.tolist(), dtype=torch.int64)
-    return Prepared(faces, labels, labels if vote_share == 0 else _targets(split, labels, vote_share))
-
-
-def _targets(split: FaceSet, labels: Tensor, vote_share: float) -> Tensor:
-    if split.soft is None:
-        raise EdgeferError(
-            f"{split.origin} has no FER+ votes, and vote_share is {vote_share}",
-            hint="pass --votes, use an npz with an array 'ferplus_votes', or a vote_share of 0",
-        )
-    hard = torch.nn.functional.one_hot(labels, len(split.classes)).float()
-    return torch.lerp(hard, torch.from_numpy(split.soft), vote_share)
+    return Prepared(faces, labels, labels)
 
 
 def check_classes(fit: FaceSet) -> None:

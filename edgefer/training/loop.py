@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -27,6 +26,7 @@ from edgefer.training.interrupt import deferred_interrupt
 from edgefer.training.learner import Learner
 from edgefer.training.memory import keep_freed_memory
 from edgefer.training.schedule import learning_rate
+from edgefer.training.votes import with_votes
 
 if TYPE_CHECKING:
     from edgefer.data import FaceSet
@@ -71,17 +71,17 @@ def train(
         output: the weights, ``.safetensors``.
         config: settings; with the same ones a run repeats bit for bit, unless ``max_seconds`` is given.
         init: weights of the same network and classes to start from: fine-tuning.
-        teachers: weights of networks of the same classes and face size to learn from too: distillation.
+        teachers: weights of networks of the same classes to learn from too: distillation.
         resume: go on from ``output.state`` where it exists; otherwise it is deleted.
         on_epoch: called after every epoch with its entry of the curve.
 
     Raises:
-        EdgeferError: no such network; ``output`` cannot be written; a class without training faces; a state of another
-            run; the loss is not finite.
+        EdgeferError: no such network, or not of ``config.size``; ``output`` cannot be written; a class without training
+            faces; a state of another run; the loss is not finite.
         KeyboardInterrupt: Ctrl-C, after the state was saved.
     """
     config = config.resolved(model)
-    contract = default_contract(model, dataset.classes)
+    contract = default_contract(model, dataset.classes, config.size)
     if output.suffix != ".safetensors":
         raise EdgeferError(
             f"weights are written as .safetensors, not as {output.name}",
@@ -117,7 +117,7 @@ class _Run:
         teachers: Sequence[Path],
     ) -> None:
         self.config, self.contract, self.output = config, contract, output
-        self.fit: Prepared = prepare_split(fit, contract, config.vote_share)
+        self.fit: Prepared = prepare_split(fit, contract)
         self.val: Prepared = prepare_split(val, contract)
         self.batch = min(config.batch_size or 1, len(self.fit))
         self.steps_an_epoch = len(self.fit) // self.batch
@@ -126,7 +126,7 @@ class _Run:
         self.seen = {*fit.face_hashes(), *start.seen}
         prints, began = (fit.fingerprint(), val.fingerprint()), dict(start.lineage)
         if config.vote_share:
-            began["votes_sha256"] = hashlib.sha256(self.fit.targets.numpy().tobytes()).hexdigest()
+            self.fit, began["votes_sha256"] = with_votes(fit, self.fit, config.vote_share, start.teachers)
         self.identity = {**identity(config, contract.architecture, contract.labels, *prints), **began}
         self.lineage = {
             "fit_sha256": prints[0],

@@ -6,7 +6,8 @@ from edgefer.cli import cli
 from edgefer.data import draw, save_npz
 from edgefer.errors import EdgeferError
 from edgefer.models import create, default_contract
-from edgefer.models.weights import load_weights, save_weights
+from edgefer.models.deployable import Deployable
+from edgefer.models.weights import load_network, load_weights, save_weights
 from edgefer.training import train
 from edgefer.training.distillation import Teachers, open_teachers
 from edgefer.training.learner import Learner
@@ -126,15 +127,24 @@ def test_a_run_goes_on_only_with_the_same_teachers(tmp_path, faces):
         train(faces, "lenet", out, config)
 
 
-@pytest.mark.parametrize(
-    ("name", "labels"), [("lenet", LABELS[:4]), ("lenet", LABELS[::-1]), ("mini_xception_keras", LABELS)]
-)
-def test_teachers_of_other_classes_or_sizes(tmp_path, name, labels):
+@pytest.mark.parametrize(("name", "labels"), [("lenet", LABELS[:4]), ("lenet", LABELS[::-1]), ("resnet18", LABELS)])
+def test_teachers_of_other_classes_or_channels(tmp_path, name, labels):
     teacher = weights(tmp_path / "t.safetensors", name, labels)
     with pytest.raises(EdgeferError) as caught:
         open_teachers([teacher], default_contract("mini_xception", LABELS), 2.0)
-    assert caught.value.message.startswith(f"the teacher {teacher} takes faces")
-    assert caught.value.hint == "a teacher must have the learner's face size and its classes, in the same order"
+    assert caught.value.message.startswith(f"the teacher {teacher} takes faces of {3 if name == 'resnet18' else 1} cha")
+    assert caught.value.hint == "a teacher must have the learner's channels and its classes, in the same order"
+
+
+def test_a_teacher_sees_faces_in_its_own_size(tmp_path):
+    contract = default_contract("mini_xception", LABELS)
+    teacher = weights(tmp_path / "t.safetensors", "mini_xception_keras")
+    teachers, _, _ = open_teachers([teacher], contract, 1.0)
+    flat = torch.full((2, 48, 48, 1), 90.0)
+    flat[1] = 200.0
+    alone = Deployable(load_network(teacher)[0].eval(), load_network(teacher)[1])
+    expected = alone(torch.tensor([90.0, 200.0]).view(2, 1, 1, 1).expand(2, 64, 64, 1)).softmax(1)
+    torch.testing.assert_close(teachers.answers(flat), expected, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("where", ["option", "recipe"])
