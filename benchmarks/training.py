@@ -41,7 +41,7 @@ FACES, BATCH = 2048, 64
 @click.command()
 @click.option("--quick", is_flag=True, help="To see that it works; no figure is worth anything.")
 @click.option("--model", default="mini_xception", show_default=True, type=click.Choice(names()))
-@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option("--threads", type=click.IntRange(min=1), default=2, show_default=True)
 @click.option("--output", type=click.Path(path_type=Path), help=f"JSON; benchmarks/results/{RESULTS.name} if absent.")
 def main(quick: bool, model: str, threads: int, output: Path | None) -> None:
     """Compare both loops, and say what share of a step is the data's."""

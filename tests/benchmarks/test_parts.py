@@ -111,8 +111,9 @@ def test_the_page_of_training_says_what_was_measured():
 
     measured = json.loads((REPOSITORY / "benchmarks" / "results" / "training.json").read_text())
     text = " ".join((REPOSITORY / "docs" / "training.md").read_text(encoding="utf-8").split())
-    speeds = {name: f"{row['faces_per_s']:.0f}" for name, row in measured["rows"].items()}
+    speeds = {name: f"{row['faces_per_s']:,.0f}" for name, row in measured["rows"].items()}
     assert measured["quiet"]
+    assert measured["threads"] == 2
     assert measured["data_share"] < 0.1
     assert f"{100 * measured['data_share']:.1f} % of one in FP32" in text
     assert f"{speeds['edgefer fp32']} faces a second, {speeds['edgefer bf16']} in bfloat16" in text
