@@ -68,12 +68,14 @@ def _require_size(network: nn.Module, contract: Contract) -> None:
     Raises:
         EdgeferError: it cannot take faces of the contract's size.
     """
+    own = architecture(contract.architecture)
     height, width, channels = contract.face_shape
+    if (height, width) == (own.height, own.width):
+        return
     try:
         with torch.inference_mode():
             copy.deepcopy(network).eval()(torch.zeros(1, channels, height, width))
     except RuntimeError as cause:
-        own = architecture(contract.architecture)
         raise EdgeferError(
             f"{contract.architecture} cannot take faces of {height}×{width}: {str(cause).splitlines()[0]}",
             hint=f"its own size is {own.height}×{own.width}; only a network that ends in a global mean takes others",

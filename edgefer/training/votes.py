@@ -74,10 +74,10 @@ def translated(votes: Tensor, labels: Tensor, answers: Tensor | None) -> Tensor:
         value.backward()  # type: ignore[no-untyped-call]  # missing in torch's stubs
         return value
 
-    fitting.step(loss)  # type: ignore[arg-type]  # its stub wants a float, its code a tensor
+    fitting.step(loss)  # type: ignore[no-untyped-call]
     return (x @ weight + bias).detach().softmax(dim=1).float()
 
 
 def _answers(faces: Tensor, teachers: Teachers) -> Tensor:
     """What all teachers say on average, at temperature 1, of faces as they are and of their mirror images."""
-    return torch.cat([teachers.mean_answers(part) for part in faces.split(_ASKED_AT_ONCE)])
+    return torch.cat([teachers.mean_answers(part) for part in torch.split(faces, _ASKED_AT_ONCE)])
