@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
 from torch import nn
 
 from edgefer.contract import Contract
 from edgefer.errors import EdgeferError
 from edgefer.models import architecture, create
+from edgefer.models.probing import probe
 from edgefer.models.weights import SEEN_DIGITS, load_network
 from edgefer.progress import announce
 from edgefer.training.distillation import Teachers, open_teachers
@@ -63,23 +62,19 @@ def begin(contract: Contract, init: Path | None, teachers: Sequence[Path], tempe
 
 
 def _require_size(network: nn.Module, contract: Contract) -> None:
-    """Ask the network about one black face: fully connected layers take one size only, and small faces shrink away.
+    """Ask the network about faces: fully connected layers take one size only, and small faces shrink away.
 
     Raises:
         EdgeferError: it cannot take faces of the contract's size.
     """
     own = architecture(contract.architecture)
-    height, width, channels = contract.face_shape
-    if (height, width) == (own.height, own.width):
+    if contract.face_shape == (own.height, own.width, own.channels):
         return
     try:
-        with torch.inference_mode():
-            copy.deepcopy(network).eval()(torch.zeros(1, channels, height, width))
-    except RuntimeError as cause:
-        raise EdgeferError(
-            f"{contract.architecture} cannot take faces of {height}×{width}: {str(cause).splitlines()[0]}",
-            hint=f"its own size is {own.height}×{own.width}; only a network that ends in a global mean takes others",
-        ) from cause
+        probe(network.eval(), contract)
+    except EdgeferError as fault:
+        hint = f"its own size is {own.height}×{own.width}; only a network that ends in a global mean takes others"
+        raise EdgeferError(fault.message, hint=hint) from fault
 
 
 def tell_of_seen(seen: frozenset[str], val: FaceSet) -> None:

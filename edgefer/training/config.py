@@ -23,7 +23,7 @@ class TrainConfig:
         epochs: passes over the fit faces, at most.
         max_seconds: end by then, the schedule shortened to fit; None: no limit, and the run repeats bit for bit.
         size: pixels a side that faces are brought to; None: the network's own. Others are for networks that end in a
-            global mean: more pixels cost time in their square, and mini_xception gains by them.
+            global mean; time goes with their square.
         batch_size, lr: faces a step and peak learning rate; None: what suits the network (:data:`RECIPES`).
         optimiser: ``adamw``, ``adam`` or ``sgd`` (Nesterov momentum 0.9).
         weight_decay: on weights of convolutions and fully connected layers only.
