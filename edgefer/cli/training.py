@@ -22,7 +22,9 @@ from edgefer.errors import EdgeferError
 @options.output
 @click.option("--epochs", type=click.IntRange(min=1), help="Passes over the fit faces.  [default: 100]")
 @click.option("--max-seconds", type=click.FloatRange(min=1), help="Stop by then, the schedule shortened to fit.")
-@click.option("--size", type=click.IntRange(16, 1024), help="Pixels a side of its faces.  [default: the network's]")
+@click.option(
+    "--size", type=click.IntRange(16, 256), help="Pixels a side of its faces.  [default: --init's, or its own]"
+)
 @click.option("--batch", "batch_size", type=click.IntRange(min=1), help="Faces a step.  [default: the network's]")
 @click.option("--lr", type=float, help="Peak learning rate.  [default: the network's]")
 @click.option("--optimiser", type=click.Choice(["adamw", "adam", "sgd"]), help="[default: adamw]")
@@ -33,7 +35,7 @@ from edgefer.errors import EdgeferError
 @click.option("--frozen", type=float, help="Part of the run in which only the last layer learns.  [default: 0]")
 @click.option("--sampling", type=click.Choice(["shuffled", "balanced"]), help="Of faces.  [default: shuffled]")
 @click.option("--label-smoothing", type=float, help="Share of a target spread over all classes.  [default: 0]")
-@click.option("--vote-share", type=float, help="Share of a target that FER+'s taggers have.  [default: 0]")
+@click.option("--vote-share", type=float, help="Share of a target that is FER+'s votes'.  [default: 0]")
 @click.option("--teacher", "teachers", type=options.PATH, multiple=True, help="Learn from these weights' answers too.")
 @click.option("--teacher-share", type=float, help="Share of the loss that is the teachers'.  [default: 0.7]")
 @click.option("--temperature", type=float, help="Softens the teachers' answers; 1 does not.  [default: 2]")

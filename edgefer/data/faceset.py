@@ -33,6 +33,7 @@ class FaceSet:
         picked: the split that this set is, or None for a whole data set.
         faults: what is wrong on disk → the names of what it is wrong with, of the whole data set.
         soft: float32 N×classes, a distribution a face, where the source has several opinions (FER+'s votes); or None.
+        voted: whether the labels are what most of those say.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class FaceSet:
         self.dropped: dict[str, int] = dict(dropped or {})
         self.picked = picked
         self.soft: NDArray[np.float32] | None = None
+        self.voted = False
         self.faults: dict[str, tuple[str, ...]] = {}
         self._source = source
         self._parts = parts
@@ -163,7 +165,7 @@ class FaceSet:
             picked=picked,
         )
         part._val_apart, part._kept_out, part.faults = self._val_apart, self._kept_out, dict(self.faults)
-        part.soft = None if self.soft is None else self.soft[chosen]
+        part.soft, part.voted = (None if self.soft is None else self.soft[chosen]), self.voted
         if self._hashes is not None:
             part._hashes = tuple(self._hashes[i] for i in chosen)
         return part

@@ -66,6 +66,7 @@ def open_dataset(
     if votes is not None:
         loaded = apply_votes(loaded, os.fspath(votes), str(path))
     faces = _faces(loaded, str(path))
+    faces.voted = votes is not None
     if relabelling:
         faces = relabel(faces, None, relabelling)
     splits.announce_dropped(faces.origin, {}, faces.dropped)

@@ -249,5 +249,5 @@ def _contract(file: Path, source: str, name: str, labels: Sequence[str], found: 
     inherited = {} if found is None else dict(found.lineage)
     member = source.removeprefix(f"{file}:") if source != str(file) else ""
     lineage = {**inherited, "imported_from": file.name + (f":{member}" if member else "")}
-    contract = default_contract(name, labels)
+    contract = default_contract(name, labels) if found is None else replace(found, labels=tuple(labels))
     return replace(contract, lineage={**lineage, "imported_sha256": sha256_file(file)})

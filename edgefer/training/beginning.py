@@ -11,9 +11,9 @@ from torch import nn
 
 from edgefer.contract import Contract
 from edgefer.errors import EdgeferError
-from edgefer.models import architecture, create
+from edgefer.models import architecture, create, default_contract
 from edgefer.models.probing import probe
-from edgefer.models.weights import SEEN_DIGITS, load_network
+from edgefer.models.weights import SEEN_DIGITS, load_network, load_weights
 from edgefer.progress import announce
 from edgefer.training.distillation import Teachers, open_teachers
 
@@ -34,6 +34,12 @@ class Beginning:
     teachers: Teachers | None
     seen: frozenset[str]
     lineage: dict[str, str]
+
+
+def contract_to_learn(model: str, classes: Sequence[str], size: int | None, init: Path | None) -> Contract:
+    """The contract of a run: faces of ``size`` pixels a side; None: those of ``init``, or the network's own."""
+    found = load_weights(init).contract if size is None and init is not None else None
+    return default_contract(model, classes, size if found is None else found.height)
 
 
 def begin(contract: Contract, init: Path | None, teachers: Sequence[Path], temperature: float) -> Beginning:
@@ -62,7 +68,7 @@ def begin(contract: Contract, init: Path | None, teachers: Sequence[Path], tempe
 
 
 def _require_size(network: nn.Module, contract: Contract) -> None:
-    """Ask the network about faces: fully connected layers take one size only, and small faces shrink away.
+    """Ask the network about faces: fully connected layers and padded pools take few sizes, and small faces shrink away.
 
     Raises:
         EdgeferError: it cannot take faces of the contract's size.
@@ -73,7 +79,7 @@ def _require_size(network: nn.Module, contract: Contract) -> None:
     try:
         probe(network.eval(), contract)
     except EdgeferError as fault:
-        hint = f"its own size is {own.height}×{own.width}; only a network that ends in a global mean takes others"
+        hint = f"its own size is {own.height}×{own.width}; what ends in a global mean takes multiples of 16, and more"
         raise EdgeferError(fault.message, hint=hint) from fault
 
 

@@ -22,8 +22,8 @@ class TrainConfig:
     Attributes:
         epochs: passes over the fit faces, at most.
         max_seconds: end by then, the schedule shortened to fit; None: no limit, and the run repeats bit for bit.
-        size: pixels a side that faces are brought to; None: the network's own. Others are for networks that end in a
-            global mean; time goes with their square.
+        size: pixels a side that faces are brought to; None: those of the weights that the run begins with, or the
+            network's own. Others are for networks that end in a global mean; time goes with their square.
         batch_size, lr: faces a step and peak learning rate; None: what suits the network (:data:`RECIPES`).
         optimiser: ``adamw``, ``adam`` or ``sgd`` (Nesterov momentum 0.9).
         weight_decay: on weights of convolutions and fully connected layers only.
@@ -33,7 +33,7 @@ class TrainConfig:
         frozen: the part of the run in which only the last layer learns.
         sampling: ``shuffled``: every face once an epoch; ``balanced``: as many faces, every class equally often.
         label_smoothing: share of the target spread over all classes.
-        vote_share: share of the target given to what FER+'s taggers and the teachers make of a face
+        vote_share: share of the target given to FER+'s votes, translated where the labels are not the taggers'
             (:mod:`edgefer.training.votes`); the label has the rest. Needs votes.
         teacher_share: share of the loss that is against the teachers' answers, where there are teachers.
         temperature: softens their answers; 1 leaves them as they are.
@@ -96,7 +96,7 @@ class TrainConfig:
         ):
             if getattr(self, name) not in options:
                 raise EdgeferError(f"{name} is '{getattr(self, name)}'", hint=f"choose one of {', '.join(options)}")
-        self._require("size", lambda value: 16 <= value <= 1024, "from 16 to 1024")
+        self._require("size", lambda value: 16 <= value <= 256, "from 16 to 256")
         for name in ("epochs", "batch_size", "patience", "threads"):
             self._require(name, lambda value: value >= 1, "1 or more")
         for name in ("max_seconds", "lr", "clip", "temperature", "head_lr"):

@@ -15,10 +15,9 @@ import edgefer
 from edgefer.atomic import check_writable
 from edgefer.contract import Contract
 from edgefer.errors import EdgeferError
-from edgefer.models import default_contract
 from edgefer.models.weights import save_weights
 from edgefer.progress import announce, progress
-from edgefer.training.beginning import begin, tell_of_seen
+from edgefer.training.beginning import begin, contract_to_learn, tell_of_seen
 from edgefer.training.checkpoint import identity, load_state, save_state, state_path
 from edgefer.training.config import TrainConfig
 from edgefer.training.faces_in_memory import Prepared, check_classes, class_weights, prepare_split
@@ -26,7 +25,7 @@ from edgefer.training.interrupt import deferred_interrupt
 from edgefer.training.learner import Learner
 from edgefer.training.memory import keep_freed_memory
 from edgefer.training.schedule import learning_rate
-from edgefer.training.votes import with_votes
+from edgefer.training.votes import require_votes, with_votes
 
 if TYPE_CHECKING:
     from edgefer.data import FaceSet
@@ -70,7 +69,7 @@ def train(
         model: a network of the zoo.
         output: the weights, ``.safetensors``.
         config: settings; with the same ones a run repeats bit for bit, unless ``max_seconds`` is given.
-        init: weights of the same network and classes to start from: fine-tuning.
+        init: weights of the same network and classes to start from: fine-tuning, on faces of their size.
         teachers: weights of networks of the same classes to learn from too: distillation.
         resume: go on from ``output.state`` where it exists; otherwise it is deleted.
         on_epoch: called after every epoch with its entry of the curve.
@@ -81,7 +80,8 @@ def train(
         KeyboardInterrupt: Ctrl-C, after the state was saved.
     """
     config = config.resolved(model)
-    contract = default_contract(model, dataset.classes, config.size)
+    contract = contract_to_learn(model, dataset.classes, config.size, init)
+    config = replace(config, size=contract.height)
     if output.suffix != ".safetensors":
         raise EdgeferError(
             f"weights are written as .safetensors, not as {output.name}",
@@ -117,12 +117,14 @@ class _Run:
         teachers: Sequence[Path],
     ) -> None:
         self.config, self.contract, self.output = config, contract, output
+        start = begin(contract, init, teachers, config.temperature)
+        if config.vote_share:
+            require_votes(fit, config.vote_share)
+        tell_of_seen(start.seen, val)
         self.fit: Prepared = prepare_split(fit, contract)
         self.val: Prepared = prepare_split(val, contract)
         self.batch = min(config.batch_size or 1, len(self.fit))
         self.steps_an_epoch = len(self.fit) // self.batch
-        start = begin(contract, init, teachers, config.temperature)
-        tell_of_seen(start.seen, val)
         self.seen = {*fit.face_hashes(), *start.seen}
         prints, began = (fit.fingerprint(), val.fingerprint()), dict(start.lineage)
         if config.vote_share:

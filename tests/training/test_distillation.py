@@ -140,11 +140,17 @@ def test_a_teacher_sees_faces_in_its_own_size(tmp_path):
     contract = default_contract("mini_xception", LABELS)
     teacher = weights(tmp_path / "t.safetensors", "mini_xception_keras")
     teachers, _, _ = open_teachers([teacher], contract, 1.0)
-    flat = torch.full((2, 48, 48, 1), 90.0)
-    flat[1] = 200.0
+    rows, columns = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij")
+    own = 120 + 70 * torch.sin(rows / 9) * torch.cos(columns / 13)  # smooth: what is seen at 48 restores it
+    taps = (torch.arange(48) + 0.5) * 64 / 48 - 0.5
+    low, part = taps.floor().long(), taps - taps.floor()
+    across = own[:, low] * (1 - part) + own[:, low + 1] * part
+    small = across[low] * (1 - part)[:, None] + across[low + 1] * part[:, None]
     alone = Deployable(load_network(teacher)[0].eval(), load_network(teacher)[1])
-    expected = alone(torch.tensor([90.0, 200.0]).view(2, 1, 1, 1).expand(2, 64, 64, 1)).softmax(1)
-    torch.testing.assert_close(teachers.answers(flat), expected, rtol=1e-4, atol=1e-6)
+    said = teachers.modules[0](small.view(1, 48, 48, 1).round().to(torch.uint8))
+    torch.testing.assert_close(said, alone(own.view(1, 64, 64, 1)), rtol=0, atol=0.1)
+    turned = teachers.modules[0](small.T.reshape(1, 48, 48, 1).to(torch.uint8))
+    assert (turned - said).abs().max() > 1
 
 
 @pytest.mark.parametrize("where", ["option", "recipe"])

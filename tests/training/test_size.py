@@ -1,20 +1,39 @@
 """Faces of another size than the network's own."""
 
 import pytest
+import torch
 
 from edgefer.errors import EdgeferError
+from edgefer.models.importing import import_weights
 from edgefer.models.weights import load_weights
-from edgefer.training import train
+from edgefer.training import loop, train
 
 from .conftest import quick
 
 
-def test_weights_of_a_size_carry_it_and_begin_runs_of_others(tmp_path, faces):
-    large, small = tmp_path / "large.safetensors", tmp_path / "small.safetensors"
+def test_weights_of_a_size_carry_it_and_begin_runs_of_theirs_and_others(tmp_path, faces):
+    large, small, again, half = (tmp_path / f"{name}.safetensors" for name in ("large", "small", "again", "half"))
     train(faces, "mini_xception", large, quick(epochs=1, size=64))
     assert load_weights(large).contract.face_shape == (64, 64, 1)
-    train(faces, "mini_xception", small, quick(epochs=1), init=large, teachers=[large])
+    train(faces, "mini_xception", small, quick(epochs=1, size=48, lr=1e-9), init=large, teachers=[large])
     assert load_weights(small).contract.face_shape == (48, 48, 1)
+    kernel = "base.0.weight"
+    assert torch.allclose(load_weights(small).state[kernel], load_weights(large).state[kernel], atol=1e-6)
+    train(faces, "mini_xception", again, quick(epochs=1), init=large)
+    assert load_weights(again).contract.face_shape == (64, 64, 1)
+    import_weights(large, "mini_xception", half, half=True)
+    assert load_weights(half).contract.face_shape == (64, 64, 1)
+    import_weights(large, "mini_xception", half, classes=("a", "b"), drop_head=True)
+    assert load_weights(half).contract.face_shape == (64, 64, 1)
+    assert load_weights(half).contract.labels == ("a", "b")
+
+
+def test_a_size_that_is_refused_costs_no_reading(tmp_path, faces, monkeypatch):
+    monkeypatch.setattr(loop, "prepare_split", lambda *_: pytest.fail("faces were read"))
+    with pytest.raises(EdgeferError, match="lenet cannot take"):
+        train(faces, "lenet", tmp_path / "w.safetensors", quick(epochs=1, size=64))
+    with pytest.raises(EdgeferError, match="has no FER"):
+        train(faces, "lenet", tmp_path / "w.safetensors", quick(epochs=1, vote_share=0.5))
 
 
 @pytest.mark.parametrize(("model", "size"), [("lenet", 64), ("vgg9", 64), ("ddamfn", 64)])
