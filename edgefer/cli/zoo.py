@@ -12,7 +12,8 @@ def models() -> None:
     """List the networks: input, parameters, multiply-accumulates, classes, weights, accuracy and who measured it.
 
     Parameters are given with 7 and 8 classes; any number from 2 works. Weights that ship need no --weights, and are
-    known by the network's name where weights are asked for; those of FER+'s eight classes as NAME_ferplus.
+    known by the network's name where weights are asked for; those of FER+'s eight classes as NAME_ferplus, those for
+    64×64 faces as NAME_64.
     """
     from rich.console import Console
     from rich.table import Table
@@ -35,7 +36,7 @@ def models() -> None:
             f"{entry.height}×{entry.width}×{entry.channels}",
             "\n".join(f"{count:,}" for count in entry.params.values()),
             f"{entry.macs / 1e6:,.1f} M",
-            "\n".join(what for what, spec in (("ship", name), ("_ferplus", f"{name}_ferplus")) if shipped(spec)) or "–",
+            "\n".join(suffix or "ship" for suffix in ("", "_ferplus", "_64") if shipped(name + suffix)) or "–",
             accuracy,
             source,
         )

@@ -49,7 +49,8 @@ class Weights:
 def shipped(name: str) -> Path | None:
     """The weights that come with edgefer under ``name``, or None.
 
-    That is a network's name, or one with more behind a ``_`` for weights of other classes: ``cliquenet_ferplus``.
+    That is a network's name, or one with more behind a ``_`` for weights of other classes or another size of
+    faces: ``cliquenet_ferplus``, ``mini_xception_64``.
     """
     path = SHIPPED / f"{name}.safetensors"
     return path if name == path.stem and path.is_file() else None

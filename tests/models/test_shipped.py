@@ -32,6 +32,9 @@ def test_card_results_recipe_and_registry_speak_of_the_same_file(path):
         assert architecture(name).measured.startswith(top1)
     loaded = load_weights(path)
     assert loaded.contract is not None
+    size = load_recipe(name).settings.get("size", architecture(loaded.contract.architecture).height)
+    assert (loaded.contract.height, loaded.contract.width) == (size, size)
+    assert figures["input"].startswith(f"{size}×{size} ")
     assert loaded.contract.lineage["fit_sha256"] == figures["lineage"]["fit_sha256"]
     assert len(loaded.seen) > 0.9 * figures["faces"]["fit"]  # FER2013 has some faces twice
     assert all(tensor.isfinite().all() for tensor in loaded.state.values())
