@@ -135,8 +135,7 @@ class FaceSet:
         if self._fingerprint is None:
             digest = hashlib.sha256()
             for face, label in zip(self._each(), self.labels, strict=True):
-                digest.update(f"{face.shape}{label}".encode())
-                digest.update(face.tobytes())
+                digest.update(f"{face.shape}{label}".encode() + face.tobytes())
             self._fingerprint = digest.hexdigest()
         return self._fingerprint
 
@@ -166,8 +165,7 @@ class FaceSet:
         )
         part._val_apart, part._kept_out, part.faults = self._val_apart, self._kept_out, dict(self.faults)
         part.soft, part.voted = (None if self.soft is None else self.soft[chosen]), self.voted
-        if self._hashes is not None:
-            part._hashes = tuple(self._hashes[i] for i in chosen)
+        part._hashes = None if self._hashes is None else tuple(self._hashes[i] for i in chosen)
         return part
 
     def without(self, hashes: Collection[str], reason: str) -> FaceSet:

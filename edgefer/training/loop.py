@@ -79,9 +79,8 @@ def train(
             faces; a state of another run; the loss is not finite.
         KeyboardInterrupt: Ctrl-C, after the state was saved.
     """
-    config = config.resolved(model)
     contract = contract_to_learn(model, dataset.classes, config.size, init)
-    config = replace(config, size=contract.height)
+    config = replace(config.resolved(model), size=contract.height)
     if output.suffix != ".safetensors":
         raise EdgeferError(
             f"weights are written as .safetensors, not as {output.name}",
