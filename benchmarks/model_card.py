@@ -46,8 +46,12 @@ whoever puts them into a product has to judge that for themselves. No picture is
 """
 
 TAUGHT = """\
-It learnt from the averaged answers of teachers beside the labels (distillation: Hinton et al. 2015). The teachers were
-trained by edgefer too, on the same fit faces, and chosen on the same val faces."""
+It learnt from the answers of {count} beside the labels (distillation: Hinton et al. 2015), trained by edgefer
+too, on the same fit faces, and chosen on the same val faces. SHA-256: {teachers}."""
+
+VOTED = """\
+FER+'s votes for the fit faces were part of what it learnt (`vote_share`); published trainings are not known to
+use them."""
 
 
 @click.command()
@@ -78,7 +82,7 @@ def main(
         announce(f"error: {fault}")
         sys.exit(fault.exit_code)
     write_text(RESULTS / f"{weights.stem}.json", json.dumps(figures, indent=1) + "\n")
-    write_text(weights.with_suffix(".md"), card(figures, commands))
+    write_text(weights.with_suffix(".md"), card(weights.stem, figures, commands))
     announce(f"written: {weights.with_suffix('.md')}")
 
 
@@ -148,8 +152,8 @@ def by_class(answers: Predictions) -> list[dict[str, Any]]:
     return rows
 
 
-def card(figures: dict[str, Any], commands: Sequence[str]) -> str:
-    """The card as Markdown."""
+def card(name: str, figures: dict[str, Any], commands: Sequence[str]) -> str:
+    """The card of the weights ``name`` as Markdown."""
     test, val, faces = figures["test"], figures["val"], figures["faces"]
     left_out = "; ".join(f"{count:,} {reason}" for reason, count in figures["left_out"].items()) or "none"
     curve = figures["curve"]
@@ -157,7 +161,7 @@ def card(figures: dict[str, Any], commands: Sequence[str]) -> str:
     shown = [row for row in curve if row[0] == 1 or row[0] % max(1, len(curve) // 10) == 0]
     return "\n".join(
         [
-            f"# {figures['architecture']}, {figures['labels']}",
+            f"# {name}, {figures['labels']}",
             "",
             f"{figures['parameters']:,} parameters{_kept(figures)}, {figures['input']} faces, {words} classes.",
             f"Published elsewhere: {figures['published'] or 'no figure'}.",
@@ -189,7 +193,7 @@ def card(figures: dict[str, Any], commands: Sequence[str]) -> str:
             *(f"    {command}" for command in commands),
             "",
             "What the command does not say, the recipe does, and else `edgefer train`'s defaults.",
-            *([TAUGHT] if "teachers_sha256" in figures["lineage"] else []),
+            *_learnt_from(figures),
             "",
             "| epoch | training loss | val top-1 % |",
             "|---:|---:|---:|",
@@ -198,6 +202,20 @@ def card(figures: dict[str, Any], commands: Sequence[str]) -> str:
             USE.format(words=words),
         ]
     )
+
+
+def _learnt_from(figures: dict[str, Any]) -> list[str]:
+    """What it began with and had beside the labels."""
+    lineage, lines = figures["lineage"], []
+    if "init_sha256" in lineage:
+        lines.append(f"It began with the weights of SHA-256 `{lineage['init_sha256']}`.")
+    if "teachers_sha256" in lineage:
+        hashes = [f"`{digest[:16]}…`" for digest in lineage["teachers_sha256"].split(",")]
+        count = "another network" if len(hashes) == 1 else f"{len(hashes)} other networks"
+        lines.append(TAUGHT.format(count=count, teachers=", ".join(hashes)))
+    if "votes_sha256" in lineage and figures["labels"] == "FER2013":
+        lines.append(VOTED)
+    return lines
 
 
 def _about_copies(copies: dict[str, Any]) -> list[str]:

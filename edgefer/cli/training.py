@@ -16,6 +16,7 @@ from edgefer.errors import EdgeferError
 @click.option("--recipe", help="Settings of a TOML file, or of a recipe that ships; options below go before them.")
 @click.option("--data", required=True, help=options.DATA_HELP)
 @options.votes
+@click.option("--own-labels", is_flag=True, help="Keep DATA's labels: the votes are for --vote-share alone.")
 @options.exclude
 @options.reading
 @click.option("--init", type=options.PATH, help="Begin with these weights: fine-tuning.  [default: fresh ones]")
@@ -60,6 +61,7 @@ def train(
     recipe: str | None,
     data: str,
     votes: str | None,
+    own_labels: bool,
     exclude: str | None,
     reading: dict[str, Any],
     init: Path | None,
@@ -93,8 +95,10 @@ def train(
         raise click.UsageError("say which network: --model NAME, or --recipe")
     if not teachers and ("teacher_share" in given or "temperature" in given):
         raise EdgeferError("teacher-share and temperature need teachers, and there is none", hint="--teacher FILE")
+    if own_labels and votes is None:
+        raise click.UsageError("--own-labels says what --votes leaves as it is: pass --votes too")
     config = TrainConfig(**given)
-    faces = edgefer.open_dataset(data, votes=votes, exclude=exclude, **reading)
+    faces = edgefer.open_dataset(data, votes=votes, own_labels=own_labels, exclude=exclude, **reading)
     with event_files(tensorboard) as on_epoch:
         result = edgefer.train(
             faces, model, output, config, init=init, teachers=teachers, resume=resume, on_epoch=on_epoch

@@ -13,13 +13,13 @@ def models() -> None:
 
     Parameters are given with 7 and 8 classes; any number from 2 works. Weights that ship need no --weights, and are
     known by the network's name where weights are asked for; those of FER+'s eight classes as NAME_ferplus, those for
-    64×64 faces as NAME_64.
+    larger faces as NAME_SIZE.
     """
     from rich.console import Console
     from rich.table import Table
 
     from edgefer.models.registry import Architecture, architecture, names
-    from edgefer.models.weights import shipped
+    from edgefer.models.weights import shipped_for
 
     def accuracies(entry: Architecture) -> list[tuple[str, str]]:
         found = [(entry.published, "published")] if entry.published else []
@@ -36,7 +36,7 @@ def models() -> None:
             f"{entry.height}×{entry.width}×{entry.channels}",
             "\n".join(f"{count:,}" for count in entry.params.values()),
             f"{entry.macs / 1e6:,.1f} M",
-            "\n".join(suffix or "ship" for suffix in ("", "_ferplus", "_64") if shipped(name + suffix)) or "–",
+            "\n".join(found.removeprefix(name) or "ship" for found in shipped_for(name)) or "–",
             accuracy,
             source,
         )

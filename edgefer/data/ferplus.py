@@ -33,25 +33,32 @@ class VoteFile:
     names: tuple[str, ...]
 
 
-def apply_votes(loaded: Loaded, votes: str, origin: str) -> Loaded:
+def apply_votes(loaded: Loaded, votes: str, origin: str, own_labels: bool = False) -> Loaded:
     """Replace the labels by FER+'s; faces without a majority for one of the eight classes are dropped and counted.
 
+    With ``own_labels`` the labels stay as they are, and the votes stand beside them.
     ``votes`` is the path of ``fer2013new.csv`` or ``"npz"``. A csv of votes joins a csv or npz of faces row by row,
     where their numbers of rows and their splits agree, and a folder of images by image name.
 
     Raises:
         EdgeferError: the votes cannot be read, or do not belong to these faces.
     """
+    found = _votes_for(loaded, votes, origin)
+    return replace(loaded, votes=found) if own_labels else _labelled(loaded, found)
+
+
+def _votes_for(loaded: Loaded, votes: str, origin: str) -> NDArray[np.int64]:
+    """N×10, a row a face of ``loaded``."""
     if votes == "npz":
         if loaded.votes is None:
             raise EdgeferError(
                 f"{origin} has no array 'ferplus_votes'", hint="pass --votes fer2013new.csv instead of 'npz'"
             )
         _check_agreement(loaded, loaded.votes, "its array 'ferplus_votes'", origin)
-        return _labelled(loaded, loaded.votes)
+        return loaded.votes
     table = read_votes(Path(votes))
     if loaded.names is not None:
-        return _labelled(loaded, _by_name(table, loaded.names, votes, origin))
+        return _by_name(table, loaded.names, votes, origin)
     if len(table.votes) != len(loaded.labels):
         raise EdgeferError(
             f"{votes} has {len(table.votes)} rows and {origin} has {len(loaded.labels)}: they cannot be joined by row",
@@ -65,7 +72,7 @@ def apply_votes(loaded: Loaded, votes: str, origin: str) -> Loaded:
         )
     _check_order(table, votes)
     _check_agreement(loaded, table.votes, votes, origin)
-    return _labelled(loaded, table.votes)
+    return table.votes
 
 
 def _check_order(table: VoteFile, votes: str) -> None:

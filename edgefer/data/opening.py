@@ -30,6 +30,7 @@ def open_dataset(
     spec: str | os.PathLike[str],
     *,
     votes: str | os.PathLike[str] | None = None,
+    own_labels: bool = False,
     exclude: str | os.PathLike[str] | None = None,
     relabelling: Mapping[str, str] | None = None,
     classes: str | None = None,
@@ -44,6 +45,7 @@ def open_dataset(
         spec: the path; ``:train``, ``:fit``, ``:val``, ``:calib``, ``:test``, ``:private`` or ``:all`` picks a split.
         votes: FER+'s ``fer2013new.csv``, or ``"npz"`` for the array ``ferplus_votes`` of the npz itself; the classes
             are then FER+'s eight, and ``.soft`` has the shares of the votes.
+        own_labels: keep the data's own labels and classes beside the votes, which are then for ``.soft`` alone.
         exclude: another data set, e.g. the test faces where they are in a file of their own: faces with the same pixels
             are left out of ``train``, ``fit``, ``val`` and ``calib``. (Within one data set that is done by itself.)
         relabelling: class → class, or ``""`` to leave its faces out; see :func:`edgefer.data.relabel.relabel`.
@@ -64,9 +66,9 @@ def open_dataset(
     path, split = _parse(os.fspath(spec))
     loaded = _read(path, classes, None if root is None else Path(root), allow_missing, boxes, inspecting)
     if votes is not None:
-        loaded = apply_votes(loaded, os.fspath(votes), str(path))
+        loaded = apply_votes(loaded, os.fspath(votes), str(path), own_labels)
     faces = _faces(loaded, str(path))
-    faces.voted = votes is not None
+    faces.voted = votes is not None and not own_labels
     if relabelling:
         faces = relabel(faces, None, relabelling)
     splits.announce_dropped(faces.origin, {}, faces.dropped)

@@ -73,7 +73,7 @@ def load_baseline(spec: str | os.PathLike[str], threads: int = 1, *, contract: C
             raise EdgeferError(f"there are no weights {path}", hint="check the path; `edgefer train` writes weights")
         return _pytorch(text, path, threads, contract)
     from edgefer.models.registry import names
-    from edgefer.models.weights import shipped
+    from edgefer.models.weights import shipped, shipped_for
 
     weights = shipped(text)
     if weights is not None:
@@ -83,11 +83,12 @@ def load_baseline(spec: str | os.PathLike[str], threads: int = 1, *, contract: C
             f"edgefer ships no weights for '{text}'",
             hint=f"train them: `edgefer train --model {text} --data DATA -o W.safetensors`, then give that file",
         )
-    close = difflib.get_close_matches(text, names(), n=1)
+    ready = [found for name in names() for found in shipped_for(name)]
+    close = difflib.get_close_matches(text, ready, n=1)
     raise EdgeferError(
         f"the baseline '{text}' is neither a network nor a file that can be run",
         hint=(f"did you mean '{close[0]}'? " if close else "")
-        + f"give one of {', '.join(names())}, a weights file ({', '.join(WEIGHTS_SUFFIXES)}) or an engine (.onnx)",
+        + f"give one of {', '.join(ready)}, a weights file ({', '.join(WEIGHTS_SUFFIXES)}) or an engine (.onnx)",
     )
 
 

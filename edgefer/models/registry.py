@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from edgefer.contract import Contract, Normalisation
 from edgefer.data.classes import AFFECTNET, FER2013, FERPLUS
@@ -173,6 +174,10 @@ def architecture(name: str) -> Architecture:
         EdgeferError: no network has that name.
     """
     if name not in _BY_NAME:
+        if (Path(__file__).parent / "weights" / f"{name}.safetensors").is_file():
+            own = max((known for known in names() if name.startswith(known)), key=len)
+            hint = f"those are weights of {own}: --model {own} --weights {name}"
+            raise EdgeferError(f"no network is called '{name}'", hint=hint)
         close = difflib.get_close_matches(name, names(), n=1)
         raise EdgeferError(
             f"no network is called '{name}'",

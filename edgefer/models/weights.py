@@ -17,7 +17,7 @@ from edgefer.contract import METADATA_KEY, Contract
 from edgefer.errors import EdgeferError, require
 from edgefer.models import create
 from edgefer.models.fit import compare, listing
-from edgefer.models.registry import architecture, default_contract
+from edgefer.models.registry import architecture, default_contract, names
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -54,6 +54,16 @@ def shipped(name: str) -> Path | None:
     """
     path = SHIPPED / f"{name}.safetensors"
     return path if name == path.stem and path.is_file() else None
+
+
+def shipped_for(network: str) -> tuple[str, ...]:
+    """Names of the weights that come with edgefer for ``network``: under its own name first, then the others."""
+    found = []
+    for path in SHIPPED.glob("*.safetensors"):
+        fitting = [name for name in names() if path.stem == name or path.stem.startswith(f"{name}_")]
+        if fitting and max(fitting, key=len) == network:
+            found.append(path.stem)
+    return tuple(sorted(found))
 
 
 def save_weights(

@@ -175,7 +175,7 @@ def write_table(
     Args:
         model: what :func:`edgefer.export` wrote.
         calib: see :func:`~edgefer.optimize.calibrate.calibration_faces`.
-        output: the table; ``<architecture>.ranges.jsonl`` where it is to ship.
+        output: the table; ``<name of the weights>.ranges.jsonl`` where it is to ship.
         calib_faces: how many of them; with the next three, overrides the architecture's recipe.
         per_class: so many of each class instead, or all there are.
         method: how histograms become ranges.

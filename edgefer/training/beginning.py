@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,8 +12,9 @@ from torch import nn
 from edgefer.contract import Contract
 from edgefer.errors import EdgeferError
 from edgefer.models import architecture, create, default_contract
+from edgefer.models.folding import WITH_NORMS, without_norms
 from edgefer.models.probing import probe
-from edgefer.models.weights import SEEN_DIGITS, load_network, load_weights
+from edgefer.models.weights import SEEN_DIGITS, Weights, load_network, load_weights
 from edgefer.progress import announce
 from edgefer.training.distillation import Teachers, open_teachers
 
@@ -37,13 +38,31 @@ class Beginning:
 
 
 def contract_to_learn(model: str, classes: Sequence[str], size: int | None, init: Path | None) -> Contract:
-    """The contract of a run: faces of ``size`` pixels a side; None: those of ``init``, or the network's own."""
-    found = load_weights(init).contract if size is None and init is not None else None
-    return default_contract(model, classes, size if found is None else found.height)
+    """The contract of a run: faces of ``size`` pixels a side; None: those of ``init``, or the network's own.
+
+    How cameras crop is also taken from ``init``.
+
+    Raises:
+        EdgeferError: no such network or file; the faces of ``init`` are not square.
+    """
+    found = None if init is None else load_weights(init).contract
+    if found is None:
+        return default_contract(model, classes, size)
+    if size is None and found.height != found.width:
+        raise EdgeferError(
+            f"{init} takes faces of {found.height}×{found.width} pixels, and training makes square ones",
+            hint=f"--size {max(found.height, found.width)}",
+        )
+    contract = replace(default_contract(model, classes, size or found.height), crop_margin=found.crop_margin)
+    if size is None and found.height != architecture(model).height:
+        announce(f"faces are {found.height}×{found.height} pixels, as {init} takes them; --size would change that")
+    return contract
 
 
 def begin(contract: Contract, init: Path | None, teachers: Sequence[Path], temperature: float) -> Beginning:
     """Open the weights ``init`` (None: fresh ones) and the ``teachers``.
+
+    A network without batch norms may begin with the weights of its twin that has them: they are folded.
 
     Raises:
         EdgeferError: they are another network's, or of other classes or normalisation; the network cannot take faces of
@@ -53,7 +72,7 @@ def begin(contract: Contract, init: Path | None, teachers: Sequence[Path], tempe
     if init is None:
         network = create(contract.architecture, len(contract.labels))
     else:
-        network, found, weights = load_network(init, contract.architecture, contract.labels)
+        network, found, weights = _open(init, contract)
         if found.normalisation != contract.normalisation:
             raise EdgeferError(
                 f"{init} was trained with another normalisation: {found.normalisation}",
@@ -65,6 +84,23 @@ def begin(contract: Contract, init: Path | None, teachers: Sequence[Path], tempe
     if hashes:
         lineage["teachers_sha256"] = ",".join(hashes)
     return Beginning(network, taught_by, seen | taught, lineage)
+
+
+def _open(init: Path, contract: Contract) -> tuple[nn.Module, Contract, Weights]:
+    """The network of the contract with the weights ``init``: its own, or those of its twin with batch norms."""
+    name, twin = contract.architecture, WITH_NORMS.get(contract.architecture)
+    found = load_weights(init).contract
+    held = name if found is None else found.architecture
+    if held not in (name, twin):
+        raise EdgeferError(
+            f"{init} holds weights of '{held}', and '{name}' is to learn",
+            hint=f"--model {held}, or weights of {name}",
+        )
+    network, made_for, weights = load_network(init, held, contract.labels)
+    if held == name:
+        return network, made_for, weights
+    announce(f"{init}: the batch norms of {held} are folded into the convolutions of {name}")
+    return without_norms(network, name, len(contract.labels)), made_for, weights
 
 
 def _require_size(network: nn.Module, contract: Contract) -> None:
@@ -79,7 +115,7 @@ def _require_size(network: nn.Module, contract: Contract) -> None:
     try:
         probe(network.eval(), contract)
     except EdgeferError as fault:
-        hint = f"its own size is {own.height}×{own.width}; what ends in a global mean takes multiples of 16, and more"
+        hint = f"its own size is {own.height}×{own.width}; networks that end in a global mean take multiples of 16 too"
         raise EdgeferError(fault.message, hint=hint) from fault
 
 

@@ -15,7 +15,7 @@ from edgefer.atomic import write_bytes
 from edgefer.errors import EdgeferError
 from edgefer.training.config import TrainConfig
 
-FORMAT = 1
+FORMAT = 2
 _FREE_TO_DIFFER = ("threads", "checkpoint_seconds")
 
 

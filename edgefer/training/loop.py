@@ -17,7 +17,7 @@ from edgefer.contract import Contract
 from edgefer.errors import EdgeferError
 from edgefer.models.weights import save_weights
 from edgefer.progress import announce, progress
-from edgefer.training.beginning import begin, contract_to_learn, tell_of_seen
+from edgefer.training.beginning import Beginning, begin, contract_to_learn, tell_of_seen
 from edgefer.training.checkpoint import identity, load_state, save_state, state_path
 from edgefer.training.config import TrainConfig
 from edgefer.training.faces_in_memory import Prepared, check_classes, class_weights, prepare_split
@@ -25,7 +25,7 @@ from edgefer.training.interrupt import deferred_interrupt
 from edgefer.training.learner import Learner
 from edgefer.training.memory import keep_freed_memory
 from edgefer.training.schedule import learning_rate
-from edgefer.training.votes import require_votes, with_votes
+from edgefer.training.votes import Opinions, require_votes
 
 if TYPE_CHECKING:
     from edgefer.data import FaceSet
@@ -81,21 +81,22 @@ def train(
     """
     contract = contract_to_learn(model, dataset.classes, config.size, init)
     config = replace(config.resolved(model), size=contract.height)
+    if config.vote_share:
+        require_votes(dataset, config.vote_share)
     if output.suffix != ".safetensors":
         raise EdgeferError(
             f"weights are written as .safetensors, not as {output.name}",
             hint=f"-o {output.with_suffix('.safetensors')}",
         )
     check_writable(output)
-    fit, val = dataset.split("fit"), dataset.split("val")
-    check_classes(fit)
     keep_freed_memory()
     threads = torch.get_num_threads()
     with torch.random.fork_rng(devices=[]):
         try:
             torch.set_num_threads(config.threads or threads)
             torch.manual_seed(config.seed)
-            run = _Run(fit, val, contract, output, config, init, teachers)
+            start = begin(contract, init, teachers, config.temperature)
+            run = _Run(dataset.split("fit"), dataset.split("val"), contract, output, config, start)
             run.on_epoch = on_epoch
             return run.go(resume)
         finally:
@@ -106,19 +107,10 @@ class _Run:
     """One run: where it stands, and how it goes on."""
 
     def __init__(
-        self,
-        fit: FaceSet,
-        val: FaceSet,
-        contract: Contract,
-        output: Path,
-        config: TrainConfig,
-        init: Path | None,
-        teachers: Sequence[Path],
+        self, fit: FaceSet, val: FaceSet, contract: Contract, output: Path, config: TrainConfig, start: Beginning
     ) -> None:
         self.config, self.contract, self.output = config, contract, output
-        start = begin(contract, init, teachers, config.temperature)
-        if config.vote_share:
-            require_votes(fit, config.vote_share)
+        check_classes(fit)
         tell_of_seen(start.seen, val)
         self.fit: Prepared = prepare_split(fit, contract)
         self.val: Prepared = prepare_split(val, contract)
@@ -126,8 +118,8 @@ class _Run:
         self.steps_an_epoch = len(self.fit) // self.batch
         self.seen = {*fit.face_hashes(), *start.seen}
         prints, began = (fit.fingerprint(), val.fingerprint()), dict(start.lineage)
-        if config.vote_share:
-            self.fit, began["votes_sha256"] = with_votes(fit, self.fit, config.vote_share, start.teachers)
+        self.opinions = Opinions(fit, config.vote_share) if config.vote_share else None
+        began |= self.opinions.lineage if self.opinions else {}
         self.identity = {**identity(config, contract.architecture, contract.labels, *prints), **began}
         self.lineage = {
             "fit_sha256": prints[0],
@@ -158,6 +150,8 @@ class _Run:
             announce(f"going on from {path} at epoch {self.epoch + 1}, step {self.step + 1}")
         else:
             path.unlink(missing_ok=True)
+            if self.opinions:
+                self.fit = self.opinions.mixed_in(self.fit, self.learner.teachers)
         total = self.config.max_seconds or self.config.epochs * self.steps_an_epoch
         with (
             deferred_interrupt() as asked,
@@ -287,6 +281,7 @@ class _Run:
         own = ("epoch", "step", "order", "loss_sum", "right", "curve", "best", "lr")
         state = {name: getattr(self, name) for name in own}
         state |= {"learner": self.learner.state(), "rng": torch.get_rng_state(), "seconds": self.seconds()}
+        state["targets"] = self.fit.targets  # teachers take minutes to answer about all faces
         save_state(state_path(self.output), self.identity, state)
         self.saved_at = time.monotonic()
         self.saving_took = self.saved_at - begun
@@ -295,6 +290,7 @@ class _Run:
         """Go back to what :meth:`save` wrote."""
         self.learner.restore(state.pop("learner"))
         torch.set_rng_state(state.pop("rng"))
+        self.fit = replace(self.fit, targets=state.pop("targets"))
         self.earlier_seconds, self.started = state.pop("seconds"), time.monotonic()
         for name, value in state.items():
             setattr(self, name, value)

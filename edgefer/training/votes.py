@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from edgefer.errors import EdgeferError
-from edgefer.progress import announce
+from edgefer.progress import announce, progress
 from edgefer.training.distillation import Teachers
 from edgefer.training.faces_in_memory import Prepared
 
@@ -28,43 +28,58 @@ _LEAST = 1e-6
 """Of a probability, before its logarithm."""
 
 
-def with_votes(split: FaceSet, prepared: Prepared, share: float, teachers: Teachers | None) -> tuple[Prepared, str]:
-    """The faces ``prepared`` of ``split`` with probabilities to learn: ``share`` from the votes, the rest the labels'.
+class Opinions:
+    """FER+'s votes for the faces of a split.
 
-    Where the labels are the votes' majority (``--votes``), the votes count as they are. FER2013's own labels differ
-    from it for a third of the faces: there the votes are translated first, see :func:`translated`.
-    Also returns the SHA-256 of the votes, which tells runs apart.
+    Where the labels are the votes' majority (``--votes``, or an npz of such labels), the votes count as they are.
+    FER2013's own labels differ from it for a third of the faces: there votes are translated, see :func:`translated`.
 
-    Raises:
-        EdgeferError: ``split`` has no votes.
+    Attributes:
+        lineage: the SHA-256 of the votes, and how they count.
     """
-    given = require_votes(split, share)
-    votes, labels = torch.from_numpy(given), prepared.labels
-    hard = functional.one_hot(labels, votes.shape[1]).float()
-    if not split.voted:
-        agreeing = float((votes.argmax(dim=1) == labels).float().mean())
-        asked = "" if teachers is None else " and the teachers' answers to them"
-        announce(
-            f"most taggers chose the label of {100 * agreeing:.1f} % of the {len(labels):,} faces: the votes{asked} "
-            "are translated into labels"
-        )
-        votes = translated(votes, labels, None if teachers is None else _answers(prepared.faces, teachers))
-    targets = torch.lerp(hard, votes, share)
-    return replace(prepared, targets=targets), hashlib.sha256(given.tobytes()).hexdigest()
+
+    def __init__(self, split: FaceSet, share: float) -> None:
+        """``share`` of a target is the votes'.
+
+        Raises:
+            EdgeferError: ``split`` has no votes.
+        """
+        given = require_votes(split, share)
+        self.votes, self.labels, self.share = torch.from_numpy(given), torch.tensor(split.labels.tolist()), share
+        chosen = self.votes.gather(1, self.labels[:, None])[:, 0] == self.votes.amax(dim=1)
+        self.agreeing = float(chosen.double().mean())
+        self.translating = not split.voted and self.agreeing < 1.0
+        how = "translated into labels" if self.translating else "as they are"
+        self.lineage = {"votes_sha256": hashlib.sha256(given.tobytes()).hexdigest(), "votes": how}
+
+    def mixed_in(self, prepared: Prepared, teachers: Teachers | None) -> Prepared:
+        """The split's faces ``prepared`` with probabilities to learn: from the votes and, for the rest, the labels."""
+        votes = self.votes
+        hard = functional.one_hot(self.labels, votes.shape[1]).float()
+        if self.translating:
+            asked = "" if teachers is None else " and the teachers' answers to them"
+            announce(
+                f"most taggers chose the label of {100 * self.agreeing:.1f} % of the {len(hard):,} faces: the votes"
+                f"{asked} are translated into labels"
+            )
+            answers = None if teachers is None else _answers(prepared.faces, teachers)
+            votes = translated(votes, self.labels, answers)
+        return replace(prepared, targets=torch.lerp(hard, votes, self.share))
 
 
-def require_votes(split: FaceSet, share: float) -> NDArray[np.float32]:
-    """The shares of the votes for the faces of ``split``, float32 N×classes.
+def require_votes(faces: FaceSet, share: float) -> NDArray[np.float32]:
+    """The shares of the votes for ``faces``, float32 N×classes.
 
     Raises:
         EdgeferError: it has none.
     """
-    if split.soft is None:
+    if faces.soft is None:
         raise EdgeferError(
-            f"{split.origin} has no FER+ votes, and vote_share is {share}",
-            hint="pass --votes, use an npz with an array 'ferplus_votes', or a vote_share of 0",
+            f"{faces.origin} has no FER+ votes, and vote_share is {share}",
+            hint="--votes fer2013new.csv brings them, with their eight classes; with --own-labels the labels stay the "
+            "data's. An npz may have them in an array 'ferplus_votes'",
         )
-    return split.soft
+    return faces.soft
 
 
 def translated(votes: Tensor, labels: Tensor, answers: Tensor | None) -> Tensor:
@@ -101,4 +116,9 @@ def translated(votes: Tensor, labels: Tensor, answers: Tensor | None) -> Tensor:
 
 def _answers(faces: Tensor, teachers: Teachers) -> Tensor:
     """What all teachers say on average, at temperature 1, of faces as they are and of their mirror images."""
-    return torch.cat([teachers.mean_answers(part) for part in torch.split(faces, _ASKED_AT_ONCE)])
+    said = []
+    with progress("asking the teachers", len(faces)) as advance:
+        for part in torch.split(faces, _ASKED_AT_ONCE):
+            said.append(teachers.mean_answers(part))
+            advance(len(part))
+    return torch.cat(said)

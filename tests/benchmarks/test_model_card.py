@@ -38,7 +38,7 @@ def test_a_card_has_both_figures_with_their_intervals(files):
     low, high = macro_f1_ci95(answers)
     assert figures["test"]["macro_f1"] == macro_f1(answers)
     assert figures["test"]["macro_f1_ci95"] == [low, high]
-    card = model_card.card(figures, ["edgefer train"])
+    card = model_card.card("w", figures, ["edgefer train"])
     (line,) = (line for line in card.splitlines() if line.startswith("| public test"))
     assert line.endswith(f"| {100 * macro_f1(answers):.1f} | {100 * low:.1f}…{100 * high:.1f} |")
     assert "205,451 parameters, in FP16 but for biases and batch norms, 48×48 grey faces, seven classes." in card

@@ -62,6 +62,19 @@ def test_votes_join_a_csv_by_row(csv_of_seven, write_votes, faces):
     assert len(opened.split("test")) == 1
 
 
+def test_votes_beside_the_datas_own_labels(csv_of_seven, write_votes):
+    path = write_votes(ROWS, USAGES)
+    plain = open_dataset(csv_of_seven)
+    both = open_dataset(csv_of_seven, votes=path, own_labels=True)
+    assert both.classes == plain.classes == FER2013
+    assert both.labels.tolist() == plain.labels.tolist()
+    assert not both.voted
+    assert both.soft[0, FER2013.index("happy")] == pytest.approx(0.8)
+    assert both.soft[2].max() == pytest.approx(0.5)
+    assert both.soft[3, FER2013.index("neutral")] == 1
+    assert both.soft[4, both.labels[4]] == 1  # no tagger chose a class
+
+
 def test_another_number_of_rows_is_refused(csv_of_seven, write_votes):
     path = write_votes(ROWS[:6], USAGES[:6])
     with pytest.raises(EdgeferError, match=r"has 6 rows and .*fer\.csv has 7: they cannot be joined by row") as caught:

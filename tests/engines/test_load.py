@@ -206,6 +206,11 @@ def test_a_baseline_may_be_weights(tmp_path):
         ("p.npz", "p.npz holds predictions", "edgefer bench --baseline"),
         ("none.safetensors", "there are no weights none.safetensors", "check the path"),
         ("mini_xeption", "the baseline 'mini_xeption' is neither a network nor", "did you mean 'mini_xception'?"),
+        (
+            "cliquenet_fer",
+            "the baseline 'cliquenet_fer' is",
+            "did you mean 'cliquenet_ferplus'? give one of cliquenet, ",
+        ),
         ("weights.h5", "'weights.h5' is neither", ".safetensors, .pth, .pt"),
         ("none.onnx", "there is no engine none.onnx", "check the path"),
     ],

@@ -21,6 +21,13 @@ def test_unknown_name_is_answered_with_a_close_one():
     assert "resnet11" in caught.value.hint
 
 
+def test_weights_are_no_network():
+    with pytest.raises(EdgeferError) as caught:
+        architecture("mini_xception_64")
+    wanted = "those are weights of mini_xception: --model mini_xception --weights mini_xception_64"
+    assert caught.value.hint == wanted
+
+
 def test_a_far_name_gets_no_guess():
     with pytest.raises(EdgeferError) as caught:
         architecture("zzz")

@@ -6,7 +6,7 @@ import torch
 from edgefer.errors import EdgeferError
 from edgefer.models import create, default_contract
 from edgefer.models import weights as subject
-from edgefer.models.weights import load_network, load_weights, save_weights, shipped
+from edgefer.models.weights import load_network, load_weights, save_weights, shipped, shipped_for
 
 SEVEN = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 
@@ -234,3 +234,12 @@ def test_the_faces_trained_on_travel_with_the_weights(tmp_path, network):
     assert load_weights(tmp_path / "w.safetensors").seen == {face[:10] for face in faces}
     save_weights(tmp_path / "v.safetensors", network.state_dict(), default_contract("mini_xception", SEVEN))
     assert load_weights(tmp_path / "v.safetensors").seen == frozenset()
+
+
+def test_shipped_weights_belong_to_the_network_with_the_longest_fitting_name(tmp_path, monkeypatch):
+    for name in ("mini_xception_64", "mini_xception", "mini_xception_keras", "lenet7", "elsewhere"):
+        (tmp_path / f"{name}.safetensors").touch()
+    monkeypatch.setattr("edgefer.models.weights.SHIPPED", tmp_path)
+    assert shipped_for("mini_xception") == ("mini_xception", "mini_xception_64")
+    assert shipped_for("mini_xception_keras") == ("mini_xception_keras",)
+    assert shipped_for("lenet") == ()

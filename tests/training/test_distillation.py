@@ -153,6 +153,29 @@ def test_a_teacher_sees_faces_in_its_own_size(tmp_path):
     assert (turned - said).abs().max() > 1
 
 
+def test_a_teacher_of_smaller_faces_sees_edges_as_sharp_as_bicubic_leaves_them(tmp_path):
+    """Nothing is averaged, and what overshoots at an edge is cut to 0…255."""
+    teacher = weights(tmp_path / "t.safetensors", "mini_xception")
+    contract = default_contract("mini_xception", LABELS, 64)
+    teachers, _, _ = open_teachers([teacher], contract, 1.0)
+    edge = torch.zeros(64)
+    edge[10] = edge[30:] = 255.0  # a line and an edge
+    taps = (torch.arange(48) + 0.5) * 64 / 48 - 0.5
+
+    def cubic(x):  # Keys' kernel, a = −0.75
+        x, a = x.abs(), -0.75
+        near, far = (a + 2) * x**3 - (a + 3) * x**2 + 1, a * (x**3 - 5 * x**2 + 8 * x - 4)
+        return torch.where(x <= 1, near, torch.where(x < 2, far, torch.zeros_like(x)))
+
+    weight = cubic(taps[:, None] - torch.arange(-3, 67.0)[None])
+    small = weight @ torch.cat([edge[:1].expand(3), edge, edge[-1:].expand(3)])
+    assert small.min() < -4
+    shown = small.clamp(0, 255).expand(1, 48, 48)[..., None]
+    alone = Deployable(load_network(teacher)[0].eval(), load_network(teacher)[1])
+    said = teachers.modules[0](edge.expand(1, 64, 64)[..., None].to(torch.uint8))
+    torch.testing.assert_close(said, alone(shown), rtol=0, atol=1e-3)
+
+
 @pytest.mark.parametrize("where", ["option", "recipe"])
 def test_options_of_teachers_without_one(tmp_path, where):
     save_npz(tmp_path / "d.npz", *draw(30, seed=1)[:2])

@@ -6,9 +6,9 @@ import torch
 from edgefer.errors import EdgeferError
 from edgefer.models.importing import import_weights
 from edgefer.models.weights import load_weights
-from edgefer.training import loop, train
+from edgefer.training import train
 
-from .conftest import quick
+from .conftest import drawn, quick
 
 
 def test_weights_of_a_size_carry_it_and_begin_runs_of_theirs_and_others(tmp_path, faces):
@@ -28,12 +28,21 @@ def test_weights_of_a_size_carry_it_and_begin_runs_of_theirs_and_others(tmp_path
     assert load_weights(half).contract.labels == ("a", "b")
 
 
-def test_a_size_that_is_refused_costs_no_reading(tmp_path, faces, monkeypatch):
-    monkeypatch.setattr(loop, "prepare_split", lambda *_: pytest.fail("faces were read"))
-    with pytest.raises(EdgeferError, match="lenet cannot take"):
-        train(faces, "lenet", tmp_path / "w.safetensors", quick(epochs=1, size=64))
-    with pytest.raises(EdgeferError, match="has no FER"):
-        train(faces, "lenet", tmp_path / "w.safetensors", quick(epochs=1, vote_share=0.5))
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"size": 64}, "lenet cannot take"),
+        ({"vote_share": 0.5}, "has no FER"),
+        ({"teachers": ["no.safetensors"]}, "there are no weights no.safetensors"),
+        ({"init": "no.safetensors"}, "there are no weights no.safetensors"),
+    ],
+)
+def test_what_a_run_cannot_take_costs_no_reading(tmp_path, monkeypatch, changes, message):
+    faces = drawn(tmp_path / "d.npz", 60)
+    monkeypatch.setattr(faces._source, "read", lambda _: pytest.fail("faces were read"))
+    begun = {key: changes.pop(key) for key in ("teachers", "init") if key in changes}
+    with pytest.raises(EdgeferError, match=message):
+        train(faces, "lenet", tmp_path / "w.safetensors", quick(epochs=1, **changes), **begun)
 
 
 @pytest.mark.parametrize(("model", "size"), [("lenet", 64), ("vgg9", 64), ("ddamfn", 64)])

@@ -10,10 +10,11 @@ from edgefer.errors import EdgeferError
 from edgefer.models.registry import default_contract
 from edgefer.models.weights import load_network, load_weights
 from edgefer.training import TrainConfig, loop, train
+from edgefer.training.beginning import begin
 from edgefer.training.checkpoint import state_path
 from edgefer.training.faces_in_memory import prepare_split
 from edgefer.training.schedule import learning_rate
-from edgefer.training.votes import with_votes
+from edgefer.training.votes import Opinions
 
 from .conftest import drawn, quick
 
@@ -215,14 +216,14 @@ def test_votes_share_the_target_with_the_label(tmp_path):
     plain = prepare_split(faces, contract)
     assert plain.targets is plain.labels
     frequent = np.bincount(labels, minlength=7) / len(labels)  # all that votes which never differ can say
-    half, _ = with_votes(faces, plain, 0.5, None)
+    half = Opinions(faces, 0.5).mixed_in(plain, None)
     for target, label in zip(half.targets.tolist(), half.labels.tolist(), strict=True):
         expected = 0.5 * frequent
         expected[label] += 0.5
         assert target == pytest.approx(expected, abs=1e-3)
     save_npz(tmp_path / "n.npz", images, labels)
     with pytest.raises(EdgeferError, match="no FER\\+ votes"):
-        with_votes(open_dataset(tmp_path / "n.npz").split("train"), plain, 0.5, None)
+        Opinions(open_dataset(tmp_path / "n.npz").split("train"), 0.5)
 
 
 def test_other_votes_are_another_run(tmp_path):
@@ -235,7 +236,8 @@ def test_other_votes_are_another_run(tmp_path):
         faces = open_dataset(tmp_path / "v.npz")
         contract = default_contract("lenet", faces.classes)
         config = quick(vote_share=0.5)
-        run = loop._Run(faces.split("fit"), faces.split("val"), contract, tmp_path / "w", config, None, ())
+        start = begin(contract, None, (), 1.0)
+        run = loop._Run(faces.split("fit"), faces.split("val"), contract, tmp_path / "w", config, start)
         found.append(run.identity)
     differing = {name for name in found[0] if found[0][name] != found[1][name]}
     assert differing == {"votes_sha256"}
