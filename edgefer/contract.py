@@ -45,6 +45,7 @@ class Contract:
         crop_margin: fraction of a face box's size added on each side before the crop.
         architecture: name in the registry, or of a foreign network.
         lineage: where it came from, e.g. ``weights_sha256``, ``trained_on``; text to text.
+        mirrored: the graph asks its network about a face and its mirror image, and its logits are the mean of both.
     """
 
     labels: tuple[str, ...]
@@ -55,6 +56,7 @@ class Contract:
     architecture: str
     crop_margin: float = 0.0
     lineage: Mapping[str, str] = field(default_factory=dict)
+    mirrored: bool = False
 
     def __post_init__(self) -> None:
         if len(self.labels) < 2 or len(set(self.labels)) != len(self.labels):
@@ -76,8 +78,9 @@ class Contract:
         return self.height, self.width, self.channels
 
     def to_dict(self) -> dict[str, Any]:
-        """A JSON-ready dictionary; :meth:`from_dict` is its inverse."""
-        return json.loads(json.dumps(asdict(self)))  # type: ignore[no-any-return]  # tuples to lists
+        """A JSON-ready dictionary; :meth:`from_dict` is its inverse. ``mirrored`` stands in it where it is true."""
+        content: dict[str, Any] = json.loads(json.dumps(asdict(self)))  # tuples to lists
+        return content if self.mirrored else {key: value for key, value in content.items() if key != "mirrored"}
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any], origin: str = "") -> Contract:
@@ -101,6 +104,7 @@ class Contract:
                 architecture=str(content["architecture"]),
                 crop_margin=float(content["crop_margin"]),
                 lineage={str(k): str(v) for k, v in content["lineage"].items()},
+                mirrored=bool(content.get("mirrored", False)),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as cause:
             where = f"{origin}: " if origin else ""

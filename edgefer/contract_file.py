@@ -16,11 +16,11 @@ from edgefer.toml_file import read_toml
 
 _HINT = "`edgefer contract new` writes a template with every key explained"
 _KEYS: Mapping[str, tuple[str, ...]] = {
-    "": ("architecture", "labels", "crop_margin", "input", "normalisation", "lineage"),
+    "": ("architecture", "labels", "crop_margin", "mirrored", "input", "normalisation", "lineage"),
     "input": ("height", "width", "channels"),
     "normalisation": ("scale", "mean", "std"),
 }
-_OPTIONAL = ("crop_margin", "lineage")
+_OPTIONAL = ("crop_margin", "mirrored", "lineage")
 
 
 def read_contract(path: str | os.PathLike[str]) -> Contract:
@@ -52,6 +52,7 @@ def read_contract(path: str | os.PathLike[str]) -> Contract:
             ),
             architecture=_name(content["architecture"], file),
             crop_margin=_number(content.get("crop_margin", 0.0), "crop_margin", file),
+            mirrored=_truth(content.get("mirrored", False), "mirrored", file),
             lineage={str(key): str(value) for key, value in lineage.items()},
         )
     except EdgeferError as fault:
@@ -69,6 +70,7 @@ def render_contract(contract: Contract, notes: Sequence[str] = ()) -> str:
         size=contract.face_shape,
         normalisation=norm,
         crop_margin=contract.crop_margin,
+        mirrored=contract.mirrored,
         lineage=contract.lineage,
         notes=notes,
     )
@@ -81,6 +83,7 @@ def render(
     size: tuple[int, int, int] = (0, 0, 0),
     normalisation: Normalisation | None = None,
     crop_margin: float = 0.0,
+    mirrored: bool = False,
     lineage: Mapping[str, str] | None = None,
     notes: Sequence[str] = (),
 ) -> str:
@@ -92,6 +95,7 @@ def render(
         size: height, width, channels.
         normalisation: of the pixels.
         crop_margin: see :class:`~edgefer.contract.Contract`.
+        mirrored: see there too.
         lineage: where the network came from.
         notes: comments above everything else.
     """
@@ -108,6 +112,9 @@ def render(
         "",
         "# Part of a face box's size that the camera adds on each side before it crops: as training faces were cut.",
         f"crop_margin = {crop_margin!r}",
+        "",
+        "# true: the engine asks the network about a face and its mirror image and takes the mean: twice the work.",
+        f"mirrored = {str(mirrored).lower()}",
         "",
         "[input]  # of one face as the network was trained with it, in pixels",
         f"height = {height}",
@@ -183,6 +190,12 @@ def _number(value: Any, key: str, file: Path) -> float:
     if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
         raise _bad(file, key, value, "a number")
     return float(value)
+
+
+def _truth(value: Any, key: str, file: Path) -> bool:
+    if not isinstance(value, bool):
+        raise _bad(file, key, value, "true or false")
+    return value
 
 
 def _numbers(value: Any, key: str, file: Path) -> tuple[float, ...]:

@@ -27,6 +27,13 @@ def test_round_trip_through_metadata():
     assert Contract.from_metadata(metadata, "x.onnx") == contract()
 
 
+def test_whether_it_is_mirrored_stands_where_it_is():
+    assert "mirrored" not in contract().to_dict()  # as files from before had it
+    mirrored = contract(mirrored=True)
+    assert mirrored.to_dict()["mirrored"] is True
+    assert Contract.from_metadata(mirrored.to_metadata(), "x.onnx") == mirrored != contract()
+
+
 def test_affine_is_the_normalisation():
     scale, shift = contract().normalisation.affine()
     pixels = np.float32([0, 128, 255])

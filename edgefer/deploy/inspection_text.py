@@ -134,6 +134,8 @@ def _of_contract(contract: Contract) -> Iterator[tuple[str, str]]:
     yield "normalisation", f"(x · {norm.scale:g} − {listed['mean']}) / {listed['std']}, inside the graph"
     if contract.crop_margin:
         yield "crop margin", f"{contract.crop_margin:g} of the box on each side"
+    if contract.mirrored:
+        yield "mirrored", "logits are the mean over a face and its mirror image, inside the graph"
 
 
 def _precision(found: Inspection) -> Iterator[tuple[str, str]]:

@@ -87,8 +87,8 @@ def adopt(
         tolerance: largest difference of a logit relative to the largest logit.
 
     Raises:
-        EdgeferError: what :func:`edgefer.graph.foreign.read_foreign` refuses; an operator set under 13 that cannot be
-            converted; a batch size built into the graph; other answers than the foreign file's.
+        EdgeferError: a mirrored contract; what :func:`edgefer.graph.foreign.read_foreign` refuses; an operator set
+            under 13 that cannot be converted; a batch size built into the graph; other answers than the foreign file's.
     """
     if Path(output).suffix != ".onnx":
         raise EdgeferError(
@@ -96,6 +96,11 @@ def adopt(
         )
     if not isinstance(contract, Contract):
         contract = read_contract(contract)
+    if contract.mirrored:
+        raise EdgeferError(
+            "the contract is mirrored, and a foreign graph is not asked about mirror images",
+            hint="mirrored = false; `edgefer export --module` can mirror a PyTorch network",
+        )
     found = read_foreign(foreign, contract, layout=layout, own_scaling=own_scaling)
     origin = Path(foreign)
     lineage = {"weights_sha256": sha256_file(origin), "adopted_from": origin.name, "edgefer": __version__}

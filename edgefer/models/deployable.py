@@ -12,7 +12,8 @@ class Deployable(nn.Module):
     """A network behind its contract's normalisation, ``y = a·x + b`` a channel.
 
     Training, PyTorch inference and the exported graph all use this module, so that they cannot disagree. The cast
-    comes first: TensorRT takes a uint8 input only if its first consumer is a cast to float.
+    comes first: TensorRT takes a uint8 input only if its first consumer is a cast to float. Of a mirrored contract, the
+    network is asked about faces and their mirror images as one batch of twice as many.
     """
 
     a: Tensor
@@ -20,7 +21,7 @@ class Deployable(nn.Module):
 
     def __init__(self, network: nn.Module, contract: Contract) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.mirrored = network, contract.mirrored
         a, b = contract.normalisation.affine()
         self.shifted = bool((b != 0).any())
         # The permuted faces stay channels-last in memory, and so do all maps behind them: up to twice as fast in eager
@@ -31,8 +32,13 @@ class Deployable(nn.Module):
 
     def forward(self, faces: Tensor) -> Tensor:
         """Uint8 N×H×W×C faces (or float ones on the same scale, 0…255) to float32 N×classes logits."""
-        logits: Tensor = self.network(self.normalised(faces))
-        return logits
+        x = self.normalised(faces)
+        if not self.mirrored:
+            logits: Tensor = self.network(x)
+            return logits
+        both: Tensor = self.network(torch.cat([x, x.flip(3)]))
+        halves: Tensor = both.unflatten(0, (2, -1))  # type: ignore[no-untyped-call]  # missing in torch's stubs
+        return halves.mean(dim=0)
 
     def normalised(self, faces: Tensor) -> Tensor:
         """What the network itself takes: float32 N×C×H×W."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ def probe(network: nn.Module, contract: Contract) -> None:
     watch = _Watch(network)
     try:
         with torch.inference_mode(), watch:
-            logits = Deployable(network, contract)(faces)
+            logits = Deployable(network, replace(contract, mirrored=False))(faces)  # what the network itself returns
     except NotImplementedError as cause:  # a RuntimeError that no other size would mend
         raise failed(f"the forward pass of {name}", cause) from cause
     except (RuntimeError, ValueError) as cause:

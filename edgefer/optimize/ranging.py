@@ -150,9 +150,11 @@ def ranged_from(
 
 def announce_unruled(model: onnx.ModelProto) -> None:
     """Say which operators behind the first layer with weights have no INT8 rule, and so stay float."""
-    nodes = list(GraphView(model).nodes)
+    view = GraphView(model)
+    nodes = list(view.nodes)
     first = next((index for index, node in enumerate(nodes) if node.op_type in WEIGHTED), len(nodes))
-    counts = Counter(node.op_type for node in nodes[first:] if node.op_type not in RULED)
+    unruled = [node for node in nodes[first:] if node.op_type not in RULED]
+    counts = Counter(node.op_type for node in unruled if not view.outputs.intersection(node.output))  # logits are float
     if counts:
         listed = ", ".join(f"{op} ({count}×)" for op, count in counts.items())
         announce(f"note: no INT8 rule for {listed}: left in float")

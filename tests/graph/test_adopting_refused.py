@@ -1,5 +1,7 @@
 """Foreign ONNX files that cannot be put behind a contract, and what is said of each."""
 
+from dataclasses import replace
+
 import onnx
 import pytest
 from onnx import TensorProto, helper
@@ -23,6 +25,12 @@ def test_two_inputs(foreign, tmp_path):
     fault = refused(nhwc(tmp_path / "f.onnx", inputs=[extra]), foreign, tmp_path)
     assert "has 2 inputs ('x' float 1×16×16×3 and 'landmarks' float 1×68)" in fault.message
     assert "one float input" in fault.hint
+
+
+def test_a_mirrored_contract(make, foreign, tmp_path):
+    fault = refused(make(), replace(foreign, mirrored=True), tmp_path)
+    assert "the contract is mirrored" in fault.message
+    assert "mirrored = false" in fault.hint
 
 
 def test_a_uint8_input(foreign, tmp_path):

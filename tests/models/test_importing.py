@@ -153,6 +153,17 @@ def test_weights_that_ship_by_name(out):
     assert load_network(out)[1].labels == EIGHT
 
 
+def test_mirrored_is_the_files_unless_it_is_said(tmp_path, out):
+    torch.manual_seed(4)
+    network, other = create("lenet").eval(), tmp_path / "other.safetensors"
+    save_weights(tmp_path / "plain.safetensors", network.state_dict(), default_contract("lenet", SEVEN))
+    assert not import_weights(tmp_path / "plain.safetensors", "lenet", out).contract.mirrored
+    assert import_weights(tmp_path / "plain.safetensors", "lenet", out, mirrored=True).contract.mirrored
+    assert load_network(out)[1].mirrored
+    assert import_weights(out, "lenet", other).contract.mirrored
+    assert not import_weights(out, "lenet", other, mirrored=False).contract.mirrored
+
+
 def test_weights_that_half_cannot_hold(tmp_path, out):
     state = fresh("lenet")
     name = next(name for name, tensor in state.items() if tensor.ndim > 1)

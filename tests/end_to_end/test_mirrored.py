@@ -1,0 +1,65 @@
+"""Weights whose contract is mirrored, from import to engines: a face and its mirror image get one answer."""
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import edgefer
+from edgefer.cli import cli
+from edgefer.data import draw, open_dataset, save_npz
+from edgefer.data.classes import FER2013
+from edgefer.deploy.inspection import inspect_file
+from edgefer.deploy.inspection_text import rows
+from edgefer.engines.load import load_baseline
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory):
+    path = tmp_path_factory.mktemp("drawn") / "faces.npz"
+    save_npz(path, *draw(400, seed=0), FER2013)
+    return open_dataset(path)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights") / "mirrored.safetensors"
+    arguments = ["import-weights", "mini_xception", "--model", "mini_xception", "--mirrored", "-o", str(path)]
+    done = CliRunner().invoke(cli, arguments)
+    assert done.exit_code == 0, done.output
+    assert done.stdout.endswith("neutral; mirrored\n")
+    return path
+
+
+@pytest.fixture(scope="module")
+def model(weights):
+    return edgefer.export("mini_xception", weights.with_name("model.onnx"), weights=weights).path
+
+
+def test_pytorch_and_the_export_are_the_mean_of_both_sides(weights, model, faces):
+    images = faces.images(np.arange(12))
+    with load_baseline("mini_xception") as plain:
+        sides = plain.logits(images), plain.logits(np.ascontiguousarray(images[:, :, ::-1]))
+    assert np.abs(sides[0] - sides[1]).max() > 0.1
+    wanted = (sides[0] + sides[1]) / 2
+    with load_baseline(weights) as baseline:
+        np.testing.assert_allclose(baseline.logits(images), wanted, atol=1e-4)
+    edgefer.build_engine(model, model.with_name("float.onnx"), precision="fp32")
+    with edgefer.load_engine(model.with_name("float.onnx")) as engine:
+        for batch in (1, 5, 12):
+            np.testing.assert_allclose(engine.logits(images[:batch]), wanted[:batch], atol=1e-4)
+    assert dict(rows(inspect_file(model)))["mirrored"].startswith("logits are the mean over a face and its mirror")
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_int8_too(model, faces, runtime, tmp_path, capsys):
+    result = edgefer.build_engine(
+        model, tmp_path / "x.onnx", precision="int8", calib=faces, calib_faces=32, per_class=None, runtime=runtime
+    )
+    assert "no INT8 rule" not in capsys.readouterr().err  # the mean is the network's output: float by rule
+    got = {(layer.op, layer.got) for layer in result.manifest.precision.layers}
+    assert {("Conv", "int8"), ("ReduceMean", "fp32")} <= got
+    images = faces.images(np.arange(12))
+    with edgefer.load_engine(result.path) as engine, load_baseline("mini_xception") as plain:
+        logits = engine.logits(images)
+        np.testing.assert_allclose(engine.logits(np.ascontiguousarray(images[:, :, ::-1])), logits, atol=1e-4)
+        assert np.abs(logits - plain.logits(images)).max() > 0.1
