@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from edgefer.engines.load import load_baseline
 from edgefer.errors import EdgeferError
 from edgefer.measure.accuracy import Predictions, predict, wilson_interval
 from edgefer.measure.classwise import macro_f1, macro_f1_ci95
+from edgefer.models.importing import import_weights
 from edgefer.models.registry import architecture
 from edgefer.models.weights import load_weights
 from edgefer.progress import announce
@@ -44,6 +46,10 @@ whoever puts them into a product has to judge that for themselves. No picture is
 - Accuracy by age, sex, skin or any other subgroup was **not measured**: FER2013 does not say who is in it.
 - FER2013's labels are noisy; people agree with them in about two cases of three (Goodfellow et al. 2013: 65 ± 5 %).
 """
+
+MIRRORED = """\
+Mirrored: whatever is made of this file asks the network about each face and its mirror image and takes the mean of the
+logits, inside the graph: twice the work. `edgefer import-weights --not-mirrored` makes a file without."""
 
 TAUGHT = """\
 It learnt from the answers of {count} beside the labels (distillation: Hinton et al. 2015), trained by edgefer
@@ -103,6 +109,7 @@ def measure(weights: Path, train: FaceSet, everything: FaceSet, judged: FaceSet,
         "parameters": architecture(contract.architecture).params[len(contract.labels)],
         "published": architecture(contract.architecture).published,
         "input": f"{contract.height}×{contract.width} {'grey' if contract.channels == 1 else 'colour'}",
+        "mirrored": contract.mirrored,
         "half": any(str(tensor.dtype) == "torch.float16" for tensor in loaded.state.values()),
         "sha256": loaded.sha256,
         "bytes": weights.stat().st_size,
@@ -117,9 +124,18 @@ def measure(weights: Path, train: FaceSet, everything: FaceSet, judged: FaceSet,
         },
         "val": summary(val),
         "test": {"data": Path(judged.origin).name, **summary(test)},
+        "one_sided": _one_sided(weights, contract.architecture, judged) if contract.mirrored else None,
         "classes": by_class(test),
         "curve": [[int(a), float(b), float(c)] for a, b, c in EPOCH.findall(curve.read_text(encoding="utf-8"))],
     }
+
+
+def _one_sided(weights: Path, name: str, judged: FaceSet) -> dict[str, Any]:
+    """What the weights reach without mirror images."""
+    with tempfile.TemporaryDirectory() as folder:
+        import_weights(weights, name, plain := Path(folder) / "w.safetensors", mirrored=False)
+        with load_baseline(plain) as network:
+            return summary(predict(network, judged))
 
 
 def summary(answers: Predictions) -> dict[str, Any]:
@@ -164,6 +180,7 @@ def card(name: str, figures: dict[str, Any], commands: Sequence[str]) -> str:
             f"# {name}, {figures['labels']}",
             "",
             f"{figures['parameters']:,} parameters{_kept(figures)}, {figures['input']} faces, {words} classes.",
+            *([MIRRORED] if figures["mirrored"] else []),
             f"Published elsewhere: {figures['published'] or 'no figure'}.",
             f"SHA-256 `{figures['sha256']}`, {figures['bytes']:,} bytes.",
             "",
@@ -172,6 +189,7 @@ def card(name: str, figures: dict[str, Any], commands: Sequence[str]) -> str:
             "| faces | n | top-1 | 95 % interval (Wilson) | macro-F1 | 95 % interval (bootstrap) |",
             "|---|---:|---:|---:|---:|---:|",
             _row("public test (chose nothing)", test),
+            *([_row("the same, without mirror images", figures["one_sided"])] if figures["mirrored"] else []),
             _row("val (chose the checkpoint)", val),
             "",
             f"Faces of the public test with exact copies in training: {figures['test_faces_also_in_train']}.",
@@ -195,6 +213,11 @@ def card(name: str, figures: dict[str, Any], commands: Sequence[str]) -> str:
             "What the command does not say, the recipe does, and else `edgefer train`'s defaults.",
             *_learnt_from(figures),
             "",
+            *(
+                ["Training looks at one side of a face at a time, and so does its val top-1:", ""]
+                if figures["mirrored"]
+                else []
+            ),
             "| epoch | training loss | val top-1 % |",
             "|---:|---:|---:|",
             *(f"| {epoch} | {loss:.4f} | {top1:.2f} |" for epoch, loss, top1 in shown),

@@ -9,17 +9,17 @@ from edgefer.data import draw, open_dataset, save_npz
 
 @pytest.fixture
 def files(tmp_path):
-    torch = pytest.importorskip("torch")
-    from edgefer.models import create, default_contract
-    from edgefer.models.weights import save_weights
+    pytest.importorskip("torch")
+    from edgefer.models import default_contract
+    from edgefer.models.weights import SHIPPED, load_weights, save_weights
 
     for name, seed in (("train", 3), ("test", 9)):
         save_npz(tmp_path / f"{name}.npz", *draw(210, seed=seed)[:2])
     train = open_dataset(tmp_path / "train.npz")
     lineage = {"fit_sha256": train.split("fit").fingerprint()}
     contract = replace(default_contract("lenet", train.classes), lineage=lineage)
-    torch.manual_seed(0)
-    save_weights(tmp_path / "w.safetensors", create("lenet").state_dict(), contract, half=True)
+    state = load_weights(SHIPPED / "lenet.safetensors").state
+    save_weights(tmp_path / "w.safetensors", state, contract, half=True)
     (tmp_path / "log").write_text("epoch 1: loss 1.9, val top-1 14.2 %\n")
     return tmp_path, train, open_dataset(f"{tmp_path / 'test.npz'}:all")
 
@@ -42,6 +42,27 @@ def test_a_card_has_both_figures_with_their_intervals(files):
     (line,) = (line for line in card.splitlines() if line.startswith("| public test"))
     assert line.endswith(f"| {100 * macro_f1(answers):.1f} | {100 * low:.1f}…{100 * high:.1f} |")
     assert "205,451 parameters, in FP16 but for biases and batch norms, 48×48 grey faces, seven classes." in card
+
+
+def test_a_mirrored_networks_card_has_the_other_figure_too(files):
+    import model_card
+
+    from edgefer.engines.load import load_baseline
+    from edgefer.measure.accuracy import predict
+    from edgefer.measure.classwise import macro_f1
+    from edgefer.models.importing import import_weights
+
+    folder, train, test = files
+    import_weights(folder / "w.safetensors", "lenet", folder / "m.safetensors", mirrored=True)
+    figures = model_card.measure(folder / "m.safetensors", train, train, test, folder / "log")
+    with load_baseline(folder / "w.safetensors") as one, load_baseline(folder / "m.safetensors") as both:
+        for part, network in (("one_sided", one), ("test", both)):
+            assert figures[part]["macro_f1"] == macro_f1(predict(network, test))
+    assert figures["one_sided"]["macro_f1"] != figures["test"]["macro_f1"]
+    card = model_card.card("m", figures, ["edgefer train"])
+    rows = [line for line in card.splitlines() if line.startswith(("| public test", "| the same, without mirror"))]
+    assert len(rows) == 2
+    assert "Mirrored: " in card
 
 
 def test_weights_of_other_faces_get_no_card(files):
