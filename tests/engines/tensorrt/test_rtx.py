@@ -20,6 +20,7 @@ from edgefer.engines.tensorrt.compat import RTX
 from edgefer.engines.tensorrt.options import BuilderOptions
 from edgefer.engines.tensorrt.plan import read_header
 from edgefer.errors import EdgeferError
+from edgefer.graph.exporting import export
 from edgefer.graph.load import load_model
 from edgefer.manifest import read_manifest
 from edgefer.models import names
@@ -97,6 +98,15 @@ def test_networks_are_built_as_they_were_asked(exported, faces, tmp_path, name, 
     # a Quantize stands alone in its kernel behind a pool that is float, and behind a convolution without a bias
     assert len(first.audit.stray) <= (STRAY.get(name, 0) if precision == "int8" else 0)
     assert first.manifest.note == "RTX, SM86, built ahead of time, not run"
+
+
+def test_a_mirrored_network_is_built_as_it_was_asked(faces, tmp_path):
+    model = export("mini_xception", tmp_path / "m.onnx", weights="mini_xception_64").path
+    assert contract_of(model).mirrored
+    made = build(model, tmp_path / "x.engine", faces, "int8", builder=DYNAMIC)
+    layers = {layer.got for layer in made.manifest.precision.layers if layer.op == "Conv"}
+    assert (layers, made.audit.differences, made.audit.stray) == ({"int8"}, (), ())
+    assert made.manifest.contract.mirrored
 
 
 def build_again(file, output, precision, builder):
