@@ -25,6 +25,7 @@ from edgefer.engines.load import load_baseline
 from edgefer.errors import EdgeferError
 from edgefer.measure.accuracy import Predictions, predict, wilson_interval
 from edgefer.measure.classwise import macro_f1, macro_f1_ci95
+from edgefer.measure.paired import Paired
 from edgefer.models.importing import import_weights
 from edgefer.models.registry import architecture
 from edgefer.models.weights import load_weights
@@ -49,7 +50,8 @@ whoever puts them into a product has to judge that for themselves. No picture is
 
 MIRRORED = """\
 Mirrored: whatever is made of this file asks the network about each face and its mirror image and takes the mean of the
-logits, inside the graph: twice the work. `edgefer import-weights --not-mirrored` makes a file without."""
+logits, inside the graph: twice the work. `edgefer import-weights FILE --model NAME --not-mirrored -o OTHER` makes a
+file without."""
 
 TAUGHT = """\
 It learnt from the answers of {count} beside the labels (distillation: Hinton et al. 2015), trained by edgefer
@@ -124,18 +126,28 @@ def measure(weights: Path, train: FaceSet, everything: FaceSet, judged: FaceSet,
         },
         "val": summary(val),
         "test": {"data": Path(judged.origin).name, **summary(test)},
-        "one_sided": _one_sided(weights, contract.architecture, judged) if contract.mirrored else None,
+        "mirroring": _mirroring(weights, contract.architecture, {"test": test, "val": val}, judged, train.split("val"))
+        if contract.mirrored
+        else None,
         "classes": by_class(test),
         "curve": [[int(a), float(b), float(c)] for a, b, c in EPOCH.findall(curve.read_text(encoding="utf-8"))],
     }
 
 
-def _one_sided(weights: Path, name: str, judged: FaceSet) -> dict[str, Any]:
-    """What the weights reach without mirror images."""
+def _mirroring(
+    weights: Path, name: str, both_sides: dict[str, Predictions], test: FaceSet, val: FaceSet
+) -> dict[str, Any]:
+    """What the weights reach on the test without mirror images, and what these gain, paired, in points of top-1."""
     with tempfile.TemporaryDirectory() as folder:
         import_weights(weights, name, plain := Path(folder) / "w.safetensors", mirrored=False)
         with load_baseline(plain) as network:
-            return summary(predict(network, judged))
+            one_side = {"test": predict(network, test), "val": predict(network, val)}
+    paired = {part: Paired.from_predictions(one_side[part], both_sides[part]) for part in one_side}
+    return {
+        "test": summary(one_side["test"]),
+        "gain_pp": {part: -found.drop_pp for part, found in paired.items()},
+        "gain_ci95_pp": {part: [-found.ci95_pp[1], -found.ci95_pp[0]] for part, found in paired.items()},
+    }
 
 
 def summary(answers: Predictions) -> dict[str, Any]:
@@ -189,9 +201,10 @@ def card(name: str, figures: dict[str, Any], commands: Sequence[str]) -> str:
             "| faces | n | top-1 | 95 % interval (Wilson) | macro-F1 | 95 % interval (bootstrap) |",
             "|---|---:|---:|---:|---:|---:|",
             _row("public test (chose nothing)", test),
-            *([_row("the same, without mirror images", figures["one_sided"])] if figures["mirrored"] else []),
+            *([_row("the same, without mirror images", figures["mirroring"]["test"])] if figures["mirrored"] else []),
             _row("val (chose the checkpoint)", val),
             "",
+            *([_gain(figures["mirroring"]), ""] if figures["mirrored"] else []),
             f"Faces of the public test with exact copies in training: {figures['test_faces_also_in_train']}.",
             *_about_copies(figures["copies"]),
             "",
@@ -239,6 +252,15 @@ def _learnt_from(figures: dict[str, Any]) -> list[str]:
     if "votes_sha256" in lineage and figures["labels"] == "FER2013":
         lines.append(VOTED)
     return lines
+
+
+def _gain(mirroring: dict[str, Any]) -> str:
+    """What mirror images gain, with Tango's intervals."""
+    said = []
+    for part, name in (("test", "the public test"), ("val", "val")):
+        low, high = mirroring["gain_ci95_pp"][part]
+        said.append(f"{mirroring['gain_pp'][part]:+.2f} [{low:+.2f}, {high:+.2f}] on {name}")
+    return f"Mirror images change top-1, face by face (Tango), by so many points: {', '.join(said)}."
 
 
 def _about_copies(copies: dict[str, Any]) -> list[str]:

@@ -104,7 +104,7 @@ class Contract:
                 architecture=str(content["architecture"]),
                 crop_margin=float(content["crop_margin"]),
                 lineage={str(k): str(v) for k, v in content["lineage"].items()},
-                mirrored=bool(content.get("mirrored", False)),
+                mirrored=_truth(content.get("mirrored", False)),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as cause:
             where = f"{origin}: " if origin else ""
@@ -131,3 +131,9 @@ class Contract:
         except json.JSONDecodeError as cause:
             raise EdgeferError(f"{origin}: the contract in its metadata is not JSON ({cause})") from cause
         return cls.from_dict(content, origin)
+
+
+def _truth(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"mirrored is {value!r}, not true or false")
+    return value

@@ -32,6 +32,8 @@ def test_whether_it_is_mirrored_stands_where_it_is():
     mirrored = contract(mirrored=True)
     assert mirrored.to_dict()["mirrored"] is True
     assert Contract.from_metadata(mirrored.to_metadata(), "x.onnx") == mirrored != contract()
+    with pytest.raises(EdgeferError, match="mirrored is 'false', not true or false"):
+        Contract.from_dict({**contract().to_dict(), "mirrored": "false"})
 
 
 def test_affine_is_the_normalisation():

@@ -21,8 +21,8 @@ from edgefer.cli import options
 @click.option(
     "--mirrored/--not-mirrored",
     default=None,
-    help="Whether engines ask about each face's mirror image too and take the mean: better answers for twice the work."
-    "  [default: as FILE says, or not]",
+    help="Whether engines ask about each face's mirror image too and take the mean: twice the work, and often better "
+    "answers.  [default: as FILE says, or not]",
 )
 @options.seed
 @click.option("--verbose", is_flag=True, help="Name every tensor that is not used or not from FILE.")

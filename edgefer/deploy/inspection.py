@@ -183,6 +183,6 @@ def _manifest(file: Path) -> tuple[Manifest | None, list[str]]:
 
 def _disagreements(manifest: Manifest, contract: Contract | None, stated: str) -> Iterator[str]:
     if contract != manifest.contract:
-        yield "the manifest has another contract (labels, input or normalisation) than the file"
+        yield "the manifest has another contract (labels, input, normalisation or mirroring) than the file"
     if stated != manifest.precision.got:
         yield f"the manifest says {manifest.precision.got}, and the file {stated}"

@@ -127,7 +127,7 @@ def _check_agreement(file: Path, manifest: Manifest) -> None:
     onnx = require("onnx", "cpu", "reading an engine")
     metadata = {entry.key: entry.value for entry in onnx.load(file, load_external_data=False).metadata_props}
     if Contract.from_metadata(metadata, str(file)) != manifest.contract:
-        what = "contract (labels, input or normalisation)"
+        what = "contract (labels, input, normalisation or mirroring)"
     elif metadata.get(PRECISION_KEY) != manifest.precision.got:
         what = f"precision ({manifest.precision.got}, and the file {metadata.get(PRECISION_KEY)})"
     else:

@@ -32,20 +32,33 @@ class Deployable(nn.Module):
 
     def forward(self, faces: Tensor) -> Tensor:
         """Uint8 N×H×W×C faces (or float ones on the same scale, 0…255) to float32 N×classes logits."""
-        x = self.normalised(faces)
+        logits: Tensor = self.network(self.normalised(faces))
         if not self.mirrored:
-            logits: Tensor = self.network(x)
             return logits
-        both: Tensor = self.network(torch.cat([x, x.flip(3)]))
-        halves: Tensor = both.unflatten(0, (2, -1))  # type: ignore[no-untyped-call]  # missing in torch's stubs
+        halves: Tensor = logits.unflatten(0, (2, -1))  # type: ignore[no-untyped-call]  # missing in torch's stubs
         return halves.mean(dim=0)
 
     def normalised(self, faces: Tensor) -> Tensor:
-        """What the network itself takes: float32 N×C×H×W."""
+        """What the network itself takes: float32 N×C×H×W, or 2N×C×H×W with the mirror images behind the faces."""
         x = faces.to(torch.float32).permute(0, 3, 1, 2)
+        if self.mirrored:
+            x = _with_mirror_images(x)
         if self.copied:
             x = x.clone(memory_format=torch.contiguous_format)  # .contiguous() copies no grey face; no node in ONNX
         x = x * self.a
         if self.shifted:
             x = x + self.b
         return x
+
+
+def _with_mirror_images(x: Tensor) -> Tensor:
+    """N×C×H×W to 2N×C×H×W: the faces, then their mirror images.
+
+    Columns are gathered both ways and the halves of the width become the batch. To concatenate would be plainer, but
+    OpenVINO 2026.4 computes INT8 wrongly behind a Concat where only what convolutions read is quantised.
+    """
+    width = x.shape[3]
+    columns = torch.arange(width)
+    both = x[:, :, :, torch.cat([columns, columns.flip(0)])]
+    halves: Tensor = both.unflatten(3, (2, width))  # type: ignore[no-untyped-call]  # missing in torch's stubs
+    return halves.permute(3, 0, 1, 2, 4).flatten(0, 1)

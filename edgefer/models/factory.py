@@ -158,6 +158,9 @@ def _loaded(network: nn.Module, file: Path, contract: Contract, spec: str) -> Co
             f"{', '.join(contract.labels)}",
             hint="the order counts: `edgefer contract guess` prints the contract that the weights carry",
         )
+    if weights.contract is not None and weights.contract.mirrored != contract.mirrored:
+        said = [f"mirrored = {str(one.mirrored).lower()}" for one in (weights.contract, contract)]
+        raise EdgeferError(f"{file} says {said[0]}, and the contract {said[1]}", hint=f"{said[0]} in the contract")
     faults = compare(network, weights.state, needless=True).faults()
     if faults:
         raise EdgeferError(

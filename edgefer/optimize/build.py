@@ -15,6 +15,7 @@ from edgefer.data import FaceSet
 from edgefer.errors import EdgeferError
 from edgefer.manifest import write_engine
 from edgefer.optimize.choose import Figures, choose, timed, verdict
+from edgefer.optimize.faithful import only_faithful
 from edgefer.optimize.job import Job, figures_of, prepare_job
 from edgefer.optimize.judged import faces_to_judge, judge
 from edgefer.optimize.methods import AUTO
@@ -72,7 +73,8 @@ def build_engine(
         max_drop: for INT8: see :func:`edgefer.optimize.budget.build_within`.
 
     Raises:
-        EdgeferError: bad input, or a precision that the runtime or this CPU does not have.
+        EdgeferError: bad input; a precision that the runtime or this CPU does not have; a runtime that computes the
+            INT8 file wrongly.
     """
     of_a_cpu = {"runtime": runtime != "onnxruntime", "threads": threads != 1, "batch": batch != 1}
     of_tensorrt = {"version": version is not None, "builder": bool(builder)}
@@ -105,7 +107,10 @@ def build_engine(
         found = judge(job, variants, calib, any_method=any_method, max_drop=max_drop, price=price, threads=threads)
         job, winner, rows, reason = found.job, found.built, found.rows, found.reason
     else:
-        winner, rows, reason = _fastest(job, [job.build(variant) for variant in variants], threads, batch)
+        built = [job.build(variant) for variant in variants]
+        if precision.startswith("int8"):
+            built = only_faithful(built, job.contract)
+        winner, rows, reason = _fastest(job, built, threads, batch)
     if onnx_only:
         write_bytes(destination, winner.engine)
         return BuildResult(destination, None, reason, candidates=tuple(rows))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,10 +14,32 @@ from onnx import numpy_helper
 from edgefer.errors import EdgeferError
 from edgefer.quantize.rules import FUSED_ACTIVATIONS, FUSES_ACTIVATION, RANGE_KEEPING
 
+_SHAPE_LIKE = 64
+"""Numbers in a constant that may be a shape, which inference reads."""
+
 
 def layer_name(node: onnx.NodeProto) -> str:
     """What a node is called in plans and messages: its name, or its first output where it has none."""
     return node.name or node.output[0]
+
+
+def of_one_face(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy for shape inference, with a batch of one in every input; of large constants it has the shapes only."""
+    copy = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import, functions=model.functions)
+    graph = copy.graph
+    graph.name = model.graph.name
+    graph.node.extend(model.graph.node)
+    graph.input.extend(model.graph.input)
+    for value in graph.input:
+        if value.type.tensor_type.shape.dim:
+            value.type.tensor_type.shape.dim[0].dim_value = 1
+    for tensor in model.graph.initializer:
+        small = math.prod(tensor.dims) <= _SHAPE_LIKE
+        kept = tensor if small else onnx.TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
+        graph.initializer.append(kept)
+    for output in model.graph.output:
+        graph.output.add(name=output.name).type.tensor_type.elem_type = output.type.tensor_type.elem_type
+    return copy
 
 
 class GraphView:

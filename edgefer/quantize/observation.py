@@ -11,7 +11,7 @@ import onnx
 from numpy.typing import NDArray
 
 from edgefer.errors import EdgeferError
-from edgefer.quantize.graphview import GraphView, fingerprint, layer_name, refuse_quantised
+from edgefer.quantize.graphview import GraphView, fingerprint, layer_name, of_one_face, refuse_quantised
 from edgefer.quantize.histogram import Histogram
 from edgefer.quantize.ranges import Ranges
 from edgefer.quantize.rules import JOINING, RANGE_KEEPING, RULED
@@ -65,13 +65,13 @@ def with_outputs(model: onnx.ModelProto, names: Iterable[str]) -> onnx.ModelProt
 
 def activation_bytes(model: onnx.ModelProto) -> int:
     """Bytes of all activations of one face together, from shape inference."""
-    inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True)
+    inferred = onnx.shape_inference.infer_shapes(of_one_face(model), strict_mode=True)
     total = 0
     for value in (*inferred.graph.input, *inferred.graph.value_info, *inferred.graph.output):
         tensor = value.type.tensor_type
         if not tensor.HasField("shape") or not tensor.elem_type:
             continue
-        known = [d.dim_value for d in tensor.shape.dim[1:] if d.HasField("dim_value")]
+        known = [d.dim_value for d in tensor.shape.dim if d.HasField("dim_value")]
         total += math.prod(known) * np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)).itemsize
     return total
 

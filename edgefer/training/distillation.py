@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -69,6 +70,7 @@ def open_teachers(
                 f"{', '.join(contract.labels)}",
                 hint="a teacher must have the learner's channels and its classes, in the same order",
             )
+        found = replace(found, mirrored=False)  # teachers are asked about both sides in any case
         module = Deployable(network, found).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         modules.append(module if found.face_shape == contract.face_shape else _Resized(module, found))
         hashes.append(weights.sha256)

@@ -56,13 +56,18 @@ def test_a_mirrored_networks_card_has_the_other_figure_too(files):
     import_weights(folder / "w.safetensors", "lenet", folder / "m.safetensors", mirrored=True)
     figures = model_card.measure(folder / "m.safetensors", train, train, test, folder / "log")
     with load_baseline(folder / "w.safetensors") as one, load_baseline(folder / "m.safetensors") as both:
-        for part, network in (("one_sided", one), ("test", both)):
-            assert figures[part]["macro_f1"] == macro_f1(predict(network, test))
-    assert figures["one_sided"]["macro_f1"] != figures["test"]["macro_f1"]
+        without, with_them = predict(one, test), predict(both, test)
+    assert figures["mirroring"]["test"]["macro_f1"] == macro_f1(without) != macro_f1(with_them)
+    assert figures["test"]["macro_f1"] == macro_f1(with_them)
+    gain = 100 * (with_them.top1 - without.top1)
+    assert figures["mirroring"]["gain_pp"]["test"] == pytest.approx(gain)
+    low, high = figures["mirroring"]["gain_ci95_pp"]["test"]
+    assert low < gain < high
     card = model_card.card("m", figures, ["edgefer train"])
     rows = [line for line in card.splitlines() if line.startswith(("| public test", "| the same, without mirror"))]
     assert len(rows) == 2
     assert "Mirrored: " in card
+    assert f"by so many points: {gain:+.2f} [{low:+.2f}, {high:+.2f}] on the public test, " in card
 
 
 def test_weights_of_other_faces_get_no_card(files):

@@ -1,6 +1,7 @@
 """A network of one's own by the place of its factory, and all that can go wrong there."""
 
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -187,6 +188,20 @@ def test_weights_of_other_labels(contract, package):
     message, hint = refused("ownpkg.nets:Net", contract, "w.safetensors")
     assert "is for the classes c, b, a, and the contract says a, b, c" in message
     assert "contract guess" in hint
+
+
+def test_weights_that_are_mirrored_where_the_contract_is_not(contract, package):
+    state = build_from_factory("ownpkg.nets:Net", contract)[0].state_dict()
+    for given in (False, True):
+        save_weights("w.safetensors", state, replace(contract, mirrored=not given))
+        message, hint = refused("ownpkg.nets:Net", replace(contract, mirrored=given), "w.safetensors")
+        assert f"says mirrored = {str(not given).lower()}, and the contract mirrored = {str(given).lower()}" in message
+        assert hint.startswith(f"mirrored = {str(not given).lower()} in the contract")
+
+
+def test_a_mirrored_contract_does_not_hide_what_is_wrong(contract, package):
+    with pytest.raises(EdgeferError, match="own returns float16, not float32"):
+        export("ownpkg.nets:Halved", package / "m.onnx", contract=replace(contract, mirrored=True))
 
 
 def test_a_pickled_module_is_not_run(contract, package):

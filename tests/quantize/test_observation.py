@@ -3,11 +3,12 @@ import tracemalloc
 import numpy as np
 import onnx
 import pytest
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 
 from edgefer.errors import EdgeferError
 from edgefer.quantize import FLAVOURS, make_plan, quantise
 from edgefer.quantize.graphview import GraphView, fingerprint
+from edgefer.quantize.macs import macs_by_layer
 from edgefer.quantize.observation import (
     activation_bytes,
     batch_for_budget,
@@ -89,6 +90,17 @@ def test_activation_bytes_of_a_known_network(builder):
     assert activation_bytes(model) == 64 * (1 + 4 + 4 + 4 + 16)
     assert batch_for_budget(model, 10 * 64 * 29 + 5) == 10
     assert batch_for_budget(model, 1 << 30) == 256
+
+
+def test_a_graph_that_doubles_the_batch_needs_twice_the_bytes_and_work(builder):
+    b = builder(size=8)
+    plain = b.model(b.conv(b.top, 1, 4), outputs=4)
+    b = builder(size=8)
+    b.nodes.append(helper.make_node("Concat", [b.top, b.top], ["both"], axis=0))
+    doubled = b.model(b.conv("both", 1, 4), outputs=4)
+    assert activation_bytes(doubled) - activation_bytes(plain) == 64 * (2 * 4 + 16)
+    (one,), (two,) = macs_by_layer(plain).values(), macs_by_layer(doubled).values()
+    assert two == 2 * one > 0
 
 
 def test_a_batch_axis_fixed_at_one_is_kept_and_any_other_refused(builder):

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from click.testing import CliRunner
@@ -174,6 +176,21 @@ def test_a_teacher_of_smaller_faces_sees_edges_as_sharp_as_bicubic_leaves_them(t
     alone = Deployable(load_network(teacher)[0].eval(), load_network(teacher)[1])
     said = teachers.modules[0](edge.expand(1, 64, 64)[..., None].to(torch.uint8))
     torch.testing.assert_close(said, alone(shown), rtol=0, atol=1e-3)
+
+
+def test_a_mirrored_teacher_is_asked_as_often_as_another(tmp_path):
+    plain = weights(tmp_path / "t.safetensors")
+    network, contract, _ = load_network(plain)
+    mirrored = tmp_path / "m.safetensors"
+    save_weights(mirrored, network.state_dict(), replace(contract, mirrored=True))
+    faces, _ = batch(4)
+    said = []
+    for file in (plain, mirrored):
+        (teachers, _, _), seen = open_teachers([file], contract, 1.0), []
+        teachers.modules[0].network.register_forward_hook(lambda module, given, out, seen=seen: seen.append(len(out)))
+        said.append(teachers.mean_answers(faces))
+        assert seen == [4, 4]
+    assert torch.equal(said[0], said[1])
 
 
 @pytest.mark.parametrize("where", ["option", "recipe"])

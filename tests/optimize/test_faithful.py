@@ -1,0 +1,63 @@
+"""A runtime that computes an INT8 file wrongly is found out before its engine is written."""
+
+import numpy as np
+import pytest
+
+import edgefer
+from edgefer.engines.load import load_baseline
+from edgefer.errors import EdgeferError
+from edgefer.faces import golden_faces
+from edgefer.optimize import faithful
+from edgefer.optimize.job import prepare_job
+from edgefer.optimize.variants import variants_of
+
+
+def test_engines_that_differ_by_rounding_only_are_kept(model, faces):
+    job = prepare_job(model, "int8", faces, 21, None, None)
+    built = [job.build(variant) for runtime in ("onnxruntime", "openvino") for variant in variants_of("int8", runtime)]
+    assert faithful.only_faithful(built, job.contract) == built
+    assert all(faithful.error_of(one, job.contract) < 0.05 for one in built)
+
+
+def test_one_that_is_off_is_left_out_and_named(model, faces, tmp_path, monkeypatch, capsys):
+    true = faithful.error_of
+
+    def claimed(built, contract):
+        return 0.24 if built.variant.flavour == wrong else true(built, contract)
+
+    flavours = [variant.flavour for variant in variants_of("int8", "openvino")]
+    if len(flavours) < 2:
+        pytest.skip("this CPU has one flavour for OpenVINO: its eight-bit products saturate")
+    monkeypatch.setattr(faithful, "error_of", claimed)
+    for wrong in flavours:
+        result = edgefer.build_engine(
+            model, tmp_path / "x.onnx", precision="int8", calib=faces, calib_faces=21, runtime="openvino"
+        )
+        said = " ".join(capsys.readouterr().err.split())
+        assert f"({wrong}) is off by 0.24 of the logits' scale from what its file says: left out" in said
+        assert result.candidates == ()
+
+
+def test_nothing_is_written_where_none_is_right(model, faces, tmp_path, monkeypatch):
+    monkeypatch.setattr(faithful, "error_of", lambda built, contract: float("nan"))
+    with pytest.raises(EdgeferError, match="the runtime computes it wrongly") as caught:
+        edgefer.build_engine(
+            model, tmp_path / "x.onnx", precision="int8", calib=faces, calib_faces=21, runtime="openvino"
+        )
+    assert caught.value.hint == "--runtime onnxruntime"
+    assert not list(tmp_path.glob("x.onnx*"))
+
+
+@pytest.mark.parametrize("flavour", [variant.flavour for variant in variants_of("int8", "openvino")])
+def test_what_is_left_out_of_cliquenet_is_what_is_wrong(flavour, tmp_path):
+    """OpenVINO 2026.4 computes one of its flavours wrongly; a version that does not may ship it."""
+    pytest.importorskip("torch")
+    job = prepare_job(
+        edgefer.export("cliquenet", tmp_path / "m.onnx").path, "int8", None, None, None, None
+    )  # its table
+    built = job.build(next(v for v in variants_of("int8", "openvino") if v.flavour == flavour))
+    images = golden_faces(job.contract, 40)
+    with built.open(job.contract) as engine, load_baseline("cliquenet") as baseline:
+        logits, wanted = engine.logits(images), baseline.logits(images)
+    right = np.abs(logits - wanted).max() < 0.15 * np.abs(wanted).max()
+    assert right == (faithful.error_of(built, job.contract) <= faithful.ALLOWED)
