@@ -30,8 +30,9 @@ def of_one_face(model: onnx.ModelProto) -> onnx.ModelProto:
     graph.name = model.graph.name
     graph.node.extend(model.graph.node)
     graph.input.extend(model.graph.input)
+    constants = {tensor.name for tensor in model.graph.initializer}  # old files list them as inputs too
     for value in graph.input:
-        if value.type.tensor_type.shape.dim:
+        if value.type.tensor_type.shape.dim and value.name not in constants:
             value.type.tensor_type.shape.dim[0].dim_value = 1
     for tensor in model.graph.initializer:
         small = math.prod(tensor.dims) <= _SHAPE_LIKE
