@@ -51,8 +51,3 @@ def test_only_the_training_half_imports_torch(path):
     uses = {name.split(".")[0] for name in imports(path)} & {"torch"}
     if relative == "models/registry.py" or not relative.startswith(TORCH_ALLOWED):
         assert not uses
-
-
-def test_files_stay_small():
-    long = {p.name: n for p in FILES if (n := len(p.read_text(encoding="utf-8").splitlines())) > 300}
-    assert not long
