@@ -9,25 +9,12 @@ from importlib.metadata import version
 
 import click
 
-from edgefer.cli.adopting import adopt
-from edgefer.cli.benching import bench
-from edgefer.cli.building import build_engine, retune
-from edgefer.cli.contracts import contract
-from edgefer.cli.datasets import data
-from edgefer.cli.deploying import deploy
-from edgefer.cli.doctoring import doctor
-from edgefer.cli.exporting import export
-from edgefer.cli.gating import compare, gate
-from edgefer.cli.importing import import_weights
-from edgefer.cli.inspecting import inspect
-from edgefer.cli.paging import web
-from edgefer.cli.predicting import predict
-from edgefer.cli.ranking import calibrate, sensitivity
-from edgefer.cli.starting import quickstart
-from edgefer.cli.sweeping import sweep
-from edgefer.cli.training import train
-from edgefer.cli.watching import camera
-from edgefer.cli.zoo import models
+from edgefer.cli.build import build_engine, calibrate, retune, sensitivity
+from edgefer.cli.data import data, models
+from edgefer.cli.make import adopt, contract, export, import_weights, quickstart, train
+from edgefer.cli.measure import bench, compare, gate, sweep
+from edgefer.cli.ship import deploy, doctor, inspect
+from edgefer.cli.tryout import camera, predict, web
 from edgefer.errors import EdgeferError
 
 INTERRUPTED = 130

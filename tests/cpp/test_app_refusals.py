@@ -33,7 +33,7 @@ def film(tmp_path):
 
 
 def test_options_are_those_of_the_python_app():
-    from edgefer.cli.watching import camera
+    from edgefer.cli.tryout import camera
 
     done = run("--help")
     ours = set(re.findall(r"^  (--[a-z-]+)", done.stdout, re.MULTILINE))

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from onnx import numpy_helper
 
-from edgefer.cli.layers_table import draw_sensitivity, print_sensitivity
 from edgefer.errors import EdgeferError
 from edgefer.measure.accuracy import Predictions
 from edgefer.optimize.output_error import OutputError
 from edgefer.optimize.sensitivity import sensitivity
+from edgefer.report.sensitivity import draw_sensitivity, print_sensitivity
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from edgefer.cli.benching import bench as command
+from edgefer.cli.measure import bench as command
 from edgefer.contract import Contract, Normalisation
 from edgefer.data import open_dataset, save_npz
 from edgefer.engines.classifier import Classifier

@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 import pytest
 from click.testing import CliRunner
 
-from edgefer.cli.gating import compare, gate
+from edgefer.cli.measure import compare, gate
 from edgefer.errors import EdgeferError
 from edgefer.measure.margin import Verdict
 from edgefer.report.document import read_report

@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from edgefer.cli import cli
-from edgefer.cli.tensorrt import refuse_unused
+from edgefer.cli.build import refuse_unused
 from edgefer.engines.tensorrt.options import NAMES
 from edgefer.errors import EdgeferError
 from edgefer.optimize import tensorrt

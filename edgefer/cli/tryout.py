@@ -1,0 +1,385 @@
+"""Commands that try an engine: predict, camera and web."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edgefer.cli import options
+from edgefer.errors import EdgeferError
+
+if TYPE_CHECKING:
+    from edgefer.camera.detection import Detector
+    from edgefer.camera.opencv import Pixels
+    from edgefer.camera.sinks import Sink
+    from edgefer.camera.sources import Source
+    from edgefer.camera.stills import Reading
+    from edgefer.engines.classifier import Classifier
+
+
+_FINDING = (
+    click.option(
+        "--detector",
+        default="haar",
+        show_default=True,
+        metavar="haar|yunet|FILE",
+        help="haar comes with OpenCV; yunet is better and faster, and is downloaded once (232 kB); or a YuNet file.",
+    ),
+    click.option(
+        "--detector-runtime",
+        default="onnxruntime",
+        show_default=True,
+        metavar="NAME",
+        help="What YuNet runs in: onnxruntime, openvino or tensorrt.",
+    ),
+    click.option(
+        "--smallest-face",
+        type=float,
+        default=60.0,
+        show_default=True,
+        metavar="PIXELS",
+        help="Width of the smallest face to find; larger is faster.",
+    ),
+    click.option("--level/--no-level", default=True, help="Turn tilted faces upright (YuNet).  [default: level]"),
+)
+
+
+def finding(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options; the command gets ``open_detector``, a function, and ``level``."""
+
+    @functools.wraps(command)
+    def with_detector(
+        *arguments: Any, detector: str, detector_runtime: str, smallest_face: float, threads: int, **others: Any
+    ) -> Any:
+        def opened() -> Any:
+            from edgefer.camera.detectors import open_detector
+
+            return open_detector(detector, smallest=smallest_face, runtime=detector_runtime, threads=threads)
+
+        return command(*arguments, open_detector=opened, threads=threads, **others)
+
+    decorated: Callable[..., Any] = with_detector
+    for option in reversed(_FINDING):
+        decorated = option(decorated)
+    return decorated
+
+
+@click.command()
+@click.argument("images", nargs=-1, required=True, type=options.PATH, metavar="IMAGE...")
+@click.option("--engine", type=options.PATH, help="An engine.  [default: the shipped mini_xception]")
+@finding
+@click.option("--whole", is_flag=True, help="Each picture is a face already: look for none.")
+@click.option(
+    "--unsure-under",
+    type=click.FloatRange(0, 1),
+    default=0.4,
+    show_default=True,
+    help="Mark labels below this probability.",
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout instead of a table.")
+@click.option("-o", "--output", type=options.PATH, metavar="FOLDER", help="Write the pictures with boxes and labels.")
+@options.threads
+def predict(
+    images: tuple[Path, ...],
+    engine: Path | None,
+    open_detector: Callable[[], Any],
+    level: bool,
+    whole: bool,
+    unsure_under: float,
+    as_json: bool,
+    output: Path | None,
+    threads: int,
+) -> None:
+    """Find the faces in IMAGEs and say what they show."""
+    from edgefer.camera.defaults import open_engine
+    from edgefer.camera.opencv import cv2
+    from edgefer.camera.pictures import read_picture
+    from edgefer.camera.stills import read
+    from edgefer.progress import announce
+
+    cv2.setNumThreads(threads)
+    names = [] if output is None else _names(images, output)
+    failed: list[EdgeferError] = []
+    results: list[dict[str, Any]] = []
+    with open_engine(engine, threads) as classifier, _opened(None if whole else open_detector) as detector:
+        if not as_json:
+            click.echo(f"{'picture':<32} face  {'box':<21} {'label':<12} probability  next")
+        for number, path in enumerate(images):
+            try:
+                pixels = read_picture(path)
+            except EdgeferError as fault:
+                announce(f"error: {fault.message}")
+                failed.append(fault)
+                continue
+            reading = read(pixels, detector, classifier, level=level, unsure_under=unsure_under)
+            results.append(_as_json(path, pixels, reading, classifier))
+            if not as_json:
+                for line in _lines(path, reading, classifier):
+                    click.echo(line)
+            if output is not None:
+                _save(names[number], pixels, reading, classifier)
+        if as_json:
+            facts = {"engine": classifier.name, "precision": classifier.precision, "runtime": classifier.runtime}
+            click.echo(json.dumps({**facts, "pictures": results}, indent=2, ensure_ascii=False))
+    if len(failed) == 1 == len(images):
+        raise failed[0]
+    if failed:
+        raise EdgeferError(f"{len(failed)} of {len(images)} pictures could not be read", hint=failed[0].hint)
+
+
+def _names(images: Sequence[Path], folder: Path) -> list[Path]:
+    """What each picture is written as: ``stem.png``, numbered where two would have one name.
+
+    Raises:
+        EdgeferError: that is one of the pictures themselves.
+    """
+    read = {path.resolve() for path in images}
+    names: list[Path] = []
+    for path in images:
+        tries = (path.stem, *(f"{path.stem}-{count}" for count in range(2, len(images) + 2)))
+        names.append(next(name for stem in tries if (name := folder / f"{stem}.png") not in names))
+        if names[-1].resolve() in read:
+            raise EdgeferError(f"{names[-1]} is read and would be replaced", hint="-o takes another folder")
+    return names
+
+
+@contextmanager
+def _opened(open_detector: Callable[[], Detector] | None) -> Iterator[Detector | None]:
+    if open_detector is None:
+        yield None
+    else:
+        with closing(open_detector()) as detector:
+            yield detector
+
+
+def _lines(path: Path, reading: Reading, classifier: Classifier) -> list[str]:
+    labels = classifier.contract.labels
+    if not reading.faces:
+        return [f"{path!s:<32} no face found"]
+    lines = []
+    for number, face in enumerate(reading.faces, 1):
+        box = "{:.0f},{:.0f} {:.0f}×{:.0f}".format(*face.detection.box)
+        order = sorted(range(len(labels)), key=lambda i: -face.probabilities[i])
+        others = ", ".join(f"{labels[i]} {100 * face.probabilities[i]:.0f} %" for i in order[1:3])
+        doubt = "" if face.sure else "  (unsure)"
+        share = f"{100 * face.confidence:.0f} %"
+        lines.append(f"{path!s:<32} {number:>4}  {box:<21} {face.label:<12} {share:>11}  {others}{doubt}")
+    return lines
+
+
+def _as_json(path: Path, pixels: Pixels, reading: Reading, classifier: Classifier) -> dict[str, Any]:
+    labels = classifier.contract.labels
+    return {
+        "picture": str(path),
+        "width": pixels.shape[1],
+        "height": pixels.shape[0],
+        "detect_ms": round(reading.detect_ms, 2),
+        "infer_ms": round(reading.infer_ms, 2),
+        "faces": [
+            {
+                "box": [round(v, 1) for v in face.detection.box],
+                "score": round(face.detection.score, 3),
+                "label": face.label,
+                "sure": face.sure,
+                "probabilities": {n: round(float(p), 4) for n, p in zip(labels, face.probabilities, strict=True)},
+            }
+            for face in reading.faces
+        ],
+    }
+
+
+def _save(path: Path, pixels: Pixels, reading: Reading, classifier: Classifier) -> None:
+    from edgefer.camera.overlay import draw_face
+    from edgefer.camera.pictures import write_picture
+
+    for number, face in reversed(list(enumerate(reading.faces, 1))):
+        draw_face(pixels, face.drawn_as(number), classifier.contract.labels)
+    write_picture(path, pixels)
+
+
+def _size(context: click.Context, option: click.Parameter, value: str | None) -> tuple[int, int] | None:
+    if value is None:
+        return None
+    width, _, height = value.partition("x")
+    if not (width.isdigit() and height.isdigit() and int(width) and int(height)):
+        raise click.BadParameter(f"'{value}' is not like 1280x720")
+    return int(width), int(height)
+
+
+@click.command()
+@click.argument("engine", required=False, type=options.PATH)
+@click.option(
+    "--source",
+    default="0",
+    show_default=True,
+    help="Webcam number, video, picture, folder of pictures, rtsp://, http://, csi://0, or a GStreamer pipeline.",
+)
+@click.option("--size", callback=_size, metavar="WxH", help="Ask a camera for this size.")
+@click.option("--rotate", type=int, default=0, show_default=True, help="Clockwise: 90, 180 or 270.")
+@click.option("--mirror", is_flag=True, help="Swap left and right, as in a mirror.")
+@click.option("--patience", type=click.FloatRange(min=0), default=30.0, show_default=True, help="Seconds to reconnect.")
+@click.option("--realtime", is_flag=True, help="Play a file at its own speed, dropping frames like a camera.")
+@click.option("--seconds", type=click.FloatRange(min=0.1), help="Stop after so many.")
+@finding
+@click.option(
+    "--detect-every", type=click.IntRange(min=1), default=3, show_default=True, help="Frames from search to search."
+)
+@click.option("--most-faces", type=click.IntRange(min=1), default=32, show_default=True, help="Label the largest.")
+@click.option(
+    "--smooth", type=click.Choice(["ema", "majority", "none"]), default="ema", show_default=True, help="Calm labels."
+)
+@click.option("--smooth-seconds", type=float, default=0.4, show_default=True, help="Of ema: its time constant.")
+@click.option("--unsure-under", type=float, default=0.4, show_default=True, help="No label below this probability.")
+@click.option("--window/--no-window", default=None, help="Show a window.  [default: if there is a display]")
+@click.option("--video", type=options.PATH, help="Write an mp4 with boxes and labels.")
+@click.option("--events", metavar="FILE", help="Write a line of JSON a face and frame; - for stdout.")
+@click.option("--serve", type=click.IntRange(0, 65535), metavar="PORT", help="Stream MJPEG over HTTP.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Of --serve; 0.0.0.0 for all networks.")
+@click.option("--record-faces", type=options.PATH, metavar="FOLDER", help="Keep crops for calibration. Off by default.")
+@options.threads
+def camera(
+    engine: Path | None,
+    source: str,
+    size: tuple[int, int] | None,
+    patience: float,
+    open_detector: Callable[[], Any],
+    threads: int,
+    smooth: str,
+    smooth_seconds: float,
+    unsure_under: float,
+    window: bool | None,
+    video: Path | None,
+    events: str | None,
+    serve: int | None,
+    host: str,
+    record_faces: Path | None,
+    detect_every: int,
+    **how: Any,
+) -> None:
+    """Label faces of a camera, stream, video or folder with ENGINE (default: the shipped mini_xception).
+
+    Ends with the source, q in its window, or Ctrl-C.
+    """
+    from edgefer.camera.app import App, one_interrupt
+    from edgefer.camera.defaults import open_engine
+    from edgefer.camera.opencv import cv2
+    from edgefer.camera.recording import FaceRecorder
+    from edgefer.camera.smooth import Smoothing
+    from edgefer.camera.sources import open_source
+    from edgefer.camera.stages import Options
+    from edgefer.progress import announce
+
+    cv2.setNumThreads(threads)
+    for written in (video, events):
+        if written is not None and Path(source).is_file() and Path(written).resolve() == Path(source).resolve():
+            raise EdgeferError(f"{written} is the source: it would be overwritten", hint="write to another file")
+    if serve is None and host != "127.0.0.1":
+        raise EdgeferError(f"--host {host} is of --serve, which is not given", hint=f"--serve 8080 --host {host}")
+    smoothing = Smoothing(kind=smooth, seconds=smooth_seconds, unsure_under=unsure_under)
+    wishes = Options(every=detect_every, smoothing=smoothing, **how)
+    if window is None:
+        window = bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")) or (
+            video is None and events is None and serve is None
+        )
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a service manager's end is one like Ctrl-C
+    with (
+        one_interrupt(),
+        open_engine(engine, threads) as classifier,
+        closing(open_source(source, size=size, patience=patience)) as opened,
+        closing(open_detector()) as detector,
+    ):
+        recorder = None if record_faces is None else FaceRecorder(record_faces)
+        sinks = _sinks(opened, classifier, window, video, events, (host, serve), wishes.realtime)
+        summary = App(opened, detector, classifier, sinks, wishes, recorder=recorder).run()
+        announce(str(summary))
+        if recorder is not None:
+            announce(f"{recorder.written:,} faces recorded in {record_faces}")
+
+
+def _sinks(
+    source: Source,
+    classifier: Classifier,
+    window: bool,
+    video: Path | None,
+    events: str | None,
+    serve: tuple[str, int | None],
+    realtime: bool,
+) -> list[Sink]:
+    """What was asked for; those that are open already are closed again if one cannot be opened."""
+    from edgefer.camera.mjpeg import Stream
+    from edgefer.camera.sinks import Events, Video, Window
+
+    sinks: list[Sink] = []
+    try:
+        if window:
+            sinks.append(Window(f"edgefer · {source.name}", stays=source.stills))
+        if serve[1] is not None:
+            sinks.append(Stream(serve[0], serve[1]))
+        if video is not None:
+            sinks.append(Video(video, source.fps or 25.0, live=source.live or realtime))
+        if events is not None:  # last: opening it empties a file that is there
+            sinks.append(Events(events, classifier.contract.labels, film=not source.live and not source.stills))
+    except BaseException:
+        for sink in sinks:
+            sink.close()
+        raise
+    return sinks
+
+
+@click.command()
+@click.argument("engine", required=False, type=options.PATH)
+@click.option("--beside", metavar="BASELINE", help="A second engine, weights or network to show side by side.")
+@click.option("--report", type=options.PATH, help="What `edgefer bench ENGINE --json` printed, for the accuracy card.")
+@finding
+@click.option("--host", default="127.0.0.1", show_default=True, help="0.0.0.0 opens the page to all networks.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 takes a free one.")
+@click.option(
+    "--most-megabytes", type=click.FloatRange(0.1, 1000), default=15.0, show_default=True, help="Of an upload."
+)
+@options.threads
+def web(
+    engine: Path | None,
+    beside: str | None,
+    report: Path | None,
+    open_detector: Callable[[], Any],
+    level: bool,
+    host: str,
+    port: int,
+    most_megabytes: float,
+    threads: int,
+) -> None:
+    """Try ENGINE (default: the shipped mini_xception) in a browser: pictures, webcam, probabilities.
+
+    Pictures are looked at in memory and not kept; nothing leaves this machine.
+    """
+    from edgefer.camera.defaults import open_engine
+    from edgefer.camera.opencv import cv2
+    from edgefer.camera.page import Page, read_report
+    from edgefer.camera.serving import address
+    from edgefer.engines.load import load_baseline
+    from edgefer.progress import announce
+
+    cv2.setNumThreads(threads)
+    with ExitStack() as opened:
+        engines = [opened.enter_context(open_engine(engine, threads))]
+        if beside is not None:
+            engines.append(opened.enter_context(load_baseline(beside, threads, contract=engines[0].contract)))
+        detector = opened.enter_context(closing(open_detector()))
+        measured = None if report is None else read_report(report, engines[0])
+        page = Page(engines, detector, level=level, most_bytes=int(most_megabytes * 1e6), report=measured)
+        server = opened.enter_context(page.open(host, port))
+        announce(f"the page is at {address(server)} (Ctrl-C ends it)")
+        if host not in ("127.0.0.1", "localhost", "::1"):
+            announce(f"note: everybody who reaches {host} can use it; it has no password and no encryption")
+        try:
+            server.serve_forever(0.2)
+        except KeyboardInterrupt:
+            announce("stopped")
