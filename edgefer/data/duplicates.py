@@ -78,15 +78,13 @@ class Grouping:
 
 def thumbnails(faces: Faces) -> NDArray[np.float64]:
     """Area means of grey levels, N×12×12, from uint8 N×H×W×C; cells of small faces repeat their pixels."""
-    grey = faces.sum(axis=-1, dtype=np.int64)
     for axis in (1, 2):
-        size = grey.shape[axis]
+        size = faces.shape[axis]
         if size < CELLS:
-            grey = np.repeat(grey, -(-CELLS // size), axis=axis)
-    total = np.pad(grey, ((0, 0), (1, 0), (1, 0))).cumsum(axis=1).cumsum(axis=2)
-    rows, columns = (np.arange(CELLS + 1) * size // CELLS for size in grey.shape[1:])
-    corners = total[:, rows][:, :, columns]
-    sums = corners[:, 1:, 1:] - corners[:, :-1, 1:] - corners[:, 1:, :-1] + corners[:, :-1, :-1]
+            faces = np.repeat(faces, -(-CELLS // size), axis=axis)
+    rows, columns = (np.arange(CELLS + 1) * size // CELLS for size in faces.shape[1:3])
+    lines = np.add.reduceat(faces, rows[:-1], axis=1, dtype=np.int64)  # in small blocks: faces may be photographs
+    sums = np.add.reduceat(lines, columns[:-1], axis=2).sum(axis=-1)
     means: NDArray[np.float64] = sums / (np.diff(rows)[:, None] * np.diff(columns)[None, :])
     return means
 

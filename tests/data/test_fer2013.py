@@ -87,6 +87,12 @@ def test_every_value_of_a_byte_is_read(write_csv):
     ).ravel().tolist() == (image[::-1].tolist())
 
 
+def test_blank_lines_are_no_rows_however_many_there_are(tmp_path):
+    path = tmp_path / "blank.csv"
+    path.write_text("emotion,pixels,Usage\n" + "\n" * (3 << 20) + f"1,{GOOD},Training\n\n")
+    assert len(open_dataset(path)) == 1
+
+
 GOOD = " ".join(["17"] * 2304)
 ONE_LESS = " ".join(["17"] * 2303)
 
