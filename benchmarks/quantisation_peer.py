@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """A peer's quantisation in its own environment: `quantisation_peer.py nncf|modelopt FLOAT.onnx FACES.npz OUTPUT`.
 
-Imports nothing of edgefer's: the environment has the peer and what it needs only. OUTPUT is an OpenVINO .xml (with its
-.bin) from nncf, an .onnx from modelopt.
+Imports of edgefer only how packages are imported without their telemetry: the environment has the peer and what it
+needs, no more. OUTPUT is an OpenVINO .xml (with its .bin) from nncf, an .onnx from modelopt.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from __future__ import annotations
 import sys
 
 import numpy as np
+
+from edgefer.errors import import_package
 
 
 def main() -> None:
@@ -19,8 +21,7 @@ def main() -> None:
 
 
 def _nncf(model: str, images: np.ndarray, output: str) -> None:
-    import nncf
-    import openvino
+    nncf, openvino = import_package("nncf"), import_package("openvino")
 
     dataset = nncf.Dataset([images[i : i + 1] for i in range(len(images))])
     # without subset_size it would look at the first 300 only

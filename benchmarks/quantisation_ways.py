@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -128,7 +129,14 @@ class Bench:
         worker = Path(__file__).with_name("quantisation_peer.py")
         files = (self.folder / "float.onnx", self.folder / "faces.npz", output)
         command = [environment(peer, self.environments), worker, peer, *files]
-        done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False, cwd=self.folder)
+        done = subprocess.run(
+            list(map(str, command)),
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=self.folder,
+            env={**os.environ, "PYTHONPATH": str(worker.parents[1])},
+        )
         if done.returncode or not output.is_file():
             lines = (done.stderr or done.stdout).strip().splitlines() or ["it said nothing"]
             raise EdgeferError(f"{peer} failed: {lines[-1]}")

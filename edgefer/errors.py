@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from types import ModuleType
+from typing import Any
 
 
 class EdgeferError(Exception):
@@ -26,9 +28,28 @@ def require(module: str, extra: str, purpose: str) -> ModuleType:
     ``purpose`` completes the sentence "… needs MODULE", e.g. ``"training"``.
     """
     try:
-        return importlib.import_module(module)
+        return import_package(module)
     except ImportError as cause:
         raise EdgeferError(
             f"{purpose} needs the Python package '{module}', which cannot be imported here ({cause})",
             hint=f"pip install 'edgefer[{extra}]'",
         ) from cause
+
+
+def import_package(module: str) -> ModuleType:
+    """Import ``module`` with the package ``openvino_telemetry`` hidden meanwhile.
+
+    With it, the mere import of OpenVINO (or NNCF) writes a client ID below the user's home folder and reports to Google
+    Analytics; without it, they take a stub (``openvino/tools/ovc/telemetry_utils.py``). They have no setting for that
+    but a file in the user's home folder. Every import of OpenVINO in this project goes through here.
+    """
+    modules: dict[str, Any] = sys.modules
+    there, before = "openvino_telemetry" in modules, modules.get("openvino_telemetry")
+    modules["openvino_telemetry"] = None
+    try:
+        return importlib.import_module(module)
+    finally:
+        if there:
+            modules["openvino_telemetry"] = before
+        else:
+            del modules["openvino_telemetry"]

@@ -5,13 +5,14 @@ The answer is the last line of stdout that is a JSON object; a package may print
 
 from __future__ import annotations
 
-import importlib
 import json
 import re
 import sys
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
+
+from edgefer.errors import EdgeferError, import_package
 
 
 def _driver() -> dict[str, Any]:
@@ -24,16 +25,16 @@ def _driver() -> dict[str, Any]:
 
 
 def _plain(module: str) -> Callable[[], dict[str, Any]]:
-    return lambda: {"version": str(importlib.import_module(module).__version__).split("-")[0]}
+    return lambda: {"version": str(import_package(module).__version__).split("-")[0]}
 
 
 def _onnxruntime() -> dict[str, Any]:
-    ort = importlib.import_module("onnxruntime")
+    ort = import_package("onnxruntime")
     return {"version": str(ort.__version__), "providers": list(ort.get_available_providers())}
 
 
 def _opencv() -> dict[str, Any]:
-    cv2 = importlib.import_module("cv2")
+    cv2 = import_package("cv2")
     gstreamer = re.search(r"GStreamer:\s+YES", cv2.getBuildInformation()) is not None
     return {"version": str(cv2.__version__), "gstreamer": gstreamer}
 
@@ -51,19 +52,18 @@ def _tensorrt() -> dict[str, Any]:
 
 
 def _cuda_bindings() -> dict[str, Any]:
-    driver = importlib.import_module("cuda.bindings.driver")
+    driver = import_package("cuda.bindings.driver")
     return {"version": version("cuda-bindings"), "for_cuda": int(driver.CUDA_VERSION) // 1000}
 
 
 def _pycuda() -> dict[str, Any]:
-    importlib.import_module("pycuda.driver")  # makes no context, as pycuda.autoinit would
+    import_package("pycuda.driver")  # makes no context, as pycuda.autoinit would
     return {"version": version("pycuda")}
 
 
 def _engine() -> dict[str, Any]:
     """Whether the engine that is named loads and answers its golden faces, which loading asks."""
     from edgefer.engines.load import load_engine
-    from edgefer.errors import EdgeferError
 
     try:
         with load_engine(sys.argv[2]) as engine:

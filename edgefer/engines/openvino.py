@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -112,20 +111,7 @@ def _core() -> Any:
 
 
 def _openvino() -> Any:
-    """The package, imported without ``openvino_telemetry``: with it, the import alone reports to Google Analytics.
-
-    Without it OpenVINO takes a stub (``openvino/tools/ovc/telemetry_utils.py``); a setting for that it has none but a
-    file in the user's home.
-    """
-    modules: dict[str, Any] = sys.modules
-    hidden = "openvino" not in modules and "openvino_telemetry" not in modules
-    if hidden:
-        modules["openvino_telemetry"] = None
-    try:
-        return require("openvino", "openvino", "running an engine with OpenVINO")
-    finally:
-        if hidden:
-            del modules["openvino_telemetry"]
+    return require("openvino", "openvino", "running an engine with OpenVINO")
 
 
 def _spec(port: Any) -> TensorSpec:  # openvino's ports have no type stubs
