@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgefer.errors import EdgeferError, require
+from edgefer.errors import EdgeferError
+from edgefer.intake import opencv
 
 Pixels = NDArray[np.uint8]
 """uint8 H×W×3, BGR."""
@@ -23,15 +24,9 @@ Pixels = NDArray[np.uint8]
 # It and its decoders write "moov atom not found" and the like to stderr; what a file lacks is said by our errors.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
-MOST_PIXELS = 50_000_000
-"""Of a picture; phones have 12 to 48 million, and each takes three bytes here."""
-
-# OpenCV reads a few bytes of header and then allocates what they claim, by default up to 2³⁰ pixels.
-os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MOST_PIXELS))
-
 _WITHOUT = "--no-window with --video out.mp4, --events out.jsonl or --serve 8080"
 
-cv2: Any = require("cv2", "camera", "reading pictures and cameras")
+cv2: Any = opencv("reading pictures and cameras")
 
 if hasattr(cv2, "utils") and hasattr(cv2.utils, "logging"):  # systems' older ones have it not
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)

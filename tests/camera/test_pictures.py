@@ -4,7 +4,6 @@ import cv2
 import numpy as np
 import pytest
 
-from edgefer.camera.pictureheader import Header, read_header
 from edgefer.camera.pictures import decode_picture, read_picture, write_picture
 from edgefer.errors import EdgeferError
 
@@ -13,19 +12,6 @@ NOISE = np.random.default_rng(0).integers(0, 256, (37, 53, 3), dtype=np.uint8)
 
 def png(array):
     return cv2.imencode(".png", array)[1].tobytes()
-
-
-@pytest.mark.parametrize(("suffix", "kind"), [(".png", "PNG"), (".jpg", "JPEG"), (".webp", "WebP")])
-def test_headers_give_kind_and_size(suffix, kind):
-    content = cv2.imencode(suffix, NOISE)[1].tobytes()
-    assert read_header(content) == Header(kind, 53, 37)
-    assert read_header(content[:11]) is None
-
-
-def test_a_lossless_webp_has_another_header():
-    content = cv2.imencode(".webp", NOISE, [cv2.IMWRITE_WEBP_QUALITY, 101])[1].tobytes()
-    assert content[12:16] == b"VP8L"
-    assert read_header(content) == Header("WebP", 53, 37)
 
 
 def test_8_bits_come_as_they_are():
