@@ -110,7 +110,7 @@ def image_header(content: bytes) -> ImageHeader | None:
         b"\x89PNG\r\n\x1a\n": _png,
         b"\xff\xd8": _jpeg,
         b"RIFF": _webp,
-        b"GIF8": lambda head: ImageHeader("GIF", *struct.unpack("<HH", head[6:10]), channels=4),
+        b"GIF8": _gif,
         b"BM": _bmp,
         b"II*\0": _tiff,
         b"MM\0*": _tiff,
@@ -126,6 +126,11 @@ def _png(content: bytes) -> ImageHeader:
     width, height, bits, colour = struct.unpack(">IIBB", content[16:26])
     channels = {0: 1, 2: 3}.get(colour, 4)  # of a palette too: it may have transparency
     return ImageHeader("PNG", width, height, channels, max(bits, 8))
+
+
+def _gif(content: bytes) -> ImageHeader:
+    width, height = struct.unpack("<HH", content[6:10])
+    return ImageHeader("GIF", width, height, 4)
 
 
 def _bmp(content: bytes) -> ImageHeader:
