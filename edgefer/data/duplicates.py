@@ -8,7 +8,7 @@ neighbour, 264 bits.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,13 +32,9 @@ class Grouping:
         self._gradients = np.zeros((count, 2 * CELLS * (CELLS - 1)), np.bool_)
         self._filled = 0
 
-    def add(self, faces: Sequence[Faces] | Faces, hashes: list[str]) -> None:
-        """Take the next faces, uint8 N×H×W×C or a list of H×W×C, with their 16-digit content hashes."""
-        rows = slice(self._filled, self._filled + len(faces))
-        if isinstance(faces, np.ndarray):
-            cells = thumbnails(faces)
-        else:
-            cells = np.concatenate([thumbnails(face[None]) for face in faces])
+    def add(self, faces: Faces, hashes: list[str]) -> None:
+        """Take the next faces, uint8 N×H×W×C, with their 16-digit content hashes."""
+        rows, cells = slice(self._filled, self._filled + len(faces)), thumbnails(faces)
         self._hashes[rows] = [int(digits, 16) for digits in hashes]
         self._gradients[rows] = gradients(cells)
         self._thumbnails[rows] = normalised(cells)
@@ -83,8 +79,8 @@ def thumbnails(faces: Faces) -> NDArray[np.float64]:
         if size < CELLS:
             faces = np.repeat(faces, -(-CELLS // size), axis=axis)
     rows, columns = (np.arange(CELLS + 1) * size // CELLS for size in faces.shape[1:3])
-    lines = np.add.reduceat(faces, rows[:-1], axis=1, dtype=np.int64)  # in small blocks: faces may be photographs
-    sums = np.add.reduceat(lines, columns[:-1], axis=2).sum(axis=-1)
+    bands = [faces[:, top:bottom].sum(axis=1, dtype=np.int64) for top, bottom in itertools.pairwise(rows)]
+    sums = np.add.reduceat(np.stack(bands, axis=1), columns[:-1], axis=2).sum(axis=-1)
     means: NDArray[np.float64] = sums / (np.diff(rows)[:, None] * np.diff(columns)[None, :])
     return means
 

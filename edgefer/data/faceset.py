@@ -13,6 +13,7 @@ from edgefer.data import splits
 from edgefer.data.duplicates import Grouping
 from edgefer.data.sources import Faces, Rows, Source, face_hash
 from edgefer.errors import EdgeferError
+from edgefer.faces import prepare_batch
 from edgefer.progress import progress
 
 if TYPE_CHECKING:
@@ -90,17 +91,15 @@ class FaceSet:
         Raises:
             EdgeferError: they differ in size, so that only a contract can bring them together.
         """
-        faces = self._source.read(self._rows[np.asarray(indices, dtype=np.int64)])
-        if isinstance(faces, np.ndarray):
-            return faces
-        shapes = {face.shape for face in faces}
+        blocks = list(self._source.blocks(self._rows[np.asarray(indices, dtype=np.int64)]))
+        shapes = {block.shape[1:] for block in blocks}
         if len(shapes) > 1:
             sizes = ", ".join("×".join(map(str, shape)) for shape in sorted(shapes)[:3])
             raise EdgeferError(
                 f"the faces of {self.origin} differ in size ({sizes}, …)",
                 hint="read them with a contract (`batches(size, contract)`), which resizes them",
             )
-        return np.stack(faces) if faces else np.zeros((0, 0, 0, 1), np.uint8)
+        return _joined(blocks)
 
     def batches(self, size: int, contract: Contract | None = None) -> Iterator[tuple[Faces, NDArray[np.int64]]]:
         """Yield ``(faces uint8 N×H×W×C, labels int64 N)`` with N ≤ ``size``, in order, decoded as they are asked for.
@@ -109,21 +108,16 @@ class FaceSet:
         """
         for start in range(0, len(self), size):
             indices = np.arange(start, min(start + size, len(self)))
-            faces = self.images(indices) if contract is None else self._prepared(indices, contract)
-            yield faces, self.labels[indices]
-
-    def _prepared(self, indices: Rows, contract: Contract) -> Faces:
-        from edgefer.faces import prepare, prepare_batch
-
-        faces = self._source.read(self._rows[indices])
-        if isinstance(faces, np.ndarray):
-            return prepare_batch(faces, contract)
-        return np.stack([prepare(face[..., 0] if face.shape[-1] == 1 else face, contract) for face in faces])
+            if contract is None:
+                yield self.images(indices), self.labels[indices]
+            else:
+                blocks = self._source.blocks(self._rows[indices])
+                yield _joined([prepare_batch(block, contract) for block in blocks]), self.labels[indices]
 
     def face_hashes(self) -> tuple[str, ...]:
         """A face each: 16 hexadecimal digits of the SHA-256 of its shape and decoded pixels. Computed once."""
         if self._hashes is None:
-            self._hashes = tuple(face_hash(face) for face in self._each())
+            self._hashes = tuple(face_hash(face) for block in self._blocks() for face in block)
         return self._hashes
 
     def name_of(self, index: int) -> str:
@@ -134,14 +128,16 @@ class FaceSet:
         """SHA-256, 64 hexadecimal digits, of all shapes, pixels and labels in order. Computed once."""
         if self._fingerprint is None:
             digest = hashlib.sha256()
-            for face, label in zip(self._each(), self.labels, strict=True):
-                digest.update(f"{face.shape}{label}".encode() + face.tobytes())
+            faces = (face for block in self._blocks() for face in block)
+            for face, label in zip(faces, self.labels, strict=True):
+                digest.update(f"{face.shape}{label}".encode())
+                digest.update(np.ascontiguousarray(face).data)
             self._fingerprint = digest.hexdigest()
         return self._fingerprint
 
-    def _each(self) -> Iterator[Faces]:
+    def _blocks(self) -> Iterator[Faces]:
         for start in range(0, len(self), _BATCH):
-            yield from self._source.read(self._rows[start : start + _BATCH])
+            yield from self._source.blocks(self._rows[start : start + _BATCH])
 
     def per_class_counts(self) -> dict[str, int]:
         """Class name → number of faces, in the order of the classes."""
@@ -278,13 +274,12 @@ class FaceSet:
         """A face each: a number that it shares with its near-duplicates in this set alone. Computed once."""
         if self._keys is None:
             grouping = Grouping(len(self))
-            hashes = list(self._hashes or ())
+            hashes: list[str] = []
             with progress("grouping near-duplicates", len(self)) as advance:
-                for start in range(0, len(self), _BATCH):
-                    faces = self._source.read(self._rows[start : start + _BATCH])
-                    if self._hashes is None:
-                        hashes += [face_hash(face) for face in faces]
-                    grouping.add(faces, hashes[start : start + _BATCH])
+                for faces in self._blocks():
+                    known = self._hashes and self._hashes[len(hashes) : len(hashes) + len(faces)]
+                    hashes += known or [face_hash(face) for face in faces]
+                    grouping.add(faces, hashes[-len(faces) :])
                     advance(len(faces))
             self._hashes = tuple(hashes)
             self._keys = grouping.keys()
@@ -298,3 +293,9 @@ class FaceSet:
         divided = self._take(np.arange(len(self)), self.origin, None, {})
         divided._parts, divided._val_apart = parts, False
         return divided
+
+
+def _joined(blocks: list[Faces]) -> Faces:
+    if len(blocks) == 1:
+        return blocks[0]
+    return np.concatenate(blocks) if blocks else np.zeros((0, 0, 0, 1), np.uint8)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from edgefer.data.sources import Faces, FileSource, Rows
 from edgefer.errors import EdgeferError
+from edgefer.faces import crop
 from edgefer.progress import announce, progress
 
 _LISTED = 5
@@ -24,16 +25,13 @@ class BoxedFileSource(FileSource):
         super().__init__(paths)
         self._boxes = boxes
 
-    def read(self, rows: Rows) -> list[Faces]:
-        """Decode the files of ``rows`` and cut their boxes out.
+    def blocks(self, rows: Rows) -> Iterator[Faces]:
+        """Decode one file after the other and cut its box out.
 
         Raises:
             EdgeferError: as :class:`FileSource`; or a box does not lie in its image.
         """
-        from edgefer.faces import crop
-
-        faces = []
-        for row, image in zip(rows, super().read(rows), strict=True):
+        for row, (image,) in zip(rows, super().blocks(rows), strict=True):
             x, y, width, height = (float(v) for v in self._boxes[int(row)])
             if min(x, y) < -1 or x + width > image.shape[1] + 1 or y + height > image.shape[0] + 1:
                 raise EdgeferError(
@@ -41,8 +39,7 @@ class BoxedFileSource(FileSource):
                     f"image has {image.shape[1]}×{image.shape[0]}",
                     hint="where the images were cut to their faces already, pass --no-boxes",
                 )
-            faces.append(np.ascontiguousarray(crop(image, (x, y, width, height))))
-        return faces
+            yield np.ascontiguousarray(crop(image, (x, y, width, height)))[None]
 
 
 def present(paths: Sequence[Path], wanted: NDArray[np.bool_], origin: str, allow_missing: bool) -> NDArray[np.bool_]:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import mmap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgefer.errors import EdgeferError, require
+from edgefer.errors import EdgeferError
+from edgefer.intake import decode_image, opencv
 
 Faces = NDArray[np.uint8]
 Rows = NDArray[np.int64]
@@ -22,8 +23,8 @@ class Source(Protocol):
 
     def __len__(self) -> int: ...
 
-    def read(self, rows: Rows) -> Sequence[Faces] | Faces:
-        """The faces of ``rows``: uint8 H×W×C each, as one N×H×W×C array where all share a size."""
+    def blocks(self, rows: Rows) -> Iterator[Faces]:
+        """The faces of ``rows`` in order, uint8 N×H×W×C: all in one array, or each file as it is asked for."""
 
     def name(self, row: int) -> str:
         """What messages call the face of ``row``."""
@@ -45,11 +46,10 @@ class ArraySource:
             return _mapped, (str(images.filename), _file_offset(images), images.shape)
         return ArraySource, (np.asarray(images),)
 
-    def read(self, rows: Rows) -> Faces:
-        """The faces of ``rows``, uint8 N×H×W×C; consecutive rows are a view and cost no copy."""
-        if len(rows) and rows[-1] - rows[0] + 1 == len(rows) and bool(np.all(np.diff(rows) == 1)):
-            return self._images[int(rows[0]) : int(rows[-1]) + 1]
-        return self._images[rows]
+    def blocks(self, rows: Rows) -> Iterator[Faces]:
+        """One block; consecutive rows are a view and cost no copy."""
+        consecutive = len(rows) and rows[-1] - rows[0] + 1 == len(rows) and bool(np.all(np.diff(rows) == 1))
+        yield self._images[int(rows[0]) : int(rows[-1]) + 1] if consecutive else self._images[rows]
 
     def name(self, row: int) -> str:
         """Its number, from 0."""
@@ -76,13 +76,14 @@ class FileSource:
     def __len__(self) -> int:
         return len(self.paths)
 
-    def read(self, rows: Rows) -> list[Faces]:
-        """Decode the files of ``rows``; sizes may differ.
+    def blocks(self, rows: Rows) -> Iterator[Faces]:
+        """Decode one file after the other, so that only one large image is held; sizes may differ.
 
         Raises:
             EdgeferError: OpenCV is missing, or a file cannot be read or decoded.
         """
-        return [read_image(self.paths[int(row)]) for row in rows]
+        for row in rows:
+            yield read_image(self.paths[int(row)])[None]
 
     def name(self, row: int) -> str:
         """Its file."""
@@ -93,24 +94,20 @@ def read_image(path: Path) -> Faces:
     """Decode one image file to uint8 H×W×1 (grey) or H×W×3 (RGB), turned as its EXIF orientation says.
 
     Raises:
-        EdgeferError: OpenCV is missing, or the file is missing, empty, or no image.
+        EdgeferError: OpenCV is missing, or the file is missing, empty, too large, or no image.
     """
-    cv2 = require("cv2", "camera", "reading image files")
+    cv2 = opencv("reading image files")
     try:
-        encoded = np.fromfile(path, dtype=np.uint8)  # imread fails on names outside the system's code page
+        content = path.read_bytes()
     except OSError as cause:
         raise EdgeferError(f"cannot read the image {path}: {cause.strerror or cause}") from cause
-    if not len(encoded):
-        raise EdgeferError(f"the image {path} is empty (0 bytes)", hint="delete it or copy it again")
-    decoded = cv2.imdecode(encoded, cv2.IMREAD_ANYCOLOR)
-    if decoded is None or decoded.size == 0:
-        raise EdgeferError(
-            f"the image {path} cannot be decoded ({len(encoded)} bytes)", hint="it is damaged or no image: delete it"
-        )
+    decoded = decode_image(content, f"the image {path}", cv2.IMREAD_ANYCOLOR)
     face: Faces = decoded[..., None] if decoded.ndim == 2 else np.ascontiguousarray(decoded[..., ::-1])
     return face
 
 
 def face_hash(face: Faces) -> str:
     """16 hexadecimal digits of the SHA-256 of a face's shape and pixels."""
-    return hashlib.sha256(f"{face.shape}".encode() + face.tobytes()).hexdigest()[:16]
+    digest = hashlib.sha256(f"{face.shape}".encode())
+    digest.update(np.ascontiguousarray(face).data)
+    return digest.hexdigest()[:16]

@@ -1,6 +1,12 @@
 """A folder a class: layouts, class names, decoding on demand, and what cannot be decoded."""
 
 import builtins
+import json
+import os
+import struct
+import subprocess
+import sys
+import zlib
 
 import numpy as np
 import pytest
@@ -10,6 +16,23 @@ from edgefer.data.classes import FER2013, FERPLUS
 from edgefer.errors import EdgeferError
 
 cv2 = pytest.importorskip("cv2")
+
+
+def png(width, height):
+    """A file of some 70 bytes that says it is large."""
+
+    def chunk(name, data):
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    parts = ((b"IHDR", header), (b"IDAT", zlib.compress(bytes(100))), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
+
+
+def gif(width, height):
+    """35 bytes that say they are large."""
+    size = struct.pack("<HH", width, height)
+    return b"GIF89a" + size + b"\x80\0\0\0\0\0\xff\xff\xff,\0\0\0\0" + size + b"\0\2\2\x4c\1\0;"
 
 
 @pytest.fixture
@@ -111,7 +134,14 @@ def test_a_contract_brings_files_to_one_size(fill):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"", "is empty (0 bytes)"), (b"no image at all", "cannot be decoded (15 bytes)")],
+    [
+        (b"", "is empty"),
+        (b"no image at all", "is not an image: it begins with the text 'no image at all'"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(30), "cannot be decoded, it is damaged or cut short"),
+        (png(32_000, 32_000), "has 32000×32000 pixels, more than 50 million"),
+        (png(60_000, 60_000), "has 60000×60000 pixels, more than 50 million"),
+        (gif(65_535, 65_535), "has 65535×65535 pixels, more than 50 million"),
+    ],
 )
 def test_an_unreadable_image_is_named_when_it_is_read(content, message, fill):
     root = fill("a/1.png", "a/2.png")
@@ -147,3 +177,53 @@ def test_without_opencv_the_extra_is_named(fill, monkeypatch):
     with pytest.raises(EdgeferError, match="reading image files needs the Python package 'cv2'") as caught:
         opened.images([0])
     assert caught.value.hint == "pip install 'edgefer[camera]'"
+
+
+INSPECT = """
+import resource, sys
+from edgefer.cli import main
+try:
+    main()
+finally:
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024, file=sys.stderr)
+"""
+
+
+def test_images_that_say_they_are_huge_are_counted_and_take_no_memory(fill):
+    root = fill("a/1.png", "a/2.png", "b/1.png", "b/2.png", "b/3.png")
+    (root / "a" / "huge.png").write_bytes(png(32_000, 32_000))
+    (root / "a" / "more.png").write_bytes(png(60_000, 60_000))
+    (root / "b" / "huge.webp").write_bytes(gif(65_535, 65_535))
+    (root / "b" / "flat.bmp").write_bytes(
+        b"BM" + struct.pack("<IIIIiiHHIIiiII", 54, 0, 54, 40, 60_000, 9_000, 1, 24, *[0] * 6)
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", INSPECT, "data", "inspect", str(root), "--json"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "OPENCV_IO_MAX_IMAGE_PIXELS": str(1 << 32)},
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert (found["faces"], found["unreadable"]) == (5, 4)
+    assert all("more than 50 million" in fault for fault in found["unreadable_listed"])
+    assert int(done.stderr.split()[-1]) < 700, "MB at the most"
+
+
+def test_large_photographs_are_held_one_at_a_time(fill):
+    image = np.random.default_rng(0).integers(0, 256, (20, 20, 3), dtype=np.uint8).repeat(200, 0).repeat(200, 1)
+    root = fill(*(f"{name}/{number}.png" for name in ("a", "b") for number in range(4)), image=image)
+    code = """
+import resource, sys
+from edgefer.contract import Contract, Normalisation
+from edgefer.data import open_dataset
+faces = open_dataset(sys.argv[1])
+faces.face_hashes(), faces.fingerprint(), faces.group_keys()
+((batch, _),) = faces.batches(8, Contract(("a", "b"), 48, 48, 1, Normalisation(), "tiny"))
+print(batch.shape, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+    done = subprocess.run([sys.executable, "-c", code, str(root)], capture_output=True, text=True, check=True)
+    shape, _, megabytes = done.stdout.rpartition(" ")
+    assert shape == "(8, 48, 48, 1)"
+    assert int(megabytes) < 350, "eight images take 384 MB"

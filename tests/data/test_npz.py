@@ -27,8 +27,8 @@ def test_what_is_saved_is_opened(faces, tmp_path):
 def test_uncompressed_images_are_memory_mapped_and_compressed_ones_read(faces, tmp_path):
     save_npz(tmp_path / "stored.npz", *faces)
     np.savez_compressed(tmp_path / "packed.npz", images=faces[0], labels=faces[1])
-    stored = load_npz(tmp_path / "stored.npz").source.read(np.arange(10))
-    packed = load_npz(tmp_path / "packed.npz").source.read(np.arange(10))
+    (stored,) = load_npz(tmp_path / "stored.npz").source.blocks(np.arange(10))
+    (packed,) = load_npz(tmp_path / "packed.npz").source.blocks(np.arange(10))
     assert isinstance(stored, np.memmap)
     assert not isinstance(packed, np.memmap)
     assert np.array_equal(stored, packed)

@@ -148,6 +148,8 @@ def test_mapped_faces_travel_to_another_process_by_their_place_in_the_file(tmp_p
     mapped = np.memmap(tmp_path / "raw", np.uint8, mode="w+", shape=(50, 4, 4))
     mapped[:] = np.arange(50, dtype=np.uint8)[:, None, None]
     part = pickle.loads(pickle.dumps(ArraySource(mapped[10:30])))
-    assert part.read(np.arange(20))[:, 0, 0, 0].tolist() == list(range(10, 30)), "a part of a map stays that part"
+    assert next(part.blocks(np.arange(20)))[:, 0, 0, 0].tolist() == list(range(10, 30)), (
+        "a part of a map stays that part"
+    )
     plain = pickle.loads(pickle.dumps(ArraySource(images)))
-    assert np.array_equal(plain.read(np.arange(500)), images)
+    assert np.array_equal(next(plain.blocks(np.arange(500))), images)
