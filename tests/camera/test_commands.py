@@ -72,12 +72,13 @@ def test_predict_prints_a_table_json_and_pictures(tmp_path, picture, engine):
 
 def test_predict_goes_on_after_a_bad_file_and_ends_with_2(tmp_path, picture, engine):
     (tmp_path / "text.jpg").write_text("I am a text")
-    (tmp_path / "bomb.ppm").write_bytes(b"P5 30000 30000 255\n" + bytes(100))  # OpenCV reads such headers only itself
-    done = run("predict", tmp_path / "text.jpg", tmp_path / "bomb.ppm", picture, "--engine", engine)
+    head = b"P7\nWIDTH 30000\nHEIGHT 30000\nDEPTH 1\nMAXVAL 255\nTUPLTYPE GRAYSCALE\nENDHDR\n"  # read by OpenCV only
+    (tmp_path / "bomb.pam").write_bytes(head + bytes(100))
+    done = run("predict", tmp_path / "text.jpg", tmp_path / "bomb.pam", picture, "--engine", engine)
     assert done.returncode == 2
     assert " medium " in done.stdout
-    assert "text.jpg is not a picture" in done.stderr
-    assert "OpenCV refuses the size of" in done.stderr
+    assert "text.jpg is not an image" in done.stderr
+    assert "OpenCV refuses to decode" in done.stderr
     assert "error: 2 of 3 pictures could not be read" in done.stderr
     assert "hint: give a JPEG" in done.stderr
 

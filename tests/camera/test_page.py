@@ -94,7 +94,7 @@ def test_the_page_knows_engine_and_limits(served):
 @pytest.mark.parametrize(
     ("body", "status", "message", "hint"),
     [
-        (b"I am a text, whatever my name", 422, "not a picture: it begins with the text 'I am a text", "JPEG, PNG"),
+        (b"I am a text, whatever my name", 422, "not an image: it begins with the text 'I am a text", "JPEG, PNG"),
         (b"", 422, "the upload is empty", "again"),
         (jpeg(1)[:300], 422, "damaged or cut short", "JPEG, PNG"),
         (b"x" * 200_001, 413, "the upload has 0.2 MB, and 0.2 MB are allowed", "--most-megabytes"),

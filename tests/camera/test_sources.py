@@ -112,7 +112,7 @@ def test_what_is_no_source_is_refused_by_name(tmp_path, name, content, message, 
 
 def test_a_text_named_jpg_is_refused_by_name(tmp_path):
     (tmp_path / "face.jpg").write_text("I am a text")
-    with pytest.raises(EdgeferError, match=r"face\.jpg is not a picture: it begins with the text 'I am a text'"):
+    with pytest.raises(EdgeferError, match=r"face\.jpg is not an image: it begins with the text 'I am a text'"):
         open_source(str(tmp_path / "face.jpg")).read()
 
 
