@@ -11,6 +11,7 @@ import click
 
 from edgefer.cli.build import build_engine, calibrate, retune, sensitivity
 from edgefer.cli.data import data, models
+from edgefer.cli.help import Group, explained
 from edgefer.cli.make import adopt, contract, export, import_weights, quickstart, train
 from edgefer.cli.measure import bench, compare, gate, sweep
 from edgefer.cli.ship import deploy, doctor, inspect
@@ -21,40 +22,20 @@ INTERRUPTED = 130
 """128 + SIGINT, as shells report it."""
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(version("edgefer"), prog_name="edgefer")
 def cli() -> None:
-    """Facial-expression networks from PyTorch to INT8 engines on the edge, with proof of what that cost.
+    """Facial-expression networks from PyTorch to INT8 engines, with proof of the cost.
 
-    The main road: train, export, build-engine --int8, bench. All at once: quickstart.
+    The usual way is train, export, build-engine --int8, bench; quickstart does all of it.
     """
 
 
-for _command in (
-    quickstart,
-    train,
-    import_weights,
-    export,
-    contract,
-    adopt,
-    calibrate,
-    build_engine,
-    retune,
-    sensitivity,
-    bench,
-    compare,
-    gate,
-    sweep,
-    predict,
-    camera,
-    web,
-    models,
-    data,
-    doctor,
-    inspect,
-    deploy,
-):
-    cli.add_command(_command)
+cli.add_section("Make", quickstart, train, import_weights, export, adopt, contract, calibrate, build_engine, retune)
+cli.add_section("Measure", bench, compare, gate, sweep, sensitivity)
+cli.add_section("Try", predict, camera, web)
+cli.add_section("Ship", deploy, doctor, inspect)
+cli.add_section("Data", data, models)
 
 
 def main() -> None:
@@ -68,8 +49,15 @@ def main() -> None:
         if fault.hint:
             click.echo(f"hint: {fault.hint}", err=True)
         sys.exit(fault.exit_code)
+    except click.UsageError as fault:
+        if isinstance(fault, click.exceptions.NoArgsIsHelpError):
+            fault.show()
+        else:
+            message, hint = explained(fault)
+            click.echo(f"error: {message}\nhint: {hint}", err=True)
+        sys.exit(2)
     except click.ClickException as fault:
-        fault.show()
+        click.echo(f"error: {fault.format_message()}", err=True)
         sys.exit(2)
     except (KeyboardInterrupt, click.Abort):
         click.echo("interrupted", err=True)

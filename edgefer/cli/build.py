@@ -11,28 +11,29 @@ from typing import Any
 import click
 
 from edgefer.cli import options
+from edgefer.cli.help import command, option, section
 
 _BUILDER = (
-    click.option("--workspace", metavar="SIZE", help="Scratch memory: 512M, 2G.  [default: half of what is free]"),
-    click.option("--min-batch", type=click.IntRange(min=1), help="Fewest faces a call.  [default: 1]"),
-    click.option("--opt-batch", type=click.IntRange(min=1), help="Faces it is tuned for.  [default: the fewest]"),
-    click.option("--max-batch", type=click.IntRange(min=1), help="Most faces a call.  [default: 32]"),
-    click.option("--shapes", metavar="faces:NxHxWxC", help="One fixed batch size instead."),
-    click.option("--timing-cache", type=options.PATH, help="Kernel timings, read and written: later builds are quick."),
-    click.option("--dla", type=click.IntRange(min=0), metavar="CORE", help="Run on this DLA core of a Jetson."),
-    click.option("--gpu-fallback", is_flag=True, help="With --dla: what DLA cannot run goes to the GPU."),
-    click.option("--hardware-compat", is_flag=True, help="An engine for every GPU from Ampere on; not on a Jetson."),
-    click.option("--version-compatible", is_flag=True, help="An engine for later TensorRT of the same major version."),
-    click.option("--refit", is_flag=True, help="An engine whose weights can be changed."),
-    click.option("--opt-level", type=click.IntRange(0, 5), help="How long the builder searches.  [default: 3]"),
-    click.option("--sparsity", is_flag=True, help="Sparse kernels, for weights that are 2:4."),
-    click.option(
+    option("--workspace", metavar="SIZE", help="Scratch memory, such as 512M or 2G.  [default: half of what is free]"),
+    option("--min-batch", type=click.IntRange(min=1), help="Smallest batch size.  [default: 1]"),
+    option("--opt-batch", type=click.IntRange(min=1), help="Batch size to tune for.  [default: the smallest]"),
+    option("--max-batch", type=click.IntRange(min=1), help="Largest batch size.  [default: 32]"),
+    option("--shapes", metavar="faces:NxHxWxC", help="Use one fixed batch size instead."),
+    option("--timing-cache", type=options.PATH, help="Read and write kernel timings here: later builds are faster."),
+    option("--dla", type=click.IntRange(min=0), metavar="CORE", help="Run on this DLA core of a Jetson."),
+    option("--gpu-fallback", is_flag=True, help="Run on the GPU what the DLA core cannot run."),
+    option("--hardware-compat", is_flag=True, help="Build for every GPU from Ampere on (not on a Jetson)."),
+    option("--version-compatible", is_flag=True, help="Build for later TensorRT of the same major version."),
+    option("--refit", is_flag=True, help="Allow the engine's weights to be changed later."),
+    option("--opt-level", type=click.IntRange(0, 5), help="How long the builder searches, 0 to 5.  [default: 3]"),
+    option("--sparsity", is_flag=True, help="Use sparse kernels; the weights must be 2:4 sparse."),
+    option(
         "--calibrator",
         type=click.Choice(["entropy", "minmax"]),
-        help="Implicit INT8 by TensorRT's own calibrator instead of Q/DQ; before 11 only.",
+        help="Use TensorRT's own calibrator instead of Q/DQ (before TensorRT 11).",
     ),
-    click.option("--calib-cache", type=options.PATH, help="With --calibrator: a table of ranges instead of faces."),
-    click.option("--verbose", is_flag=True, help="All of the builder's log."),
+    option("--calib-cache", type=options.PATH, help="Calibration cache for --calibrator, instead of faces."),
+    option("--verbose", is_flag=True, help="Print the builder's whole log."),
 )
 _OF_A_CPU = ("runtime", "threads", "batch")
 _OF_INT8 = (
@@ -47,24 +48,24 @@ LONGEST_TABLE = 60
 """Rows that are printed; the manifest holds them all."""
 
 
-def builder_options(command: Callable[..., Any]) -> Callable[..., Any]:
+def builder_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add the builder's options; the command gets those that were given as ``builder``, by name."""
-    names = [name for option in _BUILDER for name in _names(option)]
+    names = [name for add in _BUILDER for name in _names(add)]
 
-    @functools.wraps(command)
+    @functools.wraps(function)
     def with_builder(*arguments: Any, **others: Any) -> Any:
         given = {name: others.pop(name) for name in names}
         builder = {name: value for name, value in given.items() if value is not None and value is not False}
-        return command(*arguments, builder=builder, **others)
+        return function(*arguments, builder=builder, **others)
 
     decorated: Callable[..., Any] = with_builder
-    for option in reversed(_BUILDER):
-        decorated = option(decorated)
+    for add in reversed(_BUILDER):
+        decorated = add(decorated)
     return decorated
 
 
-def _names(option: Callable[..., Any]) -> list[str]:
-    probe = option(lambda: None)
+def _names(add: Callable[..., Any]) -> list[str]:
+    probe = add(lambda: None)
     return [str(parameter.name) for parameter in probe.__click_params__]
 
 
@@ -117,48 +118,65 @@ def show_audit(audit: Any) -> None:
         click.echo(f"  … and {len(differ) - 10} more")
 
 
-@click.command("build-engine")
+@command(
+    "build-engine",
+    examples=(
+        "edgefer build-engine model.onnx --int8 --calib faces.npz -o model.int8.onnx",
+        "edgefer build-engine model.onnx --auto --calib faces.npz -o model.auto.onnx",
+        "edgefer build-engine model.onnx --int8 --fp16 --target tensorrt --for jetpack6 \\\n"
+        "      --onnx-only --calib faces.npz -o model.trt.onnx",
+    ),
+)
 @click.argument("model", type=options.PATH)
-@click.option("--fp32", is_flag=True, help="Float 32.")
-@click.option("--bf16", is_flag=True, help="bfloat16, where the CPU has it; with --int8, for what is not INT8.")
-@click.option("--fp16", is_flag=True, help="Float 16, where the runtime has kernels for it.")
-@click.option("--int8", is_flag=True, help="INT8; needs --calib, where no ranges ship.")
-@click.option("--auto", is_flag=True, help="The fastest here whose accuracy on `val` holds; needs --calib.")
-@click.option("--calib", help=f"Faces that set the ranges: the `calib` part of DATA. {options.DATA_HELP}")
-@options.votes
-@options.exclude
-@options.reading
-@click.option("--calib-faces", type=click.IntRange(min=1), help="How many, stratified.  [default: the recipe's]")
-@click.option(
-    "--method",
-    type=click.Choice(["minmax", "percentile", "entropy", "mse", "auto"]),
-    help="How a histogram becomes a range; auto: what errs least on `val`.  [default: the recipe's]",
+@section(
+    "Precision (choose one; --int8 may be combined with --fp16 or --bf16)",
+    option("--fp32", is_flag=True, help="Keep every layer in float 32."),
+    option("--bf16", is_flag=True, help="Use bfloat16, where the CPU has it."),
+    option("--fp16", is_flag=True, help="Use float 16, where the runtime has kernels for it."),
+    option("--int8", is_flag=True, help="Use INT8; needs --calib unless a calibration table ships."),
+    option("--auto", is_flag=True, help="Ship the fastest engine whose accuracy holds; needs --calib."),
 )
-@click.option("--seed", type=click.IntRange(min=0), help="Of the draw of faces.  [default: the recipe's]")
-@options.per_class
-@options.refine
-@click.option(
-    "--ranges", "table", type=options.PATH, help="A table that `edgefer calibrate` wrote, instead of --calib."
+@section(
+    "Calibration",
+    option("--calib", metavar="DATA", help=f"Calibrate on the `calib` part of DATA. {options.DATA_HELP}"),
+    options.calib_faces,
+    options.per_class,
+    option(
+        "--method",
+        type=click.Choice(["minmax", "percentile", "entropy", "mse", "auto"]),
+        help="How a histogram becomes a range; auto takes the smallest error on `val`.  [default: the recipe's]",
+    ),
+    options.calib_seed,
+    options.refine,
+    option("--ranges", "table", type=options.PATH, help="Use this table of `edgefer calibrate` instead of faces."),
+    option(
+        "--max-drop",
+        type=click.FloatRange(min=0),
+        help="Largest accuracy drop, points of top-1. --auto: on `val` [default: 0.5]. --int8: certified, and layers "
+        "stay in float where it takes that.",
+    ),
 )
-@click.option(
-    "--max-drop",
-    type=click.FloatRange(min=0),
-    help="Points of top-1 on `val`. --auto: at most [default: 0.5]. --int8: certified, keeping layers in float.",
+@section("Reading DATA", options.votes, options.exclude, options.reading)
+@section(
+    "Target",
+    option("--target", type=click.Choice(["cpu", "tensorrt", "tensorrt-rtx"]), default="cpu", show_default=True),
+    option("--runtime", type=click.Choice(["onnxruntime", "openvino"]), help="CPU runtime.  [default: onnxruntime]"),
+    option("--threads", type=click.IntRange(min=1), help="Threads used when timing candidates.  [default: 1]"),
+    option("--batch", type=click.IntRange(min=1), help="Batch size used when timing candidates.  [default: 1]"),
+    option(
+        "--for",
+        "version",
+        metavar="VERSION",
+        help="TensorRT version or JetPack to write for, such as jetpack6 or 10.3.  [default: the installed one]",
+    ),
+    option("--onnx-only", is_flag=True, help="Stop at the quantised ONNX file, which a device builds from."),
+    options.no_rewrite,
 )
-@click.option("--target", type=click.Choice(["cpu", "tensorrt", "tensorrt-rtx"]), default="cpu", show_default=True)
-@click.option("--runtime", type=click.Choice(["onnxruntime", "openvino"]), help="Of a CPU.  [default: onnxruntime]")
-@click.option("--onnx-only", is_flag=True, help="Stop at the quantised ONNX: what a host hands to a device.")
-@click.option("--threads", type=click.IntRange(min=1), help="That candidates are timed with.  [default: 1]")
-@click.option("--batch", type=click.IntRange(min=1), help="Faces a timed call.  [default: 1]")
-@click.option("--no-rewrite", multiple=True, metavar="NAME", help="Leave out a rewrite pass; may be repeated.")
-@click.option(
-    "--for",
-    "version",
-    metavar="VERSION",
-    help="TensorRT that the file is for: jetpack5, jetpack6, jetpack7, 8.6, 10.3, 11.  [default: the one here]",
+@section(
+    "TensorRT builder",
+    builder_options,
+    option("--strict", is_flag=True, help="Exit with 1 if a layer did not get the precision asked for."),
 )
-@click.option("--strict", is_flag=True, help="Exit 1 where TensorRT made a layer another type than was asked for.")
-@builder_options
 @options.output
 def build_engine(
     model: Path,
@@ -177,7 +195,10 @@ def build_engine(
     refine: str | None,
     **settings: Any,
 ) -> None:
-    """Turn an exported MODEL.onnx into an engine with its manifest."""
+    """Turn MODEL.onnx into an engine with its manifest.
+
+    MODEL.onnx is what `edgefer export` or `edgefer adopt` wrote.
+    """
     precision = _precision({"fp32": fp32, "bf16": bf16, "fp16": fp16, "int8": int8, "auto": auto})
     given = {
         name: value for name, value in settings.items() if value is not None and value is not False and value != ()
@@ -231,12 +252,20 @@ def _refuse_unused(precision: str, given: dict[str, Any]) -> None:
         )
 
 
-@click.command()
+@command(
+    examples=(
+        "edgefer retune model.auto.onnx",
+        "edgefer retune model.auto.onnx --threads 2 --batch 8",
+    )
+)
 @click.argument("engine", type=options.PATH)
 @options.threads
-@click.option("--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Faces a timed call.")
+@option("--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Batch size to time with.")
 def retune(engine: Path, threads: int, batch: int) -> None:
-    """Time the candidates of an --auto ENGINE again, on this machine, and put the fastest in its place."""
+    """Choose again among the candidates of an --auto ENGINE.
+
+    The candidates are timed on this machine, and the fastest takes ENGINE's place.
+    """
     from edgefer.optimize.auto import retune as retune_engine
 
     _show(retune_engine(engine, threads=threads, batch=batch))
@@ -265,21 +294,34 @@ def _show(result: Any) -> None:
     click.echo(result.summary())
 
 
-@click.command()
-@click.argument("model", type=options.PATH)
-@click.option(
-    "--calib", required=True, help=f"Its `calib` part sets ranges, its `val` part judges. {options.DATA_HELP}"
+@command(
+    examples=(
+        "edgefer sensitivity model.onnx --calib faces.npz",
+        "edgefer sensitivity model.onnx --calib faces.npz --limit 500 --png layers.png",
+    )
 )
-@options.votes
-@options.exclude
-@options.reading
-@options.recipe
-@click.option("--runtime", type=click.Choice(["onnxruntime", "openvino"]), default="onnxruntime", show_default=True)
-@click.option("--flavour", help="Where Q/DQ stand, of those that suit the runtime.  [default: the first]")
-@click.option("--limit", type=click.IntRange(min=1), help="Judge on so many faces at most, stratified.")
-@options.threads
-@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout instead of a table.")
-@click.option("--png", type=options.PATH, help="Draw it as well.")
+@click.argument("model", type=options.PATH)
+@section(
+    "Calibration",
+    option(
+        "--calib",
+        required=True,
+        metavar="DATA",
+        help=f"Calibrate on the `calib` part of DATA, evaluate on its `val` part. {options.DATA_HELP}",
+    ),
+    options.recipe,
+)
+@section("Reading DATA", options.votes, options.exclude, options.reading)
+@section(
+    "Evaluation",
+    option("--runtime", type=click.Choice(["onnxruntime", "openvino"]), default="onnxruntime", show_default=True),
+    option("--flavour", help="Q/DQ scheme, of those that suit the runtime.  [default: the first]"),
+    option("--limit", type=click.IntRange(min=1), help="Evaluate on at most N faces, stratified."),
+    options.threads,
+)
+@section(
+    "Output", options.as_json, option("--png", type=options.PATH, help="Write the ranking as a picture too (PNG).")
+)
 def sensitivity(
     model: Path,
     calib: str,
@@ -291,7 +333,7 @@ def sensitivity(
     png: Path | None,
     **settings: Any,
 ) -> None:
-    """Rank the layers of MODEL.onnx by what INT8 costs in each alone."""
+    """Rank the layers of MODEL.onnx by what INT8 costs in each."""
     if png is not None and png.suffix != ".png":
         raise click.UsageError(f"--png writes a .png, not {png}")
     import edgefer
@@ -309,15 +351,21 @@ def sensitivity(
         draw_sensitivity(found, png)
 
 
-@click.command()
-@click.argument("model", type=options.PATH)
-@click.option(
-    "--calib", required=True, help=f"Faces that set the ranges: the `calib` part of DATA. {options.DATA_HELP}"
+@command(
+    examples=(
+        "edgefer calibrate model.onnx --calib faces.npz -o model.ranges.jsonl",
+        "edgefer calibrate model.onnx --calib faces.npz:all --method mse -o mse.ranges.jsonl",
+    )
 )
-@options.votes
-@options.exclude
-@options.reading
-@options.recipe
+@click.argument("model", type=options.PATH)
+@section(
+    "Calibration",
+    option(
+        "--calib", required=True, metavar="DATA", help=f"Calibrate on the `calib` part of DATA. {options.DATA_HELP}"
+    ),
+    options.recipe,
+)
+@section("Reading DATA", options.votes, options.exclude, options.reading)
 @options.output
 def calibrate(
     model: Path,
@@ -329,7 +377,10 @@ def calibrate(
     output: Path,
     **settings: Any,
 ) -> None:
-    """Write the ranges of MODEL.onnx as text, for INT8 engines without any image (build-engine --ranges)."""
+    """Write a calibration table, to build INT8 without images.
+
+    `build-engine --ranges` takes it: ranges travel as text that can be reviewed, and no image has to.
+    """
     import edgefer
     from edgefer.optimize.ranging import write_table
     from edgefer.optimize.refiner import parse_steps

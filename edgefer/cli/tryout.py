@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgefer.cli import options
+from edgefer.cli.help import command, option, section
 from edgefer.errors import EdgeferError
 
 if TYPE_CHECKING:
@@ -26,36 +27,36 @@ if TYPE_CHECKING:
 
 
 _FINDING = (
-    click.option(
+    option(
         "--detector",
         default="haar",
         show_default=True,
         metavar="haar|yunet|FILE",
         help="haar comes with OpenCV; yunet is better and faster, and is downloaded once (232 kB); or a YuNet file.",
     ),
-    click.option(
+    option(
         "--detector-runtime",
         default="onnxruntime",
         show_default=True,
         metavar="NAME",
-        help="What YuNet runs in: onnxruntime, openvino or tensorrt.",
+        help="Runtime for YuNet: onnxruntime, openvino or tensorrt.",
     ),
-    click.option(
+    option(
         "--smallest-face",
         type=float,
         default=60.0,
         show_default=True,
         metavar="PIXELS",
-        help="Width of the smallest face to find; larger is faster.",
+        help="Width of the smallest face to find; a larger value is faster.",
     ),
-    click.option("--level/--no-level", default=True, help="Turn tilted faces upright (YuNet).  [default: level]"),
+    option("--level/--no-level", default=True, help="Rotate tilted faces upright (YuNet).  [default: level]"),
 )
 
 
-def finding(command: Callable[..., Any]) -> Callable[..., Any]:
+def finding(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options; the command gets ``open_detector``, a function, and ``level``."""
 
-    @functools.wraps(command)
+    @functools.wraps(function)
     def with_detector(
         *arguments: Any, detector: str, detector_runtime: str, smallest_face: float, threads: int, **others: Any
     ) -> Any:
@@ -64,29 +65,40 @@ def finding(command: Callable[..., Any]) -> Callable[..., Any]:
 
             return open_detector(detector, smallest=smallest_face, runtime=detector_runtime, threads=threads)
 
-        return command(*arguments, open_detector=opened, threads=threads, **others)
+        return function(*arguments, open_detector=opened, threads=threads, **others)
 
     decorated: Callable[..., Any] = with_detector
-    for option in reversed(_FINDING):
-        decorated = option(decorated)
+    for add in reversed(_FINDING):
+        decorated = add(decorated)
     return decorated
 
 
-@click.command()
-@click.argument("images", nargs=-1, required=True, type=options.PATH, metavar="IMAGE...")
-@click.option("--engine", type=options.PATH, help="An engine.  [default: the shipped mini_xception]")
-@finding
-@click.option("--whole", is_flag=True, help="Each picture is a face already: look for none.")
-@click.option(
-    "--unsure-under",
-    type=click.FloatRange(0, 1),
-    default=0.4,
-    show_default=True,
-    help="Mark labels below this probability.",
+@command(
+    examples=(
+        "edgefer predict photo.jpg",
+        "edgefer predict face.png --engine model.int8.onnx --whole --json",
+    )
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout instead of a table.")
-@click.option("-o", "--output", type=options.PATH, metavar="FOLDER", help="Write the pictures with boxes and labels.")
+@click.argument("images", nargs=-1, required=True, type=options.PATH, metavar="IMAGE...")
+@option("--engine", type=options.PATH, help="The engine to ask.  [default: the shipped mini_xception]")
 @options.threads
+@section(
+    "Finding faces",
+    finding,
+    option("--whole", is_flag=True, help="Take each picture as a face, already cropped."),
+)
+@section(
+    "Output",
+    option(
+        "--unsure-under",
+        type=click.FloatRange(0, 1),
+        default=0.4,
+        show_default=True,
+        help="Mark answers below this probability as unsure.",
+    ),
+    options.as_json,
+    option("-o", "--output", type=options.PATH, metavar="FOLDER", help="Write the pictures with boxes and labels."),
+)
 def predict(
     images: tuple[Path, ...],
     engine: Path | None,
@@ -98,7 +110,7 @@ def predict(
     output: Path | None,
     threads: int,
 ) -> None:
-    """Find the faces in IMAGEs and say what they show."""
+    """Find the faces in pictures and print their expressions."""
     from edgefer.camera.defaults import open_engine
     from edgefer.camera.opencv import cv2
     from edgefer.camera.pictures import read_picture
@@ -214,36 +226,62 @@ def _size(context: click.Context, option: click.Parameter, value: str | None) ->
     return int(width), int(height)
 
 
-@click.command()
+@command(
+    examples=(
+        "edgefer camera model.int8.onnx --source 0",
+        "edgefer camera model.int8.onnx --source in.mp4 --video out.mp4",
+    )
+)
 @click.argument("engine", required=False, type=options.PATH)
-@click.option(
-    "--source",
-    default="0",
-    show_default=True,
-    help="Webcam number, video, picture, folder of pictures, rtsp://, http://, csi://0, or a GStreamer pipeline.",
+@section(
+    "Source",
+    option(
+        "--source",
+        metavar="WHAT",
+        default="0",
+        show_default=True,
+        help="Webcam number, video, picture, folder of pictures, rtsp://, http://, csi://0, or a GStreamer pipeline.",
+    ),
+    option("--size", callback=_size, metavar="WxH", help="Ask the camera for this size."),
+    option("--rotate", type=int, default=0, show_default=True, help="Rotate clockwise by 90, 180 or 270 degrees."),
+    option("--mirror", is_flag=True, help="Swap left and right, as in a mirror."),
+    option("--patience", type=click.FloatRange(min=0), default=30.0, show_default=True, help="Seconds to reconnect."),
+    option("--realtime", is_flag=True, help="Play a file at its own speed, dropping frames as a camera would."),
+    option("--seconds", type=click.FloatRange(min=0.1), help="Stop after X seconds."),
 )
-@click.option("--size", callback=_size, metavar="WxH", help="Ask a camera for this size.")
-@click.option("--rotate", type=int, default=0, show_default=True, help="Clockwise: 90, 180 or 270.")
-@click.option("--mirror", is_flag=True, help="Swap left and right, as in a mirror.")
-@click.option("--patience", type=click.FloatRange(min=0), default=30.0, show_default=True, help="Seconds to reconnect.")
-@click.option("--realtime", is_flag=True, help="Play a file at its own speed, dropping frames like a camera.")
-@click.option("--seconds", type=click.FloatRange(min=0.1), help="Stop after so many.")
-@finding
-@click.option(
-    "--detect-every", type=click.IntRange(min=1), default=3, show_default=True, help="Frames from search to search."
+@section(
+    "Finding faces",
+    finding,
+    option(
+        "--detect-every",
+        type=click.IntRange(min=1),
+        default=3,
+        show_default=True,
+        help="Look for new faces in every Nth frame.",
+    ),
+    option("--most-faces", type=click.IntRange(min=1), default=32, show_default=True, help="Label N faces at most."),
 )
-@click.option("--most-faces", type=click.IntRange(min=1), default=32, show_default=True, help="Label the largest.")
-@click.option(
-    "--smooth", type=click.Choice(["ema", "majority", "none"]), default="ema", show_default=True, help="Calm labels."
+@section(
+    "Labels",
+    option(
+        "--smooth",
+        type=click.Choice(["ema", "majority", "none"]),
+        default="ema",
+        show_default=True,
+        help="How labels are smoothed over time.",
+    ),
+    option("--smooth-seconds", type=float, default=0.4, show_default=True, help="Time constant of ema, in seconds."),
+    option("--unsure-under", type=float, default=0.4, show_default=True, help="Show no label below this probability."),
 )
-@click.option("--smooth-seconds", type=float, default=0.4, show_default=True, help="Of ema: its time constant.")
-@click.option("--unsure-under", type=float, default=0.4, show_default=True, help="No label below this probability.")
-@click.option("--window/--no-window", default=None, help="Show a window.  [default: if there is a display]")
-@click.option("--video", type=options.PATH, help="Write an mp4 with boxes and labels.")
-@click.option("--events", metavar="FILE", help="Write a line of JSON a face and frame; - for stdout.")
-@click.option("--serve", type=click.IntRange(0, 65535), metavar="PORT", help="Stream MJPEG over HTTP.")
-@click.option("--host", default="127.0.0.1", show_default=True, help="Of --serve; 0.0.0.0 for all networks.")
-@click.option("--record-faces", type=options.PATH, metavar="FOLDER", help="Keep crops for calibration. Off by default.")
+@section(
+    "Output",
+    option("--window/--no-window", default=None, help="Show a window.  [default: if there is a display]"),
+    option("--video", type=options.PATH, help="Write an mp4 with boxes and labels."),
+    option("--events", metavar="FILE", help="Write one line of JSON per face and frame; - is stdout."),
+    option("--serve", type=click.IntRange(0, 65535), metavar="PORT", help="Stream MJPEG over HTTP."),
+    option("--host", default="127.0.0.1", show_default=True, help="Address for --serve; 0.0.0.0 opens it to all."),
+    option("--record-faces", type=options.PATH, metavar="FOLDER", help="Keep face crops for calibration."),
+)
 @options.threads
 def camera(
     engine: Path | None,
@@ -264,9 +302,9 @@ def camera(
     detect_every: int,
     **how: Any,
 ) -> None:
-    """Label faces of a camera, stream, video or folder with ENGINE (default: the shipped mini_xception).
+    """Label the faces of a camera, stream, video or folder.
 
-    Ends with the source, q in its window, or Ctrl-C.
+    ENGINE is the shipped mini_xception by default. The program ends with its source, on q in its window, or on Ctrl-C.
     """
     from edgefer.camera.app import App, one_interrupt
     from edgefer.camera.defaults import open_engine
@@ -334,17 +372,29 @@ def _sinks(
     return sinks
 
 
-@click.command()
-@click.argument("engine", required=False, type=options.PATH)
-@click.option("--beside", metavar="BASELINE", help="A second engine, weights or network to show side by side.")
-@click.option("--report", type=options.PATH, help="What `edgefer bench ENGINE --json` printed, for the accuracy card.")
-@finding
-@click.option("--host", default="127.0.0.1", show_default=True, help="0.0.0.0 opens the page to all networks.")
-@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 takes a free one.")
-@click.option(
-    "--most-megabytes", type=click.FloatRange(0.1, 1000), default=15.0, show_default=True, help="Of an upload."
+@command(
+    examples=(
+        "edgefer web",
+        "edgefer web model.int8.onnx --beside model.onnx --port 8080",
+    )
 )
+@click.argument("engine", required=False, type=options.PATH)
+@option("--beside", metavar="BASELINE", help="Second engine, weights or network to show side by side.")
+@option("--report", type=options.PATH, help="Report of `edgefer bench --json`, to show its accuracy.")
 @options.threads
+@section("Finding faces", finding)
+@section(
+    "Server",
+    option("--host", default="127.0.0.1", show_default=True, help="Address; 0.0.0.0 opens the page to all networks."),
+    option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="Port; 0 takes a free one."),
+    option(
+        "--most-megabytes",
+        type=click.FloatRange(0.1, 1000),
+        default=15.0,
+        show_default=True,
+        help="Largest upload, in megabytes.",
+    ),
+)
 def web(
     engine: Path | None,
     beside: str | None,
@@ -356,9 +406,10 @@ def web(
     most_megabytes: float,
     threads: int,
 ) -> None:
-    """Try ENGINE (default: the shipped mini_xception) in a browser: pictures, webcam, probabilities.
+    """Try an engine in a browser, on pictures or a webcam.
 
-    Pictures are looked at in memory and not kept; nothing leaves this machine.
+    ENGINE is the shipped mini_xception by default. Pictures stay in memory and are not kept; nothing leaves this
+    machine.
     """
     from edgefer.camera.defaults import open_engine
     from edgefer.camera.opencv import cv2
