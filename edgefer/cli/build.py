@@ -123,8 +123,8 @@ def show_audit(audit: Any) -> None:
     examples=(
         "edgefer build-engine model.onnx --int8 --calib faces.npz -o model.int8.onnx",
         "edgefer build-engine model.onnx --auto --calib faces.npz -o model.auto.onnx",
-        "edgefer build-engine model.onnx --int8 --fp16 --target tensorrt --for jetpack6 \\\n"
-        "      --onnx-only --calib faces.npz -o model.trt.onnx",
+        "edgefer build-engine model.onnx --int8 --fp16 --target tensorrt \\\n"
+        "      --for jetpack6 --onnx-only --calib faces.npz -o model.trt.onnx",
     ),
 )
 @click.argument("model", type=options.PATH)
@@ -354,7 +354,7 @@ def sensitivity(
 @command(
     examples=(
         "edgefer calibrate model.onnx --calib faces.npz -o model.ranges.jsonl",
-        "edgefer calibrate model.onnx --calib faces.npz:all --method mse -o mse.ranges.jsonl",
+        "edgefer calibrate model.onnx --calib f.npz:all --method mse -o mse.ranges.jsonl",
     )
 )
 @click.argument("model", type=options.PATH)

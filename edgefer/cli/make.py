@@ -344,7 +344,7 @@ def guess(file: Path) -> None:
 @command(
     examples=(
         "edgefer adopt foreign.onnx --contract contract.toml -o model.onnx",
-        "edgefer adopt foreign.onnx --contract contract.toml --layout NHWC -o model.onnx",
+        "edgefer adopt foreign.onnx --contract c.toml --layout NHWC -o model.onnx",
     )
 )
 @click.argument("foreign", type=options.PATH)

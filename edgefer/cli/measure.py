@@ -17,7 +17,7 @@ from edgefer.cli.help import command, option, section
 @command(
     examples=(
         "edgefer bench model.int8.onnx --data fer2013.csv --baseline mini_xception",
-        "edgefer bench a.onnx b.onnx --data test.npz --baseline model.onnx --html a.html",
+        "edgefer bench a.onnx b.onnx --data t.npz --baseline model.onnx --html a.html",
     )
 )
 @click.argument("engines", nargs=-1, required=True, type=options.PATH)
