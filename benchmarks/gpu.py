@@ -27,8 +27,7 @@ from sources import drawn_faces
 import edgefer
 from edgefer.contract import INPUT_NAME
 from edgefer.data import FaceSet, open_dataset
-from edgefer.engines.classifier import Classifier
-from edgefer.engines.golden import difference
+from edgefer.engines.classifier import Classifier, difference
 from edgefer.engines.load import load_engine
 from edgefer.engines.tensorrt.binding import import_tensorrt
 from edgefer.engines.tensorrt.cuda import open_cuda

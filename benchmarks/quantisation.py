@@ -26,7 +26,7 @@ from edgefer.atomic import write_text
 from edgefer.contract import Contract
 from edgefer.data import FaceSet, open_dataset, refuse_overlap
 from edgefer.engines.classifier import Classifier
-from edgefer.engines.opening import open_session
+from edgefer.engines.session import open_session
 from edgefer.errors import EdgeferError
 from edgefer.measure.accuracy import Predictions, predict, wilson_interval
 from edgefer.measure.environment import describe_environment

@@ -9,7 +9,7 @@ from pathlib import Path
 from edgefer.atomic import write_text
 from edgefer.data import FaceSet, contact_sheet, draw, open_dataset, save_npz
 from edgefer.data.classes import FER2013
-from edgefer.engines.cpu import BF16, instruction_set
+from edgefer.engines.cpu import instruction_set
 from edgefer.engines.load import load_engine
 from edgefer.graph.exporting import export
 from edgefer.measure.accuracy import predict
@@ -19,6 +19,7 @@ from edgefer.optimize.build import build_engine
 from edgefer.progress import announce
 from edgefer.report.bench import benchmark
 from edgefer.report.report import Report
+from edgefer.runtimes import BF16
 from edgefer.training import TrainConfig, train
 
 DRAWN_FACES = 6000
@@ -60,7 +61,7 @@ def run(output: Path, *, data: str | None, model: str, seconds: float, seed: int
         announce(f"training {model} for about {seconds:.0f} s")
         # Two threads gain a small network a fifth, and lose it nearly everything where a core is busy elsewhere.
         threads = 1 if architecture(model).macs < SMALL_MACS else None
-        precision = "bf16" if BF16 & set(instruction_set()) else "fp32"  # a quarter faster where the CPU has it
+        precision = "bf16" if set(BF16) & set(instruction_set()) else "fp32"  # a quarter faster where the CPU has it
         config = TrainConfig(epochs=1000, max_seconds=seconds, seed=seed, threads=threads, precision=precision)
         result = train(faces, model, weights, config, resume=False)
         announce(f"top-1 on val: {100 * result.best_val_top1:.1f} % after {result.epochs} epochs")

@@ -46,7 +46,7 @@ def test_presets_that_the_readme_names():
 
 def test_tolerances_and_instructions_are_pythons():
     from edgefer.engines import cpu
-    from edgefer.engines.golden import TOLERANCE
+    from edgefer.runtimes import TOLERANCE
 
     seal = (CPP / "tools/seal.cpp").read_text("utf-8")
     known = dict(re.findall(r'\{"(\w+)", (\de-\d)\}', seal))

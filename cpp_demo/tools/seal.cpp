@@ -64,7 +64,7 @@ Arguments parse(const std::vector<std::string>& words) {
   return found;
 }
 
-/// As edgefer/engines/golden.py: that of the coarsest part of a precision such as "int8+fp16".
+/// As edgefer/runtimes.py: that of the coarsest part of a precision such as "int8+fp16".
 double tolerance_of(const std::string& precision) {
   static const std::map<std::string, double> known = {{"fp32", 1e-3}, {"fp16", 1e-2}, {"bf16", 5e-2}, {"int8", 1e-1}};
   double largest = 0.0;

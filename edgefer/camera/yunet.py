@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 
 from edgefer.camera.detection import SMALLEST, Boxes, Detection, Square, suppress
 from edgefer.camera.opencv import Pixels, cv2, shrunk
-from edgefer.engines.opening import open_session
-from edgefer.engines.session import Session
+from edgefer.engines.session import Session, open_session
 from edgefer.errors import EdgeferError
 
 STRIDES = (8, 16, 32)

@@ -14,7 +14,7 @@ from edgefer.contract import INPUT_NAME, OUTPUT_NAME, Contract
 from edgefer.data import FaceSet, aligned, draw, open_dataset, save_npz
 from edgefer.data.classes import FER2013
 from edgefer.data.sources import ArraySource
-from edgefer.engines.golden import TOLERANCE, difference
+from edgefer.engines.classifier import difference
 from edgefer.engines.load import load_baseline
 from edgefer.engines.onnxruntime import OnnxRuntimeSession
 from edgefer.errors import EdgeferError
@@ -22,6 +22,7 @@ from edgefer.faces import golden_faces
 from edgefer.golden import Golden
 from edgefer.measure.accuracy import Predictions
 from edgefer.measure.evaluate import evaluate
+from edgefer.runtimes import TOLERANCE
 
 DRAWN: Final = 350
 """Faces that are drawn where none are given: 50 of each class."""

@@ -12,8 +12,7 @@ from typing import Any
 from edgefer.atomic import sha256_file
 from edgefer.contract import Contract
 from edgefer.deploy.bundle import GOLDEN, MANIFEST, SCHEMA
-from edgefer.engines.classifier import Classifier
-from edgefer.engines.golden import difference
+from edgefer.engines.classifier import Classifier, difference
 from edgefer.engines.load import load_engine
 from edgefer.errors import EdgeferError
 from edgefer.golden import Golden

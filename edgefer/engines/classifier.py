@@ -1,4 +1,7 @@
-"""A session that knows its contract: uint8 faces in, logits out, everything else refused by name."""
+"""A session that knows its contract: uint8 faces in, logits out, everything else refused by name.
+
+Golden vectors are what an engine answered when it was built; it is asked again before it serves.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,10 @@ from numpy.typing import NDArray
 from edgefer.contract import INPUT_NAME, OUTPUT_NAME, Contract
 from edgefer.engines.session import Session, TensorSpec
 from edgefer.errors import EdgeferError
+from edgefer.faces import golden_faces
+from edgefer.golden import Golden
 from edgefer.manifest import Manifest
+from edgefer.runtimes import runtime_named
 
 Logits = NDArray[np.float32]
 
@@ -158,3 +164,39 @@ def _check_tensors(session: Session, contract: Contract, name: str) -> None:
 
 def _by(shape: tuple[int, ...]) -> str:
     return "×".join(map(str, shape)) or "scalar"
+
+
+def make_golden(classifier: Classifier, *, count: int = 4) -> Golden:
+    """Ask ``classifier``, as just built, about ``count`` synthetic faces and pin its answers."""
+    faces = golden_faces(classifier.contract, count)
+    tolerance = runtime_named(classifier.runtime).tolerance_of(classifier.precision)
+    return Golden(faces, classifier.logits(faces), {classifier.runtime: tolerance})
+
+
+def difference(found: Logits, golden: Logits) -> float:
+    """``max |found − golden| / max |golden|``."""
+    scale = float(np.abs(golden).max())
+    return float(np.abs(found - golden).max()) / max(scale, float(np.finfo(np.float32).tiny))
+
+
+def check_golden(classifier: Classifier, golden: Golden) -> float:
+    """Ask ``classifier`` about the golden faces; return the largest difference relative to the largest golden logit.
+
+    Raises:
+        EdgeferError: the difference is over the tolerance of the classifier's runtime, or there is none for it.
+    """
+    if classifier.runtime not in golden.tolerance:
+        raise EdgeferError(
+            f"{classifier.name} was never checked with {classifier.runtime}: its golden vectors are for "
+            f"{', '.join(golden.tolerance)}",
+            hint=f"run it with {' or '.join(golden.tolerance)}, or build it for {classifier.runtime}",
+        )
+    allowed = golden.tolerance[classifier.runtime]
+    found = difference(classifier.logits(golden.faces), golden.logits)
+    if not found <= allowed:
+        raise EdgeferError(
+            f"{classifier.name} does not answer here as when it was built: its golden logits differ by {found:.3g} of "
+            f"their scale with {classifier.runtime} {classifier.runtime_version}, {allowed:.3g} is allowed",
+            hint="this CPU or runtime computes it differently: build the engine again on this machine",
+        )
+    return found

@@ -14,9 +14,6 @@ ARM = ("asimd", "asimdhp", "asimddp", "i8mm", "bf16", "sve", "sve2")
 VNNI = frozenset({"avx_vnni", "avx512_vnni", "amx_int8"})
 """x86 instructions that add uint8×int8 products in 32 bits, without the 16-bit step that saturates."""
 
-BF16 = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
-"""Instructions that multiply bfloat16 natively."""
-
 
 def instruction_set(cpuinfo: str | None = None, machine: str | None = None) -> tuple[str, ...]:
     """The known features of this CPU, in a fixed order; empty where the system does not tell (not Linux).

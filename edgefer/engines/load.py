@@ -7,13 +7,13 @@ import os
 from pathlib import Path
 
 from edgefer.contract import Contract
-from edgefer.engines.classifier import Classifier
+from edgefer.engines.classifier import Classifier, check_golden
 from edgefer.engines.cpu import instruction_set, saturates
-from edgefer.engines.golden import check_golden
-from edgefer.engines.opening import open_session
+from edgefer.engines.session import open_session
 from edgefer.errors import EdgeferError, require
 from edgefer.manifest import PRECISION_KEY, Manifest, manifest_path, read_manifest, verify_file
 from edgefer.progress import announce
+from edgefer.runtimes import PYTORCH, REFERENCE, engine_suffixes, resolve, runtime_named
 
 WEIGHTS_SUFFIXES = (".safetensors", ".pth", ".pt")
 
@@ -35,18 +35,15 @@ def load_engine(path: str | os.PathLike[str], threads: int = 1) -> Classifier:
             f"there is no engine {file}" if not file.exists() else f"{file} is not a file",
             hint="check the path; `edgefer build-engine model.onnx --int8 -o x.onnx` makes engines",
         )
-    if file.suffix == ".engine":
-        from edgefer.engines.tensorrt.loading import open_tensorrt
-
-        return _checked(*open_tensorrt(file))
-    if file.suffix != ".onnx":
+    if file.suffix not in engine_suffixes():
         raise EdgeferError(
-            f"{file} is not an engine: '{file.suffix}' is neither .onnx nor .engine",
+            f"{file} is not an engine: '{file.suffix}' is neither {' nor '.join(engine_suffixes())}",
             hint="weights become an engine by `edgefer export`, then `edgefer build-engine`",
         )
     if file.stat().st_size == 0:
         raise EdgeferError(f"{file} is empty", hint="copy or build it again")
-    return _with_manifest(file, threads) if manifest_path(file).exists() else _without_manifest(file, threads)
+    exported = file.suffix == REFERENCE.suffix and not manifest_path(file).exists()
+    return _without_manifest(file, threads) if exported else _with_manifest(file, threads)
 
 
 def load_baseline(spec: str | os.PathLike[str], threads: int = 1, *, contract: Contract | None = None) -> Classifier:
@@ -66,7 +63,7 @@ def load_baseline(spec: str | os.PathLike[str], threads: int = 1, *, contract: C
         raise EdgeferError(
             f"{text} holds predictions, which cannot be run", hint="`edgefer bench --baseline` compares with them"
         )
-    if path.suffix in (".onnx", ".engine"):
+    if path.suffix in engine_suffixes():
         return load_engine(path, threads)
     if path.suffix in WEIGHTS_SUFFIXES:
         if not path.is_file():
@@ -93,7 +90,7 @@ def load_baseline(spec: str | os.PathLike[str], threads: int = 1, *, contract: C
 
 
 def _pytorch(name: str, weights: Path, threads: int, assumed: Contract | None) -> Classifier:
-    require("torch", "export", "a baseline in PyTorch")
+    require(PYTORCH.package, PYTORCH.extra, "a baseline in PyTorch")
     from edgefer.engines.pytorch import TorchSession
     from edgefer.models.weights import load_network
 
@@ -110,51 +107,52 @@ def _pytorch(name: str, weights: Path, threads: int, assumed: Contract | None) -
 def _with_manifest(file: Path, threads: int) -> Classifier:
     manifest = read_manifest(file)
     verify_file(file, manifest)
-    _check_agreement(file, manifest)
-    check_machine(file, manifest, instruction_set())
-    session = open_session(manifest.runtime, file, threads, manifest.precision.got)
+    runtime = runtime_named(manifest.runtime)
+    if file.suffix != runtime.suffix:
+        raise EdgeferError(
+            f"{file} ends in {file.suffix}, and its manifest says it is for {runtime.name}",
+            hint=f"rename it to {file.with_suffix(runtime.suffix).name}, with its manifest",
+        )
+    if runtime.check:
+        resolve(runtime.check)(file, manifest)
+    session = open_session(runtime.name, file, threads, manifest.precision.got)
     if session.version != manifest.runtime_version:
         announce(
-            f"note: {file} was built with {manifest.runtime} {manifest.runtime_version} and runs in {session.version}; "
+            f"note: {file} was built with {runtime.name} {manifest.runtime_version} and runs in {session.version}; "
             "its golden vectors decide"
         )
-    classifier = Classifier.of_engine(session, manifest, str(file))
-    return _checked(classifier, manifest)
-
-
-def _check_agreement(file: Path, manifest: Manifest) -> None:
-    """What the manifest says of an ONNX engine must be what the engine says of itself."""
-    onnx = require("onnx", "cpu", "reading an engine")
-    metadata = {entry.key: entry.value for entry in onnx.load(file, load_external_data=False).metadata_props}
-    if Contract.from_metadata(metadata, str(file)) != manifest.contract:
-        what = "contract (labels, input, normalisation or mirroring)"
-    elif metadata.get(PRECISION_KEY) != manifest.precision.got:
-        what = f"precision ({manifest.precision.got}, and the file {metadata.get(PRECISION_KEY)})"
-    else:
-        return
-    raise EdgeferError(
-        f"the manifest of {file} states another {what} than the file itself",
-        hint="it was edited: build the engine again with `edgefer build-engine`",
-    )
-
-
-def _checked(classifier: Classifier, manifest: Manifest) -> Classifier:
     try:
+        classifier = Classifier.of_engine(session, manifest, str(file))
         check_golden(classifier, manifest.golden)
     except EdgeferError:
-        classifier.close()
+        session.close()
         raise
     return classifier
 
 
-def check_machine(file: Path, manifest: Manifest, here: tuple[str, ...]) -> None:
-    """Refuse a CPU that would saturate the engine's sums; announce any other difference from the one that built it.
+def check_cpu_engine(file: Path, manifest: Manifest) -> None:
+    """Refuse an ONNX engine that its manifest describes wrongly or whose sums this CPU would saturate.
+
+    Any other difference between this CPU and the one that built the engine is announced.
 
     Raises:
-        EdgeferError: 8-bit weights made where sums are exact, and this CPU is an x86 without VNNI.
+        EdgeferError: the contract or the precision in the file is another one; 8-bit weights made where sums are exact,
+            and this CPU is an x86 without VNNI.
     """
-    built = manifest.instruction_set
-    if manifest.target != "cpu" or set(built) == set(here):
+    onnx = require("onnx", "cpu", "reading an engine")
+    metadata = {entry.key: entry.value for entry in onnx.load(file, load_external_data=False).metadata_props}
+    wrong = ""
+    if Contract.from_metadata(metadata, str(file)) != manifest.contract:
+        wrong = "contract (labels, input, normalisation or mirroring)"
+    elif metadata.get(PRECISION_KEY) != manifest.precision.got:
+        wrong = f"precision ({manifest.precision.got}, and the file {metadata.get(PRECISION_KEY)})"
+    if wrong:
+        raise EdgeferError(
+            f"the manifest of {file} states another {wrong} than the file itself",
+            hint="it was edited: build the engine again with `edgefer build-engine`",
+        )
+    built, here = manifest.instruction_set, instruction_set()
+    if set(built) == set(here):
         return
     if manifest.precision.has_int8 and saturates(here) and not saturates(built):
         raise EdgeferError(

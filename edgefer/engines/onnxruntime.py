@@ -1,17 +1,19 @@
-"""ONNX Runtime on the CPU."""
+"""ONNX Runtime on the CPU: its session, the Q/DQ schemes that suit it, and what it says of itself."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgefer.engines.session import TensorSpec
-from edgefer.errors import EdgeferError, require
+from edgefer.engines.cpu import saturates
+from edgefer.engines.session import Source, TensorSpec
+from edgefer.errors import EdgeferError, import_package, require
+from edgefer.runtimes import ONNXRUNTIME
 
 _DTYPES = {
     "tensor(uint8)": "uint8",
@@ -37,12 +39,12 @@ class OnnxRuntimeSession:
         EdgeferError: onnxruntime is not installed, or it refuses the model.
     """
 
-    name = "onnxruntime"
+    name = ONNXRUNTIME.name
 
-    def __init__(self, model: str | os.PathLike[str] | bytes, threads: int = 1, *, optimise: bool = True) -> None:
+    def __init__(self, model: Source, threads: int = 1, *, optimise: bool = True) -> None:
         if threads < 1:
             raise EdgeferError(f"threads is 1 or more, not {threads}", hint="--threads 1")
-        ort: Any = require("onnxruntime", "cpu", "running an ONNX engine on the CPU")
+        ort: Any = require(ONNXRUNTIME.package, ONNXRUNTIME.extra, "running an ONNX engine on the CPU")
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -90,6 +92,24 @@ class OnnxRuntimeSession:
     def close(self) -> None:
         """Free the session's memory."""
         self._session = None
+
+
+def open_model(model: Source, threads: int, precision: str) -> OnnxRuntimeSession:
+    """A session over ``model``, whose precision is in the file."""
+    return OnnxRuntimeSession(model, threads)
+
+
+def schemes(instructions: Collection[str]) -> tuple[str, ...]:
+    """The Q/DQ schemes that suit a CPU with these ``instructions``."""
+    if saturates(instructions):
+        return ("x86",)
+    return ("arm", "arm-signed") if "asimd" in instructions else ("x86-vnni",)
+
+
+def facts() -> dict[str, Any]:
+    """The version, and the execution providers that this build has."""
+    ort: Any = import_package(ONNXRUNTIME.package)
+    return {"version": str(ort.__version__), "providers": list(ort.get_available_providers())}
 
 
 def _spec(tensor: Any) -> TensorSpec:  # onnxruntime's NodeArg has no type stubs

@@ -1,18 +1,20 @@
-"""OpenVINO on the CPU, with the precision that it is asked for and no other."""
+"""OpenVINO on the CPU, with the precision that it is asked for and no other; and the Q/DQ schemes that suit it."""
 
 from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgefer.engines.session import TensorSpec
+from edgefer.engines.cpu import saturates
+from edgefer.engines.session import Source, TensorSpec
 from edgefer.errors import EdgeferError, require
+from edgefer.runtimes import OPENVINO
 
 _DTYPES = {
     "u8": "uint8",
@@ -43,9 +45,9 @@ class OpenVinoSession:
         EdgeferError: openvino is not installed, it refuses the model, or the CPU has no bfloat16.
     """
 
-    name = "openvino"
+    name = OPENVINO.name
 
-    def __init__(self, model: str | os.PathLike[str] | bytes, threads: int = 1, *, floats: str = "fp32") -> None:
+    def __init__(self, model: Source, threads: int = 1, *, floats: str = "fp32") -> None:
         if threads < 1:
             raise EdgeferError(f"threads is 1 or more, not {threads}", hint="--threads 1")
         ov = _openvino()
@@ -60,7 +62,7 @@ class OpenVinoSession:
                 f"OpenVINO refuses {origin}: {_first_line(cause)}",
                 hint="the file is damaged or uses operators this version lacks; build it again or upgrade openvino",
             ) from cause
-        self.version = str(ov.__version__).split("-", maxsplit=1)[0]
+        self.version = _version(ov)
         self.threads = threads
         self.inputs = tuple(_spec(port) for port in self._model.inputs)
         self.outputs = tuple(_spec(port) for port in self._model.outputs)
@@ -104,6 +106,21 @@ class OpenVinoSession:
         return self._core.compile_model(model, "CPU", self._settings).create_infer_request()
 
 
+def open_model(model: Source, threads: int, precision: str) -> OpenVinoSession:
+    """A session over ``model`` that computes in bfloat16 if that is a part of ``precision``, e.g. ``"int8+bf16"``."""
+    return OpenVinoSession(model, threads, floats="bf16" if "bf16" in precision.split("+") else "fp32")
+
+
+def schemes(instructions: Collection[str]) -> tuple[str, ...]:
+    """The Q/DQ schemes that suit a CPU with these ``instructions``."""
+    return ("x86",) if saturates(instructions) else ("openvino-all", "openvino-inputs")
+
+
+def facts() -> dict[str, Any]:
+    """The version."""
+    return {"version": _version(_openvino())}
+
+
 @functools.cache
 def _core() -> Any:
     """One Core a process: each one that goes away unloads OpenVINO's plugins, and loading them again can crash."""
@@ -111,7 +128,11 @@ def _core() -> Any:
 
 
 def _openvino() -> Any:
-    return require("openvino", "openvino", "running an engine with OpenVINO")
+    return require(OPENVINO.package, OPENVINO.extra, "running an engine with OpenVINO")
+
+
+def _version(ov: Any) -> str:
+    return str(ov.__version__).split("-", maxsplit=1)[0]
 
 
 def _spec(port: Any) -> TensorSpec:  # openvino's ports have no type stubs

@@ -13,6 +13,7 @@ from edgefer.contract import INPUT_NAME, OUTPUT_NAME, Contract
 from edgefer.engines.session import TensorSpec
 from edgefer.errors import EdgeferError
 from edgefer.models.deployable import Deployable
+from edgefer.runtimes import PYTORCH
 
 
 class TorchSession:
@@ -24,7 +25,7 @@ class TorchSession:
         threads: inside one operator. PyTorch has one such number a process: a run that finds another sets it.
     """
 
-    name = "pytorch"
+    name = PYTORCH.name
 
     def __init__(self, network: nn.Module, contract: Contract, threads: int = 1) -> None:
         if threads < 1:

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
+
+from edgefer.errors import EdgeferError
+from edgefer.runtimes import resolve, runtime_named
+
+Source = str | os.PathLike[str] | bytes
+"""A file, or a serialised model."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +42,7 @@ class Session(Protocol):
     """A loaded network in one runtime. It knows nothing of faces; :class:`~edgefer.engines.classifier.Classifier` does.
 
     Attributes:
-        name: the runtime, e.g. ``"onnxruntime"``; the key of golden tolerances and of the manifest's ``runtime``.
+        name: the runtime, as :mod:`edgefer.runtimes` calls it, and manifests and golden tolerances with it.
         version: of the runtime.
         inputs: in the network's order.
         outputs: likewise.
@@ -51,3 +58,16 @@ class Session(Protocol):
 
     def close(self) -> None:
         """Free what the runtime holds. A second call does nothing."""
+
+
+def open_session(runtime: str, model: Source, threads: int = 1, precision: str = "fp32") -> Session:
+    """Open ``model`` in ``runtime`` with ``threads``; ``precision`` as manifests say it, e.g. ``"int8+bf16"``.
+
+    Raises:
+        EdgeferError: the runtime is unknown, not installed, or refuses the model.
+    """
+    row = runtime_named(runtime)
+    if not row.opener:
+        raise EdgeferError(f"{row.title} opens no engines", hint="give an engine that `edgefer build-engine` wrote")
+    session: Session = resolve(row.opener)(model, threads, precision)
+    return session

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from edgefer.contract import Contract
-from edgefer.engines.classifier import Classifier
-from edgefer.engines.golden import TOLERANCE, difference
+from edgefer.engines.classifier import Classifier, difference
 from edgefer.engines.onnxruntime import OnnxRuntimeSession
 from edgefer.errors import EdgeferError
 from edgefer.faces import golden_faces
 from edgefer.optimize.variants import Built
 from edgefer.progress import announce
+from edgefer.runtimes import TOLERANCE
 
 ALLOWED = TOLERANCE["int8"]
 """Of the logits' scale. Rounding moves INT8 logits by up to 0.04 between runtimes. OpenVINO 2026.4 is off by 0.24 on

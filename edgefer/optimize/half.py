@@ -7,7 +7,6 @@ import onnx
 from onnx import TensorProto
 
 from edgefer.contract import INPUT_NAME, Contract
-from edgefer.engines.golden import tolerance_of
 from edgefer.engines.onnxruntime import OnnxRuntimeSession
 from edgefer.errors import EdgeferError
 from edgefer.graph.half import to_half
@@ -15,6 +14,7 @@ from edgefer.graph.parity import measure_parity, parity_faces, require_parity
 from edgefer.graph.save import serialise
 from edgefer.quantize.graphview import GraphView, layer_name
 from edgefer.quantize.observation import with_outputs
+from edgefer.runtimes import REFERENCE
 
 _LARGEST = float(np.finfo(np.float16).max)
 
@@ -34,7 +34,8 @@ def check_half(model: onnx.ModelProto, contract: Contract) -> None:
     # as written: onnxruntime's fusions make operators of FP16 graphs that it has no kernels for
     sessions = OnnxRuntimeSession(serialise(model)), OnnxRuntimeSession(serialise(halved), optimise=False)
     try:
-        require_parity(measure_parity(*sessions, contract), tolerance_of("fp16"), "the network in FP32 and in FP16")
+        parity = measure_parity(*sessions, contract)
+        require_parity(parity, REFERENCE.tolerance_of("fp16"), "the network in FP32 and in FP16")
     except EdgeferError as cause:
         raise EdgeferError(
             f"the network does not survive FP16: {cause.message}", hint="build with --fp32, or --int8 without --fp16"

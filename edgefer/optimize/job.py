@@ -11,8 +11,8 @@ import onnx
 from edgefer.atomic import sha256_file
 from edgefer.contract import Contract
 from edgefer.data import FaceSet
+from edgefer.engines.classifier import make_golden
 from edgefer.engines.cpu import instruction_set
-from edgefer.engines.golden import make_golden
 from edgefer.errors import EdgeferError
 from edgefer.graph.load import load_model
 from edgefer.graph.rewriting import Rewritten, check_names, rewrite

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -12,8 +11,7 @@ import numpy as np
 
 from edgefer.atomic import check_writable, write_bytes, write_text
 from edgefer.contract import INPUT_NAME, OUTPUT_NAME
-from edgefer.engines.classifier import Classifier
-from edgefer.engines.golden import difference, tolerance_of
+from edgefer.engines.classifier import Classifier, difference
 from edgefer.engines.onnxruntime import OnnxRuntimeSession
 from edgefer.engines.tensorrt.accept import check_sparsity
 from edgefer.engines.tensorrt.binding import import_tensorrt
@@ -35,8 +33,9 @@ from edgefer.optimize.result import BuildResult
 from edgefer.optimize.tensorrt_calibration import calibrator_for, check_ranges
 from edgefer.optimize.tensorrt_file import Faces, Prepared, prepare_file
 from edgefer.progress import announce
+from edgefer.runtimes import REFERENCE, TENSORRT, TENSORRT_RTX, runtime_named
 
-TARGETS = ("tensorrt", "tensorrt-rtx")
+TARGETS = (TENSORRT.target, TENSORRT_RTX.target)
 _GOLDEN_FACES = 4
 
 
@@ -69,7 +68,7 @@ def build_tensorrt(
         EdgeferError: see :func:`~edgefer.optimize.tensorrt_file.prepare_file` and
             :func:`~edgefer.engines.tensorrt.build.build_plan`.
     """
-    rtx = target == "tensorrt-rtx"
+    rtx = target == TENSORRT_RTX.target
     destination = _checked_output(output, onnx_only)
     chosen = _target(rtx, version, onnx_only)
     loaded = load_model(model)
@@ -148,7 +147,7 @@ def _write_file(destination: Path, prepared: Prepared, target: Target, options: 
 def _write_engine(
     destination: Path, prepared: Prepared, target: str, options: BuilderOptions, faces: Faces
 ) -> BuildResult:
-    rtx = target == "tensorrt-rtx"
+    rtx = target == TENSORRT_RTX.target
     with calibrator_for(prepared, options, faces) as (calibrator, record):
         built = build_plan(
             prepared.content, prepared.contract, prepared.precision, options, rtx=rtx, calibrator=calibrator
@@ -196,7 +195,8 @@ def _golden_of_file(prepared: Prepared, options: BuilderOptions, runtime: str) -
     """What the ONNX file answers in ONNX Runtime: for an engine that could not be run where it was built."""
     faces = golden_faces(prepared.contract, _golden_count(options))
     logits = OnnxRuntimeSession(prepared.content, optimise=False).run({INPUT_NAME: faces})[OUTPUT_NAME]
-    return Golden(faces, np.asarray(logits, dtype=np.float32), {runtime: tolerance_of(prepared.precision)})
+    tolerance = runtime_named(runtime).tolerance_of(prepared.precision)
+    return Golden(faces, np.asarray(logits, dtype=np.float32), {runtime: tolerance})
 
 
 def _golden_of_engine(prepared: Prepared, built: SerialisedEngine, options: BuilderOptions) -> Golden:
@@ -206,18 +206,18 @@ def _golden_of_engine(prepared: Prepared, built: SerialisedEngine, options: Buil
         EdgeferError: they are further apart than the precision explains; with a calibrator that is only announced.
     """
     faces = golden_faces(prepared.contract, _golden_count(options))
-    allowed, name = tolerance_of(prepared.precision), f"the engine for {built.device}"
+    allowed, name = TENSORRT.tolerance_of(prepared.precision), f"the engine for {built.device}"
     with Classifier(
         *(TensorRtSession(built.plan, dla_core=options.dla), prepared.contract),
         precision=prepared.precision,
         size_bytes=len(built.plan),
         name=name,
     ) as engine:
-        golden = Golden(faces, engine.logits(faces), {"tensorrt": allowed})
-    if importlib.util.find_spec("onnxruntime") is None:
-        announce(f"note: onnxruntime is not here, so {name} is not compared with its ONNX file")
+        golden = Golden(faces, engine.logits(faces), {TENSORRT.name: allowed})
+    if not REFERENCE.installed:
+        announce(f"note: {REFERENCE.package} is not here, so {name} is not compared with its ONNX file")
         return golden
-    apart = difference(golden.logits, _golden_of_file(prepared, options, "tensorrt").logits)
+    apart = difference(golden.logits, _golden_of_file(prepared, options, TENSORRT.name).logits)
     if apart > allowed:
         message = f"{name} and its ONNX file differ by {apart:.3g} of the logits' scale, {allowed:.3g} is usual"
         if options.calibrator is None:

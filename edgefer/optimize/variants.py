@@ -9,8 +9,8 @@ import onnx
 
 from edgefer.contract import Contract
 from edgefer.engines.classifier import Classifier
-from edgefer.engines.cpu import BF16, instruction_set, saturates
-from edgefer.engines.opening import open_session
+from edgefer.engines.cpu import instruction_set
+from edgefer.engines.session import open_session
 from edgefer.errors import EdgeferError
 from edgefer.graph.load import metadata_of
 from edgefer.graph.save import serialise, stamp
@@ -21,14 +21,14 @@ from edgefer.quantize.qdq import QUANTISATION_KEY, quantise
 from edgefer.quantize.ranges import Ranges
 from edgefer.quantize.refining import Refined
 from edgefer.quantize.tail import plan_to_the_end
+from edgefer.runtimes import CPU, for_target, resolve
 
-RUNTIMES = ("onnxruntime", "openvino")
-PRECISIONS = ("fp32", "bf16", "int8", "int8+bf16")
+RUNTIMES = tuple(for_target(CPU))
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to build: ``runtime``, ``precision`` of :data:`PRECISIONS`, and the ``flavour`` of an INT8 file."""
+    """One way to build: ``runtime``, a ``precision`` that it offers, and the ``flavour`` of an INT8 file."""
 
     runtime: str
     precision: str
@@ -68,20 +68,13 @@ def variants_of(precision: str, runtime: str) -> tuple[Variant, ...]:
     Raises:
         EdgeferError: the runtime has no kernels of that precision here.
     """
-    if runtime not in RUNTIMES:
-        raise EdgeferError(f"there is no CPU runtime '{runtime}'", hint=f"one of: {', '.join(RUNTIMES)}")
-    if "fp16" in precision.split("+"):
-        raise EdgeferError(
-            f"{runtime} computes nothing in FP16 on a CPU: it would convert to FP32 and back at every layer",
-            hint="--fp32 or --int8 here; --fp16 is for GPUs",
-        )
-    if precision not in PRECISIONS:
-        raise EdgeferError(f"there is no precision '{precision}'", hint=f"one of: {', '.join(PRECISIONS)}")
-    if "bf16" in precision:
-        _require_bf16(runtime)
+    rows, instructions = for_target(CPU), instruction_set()
+    if runtime not in rows:
+        raise EdgeferError(f"there is no CPU runtime '{runtime}'", hint=f"one of: {', '.join(rows)}")
+    rows[runtime].check_precision(precision, instructions)
     if not precision.startswith("int8"):
         return (Variant(runtime, precision),)
-    return tuple(Variant(runtime, precision, name) for name in _flavours(runtime))
+    return tuple(Variant(runtime, precision, name) for name in resolve(rows[runtime].schemes)(instructions))
 
 
 def build(
@@ -109,21 +102,3 @@ def build(
     stamp(made.model, contract, variant.precision, how)
     precision = Precision(variant.precision, variant.precision, made.layers)
     return Built(variant, serialise(made.model), precision, refined.changes)
-
-
-def _flavours(runtime: str) -> tuple[str, ...]:
-    instructions = instruction_set()
-    if saturates(instructions):
-        return ("x86",)
-    if runtime == "openvino":
-        return ("openvino-all", "openvino-inputs")
-    return ("arm", "arm-signed") if "asimd" in instructions else ("x86-vnni",)
-
-
-def _require_bf16(runtime: str) -> None:
-    if runtime != "openvino":
-        raise EdgeferError(
-            f"{runtime} has no bfloat16 kernels for convolutions on a CPU", hint="--runtime openvino, or --fp32"
-        )
-    if not BF16 & set(instruction_set()):
-        raise EdgeferError("this CPU has no bfloat16 arithmetic", hint="build with --fp32 or --int8")

@@ -10,9 +10,8 @@ import cv2
 import numpy as np
 import pytest
 
-from edgefer.engines.classifier import Classifier
+from edgefer.engines.classifier import Classifier, make_golden
 from edgefer.engines.cpu import instruction_set
-from edgefer.engines.golden import make_golden
 from edgefer.manifest import Manifest, Precision, write_engine
 
 from ..camera.conftest import CONTRACT, brightness_model

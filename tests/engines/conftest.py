@@ -5,9 +5,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgefer.contract import Contract, Normalisation
-from edgefer.engines.classifier import Classifier
+from edgefer.engines.classifier import Classifier, make_golden
 from edgefer.engines.cpu import instruction_set
-from edgefer.engines.golden import make_golden
 from edgefer.engines.onnxruntime import OnnxRuntimeSession
 from edgefer.graph.save import serialise, stamp
 from edgefer.manifest import Manifest, Precision, write_engine

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from edgefer.engines import load
-from edgefer.engines.golden import check_golden, difference, make_golden, tolerance_of
+from edgefer.engines.classifier import check_golden, difference, make_golden
 from edgefer.engines.load import load_baseline, load_engine
 from edgefer.errors import EdgeferError
 from edgefer.faces import golden_faces
 from edgefer.manifest import manifest_path, read_manifest
+from edgefer.runtimes import ONNXRUNTIME
 
 from .conftest import CONTRACT, WEIGHT, classify, tiny, write
 
@@ -165,10 +166,11 @@ def test_difference_is_relative_to_the_largest_logit():
 
 
 def test_tolerances_grow_with_coarseness():
-    assert tolerance_of("fp32") < tolerance_of("fp16") < tolerance_of("bf16") < tolerance_of("int8")
-    assert tolerance_of("int8+bf16") == tolerance_of("int8")
+    fp32, fp16, bf16, int8 = map(ONNXRUNTIME.tolerance_of, ("fp32", "fp16", "bf16", "int8"))
+    assert fp32 < fp16 < bf16 < int8
+    assert ONNXRUNTIME.tolerance_of("int8+bf16") == int8
     with pytest.raises(EdgeferError, match="no tolerance is known for the precision 'int3'"):
-        tolerance_of("int3")
+        ONNXRUNTIME.tolerance_of("int3")
 
 
 def test_a_baseline_may_be_an_engine(tmp_path):

@@ -23,7 +23,7 @@ def note(event, arguments):
 sys.addaudithook(note)
 """
 OPEN = (
-    "from edgefer.engines.opening import open_session; import sys; "
+    "from edgefer.engines.session import open_session; import sys; "
     "open_session(sys.argv[1], sys.argv[2], 1, 'fp32').close()"
 )
 DOCTOR = "import sys; from edgefer.cli import cli; cli.main(['doctor', *sys.argv[1:]], standalone_mode=False)"

@@ -191,8 +191,8 @@ PUBLISHED = {
 )
 def test_published_weights_reach_their_accuracy_on_real_faces(shared, tmp_path, out, file, runtimes):
     from edgefer.data import open_dataset
-    from edgefer.engines.opening import SESSIONS
     from edgefer.engines.pytorch import TorchSession
+    from edgefer.engines.session import open_session
     from edgefer.graph.exporting import export
 
     name, published = PUBLISHED[file]
@@ -201,7 +201,7 @@ def test_published_weights_reach_their_accuracy_on_real_faces(shared, tmp_path, 
     sessions = {"pytorch": TorchSession(network, contract)}
     if len(runtimes) > 1:
         model = export(contract.architecture, tmp_path / "m.onnx", weights=out).path
-        sessions |= {runtime: SESSIONS[runtime](model, 1, "fp32") for runtime in runtimes[1:]}
+        sessions |= {runtime: open_session(runtime, model) for runtime in runtimes[1:]}
     faces = open_dataset(f"{shared / 'data' / 'fer2013' / 'public_test.npz'}:all")
     assert len(faces) == 3573
     right = dict.fromkeys(sessions, 0)

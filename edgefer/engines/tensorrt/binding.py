@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+import importlib.metadata
 from collections import deque
 from typing import Any, Final
 
 from edgefer.engines.tensorrt.compat import Target, parse_version, supported
-from edgefer.errors import EdgeferError, require
+from edgefer.errors import EdgeferError, import_package, require
+from edgefer.runtimes import TENSORRT, TENSORRT_RTX
 
 ERROR: Final = 1  # ILogger.Severity.ERROR; INTERNAL_ERROR is 0, smaller is worse
 WARNING: Final = 2
@@ -53,10 +55,9 @@ def import_tensorrt(rtx: bool) -> tuple[Any, Target]:
     Raises:
         EdgeferError: it is not installed, has no library, or is too old.
     """
-    extra = "rtx" if rtx else "tensorrt"
-    name = "tensorrt_rtx" if rtx else "tensorrt"
+    row = TENSORRT_RTX if rtx else TENSORRT
     try:
-        trt = require(name, extra, "building a TensorRT engine")
+        trt = require(row.package, row.extra, "building a TensorRT engine")
     except EdgeferError as fault:
         if rtx:
             raise
@@ -68,11 +69,26 @@ def import_tensorrt(rtx: bool) -> tuple[Any, Target]:
         ) from fault
     except OSError as cause:  # its libraries are loaded with ctypes
         raise EdgeferError(
-            f"{name} is installed, and its libraries cannot be loaded: {cause}",
+            f"{row.package} is installed, and its libraries cannot be loaded: {cause}",
             hint="install the libraries of the same version, or put them on LD_LIBRARY_PATH",
         ) from cause
     version = str(trt.__version__)
     return trt, supported(Target(version, parse_version(version), rtx=rtx))
+
+
+def facts() -> dict[str, Any]:
+    """The version of TensorRT's Python package, with the CUDA that pip's is for.
+
+    One of the system has no such package; what it is for is told by its library.
+    """
+    found: dict[str, Any] = {"version": str(import_package(TENSORRT.package).__version__).split("-")[0]}
+    for cuda in (11, 12, 13):
+        try:
+            importlib.metadata.version(f"tensorrt-cu{cuda}-libs")
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        found["for_cuda"] = cuda
+    return found
 
 
 @functools.cache

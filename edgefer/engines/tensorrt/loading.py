@@ -1,45 +1,43 @@
-"""From an ``.engine`` file to a classifier: version and GPU are checked before TensorRT sees a byte of it."""
+"""From an ``.engine`` file to a session: version and GPU are checked before TensorRT sees a byte of it."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from edgefer.engines.classifier import Classifier
+from edgefer.engines.session import Source
 from edgefer.engines.tensorrt.binding import import_tensorrt
 from edgefer.engines.tensorrt.compat import loads
 from edgefer.engines.tensorrt.driver import Device, probe
 from edgefer.engines.tensorrt.run import TensorRtSession
 from edgefer.errors import EdgeferError
-from edgefer.manifest import Manifest, read_manifest, verify_file
+from edgefer.manifest import Manifest, read_manifest
 from edgefer.progress import announce
+from edgefer.runtimes import TENSORRT_RTX
 
-RUNTIMES = ("tensorrt", "tensorrt-rtx")
 
+def open_model(engine: Source, threads: int, precision: str) -> TensorRtSession:
+    """A session over a serialised engine: its bytes, or its file with the manifest beside it.
 
-def open_tensorrt(file: Path) -> tuple[Classifier, Manifest]:
-    """Open an engine with its manifest; its golden vectors are the caller's to check.
+    The manifest says whose engine it is and which DLA core it was built for; threads and precision are settled.
 
     Raises:
-        EdgeferError: no manifest; file and manifest do not belong together; no driver; another version of TensorRT or
-            another GPU than the ones it was built with.
+        EdgeferError: see :class:`~edgefer.engines.tensorrt.run.TensorRtSession`.
     """
-    manifest = read_manifest(file)
-    verify_file(file, manifest)
-    if manifest.runtime not in RUNTIMES:
-        raise EdgeferError(
-            f"{file} ends in .engine, and its manifest says it is for {manifest.runtime}",
-            hint=f"rename it to {file.with_suffix('.onnx').name}, with its manifest",
-        )
-    rtx = manifest.runtime == "tensorrt-rtx"
+    if isinstance(engine, bytes):
+        return TensorRtSession(engine)
+    manifest = read_manifest(engine)
+    return TensorRtSession(engine, rtx=manifest.runtime == TENSORRT_RTX.name, dla_core=manifest.dla_core)
+
+
+def check_engine(file: Path, manifest: Manifest) -> None:
+    """Refuse an engine before TensorRT sees a byte of it, unless it was built for what is here.
+
+    Raises:
+        EdgeferError: no driver; another version of TensorRT or another GPU than those it was built with.
+    """
     device = probe()
-    _, here = import_tensorrt(rtx)
+    _, here = import_tensorrt(manifest.runtime == TENSORRT_RTX.name)
     check_place(file, manifest, here.name, device)
-    session = TensorRtSession(file, rtx=rtx, dla_core=manifest.dla_core)
-    try:
-        return Classifier.of_engine(session, manifest, str(file)), manifest
-    except EdgeferError:
-        session.close()
-        raise
 
 
 def check_place(file: Path, manifest: Manifest, version: str, device: Device) -> None:
@@ -60,7 +58,7 @@ def check_place(file: Path, manifest: Manifest, version: str, device: Device) ->
             f"{file} was built with {manifest.runtime} {manifest.runtime_version}, and {version} is installed here",
             hint=again,
         )
-    if manifest.runtime == "tensorrt-rtx":
+    if manifest.runtime == TENSORRT_RTX.name:
         announce(f"note: {file} was {manifest.note or 'built'}; this GPU is {device}")
     elif manifest.device != str(device) and not ("hardware" in manifest.portable and _from_ampere_on(device)):
         raise EdgeferError(f"{file} was built for {manifest.device}, and this GPU is {device}", hint=again)

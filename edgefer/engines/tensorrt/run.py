@@ -21,6 +21,7 @@ from edgefer.engines.tensorrt.lanes import Lane, Lanes
 from edgefer.engines.tensorrt.loaded import MORE_MEMORY, LoadedEngine
 from edgefer.errors import EdgeferError
 from edgefer.progress import announce
+from edgefer.runtimes import TENSORRT, TENSORRT_RTX
 
 MOST_LANES: Final = 4
 """Batch sizes that keep an execution context and a CUDA graph each, where the version can share a profile."""
@@ -62,7 +63,7 @@ class TensorRtSession:
     """
 
     def __init__(self, plan: str | os.PathLike[str] | bytes, *, rtx: bool = False, dla_core: int | None = None) -> None:
-        self.name = "tensorrt-rtx" if rtx else "tensorrt"
+        self.name = (TENSORRT_RTX if rtx else TENSORRT).name
         probe()  # first: without a driver, the calls below end the process
         _, target = import_tensorrt(rtx)
         self.version = target.name

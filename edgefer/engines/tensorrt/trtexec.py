@@ -13,6 +13,7 @@ from edgefer.contract import INPUT_NAME, Contract
 from edgefer.engines.tensorrt.compat import Target
 from edgefer.engines.tensorrt.options import BuilderOptions
 from edgefer.engines.tensorrt.sizes import USUAL, Batches
+from edgefer.runtimes import TENSORRT, TENSORRT_RTX
 
 
 def trtexec_command(
@@ -61,7 +62,7 @@ def trtexec_command(
 def edgefer_command(model: Path, precision: str, options: BuilderOptions, *, rtx: bool = False) -> str:
     """The line for edgefer on the device; the faces' ranges are in ``model`` already, or in the table beside it."""
     words = ["edgefer", "build-engine", str(model), *(f"--{part}" for part in precision.split("+"))]
-    words += ["--target", "tensorrt-rtx" if rtx else "tensorrt"]
+    words += ["--target", (TENSORRT_RTX if rtx else TENSORRT).target]
     batches = options.batches
     if batches != USUAL:
         words += ["--min-batch", str(batches.least), "--opt-batch", str(batches.best), "--max-batch", str(batches.most)]

@@ -10,7 +10,7 @@ import pytest
 
 from edgefer.data import draw, open_dataset, save_npz
 from edgefer.data.classes import FER2013
-from edgefer.engines.golden import difference
+from edgefer.engines.classifier import difference
 from edgefer.engines.load import load_engine
 from edgefer.engines.tensorrt.cuda import open_cuda
 from edgefer.engines.tensorrt.driver import survey
