@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from edgefer.cli import options
 from edgefer.cli.help import Group, command, option, section
-
-if TYPE_CHECKING:
-    from edgefer.doctor.engine import Verdict
 
 
 @click.group(cls=Group)
@@ -112,38 +109,18 @@ def doctor(engine: Path | None, as_json: bool) -> None:
 
     With ENGINE: whether that engine runs here (exit code 1 if not), and what would make it run.
     """
-    from edgefer.doctor.diagnosis import diagnose
+    from edgefer.doctor.advice import check_engine
+    from edgefer.doctor.probe import diagnose
+    from edgefer.doctor.text import lines, to_json, verdict_json, verdict_lines
 
+    found = diagnose()
     if engine is None:
-        from edgefer.doctor.rendering import lines, to_json
-
-        found = diagnose()
         click.echo(json.dumps(to_json(found), indent=2) if as_json else "\n".join(lines(found)))
         return
-    from edgefer.doctor.engine import judge
-
-    verdict = judge(engine, diagnose())
-    if as_json:
-        click.echo(json.dumps(verdict.to_json(), indent=2))
-    else:
-        _print(verdict)
+    verdict = check_engine(engine, found)
+    click.echo(json.dumps(verdict_json(verdict), indent=2) if as_json else "\n".join(verdict_lines(verdict)))
     if not verdict.runs:
         click.get_current_context().exit(1)
-
-
-def _print(verdict: Verdict) -> None:
-    click.echo(f"{verdict.engine}: {verdict.what or 'without a manifest'}")
-    if verdict.runs:
-        checked = "it answers its golden faces as when it was built"
-        click.echo(f"runs here: yes, {checked if verdict.what else 'and there are no golden faces to ask it about'}")
-        return
-    click.echo(f"runs here: no\nwhy: {verdict.why}")
-    if verdict.hint:
-        click.echo(f"hint: {verdict.hint}")
-    if verdict.install:
-        click.echo("\nto run this one, install what it lacks:")
-        click.echo("\n".join(f"  {command}" for command in verdict.install))
-    click.echo(f"\nto make one that runs here:\n  {verdict.build}")
 
 
 @command("inspect", examples=("edgefer inspect model.int8.onnx", "edgefer inspect model.onnx --layers"))

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from edgefer.doctor.asking import Module
-from edgefer.doctor.diagnosis import diagnose
+from edgefer.doctor.probe import diagnose
+from edgefer.doctor.software import Module
 from edgefer.engines.tensorrt.driver import Device, Driver
 from edgefer.errors import EdgeferError
 

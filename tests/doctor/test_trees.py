@@ -4,13 +4,10 @@ import shutil
 
 import pytest
 
-from edgefer.doctor.abilities import abilities_of
-from edgefer.doctor.asking import Module
-from edgefer.doctor.debian import installed_packages
-from edgefer.doctor.facts import facts_of
-from edgefer.doctor.jetson import RELEASES, jetpack_of, read_power_mode
-from edgefer.doctor.remedies import for_measuring, kind_of
-from edgefer.doctor.rendering import lines, to_json
+from edgefer.doctor.advice import before_measuring, capabilities_of, kind_of
+from edgefer.doctor.probe import RELEASES, installed_packages, jetpack_of, power_mode
+from edgefer.doctor.software import Module
+from edgefer.doctor.text import facts_of, lines, to_json
 from edgefer.engines.tensorrt.compat import JETPACKS
 from edgefer.engines.tensorrt.driver import Driver
 from tests.doctor.machines import DRIVERS, NO_DRIVER, ORIN, TREES, WHOLE, machine
@@ -20,8 +17,8 @@ def told(found):
     return {fact.key: fact.text for fact in facts_of(found)}
 
 
-def ability(found, key):
-    return next(a for a in abilities_of(found) if a.key == key)
+def capability(found, key):
+    return next(a for a in capabilities_of(found) if a.key == key)
 
 
 @pytest.mark.parametrize(
@@ -61,7 +58,7 @@ def ability(found, key):
                 "jetpack": "7.0 (L4T 38.2.0)",
                 "driver": "580.00, for CUDA up to 13.0",
                 "tensorrt_library": "10.13.3.9 (libnvinfer10, for CUDA 13.0)",
-                "trtexec": "not here",
+                "trtexec": "not found",
             },
         ),
         (
@@ -73,7 +70,7 @@ def ability(found, key):
                 "driver": "570.86.15, for CUDA up to 12.8",
                 "gpu": "NVIDIA GeForce RTX 3060, SM86",
                 "cuda": "12.8.57 (cuda-cudart-12-8)",
-                "cudnn": "no library of the system",
+                "cudnn": "no system library",
                 "tensorrt_library": "10.8.0 (libnvinfer.so.10.8.0)",
             },
         ),
@@ -86,55 +83,57 @@ def test_facts(tree, expected):
 
 def test_a_whole_jetpack_6_can_do_everything_but_train():
     found = machine("jetpack6", WHOLE)
-    assert {a.key for a in abilities_of(found) if not a.works} == {"openvino", "tensorrt_rtx", "train"}
-    assert ability(found, "tensorrt").what.endswith("engines for Orin, SM87 with TensorRT 10.3.0")
-    assert for_measuring(found) == ("sudo nvpmodel -m 2", "sudo jetson_clocks"), "MAXN_SUPER has number 2 there"
+    assert {a.key for a in capabilities_of(found) if not a.works} == {"openvino", "tensorrt_rtx", "train"}
+    assert capability(found, "tensorrt").what.endswith("engines for Orin, SM87 with TensorRT 10.3.0")
+    assert before_measuring(found) == ("sudo nvpmodel -m 2", "sudo jetson_clocks"), "MAXN_SUPER has number 2 there"
 
 
 def test_an_environment_that_does_not_see_the_systems_tensorrt():
     found = machine("jetpack6")
     assert "python3-libnvinfer is there, and this environment does not see it" in told(found)["tensorrt"]
-    assert ability(found, "tensorrt").commands == (
+    assert capability(found, "tensorrt").commands == (
         "sudo apt install python3-venv",
         "python3 -m venv --system-site-packages edgefer-env",
         "edgefer-env/bin/pip install edgefer 'cuda-python<13' 'numpy<2'",
     )
-    assert ability(found, "csi").commands[0] == "sudo apt install libopencv-python"
+    assert capability(found, "csi").commands[0] == "sudo apt install libopencv-python"
 
 
 def test_jetpack_5_builds_with_trtexec_from_a_bundle():
     found = machine("jetpack5", {"onnxruntime": WHOLE["onnxruntime"]})
-    tensorrt = ability(found, "tensorrt")
+    tensorrt = capability(found, "tensorrt")
     assert not tensorrt.works
     assert "Python 3.8" in tensorrt.why
     assert tensorrt.commands == (
         "edgefer deploy bundle model.onnx -o bundle  # on a host",
         "sh bundle/run.sh --with trtexec  # here",
     )
-    assert ability(found, "trtexec").works
-    assert for_measuring(found) == ("sudo nvpmodel -m 0", "sudo jetson_clocks")
+    assert capability(found, "trtexec").works
+    assert before_measuring(found) == ("sudo nvpmodel -m 0", "sudo jetson_clocks")
 
 
 def test_jetpack_7_lacks_the_python_package():
     found = machine("jetpack7")
-    assert ability(found, "tensorrt").commands[0] == "sudo apt install python3-libnvinfer python3-venv"
-    assert "'cuda-python<14'" in ability(found, "tensorrt").commands[2]
-    assert ability(found, "trtexec").commands == ("sudo apt install libnvinfer-bin",)
-    assert "edgefer-env/bin/pip install 'edgefer[cpu]' 'numpy<2'" in ability(found, "onnxruntime").commands
+    assert capability(found, "tensorrt").commands[0] == "sudo apt install python3-libnvinfer python3-venv"
+    assert "'cuda-python<14'" in capability(found, "tensorrt").commands[2]
+    assert capability(found, "trtexec").commands == ("sudo apt install libnvinfer-bin",)
+    assert "edgefer-env/bin/pip install 'edgefer[cpu]' 'numpy<2'" in capability(found, "onnxruntime").commands
 
 
 def test_a_desktop_with_a_driver_and_without():
-    assert ability(machine("desktop"), "tensorrt").commands == ("pip install edgefer tensorrt-cu12 'cuda-python<13'",)
+    assert capability(machine("desktop"), "tensorrt").commands == (
+        "pip install edgefer tensorrt-cu12 'cuda-python<13'",
+    )
     bare = machine("desktop", driver=NO_DRIVER)
     assert told(bare)["gpu"] == "an NVIDIA GPU is in a slot, and no driver runs it"
-    assert ability(bare, "tensorrt").why.startswith("there is no NVIDIA driver here")
-    assert ability(bare, "tensorrt").commands[0] == "sudo ubuntu-drivers install"
+    assert capability(bare, "tensorrt").why.startswith("there is no NVIDIA driver here")
+    assert capability(bare, "tensorrt").commands[0] == "sudo ubuntu-drivers install"
 
 
 def test_a_jetson_in_a_container_without_its_driver():
     found = machine("jetpack6", WHOLE, NO_DRIVER)
-    assert ability(found, "tensorrt").commands[0].startswith("docker run --runtime nvidia")
-    assert not ability(found, "trtexec").works
+    assert capability(found, "tensorrt").commands[0].startswith("docker run --runtime nvidia")
+    assert not capability(found, "trtexec").works
 
 
 @pytest.mark.parametrize(
@@ -144,7 +143,7 @@ def test_a_jetson_in_a_container_without_its_driver():
         (
             {"cuda": Module(None, "not installed")},
             ORIN,
-            "no Python package takes memory on the GPU (cuda: not installed",
+            "no Python package can take memory on the GPU (cuda: not installed",
         ),
         (
             {"cuda": Module("13.0.3", None, {"for_cuda": 13})},
@@ -157,7 +156,7 @@ def test_a_jetson_in_a_container_without_its_driver():
     ],
 )
 def test_reasons_against_tensorrt(changes, driver, why):
-    found = ability(machine("jetpack6", {**WHOLE, **changes}, driver), "tensorrt")
+    found = capability(machine("jetpack6", {**WHOLE, **changes}, driver), "tensorrt")
     assert not found.works
     assert why in found.why
 
@@ -165,25 +164,25 @@ def test_reasons_against_tensorrt(changes, driver, why):
 def test_a_tensorrt_of_pip_for_a_newer_cuda_than_the_driver():
     """`pip install tensorrt` brings the one for CUDA 13."""
     modules = {**WHOLE, "tensorrt": Module("11.4.0.106", None, {"for_cuda": 13})}
-    found = ability(machine("desktop", modules), "tensorrt")
+    found = capability(machine("desktop", modules), "tensorrt")
     assert found.why == "Python's TensorRT 11.4.0.106 is for CUDA 13, and the driver serves CUDA up to 12.8"
     assert found.commands == (
         "pip uninstall tensorrt tensorrt-cu13 tensorrt-cu13-libs tensorrt-cu13-bindings",
         "pip install edgefer tensorrt-cu12 'cuda-python<13'",
     )
-    assert ability(machine("desktop", modules, Driver("13.0", ORIN.devices, None)), "tensorrt").works
+    assert capability(machine("desktop", modules, Driver("13.0", ORIN.devices, None)), "tensorrt").works
 
 
 def test_pycuda_does_as_well():
     modules = {**WHOLE, "cuda": Module(None, "not installed"), "pycuda": Module("2024.1")}
-    assert ability(machine("jetpack6", modules), "tensorrt").works
+    assert capability(machine("jetpack6", modules), "tensorrt").works
 
 
 def test_an_opencv_of_pip_hides_the_systems():
     found = machine("jetpack6", {**WHOLE, "cv2": Module("4.12.0", None, {"gstreamer": False})})
-    assert ability(found, "csi").why == "OpenCV was built without GStreamer"
-    assert ability(found, "csi").commands[0] == "pip uninstall opencv-python"
-    assert ability(found, "camera").works
+    assert capability(found, "csi").why == "OpenCV was built without GStreamer"
+    assert capability(found, "csi").commands[0] == "pip uninstall opencv-python"
+    assert capability(found, "camera").works
 
 
 @pytest.mark.parametrize("tree", ["jetpack5", "jetpack6", "jetpack7", "desktop", "nothing"])
@@ -192,13 +191,13 @@ def test_the_schema_is_the_same_everywhere(tree, tmp_path):
     found = machine("desktop", driver=NO_DRIVER, root=tmp_path) if tree == "nothing" else machine(tree)
     json = to_json(found)
     assert json["schema"] == 1
-    assert set(json) == {"schema", "edgefer", "kind", "facts", "abilities", "before_measuring"}
+    assert set(json) == {"schema", "edgefer", "kind", "facts", "capabilities", "before_measuring"}
     assert list(json["facts"]) == [
         *("machine", "memory", "power_mode", "python", "jetpack", "driver", "gpu", "cuda", "cudnn"),
         *("tensorrt_library", "tensorrt", "trtexec", "onnxruntime", "openvino", "tensorrt_rtx", "cuda_bindings"),
         *("pycuda", "opencv", "torch"),
     ]
-    assert list(json["abilities"]) == [
+    assert list(json["capabilities"]) == [
         *("onnxruntime", "openvino", "tensorrt", "trtexec", "tensorrt_rtx", "onnx_only", "train", "camera", "csi")
     ]
     assert all({"found", "text"} <= set(fact) for fact in json["facts"].values())
@@ -209,7 +208,7 @@ def test_the_schema_is_the_same_everywhere(tree, tmp_path):
 def test_a_machine_that_tells_nothing(tmp_path):
     found = machine("desktop", driver=NO_DRIVER, root=tmp_path)
     assert told(found)["memory"] == "unknown, unknown of it free, swap unknown"
-    assert ability(found, "tensorrt").commands == ()
+    assert capability(found, "tensorrt").commands == ()
     assert "To get the rest" in list(lines(found))
 
 
@@ -245,7 +244,7 @@ def test_packages_that_were_removed_do_not_count():
 def test_a_mode_that_the_list_does_not_name(tmp_path):
     (tmp_path / "var/lib/nvpmodel").mkdir(parents=True)
     (tmp_path / "var/lib/nvpmodel/status").write_text("pmode:0007 fmode:quiet")
-    mode = read_power_mode(tmp_path)
+    mode = power_mode(tmp_path)
     assert (mode.number, mode.name, mode.unlimited) == (7, "", None)
 
 

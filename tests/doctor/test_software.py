@@ -10,8 +10,8 @@ import pytest
 from click.testing import CliRunner
 
 from edgefer.cli import cli
-from edgefer.doctor import asking
-from edgefer.doctor.asking import ask_all
+from edgefer.doctor import software
+from edgefer.doctor.software import probe_software
 
 BROKEN = {
     "tensorrt": "import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n",
@@ -30,14 +30,14 @@ def packages(tmp_path, monkeypatch):
     def write(**sources):
         for name, source in sources.items():
             (tmp_path / f"{name}.py").write_text(source)
-        monkeypatch.setattr(asking, "MODULES", tuple(sources))
+        monkeypatch.setattr(software, "MODULES", dict.fromkeys(sources))
 
     return write
 
 
 def test_what_a_package_does_to_its_process_is_told(packages):
     packages(**BROKEN)
-    driver, modules = ask_all()
+    driver, modules = probe_software()
     assert modules["tensorrt"].problem == "ended its process by SIGSEGV"
     assert modules["cv2"].problem == "ImportError: numpy.core.multiarray failed to import"
     assert (modules["openvino"].version, modules["openvino"].works) == ("2026.4.1", True)
@@ -47,7 +47,7 @@ def test_what_a_package_does_to_its_process_is_told(packages):
 
 def test_what_a_package_prints_when_its_process_ends_is_not_the_answer(packages):
     packages(openvino="import atexit; __version__ = '1'; atexit.register(print, 'bye'); atexit.register(print, 0)\n")
-    assert ask_all()[1]["openvino"].version == "1"
+    assert probe_software()[1]["openvino"].version == "1"
 
 
 def test_packages_are_not_taken_from_the_folder_that_one_is_in(packages, tmp_path, monkeypatch):
@@ -55,33 +55,33 @@ def test_packages_are_not_taken_from_the_folder_that_one_is_in(packages, tmp_pat
     (tmp_path / "clone" / "openvino" / "__init__.py").write_text("raise ImportError('this is the source')\n")
     monkeypatch.chdir(tmp_path / "clone")
     packages(openvino="__version__ = '1'\n")
-    assert ask_all()[1]["openvino"].version == "1"
+    assert probe_software()[1]["openvino"].version == "1"
 
 
 def test_a_tensorrt_of_pip_tells_its_cuda(packages, tmp_path):
     packages(tensorrt="__version__ = '11.4.0.106'\n")
-    assert ask_all()[1]["tensorrt"].told == {}
+    assert probe_software()[1]["tensorrt"].details == {}
     (tmp_path / "tensorrt_cu12_libs-11.4.0.106.dist-info").mkdir()
     (tmp_path / "tensorrt_cu12_libs-11.4.0.106.dist-info/METADATA").write_text(
         "Metadata-Version: 2.1\nName: tensorrt-cu12-libs\nVersion: 11.4.0.106\n"
     )
-    assert ask_all()[1]["tensorrt"].told == {"for_cuda": 12}
+    assert probe_software()[1]["tensorrt"].details == {"for_cuda": 12}
 
 
 def test_a_package_that_hangs_is_given_up(packages, monkeypatch):
     packages(pycuda="import time; time.sleep(60)\n")
-    monkeypatch.setattr(asking, "_ask", lambda names, _ask=asking._ask: _ask(names, patience=1.0))
-    monkeypatch.setattr(asking, "_driver", lambda answer: None)
+    monkeypatch.setattr(software, "_ask", lambda names, _ask=software._ask: _ask(names, timeout=1.0))
+    monkeypatch.setattr(software, "_read_driver", lambda answer: None)
     before = time.monotonic()
-    _, modules = ask_all()
+    _, modules = probe_software()
     assert modules["pycuda"].problem == "it did not answer within 1 s"
     assert time.monotonic() - before < 5
 
 
 def test_a_driver_that_kills_is_survived(monkeypatch):
-    monkeypatch.setattr(asking, "MODULES", ())
-    monkeypatch.setattr(asking, "_ask", lambda names: {"driver": {"error": "ended its process by SIGSEGV"}})
-    driver, _ = ask_all()
+    monkeypatch.setattr(software, "MODULES", {})
+    monkeypatch.setattr(software, "_ask", lambda names: {"driver": {"error": "ended its process by SIGSEGV"}})
+    driver, _ = probe_software()
     assert "ended its process by SIGSEGV" in driver.problem.message
     assert driver.devices == ()
 
@@ -109,7 +109,7 @@ def processor_seconds():
 
 
 def test_in_words(monkeypatch):
-    monkeypatch.setattr(asking, "MODULES", ())
+    monkeypatch.setattr(software, "MODULES", {})
     done = CliRunner().invoke(cli, ["doctor"], standalone_mode=False)
     for heading in ("machine ", "What edgefer can do here", "To get the rest", "pip install 'edgefer[cpu]'"):
         assert heading in done.output

@@ -1,23 +1,27 @@
-"""A diagnosis as facts: a line each for a person, the same with its parts for a program."""
+"""A diagnosis as facts, capabilities and commands: lines for a person, one object for a program."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
-from edgefer.doctor.diagnosis import Diagnosis
-from edgefer.doctor.libraries import Library
+from edgefer import __version__
+from edgefer.doctor.advice import Verdict, before_measuring, capabilities_of, kind_of
+from edgefer.doctor.probe import Diagnosis, Library
 
-_TITLES = {
-    "onnxruntime": "onnxruntime",
-    "openvino": "OpenVINO",
-    "tensorrt_rtx": "TensorRT-RTX",
-    "cuda": "cuda-bindings",
-    "pycuda": "pycuda",
-    "cv2": "OpenCV",
-    "torch": "PyTorch",
+SCHEMA: Final = 1
+
+_TITLES: Final = {
+    "onnxruntime": ("onnxruntime", "ONNX Runtime"),
+    "openvino": ("openvino", "OpenVINO"),
+    "tensorrt_rtx": ("tensorrt_rtx", "TensorRT-RTX"),
+    "cuda": ("cuda_bindings", "cuda-bindings"),
+    "pycuda": ("pycuda", "pycuda"),
+    "cv2": ("opencv", "OpenCV"),
+    "torch": ("torch", "PyTorch"),
 }
+"""Module → its fact's key and title."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +42,72 @@ class Fact:
     text: str
     parts: Mapping[str, Any] = field(default_factory=dict)
 
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return {"found": self.found, "text": self.text, **self.parts}
+
+def to_json(found: Diagnosis) -> dict[str, Any]:
+    """One object; its keys are those of docs/doctor.md, and the same on every machine."""
+    return {
+        "schema": SCHEMA,
+        "edgefer": __version__,
+        "kind": kind_of(found),
+        "facts": {fact.key: {"found": fact.found, "text": fact.text, **fact.parts} for fact in facts_of(found)},
+        "capabilities": {
+            one.key: {"what": one.what, "works": one.works, "why": one.why, "commands": list(one.commands)}
+            for one in capabilities_of(found)
+        },
+        "before_measuring": list(before_measuring(found)),
+    }
+
+
+def lines(found: Diagnosis) -> Iterator[str]:
+    """The facts, one per line; what edgefer can do here; what to type for the rest."""
+    facts, capabilities = facts_of(found), capabilities_of(found)
+    width = max(len(fact.title) for fact in facts)
+    for fact in facts:
+        yield f"{fact.title:<{width}}  {fact.text}"
+    yield from ("", "What edgefer can do here")
+    for one in capabilities:
+        yield f"  {'yes' if one.works else 'no ':<3}  {one.what}{f': {one.why}' if one.why else ''}"
+    missing: dict[tuple[str, ...], list[str]] = {}  # two that lack the same are one entry
+    for one in capabilities:
+        if one.commands:
+            missing.setdefault(one.commands, []).append(one.what)
+    if missing:
+        yield from ("", "To get the rest")
+    for commands, wants in missing.items():
+        yield f"  to {'; to '.join(wants)}"
+        yield from (f"    {command}" for command in commands)
+    before = before_measuring(found)
+    if before:
+        yield from ("", "Before you measure", *(f"    {command}" for command in before))
+
+
+def verdict_json(verdict: Verdict) -> dict[str, Any]:
+    """One object; its keys are those of docs/doctor.md."""
+    return {
+        "schema": SCHEMA,
+        "engine": str(verdict.engine),
+        "what": verdict.what,
+        "runs": verdict.runs,
+        "why": verdict.why,
+        "hint": verdict.hint,
+        "install": list(verdict.install),
+        "build": verdict.build,
+    }
+
+
+def verdict_lines(verdict: Verdict) -> Iterator[str]:
+    """Whether an engine runs here; if not: why, what to install for it, and how to build one that runs."""
+    yield f"{verdict.engine}: {verdict.what or 'without a manifest'}"
+    if verdict.runs:
+        checked = "it answers its golden faces as when it was built"
+        yield f"runs here: yes, {checked if verdict.what else 'and there are no golden faces to ask it about'}"
+        return
+    yield from ("runs here: no", f"why: {verdict.why}")
+    if verdict.hint:
+        yield f"hint: {verdict.hint}"
+    if verdict.install:
+        yield from ("", "to run this one, install what it lacks:", *(f"  {command}" for command in verdict.install))
+    yield from ("", "to make one that runs here:", f"  {verdict.build}")
 
 
 def facts_of(found: Diagnosis) -> tuple[Fact, ...]:
@@ -55,14 +122,10 @@ def facts_of(found: Diagnosis) -> tuple[Fact, ...]:
         _gpu(found),
         _library("cuda", "CUDA", found.libraries.cuda),
         _library("cudnn", "cuDNN", found.libraries.cudnn),
+        _library("tensorrt_library", "TensorRT", found.libraries.tensorrt),
         *_tensorrt(found),
         *_modules(found),
     )
-
-
-def size(count: int | None) -> str:
-    """Bytes for a person: ``"7.6 GiB"``."""
-    return "unknown" if count is None else f"{count / (1 << 30):.1f} GiB"
 
 
 def _machine(found: Diagnosis) -> Fact:
@@ -84,13 +147,13 @@ def _machine(found: Diagnosis) -> Fact:
 
 def _memory(found: Diagnosis) -> Fact:
     machine = found.machine
-    parts = {
+    sizes = {
         "total_bytes": machine.memory_bytes,
         "available_bytes": machine.available_bytes,
         "swap_bytes": machine.swap_bytes,
     }
-    line = f"{size(machine.memory_bytes)}, {size(machine.available_bytes)} of it free, swap {size(machine.swap_bytes)}"
-    return Fact("memory", "memory", machine.memory_bytes is not None, line, parts)
+    total, free, swap = ("unknown" if n is None else f"{n / (1 << 30):.1f} GiB" for n in sizes.values())
+    return Fact("memory", "memory", machine.memory_bytes is not None, f"{total}, {free} of it free, swap {swap}", sizes)
 
 
 def _power(found: Diagnosis) -> Fact:
@@ -118,7 +181,7 @@ def _driver(found: Diagnosis) -> Fact:
     if driver.cuda is None:
         reason = driver.problem.message if driver.problem else "it does not say its version"
         return Fact("driver", "driver", False, reason, parts)
-    return Fact("driver", "driver", True, f"{version or 'version not told'}, for CUDA up to {driver.cuda}", parts)
+    return Fact("driver", "driver", True, f"{version or 'unknown version'}, for CUDA up to {driver.cuda}", parts)
 
 
 def _gpu(found: Diagnosis) -> Fact:
@@ -130,20 +193,19 @@ def _gpu(found: Diagnosis) -> Fact:
     if devices:
         shared = ", memory shared with the CPU" if devices[0].integrated else ""
         return Fact("gpu", "GPU", True, "; ".join(map(str, devices)) + shared, parts)
-    line = "an NVIDIA GPU is in a slot, and no driver runs it" if found.machine.nvidia_pci else "none of NVIDIA's"
+    line = "an NVIDIA GPU is in a slot, and no driver runs it" if found.machine.nvidia_pci else "no NVIDIA GPU"
     return Fact("gpu", "GPU", False, line, parts)
 
 
 def _library(key: str, title: str, library: Library | None) -> Fact:
     if library is None:
-        return Fact(key, title, False, "no library of the system", {"version": None, "source": None, "for_cuda": None})
+        return Fact(key, title, False, "no system library", {"version": None, "source": None, "for_cuda": None})
     parts = {"version": library.version, "source": library.source, "for_cuda": library.cuda}
     made_for = f", for CUDA {library.cuda}" if library.cuda else ""
     return Fact(key, title, True, f"{library.version} ({library.source}{made_for})", parts)
 
 
 def _tensorrt(found: Diagnosis) -> Iterator[Fact]:
-    yield _library("tensorrt_library", "TensorRT", found.libraries.tensorrt)
     module, bindings = found.module("tensorrt"), found.libraries.python_bindings
     line = module.version or module.problem or ""
     if not module.works and bindings:
@@ -151,18 +213,16 @@ def _tensorrt(found: Diagnosis) -> Iterator[Fact]:
     parts = {"version": module.version, "problem": module.problem, "system_package": bindings}
     yield Fact("tensorrt", "TensorRT's Python", module.works, line, parts)
     tool = found.libraries.trtexec
-    yield Fact("trtexec", "trtexec", tool is not None, tool or "not here", {"path": tool})
+    yield Fact("trtexec", "trtexec", tool is not None, tool or "not found", {"path": tool})
 
 
 def _modules(found: Diagnosis) -> Iterator[Fact]:
-    for name, title in _TITLES.items():
+    for name, (key, title) in _TITLES.items():
         module = found.module(name)
         words = [module.version or module.problem or ""]
-        if "providers" in module.told:
-            words.append(", ".join(module.told["providers"]))
-        if "gstreamer" in module.told:
-            words.append("with GStreamer" if module.told["gstreamer"] else "without GStreamer")
-        parts = {"version": module.version, "problem": module.problem, **module.told}
-        yield Fact(
-            {"cuda": "cuda_bindings", "cv2": "opencv"}.get(name, name), title, module.works, "; ".join(words), parts
-        )
+        if "providers" in module.details:
+            words.append(", ".join(module.details["providers"]))
+        if "gstreamer" in module.details:
+            words.append("with GStreamer" if module.details["gstreamer"] else "without GStreamer")
+        parts = {"version": module.version, "problem": module.problem, **module.details}
+        yield Fact(key, title, module.works, "; ".join(words), parts)
