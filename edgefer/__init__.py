@@ -13,6 +13,7 @@ from edgefer.errors import EdgeferError
 
 if TYPE_CHECKING:
     from edgefer import models as models
+    from edgefer.data import ReadSettings as ReadSettings
     from edgefer.data import open_dataset as open_dataset
     from edgefer.engines.load import load_engine as load_engine
     from edgefer.graph.adopting import adopt as adopt
@@ -28,6 +29,7 @@ __version__ = "0.1.0"
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _HOMES = {
+    "ReadSettings": "edgefer.data",
     "open_dataset": "edgefer.data",
     "train": "edgefer.training",
     "export": "edgefer.graph.exporting",
@@ -39,6 +41,7 @@ _HOMES = {
 
 __all__ = [
     "EdgeferError",
+    "ReadSettings",
     "__version__",
     "adopt",
     "benchmark",

@@ -6,12 +6,15 @@ import functools
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgefer.cli import options
 from edgefer.cli.help import command, option, section
+
+if TYPE_CHECKING:
+    from edgefer.data import ReadSettings
 
 _BUILDER = (
     option("--workspace", metavar="SIZE", help="Scratch memory, such as 512M or 2G.  [default: half of what is free]"),
@@ -189,7 +192,7 @@ def build_engine(
     calib: str | None,
     votes: str | None,
     exclude: str | None,
-    reading: dict[str, Any],
+    reading: ReadSettings | None,
     builder: dict[str, Any],
     strict: bool,
     refine: str | None,
@@ -220,7 +223,7 @@ def build_engine(
 
         given["refine"] = parse_steps(refine)
     if calib is not None:
-        given["calib"] = edgefer.open_dataset(calib, votes=votes, exclude=exclude, **reading)
+        given["calib"] = edgefer.open_dataset(calib, votes=votes, exclude=exclude, reading=reading)
     if precision != "auto":
         result = edgefer.build_engine(model, output, precision=precision, builder=builder, **given)
     else:
@@ -327,7 +330,7 @@ def sensitivity(
     calib: str,
     votes: str | None,
     exclude: str | None,
-    reading: dict[str, Any],
+    reading: ReadSettings | None,
     refine: str | None,
     as_json: bool,
     png: Path | None,
@@ -341,7 +344,7 @@ def sensitivity(
     from edgefer.optimize.sensitivity import sensitivity as measure
     from edgefer.report.sensitivity import draw_sensitivity, print_sensitivity
 
-    faces = edgefer.open_dataset(calib, votes=votes, exclude=exclude, **reading)
+    faces = edgefer.open_dataset(calib, votes=votes, exclude=exclude, reading=reading)
     found = measure(model, faces, refine=None if refine is None else parse_steps(refine), **settings)
     if as_json:
         click.echo(json.dumps(found.to_dict(), indent=2))
@@ -372,7 +375,7 @@ def calibrate(
     calib: str,
     votes: str | None,
     exclude: str | None,
-    reading: dict[str, Any],
+    reading: ReadSettings | None,
     refine: str | None,
     output: Path,
     **settings: Any,
@@ -385,7 +388,7 @@ def calibrate(
     from edgefer.optimize.ranging import write_table
     from edgefer.optimize.refiner import parse_steps
 
-    faces = edgefer.open_dataset(calib, votes=votes, exclude=exclude, **reading)
+    faces = edgefer.open_dataset(calib, votes=votes, exclude=exclude, reading=reading)
     table = write_table(model, faces, output, refine=None if refine is None else parse_steps(refine), **settings)
     click.echo(
         f"{output}: {len(table.ranges.histograms)} tensors over {table.calibration.n:,} faces, "

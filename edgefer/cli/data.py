@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,6 +12,7 @@ from edgefer.cli import options
 from edgefer.cli.help import Group, command, option, section
 
 if TYPE_CHECKING:
+    from edgefer.data import ReadSettings
     from edgefer.data.inspection import Inspection
 
 
@@ -39,7 +40,7 @@ def inspect(
     context: click.Context,
     path: str,
     votes: str | None,
-    reading: dict[str, Any],
+    reading: ReadSettings | None,
     sheet: Path | None,
     per_class: int,
     strict: bool,
@@ -52,7 +53,7 @@ def inspect(
     from edgefer.data import contact_sheet, open_dataset
     from edgefer.data.inspection import inspect_faces
 
-    found, faces = inspect_faces(open_dataset(path, votes=votes, inspecting=True, **reading))
+    found, faces = inspect_faces(open_dataset(path, votes=votes, inspecting=True, reading=reading))
     if sheet is not None:
         contact_sheet(faces, sheet, per_class=per_class)
     if as_json:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgefer.cli import options
 from edgefer.cli.help import Group, command, option, section
 from edgefer.errors import EdgeferError
+
+if TYPE_CHECKING:
+    from edgefer.data import ReadSettings
 
 
 @command(
@@ -124,7 +127,7 @@ def train(
     votes: str | None,
     own_labels: bool,
     exclude: str | None,
-    reading: dict[str, Any],
+    reading: ReadSettings | None,
     init: Path | None,
     teachers: tuple[Path, ...],
     output: Path,
@@ -159,7 +162,7 @@ def train(
     if own_labels and votes is None:
         raise click.UsageError("--own-labels says what --votes leaves as it is: pass --votes too")
     config = TrainConfig(**given)
-    faces = edgefer.open_dataset(data, votes=votes, own_labels=own_labels, exclude=exclude, **reading)
+    faces = edgefer.open_dataset(data, votes=votes, own_labels=own_labels, exclude=exclude, reading=reading)
     with event_files(tensorboard) as on_epoch:
         result = edgefer.train(
             faces, model, output, config, init=init, teachers=teachers, resume=resume, on_epoch=on_epoch

@@ -6,12 +6,15 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgefer.cli import options
 from edgefer.cli.help import command, option, section
+
+if TYPE_CHECKING:
+    from edgefer.data import ReadSettings
 
 
 @command(
@@ -112,7 +115,7 @@ def bench(
     engines: tuple[Path, ...],
     data: str,
     votes: str | None,
-    reading: dict[str, Any],
+    reading: ReadSettings | None,
     baseline: str,
     margin: float,
     deadline: str | None,
@@ -145,7 +148,7 @@ def bench(
         check_samples_path(samples)
     _check_outputs([save_predictions, save_baseline, samples, markdown, html])
     timing["deadline_ms"] = None if deadline is None else milliseconds(deadline)
-    faces = edgefer.open_dataset(data, votes=votes, **reading)
+    faces = edgefer.open_dataset(data, votes=votes, reading=reading)
     report = edgefer.benchmark(engines, faces, baseline, margin_pp=margin, **timing)
     if as_json:
         click.echo(json.dumps(report.to_json(), indent=2))
@@ -341,7 +344,7 @@ def _numbers(_: click.Context, parameter: click.Parameter, text: str) -> tuple[i
 def sweep(
     engine: Path,
     data: str,
-    reading: dict[str, Any],
+    reading: ReadSettings | None,
     batches: tuple[int, ...],
     threads: tuple[int, ...],
     concurrency: tuple[int, ...],
@@ -353,7 +356,7 @@ def sweep(
     import edgefer
     from edgefer.report.sweep import print_sweep, run_sweep
 
-    faces = edgefer.open_dataset(data, **reading)
+    faces = edgefer.open_dataset(data, reading=reading)
     found = run_sweep(
         engine, faces, batches=batches, threads=threads, concurrency=concurrency, scope=scope, seconds=seconds
     )

@@ -85,10 +85,7 @@ _HOW_TO_READ = (
 
 
 def reading(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that say how DATA are read; the command gets them as ``reading``.
-
-    Those are keyword arguments of :func:`edgefer.open_dataset`, what was left at its default not among them.
-    """
+    """Add the options that say how DATA is read; the command gets them as ``reading``, None where all are defaults."""
 
     @functools.wraps(command)
     def with_reading(
@@ -100,17 +97,12 @@ def reading(command: Callable[..., Any]) -> Callable[..., Any]:
         boxes: bool,
         **others: Any,
     ) -> Any:
-        asked = {
-            "classes": classes,
-            "root": root,
-            "allow_missing": allow_missing or None,
-            "boxes": None if boxes else False,
-        }
-        how: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
-        if relabelling is not None:
-            from edgefer.data import parse_map
+        how = None
+        if relabelling is not None or classes is not None or root is not None or allow_missing or not boxes:
+            from edgefer.data import ReadSettings, parse_map
 
-            how["relabelling"] = parse_map(relabelling)
+            renamed = {} if relabelling is None else parse_map(relabelling)
+            how = ReadSettings(classes, root, allow_missing, boxes, renamed)
         return command(*arguments, reading=how, **others)
 
     decorated: Callable[..., Any] = with_reading

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgefer.cli import options
 from edgefer.cli.help import Group, command, option, section
+
+if TYPE_CHECKING:
+    from edgefer.data import ReadSettings
 
 
 @click.group(cls=Group)
@@ -54,7 +57,7 @@ def bundle(
     data: str | None,
     votes: str | None,
     exclude: str | None,
-    reading: dict[str, Any],
+    reading: ReadSettings | None,
     **settings: Any,
 ) -> None:
     """Make a folder that a device builds and benches from.
@@ -75,8 +78,8 @@ def bundle(
         model,
         output,
         precision="+".join(parts) or None,
-        calib=None if calib is None else edgefer.open_dataset(calib, votes=votes, exclude=exclude, **reading),
-        data=None if data is None else edgefer.open_dataset(data, votes=votes, **reading),
+        calib=None if calib is None else edgefer.open_dataset(calib, votes=votes, exclude=exclude, reading=reading),
+        data=None if data is None else edgefer.open_dataset(data, votes=votes, reading=reading),
         **settings,
     )
     click.echo(made.summary())

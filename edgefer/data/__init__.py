@@ -3,13 +3,14 @@
 from edgefer.data.drawn import draw
 from edgefer.data.faceset import FaceSet
 from edgefer.data.npz import save_npz
-from edgefer.data.opening import open_dataset
+from edgefer.data.opening import ReadSettings, open_dataset
 from edgefer.data.relabel import aligned, parse_map, relabel
 from edgefer.data.sheet import contact_sheet
 from edgefer.data.splits import refuse_overlap
 
 __all__ = [
     "FaceSet",
+    "ReadSettings",
     "aligned",
     "contact_sheet",
     "draw",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -26,20 +27,35 @@ _KINDS = (
 )
 
 
+@dataclass(frozen=True)
+class ReadSettings:
+    """How a data set is read.
+
+    Attributes:
+        classes: of an AffectNet csv: ``affectnet7``, ``affectnet8`` (if None) or ``affectnet9``.
+        root: the folder of the images that a list (AffectNet's or RAF-DB's) names, if not beside the list.
+        allow_missing: leave out images that such a list names and that do not exist.
+        boxes: cut the faces of an AffectNet csv out of their images.
+        relabelling: class → class, or ``""`` to leave its faces out; see :func:`edgefer.data.classes.relabel`.
+    """
+
+    classes: str | None = None
+    root: str | os.PathLike[str] | None = None
+    allow_missing: bool = False
+    boxes: bool = True
+    relabelling: Mapping[str, str] = field(default_factory=dict)
+
+
 def open_dataset(
     spec: str | os.PathLike[str],
     *,
     votes: str | os.PathLike[str] | None = None,
     own_labels: bool = False,
     exclude: str | os.PathLike[str] | None = None,
-    relabelling: Mapping[str, str] | None = None,
-    classes: str | None = None,
-    root: str | os.PathLike[str] | None = None,
-    allow_missing: bool = False,
-    boxes: bool = True,
+    reading: ReadSettings | None = None,
     inspecting: bool = False,
 ) -> FaceSet:
-    """Open ``PATH`` or ``PATH:split``: csv, csv.gz, npz, or a folder with a folder a class (or RAF-DB's list).
+    """Open ``PATH`` or ``PATH:split``: csv, csv.gz, npz, or a folder with a folder for each class (or RAF-DB's list).
 
     Args:
         spec: the path; ``:train``, ``:fit``, ``:val``, ``:calib``, ``:test``, ``:private`` or ``:all`` picks a split.
@@ -47,30 +63,27 @@ def open_dataset(
             are then FER+'s eight, and ``.soft`` has the shares of the votes.
         own_labels: keep the data's own labels and classes beside the votes, which are then for ``.soft`` alone.
         exclude: another data set, e.g. the test faces where they are in a file of their own: faces with the same pixels
-            are left out of ``train``, ``fit``, ``val`` and ``calib``. (Within one data set that is done by itself.)
-        relabelling: class → class, or ``""`` to leave its faces out; see :func:`edgefer.data.relabel.relabel`.
-        classes: of an AffectNet csv: ``affectnet7``, ``affectnet8`` (if None) or ``affectnet9``.
-        root: where the images lie that a list (AffectNet's or RAF-DB's) names, if not beside it.
-        allow_missing: leave out images that such a list names and that are not there.
-        boxes: cut the faces of an AffectNet csv out of their images.
-        inspecting: for a look at what is wrong: images that a list names and that are missing are left out, and those
-            that cannot be read before a split is picked; ``.faults`` lists both.
+            are left out of ``train``, ``fit``, ``val`` and ``calib``. (Within one data set this is automatic.)
+        reading: how the files are read; the defaults of :class:`ReadSettings` if None.
+        inspecting: open even a faulty data set, to report its faults: images that a list names and that are missing are
+            left out, and those that cannot be read before a split is picked; ``.faults`` lists both.
 
     Returns:
         The faces; images in files are decoded later, when they are asked for.
 
     Raises:
-        EdgeferError: there is no such file, it is damaged or of no known kind, it has no faces of that split, or an
-            option does not go with its kind.
+        EdgeferError: there is no such file, it is damaged or of no known kind, it has no faces of that split, or a
+            setting has no effect with its kind.
     """
     path, split = _parse(os.fspath(spec))
-    loaded = _read(path, classes, None if root is None else Path(root), allow_missing, boxes, inspecting)
+    reading = reading or ReadSettings()
+    loaded = _read(path, reading, inspecting)
     if votes is not None:
         loaded = apply_votes(loaded, os.fspath(votes), str(path), own_labels)
     faces = _faces(loaded, str(path))
     faces.voted = votes is not None and not own_labels
-    if relabelling:
-        faces = relabel(faces, None, relabelling)
+    if reading.relabelling:
+        faces = relabel(faces, None, reading.relabelling)
     splits.announce_dropped(faces.origin, {}, faces.dropped)
     if inspecting and split is not None:
         faces = without_unreadable(faces)
@@ -91,18 +104,17 @@ def _parse(spec: str) -> tuple[Path, str | None]:
     return Path(spec), tail if colon else None
 
 
-def _read(
-    path: Path, classes: str | None, root: Path | None, allow_missing: bool, boxes: bool, inspecting: bool
-) -> Loaded:
-    """Hand ``path`` to the reader of its kind, and refuse options of another kind."""
+def _read(path: Path, reading: ReadSettings, inspecting: bool) -> Loaded:
+    """Read ``path`` with the reader of its kind, and refuse settings that have no effect with it."""
+    root = None if reading.root is None else Path(reading.root)
+    allow_missing = reading.allow_missing or inspecting
     csv = path.name.lower().endswith((".csv", ".csv.gz")) and path.is_file()
     if csv and is_affectnet(path):
-        return load_affectnet(path, scheme=classes, root=root, allow_missing=allow_missing or inspecting, boxes=boxes)
-    given = {"--classes": classes is not None, "--no-boxes": not boxes}
-    _refuse(given, path, "an AffectNet csv")
+        return load_affectnet(path, scheme=reading.classes, root=root, allow_missing=allow_missing, boxes=reading.boxes)
+    _refuse({"--classes": reading.classes is not None, "--no-boxes": not reading.boxes}, path, "an AffectNet csv")
     if path.is_dir() and find_list(path) is not None:
-        return load_rafdb(path, folder=root, allow_missing=allow_missing or inspecting)
-    _refuse({"--root": root is not None, "--allow-missing": allow_missing}, path, "a list of images")
+        return load_rafdb(path, folder=root, allow_missing=allow_missing)
+    _refuse({"--root": root is not None, "--allow-missing": reading.allow_missing}, path, "a list of images")
     if path.is_dir():
         return load_folder(path)
     if path.name.lower().endswith(".npz"):
@@ -118,7 +130,8 @@ def _refuse(given: Mapping[str, bool], path: Path, kind: str) -> None:
         hint = "leave it out"
         if "--classes" in names and path.is_dir():
             hint += ": the classes of a folder are its folders, which --map OLD=NEW renames"
-        raise EdgeferError(f"{' and '.join(names)} goes with {kind}, and {path} is none", hint=hint)
+        effect = "has no effect" if len(names) == 1 else "have no effect"
+        raise EdgeferError(f"{' and '.join(names)} {effect} with {path}, which is not {kind}", hint=hint)
 
 
 def _faces(loaded: Loaded, origin: str) -> FaceSet:

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from edgefer.cli import cli
-from edgefer.data import open_dataset
+from edgefer.data import ReadSettings, open_dataset
 from edgefer.data.classes import AFFECTNET
 from edgefer.errors import EdgeferError
 
@@ -56,17 +56,17 @@ def test_eight_classes_leave_out_what_is_no_expression(write):
 
 def test_seven_leave_contempt_out_and_nine_merge_the_rest(write):
     path = write()
-    seven = open_dataset(path, classes="affectnet7")
+    seven = open_dataset(path, reading=ReadSettings(classes="affectnet7"))
     assert len(seven.classes) == 7
     assert "contempt" not in seven.classes
     assert len(seven) == 8
     assert seven.dropped["AffectNet contempt"] == 1
-    nine = open_dataset(path, classes="affectnet9")
+    nine = open_dataset(path, reading=ReadSettings(classes="affectnet9"))
     assert nine.classes == (*AFFECTNET, "none")
     assert nine.per_class_counts()["none"] == 3
     assert nine.dropped == {}
     with pytest.raises(EdgeferError, match="no set of classes 'affectnet10'") as caught:
-        open_dataset(path, classes="affectnet10")
+        open_dataset(path, reading=ReadSettings(classes="affectnet10"))
     assert "affectnet7, affectnet8, affectnet9" in caught.value.hint
 
 
@@ -75,7 +75,7 @@ def test_the_box_is_the_face(write):
     faces = opened.images([0, 8])
     assert faces.shape == (2, 12, 10, 1)
     assert (faces[1] == 11).all()  # the last row: the three before it are left out
-    whole = open_dataset(write(), boxes=False)
+    whole = open_dataset(write(), reading=ReadSettings(boxes=False))
     assert whole.images([0]).shape == (1, 30, 40, 1)
     assert open_dataset(write(boxed=False)).images([0]).shape == (1, 30, 40, 1)
 
@@ -94,7 +94,7 @@ def test_missing_images_are_counted_and_listed(write, capsys):
     assert "faces.csv: 2 of 9 images are missing on disk" in caught.value.message  # row 8 is left out anyway
     assert str(path.parent / "1" / "1.png") in caught.value.message
     assert "--allow-missing" in caught.value.hint
-    opened = open_dataset(path, allow_missing=True)
+    opened = open_dataset(path, reading=ReadSettings(allow_missing=True))
     assert len(opened) == 7
     assert opened.dropped["image missing on disk"] == 2
     assert opened.per_class_counts()["happy"] == 0
@@ -113,13 +113,13 @@ def test_the_images_may_lie_elsewhere(write, tmp_path):
     (tmp_path / "lists").mkdir()
     moved = path.rename(tmp_path / "lists" / "faces.csv")
     with pytest.raises(EdgeferError, match="9 of 9 images are missing") as caught:
-        open_dataset(moved, allow_missing=True)
+        open_dataset(moved, reading=ReadSettings(allow_missing=True))
     assert "--root" in caught.value.hint
-    assert len(open_dataset(moved, root=tmp_path)) == 9
+    assert len(open_dataset(moved, reading=ReadSettings(root=tmp_path))) == 9
 
 
 def test_a_class_without_images_is_named_where_it_matters(write):
-    opened = open_dataset(write(missing=(7,)), allow_missing=True)
+    opened = open_dataset(write(missing=(7,)), reading=ReadSettings(allow_missing=True))
     with pytest.raises(EdgeferError, match="has no face of 'contempt'"):
         opened.stratified(4, seed=0)
 
@@ -176,9 +176,9 @@ def test_an_empty_list(write):
 def test_options_of_another_kind_are_refused(options, name, faces, tmp_path):
     np.savez(tmp_path / "f.npz", images=faces[0], labels=faces[1])
     with pytest.raises(EdgeferError) as caught:
-        open_dataset(tmp_path / "f.npz", **options)
+        open_dataset(tmp_path / "f.npz", reading=ReadSettings(**options))
     assert name in caught.value.message
-    assert "is none" in caught.value.message
+    assert "has no effect with" in caught.value.message
 
 
 def test_rows_of_expressions_that_are_left_out_are_read_no_further(write):
@@ -187,7 +187,7 @@ def test_rows_of_expressions_that_are_left_out_are_read_no_further(write):
 
     assert len(open_dataset(write(change=spoilt))) == 9
     with pytest.raises(EdgeferError, match="line 10"):
-        open_dataset(write(change=spoilt), classes="affectnet9")
+        open_dataset(write(change=spoilt), reading=ReadSettings(classes="affectnet9"))
 
 
 def test_an_expression_that_is_a_digit_and_no_number(write):

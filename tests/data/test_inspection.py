@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from edgefer.cli import cli
-from edgefer.data import open_dataset, save_npz
+from edgefer.data import ReadSettings, open_dataset, save_npz
 from edgefer.data.inspection import inspect_faces
 from edgefer.errors import EdgeferError
 
@@ -160,6 +160,6 @@ def test_folders_that_differ_in_case_are_one_class(tmp_path):
 
 
 def test_classes_of_a_folder_are_its_folders(tmp_path):
-    with pytest.raises(EdgeferError, match="--classes goes with an AffectNet csv") as caught:
-        open_dataset(folder_of(tmp_path / "d", ["a/1.png", "b/2.png"]), classes="affectnet7")
+    with pytest.raises(EdgeferError, match="--classes has no effect with .*, which is not an AffectNet csv") as caught:
+        open_dataset(folder_of(tmp_path / "d", ["a/1.png", "b/2.png"]), reading=ReadSettings(classes="affectnet7"))
     assert "--map OLD=NEW" in caught.value.hint

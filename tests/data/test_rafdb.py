@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from edgefer.data import open_dataset
+from edgefer.data import ReadSettings, open_dataset
 from edgefer.data.classes import FER2013
 from edgefer.errors import EdgeferError
 
@@ -50,12 +50,12 @@ def test_missing_images(root):
     (root / "Image" / "aligned" / "train_0002_aligned.jpg").unlink()
     with pytest.raises(EdgeferError, match=r"1 of 14 images are missing on disk \(.*train_0002_aligned\.jpg\)"):
         open_dataset(root)
-    assert open_dataset(root, allow_missing=True).dropped == {"image missing on disk": 1}
+    assert open_dataset(root, reading=ReadSettings(allow_missing=True)).dropped == {"image missing on disk": 1}
     (root / "Image").rename(root / "elsewhere")
     with pytest.raises(EdgeferError, match="14 of 14") as caught:
         open_dataset(root)
     assert "--root" in caught.value.hint
-    assert len(open_dataset(root, root=root / "elsewhere" / "aligned", allow_missing=True)) == 13
+    assert len(open_dataset(root, reading=ReadSettings(root=root / "elsewhere" / "aligned", allow_missing=True))) == 13
 
 
 @pytest.mark.parametrize("line", ["train_0001.jpg 8", "train_0001.jpg", "lunch_1.jpg 1", "a b c"])
@@ -68,5 +68,5 @@ def test_bad_lines_are_named(root, line):
 
 
 def test_classes_do_not_go_with_it(root):
-    with pytest.raises(EdgeferError, match="--classes goes with an AffectNet csv"):
-        open_dataset(root, classes="affectnet8")
+    with pytest.raises(EdgeferError, match="--classes has no effect with .*, which is not an AffectNet csv"):
+        open_dataset(root, reading=ReadSettings(classes="affectnet8"))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from edgefer.data import aligned, open_dataset, parse_map, relabel, save_npz
+from edgefer.data import ReadSettings, aligned, open_dataset, parse_map, relabel, save_npz
 from edgefer.data.ferplus import COLUMNS
 from edgefer.errors import EdgeferError
 
@@ -16,13 +16,13 @@ def four(tmp_path):
 
 
 def test_classes_are_renamed_merged_and_left_out(four):
-    faces = open_dataset(four, relabelling=parse_map("a=x, b=y,c=x,d="))
+    faces = open_dataset(four, reading=ReadSettings(relabelling=parse_map("a=x, b=y,c=x,d=")))
     assert faces.classes == ("x", "y")
     assert faces.labels.tolist() == [0, 1, 0, 0, 1, 0]
     assert faces.dropped == {"class 'd' left out": 2}
     assert faces.images([5]).max() == 6
     assert len(faces.split("test")) == 3
-    assert len(open_dataset(f"{four}:test", relabelling={"d": ""})) == 3
+    assert len(open_dataset(f"{four}:test", reading=ReadSettings(relabelling={"d": ""}))) == 3
 
 
 def test_a_map_onto_given_classes(four):
@@ -64,10 +64,10 @@ def test_bad_maps(text, message):
 
 def test_maps_that_do_not_fit(four):
     with pytest.raises(EdgeferError, match="has no class 'aa' to map: it has a, b, c, d") as caught:
-        open_dataset(four, relabelling={"aa": "x"})
+        open_dataset(four, reading=ReadSettings(relabelling={"aa": "x"}))
     assert "did you mean 'a'?" in caught.value.hint
     with pytest.raises(EdgeferError, match="has 1 class after the map"):
-        open_dataset(four, relabelling={"a": "x", "b": "x", "c": "x", "d": ""})
+        open_dataset(four, reading=ReadSettings(relabelling={"a": "x", "b": "x", "c": "x", "d": ""}))
 
 
 def vote(**counts):

@@ -8,7 +8,7 @@ import pytest
 from onnx import numpy_helper
 
 import edgefer
-from edgefer.data import open_dataset, save_npz
+from edgefer.data import ReadSettings, open_dataset, save_npz
 from edgefer.errors import EdgeferError
 from edgefer.graph.load import load_model
 from edgefer.graph.names import canonicalise
@@ -73,7 +73,9 @@ def test_a_face_is_named_by_its_file_where_it_has_one(tmp_path):
 @pytest.mark.parametrize(("level", "called"), [(0, "black"), (7, "grey level 7")])
 def test_flat_faces(model, tmp_path, level, called):
     save_npz(tmp_path / "flat.npz", np.full((90, 12, 12, 1), level, np.uint8), np.arange(90) % 3, list("abc"))
-    flat = open_dataset(f"{tmp_path / 'flat.npz'}:train", relabelling={"a": "dark", "b": "bright", "c": "striped"})
+    flat = open_dataset(
+        f"{tmp_path / 'flat.npz'}:train", reading=ReadSettings(relabelling={"a": "dark", "b": "bright", "c": "striped"})
+    )
     with pytest.raises(EdgeferError, match=rf"all 30 calibration faces of .* are flat \({called}\)") as caught:
         build(model, flat, tmp_path / "x.onnx")
     assert "calibrate on real faces" in caught.value.hint

@@ -6,7 +6,7 @@ import torch
 from click.testing import CliRunner
 
 from edgefer.cli import cli
-from edgefer.data import draw, open_dataset
+from edgefer.data import ReadSettings, draw, open_dataset
 from edgefer.data.classes import FER2013, FERPLUS
 from edgefer.models import create, default_contract
 from edgefer.models.weights import load_weights, save_weights
@@ -72,7 +72,9 @@ def test_votes_that_made_the_labels_count_as_they_are(tmp_path):
 
 def test_votes_whose_classes_were_merged_count_as_they_are(tmp_path):
     merged = {"contempt": "angry", "disgust": "angry"}
-    faces = open_dataset(voted(tmp_path / "v.npz"), votes="npz", relabelling=merged).split("train")
+    faces = open_dataset(voted(tmp_path / "v.npz"), votes="npz", reading=ReadSettings(relabelling=merged)).split(
+        "train"
+    )
     targets, own = shares(faces)
     assert targets.shape == (40, 6)
     angry = faces.labels == faces.classes.index("angry")
