@@ -93,7 +93,7 @@ def check(folder: Path, engine: Path | None) -> None:
 
     The files of FOLDER are compared with their hashes, ENGINE with the float model's golden answers.
     """
-    from edgefer.deploy.checking import check_bundle
+    from edgefer.deploy.check import check_bundle
 
     found = check_bundle(folder, engine)
     click.echo(f"{folder}: {found.files} files, as they were written")
@@ -135,8 +135,7 @@ def inspect(file: Path, layers: bool, as_json: bool) -> None:
 
     The exit code is 1 if its parts do not fit together.
     """
-    from edgefer.deploy.inspection import inspect_file
-    from edgefer.deploy.inspection_text import layer_rows, rows, to_json
+    from edgefer.deploy.inspect import inspect_file, layer_rows, rows, to_json
 
     found = inspect_file(file)
     if as_json:

@@ -1,33 +1,49 @@
-"""A folder that a device without PyTorch builds, checks and benches from: model, ranges, answers, one script."""
+"""A folder that a device without PyTorch builds, checks and benches from: model, ranges, faces, answers, one script.
+
+The faces are golden ones with the float model's answers, and those that the device judges on with a baseline's answers.
+"""
 
 from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass
+import shlex
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import onnx
 
 from edgefer import __version__
 from edgefer.atomic import atomic_folder, check_vacant, sha256_file
-from edgefer.contract import Contract
-from edgefer.data import FaceSet, refuse_overlap
-from edgefer.deploy.bundle_faces import Judged, golden_of, judged_faces, write_judged
-from edgefer.deploy.bundle_text import readme, script
-from edgefer.engines.tensorrt.compat import GENERATIONS, target_of
+from edgefer.contract import INPUT_NAME, OUTPUT_NAME, Contract
+from edgefer.data import FaceSet, aligned, draw, open_dataset, refuse_overlap, save_npz
+from edgefer.data.classes import FER2013
+from edgefer.data.sources import ArraySource
+from edgefer.engines.classifier import difference
+from edgefer.engines.load import load_baseline
+from edgefer.engines.onnxruntime import OnnxRuntimeSession
+from edgefer.engines.tensorrt.compat import GENERATIONS, SPANS, target_of
 from edgefer.engines.tensorrt.options import PRECISIONS, BuilderOptions, check_options
+from edgefer.engines.tensorrt.trtexec import trtexec_command
 from edgefer.errors import EdgeferError
+from edgefer.faces import golden_faces
+from edgefer.golden import Golden
 from edgefer.graph.load import load_model, metadata_of
 from edgefer.graph.rewriting import rewrite
 from edgefer.manifest import PRECISION_KEY, Calibration
+from edgefer.measure.accuracy import Predictions
+from edgefer.measure.evaluate import evaluate
 from edgefer.optimize.ranging import ranged_from, write_table
 from edgefer.optimize.recipe import recipe_for
 from edgefer.optimize.tables import Table, read_table, shipped_table, signature
 from edgefer.optimize.tensorrt_file import Faces, for_tensorrt, prepare_file
 from edgefer.progress import announce
+from edgefer.runtimes import TOLERANCE
 
 SCHEMA: Final = 1
 MANIFEST: Final = "bundle.json"
@@ -236,3 +252,199 @@ def _write_manifest(
     }
     (folder / MANIFEST).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return {name: path.stat().st_size for name, path in {**listed, MANIFEST: folder / MANIFEST}.items()}
+
+
+DRAWN: Final = 350
+"""Faces that are drawn where none are given: 50 of each class."""
+
+_GOLDEN_FACES: Final = 4
+_MOST_APART: Final = 0.9
+_BATCH: Final = 64
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Faces with labels, and what the baseline answered to them.
+
+    Attributes:
+        faces: as they were opened.
+        origin: what messages call them; without folders, since a bundle travels.
+        count: how many.
+        drawn: whether they are drawings, on which an accuracy says nothing about people.
+        baseline: its name; ``""`` until it was asked.
+        top1: its share of right answers, 0–1.
+    """
+
+    faces: FaceSet
+    origin: str
+    count: int
+    drawn: bool
+    baseline: str = ""
+    top1: float = 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """For the bundle's manifest."""
+        return {
+            "origin": self.origin,
+            "n": self.count,
+            "drawn": self.drawn,
+            "baseline": self.baseline,
+            "baseline_top1": self.top1,
+        }
+
+
+def golden_of(model: Path, device_files: Sequence[Path], contract: Contract, precision: str) -> Golden:
+    """Drawn faces with the float model's logits; the tolerance is by precision, not by runtime.
+
+    An INT8 engine is another network than the float one: as far as the files for the device are from it here (in ONNX
+    Runtime, on these faces), any INT8 engine may be, on top of what runtimes differ by.
+    """
+    faces = golden_faces(contract, _GOLDEN_FACES)
+    logits = _answers(model, faces)
+    apart = 0.0
+    if "int8" in precision:
+        apart = max(difference(_answers(file, faces), logits) for file in set(device_files))
+    tolerance = {**TOLERANCE, "int8": min(_MOST_APART, TOLERANCE["int8"] + apart)}
+    return Golden(faces, logits, tolerance)
+
+
+def _answers(model: Path, faces: Any) -> Any:
+    logits = OnnxRuntimeSession(model, optimise=False).run({INPUT_NAME: faces})[OUTPUT_NAME]
+    return np.asarray(logits, dtype=np.float32)
+
+
+def judged_faces(data: str | FaceSet | None, contract: Contract, limit: int, seed: int) -> Judged:
+    """The `test` part of ``data``, or drawn faces, in the order of the contract's labels.
+
+    Raises:
+        EdgeferError: no such faces; labels that are not the network's; no drawings for its labels.
+    """
+    if data is None:
+        return Judged(_drawn(contract, seed), "drawn faces", DRAWN, drawn=True)
+    faces = (open_dataset(data) if not isinstance(data, FaceSet) else data).part("test")
+    if not len(faces):
+        raise EdgeferError(f"{faces.origin} has 0 faces: nothing can be judged on it", hint="choose another split")
+    if len(faces) > limit:
+        chosen = np.random.default_rng(seed).choice(len(faces), limit, replace=False)
+        faces = faces.subset(np.sort(chosen))
+    faces = aligned(faces, contract.labels)
+    return Judged(faces, Path(faces.origin).name, len(faces), drawn=False)
+
+
+def _drawn(contract: Contract, seed: int) -> FaceSet:
+    if set(contract.labels) != set(FER2013):
+        raise EdgeferError(
+            f"there are no drawn faces for the labels {', '.join(contract.labels)}",
+            hint="--data DATA: its test faces go into the bundle",
+        )
+    images, labels = draw(DRAWN, seed)
+    return aligned(FaceSet(ArraySource(images), labels, FER2013, origin="drawn faces"), contract.labels)
+
+
+def write_judged(
+    judged: Judged, faces_file: Path, answers_file: Path, baseline: str | os.PathLike[str], contract: Contract
+) -> Judged:
+    """Write the faces, cut to the contract's size, and the baseline's answers to exactly those."""
+    images = np.concatenate([batch for batch, _ in judged.faces.batches(_BATCH, contract)])
+    save_npz(faces_file, images, judged.faces.labels, contract.labels, ["test"] * len(images))
+    faces = open_dataset(str(faces_file)).part("test")
+    name = "model.onnx in ONNX Runtime" if Path(baseline).name == "model.onnx" else Path(baseline).name
+    if str(baseline).endswith(".npz"):
+        answers = Predictions.load(baseline)
+        if answers.faces_sha256 != faces.fingerprint():
+            raise EdgeferError(
+                f"{baseline} are answers to other faces than those of the bundle",
+                hint="give the network itself: --baseline NAME|WEIGHTS|ENGINE",
+            )
+    else:
+        with load_baseline(baseline, contract=contract) as classifier:
+            answers = evaluate(classifier, faces, batch_size=_BATCH)
+    answers = replace(answers, name=name)
+    answers.save(answers_file)
+    return replace(judged, count=len(faces), baseline=name, top1=answers.top1)
+
+
+_BEGIN, _END = "# settings: begin\n", "# settings: end\n"
+_OF_THE_SCRIPT: Final = ("--onnx=", "--saveEngine=")
+
+
+def script(contract: Contract, precision: str, names: dict[str, str], golden: Golden, has_ranges: bool) -> str:
+    """``run.sh`` of this package with its settings filled in.
+
+    Args:
+        contract: of the network.
+        precision: of TensorRT engines.
+        names: version of :data:`~edgefer.engines.tensorrt.compat.GENERATIONS` → the file that it builds from.
+        golden: whose tolerance the script holds trtexec's engine to.
+        has_ranges: whether a range table is in the bundle.
+    """
+    body = files("edgefer.deploy").joinpath("run.sh").read_text(encoding="utf-8")
+    face = "x".join(map(str, contract.face_shape))
+    first, last = names[GENERATIONS[0]], names[GENERATIONS[-1]]
+    settings = {
+        "CPU_PRECISION": "--int8 --ranges ranges.jsonl" if has_ranges else "--fp32",
+        "TENSORRT_PRECISION": " ".join(f"--{part}" for part in precision.split("+")),
+        "FLAGS_FILE": first,
+        "TYPES_FILE": last,
+        "TYPES_FROM": str(SPANS["strong_typing"].since[0]),
+        "FACE": face,
+        "GOLDEN_SHAPE": f"{len(golden.faces)}x{face}",
+        "TOLERANCE": f"{max(golden.tolerance[part] for part in precision.split('+')):g}",
+    }
+    lines = "".join(f"{name}={shlex.quote(value)}\n" for name, value in settings.items())
+    head, _, rest = body.partition(_BEGIN)
+    return head + lines + _flags(contract, precision, names) + rest.partition(_END)[2]
+
+
+def _flags(contract: Contract, precision: str, names: dict[str, str]) -> str:
+    """A shell function that sets ``file`` and ``flags`` for a version as trtexec says it: 8502, 100300."""
+    targets = [target_of(name) for name in GENERATIONS]
+    lines = ["trtexec_settings() {  # NV_TENSORRT_VERSION"]
+    for position, target in enumerate(targets):
+        words = shlex.split(trtexec_command(Path("model.onnx"), contract, target, precision, BuilderOptions()))
+        flags = shlex.join(word for word in words[1:] if not word.startswith(_OF_THE_SCRIPT))
+        name = names[GENERATIONS[position]]
+        setting = f"file={shlex.quote(name)} flags={shlex.quote(flags)}"
+        if position + 1 < len(targets):
+            word = "if" if position == 0 else "elif"
+            lines.append(f'    {word} [ "$1" -lt {targets[position + 1].number} ]; then')
+        else:
+            lines.append("    else")
+        lines.append(f"        {setting}")
+    return "\n".join([*lines, "    fi", "}", ""])
+
+
+def readme(contract: Contract, precision: str, judged: Judged, ranges: Table | None) -> str:
+    """What lies in the bundle, and what to type on which device."""
+    size = "×".join(map(str, contract.face_shape))
+    origin = "drawn faces" if judged.drawn else f"test faces of {judged.origin}"
+    about_faces = (
+        "They are drawings: agreement and latency mean something on them, the share of right answers does not.\n"
+        "`--data DATA` of `edgefer deploy bundle` takes real ones.\n"
+        if judged.drawn
+        else "They may be pictures of people, with a licence of their own: keep the bundle where those may be kept.\n"
+    )
+    about_ranges = (
+        "There are none: engines for CPUs are built in FP32."
+        if ranges is None
+        else f"`ranges.jsonl`: of {ranges.calibration.n:,} faces of {ranges.calibration.origin}. TensorRT's files have "
+        "theirs inside."
+    )
+    return (
+        files("edgefer.deploy")
+        .joinpath("bundle_readme.md")
+        .read_text(encoding="utf-8")
+        .format(
+            architecture=contract.architecture,
+            size=size,
+            labels=", ".join(contract.labels),
+            precision=precision.upper().replace("+", " with the rest in "),
+            count=judged.count,
+            origin=origin,
+            baseline=judged.baseline,
+            top1=100 * judged.top1,
+            about_faces=about_faces,
+            about_ranges=about_ranges,
+            from_types=SPANS["strong_typing"].since[0],
+        )
+    )

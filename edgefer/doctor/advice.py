@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from edgefer.deploy.lineage import lineage_of
 from edgefer.doctor.probe import Diagnosis
 from edgefer.doctor.software import try_engine
 from edgefer.engines.load import WEIGHTS_SUFFIXES
@@ -338,7 +337,8 @@ def _build(engine: Path, manifest: Manifest | None, capabilities: dict[str, Capa
             target = ["--runtime", "openvino"]
     model, needs_faces = "model.onnx", "int8" in precision
     if manifest is not None:
-        from edgefer.optimize.tables import shipped_table  # imports onnx
+        from edgefer.deploy.inspect import lineage_of  # both import onnx
+        from edgefer.optimize.tables import shipped_table
 
         lineage = lineage_of(engine, manifest)
         model = str(lineage.model.file or model)

@@ -14,9 +14,9 @@ from edgefer.cli import cli
 from edgefer.contract import INPUT_NAME, OUTPUT_NAME, Contract
 from edgefer.data import draw, open_dataset, save_npz
 from edgefer.data.classes import FER2013
-from edgefer.deploy import checking
+from edgefer.deploy import check
 from edgefer.deploy.bundle import make_bundle
-from edgefer.deploy.checking import check_bundle
+from edgefer.deploy.check import check_bundle
 from edgefer.engines.load import load_engine
 from edgefer.engines.onnxruntime import OnnxRuntimeSession
 from edgefer.errors import EdgeferError
@@ -234,7 +234,7 @@ def test_an_engine_for_one_face_at_a_time_is_asked_so(copy, tmp_path, monkeypatc
     session, real = engine.session, engine.session.run
     session.inputs = (replace(session.inputs[0], batches=(1, 1)),)
     session.run = lambda feeds: asked.append(len(feeds["faces"])) or real(feeds)
-    monkeypatch.setattr(checking, "load_engine", lambda path: engine)
+    monkeypatch.setattr(check, "load_engine", lambda path: engine)
     assert check_bundle(copy, tmp_path / "x.onnx").apart < 1e-3
     assert asked == [1, 1, 1, 1]
 
@@ -242,7 +242,7 @@ def test_an_engine_for_one_face_at_a_time_is_asked_so(copy, tmp_path, monkeypatc
 def test_an_engine_that_answers_otherwise_is_told(copy, tmp_path, monkeypatch):
     edgefer.build_engine(copy / "model.onnx", tmp_path / "x.onnx", precision="fp32")
     assert check_bundle(copy, tmp_path / "x.onnx").apart < 1e-3
-    monkeypatch.setattr(checking, "difference", lambda found, golden: float("nan"))
+    monkeypatch.setattr(check, "difference", lambda found, golden: float("nan"))
     with pytest.raises(EdgeferError, match="does not answer as the network of"):
         check_bundle(copy, tmp_path / "x.onnx")
 

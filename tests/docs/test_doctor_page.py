@@ -3,8 +3,8 @@
 import re
 from pathlib import Path
 
-from edgefer.deploy.inspection import KINDS, inspect_file
-from edgefer.deploy.inspection_text import to_json as file_json
+from edgefer.deploy.inspect import KINDS, inspect_file
+from edgefer.deploy.inspect import to_json as file_json
 from edgefer.doctor.advice import Verdict
 from edgefer.doctor.text import to_json, verdict_json
 from tests.doctor.machines import machine

@@ -8,8 +8,7 @@ import edgefer
 from edgefer.cli import cli
 from edgefer.data import draw, open_dataset, save_npz
 from edgefer.data.classes import FER2013
-from edgefer.deploy.inspection import inspect_file
-from edgefer.deploy.inspection_text import rows
+from edgefer.deploy.inspect import inspect_file, rows
 from edgefer.engines.load import load_baseline
 from edgefer.optimize.job import prepare_job
 from edgefer.optimize.variants import RUNTIMES, variants_of

@@ -13,8 +13,7 @@ from click.testing import CliRunner
 import edgefer
 from edgefer.camera.recognise import probabilities
 from edgefer.data import save_npz
-from edgefer.deploy.inspection import inspect_file
-from edgefer.deploy.inspection_text import rows, to_json
+from edgefer.deploy.inspect import inspect_file, rows, to_json
 from edgefer.engines.load import load_engine
 from edgefer.engines.tensorrt.run import TensorRtSession
 from edgefer.errors import EdgeferError

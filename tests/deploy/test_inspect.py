@@ -13,8 +13,7 @@ from edgefer.atomic import sha256_file
 from edgefer.cli import cli
 from edgefer.data import open_dataset
 from edgefer.data.classes import FER2013
-from edgefer.deploy.inspection import inspect_file
-from edgefer.deploy.inspection_text import layer_rows, rows, to_json
+from edgefer.deploy.inspect import inspect_file, layer_rows, rows, to_json
 from edgefer.engines.session import TensorSpec
 from edgefer.engines.tensorrt.plan import PlanHeader, read_header
 from edgefer.errors import EdgeferError

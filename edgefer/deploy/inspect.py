@@ -1,0 +1,536 @@
+"""What a file is (an ONNX model, an engine for a CPU, a TensorRT plan) and what it was made from.
+
+Everything comes from the file, the manifest beside it and hashes: nothing is run. The lineage leads from an engine back
+to the weights through the hashes in manifest and contract, and names the files that have those hashes.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import onnx
+from onnx import TensorProto
+
+from edgefer.atomic import sha256_file
+from edgefer.contract import INPUT_NAME, METADATA_KEY, OUTPUT_NAME, Contract
+from edgefer.engines.session import TensorSpec
+from edgefer.engines.tensorrt.compat import parse_version
+from edgefer.engines.tensorrt.plan import HEADER, PlanHeader, read_header
+from edgefer.errors import EdgeferError
+from edgefer.graph.load import metadata_of, read_onnx
+from edgefer.manifest import (
+    PRECISION_KEY,
+    Calibration,
+    LayerPrecision,
+    Manifest,
+    Precision,
+    manifest_path,
+    read_manifest,
+    verify_file,
+)
+from edgefer.models.weights import SHIPPED
+from edgefer.optimize.tensorrt_file import ORIGIN_KEY
+from edgefer.quantize.flavour import FLAVOURS, TENSORRT
+from edgefer.quantize.graphview import GraphView, layer_name
+from edgefer.quantize.precision import precision_of
+from edgefer.quantize.qdq import QUANTISATION_KEY
+
+_MODELS: Final = (".onnx",)
+_WEIGHTS: Final = (".safetensors", ".pth", ".pt")
+
+
+@dataclass(frozen=True)
+class Ancestor:
+    """A file that another one was made from: its SHA-256, ``""`` where unknown, and where it was found, if anywhere."""
+
+    sha256: str
+    file: Path | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {"sha256": self.sha256 or None, "file": None if self.file is None else str(self.file)}
+
+    def __str__(self) -> str:
+        if not self.sha256:
+            return "unknown"
+        return f"{self.file or 'not found here'} (sha256 {self.sha256[:12]}…)"
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """What a file was made from.
+
+    Attributes:
+        architecture: of the network.
+        model: the exported model.onnx; unknown where the file is one itself.
+        weights: the weights that were exported.
+        stated: what the contract says besides, e.g. ``trained_on``; text to text.
+    """
+
+    architecture: str
+    model: Ancestor
+    weights: Ancestor
+    stated: dict[str, str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "architecture": self.architecture,
+            "model": self.model.to_dict(),
+            "weights": self.weights.to_dict(),
+            "stated": self.stated,
+        }
+
+
+def lineage_of(file: Path, manifest: Manifest) -> Lineage:
+    """The lineage of an engine; its ancestors are looked for beside it, weights also among those that ship."""
+    return trace(file, manifest.contract, manifest.model_sha256, manifest.weights_sha256)
+
+
+def trace(file: Path, contract: Contract, model_sha256: str, weights_sha256: str = "") -> Lineage:
+    """The lineage of ``file``, of whose ancestors these hashes are known."""
+    weights = weights_sha256 or contract.lineage.get("weights_sha256", "")
+    beside = [path for path in sorted(file.parent.iterdir()) if path.is_file()]
+    shipped = sorted(SHIPPED.iterdir())
+    return Lineage(
+        contract.architecture,
+        Ancestor(model_sha256, _with_hash(model_sha256, beside, _MODELS)),
+        Ancestor(weights, _with_hash(weights, [*beside, *shipped], _WEIGHTS)),
+        {key: value for key, value in contract.lineage.items() if key != "weights_sha256"},
+    )
+
+
+def _with_hash(sha256: str, files: Iterable[Path], suffixes: tuple[str, ...]) -> Path | None:
+    if not sha256:
+        return None
+    return next((path for path in files if path.suffix in suffixes and sha256_file(path) == sha256), None)
+
+
+_NAMES = {TensorProto.FLOAT: "fp32", TensorProto.FLOAT16: "fp16", TensorProto.BFLOAT16: "bf16"}
+_QUANTISERS = ("QuantizeLinear", "DequantizeLinear")
+
+
+@dataclass(frozen=True)
+class OnnxFacts:
+    """A graph in numbers.
+
+    Attributes:
+        inputs, outputs: its tensors.
+        opset: of the standard operators.
+        producer: what wrote it.
+        nodes: how many, constants left out.
+        parameters: values in its weights.
+        weights: type → bytes.
+        layers: each node's precision, Q/DQ left out; what the graph says, not what a runtime makes of it.
+        external: whether weights lie in other files.
+    """
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    opset: int
+    producer: str
+    nodes: int
+    parameters: int
+    weights: dict[str, int]
+    layers: tuple[LayerPrecision, ...]
+    external: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON, without tensors and layers, which every inspection has."""
+        return {
+            "opset": self.opset,
+            "producer": self.producer,
+            "nodes": self.nodes,
+            "parameters": self.parameters,
+            "weights_bytes": self.weights,
+            "external_weights": self.external,
+        }
+
+
+def onnx_facts(model: onnx.ModelProto) -> OnnxFacts:
+    """Read them from a model."""
+    graph = model.graph
+    constants = {tensor.name for tensor in graph.initializer}
+    weights: Counter[str] = Counter()
+    parameters = 0
+    for tensor in graph.initializer:
+        count = math.prod(tensor.dims)
+        kind, width = _dtype(tensor.data_type)
+        weights[kind] += len(tensor.raw_data) or count * width
+        parameters += count
+    return OnnxFacts(
+        inputs=tuple(_spec(value) for value in graph.input if value.name not in constants),
+        outputs=tuple(map(_spec, graph.output)),
+        opset=next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0),
+        producer=" ".join(filter(None, (model.producer_name, model.producer_version))),
+        nodes=len(GraphView(model).nodes),
+        parameters=parameters,
+        weights=dict(weights),
+        layers=graph_layers(model),
+        external=any(tensor.data_location == TensorProto.EXTERNAL for tensor in graph.initializer),
+    )
+
+
+def graph_layers(model: onnx.ModelProto) -> tuple[LayerPrecision, ...]:
+    """Each node's type: INT8 as its Q/DQ say, otherwise that of what it writes (``"other"`` for whole numbers)."""
+    nodes = GraphView(model).nodes
+    integer = {}
+    if any(node.op_type in _QUANTISERS for node in nodes):
+        how = json_object(metadata_of(model).get(QUANTISATION_KEY, "{}"))
+        integer = precision_of(model, FLAVOURS.get(str(how.get("flavour")), TENSORRT))
+    try:
+        inferred = onnx.shape_inference.infer_shapes(model).graph
+    except (ValueError, onnx.shape_inference.InferenceError):  # over 2 GB, or contradictory: its own types are left
+        inferred = model.graph
+    types = {v.name: v.type.tensor_type.elem_type for v in (*inferred.value_info, *inferred.output)}
+    rows = []
+    for node in nodes:
+        if node.op_type in _QUANTISERS:
+            continue
+        name = layer_name(node)
+        kind = "int8" if integer.get(name) == "int8" else _NAMES.get(types.get(node.output[0], 0), "other")
+        rows.append(LayerPrecision(name, node.op_type, kind, kind))
+    return tuple(rows)
+
+
+def json_object(text: str) -> dict[str, Any]:
+    """The JSON object in ``text``; empty where it is none: whoever edited the file is not to stop a look at it."""
+    try:
+        content = json.loads(text)
+    except ValueError:
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _spec(value: onnx.ValueInfoProto) -> TensorSpec:
+    tensor = value.type.tensor_type
+    shape = tuple(d.dim_value if d.WhichOneof("value") == "dim_value" else None for d in tensor.shape.dim)
+    return TensorSpec(value.name, _dtype(tensor.elem_type)[0], shape)
+
+
+def _dtype(number: int) -> tuple[str, int]:
+    """NumPy's name of an ONNX type, and bytes a value; ``"?"`` for what is none."""
+    if number not in onnx.helper.get_all_tensor_dtypes():
+        return "?", 0
+    kind = onnx.helper.tensor_dtype_to_np_dtype(number)
+    return kind.name, kind.itemsize
+
+
+SCHEMA: Final = 1
+KINDS: Final = {
+    "model": "float model, as exported",
+    "engine": "engine for a CPU",
+    "device-file": "ONNX that an engine is built from",
+    "plan": "TensorRT engine",
+    "foreign": "ONNX without a contract of edgefer",
+}
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """Everything that a file and its manifest say; None is what they do not.
+
+    Attributes:
+        file: the path.
+        size_bytes, sha256: of the file.
+        kind: of :data:`KINDS`.
+        contract: labels, input, normalisation.
+        precision: of the whole and of each layer: the manifest's, else the graph's.
+        graph: of an ONNX file.
+        header: of a plan.
+        inputs, outputs: of the graph; of a plan, those that its manifest names.
+        lineage: back to the weights.
+        manifest: what lies beside it.
+        target: what a device file was written for.
+        problems: what does not fit together, a sentence each.
+    """
+
+    file: Path
+    size_bytes: int
+    sha256: str
+    kind: str
+    contract: Contract | None
+    precision: Precision | None
+    graph: OnnxFacts | None
+    header: PlanHeader | None
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    lineage: Lineage | None
+    manifest: Manifest | None
+    target: str | None
+    problems: tuple[str, ...]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Precision → how many layers have it."""
+        layers = () if self.precision is None else self.precision.layers
+        return dict(Counter(layer.got for layer in layers).most_common())
+
+
+def inspect_file(path: str | os.PathLike[str]) -> Inspection:
+    """Look at a file; nothing of it is run.
+
+    Raises:
+        EdgeferError: it is missing, empty, or neither ONNX nor a plan.
+    """
+    file = Path(path)
+    if file.suffix == ".engine":
+        return _plan(file)
+    if file.suffix == ".onnx" or not file.is_file():
+        return _onnx(file)
+    raise EdgeferError(
+        f"{file} is not looked at: '{file.suffix}' is neither .onnx nor .engine",
+        hint="edgefer models lists networks, edgefer data inspect looks at faces",
+    )
+
+
+def _onnx(file: Path) -> Inspection:
+    model = read_onnx(file)
+    metadata = metadata_of(model)
+    contract = Contract.from_metadata(metadata, str(file)) if METADATA_KEY in metadata else None
+    facts, origin = onnx_facts(model), json_object(metadata.get(ORIGIN_KEY, "{}"))
+    manifest, problems = _manifest(file)
+    stated = metadata.get(PRECISION_KEY, "unstated")
+    precision = Precision(stated, stated, facts.layers) if manifest is None else manifest.precision
+    lineage = None
+    if manifest is not None:
+        lineage = lineage_of(file, manifest)
+        problems += list(_disagreements(manifest, contract, stated))
+    elif contract is not None:
+        lineage = trace(file, contract, str(origin.get("model_sha256", "")))
+    kind = "foreign" if contract is None else "engine" if manifest else "model" if stated == "fp32" else "device-file"
+    if facts.external:
+        problems.append("weights lie in other files, which the hash does not cover")
+    return Inspection(
+        *(file, file.stat().st_size, sha256_file(file), kind, contract, precision),
+        graph=facts,
+        header=None,
+        inputs=facts.inputs,
+        outputs=facts.outputs,
+        lineage=lineage,
+        manifest=manifest,
+        target=origin.get("target"),
+        problems=tuple(problems),
+    )
+
+
+def _plan(file: Path) -> Inspection:
+    if not file.is_file() or not file.stat().st_size:
+        what = "is empty" if file.is_file() else "is not a file" if file.exists() else "is not there"
+        raise EdgeferError(f"{file} {what}", hint="check the path; build or copy it again, with its manifest")
+    with file.open("rb") as stream:
+        header = read_header(stream.read(HEADER))
+    manifest, problems = _manifest(file)
+    if manifest is None and header.product is None:
+        raise EdgeferError(
+            f"{file} has neither a manifest nor the tag of a TensorRT plan",
+            hint="copy its .json beside it; a plan that was cut short or is of another product cannot be told apart",
+        )
+    if manifest is None and not problems:
+        problems = [f"there is no {manifest_path(file).name}: labels, normalisation and golden answers are unknown"]
+    contract = None if manifest is None else manifest.contract
+    if manifest is not None and header.version is not None:
+        built = manifest.runtime_version
+        if parse_version(built) != parse_version(header.version):
+            told = f"{header.product} {header.version}"
+            problems.append(f"the manifest says {manifest.runtime} {built}, and the plan itself {told}")
+    specs: tuple[tuple[TensorSpec, ...], ...] = ((), ())
+    if manifest is not None:
+        specs = _tensors(manifest)
+    return Inspection(
+        *(file, file.stat().st_size, sha256_file(file), "plan", contract),
+        precision=None if manifest is None else manifest.precision,
+        graph=None,
+        header=header,
+        inputs=specs[0],
+        outputs=specs[1],
+        lineage=None if manifest is None else lineage_of(file, manifest),
+        manifest=manifest,
+        target=None,
+        problems=tuple(problems),
+    )
+
+
+def _tensors(manifest: Manifest) -> tuple[tuple[TensorSpec, ...], ...]:
+    """Inputs and outputs of the engine that it describes, with the batch sizes that it was built for."""
+    contract, built = manifest.contract, manifest.batches
+    size = built[0] if built is not None and built[0] == built[1] else None
+    return (
+        (TensorSpec(INPUT_NAME, "uint8", (size, *contract.face_shape), built),),
+        (TensorSpec(OUTPUT_NAME, "float32", (size, len(contract.labels))),),
+    )
+
+
+def _manifest(file: Path) -> tuple[Manifest | None, list[str]]:
+    """The manifest, and what is wrong with it: a file is looked at all the same."""
+    if not manifest_path(file).exists():
+        return None, []
+    try:
+        manifest = read_manifest(file)
+    except EdgeferError as fault:
+        return None, [fault.message]
+    try:
+        verify_file(file, manifest)
+    except EdgeferError as fault:
+        return manifest, [fault.message]
+    return manifest, []
+
+
+def _disagreements(manifest: Manifest, contract: Contract | None, stated: str) -> Iterator[str]:
+    if contract != manifest.contract:
+        yield "the manifest has another contract (labels, input, normalisation or mirroring) than the file"
+    if stated != manifest.precision.got:
+        yield f"the manifest says {manifest.precision.got}, and the file {stated}"
+
+
+def to_json(found: Inspection) -> dict[str, Any]:
+    """One object; its keys are those of docs/doctor.md, and the same for every kind of file."""
+    manifest, precision = found.manifest, found.precision
+    return {
+        "schema": SCHEMA,
+        "file": str(found.file),
+        "bytes": found.size_bytes,
+        "sha256": found.sha256,
+        "kind": found.kind,
+        "inputs": [_tensor(spec) for spec in found.inputs],
+        "outputs": [_tensor(spec) for spec in found.outputs],
+        "contract": None if found.contract is None else found.contract.to_dict(),
+        "precision": None
+        if precision is None
+        else {
+            "asked": precision.asked,
+            "got": precision.got,
+            "counts": found.counts,
+            "layers": [asdict(layer) for layer in precision.layers],
+        },
+        "graph": None if found.graph is None else found.graph.to_dict(),
+        "plan": None if found.header is None else {"product": found.header.product, "version": found.header.version},
+        "target": found.target,
+        "lineage": None if found.lineage is None else found.lineage.to_dict(),
+        "manifest": None if manifest is None else _of_manifest(manifest),
+        "problems": list(found.problems),
+    }
+
+
+def _tensor(spec: TensorSpec) -> dict[str, Any]:
+    batches = None if spec.batches is None else list(spec.batches)
+    return {"name": spec.name, "dtype": spec.dtype, "shape": list(spec.shape), "batches": batches}
+
+
+def _of_manifest(manifest: Manifest) -> dict[str, Any]:
+    calibration = manifest.calibration
+    return {
+        "edgefer": manifest.edgefer,
+        "created": manifest.created,
+        "target": manifest.target,
+        "runtime": manifest.runtime,
+        "runtime_version": manifest.runtime_version,
+        "device": manifest.device or None,
+        "dla_core": manifest.dla_core,
+        "instruction_set": list(manifest.instruction_set),
+        "note": manifest.note or None,
+        "rewrites": dict(manifest.rewrites),
+        "calibration": None if calibration is None else _of_calibration(calibration),
+        "golden": {"faces": len(manifest.golden.faces), "tolerance": dict(manifest.golden.tolerance)},
+        "fused_layers": [dict(layer) for layer in manifest.audit],
+    }
+
+
+def _of_calibration(calibration: Calibration) -> dict[str, Any]:
+    """Without the hash of every face: those are in the manifest itself."""
+    return {key: value for key, value in asdict(calibration).items() if key != "face_hashes"}
+
+
+def rows(found: Inspection) -> Iterator[tuple[str, str]]:
+    """``(title, text)``, a fact a line."""
+    yield "file", f"{found.file}, {found.size_bytes:,} bytes"
+    yield "sha256", found.sha256
+    yield "kind", KINDS[found.kind] + (f", for {found.target}" if found.target else "")
+    if found.manifest is not None:
+        yield from _built(found.manifest)
+    if found.header is not None:
+        product, version = found.header.product, found.header.version
+        yield "header", f"written by {product} {version or 'of unknown version'}" if product else "of no plan"
+    for title, specs in (("input", found.inputs), ("output", found.outputs)):
+        yield from ((title, f"{spec}{_sizes(spec)}") for spec in specs)
+    if found.contract is not None:
+        yield from _of_contract(found.contract)
+    yield from _precision(found)
+    if found.graph is not None:
+        graph = found.graph
+        held = ", ".join(f"{count:,} bytes {kind}" for kind, count in graph.weights.items())
+        yield "graph", f"opset {graph.opset}, {graph.nodes} nodes, {graph.parameters:,} parameters ({held})"
+        yield "written by", graph.producer or "unknown"
+    if found.manifest is not None:
+        yield from _checked(found.manifest)
+    if found.lineage is not None:
+        if found.lineage.model.sha256:
+            yield "from model", str(found.lineage.model)
+        yield "from weights", str(found.lineage.weights)
+        yield from ((f"  {key}", value) for key, value in found.lineage.stated.items())
+    yield from (("problem", problem) for problem in found.problems)
+
+
+def _sizes(spec: TensorSpec) -> str:
+    """What N may be, where that is told."""
+    return "" if spec.batches is None or spec.shape[0] is not None else f", N {spec.batches[0]}…{spec.batches[1]}"
+
+
+def layer_rows(found: Inspection) -> list[tuple[str, str, str, str]]:
+    """``(layer, operator, asked, got)`` of each layer; the engine's fused layers where its manifest lists them."""
+    if found.manifest is not None and found.manifest.audit:
+        names = ("layer", "kind", "asked", "got")
+        fused = [[str(layer.get(name, "")) for name in names] for layer in found.manifest.audit]
+        return [(layer, kind, asked, got) for layer, kind, asked, got in fused]
+    return [] if found.precision is None else [(x.layer, x.op, x.asked, x.got) for x in found.precision.layers]
+
+
+def _built(manifest: Manifest) -> Iterator[tuple[str, str]]:
+    yield "runtime", f"{manifest.runtime} {manifest.runtime_version}"
+    if manifest.device:
+        core = "" if manifest.dla_core is None else f", and DLA core {manifest.dla_core}"
+        yield "GPU", manifest.device + core
+    if manifest.instruction_set:
+        yield "built on", " ".join(manifest.instruction_set)
+    yield "built", f"{manifest.created} by edgefer {manifest.edgefer}"
+    if manifest.note:
+        yield "note", manifest.note
+
+
+def _of_contract(contract: Contract) -> Iterator[tuple[str, str]]:
+    norm = contract.normalisation
+    yield "network", contract.architecture
+    yield "labels", ", ".join(contract.labels)
+    listed = {name: ", ".join(f"{value:g}" for value in getattr(norm, name)) for name in ("mean", "std")}
+    yield "normalisation", f"(x · {norm.scale:g} − {listed['mean']}) / {listed['std']}, inside the graph"
+    if contract.crop_margin:
+        yield "crop margin", f"{contract.crop_margin:g} of the box on each side"
+    if contract.mirrored:
+        yield "mirrored", "logits are the mean over a face and its mirror image, inside the graph"
+
+
+def _precision(found: Inspection) -> Iterator[tuple[str, str]]:
+    precision = found.precision
+    if precision is None:
+        yield "precision", "unknown: only the manifest tells it"
+        return
+    counted = ", ".join(f"{count} {kind}" for kind, count in found.counts.items())
+    asked = f" (asked for {precision.asked.upper()})" if precision.asked != precision.got else ""
+    yield "precision", f"{precision.got.upper()}{asked}" + (f"; layers: {counted}" if counted else "")
+
+
+def _checked(manifest: Manifest) -> Iterator[tuple[str, str]]:
+    calibration, golden = manifest.calibration, manifest.golden
+    if calibration is not None:
+        yield "calibration", f"{calibration.n:,} faces of {calibration.origin}, {calibration.method}"
+    if manifest.rewrites:
+        yield "rewrites", ", ".join(f"{name} ({places}×)" for name, places in manifest.rewrites.items())
+    allowed = ", ".join(f"{limit:g} in {runtime}" for runtime, limit in golden.tolerance.items())
+    yield "golden answers", f"{len(golden.faces)} faces, tolerance {allowed}"
