@@ -29,11 +29,9 @@ from numpy.typing import NDArray
 from scenes import Place, paste, room
 from sources import REPOSITORY, real_faces
 
-from edgefer.camera.app import App
+from edgefer.camera.app import App, Options, Summary
 from edgefer.camera.detection import Detector
 from edgefer.camera.detectors import open_detector
-from edgefer.camera.stages import Options
-from edgefer.camera.summary import Summary
 from edgefer.data import FaceSet, draw
 from edgefer.engines.classifier import Classifier
 from edgefer.engines.load import load_baseline, load_engine

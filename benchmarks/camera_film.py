@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from scenes import HEIGHT, WIDTH, Place, overlap, paste, room
 
 from edgefer.camera.detection import Square
-from edgefer.camera.opencv import Pixels
-from edgefer.camera.seen import Seen
+from edgefer.camera.frame import LabelledFrame
+from edgefer.camera.pictures import Pixels
 from edgefer.engines.classifier import Classifier
 
 FPS = 30.0
@@ -111,7 +111,7 @@ class Judge:
         self.right = self.shown = self.frames = 0
         self.ages: list[float] = []
 
-    def write(self, seen: Seen) -> bool:
+    def write(self, seen: LabelledFrame) -> bool:
         """Count one frame."""
         places = self._film.places[seen.frame.number % FRAMES]
         squares = [

@@ -9,9 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scenes import Place, overlap, paste, room, spread
 
-from edgefer.camera.align import cut
-from edgefer.camera.detection import Detector
-from edgefer.camera.recognise import probabilities
+from edgefer.camera.detection import Detector, cut
+from edgefer.camera.predict import probabilities
 from edgefer.data import FaceSet
 from edgefer.engines.classifier import Classifier
 from edgefer.faces import prepare_batch

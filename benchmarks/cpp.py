@@ -61,7 +61,7 @@ def measure(plan: Plan, data: str | None, yunet: str, program: Path) -> dict[str
     """Everything, for JSON."""
     started = time.monotonic()
     if yunet == "yunet":
-        from edgefer.camera.download import yunet_file
+        from edgefer.camera.detectors import yunet_file
 
         yunet = str(yunet_file())
     busy = busy_before(plan.watch_seconds)  # before anything is prepared, which would look like others' work

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgefer.camera.detection import Square
-from edgefer.camera.opencv import Pixels
+from edgefer.camera.pictures import Pixels
 
 WIDTH, HEIGHT = 640, 480
 

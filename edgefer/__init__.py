@@ -13,6 +13,7 @@ from edgefer.errors import EdgeferError
 
 if TYPE_CHECKING:
     from edgefer import models as models
+    from edgefer.camera.predict import predict as predict
     from edgefer.data import ReadSettings as ReadSettings
     from edgefer.data import open_dataset as open_dataset
     from edgefer.engines.load import load_engine as load_engine
@@ -36,6 +37,7 @@ _HOMES = {
     "adopt": "edgefer.graph.adopting",
     "build_engine": "edgefer.optimize.build",
     "load_engine": "edgefer.engines.load",
+    "predict": "edgefer.camera.predict",
     "benchmark": "edgefer.report.bench",
 }
 
@@ -50,6 +52,7 @@ __all__ = [
     "load_engine",
     "models",
     "open_dataset",
+    "predict",
     "train",
 ]
 

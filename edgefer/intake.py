@@ -1,4 +1,4 @@
-"""Limits for what comes from outside: how large an image is, read from its header before anything decodes it.
+"""What comes from outside: how large an image may be, read from its header before anything decodes it; the cache.
 
 A file of two kilobytes can hold fifty million pixels. What an image will take in memory is known from its first bytes,
 so it is refused before a decoder allocates it. OpenCV is imported here, with the same limit of its own behind this one.
@@ -11,6 +11,7 @@ import re
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,12 @@ class ImageHeader:
     def decoded_bytes(self) -> int:
         """Of the array that OpenCV decodes it into."""
         return self.width * self.height * self.channels * -(-self.bits // 8)
+
+
+def cache_folder() -> Path:
+    """Where files are kept that can be made or fetched again: ``$XDG_CACHE_HOME/edgefer`` or ``~/.cache/edgefer``."""
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return Path(base) / "edgefer"
 
 
 def opencv(purpose: str) -> Any:

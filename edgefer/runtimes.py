@@ -58,8 +58,8 @@ class Runtime:
             an engine that this machine would run wrongly or not at all.
         facts: ``"module:function"``; the function imports the package and returns what ``edgefer doctor`` shows, with
             the key ``"version"``; ``""``: ``__version__`` of the package is all.
-        detector: ``"module:function"``; the function makes a session of the camera's face detector from the detector's
-            serialised ONNX model. ``""``: ``opener`` takes ONNX models.
+        detector: ``"module:function"``; the function checks that the runtime can work here and returns what makes a
+            session of the camera's face detector from the detector's serialised ONNX model. ``""``: ``opener`` does.
         tolerance: precision → see :data:`TOLERANCE`.
     """
 
@@ -186,7 +186,7 @@ TENSORRT: Final = Runtime(
     suffix=".engine",
     check="edgefer.engines.tensorrt.loading:check_engine",
     facts="edgefer.engines.tensorrt.binding:facts",
-    detector="edgefer.camera.yunet_tensorrt:open_built",
+    detector="edgefer.camera.detectors:tensorrt_opener",
 )
 
 TENSORRT_RTX: Final = Runtime(
@@ -233,6 +233,11 @@ def for_target(target: str) -> dict[str, Runtime]:
 def targets() -> tuple[str, ...]:
     """What engines can be built for, the CPU first."""
     return tuple(dict.fromkeys(row.target for row in RUNTIMES.values() if row.target))
+
+
+def for_detectors() -> tuple[str, ...]:
+    """Names of the runtimes that the camera's face detector can run in."""
+    return tuple(name for name, row in RUNTIMES.items() if row.detector or (row.opener and row.target == CPU))
 
 
 def engine_suffixes() -> tuple[str, ...]:

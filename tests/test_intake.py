@@ -94,7 +94,7 @@ def test_what_would_take_too_much_memory_is_refused(header, message):
 
 MEASURED = """
 import resource, sys
-from edgefer.camera.opencv import cv2
+from edgefer.camera.pictures import cv2
 from edgefer.camera.pictures import read_picture
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

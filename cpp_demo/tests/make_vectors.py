@@ -19,10 +19,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from edgefer.camera.align import cut
-from edgefer.camera.detection import Detection, Square
+from edgefer.camera.detection import Detection, Square, cut
 from edgefer.camera.smooth import Smoother, Smoothing
-from edgefer.camera.track import Tracked, Tracker
+from edgefer.camera.track import TrackedFace, Tracker
 from edgefer.contract import Contract, Normalisation
 from edgefer.faces import golden_faces, prepare
 
@@ -102,7 +101,7 @@ def plain(found: Detection) -> dict[str, Any]:
     return {"box": list(found.box), "score": found.score, "crop": crop, "landmarks": points}
 
 
-def shown(tracks: list[Tracked]) -> list[dict[str, Any]]:
+def shown(tracks: list[TrackedFace]) -> list[dict[str, Any]]:
     return [{"number": t.number, "predicted": t.predicted, **plain(t.detection)} for t in tracks]
 
 
@@ -123,10 +122,10 @@ def tracking() -> list[dict[str, Any]]:
             else:
                 seen = [p + generator.normal(0, 2, 2) for p in places if generator.random() < 0.8]
                 found = [detection(generator, *(float(v) for v in p), float(generator.uniform(50, 90))) for p in seen]
-                tracks = shown(tracker.look(found, at))
+                tracks = shown(tracker.update(found, at))
                 plains = [plain(one) for one in found]
                 steps.append({"at": at, "found": plains, "reset": step == 45, "tracks": tracks})
-            steps[-1]["wants_look"] = tracker.wants_look
+            steps[-1]["wants_look"] = tracker.wants_search
         films.append({"confirmations": confirmations, "steps": steps})
     return films
 

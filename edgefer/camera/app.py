@@ -5,31 +5,186 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from types import FrameType
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
-from edgefer.camera.detection import Detector
-from edgefer.camera.mailbox import Mailbox
+import numpy as np
+
+from edgefer.camera.detection import Detector, cut_all
+from edgefer.camera.frame import Frame, LabelledFace, LabelledFrame, TrackedFrame
 from edgefer.camera.overlay import draw
-from edgefer.camera.recording import FaceRecorder
-from edgefer.camera.seen import Frame, Seen
-from edgefer.camera.sinks import Sink
-from edgefer.camera.sources import Source
-from edgefer.camera.stages import Finder, Found, Labeller, Options, turned
-from edgefer.camera.summary import Meter, Summary
+from edgefer.camera.pictures import Pixels, cv2
+from edgefer.camera.predict import probabilities
+from edgefer.camera.sink import FaceRecorder, Sink
+from edgefer.camera.smooth import Smoothers, Smoothing
+from edgefer.camera.source import Source
+from edgefer.camera.track import Tracker
 from edgefer.engines.classifier import Classifier
 from edgefer.errors import EdgeferError
 from edgefer.progress import announce
 
+T = TypeVar("T")
 A = TypeVar("A")
 B = TypeVar("B")
 
-FILM_FPS = 30.0
-"""Assumed of a film that does not state its own."""
+VIDEO_FPS = 30.0
+"""Assumed of a video that does not state its own."""
 
+_TURNS = {90: "ROTATE_90_CLOCKWISE", 180: "ROTATE_180", 270: "ROTATE_90_COUNTERCLOCKWISE"}
 _JOIN_SECONDS = 0.2
+_RECENT = 60  # frames over which the current frames per second are taken
+_KEPT = 4096  # ages of frames that are kept for percentiles: memory does not grow
+
+
+@dataclass(frozen=True)
+class Options:
+    """The settings of the app.
+
+    Attributes:
+        every: frames from one search for faces to the next; between, tracks move on.
+        level: turn tilted faces upright before they are labelled.
+        max_faces: label this number of faces, the largest; the others are counted.
+        rotate: clockwise, degrees: 0, 90, 180 or 270.
+        mirror: left and right swapped, after the rotation.
+        realtime: play a file at its own speed and drop frames as a camera would, instead of using every frame.
+        seconds: stop after them; None to go on.
+        smoothing: of the labels.
+    """
+
+    every: int = 3
+    level: bool = True
+    max_faces: int = 32
+    rotate: int = 0
+    mirror: bool = False
+    realtime: bool = False
+    seconds: float | None = None
+    smoothing: Smoothing = field(default_factory=Smoothing)
+
+    def __post_init__(self) -> None:
+        if self.every < 1 or self.max_faces < 1:
+            raise EdgeferError(
+                f"a search every {self.every} frames for at most {self.max_faces} faces makes no sense",
+                hint="both are 1 or more",
+            )
+        if self.rotate not in (0, *_TURNS):
+            raise EdgeferError(f"pictures cannot be rotated by {self.rotate}°", hint="--rotate 0, 90, 180 or 270")
+
+
+def turned(pixels: Pixels, options: Options) -> Pixels:
+    """``pixels`` rotated and mirrored as the options say."""
+    if options.rotate:
+        pixels = cv2.rotate(pixels, getattr(cv2, _TURNS[options.rotate]))
+    return cv2.flip(pixels, 1) if options.mirror else pixels
+
+
+class Finder:
+    """Second stage: which faces are where."""
+
+    def __init__(self, detector: Detector, options: Options, *, stills: bool) -> None:
+        self._detector, self._every, self._stills = detector, options.every, stills
+        self._tracker = Tracker(1 if stills else detector.confirmations)
+        self._last_search: int | None = None
+
+    def __call__(self, frame: Frame) -> TrackedFrame:
+        """Search the frame if it is its turn, else move the tracks on."""
+        start = time.perf_counter()
+        if self._stills:
+            self._tracker.reset()
+        due = self._last_search is None or frame.number - self._last_search >= self._every
+        searched = due or self._stills or self._tracker.wants_search
+        if searched:
+            self._last_search = frame.number
+            tracks = self._tracker.update(self._detector.detect(frame.pixels), frame.time)
+        else:
+            tracks = self._tracker.predict(frame.time)
+        return TrackedFrame(frame, tracks, searched, 1000.0 * (time.perf_counter() - start))
+
+
+class Labeller:
+    """Third stage: what the faces show. Recording, where asked for, happens here, before anything is drawn on them."""
+
+    def __init__(self, classifier: Classifier, options: Options, recorder: FaceRecorder | None = None) -> None:
+        self._classifier, self._options, self._recorder = classifier, options, recorder
+        self._smoothers = Smoothers(options.smoothing)
+
+    def __call__(self, found: TrackedFrame) -> LabelledFrame:
+        """Cut, label and smooth all faces of a frame."""
+        start = time.perf_counter()
+        frame, labels = found.frame, self._classifier.contract.labels
+        tracks = sorted(found.tracks, key=lambda t: -t.detection.box[2] * t.detection.box[3])
+        shown = tracks[: self._options.max_faces]
+        crops = cut_all(
+            frame.pixels, [t.detection for t in shown], self._classifier.contract, level=self._options.level
+        )
+        rows = probabilities(self._classifier, crops)
+        smoothed = self._smoothers.update([t.number for t in shown], rows, frame.time)
+        if self._recorder is not None:
+            for tracked, crop, row in zip(shown, crops, rows, strict=True):
+                if not tracked.predicted:
+                    self._recorder.offer(tracked.number, crop, labels[int(row.argmax())], frame.clock)
+        faces = tuple(
+            LabelledFace(tracked, each.probabilities, None if each.label is None else labels[each.label])
+            for tracked, each in zip(shown, smoothed, strict=True)
+        )
+        return LabelledFrame(
+            frame,
+            faces,
+            left_out=len(tracks) - len(shown),
+            searched=found.searched,
+            detect_ms=found.ms,
+            infer_ms=1000.0 * (time.perf_counter() - start),
+            labelled_at=time.monotonic(),
+        )
+
+
+class Mailbox(Generic[T]):
+    """Holds at most one item.
+
+    Args:
+        newest: a new item replaces one that nobody took (counted in ``dropped``); False makes the giver wait, so that
+            nothing is lost and the slowest stage sets the pace.
+    """
+
+    def __init__(self, *, newest: bool) -> None:
+        self.dropped = 0
+        self._newest = newest
+        self._item: T | None = None
+        self._closed = False
+        self._changed = threading.Condition()
+
+    def put(self, item: T) -> None:
+        """Leave ``item``; after :meth:`close` it is thrown away."""
+        with self._changed:
+            if not self._newest:
+                self._changed.wait_for(lambda: self._item is None or self._closed)
+            if self._closed:
+                return
+            self.dropped += self._item is not None
+            self._item = item
+            self._changed.notify_all()
+
+    def get(self, timeout: float | None = None) -> T | None:
+        """The item, as soon as there is one; None if the box is closed and empty.
+
+        Raises:
+            TimeoutError: nothing came within ``timeout`` seconds.
+        """
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._item is not None or self._closed, timeout):
+                raise TimeoutError
+            item, self._item = self._item, None
+            self._changed.notify_all()
+            return item
+
+    def close(self) -> None:
+        """No more items will come; what is inside can still be taken."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
 
 
 class App:
@@ -56,8 +211,8 @@ class App:
         self._label = Labeller(classifier, options, recorder)
         self._newest = newest = source.live or options.realtime
         self._frames: Mailbox[Frame] = Mailbox(newest=newest)
-        self._found: Mailbox[Found] = Mailbox(newest=newest)
-        self._seen: Mailbox[Seen] = Mailbox(newest=newest)
+        self._found: Mailbox[TrackedFrame] = Mailbox(newest=newest)
+        self._labelled: Mailbox[LabelledFrame] = Mailbox(newest=newest)
         self._stop = threading.Event()
         self._fault: BaseException | None = None
         self._read = 0
@@ -77,7 +232,7 @@ class App:
             for name, work in (
                 ("capture", (self._capture, self._frames)),
                 ("detect", (lambda: self._stage(self._frames, self._find, self._found), self._found)),
-                ("infer", (lambda: self._stage(self._found, self._label, self._seen), self._seen)),
+                ("infer", (lambda: self._stage(self._found, self._label, self._labelled), self._labelled)),
             )
         ]
         for thread in threads:
@@ -95,14 +250,14 @@ class App:
 
     def summary(self) -> Summary:
         """What happened so far."""
-        dropped = {"detect": self._frames.dropped, "infer": self._found.dropped, "draw": self._seen.dropped}
+        dropped = {"detect": self._frames.dropped, "infer": self._found.dropped, "draw": self._labelled.dropped}
         reconnects = getattr(self._source, "reconnects", 0)
         return self._meter.summary(self._read, dropped, reconnects, ages=self._newest)
 
     def _capture(self) -> None:
-        """First stage: read, turn, stamp; at the film's speed where that is asked for."""
+        """First stage: read, turn, stamp; at the video's speed where that is asked for."""
         source, options = self._source, self._options
-        fps = source.fps or FILM_FPS
+        fps = source.fps or VIDEO_FPS
         start = time.monotonic()
         while not self._stop.is_set():
             if options.realtime and not source.live:
@@ -133,26 +288,22 @@ class App:
 
     def _show(self) -> None:
         """Last stage, in the thread of the caller: windows want that."""
-        while (seen := self._seen.get()) is not None:
-            self._meter.count(seen)
-            self._tell_left_out(seen)
+        while (labelled := self._labelled.get()) is not None:
+            self._meter.count(labelled)
+            if labelled.left_out and not self._told:
+                self._told, count = True, len(labelled.faces)
+                announce(
+                    f"note: {labelled.left_out + count} faces at once: the largest {count} are labelled (--max-faces)"
+                )
             if any(sink.wants_picture for sink in self._sinks):
-                draw(seen, self._classifier, self._meter, recording=self._recording)
-            wanted = [sink.write(seen) for sink in self._sinks]
+                draw(labelled, self._classifier, self._meter.fps, recording=self._recording)
+            wanted = [sink.write(labelled) for sink in self._sinks]
             if not all(wanted):
                 return
 
-    def _tell_left_out(self, seen: Seen) -> None:
-        if seen.left_out and not self._told:
-            self._told = True
-            announce(
-                f"note: {seen.left_out + len(seen.faces)} faces at once: the largest {len(seen.faces)} are labelled "
-                "(--most-faces)"
-            )
-
     def _finish(self, threads: Sequence[threading.Thread]) -> None:
         self._stop.set()
-        for box in (self._frames, self._found, self._seen):
+        for box in (self._frames, self._found, self._labelled):
             box.close()
         self._source.close()
         for thread in threads:
@@ -194,3 +345,86 @@ def _closed(sink: Sink) -> Exception | None:
     except (EdgeferError, OSError) as fault:
         return fault
     return None
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a run of the app did.
+
+    Attributes:
+        read: frames that the source gave.
+        shown: frames that reached the sinks.
+        dropped: stage → frames that were replaced by a newer one before it.
+        seconds: from the first to the last frame shown.
+        fps: frames shown a second; None with fewer than two.
+        age_p50_ms, age_p95_ms: from reading a frame to having its labels, of the last 4,096; None for a file, whose
+            frames wait until they are wanted.
+        tracks: different faces.
+        reconnects: times that the source came back.
+    """
+
+    read: int
+    shown: int
+    dropped: Mapping[str, int]
+    seconds: float
+    fps: float | None
+    age_p50_ms: float | None
+    age_p95_ms: float | None
+    tracks: int
+    reconnects: int
+
+    def __str__(self) -> str:
+        lost = {stage: count for stage, count in self.dropped.items() if count}
+        parts = [f"{self.shown:,} frames shown in {self.seconds:.1f} s" + (f", {self.fps:.1f} fps" if self.fps else "")]
+        if self.age_p50_ms is not None:
+            parts.append(f"frame to label {self.age_p50_ms:.1f} ms (p50), {self.age_p95_ms:.1f} ms (p95)")
+        parts.append(f"{self.tracks} face{'s' if self.tracks != 1 else ''}")
+        if lost:
+            waits = ", ".join(f"{count:,} before {stage}" for stage, count in lost.items())
+            parts.append(f"{sum(lost.values()):,} of {self.read:,} frames dropped ({waits})")
+        if self.reconnects:
+            parts.append(f"{self.reconnects} reconnection{'s' if self.reconnects != 1 else ''}")
+        return " · ".join(parts)
+
+
+class Meter:
+    """Counts what reaches the sinks."""
+
+    def __init__(self) -> None:
+        self._moments: deque[float] = deque(maxlen=_RECENT)
+        self._ages: deque[float] = deque(maxlen=_KEPT)
+        self._first = self._last = 0.0
+        self._shown = self._tracks = 0
+
+    def count(self, labelled: LabelledFrame) -> None:
+        """One more frame."""
+        self._last = time.monotonic()
+        if not self._shown:
+            self._first = self._last
+        self._shown += 1
+        self._moments.append(self._last)
+        self._ages.append(labelled.age_ms)
+        self._tracks = max([self._tracks, *(face.tracked.number for face in labelled.faces)])
+
+    @property
+    def fps(self) -> float | None:
+        """Of the last sixty frames."""
+        if len(self._moments) < 2 or self._moments[-1] <= self._moments[0]:
+            return None
+        return (len(self._moments) - 1) / (self._moments[-1] - self._moments[0])
+
+    def summary(self, read: int, dropped: Mapping[str, int], reconnects: int, *, ages: bool) -> Summary:
+        """All of it as a value."""
+        seconds = self._last - self._first
+        spread = np.percentile(self._ages, [50, 95]) if self._ages and ages else None
+        return Summary(
+            read,
+            self._shown,
+            dropped,
+            seconds,
+            (self._shown - 1) / seconds if self._shown > 1 and seconds > 0 else None,
+            None if spread is None else float(spread[0]),
+            None if spread is None else float(spread[1]),
+            self._tracks,
+            reconnects,
+        )

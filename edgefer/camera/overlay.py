@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from edgefer.camera.opencv import Pixels, cv2
-from edgefer.camera.seen import Face, Seen
+from edgefer.camera.frame import LabelledFace, LabelledFrame
+from edgefer.camera.pictures import Pixels, cv2
 from edgefer.camera.smooth import Probabilities
-from edgefer.camera.summary import Meter
 from edgefer.engines.classifier import Classifier
 
 Colour = tuple[int, int, int]
@@ -24,7 +23,7 @@ PALETTE: tuple[Colour, ...] = (
     (150, 150, 0),
     (90, 60, 140),
 )
-"""BGR, a class each; they begin again after the ninth. All carry black or white text."""
+"""BGR, one for each class; they begin again after the ninth. All carry black or white text."""
 
 UNSURE: Colour = (140, 140, 140)
 DARK: Colour = (25, 25, 25)
@@ -32,22 +31,21 @@ LIGHT: Colour = (245, 245, 245)
 
 _FONT = 0  # cv2.FONT_HERSHEY_SIMPLEX
 _BARS_FROM = 0.16
-"""Faces from so large a share of the picture's height on get bars; on smaller ones nobody could read them."""
+"""Faces from this share of the picture's height on get bars; on smaller ones nobody could read them."""
 
 
-def draw(seen: Seen, classifier: Classifier, meter: Meter, *, recording: bool = False) -> None:
-    """Draw faces and status onto ``seen.frame.pixels``, in place."""
-    pixels = seen.frame.pixels
-    fps = meter.fps
+def draw(labelled: LabelledFrame, classifier: Classifier, fps: float | None, *, recording: bool = False) -> None:
+    """Draw faces and status onto ``labelled.frame.pixels``, in place."""
+    pixels = labelled.frame.pixels
     parts = [] if fps is None else [f"{fps:.0f} fps"]
-    parts += [f"{seen.age_ms:.0f} ms", f"{classifier.contract.architecture} {classifier.precision.upper()}"]
-    if seen.left_out:
-        parts.append(f"+{seen.left_out} faces")
+    parts += [f"{labelled.age_ms:.0f} ms", f"{classifier.contract.architecture} {classifier.precision.upper()}"]
+    if labelled.left_out:
+        parts.append(f"+{labelled.left_out} faces")
     scale = text_scale(pixels)
     width, height = _text_size("  ".join(parts), scale)
     _shade(pixels, 0, 0, width + height, 2 * height)
     _text(pixels, "  ".join(parts), (height // 2, int(1.5 * height)), scale, LIGHT)
-    for face in reversed(seen.faces):  # the largest last, on top; the status must not hide a label
+    for face in reversed(labelled.faces):  # the largest last, on top; the status must not hide a label
         draw_face(pixels, face, classifier.contract.labels)
     if recording:
         radius = height // 2
@@ -56,7 +54,7 @@ def draw(seen: Seen, classifier: Classifier, meter: Meter, *, recording: bool = 
         _text(pixels, "REC", (at[0] + 2 * radius, int(1.5 * height)), scale, (40, 40, 230))
 
 
-def draw_face(pixels: Pixels, face: Face, labels: Sequence[str]) -> None:
+def draw_face(pixels: Pixels, face: LabelledFace, labels: Sequence[str]) -> None:
     """Box and label of one face, with bars if it is large enough, onto ``pixels``."""
     index = None if face.label is None else labels.index(face.label)
     colour = UNSURE if index is None else PALETTE[index % len(PALETTE)]

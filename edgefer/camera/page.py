@@ -7,6 +7,7 @@ for it, and nothing is fetched from or reported to anywhere (Gradio asks its mak
 from __future__ import annotations
 
 import base64
+import functools
 import json
 import threading
 from collections.abc import Mapping, Sequence
@@ -19,11 +20,10 @@ from urllib.parse import parse_qs, urlsplit
 import numpy as np
 
 from edgefer.camera.detection import Detector
-from edgefer.camera.opencv import Pixels, cv2
-from edgefer.camera.pictures import decode_picture, encode_jpeg
-from edgefer.camera.sample import sample_picture
+from edgefer.camera.pictures import Pixels, cv2, decode_picture, encode_jpeg
+from edgefer.camera.predict import Prediction, label_faces
 from edgefer.camera.serving import Handler, open_server
-from edgefer.camera.stills import Reading, read
+from edgefer.data import draw
 from edgefer.engines.classifier import Classifier
 from edgefer.errors import EdgeferError
 from edgefer.faces import Image
@@ -31,7 +31,8 @@ from edgefer.faces import Image
 LONGEST_SIDE = 1600
 """Larger uploads are shrunk to it before faces are looked for; networks see some fifty pixels of a face."""
 
-MOST_FACES = 64
+MAX_FACES = 64
+_SAMPLE_WIDTH, _SAMPLE_HEIGHT, _SAMPLE_SIDE = 720, 420, 200
 _OF_ENGINE = ("model", "runtime", "precision", "size_bytes")
 _SECONDS_IN_LINE = 15.0
 _DRAINED = 32_000_000  # bytes of a refused upload that are read, so that the browser gets to see the refusal
@@ -49,7 +50,7 @@ class Page:
         engines: one, or two to show side by side; with the same labels.
         detector: finds the faces for all of them.
         level: turn tilted faces upright.
-        most_bytes: of an upload.
+        max_bytes: the maximum of an upload.
         report: an engine's object of `edgefer bench --json`; see :func:`read_report`.
 
     Raises:
@@ -62,7 +63,7 @@ class Page:
         detector: Detector,
         *,
         level: bool = True,
-        most_bytes: int = 15_000_000,
+        max_bytes: int = 15_000_000,
         report: Mapping[str, Any] | None = None,
     ) -> None:
         labels = engines[0].contract.labels
@@ -74,7 +75,7 @@ class Page:
                     hint="--beside takes an engine of the same classes",
                 )
         self.engines, self.detector = engines, detector
-        self.level, self.most_bytes, self.report = level, most_bytes, report
+        self.level, self.max_bytes, self.report = level, max_bytes, report
         self._turn = threading.Lock()  # sessions and detectors serve one at a time
 
     def open(self, host: str, port: int) -> ThreadingHTTPServer:
@@ -90,13 +91,13 @@ class Page:
         return {
             "labels": list(self.engines[0].contract.labels),
             "detector": self.detector.name,
-            "most_bytes": self.most_bytes,
+            "max_bytes": self.max_bytes,
             "longest_side": LONGEST_SIDE,
             "engines": [_card(engine) for engine in self.engines],
             "report": self.report,
         }
 
-    def look(self, content: bytes, *, whole: bool) -> dict[str, Any]:
+    def predict(self, content: bytes, *, whole: bool) -> dict[str, Any]:
         """Faces of an uploaded picture with every engine's probabilities, for the page.
 
         Raises:
@@ -107,9 +108,9 @@ class Page:
         try:
             pixels = _shrunk(decode_picture(content, "the upload"))
             detector = None if whole else self.detector
-            first = read(pixels, detector, self.engines[0], level=self.level)
+            first = label_faces(pixels, detector, self.engines[0], level=self.level)
             found = [face.detection for face in first.faces]
-            others = [read(pixels, detector, e, level=self.level, found=found) for e in self.engines[1:]]
+            others = [label_faces(pixels, detector, e, level=self.level, found=found) for e in self.engines[1:]]
         finally:
             self._turn.release()
         return _answer(pixels, [first, *others])
@@ -159,8 +160,8 @@ def _card(engine: Classifier) -> dict[str, Any]:
     }
 
 
-def _answer(pixels: Pixels, readings: Sequence[Reading]) -> dict[str, Any]:
-    first = readings[0]
+def _answer(pixels: Pixels, predictions: Sequence[Prediction]) -> dict[str, Any]:
+    first = predictions[0]
     faces = [
         {
             "box": [round(v, 1) for v in face.detection.box],
@@ -171,17 +172,17 @@ def _answer(pixels: Pixels, readings: Sequence[Reading]) -> dict[str, Any]:
                     "sure": r.faces[i].sure,
                     "probabilities": [round(float(p), 4) for p in r.faces[i].probabilities],
                 }
-                for r in readings
+                for r in predictions
             ],
         }
-        for i, (face, crop) in enumerate(zip(first.faces[:MOST_FACES], first.crops, strict=False))
+        for i, (face, crop) in enumerate(zip(first.faces[:MAX_FACES], first.crops, strict=False))
     ]
     return {
         "width": pixels.shape[1],
         "height": pixels.shape[0],
         "found": len(first.faces),
         "detect_ms": round(first.detect_ms, 2),
-        "infer_ms": [round(reading.infer_ms, 2) for reading in readings],
+        "infer_ms": [round(prediction.infer_ms, 2) for prediction in predictions],
         "faces": faces,
     }
 
@@ -218,7 +219,7 @@ def _handler_for(page: Page) -> type[Handler]:
 
         def do_POST(self) -> None:  # noqa: N802
             target = urlsplit(self.path)
-            if target.path != "/api/look":
+            if target.path != "/api/predict":
                 self._refuse(404, EdgeferError(f"there is no {target.path}"))
                 return
             origin = self.headers.get("Origin")
@@ -233,7 +234,7 @@ def _handler_for(page: Page) -> type[Handler]:
                 self.close_connection = True  # the visitor went away
                 return
             try:
-                self.answer_json(200, page.look(content, whole=parse_qs(target.query).get("whole") == ["1"]))
+                self.answer_json(200, page.predict(content, whole=parse_qs(target.query).get("whole") == ["1"]))
             except EdgeferError as fault:
                 self.answer_json(422, {"error": fault.message, "hint": fault.hint})
 
@@ -251,9 +252,9 @@ def _handler_for(page: Page) -> type[Handler]:
             if not stated.isdecimal():
                 self._refuse(411, EdgeferError("the upload does not state its length", hint="send Content-Length"))
                 return None
-            if int(stated) > page.most_bytes:
-                what = f"the upload has {int(stated) / 1e6:.1f} MB, and {page.most_bytes / 1e6:g} MB are allowed"
-                self._refuse(413, EdgeferError(what, hint="shrink the picture, or start with --most-megabytes"))
+            if int(stated) > page.max_bytes:
+                what = f"the upload has {int(stated) / 1e6:.1f} MB, and {page.max_bytes / 1e6:g} MB are allowed"
+                self._refuse(413, EdgeferError(what, hint="shrink the picture, or start with --max-megabytes"))
                 return None
             return int(stated)
 
@@ -270,3 +271,20 @@ def _handler_for(page: Page) -> type[Handler]:
                 return
 
     return PageHandler
+
+
+@functools.cache
+def sample_picture() -> Pixels:
+    """A picture to try the page with, of nobody: three synthetic faces before a wall, uint8 420×720×3 BGR."""
+    samples, labels = draw(40, 3, _SAMPLE_SIDE)
+    faces = [samples[labels == wanted][0] for wanted in (3, 5, 4)]  # happy, surprise, sad
+    down = np.linspace(225, 175, _SAMPLE_HEIGHT)[:, None, None]
+    picture = (down * np.array([0.98, 0.96, 0.92])) * np.ones((_SAMPLE_HEIGHT, _SAMPLE_WIDTH, 1))
+    for index, face in enumerate(faces):
+        left, top = 30 + index * 230, 70 + 50 * (index % 2)
+        weight = np.zeros((_SAMPLE_SIDE, _SAMPLE_SIDE), np.float32)
+        cv2.rectangle(weight, (12, 12), (_SAMPLE_SIDE - 13, _SAMPLE_SIDE - 13), 1.0, -1)
+        weight = cv2.GaussianBlur(weight, (0, 0), 6)[:, :, None]
+        part = picture[top : top + _SAMPLE_SIDE, left : left + _SAMPLE_SIDE]
+        part[:] = part * (1 - weight) + face.reshape(_SAMPLE_SIDE, _SAMPLE_SIDE, 1).astype(np.float32) * weight
+    return np.asarray(picture, np.uint8)

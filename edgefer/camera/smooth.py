@@ -1,4 +1,4 @@
-"""Labels that do not flicker: probabilities are smoothed a face, and a label changes only when it clearly should."""
+"""Labels that do not flicker: probabilities are smoothed per face, and a label changes only when it clearly should."""
 
 from __future__ import annotations
 
@@ -17,37 +17,39 @@ Probabilities = NDArray[np.float32]
 WINDOW = 10
 """Of the majority vote, in pictures: the tutorials' ten."""
 
+_FORGET = 5.0  # seconds; track numbers are never given twice
+
 
 @dataclass(frozen=True)
 class Smoothing:
-    """How labels are calmed.
+    """How labels are smoothed.
 
     Attributes:
         kind: ``ema`` (exponential mean of probabilities), ``majority`` (most frequent label of the last ten pictures)
             or ``none``.
         seconds: time constant of the mean: a change has come through by 63 % after it.
         margin: probability by which another label must lead before it replaces the one that is shown.
-        unsure_under: below this probability there is no label.
+        min_confidence: the confidence threshold: below this probability there is no label.
     """
 
     kind: str = "ema"
     seconds: float = 0.4
     margin: float = 0.08
-    unsure_under: float = 0.4
+    min_confidence: float = 0.4
 
     def __post_init__(self) -> None:
         if self.kind not in ("ema", "majority", "none"):
             raise EdgeferError(f"there is no smoothing '{self.kind}'", hint="--smooth ema, majority or none")
-        if not (self.seconds > 0 and 0 <= self.margin < 1 and 0 <= self.unsure_under <= 1):
+        if not (self.seconds > 0 and 0 <= self.margin < 1 and 0 <= self.min_confidence <= 1):
             raise EdgeferError(
-                f"smoothing over {self.seconds:g} s with a margin of {self.margin:g}, unsure under "
-                f"{self.unsure_under:g}, makes no sense",
+                f"smoothing over {self.seconds:g} s with a margin of {self.margin:g} and a confidence "
+                f"threshold of {self.min_confidence:g} makes no sense",
                 hint="seconds above 0, the two others from 0 to 1",
             )
 
 
 @dataclass(frozen=True, eq=False)
-class Calm:
+class SmoothedLabel:
     """``probabilities``: float32 classes, smoothed; ``label``: the index that is shown, None if unsure."""
 
     probabilities: Probabilities
@@ -65,17 +67,17 @@ class Smoother:
         self._leader: int | None = None
         self._sure = False
 
-    def update(self, probabilities: Probabilities, at: float) -> Calm:
+    def update(self, probabilities: Probabilities, at: float) -> SmoothedLabel:
         """Take one picture's ``probabilities`` (they sum to 1) at the time ``at`` in seconds."""
         smooth = self._smoothed(probabilities, at)
         top = int(smooth.argmax())
         margin = 0.0 if self._how.kind == "none" else self._how.margin
         if self._leader is None or smooth[top] > smooth[self._leader] + margin:
             self._leader = top
-        confidence, limit = float(smooth[self._leader]), self._how.unsure_under
+        confidence, limit = float(smooth[self._leader]), self._how.min_confidence
         # what is sure stays so a little below the limit, so that a value at the limit does not blink
         self._sure = confidence >= (limit - margin / 2 if self._sure else limit)
-        return Calm(smooth, self._leader if self._sure else None)
+        return SmoothedLabel(smooth, self._leader if self._sure else None)
 
     def _smoothed(self, probabilities: Probabilities, at: float) -> Probabilities:
         if self._how.kind == "majority":
@@ -100,7 +102,7 @@ class Smoothers:
         self._each: dict[int, Smoother] = {}
         self._seen: dict[int, float] = {}
 
-    def update(self, tracks: Sequence[int], probabilities: Probabilities, at: float) -> list[Calm]:
+    def update(self, tracks: Sequence[int], probabilities: Probabilities, at: float) -> list[SmoothedLabel]:
         """A row of ``probabilities`` (float32 N×classes) for each of the ``tracks`` at the time ``at``."""
         for track in tracks:
             self._each.setdefault(track, Smoother(self._smoothing))
@@ -108,6 +110,3 @@ class Smoothers:
         for track in [track for track, last in self._seen.items() if at - last > _FORGET]:
             del self._each[track], self._seen[track]
         return [self._each[track].update(row, at) for track, row in zip(tracks, probabilities, strict=True)]
-
-
-_FORGET = 5.0  # seconds; track numbers are never given twice

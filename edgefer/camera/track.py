@@ -1,4 +1,4 @@
-"""Identities over time: detections are matched to tracks, and tracks move on where nobody looked."""
+"""Identities over time: detections are matched to tracks, and tracks move on where no search was made."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ MATCH = 0.3
 """Overlap from which a detection may be a track's face."""
 
 REACH = 0.6
-"""Where nothing overlaps, a face may have jumped by so many of its sizes between two looks."""
+"""Where nothing overlaps, a face may have jumped by this multiple of its size between two searches."""
 
 MISSES = 2
-"""Looks in a row that may miss a face before its track ends."""
+"""Searches in a row that may miss a face before its track ends."""
 
 PLACE_GAIN, SPEED_GAIN, SIZE_GAIN = 0.8, 0.5, 0.5
 """Of an α-β filter: how much of the difference from the prediction goes into place, speed and size."""
@@ -27,7 +27,7 @@ HORIZON = 0.4
 
 
 @dataclass(frozen=True, eq=False)
-class Tracked:
+class TrackedFace:
     """A face with an identity: ``number`` counts from 1; ``detection`` is where it is now, seen or predicted."""
 
     number: int
@@ -45,7 +45,7 @@ class _Track:
         self.size = np.array(detection.box[2:])
         self.speed: NDArray[np.float64] = np.zeros(2)
         self.at = at
-        self.looks, self.misses = 1, 0
+        self.hits, self.misses = 1, 0
 
     def place(self, at: float) -> NDArray[np.float64]:
         """The box, x y width height, at the time ``at``."""
@@ -56,26 +56,26 @@ class _Track:
         elapsed = max(at - self.at, 1e-3)
         moved = np.array(detection.centre) - self.centre
         ahead = self.speed * min(elapsed, HORIZON)
-        if self.looks == 1:
+        if self.hits == 1:
             self.speed = moved / elapsed  # nothing known before: the first step is the speed
         else:
             self.speed = self.speed + SPEED_GAIN * (moved - ahead) / elapsed
-        self.centre = self.centre + ahead + (PLACE_GAIN if self.looks > 1 else 1.0) * (moved - ahead)
+        self.centre = self.centre + ahead + (PLACE_GAIN if self.hits > 1 else 1.0) * (moved - ahead)
         self.size = self.size + SIZE_GAIN * (np.array(detection.box[2:]) - self.size)
         self.detection, self.at = detection, at
-        self.looks, self.misses = self.looks + 1, 0
+        self.hits, self.misses = self.hits + 1, 0
 
-    def view(self, at: float, predicted: bool) -> Tracked:
+    def view(self, at: float, predicted: bool) -> TrackedFace:
         x, y, width, height = (float(v) for v in self.place(at))
         moved = self.detection.moved((x + width / 2, y + height / 2), (width, height))
-        return Tracked(self.number, moved, predicted)
+        return TrackedFace(self.number, moved, predicted)
 
 
 class Tracker:
-    """Keeps identities of faces over a film.
+    """Keeps identities of faces over a video.
 
     Args:
-        confirmations: looks that must find a face before it is shown.
+        confirmations: searches that must find a face before it is shown.
     """
 
     def __init__(self, confirmations: int = 1) -> None:
@@ -84,11 +84,11 @@ class Tracker:
         self._count = 0
 
     @property
-    def wants_look(self) -> bool:
+    def wants_search(self) -> bool:
         """Whether the next picture should be searched out of turn: a face is new, or was missed."""
-        return any(track.misses or track.looks < max(self._confirmations, 2) for track in self._tracks)
+        return any(track.misses or track.hits < max(self._confirmations, 2) for track in self._tracks)
 
-    def look(self, detections: Sequence[Detection], at: float) -> list[Tracked]:
+    def update(self, detections: Sequence[Detection], at: float) -> list[TrackedFace]:
         """Take what the detector found at the time ``at`` (seconds); return the faces that are believed."""
         boxes = _stack([track.place(at) for track in self._tracks])
         matches = match(boxes, _stack([np.array(found.box) for found in detections]))
@@ -99,7 +99,7 @@ class Tracker:
             else:
                 track.misses += 1
                 missed.append(track)
-        # A face that was never confirmed is no face; one that was may hide for a look or two.
+        # A face that was never confirmed is no face; one that was may hide for a search or two.
         ended = {id(t) for t in missed if t.misses > MISSES or not t.number}
         self._tracks = [track for track in self._tracks if id(track) not in ended]
         taken = set(matches.values())
@@ -107,12 +107,12 @@ class Tracker:
             if index not in taken:
                 self._tracks.append(_Track(detection, at))
         for track in self._tracks:
-            if not track.number and track.looks >= self._confirmations:
+            if not track.number and track.hits >= self._confirmations:
                 self._count += 1
                 track.number = self._count
         return self._views(at)
 
-    def predict(self, at: float) -> list[Tracked]:
+    def predict(self, at: float) -> list[TrackedFace]:
         """The faces at the time ``at``, in a picture that was not searched."""
         return self._views(at, predicted=True)
 
@@ -120,7 +120,7 @@ class Tracker:
         """Forget all faces: the next picture has nothing to do with the last. Numbers go on."""
         self._tracks = []
 
-    def _views(self, at: float, *, predicted: bool = False) -> list[Tracked]:
+    def _views(self, at: float, *, predicted: bool = False) -> list[TrackedFace]:
         shown = [track for track in self._tracks if track.number]
         return [track.view(at, predicted or track.misses > 0) for track in shown]
 
@@ -142,14 +142,14 @@ def match(tracks: Boxes, found: Boxes) -> dict[int, int]:
     return pairs
 
 
-def _take(worth: NDArray[np.float64], least: float, pairs: dict[int, int]) -> None:
-    """Add the best pairs of those that are free, best first, while they are worth more than ``least``."""
+def _take(worth: NDArray[np.float64], above: float, pairs: dict[int, int]) -> None:
+    """Add the best pairs of those that are free, best first, while they are worth more than ``above``."""
     worth = worth.copy()
     for row, column in pairs.items():
         worth[row, :] = worth[:, column] = -np.inf
     while True:
         row, column = (int(i) for i in np.unravel_index(int(worth.argmax()), worth.shape))
-        if not worth[row, column] > least:
+        if not worth[row, column] > above:
             return
         pairs[row] = column
         worth[row, :] = worth[:, column] = -np.inf

@@ -6,8 +6,8 @@ import functools
 import json
 import os
 import signal
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +16,11 @@ import click
 from edgefer.cli import options
 from edgefer.cli.help import command, option, section
 from edgefer.errors import EdgeferError
+from edgefer.runtimes import REFERENCE, for_detectors
 
 if TYPE_CHECKING:
-    from edgefer.camera.detection import Detector
-    from edgefer.camera.opencv import Pixels
-    from edgefer.camera.sinks import Sink
-    from edgefer.camera.sources import Source
-    from edgefer.camera.stills import Reading
+    from edgefer.camera.sink import Sink
+    from edgefer.camera.source import Source
     from edgefer.engines.classifier import Classifier
 
 
@@ -36,10 +34,10 @@ _FINDING = (
     ),
     option(
         "--detector-runtime",
-        default="onnxruntime",
+        default=REFERENCE.name,
         show_default=True,
         metavar="NAME",
-        help="Runtime for YuNet: onnxruntime, openvino or tensorrt.",
+        help=f"Runtime for YuNet: {' or '.join(for_detectors())}.",
     ),
     option(
         "--smallest-face",
@@ -90,7 +88,7 @@ def finding(function: Callable[..., Any]) -> Callable[..., Any]:
 @section(
     "Output",
     option(
-        "--unsure-under",
+        "--min-confidence",
         type=click.FloatRange(0, 1),
         default=0.4,
         show_default=True,
@@ -105,23 +103,23 @@ def predict(
     open_detector: Callable[[], Any],
     level: bool,
     whole: bool,
-    unsure_under: float,
+    min_confidence: float,
     as_json: bool,
     output: Path | None,
     threads: int,
 ) -> None:
     """Find the faces in pictures and print their expressions."""
-    from edgefer.camera.defaults import open_engine
-    from edgefer.camera.opencv import cv2
-    from edgefer.camera.pictures import read_picture
-    from edgefer.camera.stills import read
+    from edgefer.camera.pictures import cv2, read_picture
+    from edgefer.camera.predict import label_faces, open_engine, output_names
     from edgefer.progress import announce
 
     cv2.setNumThreads(threads)
-    names = [] if output is None else _names(images, output)
+    names = [] if output is None else output_names(images, output)
     failed: list[EdgeferError] = []
     results: list[dict[str, Any]] = []
-    with open_engine(engine, threads) as classifier, _opened(None if whole else open_detector) as detector:
+    with ExitStack() as opened:
+        classifier = opened.enter_context(open_engine(engine, threads))
+        detector = None if whole else opened.enter_context(closing(open_detector()))
         if not as_json:
             click.echo(f"{'picture':<32} face  {'box':<21} {'label':<12} probability  next")
         for number, path in enumerate(images):
@@ -131,13 +129,13 @@ def predict(
                 announce(f"error: {fault.message}")
                 failed.append(fault)
                 continue
-            reading = read(pixels, detector, classifier, level=level, unsure_under=unsure_under)
-            results.append(_as_json(path, pixels, reading, classifier))
+            found = label_faces(pixels, detector, classifier, level=level, min_confidence=min_confidence)
+            results.append({"picture": str(path), **found.to_json()})
             if not as_json:
-                for line in _lines(path, reading, classifier):
-                    click.echo(line)
+                for row in found.rows() or ["no face found"]:
+                    click.echo(f"{path!s:<32} {row}")
             if output is not None:
-                _save(names[number], pixels, reading, classifier)
+                found.save(names[number], pixels)
         if as_json:
             facts = {"engine": classifier.name, "precision": classifier.precision, "runtime": classifier.runtime}
             click.echo(json.dumps({**facts, "pictures": results}, indent=2, ensure_ascii=False))
@@ -145,76 +143,6 @@ def predict(
         raise failed[0]
     if failed:
         raise EdgeferError(f"{len(failed)} of {len(images)} pictures could not be read", hint=failed[0].hint)
-
-
-def _names(images: Sequence[Path], folder: Path) -> list[Path]:
-    """What each picture is written as: ``stem.png``, numbered where two would have one name.
-
-    Raises:
-        EdgeferError: that is one of the pictures themselves.
-    """
-    read = {path.resolve() for path in images}
-    names: list[Path] = []
-    for path in images:
-        tries = (path.stem, *(f"{path.stem}-{count}" for count in range(2, len(images) + 2)))
-        names.append(next(name for stem in tries if (name := folder / f"{stem}.png") not in names))
-        if names[-1].resolve() in read:
-            raise EdgeferError(f"{names[-1]} is read and would be replaced", hint="-o takes another folder")
-    return names
-
-
-@contextmanager
-def _opened(open_detector: Callable[[], Detector] | None) -> Iterator[Detector | None]:
-    if open_detector is None:
-        yield None
-    else:
-        with closing(open_detector()) as detector:
-            yield detector
-
-
-def _lines(path: Path, reading: Reading, classifier: Classifier) -> list[str]:
-    labels = classifier.contract.labels
-    if not reading.faces:
-        return [f"{path!s:<32} no face found"]
-    lines = []
-    for number, face in enumerate(reading.faces, 1):
-        box = "{:.0f},{:.0f} {:.0f}×{:.0f}".format(*face.detection.box)
-        order = sorted(range(len(labels)), key=lambda i: -face.probabilities[i])
-        others = ", ".join(f"{labels[i]} {100 * face.probabilities[i]:.0f} %" for i in order[1:3])
-        doubt = "" if face.sure else "  (unsure)"
-        share = f"{100 * face.confidence:.0f} %"
-        lines.append(f"{path!s:<32} {number:>4}  {box:<21} {face.label:<12} {share:>11}  {others}{doubt}")
-    return lines
-
-
-def _as_json(path: Path, pixels: Pixels, reading: Reading, classifier: Classifier) -> dict[str, Any]:
-    labels = classifier.contract.labels
-    return {
-        "picture": str(path),
-        "width": pixels.shape[1],
-        "height": pixels.shape[0],
-        "detect_ms": round(reading.detect_ms, 2),
-        "infer_ms": round(reading.infer_ms, 2),
-        "faces": [
-            {
-                "box": [round(v, 1) for v in face.detection.box],
-                "score": round(face.detection.score, 3),
-                "label": face.label,
-                "sure": face.sure,
-                "probabilities": {n: round(float(p), 4) for n, p in zip(labels, face.probabilities, strict=True)},
-            }
-            for face in reading.faces
-        ],
-    }
-
-
-def _save(path: Path, pixels: Pixels, reading: Reading, classifier: Classifier) -> None:
-    from edgefer.camera.overlay import draw_face
-    from edgefer.camera.pictures import write_picture
-
-    for number, face in reversed(list(enumerate(reading.faces, 1))):
-        draw_face(pixels, face.drawn_as(number), classifier.contract.labels)
-    write_picture(path, pixels)
 
 
 def _size(context: click.Context, option: click.Parameter, value: str | None) -> tuple[int, int] | None:
@@ -259,7 +187,7 @@ def _size(context: click.Context, option: click.Parameter, value: str | None) ->
         show_default=True,
         help="Look for new faces in every Nth frame.",
     ),
-    option("--most-faces", type=click.IntRange(min=1), default=32, show_default=True, help="Label N faces at most."),
+    option("--max-faces", type=click.IntRange(min=1), default=32, show_default=True, help="Label N faces at most."),
 )
 @section(
     "Labels",
@@ -271,7 +199,13 @@ def _size(context: click.Context, option: click.Parameter, value: str | None) ->
         help="How labels are smoothed over time.",
     ),
     option("--smooth-seconds", type=float, default=0.4, show_default=True, help="Time constant of ema, in seconds."),
-    option("--unsure-under", type=float, default=0.4, show_default=True, help="Show no label below this probability."),
+    option(
+        "--min-confidence",
+        type=float,
+        default=0.4,
+        show_default=True,
+        help="Show no label below this probability.",
+    ),
 )
 @section(
     "Output",
@@ -292,7 +226,7 @@ def camera(
     threads: int,
     smooth: str,
     smooth_seconds: float,
-    unsure_under: float,
+    min_confidence: float,
     window: bool | None,
     video: Path | None,
     events: str | None,
@@ -306,13 +240,12 @@ def camera(
 
     ENGINE is the shipped mini_xception by default. The program ends with its source, on q in its window, or on Ctrl-C.
     """
-    from edgefer.camera.app import App, one_interrupt
-    from edgefer.camera.defaults import open_engine
-    from edgefer.camera.opencv import cv2
-    from edgefer.camera.recording import FaceRecorder
+    from edgefer.camera.app import App, Options, one_interrupt
+    from edgefer.camera.pictures import cv2
+    from edgefer.camera.predict import open_engine
+    from edgefer.camera.sink import FaceRecorder
     from edgefer.camera.smooth import Smoothing
-    from edgefer.camera.sources import open_source
-    from edgefer.camera.stages import Options
+    from edgefer.camera.source import open_source
     from edgefer.progress import announce
 
     cv2.setNumThreads(threads)
@@ -320,8 +253,8 @@ def camera(
         if written is not None and Path(source).is_file() and Path(written).resolve() == Path(source).resolve():
             raise EdgeferError(f"{written} is the source: it would be overwritten", hint="write to another file")
     if serve is None and host != "127.0.0.1":
-        raise EdgeferError(f"--host {host} is of --serve, which is not given", hint=f"--serve 8080 --host {host}")
-    smoothing = Smoothing(kind=smooth, seconds=smooth_seconds, unsure_under=unsure_under)
+        raise EdgeferError(f"--host {host} has no effect without --serve", hint=f"--serve 8080 --host {host}")
+    smoothing = Smoothing(kind=smooth, seconds=smooth_seconds, min_confidence=min_confidence)
     wishes = Options(every=detect_every, smoothing=smoothing, **how)
     if window is None:
         window = bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")) or (
@@ -352,8 +285,7 @@ def _sinks(
     realtime: bool,
 ) -> list[Sink]:
     """What was asked for; those that are open already are closed again if one cannot be opened."""
-    from edgefer.camera.mjpeg import Stream
-    from edgefer.camera.sinks import Events, Video, Window
+    from edgefer.camera.sink import Events, Stream, Video, Window
 
     sinks: list[Sink] = []
     try:
@@ -364,7 +296,7 @@ def _sinks(
         if video is not None:
             sinks.append(Video(video, source.fps or 25.0, live=source.live or realtime))
         if events is not None:  # last: opening it empties a file that is there
-            sinks.append(Events(events, classifier.contract.labels, film=not source.live and not source.stills))
+            sinks.append(Events(events, classifier.contract.labels, video=not source.live and not source.stills))
     except BaseException:
         for sink in sinks:
             sink.close()
@@ -388,7 +320,7 @@ def _sinks(
     option("--host", default="127.0.0.1", show_default=True, help="Address; 0.0.0.0 opens the page to all networks."),
     option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="Port; 0 takes a free one."),
     option(
-        "--most-megabytes",
+        "--max-megabytes",
         type=click.FloatRange(0.1, 1000),
         default=15.0,
         show_default=True,
@@ -403,7 +335,7 @@ def web(
     level: bool,
     host: str,
     port: int,
-    most_megabytes: float,
+    max_megabytes: float,
     threads: int,
 ) -> None:
     """Try an engine in a browser, on pictures or a webcam.
@@ -411,9 +343,9 @@ def web(
     ENGINE is the shipped mini_xception by default. Pictures stay in memory and are not kept; nothing leaves this
     machine.
     """
-    from edgefer.camera.defaults import open_engine
-    from edgefer.camera.opencv import cv2
     from edgefer.camera.page import Page, read_report
+    from edgefer.camera.pictures import cv2
+    from edgefer.camera.predict import open_engine
     from edgefer.camera.serving import address
     from edgefer.engines.load import load_baseline
     from edgefer.progress import announce
@@ -425,7 +357,7 @@ def web(
             engines.append(opened.enter_context(load_baseline(beside, threads, contract=engines[0].contract)))
         detector = opened.enter_context(closing(open_detector()))
         measured = None if report is None else read_report(report, engines[0])
-        page = Page(engines, detector, level=level, most_bytes=int(most_megabytes * 1e6), report=measured)
+        page = Page(engines, detector, level=level, max_bytes=int(max_megabytes * 1e6), report=measured)
         server = opened.enter_context(page.open(host, port))
         announce(f"the page is at {address(server)} (Ctrl-C ends it)")
         if host not in ("127.0.0.1", "localhost", "::1"):

@@ -13,7 +13,7 @@ cv2 = pytest.importorskip("cv2")
 def test_a_face_is_pasted_where_its_place_says():
     from scenes import Place, paste
 
-    from edgefer.camera.align import cut
+    from edgefer.camera.detection import cut
     from edgefer.contract import Contract, Normalisation
 
     contract = Contract(("a", "b"), 48, 48, 1, Normalisation(), "none")

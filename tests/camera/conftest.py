@@ -1,4 +1,4 @@
-"""Drawn faces in drawn rooms, an engine that tells bright from dark, and fakes of what has to be plugged in."""
+"""Synthetic faces in synthetic rooms, an engine that tells bright from dark, and fakes of what has to be plugged in."""
 
 import functools
 import threading
@@ -67,13 +67,13 @@ def _room(width, height):
 
 
 @functools.cache
-def drawn(side):
+def synthetic(side):
     return draw(5, 3, side)[0]
 
 
 def with_face(picture, x, y, side, index=1):
-    """A drawn face of ``side`` pixels with its centre at x, y."""
-    face = drawn(side)[index].reshape(side, side, 1)
+    """A synthetic face of ``side`` pixels with its centre at x, y."""
+    face = synthetic(side)[index].reshape(side, side, 1)
     weight = np.zeros((side, side), np.float32)
     rim = max(2, side // 16)
     weight[rim:-rim, rim:-rim] = 1
@@ -85,9 +85,9 @@ def with_face(picture, x, y, side, index=1):
 
 
 @pytest.fixture
-def film(tmp_path):
-    """Thirty frames of a drawn face that moves by four pixels a frame."""
-    path = tmp_path / "film.avi"
+def video(tmp_path):
+    """Thirty frames of a synthetic face that moves by four pixels a frame."""
+    path = tmp_path / "video.avi"
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 30.0, (320, 240))
     for index in range(30):
         writer.write(with_face(room(), 100 + 4 * index, 120, 120))

@@ -1,12 +1,12 @@
+import threading
 import time
 
 import pytest
 
-from edgefer.camera.app import App
-from edgefer.camera.recording import FaceRecorder
+from edgefer.camera.app import App, Mailbox, Options, turned
+from edgefer.camera.sink import FaceRecorder
 from edgefer.camera.smooth import Smoothing
-from edgefer.camera.sources import open_source
-from edgefer.camera.stages import Options, turned
+from edgefer.camera.source import open_source
 from edgefer.errors import EdgeferError
 
 from .conftest import FakeDetector, FakeSource, KeepingSink, detection, room
@@ -53,19 +53,19 @@ def test_a_slow_stage_drops_frames_of_a_camera_and_counts_them(classifier):
     assert summary.age_p95_ms < 200
 
 
-def test_a_film_in_real_time_takes_its_time(film, classifier):
+def test_a_video_in_real_time_takes_its_time(video, classifier):
     sink = KeepingSink()
     start = time.monotonic()
-    summary = run(open_source(str(film)), FakeDetector(lambda _, __: []), classifier, [sink], realtime=True)
+    summary = run(open_source(str(video)), FakeDetector(lambda _, __: []), classifier, [sink], realtime=True)
     assert time.monotonic() - start > 29 / 30 * 0.95
     assert summary.read == 30
 
 
-def test_a_real_film_with_haar_has_one_face_that_moves(film, classifier):
+def test_a_real_video_with_haar_has_one_face_that_moves(video, classifier):
     from edgefer.camera.detectors import open_detector
 
     sink = KeepingSink(wants_picture=True)
-    summary = run(open_source(str(film)), open_detector("haar"), classifier, [sink])
+    summary = run(open_source(str(video)), open_detector("haar"), classifier, [sink])
     assert summary.tracks == 1
     middles = {seen.frame.number: seen.faces[0].tracked.detection.centre for seen in sink.seen if seen.faces}
     assert len(middles) >= 25
@@ -77,12 +77,12 @@ def test_a_real_film_with_haar_has_one_face_that_moves(film, classifier):
 def test_two_hundred_faces_are_labelled_up_to_the_most_and_the_rest_is_counted(classifier, capsys):
     crowd = [detection(12 * (i % 20), 10 * (i // 20), 8 + i / 100) for i in range(200)]
     sink = KeepingSink(wants_picture=True)
-    run(FakeSource(3, size=(120, 260)), FakeDetector(lambda _, __: crowd), classifier, [sink], most_faces=50)
+    run(FakeSource(3, size=(120, 260)), FakeDetector(lambda _, __: crowd), classifier, [sink], max_faces=50)
     assert [(len(seen.faces), seen.left_out) for seen in sink.seen] == [(50, 150)] * 3
     smallest = min(face.tracked.detection.box[2] for face in sink.seen[0].faces)
     assert smallest > 9.4
     told = capsys.readouterr().err
-    assert told.count("200 faces at once: the largest 50 are labelled (--most-faces)") == 1
+    assert told.count("200 faces at once: the largest 50 are labelled (--max-faces)") == 1
 
 
 def test_a_source_that_dies_closes_the_sinks_and_is_the_error(classifier):
@@ -157,7 +157,7 @@ def test_rotation_and_mirror():
     [
         ({"rotate": 45}, "rotated by 45°", "90, 180 or 270"),
         ({"every": 0}, "every 0 frames", "1 or more"),
-        ({"most_faces": 0}, "at most 0 faces", "1 or more"),
+        ({"max_faces": 0}, "at most 0 faces", "1 or more"),
     ],
 )
 def test_senseless_options_are_refused(options, message, hint):
@@ -196,3 +196,42 @@ def test_a_recording_folder_that_cannot_be_made_is_named(tmp_path):
     with pytest.raises(EdgeferError, match="cannot make the folder") as fault:
         FaceRecorder(tmp_path / "file" / "faces")
     assert "--record-faces" in fault.value.hint
+
+
+def test_the_newest_item_replaces_one_that_nobody_took():
+    box = Mailbox(newest=True)
+    for item in range(5):
+        box.put(item)
+    assert box.get() == 4
+    assert box.dropped == 4
+    with pytest.raises(TimeoutError):
+        box.get(timeout=0.01)
+
+
+def test_a_box_that_loses_nothing_makes_the_giver_wait():
+    box = Mailbox(newest=False)
+    threading.Thread(target=lambda: [box.put(item) for item in range(20)] + [box.close()], daemon=True).start()
+    taken = []
+    while (item := box.get(timeout=5)) is not None:
+        taken.append(item)
+        time.sleep(0.001)
+    assert taken == list(range(20))
+    assert box.dropped == 0
+
+
+def test_a_closed_box_gives_its_last_item_and_then_nothing():
+    box = Mailbox(newest=True)
+    box.put("last")
+    box.close()
+    box.put("too late")
+    assert (box.get(), box.get()) == ("last", None)
+
+
+def test_closing_frees_who_waits():
+    box = Mailbox(newest=False)
+    box.put(1)
+    giver = threading.Thread(target=box.put, args=(2,), daemon=True)
+    giver.start()
+    box.close()
+    giver.join(2)
+    assert not giver.is_alive()

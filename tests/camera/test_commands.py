@@ -114,9 +114,9 @@ def test_an_engine_without_the_crop_contract_is_refused(tmp_path, picture, engin
     )
 
 
-def test_camera_writes_a_film_events_and_faces(tmp_path, film, engine):
+def test_camera_writes_a_video_events_and_faces(tmp_path, video, engine):
     done = run(
-        *("camera", engine, "--source", film, "--video", tmp_path / "out.mp4", "--events", tmp_path / "out.jsonl"),
+        *("camera", engine, "--source", video, "--video", tmp_path / "out.mp4", "--events", tmp_path / "out.jsonl"),
         *("--record-faces", tmp_path / "faces", "--mirror"),
     )
     assert done.returncode == 0, done.stderr
@@ -135,7 +135,7 @@ def test_camera_writes_a_film_events_and_faces(tmp_path, film, engine):
 
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_ends_within_a_second_and_the_film_plays(tmp_path, film, engine, ending):
+def test_an_interrupt_ends_within_a_second_and_the_video_plays(tmp_path, video, engine, ending):
     folder = tmp_path / "pictures"
     folder.mkdir()
     long = tmp_path / "long.avi"
@@ -169,22 +169,30 @@ def test_an_interrupt_ends_within_a_second_and_the_film_plays(tmp_path, film, en
     ("arguments", "message", "hint"),
     [
         (("camera", "{engine}", "--source", "77", "--no-window"), "camera 77", "--source"),
-        (("camera", "{engine}", "--source", "{film}"), "a window needs a display", "--no-window"),
+        (("camera", "{engine}", "--source", "{video}"), "a window needs a display", "--no-window"),
         (("camera", "{engine}", "--source", "none.mp4", "--no-window"), "no source 'none.mp4'", "webcam's number"),
-        (("camera", "{engine}", "--source", "{film}", "--video", "{film}"), "film.avi is the source", "another file"),
-        (("camera", "{engine}", "--source", "{film}", "--host", "0.0.0.0"), "--host 0.0.0.0 is of --serve", "--serve"),
-        (("camera", "none.onnx", "--source", "{film}", "--no-window"), "no engine none.onnx", "build-engine"),
-        (("camera", "{engine}", "--source", "{film}", "--detector", "dlib"), "called 'dlib'", "yunet"),
+        (
+            ("camera", "{engine}", "--source", "{video}", "--video", "{video}"),
+            "video.avi is the source",
+            "another file",
+        ),
+        (
+            ("camera", "{engine}", "--source", "{video}", "--host", "0.0.0.0"),
+            "--host 0.0.0.0 has no effect without --serve",
+            "--serve",
+        ),
+        (("camera", "none.onnx", "--source", "{video}", "--no-window"), "no engine none.onnx", "build-engine"),
+        (("camera", "{engine}", "--source", "{video}", "--detector", "dlib"), "called 'dlib'", "yunet"),
         (("web", "{engine}", "--port", "{port}"), "port {port} of 127.0.0.1 is in use", "--port"),
-        (("camera", "{engine}", "--source", "{film}", "--no-window", "--serve", "{port}"), "{port}", "--port"),
+        (("camera", "{engine}", "--source", "{video}", "--no-window", "--serve", "{port}"), "{port}", "--port"),
         (("predict", "none.jpg", "--engine", "{engine}"), "none.jpg", "check the path"),
     ],
 )
-def test_bad_input_is_two_lines_and_exit_2(tmp_path, film, engine, arguments, message, hint):
+def test_bad_input_is_two_lines_and_exit_2(tmp_path, video, engine, arguments, message, hint):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        values = {"engine": engine, "film": film, "port": taken.getsockname()[1]}
+        values = {"engine": engine, "video": video, "port": taken.getsockname()[1]}
         done = run(*(text.format(**values) for text in arguments), cwd=tmp_path)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
@@ -195,9 +203,9 @@ def test_bad_input_is_two_lines_and_exit_2(tmp_path, film, engine, arguments, me
     assert hint in lines[-1]
 
 
-def test_a_film_plays_in_a_window(film, engine, display):
+def test_a_video_plays_in_a_window(video, engine, display):
     done = subprocess.run(
-        [sys.executable, "-m", "edgefer", "camera", str(engine), "--source", str(film)],
+        [sys.executable, "-m", "edgefer", "camera", str(engine), "--source", str(video)],
         capture_output=True,
         text=True,
         env={**ENVIRONMENT, "DISPLAY": display},
@@ -263,7 +271,7 @@ def test_a_manifest_without_the_crop_contract_is_refused(tmp_path, engine):
 
 def test_the_default_engine_is_kept_in_the_cache(tmp_path, engine, monkeypatch):
     from edgefer.atomic import sha256_file
-    from edgefer.camera.defaults import NETWORK, open_engine
+    from edgefer.camera.predict import NETWORK, open_engine
     from edgefer.errors import EdgeferError
     from edgefer.models.weights import shipped
 

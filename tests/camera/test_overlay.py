@@ -1,10 +1,9 @@
 import numpy as np
 import pytest
 
+from edgefer.camera.frame import Frame, LabelledFace, LabelledFrame
 from edgefer.camera.overlay import PALETTE, UNSURE, draw, draw_face
-from edgefer.camera.seen import Face, Frame, Seen
-from edgefer.camera.summary import Meter
-from edgefer.camera.track import Tracked
+from edgefer.camera.track import TrackedFace
 
 from .conftest import detection
 
@@ -16,14 +15,14 @@ def canvas(height=240, width=320):
 
 
 def face(box=(60, 80, 100), label="medium", values=(0.2, 0.5, 0.3)):
-    return Face(Tracked(1, detection(*box), False), np.array(values, np.float32), label)
+    return LabelledFace(TrackedFace(1, detection(*box), False), np.array(values, np.float32), label)
 
 
 def test_the_status_does_not_hide_the_label_of_a_face_below_it(classifier):
     tops = []
     for faces in ((), (face((4, 26, 100)),)):
-        seen = Seen(Frame(0, canvas(), 0.0, 0.0, 0.0), faces, 0, True, 1.0, 1.0, 0.01)
-        draw(seen, classifier, Meter())
+        seen = LabelledFrame(Frame(0, canvas(), 0.0, 0.0, 0.0), faces, 0, True, 1.0, 1.0, 0.01)
+        draw(seen, classifier, None)
         tops.append((seen.frame.pixels[:26] == PALETTE[1]).all(axis=2).sum())
     assert tops[0] == 0
     assert tops[1] > 600  # the label's own background, most of 16 rows of some 90
@@ -57,10 +56,8 @@ def test_faces_over_the_edge_are_drawn_without_an_error(box):
 @pytest.mark.parametrize("size", [(8, 8), (120, 2000), (2000, 120)])
 def test_any_size_of_picture_can_be_drawn_on(size, classifier):
     frame = Frame(0, canvas(*size), 0.0, 0.0, 0.0)
-    meter = Meter()
-    seen = Seen(frame, (face(),), 3, True, 1, 1, 0.01)
-    meter.count(seen)
-    draw(seen, classifier, meter, recording=True)
+    seen = LabelledFrame(frame, (face(),), 3, True, 1, 1, 0.01)
+    draw(seen, classifier, 29.7, recording=True)
     assert (frame.pixels != 100).any()
 
 
@@ -68,7 +65,7 @@ def test_recording_shows(classifier):
     pictures = []
     for recording in (False, True):
         frame = Frame(0, canvas(480, 640), 0.0, 0.0, 0.0)
-        draw(Seen(frame, (), 0, True, 1, 1, 0.01), classifier, Meter(), recording=recording)
+        draw(LabelledFrame(frame, (), 0, True, 1, 1, 0.01), classifier, None, recording=recording)
         pictures.append(frame.pixels)
     red = (pictures[1][:60, 500:] == (40, 40, 230)).all(axis=2).sum()
     assert red > 20

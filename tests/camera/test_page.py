@@ -10,8 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edgefer.camera.page import LONGEST_SIDE, Page, read_report
-from edgefer.camera.sample import sample_picture
+from edgefer.camera.page import LONGEST_SIDE, Page, read_report, sample_picture
 from edgefer.contract import Contract, Normalisation
 from edgefer.engines.classifier import Classifier
 from edgefer.engines.onnxruntime import OnnxRuntimeSession
@@ -28,7 +27,7 @@ def jpeg(level, size=(120, 160)):
 @pytest.fixture
 def page(classifier):
     detector = FakeDetector(lambda _, __: [detection(10, 10, 40), detection(60, 20, 90)])
-    return Page([classifier], detector, most_bytes=200_000)
+    return Page([classifier], detector, max_bytes=200_000)
 
 
 @pytest.fixture
@@ -49,7 +48,7 @@ def ask(url, body=None, **headers):
 
 
 def test_a_picture_is_answered_with_its_faces_largest_first(served):
-    status, body, _ = ask(f"{served}/api/look", jpeg(250))
+    status, body, _ = ask(f"{served}/api/predict", jpeg(250))
     found = json.loads(body)
     assert status == 200
     assert (found["width"], found["height"], found["found"]) == (160, 120, 2)
@@ -63,12 +62,12 @@ def test_a_picture_is_answered_with_its_faces_largest_first(served):
 
 
 def test_a_picture_that_is_a_face_already(served):
-    found = json.loads(ask(f"{served}/api/look?whole=1", jpeg(0))[1])
+    found = json.loads(ask(f"{served}/api/predict?whole=1", jpeg(0))[1])
     assert [(face["box"], face["engines"][0]["label"]) for face in found["faces"]] == [([0, 0, 160, 120], "dark")]
 
 
 def test_a_large_picture_is_shrunk_before_it_is_searched(page):
-    found = page.look(cv2.imencode(".png", np.zeros((900, 3200, 3), np.uint8))[1].tobytes(), whole=False)
+    found = page.predict(cv2.imencode(".png", np.zeros((900, 3200, 3), np.uint8))[1].tobytes(), whole=False)
     assert (found["width"], found["height"]) == (LONGEST_SIDE, 450)
 
 
@@ -85,7 +84,7 @@ def test_the_page_is_one_file_that_loads_nothing_from_elsewhere(served):
 def test_the_page_knows_engine_and_limits(served):
     about = json.loads(ask(f"{served}/api/about")[1])
     assert about["labels"] == ["dark", "medium", "bright"]
-    assert about["most_bytes"] == 200_000
+    assert about["max_bytes"] == 200_000
     assert about["report"] is None
     (card,) = about["engines"]
     assert (card["network"], card["precision"], card["input"]) == ("brightness", "fp32", "24×24 grey")
@@ -97,11 +96,11 @@ def test_the_page_knows_engine_and_limits(served):
         (b"I am a text, whatever my name", 422, "not an image: it begins with the text 'I am a text", "JPEG, PNG"),
         (b"", 422, "the upload is empty", "again"),
         (jpeg(1)[:300], 422, "damaged or cut short", "JPEG, PNG"),
-        (b"x" * 200_001, 413, "the upload has 0.2 MB, and 0.2 MB are allowed", "--most-megabytes"),
+        (b"x" * 200_001, 413, "the upload has 0.2 MB, and 0.2 MB are allowed", "--max-megabytes"),
     ],
 )
 def test_bad_uploads_are_refused_with_a_reason(served, body, status, message, hint):
-    found, content, headers = ask(f"{served}/api/look", body)
+    found, content, headers = ask(f"{served}/api/predict", body)
     answer = json.loads(content)
     assert found == status
     assert headers["Content-Type"].startswith("application/json")
@@ -111,7 +110,7 @@ def test_bad_uploads_are_refused_with_a_reason(served, body, status, message, hi
 
 def test_500_megabytes_are_refused_before_they_are_sent(served):
     connection = http.client.HTTPConnection(served.removeprefix("http://"), timeout=10)
-    connection.putrequest("POST", "/api/look")
+    connection.putrequest("POST", "/api/predict")
     connection.putheader("Content-Length", str(500_000_000))
     connection.endheaders()
     answer = connection.getresponse()  # nothing of the body was sent
@@ -123,14 +122,15 @@ def test_500_megabytes_are_refused_before_they_are_sent(served):
 def test_a_client_that_asks_first_is_told_before_it_sends(served):
     host, port = served.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=10) as line:
-        head = f"POST /api/look HTTP/1.1\r\nHost: {host}\r\nContent-Length: 500000000\r\nExpect: 100-continue\r\n\r\n"
+        head = f"POST /api/predict HTTP/1.1\r\nHost: {host}\r\nContent-Length: 500000000\r\n"
+        head += "Expect: 100-continue\r\n\r\n"
         line.sendall(head.encode())
         assert line.recv(100).startswith(b"HTTP/1.1 413")
 
 
 def test_an_upload_without_a_length_is_refused(served):
     connection = http.client.HTTPConnection(served.removeprefix("http://"), timeout=10)
-    connection.request("POST", "/api/look", iter([b"abc"]), {"Transfer-Encoding": "chunked"}, encode_chunked=True)
+    connection.request("POST", "/api/predict", iter([b"abc"]), {"Transfer-Encoding": "chunked"}, encode_chunked=True)
     answer = connection.getresponse()
     assert answer.status == 411
     assert "does not state its length" in json.load(answer)["error"]
@@ -142,7 +142,7 @@ def test_an_upload_without_a_length_is_refused(served):
         ("/../../etc/passwd", None, {}, 404, "there is no /../../etc/passwd"),
         ("/api/other", b"x", {}, 404, "there is no /api/other"),
         ("/", None, {"Host": "evil.example"}, 403, "for localhost, not for 'evil.example'"),
-        ("/api/look", b"x", {"Origin": "https://evil.example"}, 403, "a page of https://evil.example may not"),
+        ("/api/predict", b"x", {"Origin": "https://evil.example"}, 403, "a page of https://evil.example may not"),
     ],
 )
 def test_foreign_pages_and_paths_are_refused(served, path, body, headers, status, message):
@@ -154,7 +154,7 @@ def test_foreign_pages_and_paths_are_refused(served, path, body, headers, status
 def test_many_at_once_are_all_answered(served):
     answers = []
     threads = [
-        threading.Thread(target=lambda: answers.append(ask(f"{served}/api/look", jpeg(250))[0])) for _ in range(12)
+        threading.Thread(target=lambda: answers.append(ask(f"{served}/api/predict", jpeg(250))[0])) for _ in range(12)
     ]
     for thread in threads:
         thread.start()
@@ -173,7 +173,7 @@ def other(labels):
 def test_two_engines_stand_side_by_side_on_the_same_faces(classifier):
     detector = FakeDetector(lambda _, __: [detection(10, 10, 40)])
     with other(CONTRACT.labels) as second:
-        found = Page([classifier, second], detector).look(jpeg(250), whole=False)
+        found = Page([classifier, second], detector).predict(jpeg(250), whole=False)
     assert detector.calls == 1
     assert len(found["infer_ms"]) == 2
     assert [answer["label"] for answer in found["faces"][0]["engines"]] == ["bright", "bright"]

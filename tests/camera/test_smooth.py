@@ -50,14 +50,14 @@ def test_a_label_stays_until_another_clearly_leads():
 
 
 def test_below_the_confidence_there_is_no_label():
-    assert [answer.label for answer in feed(Smoothing(unsure_under=0.4), [FLAT, FLAT])] == [None, None]
-    assert feed(Smoothing(unsure_under=0.0), [FLAT])[0].label == 0
+    assert [answer.label for answer in feed(Smoothing(min_confidence=0.4), [FLAT, FLAT])] == [None, None]
+    assert feed(Smoothing(min_confidence=0.0), [FLAT])[0].label == 0
 
 
 def test_a_confidence_at_the_limit_does_not_blink():
     rows = [np.array([0.4 + d, 0.3, 0.3 - d], np.float32) for d in (0.01, -0.01) * 10]
-    assert changes(feed(Smoothing(seconds=0.01, unsure_under=0.4), rows)) == 0
-    assert changes(feed(Smoothing(seconds=0.01, unsure_under=0.4, margin=0), rows)) > 10
+    assert changes(feed(Smoothing(seconds=0.01, min_confidence=0.4), rows)) == 0
+    assert changes(feed(Smoothing(seconds=0.01, min_confidence=0.4, margin=0), rows)) > 10
 
 
 def test_majority_is_the_share_of_the_last_ten():
@@ -80,7 +80,7 @@ def test_each_track_has_its_own_memory_and_old_ones_go():
     [
         ({"kind": "median"}, "no smoothing 'median'", "--smooth ema"),
         ({"seconds": 0}, "over 0 s", "above 0"),
-        ({"unsure_under": 1.5}, "unsure under 1.5", "0 to 1"),
+        ({"min_confidence": 1.5}, "threshold of 1.5", "0 to 1"),
     ],
 )
 def test_senseless_values_are_refused(values, message, hint):

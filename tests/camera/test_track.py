@@ -10,7 +10,7 @@ STEP = 1 / 30
 
 def walk(tracker, positions, start=0.0):
     """One look a position (None: nobody); the views of each."""
-    return [tracker.look([] if x is None else [detection(x, 100)], start + i * STEP) for i, x in enumerate(positions)]
+    return [tracker.update([] if x is None else [detection(x, 100)], start + i * STEP) for i, x in enumerate(positions)]
 
 
 def test_a_moving_face_keeps_its_number():
@@ -47,7 +47,7 @@ def test_two_faces_that_cross_keep_their_numbers():
     tracker = Tracker()
     for step in range(21):
         left, right = detection(20 * step, 100), detection(400 - 20 * step, 100, size=80)
-        views = tracker.look([left, right] if step % 2 else [right, left], step * STEP)
+        views = tracker.update([left, right] if step % 2 else [right, left], step * STEP)
     by_size = {round(t.detection.box[2]): t.number for t in views}
     first = {round(d.box[2]): n for d, n in ((detection(0, 0, 80), 1), (detection(0, 0), 2))}
     assert by_size == first
@@ -68,11 +68,11 @@ def test_what_was_found_once_only_is_no_face_where_two_looks_are_asked_for():
 
 def test_a_look_is_wanted_for_new_and_missed_faces_only():
     tracker = Tracker()
-    assert not tracker.wants_look
+    assert not tracker.wants_search
     wants = []
     for index, x in enumerate([0, 1, 2, None, 4]):
         walk(tracker, [x], start=index * STEP)
-        wants.append(tracker.wants_look)
+        wants.append(tracker.wants_search)
     assert wants == [True, False, False, True, False]
 
 
@@ -98,6 +98,6 @@ def test_a_face_of_another_size_nearby_is_another_face():
 def test_sizes_follow_a_face_that_comes_nearer():
     tracker = Tracker()
     for step in range(20):
-        (face,) = tracker.look([detection(100 - step, 100 - step, 50 + 2 * step)], step * STEP)
+        (face,) = tracker.update([detection(100 - step, 100 - step, 50 + 2 * step)], step * STEP)
     assert face.detection.box[2] == pytest.approx(88, abs=3)
     assert face.detection.crop.side == pytest.approx(face.detection.box[2])

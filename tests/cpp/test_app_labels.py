@@ -4,10 +4,9 @@ import cv2
 import numpy as np
 import pytest
 
-from edgefer.camera.app import App
+from edgefer.camera.app import App, Options
 from edgefer.camera.detection import Detection, Square
 from edgefer.camera.smooth import Smoothing
-from edgefer.camera.stages import Options
 from edgefer.engines.load import load_engine
 
 from ..camera.conftest import KeepingSink, room, with_face
@@ -66,7 +65,7 @@ def assert_alike(events, faces, *, pixels=0.11, probability=0.01):
     for event, (number, face) in zip(events, faces, strict=True):
         assert event["box"] == pytest.approx(face.tracked.detection.box, abs=pixels)
         assert list(event["probabilities"].values()) == pytest.approx(face.probabilities, abs=probability)
-        assert event["film_s"] in (None, pytest.approx(number / 30, abs=1e-3))
+        assert event["video_s"] in (None, pytest.approx(number / 30, abs=1e-3))
 
 
 def moving(levels=(20, 235)):
@@ -90,8 +89,8 @@ def moving(levels=(20, 235)):
         (Options(), []),
         (Options(every=1, smoothing=Smoothing("none")), ["--detect-every", "1", "--smooth", "none"]),
         (
-            Options(every=4, most_faces=1, smoothing=Smoothing("majority", unsure_under=0.7)),
-            ["--detect-every=4", "--most-faces=1", "--smooth=majority", "--unsure-under=0.7"],
+            Options(every=4, max_faces=1, smoothing=Smoothing("majority", min_confidence=0.7)),
+            ["--detect-every=4", "--max-faces=1", "--smooth=majority", "--min-confidence=0.7"],
         ),
     ],
     ids=["ema", "none", "majority"],
@@ -143,7 +142,7 @@ def test_haar_follows_a_drawn_face(brightness, tmp_path):
 
 
 def test_yunet_finds_what_it_finds_in_python(brightness, shared, tmp_path):
-    from edgefer.camera.yunet import YuNet
+    from edgefer.camera.detectors import YuNet
 
     program()
     file = shared / "detectors" / "face_detection_yunet_2023mar.onnx"

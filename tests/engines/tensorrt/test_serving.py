@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 import edgefer
-from edgefer.camera.recognise import probabilities
+from edgefer.camera.predict import probabilities
 from edgefer.data import save_npz
 from edgefer.deploy.inspect import inspect_file, rows, to_json
 from edgefer.engines.load import load_engine

@@ -9,11 +9,9 @@ import cv2
 import numpy as np
 import pytest
 
-from edgefer.camera.mjpeg import Stream
-from edgefer.camera.opencv import check_display
-from edgefer.camera.seen import Face, Frame, Seen
-from edgefer.camera.sinks import Events, Video, Window
-from edgefer.camera.track import Tracked
+from edgefer.camera.frame import Frame, LabelledFace, LabelledFrame
+from edgefer.camera.sink import Events, Stream, Video, Window, check_display
+from edgefer.camera.track import TrackedFace
 from edgefer.errors import EdgeferError
 
 from .conftest import detection
@@ -24,22 +22,22 @@ VALUES = np.array([0.1, 0.2, 0.7], np.float32)
 
 def seen(number=0, *, captured=0.0, level=90, size=(48, 64), faces=(), clock=1000.5):
     frame = Frame(number, np.full((*size, 3), level, np.uint8), number / 30, captured, clock)
-    return Seen(frame, tuple(faces), 0, True, 1.0, 2.0, captured + 0.012)
+    return LabelledFrame(frame, tuple(faces), 0, True, 1.0, 2.0, captured + 0.012)
 
 
 def face(label="bright"):
-    return Face(Tracked(3, detection(10, 20, 30.04), False), VALUES, label)
+    return LabelledFace(TrackedFace(3, detection(10, 20, 30.04), False), VALUES, label)
 
 
 def frames_of(path):
-    film = cv2.VideoCapture(str(path))
+    video = cv2.VideoCapture(str(path))
     frames = []
-    while (answer := film.read())[0]:
+    while (answer := video.read())[0]:
         frames.append(answer[1])
-    return frames, film.get(cv2.CAP_PROP_FPS)
+    return frames, video.get(cv2.CAP_PROP_FPS)
 
 
-def test_a_film_plays_after_it_was_closed_and_is_not_there_before(tmp_path):
+def test_a_video_plays_after_it_was_closed_and_is_not_there_before(tmp_path):
     path = tmp_path / "out.mp4"
     video = Video(path, 30.0, live=False)
     for number in range(12):
@@ -52,17 +50,17 @@ def test_a_film_plays_after_it_was_closed_and_is_not_there_before(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["out.mp4"]
 
 
-def test_a_live_film_runs_at_the_right_speed_whatever_was_dropped(tmp_path):
+def test_a_live_video_runs_at_the_right_speed_whatever_was_dropped(tmp_path):
     video = Video(tmp_path / "out.mp4", 30.0, live=True)
     moments = [0, 0.033, 0.066, 0.5, 0.51, 0.52, 1.0, 60.0]  # dropped frames, frames too many, a source that was away
     for moment in moments:
         video.write(seen(captured=100 + moment))
     video.close()
     frames, _ = frames_of(tmp_path / "out.mp4")
-    assert len(frames) == pytest.approx(30 * (1.0 + Video._LONGEST_GAP), abs=3)
+    assert len(frames) == pytest.approx(30 * (1.0 + Video._MAX_GAP), abs=3)
 
 
-def test_a_frame_of_another_size_is_brought_to_the_film_s_in_its_own_proportions(tmp_path):
+def test_a_frame_of_another_size_is_brought_to_the_video_s_in_its_own_proportions(tmp_path):
     video = Video(tmp_path / "out.mp4", 30.0, live=False)
     video.write(seen())
     video.write(seen(size=(96, 96), level=200))
@@ -73,7 +71,7 @@ def test_a_frame_of_another_size_is_brought_to_the_film_s_in_its_own_proportions
     assert frames[1][:, [0, 1, 2, -3, -2, -1]].mean() == pytest.approx(0, abs=8)
 
 
-def test_a_film_that_lost_frames_is_an_error_and_not_kept(tmp_path):
+def test_a_video_that_lost_frames_is_an_error_and_not_kept(tmp_path):
     class FullDisk:  # OpenCV's writer says nothing of it
         def __init__(self, writer):
             self._writer, self._left, self.release = writer, 3, writer.release
@@ -94,13 +92,13 @@ def test_a_film_that_lost_frames_is_an_error_and_not_kept(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_without_a_frame_there_is_no_film(tmp_path, capsys):
+def test_without_a_frame_there_is_no_video(tmp_path, capsys):
     Video(tmp_path / "out.mp4", 30.0, live=True).close()
     assert list(tmp_path.iterdir()) == []
     assert "no frame came" in capsys.readouterr().err
 
 
-def test_a_film_is_an_mp4(tmp_path):
+def test_a_video_is_an_mp4(tmp_path):
     with pytest.raises(EdgeferError, match=r"written as \.mp4, not as .*out\.avi") as fault:
         Video(tmp_path / "out.avi", 30.0, live=False)
     assert "out.mp4" in fault.value.hint
@@ -108,7 +106,7 @@ def test_a_film_is_an_mp4(tmp_path):
 
 def test_events_are_a_line_a_face_and_can_be_followed(tmp_path):
     path = tmp_path / "events.jsonl"
-    events = Events(str(path), LABELS, film=True)
+    events = Events(str(path), LABELS, video=True)
     events.write(seen(0))
     events.write(seen(6, faces=[face(), face(label=None)]))
     first, second = (json.loads(line) for line in path.read_text().splitlines())  # before it is closed
@@ -116,7 +114,7 @@ def test_events_are_a_line_a_face_and_can_be_followed(tmp_path):
     assert first == {
         "time": 1000.5,
         "frame": 6,
-        "film_s": 0.2,
+        "video_s": 0.2,
         "track": 3,
         "box": [10, 20, 30.0, 30.0],
         "score": 0.9,
@@ -129,24 +127,24 @@ def test_events_are_a_line_a_face_and_can_be_followed(tmp_path):
 
 
 def test_events_go_to_stdout_by_a_dash_which_stays_open(capsys):
-    events = Events("-", LABELS, film=False)
+    events = Events("-", LABELS, video=False)
     events.write(seen(0, faces=[face()]))
     events.close()
     print("still open")
     first, second = capsys.readouterr().out.splitlines()
-    assert json.loads(first)["film_s"] is None
+    assert json.loads(first)["video_s"] is None
     assert second == "still open"
 
 
 def test_events_that_cannot_be_written_are_named(tmp_path):
     with pytest.raises(EdgeferError, match="cannot write .*: Is a directory") as fault:
-        Events(str(tmp_path), LABELS, film=False)
+        Events(str(tmp_path), LABELS, video=False)
     assert "--events" in fault.value.hint
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
 def test_events_on_a_full_disk_are_an_error(capsys):
-    events = Events("/dev/full", LABELS, film=False)
+    events = Events("/dev/full", LABELS, video=False)
     with pytest.raises(EdgeferError, match="cannot write /dev/full: No space left on device"):
         events.write(seen(0, faces=[face()]))
     events.close()
@@ -191,21 +189,21 @@ def test_a_window_keeps_a_single_picture_until_a_key_is_pressed(monkeypatch, sta
         WINDOW_NORMAL=0,
         WINDOW_KEEPRATIO=0,
     )
-    monkeypatch.setattr("edgefer.camera.sinks.cv2", fake)
-    monkeypatch.setattr("edgefer.camera.sinks.check_display", lambda: None)
+    monkeypatch.setattr("edgefer.camera.sink.cv2", fake)
+    monkeypatch.setattr("edgefer.camera.sink.check_display", lambda: None)
     assert Window("x", stays=stays).write(seen()) is goes_on
     assert pressed == []
 
 
 def test_an_opencv_without_windows_says_so(monkeypatch):
     monkeypatch.setenv("DISPLAY", ":0")
-    monkeypatch.setattr("edgefer.camera.opencv.cv2.getBuildInformation", lambda: "  GUI:                 NONE\n")
+    monkeypatch.setattr("edgefer.camera.sink.cv2.getBuildInformation", lambda: "  GUI:                 NONE\n")
     with pytest.raises(EdgeferError, match="built without windows") as fault:
         check_display()
     assert "opencv-python-headless" in fault.value.hint
 
 
-def test_the_stream_gives_a_page_a_snapshot_and_a_film():
+def test_the_stream_gives_a_page_a_snapshot_and_a_video():
     stream = Stream("127.0.0.1", 0)
     ended = threading.Event()
 
@@ -221,9 +219,9 @@ def test_the_stream_gives_a_page_a_snapshot_and_a_film():
         assert b"/stream" in urllib.request.urlopen(stream.address, timeout=5).read()
         snapshot = urllib.request.urlopen(f"{stream.address}snapshot.jpg?time=1", timeout=5).read()
         assert cv2.imdecode(np.frombuffer(snapshot, np.uint8), cv2.IMREAD_COLOR).shape == (48, 64, 3)
-        film = cv2.VideoCapture(f"{stream.address}stream", cv2.CAP_FFMPEG)
-        frames = [film.read()[0] for _ in range(5)]
-        film.release()
+        video = cv2.VideoCapture(f"{stream.address}stream", cv2.CAP_FFMPEG)
+        frames = [video.read()[0] for _ in range(5)]
+        video.release()
         assert frames == [True] * 5
     finally:
         stream.close()
@@ -232,7 +230,7 @@ def test_the_stream_gives_a_page_a_snapshot_and_a_film():
 
 
 def test_frames_are_not_encoded_for_nobody(monkeypatch):
-    monkeypatch.setattr("edgefer.camera.mjpeg.encode_jpeg", lambda _: pytest.fail("nobody looks"))
+    monkeypatch.setattr("edgefer.camera.sink.encode_jpeg", lambda _: pytest.fail("nobody looks"))
     stream = Stream("127.0.0.1", 0)
     stream.write(seen())
     stream.close()

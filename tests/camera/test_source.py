@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
-from edgefer.camera import devices, sources
-from edgefer.camera.sources import CaptureSource, open_source, without_password
+from edgefer.camera import source as module
+from edgefer.camera.source import CaptureSource, open_source, without_password
 from edgefer.errors import EdgeferError
 
 from .conftest import room
@@ -46,8 +46,8 @@ def camera(captures, patience=5.0):
     )
 
 
-def test_a_film_is_read_to_its_end(film):
-    source = open_source(str(film))
+def test_a_video_is_read_to_its_end(video):
+    source = open_source(str(video))
     assert (source.live, source.stills, source.fps) == (False, False, 30.0)
     frames = []
     while (pixels := source.read()) is not None:
@@ -57,7 +57,7 @@ def test_a_film_is_read_to_its_end(film):
     assert frames[0].shape == (240, 320, 3)
 
 
-def test_a_film_cut_short_plays_what_there_is(tmp_path):
+def test_a_video_cut_short_plays_what_there_is(tmp_path):
     whole = tmp_path / "whole.mkv"
     writer = cv2.VideoWriter(str(whole), cv2.VideoWriter_fourcc(*"MJPG"), 30.0, (320, 240))
     for _ in range(40):
@@ -92,8 +92,8 @@ def test_a_picture_is_one_frame_and_a_folder_is_all_of_them(tmp_path):
     ("name", "content", "message", "hint"),
     [
         ("none.mp4", None, "there is no source", "webcam's number"),
-        ("film.mp4", b"", "film.mp4 is empty", "mp4, avi"),
-        ("film.mp4", b"this is a text, not a film", "film.mp4 is not a video that OpenCV can read", "mp4, avi"),
+        ("video.mp4", b"", "video.mp4 is empty", "mp4, avi"),
+        ("video.mp4", b"this is a text, not a video", "video.mp4 is not a video that OpenCV can read", "mp4, avi"),
         ("folder", "folder", "has no pictures", ".jpg"),
     ],
 )
@@ -118,7 +118,7 @@ def test_a_text_named_jpg_is_refused_by_name(tmp_path):
 
 @pytest.mark.parametrize(("text", "name"), [("csi://0", "csi://0"), ("videotestsrc ! appsink", "GStreamer pipeline")])
 def test_what_needs_gstreamer_says_so(text, name):
-    if devices.has_gstreamer():
+    if module.has_gstreamer():
         pytest.skip("this OpenCV has GStreamer")
     with pytest.raises(EdgeferError) as fault:
         open_source(text)
@@ -127,20 +127,20 @@ def test_what_needs_gstreamer_says_so(text, name):
     assert "--system-site-packages" in fault.value.hint
 
 
-def test_a_size_is_asked_of_cameras_only(film):
-    with pytest.raises(EdgeferError, match=r"--size asks a camera for its size, and .*film\.avi is none") as fault:
-        open_source(str(film), size=(640, 480))
+def test_a_size_is_asked_of_cameras_only(video):
+    with pytest.raises(EdgeferError, match=r"--size asks a camera for its size, and .*video\.avi is none") as fault:
+        open_source(str(video), size=(640, 480))
     assert "leave it out" in fault.value.hint
 
 
-def test_a_film_on_a_web_server_ends(film):
+def test_a_video_on_a_web_server_ends(video):
     class Quiet(SimpleHTTPRequestHandler):
         def log_message(self, *_):
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=film.parent)) as server:
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=video.parent)) as server:
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        source = open_source(f"http://127.0.0.1:{server.server_port}/{film.name}")
+        source = open_source(f"http://127.0.0.1:{server.server_port}/{video.name}")
         assert not source.live
         assert [source.read() is None for _ in range(31)] == [False] * 30 + [True]
         source.close()
@@ -148,7 +148,7 @@ def test_a_film_on_a_web_server_ends(film):
 
 
 def test_the_csi_pipeline_names_sensor_and_size():
-    pipeline = sources.csi_pipeline(1, (1920, 1080))
+    pipeline = module.csi_pipeline(1, (1920, 1080))
     assert "nvarguscamerasrc sensor-id=1" in pipeline
     assert "width=1920,height=1080" in pipeline
     assert "drop=true max-buffers=1" in pipeline
@@ -184,7 +184,7 @@ def test_a_camera_that_drops_comes_back(capsys):
 
 
 def test_a_stream_over_http_comes_back_after_its_server_did():
-    from edgefer.camera.mjpeg import Stream
+    from edgefer.camera.sink import Stream
 
     ended = threading.Event()
     streams = [Stream("127.0.0.1", 0)]
@@ -272,3 +272,40 @@ def test_16_bit_and_grey_cameras_become_bgr():
     source = camera([([np.full((2, 2), 65535, np.uint16), np.full((2, 2, 1), 9, np.uint8)],)])
     assert source.read().tolist() == [[[255] * 3] * 2] * 2
     assert source.read().tolist() == [[[9] * 3] * 2] * 2
+
+
+def video4linux(folder, **names):
+    for node, (name, index) in names.items():
+        (folder / node).mkdir(parents=True)
+        (folder / node / "name").write_text(f"{name}\n")
+        (folder / node / "index").write_text(f"{index}\n")
+    return folder
+
+
+def test_a_missing_camera_names_those_that_exist(tmp_path):
+    folder = video4linux(tmp_path, video0=("HD Webcam", 0), video1=("HD Webcam", 1), video10=("Capture", 0))
+    assert module.cameras(folder) == ["0 (HD Webcam)", "10 (Capture)"]
+    fault = module.no_camera(3, folder)
+    assert fault.message == "there is no camera 3; this machine has 0 (HD Webcam), 10 (Capture)"
+    assert fault.hint == "--source 0"
+    held = module.no_camera(0, folder)
+    assert "another program may hold it" in held.message
+    assert "fuser /dev/video0" in held.hint
+    none = module.no_camera(0, tmp_path / "nothing")
+    assert none.message == "camera 0 does not open: this machine has no camera"
+    assert "rtsp://" in none.hint
+
+
+def test_opening_a_camera_that_is_not_there_is_that_error(monkeypatch, tmp_path):
+    real = module.no_camera
+    monkeypatch.setattr(module, "no_camera", lambda index: real(index, tmp_path))
+    with pytest.raises(EdgeferError, match="camera 77 does not open: this machine has no camera"):
+        open_source("77")
+
+
+def test_a_webcam_is_a_number_a_device_or_a_link_to_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(module.os.path, "realpath", {"/dev/v4l/by-id/usb": "/dev/video3"}.get)
+    assert module.webcam_index("/dev/v4l/by-id/usb") == 3
+    monkeypatch.undo()
+    found = [module.webcam_index(text) for text in ("0", "12", "/dev/video7", "/dev/video", "²", "99999999999", "x")]
+    assert found == [0, 12, 7, None, None, None, None]

@@ -1,7 +1,8 @@
-"""Where pictures come from: cameras, streams, files and folders, all with one face."""
+"""Where pictures come from: cameras, streams, files and folders behind one protocol."""
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 import time
@@ -9,9 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
-from edgefer.camera import devices
-from edgefer.camera.opencv import Pixels, cv2
-from edgefer.camera.pictures import SUFFIXES, read_picture, to_bgr
+from edgefer.camera.pictures import SUFFIXES, Pixels, cv2, read_picture, to_bgr
 from edgefer.errors import EdgeferError
 from edgefer.progress import announce
 
@@ -21,7 +20,9 @@ PATIENCE = 30.0
 _OPEN_MS = 5000
 _CLOSE_SECONDS = 0.3
 _EMPTY_IN_A_ROW = 30
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 4.0
+_FIRST_PAUSE, _MAX_PAUSE = 0.25, 4.0
+_VIDEO4LINUX = Path("/sys/class/video4linux")
+_NUMBER = re.compile(r"[0-9]{1,4}")  # of a camera or a port; str.isdigit would take ² for one
 
 
 class Source(Protocol):
@@ -30,7 +31,7 @@ class Source(Protocol):
     Attributes:
         name: for messages, without passwords.
         live: pictures come by themselves and get old; False for files, which wait.
-        stills: each picture stands for itself; False for films.
+        stills: each picture stands for itself; False for videos.
         fps: pictures a second as the source states them; None if it does not.
     """
 
@@ -143,7 +144,7 @@ class CaptureSource:
                 self.reconnects += 1
                 announce(f"{self.name} is back")
                 return to_bgr(pixels, self.name)
-            pause = min(2 * pause, _LONGEST_PAUSE)
+            pause = min(2 * pause, _MAX_PAUSE)
         raise EdgeferError(
             f"{self.name} stopped after {self._frames} frames and did not come back within {self._patience:g} s",
             hint="check its cable, power and network; --patience SECONDS waits longer",
@@ -190,11 +191,11 @@ def open_source(text: str, *, size: tuple[int, int] | None = None, patience: flo
     Raises:
         EdgeferError: nothing of that kind is there, or it cannot be opened.
     """
-    if (index := devices.webcam_index(text)) is not None:
+    if (index := webcam_index(text)) is not None:
         return _webcam(index, size, patience)
     if text.startswith("csi://"):
         sensor = text.removeprefix("csi://")
-        if not devices.NUMBER.fullmatch(sensor):
+        if not _NUMBER.fullmatch(sensor):
             raise EdgeferError(f"'{text}' is no camera port", hint="csi://0 is the first")
         return _gstreamer(csi_pipeline(int(sensor), size or (1280, 720)), text, patience)
     if size is not None:
@@ -249,13 +250,16 @@ def _webcam(index: int, size: tuple[int, int] | None, patience: float) -> Source
         capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)  # the newest frame, where the driver honours it
         return capture
 
-    return CaptureSource(
-        opened, f"camera {index}", live=True, refusal=lambda: devices.no_camera(index), patience=patience
-    )
+    return CaptureSource(opened, f"camera {index}", live=True, refusal=lambda: no_camera(index), patience=patience)
 
 
 def _gstreamer(pipeline: str, name: str, patience: float) -> Source:
-    devices.check_gstreamer(name)
+    if not has_gstreamer():
+        raise EdgeferError(
+            f"{name} needs GStreamer, and this OpenCV was built without it (pip's always is)",
+            hint="on a Jetson use the system's OpenCV: pip uninstall opencv-python, then a virtual environment made "
+            "with --system-site-packages; a webcam or rtsp:// needs no GStreamer",
+        )
     refusal = EdgeferError(
         f"{name} does not open: {without_password(pipeline)}",
         hint="try the same pipeline with gst-launch-1.0, with fakesink at its end",
@@ -278,7 +282,7 @@ def _stream(url: str, patience: float) -> Source:
     return CaptureSource(
         lambda: cv2.VideoCapture(url, cv2.CAP_FFMPEG, waits),
         name,
-        live=None if url.startswith("http") else True,  # a film on a web server has an end
+        live=None if url.startswith("http") else True,  # a video on a web server has an end
         refusal=lambda: refusal,
         patience=patience,
     )
@@ -296,3 +300,47 @@ def without_password(url: str) -> str:
     """``rtsp://user:secret@host/a?token=b`` as ``rtsp://user:…@host/a?…``: messages end up in logs."""
     hidden = re.sub(r"(://[^/@:\s]*):[^/\s]*@", r"\1:…@", url)
     return re.sub(r"(://[^\s\"'?]*\?|user-pw=)[^\s\"']+", r"\1…", hidden)
+
+
+def webcam_index(text: str) -> int | None:
+    """Of ``0``, ``/dev/video0`` and of links to it, as under ``/dev/v4l/by-id``; None of anything else."""
+    device = os.path.realpath(text) if text.startswith("/dev/") else text
+    number = device.removeprefix("/dev/video")
+    return int(number) if _NUMBER.fullmatch(number) else None
+
+
+def cameras(folder: Path = _VIDEO4LINUX) -> list[str]:
+    """Each camera as ``0 (HD Webcam)``; empty where there is none. Linux lists them under /sys/class/video4linux."""
+    found = []
+    for entry in sorted(folder.glob("video*"), key=lambda path: (len(path.name), path.name)):
+        # One camera has several nodes; index 0 is the one that gives pictures.
+        index = entry / "index"
+        if not index.is_file() or index.read_text(encoding="utf-8").strip() == "0":
+            label = entry / "name"
+            title = label.read_text(encoding="utf-8", errors="replace").strip() if label.is_file() else "unnamed"
+            found.append(f"{entry.name.removeprefix('video')} ({title})")
+    return found
+
+
+def no_camera(index: int, folder: Path = _VIDEO4LINUX) -> EdgeferError:
+    """The error for a camera that does not open: which others exist, or that there is none."""
+    found = cameras(folder)
+    if not found:
+        return EdgeferError(
+            f"camera {index} does not open: this machine has no camera",
+            hint="plug one in, or give a video file, rtsp://… or csi://0 (a Jetson's port) as --source; in a "
+            "container, pass the device through (docker run --device /dev/video0)",
+        )
+    if any(entry.split()[0] == str(index) for entry in found):
+        return EdgeferError(
+            f"camera {index} is there and does not open: another program may hold it, or you may not read it",
+            hint=f"close the other program (`fuser /dev/video{index}`), or add yourself to the group 'video'",
+        )
+    return EdgeferError(
+        f"there is no camera {index}; this machine has {', '.join(found)}", hint=f"--source {found[0].split()[0]}"
+    )
+
+
+def has_gstreamer() -> bool:
+    """Whether this OpenCV was built with GStreamer; pip's is not, a Jetson's own is."""
+    return re.search(r"GStreamer:\s+YES", cv2.getBuildInformation()) is not None

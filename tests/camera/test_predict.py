@@ -3,11 +3,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from edgefer.camera.recognise import probabilities
+from edgefer.camera.detectors import open_detector
+from edgefer.camera.pictures import write_picture
+from edgefer.camera.predict import probabilities
 from edgefer.engines.classifier import Classifier
 from edgefer.engines.onnxruntime import OnnxRuntimeSession
 
-from .conftest import CONTRACT, brightness_model
+from .conftest import CONTRACT, brightness_model, room, with_face
 
 
 class Counting:
@@ -51,10 +53,10 @@ def test_an_engine_with_a_batch_of_its_own_gets_that():
     assert session.sizes == [2, 2, 2]
 
 
-@pytest.mark.parametrize(("least", "most", "sizes"), [(1, 4, [4, 4, 1]), (1, 1, [1] * 9), (4, 32, [8, 4])])
-def test_an_engine_with_a_profile_gets_no_batch_outside_it(least, most, sizes):
+@pytest.mark.parametrize(("low", "high", "sizes"), [(1, 4, [4, 4, 1]), (1, 1, [1] * 9), (4, 32, [8, 4])])
+def test_an_engine_with_a_profile_gets_no_batch_outside_it(low, high, sizes):
     classifier, session = counted()
-    session.inputs = (replace(session.inputs[0], batches=(least, most)),)
+    session.inputs = (replace(session.inputs[0], batches=(low, high)),)
     assert probabilities(classifier, np.zeros((9, 24, 24, 1), np.uint8)).shape == (9, 3)
     assert session.sizes == sizes
 
@@ -63,3 +65,20 @@ def test_nobody_is_an_empty_answer_without_a_run():
     classifier, session = counted()
     assert probabilities(classifier, np.zeros((0, 24, 24, 1), np.uint8)).shape == (0, 3)
     assert session.sizes == []
+
+
+def test_a_picture_is_predicted_with_names_or_with_what_is_open(tmp_path, engine, classifier):
+    import edgefer
+
+    path = tmp_path / "face.png"
+    pixels = with_face(room(), 170, 120, 140)
+    write_picture(path, pixels)
+    named = edgefer.predict(path, engine)
+    with_open = edgefer.predict(pixels, classifier, open_detector("haar"), min_confidence=0.999)
+    (face,), (unsure,) = named.faces, with_open.faces
+    assert (face.label, face.sure, unsure.label, unsure.sure) == ("medium", True, "medium", False)
+    assert face.probabilities.tolist() == unsure.probabilities.tolist()
+    assert (named.labels, named.size) == (CONTRACT.labels, (320, 240))
+    (whole,) = edgefer.predict(np.full((24, 24, 3), 255, np.uint8), engine, detector=None).faces
+    assert (whole.label, whole.detection.box) == ("bright", (0, 0, 24, 24))
+    assert classifier.probabilities(np.zeros((1, 24, 24, 1), np.uint8)).argmax() == 0  # it stays open

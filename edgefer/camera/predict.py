@@ -1,0 +1,247 @@
+"""Pictures to labelled faces: the engine, its batches, and every face of a picture with its probabilities."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgefer.atomic import sha256_file
+from edgefer.camera.detection import Detection, Detector, Square, cut_all
+from edgefer.camera.detectors import open_detector
+from edgefer.camera.frame import LabelledFace
+from edgefer.camera.overlay import draw_face
+from edgefer.camera.pictures import Pixels, read_picture, write_picture
+from edgefer.camera.smooth import Probabilities, Smoothing
+from edgefer.camera.track import TrackedFace
+from edgefer.engines.classifier import Classifier
+from edgefer.engines.load import load_engine
+from edgefer.errors import EdgeferError, require
+from edgefer.faces import Image, prepare
+from edgefer.intake import cache_folder
+
+NETWORK = "mini_xception"
+"""The shipped network, of which an engine is made and kept where none is named."""
+
+MIN_CONFIDENCE = Smoothing().min_confidence
+
+BATCHES = (1, 2, 4, 8)
+"""Sizes that batches are filled up to: a runtime that compiles a network for each size (OpenVINO, TensorRT profiles)
+then compiles four, not one for every number of people who walk past."""
+
+
+@dataclass(frozen=True, eq=False)
+class PredictedFace:
+    """A face, its probabilities (float32 classes), its label (the most probable) and whether that is sure enough."""
+
+    detection: Detection
+    probabilities: Probabilities
+    label: str
+    sure: bool
+
+    @property
+    def confidence(self) -> float:
+        """Probability of the label."""
+        return float(self.probabilities.max())
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """The faces of a picture, largest first.
+
+    Attributes:
+        labels: the classes, in the order of probabilities.
+        size: width and height of the picture in pixels.
+        faces: largest first.
+        detect_ms, infer_ms: what finding and labelling took.
+        crops: the faces as the network saw them.
+    """
+
+    labels: tuple[str, ...]
+    size: tuple[int, int]
+    faces: tuple[PredictedFace, ...]
+    detect_ms: float
+    infer_ms: float
+    crops: tuple[Image, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """For `edgefer predict --json`: boxes in pixels, label → probability."""
+        return {
+            "width": self.size[0],
+            "height": self.size[1],
+            "detect_ms": round(self.detect_ms, 2),
+            "infer_ms": round(self.infer_ms, 2),
+            "faces": [
+                {
+                    "box": [round(v, 1) for v in face.detection.box],
+                    "score": round(face.detection.score, 3),
+                    "label": face.label,
+                    "sure": face.sure,
+                    "probabilities": {
+                        name: round(float(p), 4) for name, p in zip(self.labels, face.probabilities, strict=True)
+                    },
+                }
+                for face in self.faces
+            ],
+        }
+
+    def rows(self) -> list[str]:
+        """A line for each face: number, box, label, probability and the next two labels, for `edgefer predict`."""
+        lines = []
+        for number, face in enumerate(self.faces, 1):
+            box = "{:.0f},{:.0f} {:.0f}×{:.0f}".format(*face.detection.box)
+            order = sorted(range(len(self.labels)), key=lambda i: -face.probabilities[i])
+            others = ", ".join(f"{self.labels[i]} {100 * face.probabilities[i]:.0f} %" for i in order[1:3])
+            doubt = "" if face.sure else "  (unsure)"
+            share = f"{100 * face.confidence:.0f} %"
+            lines.append(f"{number:>4}  {box:<21} {face.label:<12} {share:>11}  {others}{doubt}")
+        return lines
+
+    def save(self, path: Path, pixels: Pixels) -> None:
+        """Draw boxes and labels onto ``pixels``, the picture, and write it."""
+        for number, face in reversed(list(enumerate(self.faces, 1))):
+            tracked = TrackedFace(number, face.detection, False)
+            draw_face(pixels, LabelledFace(tracked, face.probabilities, face.label if face.sure else None), self.labels)
+        write_picture(path, pixels)
+
+
+def predict(
+    picture: Pixels | str | os.PathLike[str],
+    engine: Classifier | str | os.PathLike[str] | None = None,
+    detector: Detector | str | None = "haar",
+    *,
+    level: bool = True,
+    min_confidence: float = MIN_CONFIDENCE,
+) -> Prediction:
+    """Find and label all faces of a picture; what is given by name is opened and closed again.
+
+    Args:
+        picture: a file, or uint8 H×W×3 BGR.
+        engine: an engine or its file; None for the shipped mini_xception.
+        detector: a detector or what :func:`open_detector` opens; None takes the whole picture as one face.
+        level: turn tilted faces upright first.
+        min_confidence: labels below this probability are marked as unsure.
+
+    Raises:
+        EdgeferError: the picture, the engine or the detector cannot be opened.
+    """
+    pixels = picture if isinstance(picture, np.ndarray) else read_picture(picture)
+    with ExitStack() as opened:
+        classifier = engine if isinstance(engine, Classifier) else opened.enter_context(open_engine(engine))
+        finder = opened.enter_context(closing(open_detector(detector))) if isinstance(detector, str) else detector
+        return label_faces(pixels, finder, classifier, level=level, min_confidence=min_confidence)
+
+
+def label_faces(
+    pixels: Pixels,
+    detector: Detector | None,
+    classifier: Classifier,
+    *,
+    level: bool = True,
+    min_confidence: float = MIN_CONFIDENCE,
+    found: Sequence[Detection] | None = None,
+) -> Prediction:
+    """:func:`predict` with everything opened.
+
+    Args:
+        pixels: uint8 H×W×3 BGR.
+        detector: None takes the whole picture as one face, without the contract's crop margin.
+        classifier: the engine.
+        level: turn tilted faces upright first.
+        min_confidence: labels below this probability are marked as unsure.
+        found: faces that are known already, e.g. from another engine's turn.
+    """
+    start = time.perf_counter()
+    height, width = pixels.shape[:2]
+    if found is not None:
+        faces = list(found)
+    elif detector is not None:
+        faces = sorted(detector.detect(pixels), key=lambda face: -face.box[2] * face.box[3])
+    else:
+        side = float(max(width, height))
+        square = Square(width / 2, height / 2, side)
+        faces = [Detection((0.0, 0.0, float(width), float(height)), 1.0, square)]
+    middle = time.perf_counter()
+    contract = classifier.contract
+    if detector is None:
+        crops = prepare(pixels[:, :, ::-1], replace(contract, crop_margin=0.0))[None]
+    else:
+        crops = cut_all(pixels, faces, contract, level=level)
+    rows = probabilities(classifier, crops)
+    labelled = tuple(
+        PredictedFace(face, row, contract.labels[int(row.argmax())], bool(row.max() >= min_confidence))
+        for face, row in zip(faces, rows, strict=True)
+    )
+    end = time.perf_counter()
+    times = 1000.0 * (middle - start), 1000.0 * (end - middle)
+    return Prediction(contract.labels, (width, height), labelled, *times, tuple(crops))
+
+
+def output_names(pictures: Sequence[Path], folder: Path) -> list[Path]:
+    """What each picture is written as: ``stem.png``, numbered where two would have one name.
+
+    Raises:
+        EdgeferError: that is one of the pictures themselves.
+    """
+    read = {path.resolve() for path in pictures}
+    names: list[Path] = []
+    for path in pictures:
+        tries = (path.stem, *(f"{path.stem}-{count}" for count in range(2, len(pictures) + 2)))
+        names.append(next(name for stem in tries if (name := folder / f"{stem}.png") not in names))
+        if names[-1].resolve() in read:
+            raise EdgeferError(f"{names[-1]} is read and would be replaced", hint="-o takes another folder")
+    return names
+
+
+def open_engine(path: str | os.PathLike[str] | None, threads: int = 1) -> Classifier:
+    """The engine at ``path``; the shipped network as an FP32 engine if None.
+
+    The latter is exported on first use, which needs torch, and kept in the user's cache under its weights' hash.
+
+    Raises:
+        EdgeferError: whatever :func:`edgefer.load_engine` refuses; or there is no torch to make the default with.
+    """
+    if path is not None:
+        return load_engine(path, threads)
+    from edgefer.models.weights import shipped
+
+    weights = shipped(NETWORK)
+    if weights is None:
+        raise EdgeferError(f"this edgefer was built without the weights of {NETWORK}", hint="--engine x.onnx")
+    engine = cache_folder() / f"{NETWORK}-{sha256_file(weights)[:12]}.onnx"
+    if not engine.is_file():
+        require("torch", "export", f"making an engine of the shipped {NETWORK} (or pass --engine x.onnx)")
+        from edgefer.graph.exporting import export
+
+        export(NETWORK, engine)
+    return load_engine(engine, threads)
+
+
+def probabilities(classifier: Classifier, faces: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Probabilities, float32 N×classes, of uint8 N×H×W×C faces of the contract's shape; N may be 0."""
+    if not len(faces):
+        return np.zeros((0, len(classifier.contract.labels)), np.float32)
+    rows = [classifier.probabilities(batch)[:count] for batch, count in _batches(faces, _sizes(classifier))]
+    return rows[0] if len(rows) == 1 else np.concatenate(rows)
+
+
+def _sizes(classifier: Classifier) -> tuple[int, ...]:
+    low, high = classifier.session.inputs[0].limits
+    return tuple(sorted({max(low, size if high is None else min(high, size)) for size in BATCHES}))
+
+
+def _batches(faces: NDArray[np.uint8], sizes: tuple[int, ...]) -> Iterator[tuple[NDArray[np.uint8], int]]:
+    """Batches of one of ``sizes`` each, and how many of their faces are real; the last face fills the rest."""
+    for start in range(0, len(faces), sizes[-1]):
+        batch = faces[start : start + sizes[-1]]
+        size = next(size for size in sizes if size >= len(batch))
+        if size > len(batch):
+            batch = np.concatenate([batch, np.repeat(batch[-1:], size - len(batch), axis=0)])
+        yield batch, min(sizes[-1], len(faces) - start)
