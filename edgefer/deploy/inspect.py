@@ -27,7 +27,6 @@ from edgefer.errors import EdgeferError
 from edgefer.graph.load import metadata_of, read_onnx
 from edgefer.manifest import (
     PRECISION_KEY,
-    Calibration,
     LayerPrecision,
     Manifest,
     Precision,
@@ -42,8 +41,18 @@ from edgefer.quantize.graphview import GraphView, layer_name
 from edgefer.quantize.precision import precision_of
 from edgefer.quantize.qdq import QUANTISATION_KEY
 
-_MODELS: Final = (".onnx",)
+SCHEMA: Final = 1
+KINDS: Final = {
+    "model": "float model, as exported",
+    "engine": "engine for a CPU",
+    "device-file": "ONNX that an engine is built from",
+    "plan": "TensorRT engine",
+    "foreign": "ONNX without a contract of edgefer",
+}
+
 _WEIGHTS: Final = (".safetensors", ".pth", ".pt")
+_FLOATS: Final = {TensorProto.FLOAT: "fp32", TensorProto.FLOAT16: "fp16", TensorProto.BFLOAT16: "bf16"}
+_QUANTISERS: Final = ("QuantizeLinear", "DequantizeLinear")
 
 
 @dataclass(frozen=True)
@@ -52,10 +61,6 @@ class Ancestor:
 
     sha256: str
     file: Path | None
-
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return {"sha256": self.sha256 or None, "file": None if self.file is None else str(self.file)}
 
     def __str__(self) -> str:
         if not self.sha256:
@@ -71,50 +76,13 @@ class Lineage:
         architecture: of the network.
         model: the exported model.onnx; unknown where the file is one itself.
         weights: the weights that were exported.
-        stated: what the contract says besides, e.g. ``trained_on``; text to text.
+        stated: what else the contract says, e.g. ``trained_on``.
     """
 
     architecture: str
     model: Ancestor
     weights: Ancestor
     stated: dict[str, str]
-
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return {
-            "architecture": self.architecture,
-            "model": self.model.to_dict(),
-            "weights": self.weights.to_dict(),
-            "stated": self.stated,
-        }
-
-
-def lineage_of(file: Path, manifest: Manifest) -> Lineage:
-    """The lineage of an engine; its ancestors are looked for beside it, weights also among those that ship."""
-    return trace(file, manifest.contract, manifest.model_sha256, manifest.weights_sha256)
-
-
-def trace(file: Path, contract: Contract, model_sha256: str, weights_sha256: str = "") -> Lineage:
-    """The lineage of ``file``, of whose ancestors these hashes are known."""
-    weights = weights_sha256 or contract.lineage.get("weights_sha256", "")
-    beside = [path for path in sorted(file.parent.iterdir()) if path.is_file()]
-    shipped = sorted(SHIPPED.iterdir())
-    return Lineage(
-        contract.architecture,
-        Ancestor(model_sha256, _with_hash(model_sha256, beside, _MODELS)),
-        Ancestor(weights, _with_hash(weights, [*beside, *shipped], _WEIGHTS)),
-        {key: value for key, value in contract.lineage.items() if key != "weights_sha256"},
-    )
-
-
-def _with_hash(sha256: str, files: Iterable[Path], suffixes: tuple[str, ...]) -> Path | None:
-    if not sha256:
-        return None
-    return next((path for path in files if path.suffix in suffixes and sha256_file(path) == sha256), None)
-
-
-_NAMES = {TensorProto.FLOAT: "fp32", TensorProto.FLOAT16: "fp16", TensorProto.BFLOAT16: "bf16"}
-_QUANTISERS = ("QuantizeLinear", "DequantizeLinear")
 
 
 @dataclass(frozen=True)
@@ -125,10 +93,10 @@ class OnnxFacts:
         inputs, outputs: its tensors.
         opset: of the standard operators.
         producer: what wrote it.
-        nodes: how many, constants left out.
-        parameters: values in its weights.
+        nodes: number of nodes, without constants.
+        parameters: number of values in its weights.
         weights: type → bytes.
-        layers: each node's precision, Q/DQ left out; what the graph says, not what a runtime makes of it.
+        layers: each node's precision, without Q/DQ; what the graph says, not what a runtime makes of it.
         external: whether weights lie in other files.
     """
 
@@ -141,96 +109,6 @@ class OnnxFacts:
     weights: dict[str, int]
     layers: tuple[LayerPrecision, ...]
     external: bool
-
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON, without tensors and layers, which every inspection has."""
-        return {
-            "opset": self.opset,
-            "producer": self.producer,
-            "nodes": self.nodes,
-            "parameters": self.parameters,
-            "weights_bytes": self.weights,
-            "external_weights": self.external,
-        }
-
-
-def onnx_facts(model: onnx.ModelProto) -> OnnxFacts:
-    """Read them from a model."""
-    graph = model.graph
-    constants = {tensor.name for tensor in graph.initializer}
-    weights: Counter[str] = Counter()
-    parameters = 0
-    for tensor in graph.initializer:
-        count = math.prod(tensor.dims)
-        kind, width = _dtype(tensor.data_type)
-        weights[kind] += len(tensor.raw_data) or count * width
-        parameters += count
-    return OnnxFacts(
-        inputs=tuple(_spec(value) for value in graph.input if value.name not in constants),
-        outputs=tuple(map(_spec, graph.output)),
-        opset=next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0),
-        producer=" ".join(filter(None, (model.producer_name, model.producer_version))),
-        nodes=len(GraphView(model).nodes),
-        parameters=parameters,
-        weights=dict(weights),
-        layers=graph_layers(model),
-        external=any(tensor.data_location == TensorProto.EXTERNAL for tensor in graph.initializer),
-    )
-
-
-def graph_layers(model: onnx.ModelProto) -> tuple[LayerPrecision, ...]:
-    """Each node's type: INT8 as its Q/DQ say, otherwise that of what it writes (``"other"`` for whole numbers)."""
-    nodes = GraphView(model).nodes
-    integer = {}
-    if any(node.op_type in _QUANTISERS for node in nodes):
-        how = json_object(metadata_of(model).get(QUANTISATION_KEY, "{}"))
-        integer = precision_of(model, FLAVOURS.get(str(how.get("flavour")), TENSORRT))
-    try:
-        inferred = onnx.shape_inference.infer_shapes(model).graph
-    except (ValueError, onnx.shape_inference.InferenceError):  # over 2 GB, or contradictory: its own types are left
-        inferred = model.graph
-    types = {v.name: v.type.tensor_type.elem_type for v in (*inferred.value_info, *inferred.output)}
-    rows = []
-    for node in nodes:
-        if node.op_type in _QUANTISERS:
-            continue
-        name = layer_name(node)
-        kind = "int8" if integer.get(name) == "int8" else _NAMES.get(types.get(node.output[0], 0), "other")
-        rows.append(LayerPrecision(name, node.op_type, kind, kind))
-    return tuple(rows)
-
-
-def json_object(text: str) -> dict[str, Any]:
-    """The JSON object in ``text``; empty where it is none: whoever edited the file is not to stop a look at it."""
-    try:
-        content = json.loads(text)
-    except ValueError:
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def _spec(value: onnx.ValueInfoProto) -> TensorSpec:
-    tensor = value.type.tensor_type
-    shape = tuple(d.dim_value if d.WhichOneof("value") == "dim_value" else None for d in tensor.shape.dim)
-    return TensorSpec(value.name, _dtype(tensor.elem_type)[0], shape)
-
-
-def _dtype(number: int) -> tuple[str, int]:
-    """NumPy's name of an ONNX type, and bytes a value; ``"?"`` for what is none."""
-    if number not in onnx.helper.get_all_tensor_dtypes():
-        return "?", 0
-    kind = onnx.helper.tensor_dtype_to_np_dtype(number)
-    return kind.name, kind.itemsize
-
-
-SCHEMA: Final = 1
-KINDS: Final = {
-    "model": "float model, as exported",
-    "engine": "engine for a CPU",
-    "device-file": "ONNX that an engine is built from",
-    "plan": "TensorRT engine",
-    "foreign": "ONNX without a contract of edgefer",
-}
 
 
 @dataclass(frozen=True)
@@ -249,7 +127,7 @@ class Inspection:
         lineage: back to the weights.
         manifest: what lies beside it.
         target: what a device file was written for.
-        problems: what does not fit together, a sentence each.
+        problems: what does not fit together, one sentence each.
     """
 
     file: Path
@@ -269,7 +147,7 @@ class Inspection:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Precision → how many layers have it."""
+        """Precision → number of layers that have it."""
         layers = () if self.precision is None else self.precision.layers
         return dict(Counter(layer.got for layer in layers).most_common())
 
@@ -286,8 +164,21 @@ def inspect_file(path: str | os.PathLike[str]) -> Inspection:
     if file.suffix == ".onnx" or not file.is_file():
         return _onnx(file)
     raise EdgeferError(
-        f"{file} is not looked at: '{file.suffix}' is neither .onnx nor .engine",
+        f"{file} cannot be inspected: '{file.suffix}' is neither .onnx nor .engine",
         hint="edgefer models lists networks, edgefer data inspect looks at faces",
+    )
+
+
+def lineage_of(file: Path, contract: Contract, model_sha256: str, weights_sha256: str = "") -> Lineage:
+    """The lineage of ``file``; its ancestors are searched for beside it, weights also among those that ship."""
+    weights = weights_sha256 or contract.lineage.get("weights_sha256", "")
+    beside = [path for path in sorted(file.parent.iterdir()) if path.is_file()]
+    shipped = sorted(SHIPPED.iterdir())
+    return Lineage(
+        contract.architecture,
+        Ancestor(model_sha256, _with_hash(model_sha256, beside, (".onnx",))),
+        Ancestor(weights, _with_hash(weights, [*beside, *shipped], _WEIGHTS)),
+        {key: value for key, value in contract.lineage.items() if key != "weights_sha256"},
     )
 
 
@@ -295,16 +186,16 @@ def _onnx(file: Path) -> Inspection:
     model = read_onnx(file)
     metadata = metadata_of(model)
     contract = Contract.from_metadata(metadata, str(file)) if METADATA_KEY in metadata else None
-    facts, origin = onnx_facts(model), json_object(metadata.get(ORIGIN_KEY, "{}"))
+    facts, origin = _onnx_facts(model), _json_object(metadata.get(ORIGIN_KEY, "{}"))
     manifest, problems = _manifest(file)
     stated = metadata.get(PRECISION_KEY, "unstated")
     precision = Precision(stated, stated, facts.layers) if manifest is None else manifest.precision
     lineage = None
     if manifest is not None:
-        lineage = lineage_of(file, manifest)
+        lineage = lineage_of(file, manifest.contract, manifest.model_sha256, manifest.weights_sha256)
         problems += list(_disagreements(manifest, contract, stated))
     elif contract is not None:
-        lineage = trace(file, contract, str(origin.get("model_sha256", "")))
+        lineage = lineage_of(file, contract, str(origin.get("model_sha256", "")))
     kind = "foreign" if contract is None else "engine" if manifest else "model" if stated == "fp32" else "device-file"
     if facts.external:
         problems.append("weights lie in other files, which the hash does not cover")
@@ -335,41 +226,35 @@ def _plan(file: Path) -> Inspection:
         )
     if manifest is None and not problems:
         problems = [f"there is no {manifest_path(file).name}: labels, normalisation and golden answers are unknown"]
-    contract = None if manifest is None else manifest.contract
     if manifest is not None and header.version is not None:
         built = manifest.runtime_version
         if parse_version(built) != parse_version(header.version):
             told = f"{header.product} {header.version}"
             problems.append(f"the manifest says {manifest.runtime} {built}, and the plan itself {told}")
-    specs: tuple[tuple[TensorSpec, ...], ...] = ((), ())
+    contract = precision = lineage = None
+    inputs: tuple[TensorSpec, ...] = ()
+    outputs: tuple[TensorSpec, ...] = ()
     if manifest is not None:
-        specs = _tensors(manifest)
+        contract, precision, batches = manifest.contract, manifest.precision, manifest.batches
+        size = batches[0] if batches is not None and batches[0] == batches[1] else None
+        inputs = (TensorSpec(INPUT_NAME, "uint8", (size, *contract.face_shape), batches),)
+        outputs = (TensorSpec(OUTPUT_NAME, "float32", (size, len(contract.labels))),)
+        lineage = lineage_of(file, contract, manifest.model_sha256, manifest.weights_sha256)
     return Inspection(
-        *(file, file.stat().st_size, sha256_file(file), "plan", contract),
-        precision=None if manifest is None else manifest.precision,
+        *(file, file.stat().st_size, sha256_file(file), "plan", contract, precision),
         graph=None,
         header=header,
-        inputs=specs[0],
-        outputs=specs[1],
-        lineage=None if manifest is None else lineage_of(file, manifest),
+        inputs=inputs,
+        outputs=outputs,
+        lineage=lineage,
         manifest=manifest,
         target=None,
         problems=tuple(problems),
     )
 
 
-def _tensors(manifest: Manifest) -> tuple[tuple[TensorSpec, ...], ...]:
-    """Inputs and outputs of the engine that it describes, with the batch sizes that it was built for."""
-    contract, built = manifest.contract, manifest.batches
-    size = built[0] if built is not None and built[0] == built[1] else None
-    return (
-        (TensorSpec(INPUT_NAME, "uint8", (size, *contract.face_shape), built),),
-        (TensorSpec(OUTPUT_NAME, "float32", (size, len(contract.labels))),),
-    )
-
-
 def _manifest(file: Path) -> tuple[Manifest | None, list[str]]:
-    """The manifest, and what is wrong with it: a file is looked at all the same."""
+    """The manifest, and what is wrong with it: the file is inspected all the same."""
     if not manifest_path(file).exists():
         return None, []
     try:
@@ -390,6 +275,80 @@ def _disagreements(manifest: Manifest, contract: Contract | None, stated: str) -
         yield f"the manifest says {manifest.precision.got}, and the file {stated}"
 
 
+def _with_hash(sha256: str, files: Iterable[Path], suffixes: tuple[str, ...]) -> Path | None:
+    if not sha256:
+        return None
+    return next((path for path in files if path.suffix in suffixes and sha256_file(path) == sha256), None)
+
+
+def _onnx_facts(model: onnx.ModelProto) -> OnnxFacts:
+    graph = model.graph
+    constants = {tensor.name for tensor in graph.initializer}
+    weights: Counter[str] = Counter()
+    parameters = 0
+    for tensor in graph.initializer:
+        count = math.prod(tensor.dims)
+        kind, width = _dtype(tensor.data_type)
+        weights[kind] += len(tensor.raw_data) or count * width
+        parameters += count
+    return OnnxFacts(
+        inputs=tuple(_spec(value) for value in graph.input if value.name not in constants),
+        outputs=tuple(map(_spec, graph.output)),
+        opset=next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0),
+        producer=" ".join(filter(None, (model.producer_name, model.producer_version))),
+        nodes=len(GraphView(model).nodes),
+        parameters=parameters,
+        weights=dict(weights),
+        layers=_layers(model),
+        external=any(tensor.data_location == TensorProto.EXTERNAL for tensor in graph.initializer),
+    )
+
+
+def _layers(model: onnx.ModelProto) -> tuple[LayerPrecision, ...]:
+    """Each node's type: INT8 as its Q/DQ say, otherwise that of what it writes (``"other"`` for whole numbers)."""
+    nodes = GraphView(model).nodes
+    integer = {}
+    if any(node.op_type in _QUANTISERS for node in nodes):
+        how = _json_object(metadata_of(model).get(QUANTISATION_KEY, "{}"))
+        integer = precision_of(model, FLAVOURS.get(str(how.get("flavour")), TENSORRT))
+    try:
+        inferred = onnx.shape_inference.infer_shapes(model).graph
+    except (ValueError, onnx.shape_inference.InferenceError):  # over 2 GB, or contradictory: its own types are left
+        inferred = model.graph
+    types = {v.name: v.type.tensor_type.elem_type for v in (*inferred.value_info, *inferred.output)}
+    rows = []
+    for node in nodes:
+        if node.op_type in _QUANTISERS:
+            continue
+        name = layer_name(node)
+        kind = "int8" if integer.get(name) == "int8" else _FLOATS.get(types.get(node.output[0], 0), "other")
+        rows.append(LayerPrecision(name, node.op_type, kind, kind))
+    return tuple(rows)
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    """The JSON object in ``text``; empty where it is none: whoever edited the file must still get an answer."""
+    try:
+        content = json.loads(text)
+    except ValueError:
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _spec(value: onnx.ValueInfoProto) -> TensorSpec:
+    tensor = value.type.tensor_type
+    shape = tuple(d.dim_value if d.WhichOneof("value") == "dim_value" else None for d in tensor.shape.dim)
+    return TensorSpec(value.name, _dtype(tensor.elem_type)[0], shape)
+
+
+def _dtype(number: int) -> tuple[str, int]:
+    """NumPy's name of an ONNX type, and bytes per value; ``"?"`` for an unknown type."""
+    if number not in onnx.helper.get_all_tensor_dtypes():
+        return "?", 0
+    kind = onnx.helper.tensor_dtype_to_np_dtype(number)
+    return kind.name, kind.itemsize
+
+
 def to_json(found: Inspection) -> dict[str, Any]:
     """One object; its keys are those of docs/doctor.md, and the same for every kind of file."""
     manifest, precision = found.manifest, found.precision
@@ -399,8 +358,8 @@ def to_json(found: Inspection) -> dict[str, Any]:
         "bytes": found.size_bytes,
         "sha256": found.sha256,
         "kind": found.kind,
-        "inputs": [_tensor(spec) for spec in found.inputs],
-        "outputs": [_tensor(spec) for spec in found.outputs],
+        "inputs": [_tensor_json(spec) for spec in found.inputs],
+        "outputs": [_tensor_json(spec) for spec in found.outputs],
         "contract": None if found.contract is None else found.contract.to_dict(),
         "precision": None
         if precision is None
@@ -410,22 +369,43 @@ def to_json(found: Inspection) -> dict[str, Any]:
             "counts": found.counts,
             "layers": [asdict(layer) for layer in precision.layers],
         },
-        "graph": None if found.graph is None else found.graph.to_dict(),
+        "graph": None if found.graph is None else _graph_json(found.graph),
         "plan": None if found.header is None else {"product": found.header.product, "version": found.header.version},
         "target": found.target,
-        "lineage": None if found.lineage is None else found.lineage.to_dict(),
-        "manifest": None if manifest is None else _of_manifest(manifest),
+        "lineage": None if found.lineage is None else _lineage_json(found.lineage),
+        "manifest": None if manifest is None else _manifest_json(manifest),
         "problems": list(found.problems),
     }
 
 
-def _tensor(spec: TensorSpec) -> dict[str, Any]:
+def _tensor_json(spec: TensorSpec) -> dict[str, Any]:
     batches = None if spec.batches is None else list(spec.batches)
     return {"name": spec.name, "dtype": spec.dtype, "shape": list(spec.shape), "batches": batches}
 
 
-def _of_manifest(manifest: Manifest) -> dict[str, Any]:
-    calibration = manifest.calibration
+def _graph_json(graph: OnnxFacts) -> dict[str, Any]:
+    return {
+        "opset": graph.opset,
+        "producer": graph.producer,
+        "nodes": graph.nodes,
+        "parameters": graph.parameters,
+        "weights_bytes": graph.weights,
+        "external_weights": graph.external,
+    }
+
+
+def _lineage_json(lineage: Lineage) -> dict[str, Any]:
+    model, weights = (
+        {"sha256": one.sha256 or None, "file": None if one.file is None else str(one.file)}
+        for one in (lineage.model, lineage.weights)
+    )
+    return {"architecture": lineage.architecture, "model": model, "weights": weights, "stated": lineage.stated}
+
+
+def _manifest_json(manifest: Manifest) -> dict[str, Any]:
+    calibration = None
+    if manifest.calibration is not None:  # without the hash of every face
+        calibration = {key: value for key, value in asdict(manifest.calibration).items() if key != "face_hashes"}
     return {
         "edgefer": manifest.edgefer,
         "created": manifest.created,
@@ -437,50 +417,42 @@ def _of_manifest(manifest: Manifest) -> dict[str, Any]:
         "instruction_set": list(manifest.instruction_set),
         "note": manifest.note or None,
         "rewrites": dict(manifest.rewrites),
-        "calibration": None if calibration is None else _of_calibration(calibration),
+        "calibration": calibration,
         "golden": {"faces": len(manifest.golden.faces), "tolerance": dict(manifest.golden.tolerance)},
         "fused_layers": [dict(layer) for layer in manifest.audit],
     }
 
 
-def _of_calibration(calibration: Calibration) -> dict[str, Any]:
-    """Without the hash of every face: those are in the manifest itself."""
-    return {key: value for key, value in asdict(calibration).items() if key != "face_hashes"}
-
-
 def rows(found: Inspection) -> Iterator[tuple[str, str]]:
-    """``(title, text)``, a fact a line."""
+    """``(title, text)``, one fact per line."""
     yield "file", f"{found.file}, {found.size_bytes:,} bytes"
     yield "sha256", found.sha256
     yield "kind", KINDS[found.kind] + (f", for {found.target}" if found.target else "")
     if found.manifest is not None:
-        yield from _built(found.manifest)
+        yield from _manifest_rows(found.manifest)
     if found.header is not None:
         product, version = found.header.product, found.header.version
         yield "header", f"written by {product} {version or 'of unknown version'}" if product else "of no plan"
     for title, specs in (("input", found.inputs), ("output", found.outputs)):
-        yield from ((title, f"{spec}{_sizes(spec)}") for spec in specs)
+        for spec in specs:
+            sizes = "" if spec.batches is None or spec.shape[0] is not None else ", N {}…{}".format(*spec.batches)
+            yield title, f"{spec}{sizes}"
     if found.contract is not None:
-        yield from _of_contract(found.contract)
-    yield from _precision(found)
+        yield from _contract_rows(found.contract)
+    yield from _precision_rows(found)
     if found.graph is not None:
         graph = found.graph
         held = ", ".join(f"{count:,} bytes {kind}" for kind, count in graph.weights.items())
         yield "graph", f"opset {graph.opset}, {graph.nodes} nodes, {graph.parameters:,} parameters ({held})"
         yield "written by", graph.producer or "unknown"
     if found.manifest is not None:
-        yield from _checked(found.manifest)
+        yield from _golden_rows(found.manifest)
     if found.lineage is not None:
         if found.lineage.model.sha256:
             yield "from model", str(found.lineage.model)
         yield "from weights", str(found.lineage.weights)
         yield from ((f"  {key}", value) for key, value in found.lineage.stated.items())
     yield from (("problem", problem) for problem in found.problems)
-
-
-def _sizes(spec: TensorSpec) -> str:
-    """What N may be, where that is told."""
-    return "" if spec.batches is None or spec.shape[0] is not None else f", N {spec.batches[0]}…{spec.batches[1]}"
 
 
 def layer_rows(found: Inspection) -> list[tuple[str, str, str, str]]:
@@ -492,7 +464,7 @@ def layer_rows(found: Inspection) -> list[tuple[str, str, str, str]]:
     return [] if found.precision is None else [(x.layer, x.op, x.asked, x.got) for x in found.precision.layers]
 
 
-def _built(manifest: Manifest) -> Iterator[tuple[str, str]]:
+def _manifest_rows(manifest: Manifest) -> Iterator[tuple[str, str]]:
     yield "runtime", f"{manifest.runtime} {manifest.runtime_version}"
     if manifest.device:
         core = "" if manifest.dla_core is None else f", and DLA core {manifest.dla_core}"
@@ -504,7 +476,7 @@ def _built(manifest: Manifest) -> Iterator[tuple[str, str]]:
         yield "note", manifest.note
 
 
-def _of_contract(contract: Contract) -> Iterator[tuple[str, str]]:
+def _contract_rows(contract: Contract) -> Iterator[tuple[str, str]]:
     norm = contract.normalisation
     yield "network", contract.architecture
     yield "labels", ", ".join(contract.labels)
@@ -516,7 +488,7 @@ def _of_contract(contract: Contract) -> Iterator[tuple[str, str]]:
         yield "mirrored", "logits are the mean over a face and its mirror image, inside the graph"
 
 
-def _precision(found: Inspection) -> Iterator[tuple[str, str]]:
+def _precision_rows(found: Inspection) -> Iterator[tuple[str, str]]:
     precision = found.precision
     if precision is None:
         yield "precision", "unknown: only the manifest tells it"
@@ -526,7 +498,7 @@ def _precision(found: Inspection) -> Iterator[tuple[str, str]]:
     yield "precision", f"{precision.got.upper()}{asked}" + (f"; layers: {counted}" if counted else "")
 
 
-def _checked(manifest: Manifest) -> Iterator[tuple[str, str]]:
+def _golden_rows(manifest: Manifest) -> Iterator[tuple[str, str]]:
     calibration, golden = manifest.calibration, manifest.golden
     if calibration is not None:
         yield "calibration", f"{calibration.n:,} faces of {calibration.origin}, {calibration.method}"

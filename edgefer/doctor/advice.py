@@ -340,7 +340,7 @@ def _build(engine: Path, manifest: Manifest | None, capabilities: dict[str, Capa
         from edgefer.deploy.inspect import lineage_of  # both import onnx
         from edgefer.optimize.tables import shipped_table
 
-        lineage = lineage_of(engine, manifest)
+        lineage = lineage_of(engine, manifest.contract, manifest.model_sha256, manifest.weights_sha256)
         model = str(lineage.model.file or model)
         shipped = shipped_table(lineage.architecture, lineage.weights.sha256)
         needs_faces = needs_faces and (suffix == ".engine" or shipped is None)
