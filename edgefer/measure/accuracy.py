@@ -1,4 +1,11 @@
-"""Predictions: the logits of one network on one set of faces, and what they say about its accuracy."""
+"""Predictions: the logits of one network on one set of faces, and what they say about its accuracy.
+
+Copies of a face, and near-duplicates, are not independent: a network answers them alike, and thirty copies tell no more
+than one. Shares and drops remain means over all faces; their intervals count each group of near-duplicates as one
+observation, by dividing the number of faces by a design effect (:func:`design_effect`). Where no face has a copy, the
+design effect is exactly 1, and where every face has as many copies as any other, the intervals are exactly those of the
+distinct faces.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +13,7 @@ import math
 import os
 import zipfile
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,8 +30,8 @@ if TYPE_CHECKING:
 Z95 = 1.959963984540054
 """The 97.5 % point of the standard normal distribution."""
 
-_FORMAT = "edgefer.predictions/1"
-_KEYS = ("format", "logits", "labels", "classes", "faces_sha256", "name")
+_FORMAT = "edgefer.predictions/2"
+_KEYS = ("format", "logits", "labels", "classes", "faces_sha256", "name", "groups")
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +44,8 @@ class Predictions:
         classes: names in the order of the logits.
         faces_sha256: ``FaceSet.fingerprint()`` of the faces: two predictions with the same one can be paired.
         name: what to call the network in tables.
+        groups: int64 N, the same number for a face and its near-duplicates; numbered from 0 once they are stored. By
+            default every face is a group of its own.
 
     Raises:
         EdgeferError: shapes disagree, there is no face, a logit is not finite or a label out of range.
@@ -47,6 +56,7 @@ class Predictions:
     classes: tuple[str, ...]
     faces_sha256: str
     name: str
+    groups: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
 
     def __post_init__(self) -> None:
         expected = (len(self.labels), len(self.classes))
@@ -68,11 +78,22 @@ class Predictions:
                 f"{self.name}: labels run from {self.labels.min()} to {self.labels.max()}, "
                 f"but there are {expected[1]} classes"
             )
+        if self.groups.shape not in ((0,), self.labels.shape):
+            raise EdgeferError(
+                f"{self.name}: groups of shape {list(self.groups.shape)} for {expected[0]} faces",
+                hint="pass the group of near-duplicates of each face: FaceSet.group_keys()",
+            )
+        object.__setattr__(self, "groups", numbered(self.groups if len(self.groups) else np.arange(expected[0])))
 
     @property
     def n(self) -> int:
-        """How many faces."""
+        """Number of faces."""
         return len(self.labels)
+
+    @property
+    def distinct(self) -> int:
+        """Number of groups of near-duplicates: of faces, if copies count once."""
+        return int(self.groups.max()) + 1
 
     @property
     def answers(self) -> NDArray[np.int64]:
@@ -91,8 +112,8 @@ class Predictions:
 
     @property
     def top1_ci95(self) -> tuple[float, float]:
-        """Wilson's 95 % interval of :attr:`top1`, 0–1."""
-        return wilson_interval(int(self.correct.sum()), self.n)
+        """Wilson's 95 % interval of :attr:`top1`, 0–1; near-duplicates count once."""
+        return wilson_interval(int(self.correct.sum()), self.n, design_effect(self.correct, self.groups))
 
     def confusion(self) -> NDArray[np.int64]:
         """Counts, int64 classes×classes: rows are the truth, columns the answer."""
@@ -101,7 +122,7 @@ class Predictions:
         return counts.astype(np.int64).reshape(size, size)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write an npz (keys ``format logits labels classes faces_sha256 name``), atomically.
+        """Write an npz (keys ``format logits labels classes faces_sha256 name groups``), atomically.
 
         Raises:
             EdgeferError: the name does not end in ``.npz``, or it cannot be written.
@@ -119,6 +140,7 @@ class Predictions:
                 classes=np.array(self.classes),
                 faces_sha256=np.array(self.faces_sha256),
                 name=np.array(self.name),
+                groups=self.groups,
             )
 
     @classmethod
@@ -135,12 +157,12 @@ class Predictions:
                 f"{path}: its format is '{found}', this edgefer reads '{_FORMAT}'",
                 hint="write the predictions again with this version of edgefer",
             )
-        for key, kinds, ndim in (("logits", "f", 2), ("labels", "iu", 1), ("classes", "U", 1)):
+        for key, kinds, ndim in (("logits", "f", 2), ("labels", "iu", 1), ("classes", "U", 1), ("groups", "iu", 1)):
             array = content[key]
             if array.dtype.kind not in kinds or array.ndim != ndim:
                 raise EdgeferError(
                     f"{path}: its {key} are {array.dtype} of shape {list(array.shape)}",
-                    hint="logits are floating point N×classes, labels integers N, classes text",
+                    hint="logits are floating point N×classes, labels and groups integers N, classes text",
                 )
         return cls(
             logits=content["logits"].astype(np.float32),
@@ -148,6 +170,7 @@ class Predictions:
             classes=tuple(str(name) for name in content["classes"]),
             faces_sha256=str(content["faces_sha256"]),
             name=str(content["name"]),
+            groups=content["groups"].astype(np.int64),
         )
 
 
@@ -181,11 +204,50 @@ def check_classes(left: str, left_classes: tuple[str, ...], right: str, right_cl
     )
 
 
-def wilson_interval(successes: int, n: int) -> tuple[float, float]:
-    """95 % score interval of a proportion (Wilson 1927, J. Am. Stat. Assoc. 22, 209–212), 0–1."""
+def numbered(keys: NDArray[np.generic]) -> NDArray[np.int64]:
+    """Groups, one per face, as numbers from 0 in the order of ``keys``, which stand in for them."""
+    return np.asarray(np.unique(keys, return_inverse=True)[1], dtype=np.int64).ravel()
+
+
+def design_effect(values: NDArray[np.generic], groups: NDArray[np.int64]) -> float:
+    """How many times larger the variance of the mean of ``values`` is than if all faces were independent; 1 or more.
+
+    The mean of N faces with the design effect d is as uncertain as that of N/d independent faces. Of two estimates the
+    larger one is taken. Kish's, Σm²/N for groups of m faces, needs no values: it holds where the members of a group
+    agree, and is an upper bound where they do not (Kish 1965, "Survey sampling", section 8.2, with an intra-class
+    correlation of 1). The linearised variance between groups, Σ(t − m·x̄)² / Σ(x − x̄)² with t the sum of a group, sees
+    in addition that large groups have other values than small ones (Rao and Scott 1992, Biometrics 48, 577–585). The
+    second alone would be too small where no large group happens to hold a rare value. A score interval with the sample
+    size divided by the design effect covers as it says also where shares are near 0 or 1: Dean and Pagano (2015),
+    J. Surv. Stat. Methodol. 3, 484–503, for Wilson's.
+
+    Args:
+        values: integers or booleans, one per face.
+        groups: a non-negative number per face.
+    """
+    if not len(values):
+        return 1.0
+    sizes = np.bincount(groups)
+    totals = np.bincount(groups, weights=values.astype(np.float64)).astype(np.int64)
+    # exact integers: without copies the result is 1, and with k copies of each face it is k, to the last digit
+    n, total, squares = len(values), int(totals.sum()), int((values.astype(np.int64) ** 2).sum())
+    members, products, grouped = int(sizes @ sizes), int(sizes @ totals), int(totals @ totals)
+    spread = n * (n * squares - total * total)
+    between = (n * n * grouped - 2 * n * total * products + total * total * members) / spread if spread else 1.0
+    return min(float(n), max(members / n, between))
+
+
+def wilson_interval(successes: int, n: int, effect: float = 1.0) -> tuple[float, float]:
+    """95 % score interval of a proportion (Wilson 1927, J. Am. Stat. Assoc. 22, 209–212), 0–1.
+
+    Args:
+        successes: among ``n`` faces.
+        n: number of faces.
+        effect: their :func:`design_effect`.
+    """
     if not 0 <= successes <= n or n == 0:
         raise EdgeferError(f"a proportion needs 0 ≤ successes ≤ n and n > 0, not {successes} of {n}")
-    return wilson_of_share(successes / n, n)
+    return wilson_of_share(successes / n, n / effect)
 
 
 def wilson_of_share(share: float, n: float) -> tuple[float, float]:

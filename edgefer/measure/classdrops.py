@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from edgefer.errors import EdgeferError
-from edgefer.measure.accuracy import Predictions
+from edgefer.measure.accuracy import Predictions, design_effect
 from edgefer.measure.paired import tango_interval
 
 
@@ -45,7 +45,8 @@ def class_drops(baseline: Predictions, candidate: Predictions, confidence: float
 
     The intervals are Tango's, each at the level (1 − α)^(1/k) of Šidák (1967, J. Am. Stat. Assoc. 62, 626–633) for k
     classes with faces. That is exact here, and not only an approximation: no face is of two classes, so that, given the
-    labels, what happens to one class says nothing about another.
+    labels, what happens to one class says nothing about another. (Near-duplicates with different labels are the
+    exception; Šidák's inequality holds for those too.)
     """
     z = simultaneous_z(len(np.unique(baseline.labels)), confidence)
     return tuple(_drop(baseline, candidate, label, name, z) for label, name in enumerate(baseline.classes))
@@ -68,7 +69,7 @@ def _drop(baseline: Predictions, candidate: Predictions, label: int, name: str, 
     n = int(faces.sum())
     if not n:
         return ClassDrop(name, 0, None, None)
-    one, two = baseline.correct[faces], candidate.correct[faces]
-    lost, gained = int((one & ~two).sum()), int((~one & two).sum())
-    low, high = tango_interval(lost, gained, n, z)
+    drops = baseline.correct[faces].astype(np.int64) - candidate.correct[faces]
+    lost, gained = int((drops > 0).sum()), int((drops < 0).sum())
+    low, high = tango_interval(lost, gained, n, z, design_effect(drops, baseline.groups[faces]))
     return ClassDrop(name, n, 100.0 * (lost - gained) / n, (100.0 * low, 100.0 * high))

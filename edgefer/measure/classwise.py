@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgefer.measure.accuracy import Predictions
+from edgefer.measure.accuracy import Predictions, numbered
 
 ECE_BINS = 15
 BOOTSTRAP_DRAWS = 2000
@@ -61,14 +61,21 @@ def macro_f1(predictions: Predictions) -> float:
 
 
 def macro_f1_ci95(predictions: Predictions, draws: int = BOOTSTRAP_DRAWS, seed: int = 0) -> tuple[float, float]:
-    """95 % interval of :func:`macro_f1`, 0–1: percentile bootstrap over faces (Efron & Tibshirani 1993, chapter 13).
+    """95 % interval of :func:`macro_f1`, 0–1: percentile bootstrap (Efron & Tibshirani 1993, chapter 13).
 
-    To draw the faces again, with replacement, is to draw the counts of the confusion matrix from a multinomial: no face
-    is touched, and the same ``seed`` gives the same interval.
+    What is sampled again, with replacement, are groups of near-duplicates, each with all its faces. Groups that do the
+    same to the confusion matrix are interchangeable, so that their numbers come from a multinomial: no face is touched,
+    and the same ``seed`` gives the same interval.
     """
-    confusion = predictions.confusion()
-    drawn = np.random.default_rng(seed).multinomial(predictions.n, confusion.ravel() / predictions.n, size=draws)
-    counts = drawn.reshape(draws, *confusion.shape)
+    size = len(predictions.classes)
+    cells = predictions.labels * size + predictions.answers
+    copied = np.bincount(predictions.groups)[predictions.groups] > 1
+    rows = np.zeros((len(np.unique(predictions.groups[copied])), size * size), np.int64)
+    np.add.at(rows, (numbered(predictions.groups[copied]), cells[copied]), 1)
+    patterns, repeated = np.unique(rows, axis=0, return_counts=True)
+    weights = np.concatenate([np.bincount(cells[~copied], minlength=size * size), repeated]) / predictions.distinct
+    drawn = np.random.default_rng(seed).multinomial(predictions.distinct, weights, size=draws)
+    counts = (drawn @ np.concatenate([np.eye(size * size, dtype=np.int64), patterns])).reshape(draws, size, size)
     right, faces, answers = np.einsum("dcc->dc", counts), counts.sum(axis=2), counts.sum(axis=1)
     f1 = 2 * right / np.maximum(faces + answers, 1)
     means = (f1 * (faces > 0)).sum(axis=1) / (faces > 0).sum(axis=1)

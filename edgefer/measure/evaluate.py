@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from edgefer.atomic import atomic_path
 from edgefer.errors import EdgeferError
-from edgefer.measure.accuracy import Predictions, check_classes
+from edgefer.measure.accuracy import Predictions, check_classes, numbered
 from edgefer.progress import Advance, announce, progress
 
 if TYPE_CHECKING:
@@ -80,7 +80,8 @@ def evaluate(
             if kept is not None:
                 kept.put(chunk, values)
     labels = np.asarray(faceset.labels, dtype=np.int64)
-    return Predictions(logits, labels, tuple(faceset.classes), faceset.fingerprint(), classifier.name)
+    groups = numbered(faceset.group_keys())
+    return Predictions(logits, labels, tuple(faceset.classes), faceset.fingerprint(), classifier.name, groups)
 
 
 def _chunk_logits(

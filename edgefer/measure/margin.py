@@ -50,7 +50,7 @@ class NonInferiority:
         margin_pp: the greatest drop that would be accepted, percentage points, positive.
         drop_pp: what was measured.
         ci95_pp: its interval.
-        n: faces.
+        n: number of independent faces that were measured, or that the measured ones are worth.
 
     Raises:
         EdgeferError: the margin is not positive.
@@ -59,7 +59,7 @@ class NonInferiority:
     margin_pp: float
     drop_pp: float
     ci95_pp: tuple[float, float]
-    n: int
+    n: float
 
     def __post_init__(self) -> None:
         check_margin(self.margin_pp)
@@ -67,7 +67,7 @@ class NonInferiority:
     @classmethod
     def of(cls, paired: Paired, margin_pp: float) -> NonInferiority:
         """Hold a paired comparison against a margin."""
-        return cls(margin_pp, paired.drop_pp, paired.ci95_pp, paired.n)
+        return cls(margin_pp, paired.drop_pp, paired.ci95_pp, paired.n / paired.effect)
 
     @property
     def verdict(self) -> Verdict:

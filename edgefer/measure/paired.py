@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgefer.errors import EdgeferError
-from edgefer.measure.accuracy import Z95, Predictions, check_classes
+from edgefer.measure.accuracy import Z95, Predictions, check_classes, design_effect, wilson_interval
 
 
 @dataclass(frozen=True)
 class Paired:
     """The 2×2 table of a paired comparison, and what follows from it.
+
+    The drop is a plain difference of means over all faces; its interval and its p-value count near-duplicates once.
 
     Attributes:
         both: faces that both named rightly.
@@ -23,6 +25,10 @@ class Paired:
         candidate_only: faces that only the candidate named rightly.
         neither: faces that neither named rightly.
         agreeing: faces to which both gave the same answer, right or wrong.
+        effect: design effect of the drop, see :func:`~edgefer.measure.accuracy.design_effect`.
+        agreement_effect: design effect of the agreement.
+        nets: faces lost less faces gained, of each group of near-duplicates where they differ; empty where no face has
+            a near-duplicate.
 
     Raises:
         EdgeferError: no face at all, or a negative or contradictory count.
@@ -33,6 +39,9 @@ class Paired:
     candidate_only: int
     neither: int
     agreeing: int
+    effect: float = 1.0
+    agreement_effect: float = 1.0
+    nets: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if min(self.both, self.baseline_only, self.candidate_only, self.neither, self.agreeing) < 0:
@@ -50,19 +59,35 @@ class Paired:
             EdgeferError: they were not made on the same faces, or not for the same classes.
         """
         check_classes(baseline.name, baseline.classes, candidate.name, candidate.classes)
-        check_same_faces(baseline, candidate.name, candidate.faces_sha256, candidate.labels)
-        one, two = baseline.correct, candidate.correct
+        check_same_faces(baseline, candidate.name, candidate.faces_sha256, candidate.labels, candidate.groups)
+        return cls.from_answers(baseline.labels, baseline.answers, candidate.answers, baseline.groups)
+
+    @classmethod
+    def from_answers(
+        cls,
+        labels: NDArray[np.int64],
+        baseline: NDArray[np.int64],
+        candidate: NDArray[np.int64],
+        groups: NDArray[np.int64],
+    ) -> Paired:
+        """Compare the answers of two networks; an element per face in each argument."""
+        one, two, alike = baseline == labels, candidate == labels, baseline == candidate
+        drops = one.astype(np.int64) - two
+        nets = np.bincount(groups, weights=drops).astype(np.int64)
         return cls(
             both=int((one & two).sum()),
             baseline_only=int((one & ~two).sum()),
             candidate_only=int((~one & two).sum()),
             neither=int((~one & ~two).sum()),
-            agreeing=int((baseline.answers == candidate.answers).sum()),
+            agreeing=int(alike.sum()),
+            effect=design_effect(drops, groups),
+            agreement_effect=design_effect(alike, groups),
+            nets=tuple(nets[nets != 0].tolist()) if np.bincount(groups).max(initial=0) > 1 else (),
         )
 
     @property
     def n(self) -> int:
-        """How many faces."""
+        """Number of faces."""
         return self.both + self.baseline_only + self.candidate_only + self.neither
 
     @property
@@ -73,18 +98,23 @@ class Paired:
     @property
     def ci95_pp(self) -> tuple[float, float]:
         """Tango's 95 % score interval of :attr:`drop_pp`, percentage points; never of width 0."""
-        low, high = tango_interval(self.baseline_only, self.candidate_only, self.n)
+        low, high = tango_interval(self.baseline_only, self.candidate_only, self.n, effect=self.effect)
         return 100.0 * low, 100.0 * high
 
     @property
     def mcnemar_p(self) -> float:
         """Exact two-sided p-value of "both are equally accurate"; 1 if no face tells them apart."""
-        return mcnemar_exact(self.baseline_only, self.candidate_only)
+        return sign_flip(self.nets) if self.nets else mcnemar_exact(self.baseline_only, self.candidate_only)
 
     @property
     def agreement(self) -> float:
         """Share of faces with the same answer, 0–1."""
         return self.agreeing / self.n
+
+    @property
+    def agreement_ci95(self) -> tuple[float, float]:
+        """Wilson's 95 % interval of :attr:`agreement`, 0–1."""
+        return wilson_interval(self.agreeing, self.n, self.agreement_effect)
 
     def to_dict(self) -> dict[str, float | list[float]]:
         """``drop_pp``, ``ci95_pp``, ``mcnemar_p``, ``agreement``."""
@@ -96,11 +126,13 @@ class Paired:
         }
 
 
-def check_same_faces(one: Predictions, other: str, faces_sha256: str, labels: NDArray[np.int64]) -> None:
+def check_same_faces(
+    one: Predictions, other: str, faces_sha256: str, labels: NDArray[np.int64], groups: NDArray[np.int64]
+) -> None:
     """Refuse to pair predictions with those of ``other``, on the faces with this fingerprint and these labels.
 
     Raises:
-        EdgeferError: they are other faces, or labelled otherwise.
+        EdgeferError: they are other faces, labelled otherwise, or otherwise grouped into near-duplicates.
     """
     if one.faces_sha256 != faces_sha256 or not np.array_equal(one.labels, labels):
         raise EdgeferError(
@@ -108,9 +140,17 @@ def check_same_faces(one: Predictions, other: str, faces_sha256: str, labels: ND
             f"{one.n} faces {one.faces_sha256[:12]}…, {len(labels)} faces {faces_sha256[:12]}…",
             hint="predict both on the same data, split, limit and seed",
         )
+    if not np.array_equal(one.groups, groups):
+        raise EdgeferError(
+            f"{one.name} and {other} divide the same faces into other groups of near-duplicates: "
+            f"{one.distinct} and {len(np.unique(groups))} distinct faces",
+            hint="predict both with this version of edgefer",
+        )
 
 
-def tango_interval(first_only: int, second_only: int, n: int, z: float = Z95) -> tuple[float, float]:
+def tango_interval(
+    first_only: int, second_only: int, n: int, z: float = Z95, effect: float = 1.0
+) -> tuple[float, float]:
     """Score interval of the difference of two paired proportions, (first_only − second_only) / n.
 
     Tango, T. (1998), "Equivalence test and confidence interval for the difference in proportions for the
@@ -119,15 +159,17 @@ def tango_interval(first_only: int, second_only: int, n: int, z: float = Z95) ->
         |b − c − nΔ| ≤ z · √(n · (2·q(Δ) + Δ·(1 − Δ))),
 
     where q(Δ) is the maximum-likelihood estimate of the probability of a ``second_only`` face given Δ. With b = c = 0
-    it is Wilson's interval in another dress, ± z²/(n + z²), and not [0, 0] as Wald's would be.
+    it is Wilson's interval in another dress, ± z²/(n + z²), and not [0, 0] as Wald's would be. Where faces have
+    near-duplicates, b, c and n are divided by ``effect``, their :func:`~edgefer.measure.accuracy.design_effect`.
     """
     if min(first_only, second_only) < 0 or n < max(1, first_only + second_only):
         raise EdgeferError(f"discordant counts {first_only} and {second_only} do not fit {n} faces")
-    centre = (first_only - second_only) / n
+    b, c, count = first_only / effect, second_only / effect, n / effect
+    centre = (b - c) / count
 
     def excess(delta: float) -> float:
-        variance = n * (2 * _constrained_estimate(first_only, second_only, n, delta) + delta * (1 - delta))
-        return (first_only - second_only - n * delta) ** 2 - z * z * variance
+        variance = count * (2 * _constrained_estimate(b, c, count, delta) + delta * (1 - delta))
+        return (b - c - count * delta) ** 2 - z * z * variance
 
     return _root(excess, inside=centre, outside=-1.0), _root(excess, inside=centre, outside=1.0)
 
@@ -148,7 +190,28 @@ def mcnemar_exact(first_only: int, second_only: int) -> float:
     return min(1.0, 2 * tail)
 
 
-def _constrained_estimate(first_only: int, second_only: int, n: int, delta: float) -> float:
+def sign_flip(nets: Sequence[int]) -> float:
+    """Exact two-sided p-value of "no difference" from what each group of near-duplicates lost, none of them 0.
+
+    Given how much each group lost or gained, either was equally likely: how often would the sum be as far from 0 as it
+    is? It is McNemar's test where every group is one face (Durkalski et al. 2003, Stat. Med. 22, 2417–2428, have the
+    asymptotic form of this test).
+    """
+    sizes, counts = np.unique(np.abs(nets), return_counts=True)
+    if len(sizes) == 1:
+        return mcnemar_exact(sum(net > 0 for net in nets), sum(net < 0 for net in nets))
+    chances = np.ones(1)  # of the sum of those that are positive
+    for size, count in zip(sizes, counts, strict=True):
+        logs = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, count + 1)))])
+        spread = np.zeros(size * count + 1)
+        spread[::size] = np.exp(logs[-1] - logs - logs[::-1] - count * math.log(2))
+        chances = np.convolve(chances, spread)
+    total = len(chances) - 1
+    extreme = np.abs(2 * np.arange(total + 1) - total) >= abs(sum(nets))
+    return min(1.0, float(chances[extreme].sum()))
+
+
+def _constrained_estimate(first_only: float, second_only: float, n: float, delta: float) -> float:
     """q(Δ): the non-negative root of 2n·q² + ((2n − b + c)·Δ − b − c)·q − c·Δ·(1 − Δ) = 0."""
     linear = (2 * n - first_only + second_only) * delta - first_only - second_only
     constant = -second_only * delta * (1 - delta)

@@ -14,10 +14,11 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgefer.data import FaceSet
 from edgefer.errors import EdgeferError
-from edgefer.measure.accuracy import Z95, Predictions
+from edgefer.measure.accuracy import Z95, Predictions, design_effect, numbered
 from edgefer.measure.paired import Paired, tango_interval
 from edgefer.optimize.choose import Figures
 from edgefer.optimize.job import Job, figures_of
@@ -102,19 +103,26 @@ def halves(faces: FaceSet) -> tuple[FaceSet, FaceSet]:
     return faces.subset(np.flatnonzero(half[group] == 0)), faces.subset(np.flatnonzero(half[group] == 1))
 
 
-def check_power(count: int, max_drop: float) -> None:
+def check_power(groups: NDArray[np.generic], max_drop: float) -> None:
     """Refuse a budget that not even a network with the very same answers could be shown to meet.
+
+    Args:
+        groups: of near-duplicates, one per certifying face.
+        max_drop: the budget, percentage points.
 
     Raises:
         EdgeferError: says how many faces of `val` it would take.
     """
-    least = 100 * tango_interval(0, 0, max(1, count))[1]
+    count = len(groups)
+    effect = design_effect(np.zeros(count, np.int64), numbered(groups))
+    least = 100 * tango_interval(0, 0, max(1, count), effect=effect)[1]
     if least <= max_drop:
         return
     share = max_drop / 100
-    needed = f"{2 * math.ceil(Z95**2 * (1 - share) / share):,}" if share > 0 else "infinitely many"
+    needed = f"{2 * math.ceil(effect * Z95**2 * (1 - share) / share):,}" if share > 0 else "infinitely many"
     raise EdgeferError(
-        f"no plan can be shown to meet --max-drop {max_drop:g}: on the {count:,} faces of `val` that certify, even "
+        f"no plan can be shown to meet --max-drop {max_drop:g}: on the {count:,} faces of `val` that certify"
+        f"{'' if effect == 1 else f' ({len(np.unique(groups)):,} distinct)'}, even "
         f"equal answers leave the drop uncertain by {least:.2f} points",
         hint=f"--max-drop {math.ceil(100 * least) / 100:g}, or a `val` part of {needed} faces",
     )

@@ -77,7 +77,7 @@ def judge(
     certifying = None
     if max_drop is not None:
         choosing, certifying = halves(choosing)
-        check_power(len(certifying), max_drop)
+        check_power(certifying.group_keys(), max_drop)
     rows: tuple[Figures, ...] = ()
     reasons = []
     if any_method:

@@ -6,10 +6,8 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
-
 from edgefer.errors import EdgeferError
-from edgefer.measure.paired import tango_interval
+from edgefer.measure.paired import Paired
 from edgefer.report.document import Document, Entry, Estimate
 
 _SAME_SETTINGS = ("scope", "batch", "threads", "fps")
@@ -89,10 +87,8 @@ def same_faces(old: Document, new: Document) -> bool:
 def _paired_drop(old: Document, new: Document, before: Entry, after: Entry) -> Estimate | None:
     if not same_faces(old, new) or old.labels is None or before.answers is None or after.answers is None:
         return None
-    was, is_now = before.answers == old.labels, after.answers == old.labels
-    lost, gained, n = int(np.sum(was & ~is_now)), int(np.sum(~was & is_now)), len(old.labels)
-    low, high = tango_interval(lost, gained, n)
-    return Estimate(100.0 * (lost - gained) / n, (100.0 * low, 100.0 * high))
+    found = Paired.from_answers(old.labels, before.answers, after.answers, new.groups)
+    return Estimate(found.drop_pp, found.ci95_pp)
 
 
 def _unpaired_drop(old: Document, new: Document, before: Entry, after: Entry) -> Estimate:

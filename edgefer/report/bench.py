@@ -17,7 +17,7 @@ from edgefer.data import FaceSet, aligned, open_dataset, refuse_overlap
 from edgefer.engines.classifier import Classifier
 from edgefer.engines.load import load_baseline, load_engine
 from edgefer.errors import EdgeferError
-from edgefer.measure.accuracy import Predictions, check_classes
+from edgefer.measure.accuracy import Predictions, check_classes, numbered
 from edgefer.measure.environment import describe_environment
 from edgefer.measure.evaluate import Cache, Opener, evaluate
 from edgefer.measure.paired import Paired, check_same_faces
@@ -172,7 +172,8 @@ def _refuse_mismatch(classifiers: Iterable[Classifier], baseline: Predictions | 
     judged = f"the judged faces ({faces.origin})"
     if baseline is not None:
         check_classes(baseline.name, baseline.classes, faces.origin, faces.classes)
-        check_same_faces(baseline, faces.origin, faces.fingerprint(), faces.labels)
+        groups = numbered(faces.group_keys())
+        check_same_faces(baseline, faces.origin, faces.fingerprint(), faces.labels, groups)
     for classifier in classifiers:
         check_classes(classifier.name, classifier.contract.labels, faces.origin, faces.classes)
         calibration = None if classifier.manifest is None else classifier.manifest.calibration
@@ -267,3 +268,6 @@ def _face_warnings(faces: FaceSet) -> Iterator[str]:
     lacking = [name for name, count in faces.per_class_counts().items() if not count]
     if lacking:
         yield f"{faces.origin} has no face of {', '.join(lacking)}: nothing is known about that"
+    distinct = len(np.unique(faces.group_keys()))
+    if distinct < len(faces):
+        yield f"{len(faces):,} faces, {distinct:,} distinct: intervals count copies and near-duplicates once"

@@ -3,6 +3,7 @@
 schema            of the whole file, beside ``details``; readers refuse newer ones
 edgefer, created  who wrote it, when (UTC)
 data, faces_sha256, classes, labels    what was judged; ``labels`` a base-36 digit a face
+groups            the faces that have near-duplicates, a string of their indices per group
 settings          every switch that changes meaning
 valid, invalid    whether the latencies can be believed, and why not
 telemetry         what a second process saw while it was timed, or null
@@ -18,7 +19,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgefer.measure.accuracy import wilson_interval
 from edgefer.measure.classdrops import class_drops
 from edgefer.measure.classwise import calibration_error, class_scores, kl_divergence, macro_f1
 from edgefer.measure.latency import Interleaved
@@ -45,6 +45,7 @@ def details(report: Report) -> dict[str, Any]:
         "faces_sha256": base.faces_sha256,
         "classes": list(base.classes),
         "labels": encode(base.labels, len(base.classes)),
+        "groups": encode_groups(base.groups),
         "settings": report.settings.to_dict(),
         "valid": not report.invalid,
         "invalid": list(report.invalid),
@@ -58,6 +59,24 @@ def encode(labels: NDArray[np.int64], classes: int) -> str | None:
     if len(labels) > KEPT_FACES or classes > len(_DIGITS):
         return None
     return _DIGITS[labels].tobytes().decode("ascii")
+
+
+def encode_groups(groups: NDArray[np.int64]) -> list[str] | None:
+    """The indices of the faces of each group of two or more; None for too many faces."""
+    if len(groups) > KEPT_FACES:
+        return None
+    order = np.argsort(groups, kind="stable")
+    members = np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)
+    return [" ".join(map(str, faces.tolist())) for faces in members if len(faces) > 1]
+
+
+def decode_groups(encoded: list[str], faces: int) -> NDArray[np.int64]:
+    """What :func:`encode_groups` wrote, a number per face; ValueError or IndexError if it did not."""
+    groups = np.arange(faces)
+    for members in encoded:
+        indices = [int(index) for index in members.split()]
+        groups[indices] = indices[0]
+    return groups
 
 
 def decode(digits: str) -> NDArray[np.int64]:
@@ -112,6 +131,7 @@ def _accuracy(row: Row) -> dict[str, Any]:
     answers = row.predictions
     return {
         "n": answers.n,
+        "distinct": answers.distinct,
         "top1": answers.top1,
         "ci95": list(answers.top1_ci95),
         "macro_f1": macro_f1(answers),
@@ -128,7 +148,7 @@ def _paired(row: Row, report: Report) -> dict[str, Any] | None:
     base = report.baseline.predictions
     return {
         **row.paired.to_dict(),
-        "agreement_ci95": list(wilson_interval(row.paired.agreeing, row.paired.n)),
+        "agreement_ci95": list(row.paired.agreement_ci95),
         "kl_nats": kl_divergence(base, row.predictions),
         "confusion_difference": (row.predictions.confusion() - base.confusion()).tolist(),
         "per_class": [drop.to_dict() for drop in class_drops(base, row.predictions)],

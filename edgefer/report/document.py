@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgefer.errors import EdgeferError
-from edgefer.report.details import SCHEMA, decode
+from edgefer.report.details import SCHEMA, decode, decode_groups
 
 Interval = tuple[float, float]
 
@@ -71,6 +71,7 @@ class Document:
         faces_sha256: of the judged faces and labels.
         classes: of the networks.
         labels: int64 N, or None where they are too many to be kept.
+        groups: int64 N, the same number for a face and its near-duplicates; without labels, every face's own.
         faces: how many were judged.
         settings: every switch.
         environment: the machine.
@@ -84,6 +85,7 @@ class Document:
     faces_sha256: str
     classes: tuple[str, ...]
     labels: NDArray[np.int64] | None
+    groups: NDArray[np.int64]
     faces: int
     settings: Mapping[str, Any]
     environment: Mapping[str, Any]
@@ -150,6 +152,7 @@ def _document(path: Path, details: Mapping[str, Any], environment: Mapping[str, 
         faces_sha256=str(details["faces_sha256"]),
         classes=tuple(str(name) for name in details["classes"]),
         labels=labels,
+        groups=decode_groups(details["groups"] or [], faces),
         faces=faces,
         settings=dict(details["settings"]),
         environment=dict(environment),

@@ -110,13 +110,16 @@ def test_a_budget_that_no_plan_could_be_shown_to_meet():
     with pytest.raises(
         EdgeferError, match=r"no plan can be shown to meet --max-drop 0.1: on the 1,418 faces"
     ) as caught:
-        check_power(1418, 0.1)
+        check_power(np.arange(1418), 0.1)
     assert "--max-drop 0.28, or a `val` part of 7,676 faces" in caught.value.hint
-    check_power(1418, 0.28)
-    check_power(3838, 0.1)
+    check_power(np.arange(1418), 0.28)
+    check_power(np.arange(3838), 0.1)
     with pytest.raises(EdgeferError, match="--max-drop 0:") as caught:
-        check_power(1000, 0.0)
+        check_power(np.arange(1000), 0.0)
     assert "infinitely many" in caught.value.hint
+    with pytest.raises(EdgeferError, match=r"on the 42,540 faces .* certify \(1,418 distinct\), even") as caught:
+        check_power(np.repeat(np.arange(1418), 30), 0.1)
+    assert "--max-drop 0.28, or a `val` part of 230,2" in caught.value.hint
 
 
 def build(model, faces, path, **settings):

@@ -3,15 +3,24 @@
 import json
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from edgefer.cli.measure import compare, gate
+from edgefer.data import save_npz
 from edgefer.errors import EdgeferError
 from edgefer.measure.margin import Verdict
+from edgefer.measure.paired import tango_interval
+from edgefer.report.against import change
+from edgefer.report.bench import benchmark
 from edgefer.report.document import read_report
 from edgefer.report.gate import Limits, milliseconds, overall, run_gate
+from edgefer.report.html.page import page
+from edgefer.report.markdown import markdown
 from edgefer.report.settings import Settings
+
+CLASSES = ("angry", "happy", "sad")
 
 
 def checks(report, against=None, **limits):
@@ -234,3 +243,36 @@ def test_compare_refuses_one_report_and_other_classes(written, tmp_path):
     done = CliRunner().invoke(compare, [str(path), str(tmp_path / "b.json")])
     assert "contempt" in done.exception.message
     assert "same labels" in done.exception.hint
+
+
+def test_copies_of_test_faces_do_not_turn_inconclusive_into_pass(fake_classifier, tmp_path):
+    """200 faces repeated 30 times tell what 200 tell, in every interval that a gate reads."""
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (200, 4, 4, 1), dtype=np.uint8)
+    labels = np.arange(200) % 3
+    images[:, 0, 0, 0], images[:, 0, 1, 0] = labels, np.arange(200)
+    found = {}
+    for copies in (1, 30):
+        data = tmp_path / f"x{copies}.npz"
+        save_npz(data, np.tile(images, (copies, 1, 1, 1)), np.tile(labels, copies), CLASSES, ["test"] * 200 * copies)
+        engines = [fake_classifier("onnxruntime", "int8", mistakes=50, ms=0.0)]
+        report = benchmark(engines, str(data), fake_classifier("pytorch", ms=0.0), seconds=0.05, telemetry=False)
+        path = tmp_path / f"x{copies}.json"
+        path.write_text(json.dumps(report.to_json()), encoding="utf-8")
+        document = read_report(path)
+        entry = document.entries[1]
+        told = [check.told for check in checks(path, max_drop_pp=2.5, min_agreement=0.97, min_top1=0.97)]
+        found[copies] = (verdicts(path, max_drop_pp=2.5), told, entry.drop_pp, entry.top1, entry.agreement)
+        paired = change(document, document, document.entries[0], entry)
+        assert paired.is_paired
+        assert paired.drop_pp == entry.drop_pp
+    assert found[30] == found[1]
+    assert found[1][0] == ["INCONCLUSIVE"]
+    assert entry.drop_pp.value == 2.0
+    sentence = "6,000 faces, 200 distinct: intervals count copies and near-duplicates once"
+    assert sentence in report.warnings
+    assert sentence in report.to_json()["environment"]["warnings"]
+    assert sentence in markdown(report)
+    assert sentence in page(report)
+    assert [row["accuracy"]["distinct"] for row in report.to_json()["details"]["rows"]] == [200, 200]
+    assert tango_interval(120, 0, 6000)[1] < 0.025 < tango_interval(4, 0, 200)[1], "copies would have passed it"
