@@ -105,8 +105,8 @@ def check_size(header: ImageHeader, name: str) -> None:
         raise EdgeferError(f"{size}, more than {MAX_PIXELS / 1e6:g} million", hint=_SHRINK)
     if header.decoded_bytes > MAX_DECODED_BYTES:
         raise EdgeferError(
-            f"{size} of {header.channels} × {header.bits} bits, which take {header.decoded_bytes / 1e6:.0f} MB and not "
-            f"{MAX_DECODED_BYTES / 1e6:g} MB at the most",
+            f"{size} of {header.channels} × {header.bits} bits, which take {header.decoded_bytes / 1e6:.0f} MB: "
+            f"at most {MAX_DECODED_BYTES / 1e6:g} MB are decoded",
             hint=_SHRINK,
         )
 
@@ -150,8 +150,10 @@ def _pnm(content: bytes) -> ImageHeader | None:
     found = re.match(rb"P([1-6])\s(?:\s|#[^\n]*\n)*(\d+)\s+(\d+)\s+(\d+)?", content[:1000])
     if found is None:
         return None
-    kind, width, height, most = (int(part or 0) for part in found.groups())
-    return ImageHeader("PNM", width, height, 3 if kind in (3, 6) else 1, 16 if kind not in (1, 4) and most > 255 else 8)
+    kind, width, height, maximum = (int(part or 0) for part in found.groups())
+    return ImageHeader(
+        "PNM", width, height, 3 if kind in (3, 6) else 1, 16 if kind not in (1, 4) and maximum > 255 else 8
+    )
 
 
 def _jpeg(content: bytes) -> ImageHeader | None:

@@ -27,9 +27,10 @@ from edgefer.data import draw
 from edgefer.engines.classifier import Classifier
 from edgefer.errors import EdgeferError
 from edgefer.faces import Image
+from edgefer.runtimes import title_of
 
 LONGEST_SIDE = 1600
-"""Larger uploads are shrunk to it before faces are looked for; networks see some fifty pixels of a face."""
+"""Larger uploads are shrunk to it before faces are searched for; networks see about fifty pixels of a face."""
 
 MAX_FACES = 64
 _SAMPLE_WIDTH, _SAMPLE_HEIGHT, _SAMPLE_SIDE = 720, 420, 200
@@ -151,7 +152,8 @@ def _card(engine: Classifier) -> dict[str, Any]:
         "name": Path(engine.name).name,
         "network": contract.architecture,
         "precision": engine.precision,
-        "runtime": f"{engine.runtime} {engine.runtime_version}",
+        "runtime": title_of(engine.runtime),
+        "version": engine.runtime_version,
         "bytes": engine.size_bytes,
         "input": f"{contract.height}×{contract.width} {'grey' if contract.channels == 1 else 'RGB'}",
         "crop_margin": contract.crop_margin,
