@@ -57,7 +57,7 @@ class Runtime:
         check: ``"module:function"``; the function takes an engine's path and manifest, before it is opened, and refuses
             an engine that this machine would run wrongly or not at all.
         facts: ``"module:function"``; the function imports the package and returns what ``edgefer doctor`` shows, with
-            the key ``"version"``; ``""``: ``__version__`` of the package is all.
+            the key ``"version"``; ``""``: ``__version__`` of the package, up to a ``-``, is all.
         detector: ``"module:function"``; the function checks that the runtime can work here and returns what makes a
             session of the camera's face detector from the detector's serialised ONNX model. ``""``: ``opener`` does.
         tolerance: precision → see :data:`TOLERANCE`.
@@ -171,7 +171,6 @@ OPENVINO: Final = Runtime(
     opener="edgefer.engines.openvino:open_model",
     schemes="edgefer.engines.openvino:schemes",
     check="edgefer.engines.load:check_cpu_engine",
-    facts="edgefer.engines.openvino:facts",
 )
 
 TENSORRT: Final = Runtime(

@@ -7,7 +7,7 @@ installed over them.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -18,6 +18,17 @@ from edgefer.engines.load import WEIGHTS_SUFFIXES
 from edgefer.engines.tensorrt.compat import Target, parse_version, supported
 from edgefer.errors import EdgeferError
 from edgefer.manifest import Manifest, read_manifest
+from edgefer.runtimes import (
+    CPU,
+    PYTORCH,
+    REFERENCE,
+    RUNTIMES,
+    TENSORRT,
+    TENSORRT_RTX,
+    Runtime,
+    engine_suffixes,
+    for_target,
+)
 
 Kind = Literal["jetpack4", "jetpack5", "jetpack6", "jetpack7", "nvidia", "plain"]
 
@@ -30,8 +41,6 @@ _FROM_A_HOST: Final = (
     "sh bundle/run.sh --with trtexec  # here",
 )
 _NEWEST_CUDA: Final = 13
-_SUFFIXES: Final = (".onnx", ".engine")
-_OF_TENSORRT: Final = ("tensorrt", "tensorrt-rtx")
 
 
 @dataclass(frozen=True)
@@ -90,16 +99,20 @@ def kind_of(found: Diagnosis) -> Kind:
 
 def capabilities_of(found: Diagnosis) -> tuple[Capability, ...]:
     """All of them, in the order in which they are shown; every key is there on every machine."""
-    build = "build, run and bench engines for this CPU with"
-    bundle = "write what a Jetson builds from: --onnx-only, deploy bundle"
+    others = [row for row in RUNTIMES.values() if row not in (PYTORCH, TENSORRT, TENSORRT_RTX)]
+    engines = {row.name: "engines for this CPU" if row.target == CPU else "engines" for row in others}
+    train = "train networks, export them, compare with PyTorch"
+    bundle = "write what a Jetson builds from: --onnx-only, deploy bundle"  # it observes ranges and checks files
     return (
-        _needs(found, "onnxruntime", "onnxruntime", f"{build} ONNX Runtime", "cpu"),
-        _needs(found, "openvino", "openvino", f"{build} OpenVINO", "openvino"),
+        *(
+            _runtime(found, row.package, row, f"build, run and bench {engines[row.name]} with {row.title}")
+            for row in others
+        ),
         _tensorrt(found),
         _trtexec(found),
         _ahead_of_time(found),
-        _needs(found, "onnx_only", "onnxruntime", bundle, "cpu"),  # it observes ranges and checks files
-        _needs(found, "train", "torch", "train networks, export them, compare with PyTorch", "export"),
+        _runtime(found, "onnx_only", REFERENCE, bundle),
+        _runtime(found, "train", PYTORCH, train),
         _needs(found, "camera", "cv2", "read pictures and cameras", "camera"),
         _csi(found),
     )
@@ -114,6 +127,10 @@ def before_measuring(found: Diagnosis) -> tuple[str, ...]:
     return (*faster, "sudo jetson_clocks")
 
 
+def _runtime(found: Diagnosis, key: str, row: Runtime, what: str) -> Capability:
+    return _needs(found, key, row.package, what, row.extra)
+
+
 def _needs(found: Diagnosis, key: str, package: str, what: str, extra: str) -> Capability:
     """What takes one Python package, which ``extra`` brings."""
     module = found.module(package)
@@ -126,9 +143,9 @@ def _tensorrt(found: Diagnosis) -> Capability:
     what = "build, run and bench TensorRT engines"
     why = next(_against_tensorrt(found), "")
     if why:
-        return Capability("tensorrt", what, why, _install_tensorrt(found))
-    version = found.module("tensorrt").version
-    return Capability("tensorrt", f"{what} for {found.driver.devices[0]} with TensorRT {version}")
+        return Capability(TENSORRT.package, what, why, _install_tensorrt(found))
+    version = found.module(TENSORRT.package).version
+    return Capability(TENSORRT.package, f"{what} for {found.driver.devices[0]} with TensorRT {version}")
 
 
 def _against_tensorrt(found: Diagnosis) -> Iterator[str]:
@@ -137,7 +154,7 @@ def _against_tensorrt(found: Diagnosis) -> Iterator[str]:
         yield found.driver.problem.message
     elif not found.driver.devices:
         yield "the driver has no GPU"
-    module = found.module("tensorrt")
+    module = found.module(TENSORRT.package)
     if not module.works and kind_of(found) == "jetpack5":
         yield "JetPack 5's TensorRT is for Python 3.8, and edgefer needs 3.10: trtexec builds engines there"
     if module.version is None:
@@ -181,9 +198,10 @@ def _trtexec(found: Diagnosis) -> Capability:
 
 def _ahead_of_time(found: Diagnosis) -> Capability:
     what = "check files ahead of time with TensorRT-RTX's compiler"
-    if found.machine.architecture != "x86_64" and not found.module("tensorrt_rtx").works:
-        return Capability("tensorrt_rtx", what, f"there is no tensorrt-rtx for {found.machine.architecture}")
-    return _needs(found, "tensorrt_rtx", "tensorrt_rtx", what, "rtx")
+    row, architecture = TENSORRT_RTX, found.machine.architecture
+    if architecture != "x86_64" and not found.module(row.package).works:
+        return Capability(row.package, what, f"there is no {row.distributions[0]} for {architecture}")
+    return _runtime(found, row.package, row, what)
 
 
 def _csi(found: Diagnosis) -> Capability:
@@ -235,12 +253,12 @@ def _install_tensorrt(found: Diagnosis) -> tuple[str, ...]:
         needed += [] if found.libraries.python_bindings else ["python3-libnvinfer"]
         apt = f"sudo apt install {' '.join([*needed, 'python3-venv'])}"
         return (*driver, apt, *_environment_pip("edgefer", _cuda_python(found)))
-    major, here = _cuda_major(found), found.module("tensorrt").details.get("for_cuda")
+    major, here = _cuda_major(found), found.module(TENSORRT.package).details.get("for_cuda")
     wrong: tuple[str, ...] = ()
     if here is not None and major is not None and here > major:  # wheels for two CUDAs lie in the same folders
         names = " ".join(f"tensorrt-cu{here}{part}" for part in ("", "-libs", "-bindings"))
         wrong = (f"pip uninstall tensorrt {names}",)
-    wheel = "tensorrt" if major is None else f"tensorrt-cu{min(major, _NEWEST_CUDA)}"
+    wheel = TENSORRT.distributions[0] if major is None else f"tensorrt-cu{min(major, _NEWEST_CUDA)}"
     return (*driver, *wrong, f"pip install edgefer {wheel} {_cuda_python(found)}")
 
 
@@ -281,9 +299,9 @@ def check_engine(engine: Path, found: Diagnosis) -> Verdict:
             f"there is no engine {engine}" if not engine.exists() else f"{engine} is not a file",
             hint="check the path; `edgefer build-engine model.onnx --int8 -o x.onnx` makes engines",
         )
-    if engine.suffix not in _SUFFIXES:
+    if engine.suffix not in engine_suffixes():
         raise EdgeferError(
-            f"{engine} is not an engine: '{engine.suffix}' is neither .onnx nor .engine",
+            f"{engine} is not an engine: '{engine.suffix}' is neither {' nor '.join(engine_suffixes())}",
             hint="weights become an engine by `edgefer export`, then `edgefer build-engine`"
             if engine.suffix in WEIGHTS_SUFFIXES
             else "give an .onnx or .engine file that `edgefer build-engine` wrote",
@@ -295,15 +313,19 @@ def check_engine(engine: Path, found: Diagnosis) -> Verdict:
     problem = try_engine(engine)["problem"]
     if problem is None:
         return Verdict(engine, what, True)
+    row = next(row for row in RUNTIMES.values() if row.suffix == engine.suffix)
+    if manifest is not None:
+        row = RUNTIMES.get(manifest.runtime, row)
     capabilities = {capability.key: capability for capability in capabilities_of(found)}
+    lacks = capabilities[row.package]
     return Verdict(
         engine,
         what,
         False,
         why=str(problem["message"]),
         hint=str(problem["hint"] or ""),
-        install=_install(engine, manifest, capabilities),
-        build=_build(engine, manifest, capabilities),
+        install=() if lacks.works else lacks.commands,
+        build=_build(engine, manifest, row, {key: one.works for key, one in capabilities.items()}),
     )
 
 
@@ -315,26 +337,15 @@ def _manifest(engine: Path) -> Manifest | None:
         return None
 
 
-def _install(engine: Path, manifest: Manifest | None, capabilities: dict[str, Capability]) -> tuple[str, ...]:
-    kinds = {"openvino": "openvino", "tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
-    unstated = "tensorrt" if engine.suffix == ".engine" else "onnxruntime"
-    key = unstated if manifest is None else kinds.get(manifest.runtime, "onnxruntime")
-    return () if capabilities[key].works else capabilities[key].commands
-
-
-def _build(engine: Path, manifest: Manifest | None, capabilities: dict[str, Capability]) -> str:
-    """With TensorRT if the engine is TensorRT's and it works here, else for this CPU."""
+def _build(engine: Path, manifest: Manifest | None, row: Runtime, works: Mapping[str, bool]) -> str:
+    """With the engine's own runtime if that works here (for TensorRT-RTX that is TensorRT), else for this CPU."""
     precision = "fp32" if manifest is None else manifest.precision.got
-    target: list[str] = []
-    suffix = ".onnx"
-    is_tensorrt = engine.suffix == ".engine" if manifest is None else manifest.runtime in _OF_TENSORRT
-    if is_tensorrt and capabilities["tensorrt"].works:
-        target, suffix = ["--target", "tensorrt"], ".engine"
-    else:
+    row = TENSORRT if row is TENSORRT_RTX else row
+    if row.target == CPU or not works[row.package]:
         precision = "int8" if "int8" in precision else "fp32" if precision == "fp16" else precision
-        wanted = manifest is not None and manifest.runtime == "openvino"
-        if capabilities["openvino"].works and (wanted or not capabilities["onnxruntime"].works):
-            target = ["--runtime", "openvino"]
+        working = [one for one in for_target(CPU).values() if works[one.package]]
+        row = row if row in working else next(iter(working), REFERENCE)
+    target = [] if row is REFERENCE else row.option.split()
     model, needs_faces = "model.onnx", "int8" in precision
     if manifest is not None:
         from edgefer.deploy.inspect import lineage_of  # both import onnx
@@ -343,8 +354,8 @@ def _build(engine: Path, manifest: Manifest | None, capabilities: dict[str, Capa
         lineage = lineage_of(engine, manifest.contract, manifest.model_sha256, manifest.weights_sha256)
         model = str(lineage.model.file or model)
         shipped = shipped_table(lineage.architecture, lineage.weights.sha256)
-        needs_faces = needs_faces and (suffix == ".engine" or shipped is None)
-    output = engine.with_suffix(suffix)
+        needs_faces = needs_faces and (row.target != CPU or shipped is None)
+    output = engine.with_suffix(row.suffix)
     if output.name == Path(model).name:
         output = output.with_name(f"{output.stem}.{precision.replace('+', '-')}{output.suffix}")
     words = ["edgefer", "build-engine", model, *(f"--{part}" for part in precision.split("+"))]

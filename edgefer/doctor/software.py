@@ -7,7 +7,6 @@ before it, and when the process ends.
 
 from __future__ import annotations
 
-import functools
 import importlib.util
 import json
 import os
@@ -25,6 +24,7 @@ from typing import Any, Final
 import edgefer
 from edgefer.engines.tensorrt.driver import Device, Driver, survey
 from edgefer.errors import EdgeferError, import_package
+from edgefer.runtimes import PYTORCH, RUNTIMES, resolve
 
 _CHILD: Final = """
 import sys
@@ -54,98 +54,25 @@ class Module:
 ABSENT: Final = Module(None, "not installed")
 
 
-def _driver() -> dict[str, Any]:
-    found = survey()
-    devices = [{"name": d.name, "capability": d.capability, "integrated": d.integrated} for d in found.devices]
-    problem = None if found.problem is None else {"message": found.problem.message, "hint": found.problem.hint}
-    return {"cuda": found.cuda, "devices": devices, "problem": problem}
-
-
-def _plain(package: str) -> dict[str, Any]:
-    return {"version": str(import_package(package).__version__).split("-")[0]}
-
-
-def _onnxruntime() -> dict[str, Any]:
-    ort = import_package("onnxruntime")
-    return {"version": str(ort.__version__), "providers": list(ort.get_available_providers())}
-
-
-def _tensorrt() -> dict[str, Any]:
-    """With the CUDA that pip's TensorRT is for; one of the system has no such package, and is told by its library."""
-    answer = _plain("tensorrt")
-    for cuda in (11, 12, 13):
-        try:
-            version(f"tensorrt-cu{cuda}-libs")
-        except PackageNotFoundError:
-            continue
-        answer["for_cuda"] = cuda
-    return answer
-
-
-def _opencv() -> dict[str, Any]:
-    cv2 = import_package("cv2")
-    gstreamer = re.search(r"GStreamer:\s+YES", cv2.getBuildInformation()) is not None
-    return {"version": str(cv2.__version__), "gstreamer": gstreamer}
-
-
-def _cuda_bindings() -> dict[str, Any]:
-    driver = import_package("cuda.bindings.driver")
-    return {"version": version("cuda-bindings"), "for_cuda": int(driver.CUDA_VERSION) // 1000}
-
-
-def _pycuda() -> dict[str, Any]:
-    import_package("pycuda.driver")  # makes no context, as pycuda.autoinit would
-    return {"version": version("pycuda")}
-
-
-def _engine(path: str) -> dict[str, Any]:
-    """Whether an engine loads and answers its golden faces, which loading asks."""
-    from edgefer.engines.load import load_engine
-
-    try:
-        with load_engine(path) as engine:
-            return {"problem": None, "runtime": engine.runtime, "version": engine.runtime_version}
-    except EdgeferError as fault:
-        return {"problem": {"message": fault.message, "hint": fault.hint}}
-
-
-MODULES: dict[str, Callable[[], dict[str, Any]]] = {
-    "onnxruntime": _onnxruntime,
-    "openvino": functools.partial(_plain, "openvino"),
-    "tensorrt": _tensorrt,
-    "tensorrt_rtx": functools.partial(_plain, "tensorrt_rtx"),
-    "cuda": _cuda_bindings,
-    "pycuda": _pycuda,
-    "cv2": _opencv,
-}
-"""What is imported to be asked, by the name that it is imported by."""
-
-
-def main() -> None:
-    """In the child process: print what is known of ``driver``, ``engine FILE`` or a package, or the error."""
-    questions: dict[str, Callable[..., dict[str, Any]]] = {"driver": _driver, "engine": _engine, **MODULES}
-    try:
-        answer = questions[sys.argv[1]](*sys.argv[2:])
-    except (ImportError, OSError, AttributeError, RuntimeError, PackageNotFoundError) as cause:
-        lines = [line for line in str(cause).splitlines() if line.strip()]
-        answer = {"error": f"{type(cause).__name__}: {lines[0] if lines else ''}"}
-    print("\n" + json.dumps(answer))
-
-
 def probe_software() -> tuple[Driver, dict[str, Module]]:
-    """The driver, and all of :data:`MODULES` with torch, which is not imported: that takes seconds."""
-    answers = _ask(["driver", *filter(_is_here, MODULES)])
-    modules = {name: _module(answers[name]) if name in answers else ABSENT for name in MODULES}
+    """The driver, and the Python packages by the names that they are imported by.
+
+    They are the package of every runtime in the table, what takes memory on a GPU, and OpenCV. PyTorch is not imported,
+    since that takes seconds.
+    """
+    questions = {name: ("package", name, facts) for name, facts in _packages().items() if _is_here(name)}
+    answers = _ask({"driver": ("driver",), **questions})
+    modules = {name: _module(answers[name]) if name in answers else ABSENT for name in _packages()}
     try:
-        modules["torch"] = Module(version("torch"))
+        modules[PYTORCH.package] = Module(version(PYTORCH.distributions[0]))
     except PackageNotFoundError:
-        modules["torch"] = ABSENT
+        modules[PYTORCH.package] = ABSENT
     return _read_driver(answers["driver"]), modules
 
 
 def try_engine(path: Path, timeout: float = 300.0) -> dict[str, Any]:
     """What came of loading an engine in a process of its own: ``{"problem": None | {"message", "hint"}, …}``."""
-    answer = _ask(["engine"], (str(path),), timeout)["engine"]
+    answer = _ask({"engine": ("engine", str(path))}, timeout)["engine"]
     if "error" in answer:
         return {"problem": {"message": f"loading it failed: {answer['error']}", "hint": None}}
     return answer
@@ -158,19 +85,26 @@ def _is_here(module: str) -> bool:
         return False
 
 
-def _ask(names: Sequence[str], arguments: Sequence[str] = (), timeout: float = TIMEOUT) -> dict[str, dict[str, Any]]:
-    """All at once; the answers by name."""
+def _packages() -> dict[str, str]:
+    """Package → the function that is asked about it, see ``facts`` of :class:`edgefer.runtimes.Runtime`."""
+    here = "edgefer.doctor.software"
+    runtimes = {row.package: row.facts for row in RUNTIMES.values() if row is not PYTORCH}
+    return {**runtimes, "cuda": f"{here}:cuda_bindings", "pycuda": f"{here}:pycuda", "cv2": f"{here}:opencv"}
+
+
+def _ask(questions: Mapping[str, Sequence[str]], timeout: float = TIMEOUT) -> dict[str, dict[str, Any]]:
+    """The answers to all questions, which are the arguments of :func:`main`, asked at the same time."""
     home = str(Path(edgefer.__file__).resolve().parents[1])
     search = os.pathsep.join(filter(None, (home, os.environ.get("PYTHONPATH"))))
     started = {
         name: subprocess.Popen(
-            [sys.executable, "-c", _CHILD, name, *arguments],
+            [sys.executable, "-c", _CHILD, *question],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env={**os.environ, "PYTHONPATH": search},
         )
-        for name in names
+        for name, question in questions.items()
     }
     deadline = time.monotonic() + timeout
     try:
@@ -208,3 +142,58 @@ def _read_driver(answer: Mapping[str, Any]) -> Driver:
     problem = answer["problem"]
     fault = None if problem is None else EdgeferError(problem["message"], problem["hint"])
     return Driver(answer["cuda"], tuple(Device(**device) for device in answer["devices"]), fault)
+
+
+def main() -> None:
+    """In the child process: answer ``driver``, ``package NAME FUNCTION`` or ``engine FILE``, or say what went wrong."""
+    questions: dict[str, Callable[..., dict[str, Any]]] = {"driver": _driver, "package": _package, "engine": _engine}
+    try:
+        answer = questions[sys.argv[1]](*sys.argv[2:])
+    except (ImportError, OSError, AttributeError, RuntimeError, PackageNotFoundError) as cause:
+        lines = [line for line in str(cause).splitlines() if line.strip()]
+        answer = {"error": f"{type(cause).__name__}: {lines[0] if lines else ''}"}
+    print("\n" + json.dumps(answer))
+
+
+def _driver() -> dict[str, Any]:
+    found = survey()
+    devices = [{"name": d.name, "capability": d.capability, "integrated": d.integrated} for d in found.devices]
+    problem = None if found.problem is None else {"message": found.problem.message, "hint": found.problem.hint}
+    return {"cuda": found.cuda, "devices": devices, "problem": problem}
+
+
+def _package(name: str, function: str) -> dict[str, Any]:
+    if function:
+        answer: dict[str, Any] = resolve(function)()
+        return answer
+    return {"version": str(import_package(name).__version__).split("-")[0]}
+
+
+def _engine(path: str) -> dict[str, Any]:
+    """Whether an engine loads and answers its golden faces, which loading asks."""
+    from edgefer.engines.load import load_engine
+
+    try:
+        with load_engine(path) as engine:
+            return {"problem": None, "runtime": engine.runtime, "version": engine.runtime_version}
+    except EdgeferError as fault:
+        return {"problem": {"message": fault.message, "hint": fault.hint}}
+
+
+def opencv() -> dict[str, Any]:
+    """OpenCV's version, and whether it was built with GStreamer."""
+    cv2 = import_package("cv2")
+    gstreamer = re.search(r"GStreamer:\s+YES", cv2.getBuildInformation()) is not None
+    return {"version": str(cv2.__version__), "gstreamer": gstreamer}
+
+
+def cuda_bindings() -> dict[str, Any]:
+    """The version of cuda-bindings, and the CUDA that they are for."""
+    driver = import_package("cuda.bindings.driver")
+    return {"version": version("cuda-bindings"), "for_cuda": int(driver.CUDA_VERSION) // 1000}
+
+
+def pycuda() -> dict[str, Any]:
+    """The version of pycuda. It makes no context, as pycuda.autoinit would."""
+    import_package("pycuda.driver")
+    return {"version": version("pycuda")}

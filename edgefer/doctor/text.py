@@ -9,19 +9,16 @@ from typing import Any, Final
 from edgefer import __version__
 from edgefer.doctor.advice import Verdict, before_measuring, capabilities_of, kind_of
 from edgefer.doctor.probe import Diagnosis, Library
+from edgefer.runtimes import PYTORCH, RUNTIMES, TENSORRT
 
 SCHEMA: Final = 1
 
-_TITLES: Final = {
-    "onnxruntime": ("onnxruntime", "ONNX Runtime"),
-    "openvino": ("openvino", "OpenVINO"),
-    "tensorrt_rtx": ("tensorrt_rtx", "TensorRT-RTX"),
+_OTHERS: Final = {
     "cuda": ("cuda_bindings", "cuda-bindings"),
     "pycuda": ("pycuda", "pycuda"),
     "cv2": ("opencv", "OpenCV"),
-    "torch": ("torch", "PyTorch"),
 }
-"""Module → its fact's key and title."""
+"""Package that is no runtime → its fact's key and title."""
 
 
 @dataclass(frozen=True)
@@ -206,18 +203,21 @@ def _library(key: str, title: str, library: Library | None) -> Fact:
 
 
 def _tensorrt(found: Diagnosis) -> Iterator[Fact]:
-    module, bindings = found.module("tensorrt"), found.libraries.python_bindings
+    module, bindings = found.module(TENSORRT.package), found.libraries.python_bindings
     line = module.version or module.problem or ""
     if not module.works and bindings:
         line += "; the system's python3-libnvinfer is there, and this environment does not see it"
     parts = {"version": module.version, "problem": module.problem, "system_package": bindings}
-    yield Fact("tensorrt", "TensorRT's Python", module.works, line, parts)
+    yield Fact(TENSORRT.package, "TensorRT's Python", module.works, line, parts)
     tool = found.libraries.trtexec
     yield Fact("trtexec", "trtexec", tool is not None, tool or "not found", {"path": tool})
 
 
 def _modules(found: Diagnosis) -> Iterator[Fact]:
-    for name, (key, title) in _TITLES.items():
+    rows = (row for row in RUNTIMES.values() if row not in (TENSORRT, PYTORCH))
+    runtimes = {row.package: (row.package, row.title) for row in rows}
+    last = {PYTORCH.package: (PYTORCH.package, PYTORCH.title)}
+    for name, (key, title) in {**runtimes, **_OTHERS, **last}.items():
         module = found.module(name)
         words = [module.version or module.problem or ""]
         if "providers" in module.details:

@@ -62,7 +62,7 @@ class OpenVinoSession:
                 f"OpenVINO refuses {origin}: {_first_line(cause)}",
                 hint="the file is damaged or uses operators this version lacks; build it again or upgrade openvino",
             ) from cause
-        self.version = _version(ov)
+        self.version = str(ov.__version__).split("-", maxsplit=1)[0]
         self.threads = threads
         self.inputs = tuple(_spec(port) for port in self._model.inputs)
         self.outputs = tuple(_spec(port) for port in self._model.outputs)
@@ -116,11 +116,6 @@ def schemes(instructions: Collection[str]) -> tuple[str, ...]:
     return ("x86",) if saturates(instructions) else ("openvino-all", "openvino-inputs")
 
 
-def facts() -> dict[str, Any]:
-    """The version."""
-    return {"version": _version(_openvino())}
-
-
 @functools.cache
 def _core() -> Any:
     """One Core a process: each one that goes away unloads OpenVINO's plugins, and loading them again can crash."""
@@ -129,10 +124,6 @@ def _core() -> Any:
 
 def _openvino() -> Any:
     return require(OPENVINO.package, OPENVINO.extra, "running an engine with OpenVINO")
-
-
-def _version(ov: Any) -> str:
-    return str(ov.__version__).split("-", maxsplit=1)[0]
 
 
 def _spec(port: Any) -> TensorSpec:  # openvino's ports have no type stubs

@@ -27,10 +27,12 @@ def packages(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
 
+    facts = software._packages()
+
     def write(**sources):
         for name, source in sources.items():
             (tmp_path / f"{name}.py").write_text(source)
-        monkeypatch.setattr(software, "MODULES", dict.fromkeys(sources))
+        monkeypatch.setattr(software, "_packages", lambda: {name: facts[name] for name in sources})
 
     return write
 
@@ -79,7 +81,7 @@ def test_a_package_that_hangs_is_given_up(packages, monkeypatch):
 
 
 def test_a_driver_that_kills_is_survived(monkeypatch):
-    monkeypatch.setattr(software, "MODULES", {})
+    monkeypatch.setattr(software, "_packages", dict)
     monkeypatch.setattr(software, "_ask", lambda names: {"driver": {"error": "ended its process by SIGSEGV"}})
     driver, _ = probe_software()
     assert "ended its process by SIGSEGV" in driver.problem.message
@@ -109,7 +111,7 @@ def processor_seconds():
 
 
 def test_in_words(monkeypatch):
-    monkeypatch.setattr(software, "MODULES", {})
+    monkeypatch.setattr(software, "_packages", dict)
     done = CliRunner().invoke(cli, ["doctor"], standalone_mode=False)
     for heading in ("machine ", "What edgefer can do here", "To get the rest", "pip install 'edgefer[cpu]'"):
         assert heading in done.output
