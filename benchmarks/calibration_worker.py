@@ -48,7 +48,7 @@ def _edgefer(faces: str) -> Work:
     from edgefer.data import open_dataset
     from edgefer.graph.load import load_model
     from edgefer.optimize.calibrate import calibrate
-    from edgefer.optimize.recipe import Recipe
+    from edgefer.optimize.settings import Recipe
     from edgefer.quantize.thresholds import threshold
 
     dataset = open_dataset(f"{faces}:train")

@@ -29,7 +29,7 @@ from cpp_run import Done, Plan, engine_call_ms, found_program, labels_alike, run
 from ending import conclude, destination, one_error
 from sources import REPOSITORY, real_faces
 
-from edgefer import build_engine
+from edgefer import BuildTarget, build_engine
 from edgefer.errors import EdgeferError
 from edgefer.graph.exporting import export
 from edgefer.measure.contention import Usage, busy_before, others_since, too_busy
@@ -69,7 +69,7 @@ def measure(plan: Plan, data: str | None, yunet: str, program: Path) -> dict[str
         folder = Path(name)
         export(NETWORK, folder / "model.onnx")
         engine = folder / "engine.onnx"
-        build_engine(folder / "model.onnx", engine, precision="fp32", runtime="openvino")
+        build_engine(folder / "model.onnx", engine, precision="fp32", target=BuildTarget("cpu", "openvino"))
         found = real_faces(data, folder)
         faces = film_faces(None if found is None else found[0].part("test"))
         films = {count: write_film(folder / f"{count}.avi", faces[:count], plan.frames) for count in (1, 4)}

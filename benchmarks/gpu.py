@@ -181,10 +181,8 @@ def _build(plan: Plan, model: Path, engine: Path, precision: str, faces: FaceSet
         model,
         engine,
         precision=precision,
-        target="tensorrt",
-        calib=faces if integer else None,
-        calib_faces=plan.calibration if integer else None,
-        builder={"max_batch": max(plan.batches)},
+        quantisation=edgefer.Quantisation(faces, faces=plan.calibration) if integer else None,
+        target=edgefer.BuildTarget("tensorrt", builder={"max_batch": max(plan.batches)}),
     )
     manifest = cast(Any, result.manifest)
     return {"got": manifest.precision.got, "bytes": manifest.engine_bytes}

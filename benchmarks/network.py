@@ -21,6 +21,7 @@ from edgefer.models.weights import load_network, shipped
 from edgefer.optimize.auto import MAX_DROP_PP, REFERENCE, candidates
 from edgefer.optimize.choose import Figures, judged
 from edgefer.optimize.job import Job, figures_of, prepare_job
+from edgefer.optimize.settings import Quantisation
 from edgefer.optimize.variants import Built
 from edgefer.progress import announce
 
@@ -91,8 +92,8 @@ def prepare(
     model = folder / f"{name}.onnx"
     exported = export(module, model, contract=contract)
     calib = drawn if judging is None else judging
-    steps = None if judging is not None else ()  # without accuracy there is none to refine
-    job = prepare_job(model, "int8", calib, calib_faces=faces, method=None, seed=None, refine=steps)
+    corrections = None if judging is not None else ()  # without accuracy there is nothing to correct
+    job = prepare_job(model, "int8", Quantisation(calib, faces=faces, corrections=corrections))
     engines = tuple(job.build(variant) for variant in candidates())
     figures = tuple(figures_of(built) for built in engines)
     accuracy: dict[str, dict[str, Any]] = {}

@@ -20,16 +20,16 @@ from edgefer.graph.save import serialise
 from edgefer.memory import available_memory
 from edgefer.models.weights import load_weights
 from edgefer.optimize.job import Job, prepare_job
-from edgefer.optimize.refiner import ALL_STEPS, DEFAULT_STEPS
+from edgefer.optimize.settings import CORRECTIONS, DEFAULT_CORRECTIONS, Quantisation
 from edgefer.optimize.variants import Variant, variants_of
 
 STEPS = {
-    "edgefer": DEFAULT_STEPS,
+    "edgefer": DEFAULT_CORRECTIONS,
     "edgefer, no refining": (),
     "edgefer, equalise": ("equalise",),
     "edgefer, equalise and bias": ("equalise", "bias"),
     "edgefer, equalise and rounding": ("equalise", "rounding"),
-    "edgefer, all steps": ALL_STEPS,
+    "edgefer, all steps": CORRECTIONS,
 }
 THEIRS = ("MinMax", "Entropy", "Percentile")
 
@@ -66,7 +66,7 @@ class Bench:
         if loaded.contract is None:
             raise EdgeferError(f"{weights} has no contract", hint="`edgefer import-weights` writes weights with one")
         export(loaded.contract.architecture, folder / "model.onnx", weights=weights)
-        job = prepare_job(folder / "model.onnx", "int8", calib, faces, None, None, refine=())
+        job = prepare_job(folder / "model.onnx", "int8", Quantisation(calib, faces=faces, corrections=()))
         assert job.calibration is not None  # it is INT8
         (folder / "float.onnx").write_bytes(serialise(job.model))
         part = calib.split("calib")
@@ -80,11 +80,11 @@ class Bench:
         """Every row."""
         found: dict[str, Way] = {}
         for label, steps in STEPS.items():
-            if label == "edgefer" or steps != DEFAULT_STEPS:
+            if label == "edgefer" or steps != DEFAULT_CORRECTIONS:
                 found[label] = self._ours(variants_of("int8", "onnxruntime")[0], steps)
         for variant in variants_of("int8", "openvino"):
-            found[f"edgefer, {variant.flavour}"] = self._ours(variant, DEFAULT_STEPS)
-        found["edgefer, tensorrt"] = self._ours(Variant("onnxruntime", "int8", "tensorrt"), DEFAULT_STEPS)
+            found[f"edgefer, {variant.flavour}"] = self._ours(variant, DEFAULT_CORRECTIONS)
+        found["edgefer, tensorrt"] = self._ours(Variant("onnxruntime", "int8", "tensorrt"), DEFAULT_CORRECTIONS)
         for method in THEIRS:
             found[f"onnxruntime {method}"] = Way("onnxruntime", lambda method=method: self._theirs(method))
         found["OpenVINO NNCF"] = Way("openvino", lambda: self._peer("nncf", ".xml"))
@@ -94,7 +94,7 @@ class Bench:
     def _ours(self, variant: Variant, steps: tuple[str, ...]) -> Way:
         def make() -> bytes:
             model = self.folder / "model.onnx"
-            job = prepare_job(model, "int8", self.calib, self.faces, None, None, refine=steps)
+            job = prepare_job(model, "int8", Quantisation(self.calib, faces=self.faces, corrections=steps))
             return job.build(variant).engine
 
         return Way(variant.runtime, make)

@@ -33,7 +33,7 @@ from edgefer.measure.contention import Usage, busy_before, others_since, too_bus
 from edgefer.measure.environment import describe_environment
 from edgefer.optimize.auto import REFERENCE, candidates
 from edgefer.optimize.calibrate import calibrate, calibration_faces
-from edgefer.optimize.recipe import Recipe
+from edgefer.optimize.settings import Recipe
 from edgefer.optimize.variants import build
 from edgefer.progress import announce
 

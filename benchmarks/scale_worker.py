@@ -45,7 +45,7 @@ def _evaluate(model: str) -> Callable[[FaceSet], object]:
 def _calibrate(model: str) -> Callable[[FaceSet], object]:
     from edgefer.graph.load import load_model
     from edgefer.optimize.calibrate import calibrate
-    from edgefer.optimize.recipe import Recipe
+    from edgefer.optimize.settings import Recipe
 
     proto, contract = load_model(model)
     return lambda faces: calibrate(proto, contract, faces, Recipe(len(faces), 0, "percentile"))

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from edgefer.graph.adopting import adopt as adopt
     from edgefer.graph.exporting import export as export
     from edgefer.optimize.build import build_engine as build_engine
+    from edgefer.optimize.settings import BuildTarget as BuildTarget
+    from edgefer.optimize.settings import Quantisation as Quantisation
     from edgefer.report.bench import benchmark as benchmark
     from edgefer.training import train as train
 
@@ -36,13 +38,17 @@ _HOMES = {
     "export": "edgefer.graph.exporting",
     "adopt": "edgefer.graph.adopting",
     "build_engine": "edgefer.optimize.build",
+    "BuildTarget": "edgefer.optimize.settings",
+    "Quantisation": "edgefer.optimize.settings",
     "load_engine": "edgefer.engines.load",
     "predict": "edgefer.camera.predict",
     "benchmark": "edgefer.report.bench",
 }
 
 __all__ = [
+    "BuildTarget",
     "EdgeferError",
+    "Quantisation",
     "ReadSettings",
     "__version__",
     "adopt",

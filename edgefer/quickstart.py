@@ -16,6 +16,7 @@ from edgefer.measure.accuracy import predict
 from edgefer.models.registry import architecture
 from edgefer.models.weights import shipped
 from edgefer.optimize.build import build_engine
+from edgefer.optimize.settings import Quantisation
 from edgefer.progress import announce
 from edgefer.report.bench import benchmark
 from edgefer.report.report import Report
@@ -71,9 +72,9 @@ def run(output: Path, *, data: str | None, model: str, seconds: float, seed: int
     exported = export(model, onnx_file, weights=weights)
     announce(f"exported: largest difference from PyTorch {exported.max_abs_diff:.1e}")
     engines = []
-    for precision, calib in (("fp32", None), ("int8", faces)):
+    for precision, quantisation in (("fp32", None), ("int8", Quantisation(faces, seed=seed))):
         engine = made(f"model.{precision}.onnx", f"the {precision.upper()} engine")
-        build_engine(onnx_file, engine, precision=precision, calib=calib, seed=None if calib is None else seed)
+        build_engine(onnx_file, engine, precision=precision, quantisation=quantisation)
         made(f"{engine.name}.json", "its manifest")
         engines.append(engine)
     report = benchmark(engines, faces, str(weights), seconds=BENCH_SECONDS, limit=TEST_FACES, seed=seed)

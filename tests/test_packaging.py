@@ -49,7 +49,7 @@ def test_the_wheel_runs_with_its_core_dependencies_alone(empty_environment, tmp_
 
 def test_recipes_and_weights_are_inside_the_wheel(empty_environment, tmp_path):
     program = (
-        "from edgefer.optimize.recipe import recipe_for, recipes_folder\n"
+        "from edgefer.optimize.settings import recipe_for, recipes_folder\n"
         "from edgefer.models.weights import shipped\n"
         "print(recipes_folder()); print(recipe_for('lenet').faces)\n"
         "import importlib.resources\n"

@@ -159,7 +159,7 @@ def engines(folder: Path) -> None:
         edgefer.export("mini_xception", model)
         for precision in ("fp32", "int8"):
             engine = folder / f"{precision}.onnx"
-            edgefer.build_engine(model, engine, precision=precision, runtime="openvino")
+            edgefer.build_engine(model, engine, precision=precision, target=edgefer.BuildTarget("cpu", "openvino"))
             with edgefer.load_engine(engine) as classifier:
                 answers[precision] = [
                     row for i in range(len(images)) for row in rows(classifier.logits(images[i : i + 1]))

@@ -6,15 +6,12 @@ import functools
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from edgefer.cli import options
 from edgefer.cli.help import command, option, section
-
-if TYPE_CHECKING:
-    from edgefer.data import ReadSettings
 
 _BUILDER = (
     option("--workspace", metavar="SIZE", help="Scratch memory, such as 512M or 2G.  [default: half of what is free]"),
@@ -38,15 +35,6 @@ _BUILDER = (
     option("--calib-cache", type=options.PATH, help="Calibration cache for --calibrator, instead of faces."),
     option("--verbose", is_flag=True, help="Print the builder's whole log."),
 )
-_OF_A_CPU = ("runtime", "threads", "batch")
-_OF_INT8 = (
-    *("calib", "votes", "exclude", "calib_faces", "method", "seed"),
-    *("max_drop", "per_class", "refine", "table"),
-)
-_OF_RANGES = ("method", "refine", "table")
-"""Those of them that matter without faces too, where ranges come from a table."""
-
-_FLAGS = {"version": "--for", "table": "--ranges"}
 LONGEST_TABLE = 60
 """Rows that are printed; the manifest holds them all."""
 
@@ -70,27 +58,6 @@ def builder_options(function: Callable[..., Any]) -> Callable[..., Any]:
 def _names(add: Callable[..., Any]) -> list[str]:
     probe = add(lambda: None)
     return [str(parameter.name) for parameter in probe.__click_params__]
-
-
-def refuse_unused(precision: str, target: str, given: dict[str, Any], builder: dict[str, Any]) -> None:
-    """An option that would change nothing is an error: whoever gave it expects it to matter."""
-    if target == "cpu":
-        wrong = [*builder, *(name for name in ("version", "strict") if given.get(name))]
-        reason = "is for --target tensorrt or tensorrt-rtx"
-    else:
-        wrong = [name for name in _OF_A_CPU if given.get(name) is not None]
-        reason = f"would change nothing with --target {target}"
-        if given.get("onnx_only") and given.get("strict"):
-            wrong, reason = [*wrong, "strict"], "needs an engine to audit, and --onnx-only builds none"
-        if not wrong and not precision.startswith("int8"):
-            wrong = [name for name in _OF_INT8 if given.get(name) is not None]
-            reason = f"would change nothing with --{precision}"
-        elif not wrong and given.get("calib") is None:
-            wrong = [name for name in _OF_INT8 if name not in _OF_RANGES and given.get(name) is not None]
-            reason = "would change nothing without --calib"
-    if wrong:
-        flags = ", ".join(_FLAGS.get(name, f"--{name.replace('_', '-')}") for name in wrong)
-        raise click.UsageError(f"{flags} {reason}: leave out")
 
 
 def show_audit(audit: Any) -> None:
@@ -139,27 +106,17 @@ def show_audit(audit: Any) -> None:
     option("--int8", is_flag=True, help="Use INT8; needs --calib unless a calibration table ships."),
     option("--auto", is_flag=True, help="Ship the fastest engine whose accuracy holds; needs --calib."),
 )
-@section(
-    "Calibration",
-    option("--calib", metavar="DATA", help=f"Calibrate on the `calib` part of DATA. {options.DATA_HELP}"),
-    options.calib_faces,
-    options.per_class,
-    option(
-        "--method",
-        type=click.Choice(["minmax", "percentile", "entropy", "mse", "auto"]),
-        help="How a histogram becomes a range; auto takes the smallest error on `val`.  [default: the recipe's]",
-    ),
-    options.calib_seed,
-    options.refine,
-    option("--ranges", "table", type=options.PATH, help="Use this table of `edgefer calibrate` instead of faces."),
+@options.quantisation(
+    options.calibration_table,
     option(
         "--max-drop",
         type=click.FloatRange(min=0),
         help="Largest accuracy drop, points of top-1. --auto: on `val` [default: 0.5]. --int8: certified, and layers "
         "stay in float where it takes that.",
     ),
+    data="Calibrate on the `calib` part of DATA.",
+    methods=("minmax", "percentile", "entropy", "mse", "auto"),
 )
-@section("Reading DATA", options.votes, options.exclude, options.reading)
 @section(
     "Target",
     option("--target", type=click.Choice(["cpu", "tensorrt", "tensorrt-rtx"]), default="cpu", show_default=True),
@@ -189,70 +146,37 @@ def build_engine(
     fp16: bool,
     int8: bool,
     auto: bool,
-    calib: str | None,
-    votes: str | None,
-    exclude: str | None,
-    reading: ReadSettings | None,
+    calibration: options.Calibration,
+    target: str,
+    onnx_only: bool,
+    no_rewrite: tuple[str, ...],
     builder: dict[str, Any],
     strict: bool,
-    refine: str | None,
-    **settings: Any,
+    **goal: Any,
 ) -> None:
     """Turn MODEL.onnx into an engine with its manifest.
 
     MODEL.onnx is what `edgefer export` or `edgefer adopt` wrote.
     """
-    precision = _precision({"fp32": fp32, "bf16": bf16, "fp16": fp16, "int8": int8, "auto": auto})
-    given = {
-        name: value for name, value in settings.items() if value is not None and value is not False and value != ()
-    }
-    if precision == "auto" and given["target"] != "cpu":
-        raise click.UsageError("--auto chooses among what this CPU can run: leave out --target")
-    everything = {**given, "calib": calib, "votes": votes, "exclude": exclude, "strict": strict, "refine": refine}
-    refuse_unused(precision, given["target"], everything, builder)
-    if given["target"] == "cpu":
-        _refuse_unused(precision, everything)
-    if reading and calib is None:
-        raise click.UsageError(
-            "--map, --classes, --root, --allow-missing and --no-boxes say how --calib is read: give it"
-        )
     import edgefer
+    from edgefer.optimize.settings import BuildTarget, refuse_idle
 
-    if refine is not None:
-        from edgefer.optimize.refiner import parse_steps
-
-        given["refine"] = parse_steps(refine)
-    if calib is not None:
-        given["calib"] = edgefer.open_dataset(calib, votes=votes, exclude=exclude, reading=reading)
-    if precision != "auto":
-        result = edgefer.build_engine(model, output, precision=precision, builder=builder, **given)
-    else:
-        from edgefer.optimize.auto import build_auto
-
-        del given["target"]
-        result = build_auto(model, output, **given)
+    precision = _precision({"fp32": fp32, "bf16": bf16, "fp16": fp16, "int8": int8, "auto": auto})
+    if strict and (target == "cpu" or onnx_only):
+        refuse_idle(["--strict"], f"with {'--onnx-only' if onnx_only else '--target cpu'}: it audits TensorRT's engine")
+    asked = BuildTarget(target, builder=builder, **goal)
+    result = edgefer.build_engine(
+        model,
+        output,
+        precision=precision,
+        quantisation=calibration.opened(asked, precision, onnx_only=onnx_only),
+        target=asked,
+        onnx_only=onnx_only,
+        no_rewrite=no_rewrite,
+    )
     _show(result)
     if strict and result.audit is not None and result.audit.differences:
         click.get_current_context().exit(1)
-
-
-def _refuse_unused(precision: str, given: dict[str, Any]) -> None:
-    """An option that would change nothing is an error: whoever gave it expects it to matter."""
-    drawing = ("calib_faces", "per_class", "seed", "votes", "exclude")
-    only_int8 = ("calib", *drawing, "method", "threads", "batch", "refine", "table", "max_drop")
-    if given.get("calib") is not None and given.get("table") is not None:
-        raise click.UsageError("--calib and --ranges both set the ranges: leave out one")
-    unused = {
-        "auto": ("runtime", "onnx_only", "table"),
-        "int8": drawing if given.get("calib") is None else (),
-        "float": only_int8,
-    }["auto" if precision == "auto" else "int8" if precision.startswith("int8") else "float"]
-    called = {"table": "ranges"}
-    wrong = [f"--{called.get(name, name).replace('_', '-')}" for name in unused if given.get(name) is not None]
-    if wrong:
-        raise click.UsageError(
-            f"{', '.join(wrong)} would change nothing with --{precision.replace('+', ' --')}: leave out"
-        )
 
 
 @command(
@@ -304,48 +228,30 @@ def _show(result: Any) -> None:
     )
 )
 @click.argument("model", type=options.PATH)
-@section(
-    "Calibration",
-    option(
-        "--calib",
-        required=True,
-        metavar="DATA",
-        help=f"Calibrate on the `calib` part of DATA, evaluate on its `val` part. {options.DATA_HELP}",
-    ),
-    options.recipe,
-)
-@section("Reading DATA", options.votes, options.exclude, options.reading)
+@options.quantisation(data="Calibrate on the `calib` part of DATA, evaluate on its `val` part.")
 @section(
     "Evaluation",
     option("--runtime", type=click.Choice(["onnxruntime", "openvino"]), default="onnxruntime", show_default=True),
     option("--flavour", help="Q/DQ scheme, of those that suit the runtime.  [default: the first]"),
     option("--limit", type=click.IntRange(min=1), help="Evaluate on at most N faces, stratified."),
     options.threads,
+    options.no_rewrite,
 )
 @section(
     "Output", options.as_json, option("--png", type=options.PATH, help="Write the ranking as a picture too (PNG).")
 )
 def sensitivity(
-    model: Path,
-    calib: str,
-    votes: str | None,
-    exclude: str | None,
-    reading: ReadSettings | None,
-    refine: str | None,
-    as_json: bool,
-    png: Path | None,
-    **settings: Any,
+    model: Path, calibration: options.Calibration, runtime: str, as_json: bool, png: Path | None, **settings: Any
 ) -> None:
     """Rank the layers of MODEL.onnx by what INT8 costs in each."""
     if png is not None and png.suffix != ".png":
         raise click.UsageError(f"--png writes a .png, not {png}")
-    import edgefer
-    from edgefer.optimize.refiner import parse_steps
     from edgefer.optimize.sensitivity import sensitivity as measure
+    from edgefer.optimize.settings import BuildTarget
     from edgefer.report.sensitivity import draw_sensitivity, print_sensitivity
 
-    faces = edgefer.open_dataset(calib, votes=votes, exclude=exclude, reading=reading)
-    found = measure(model, faces, refine=None if refine is None else parse_steps(refine), **settings)
+    settings_of_int8 = calibration.opened(BuildTarget("cpu", runtime), "int8", command="sensitivity")
+    found = measure(model, settings_of_int8, runtime=runtime, **settings)
     if as_json:
         click.echo(json.dumps(found.to_dict(), indent=2))
     else:
@@ -361,35 +267,17 @@ def sensitivity(
     )
 )
 @click.argument("model", type=options.PATH)
-@section(
-    "Calibration",
-    option(
-        "--calib", required=True, metavar="DATA", help=f"Calibrate on the `calib` part of DATA. {options.DATA_HELP}"
-    ),
-    options.recipe,
-)
-@section("Reading DATA", options.votes, options.exclude, options.reading)
+@options.quantisation(data="Calibrate on the `calib` part of DATA.")
+@options.no_rewrite
 @options.output
-def calibrate(
-    model: Path,
-    calib: str,
-    votes: str | None,
-    exclude: str | None,
-    reading: ReadSettings | None,
-    refine: str | None,
-    output: Path,
-    **settings: Any,
-) -> None:
+def calibrate(model: Path, calibration: options.Calibration, output: Path, no_rewrite: tuple[str, ...]) -> None:
     """Write a calibration table, to build INT8 without images.
 
-    `build-engine --ranges` takes it: ranges travel as text that can be reviewed, and no image has to.
+    `build-engine --calibration-table` takes it: ranges travel as text that can be reviewed, and no image has to.
     """
-    import edgefer
     from edgefer.optimize.ranging import write_table
-    from edgefer.optimize.refiner import parse_steps
 
-    faces = edgefer.open_dataset(calib, votes=votes, exclude=exclude, reading=reading)
-    table = write_table(model, faces, output, refine=None if refine is None else parse_steps(refine), **settings)
+    table = write_table(model, output, calibration.opened("cpu", "int8", command="calibrate"), no_rewrite=no_rewrite)
     click.echo(
         f"{output}: {len(table.ranges.histograms)} tensors over {table.calibration.n:,} faces, "
         f"{output.stat().st_size / 1e3:.0f} kB; for {table.architecture} with weights {table.weights_sha256[:12]}…"

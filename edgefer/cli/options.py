@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgefer.cli.help import option
+from edgefer.cli.help import option, section
+
+if TYPE_CHECKING:
+    from edgefer.data import ReadSettings
+    from edgefer.optimize.settings import BuildTarget, Quantisation
 
 PATH = click.Path(path_type=Path)
 
@@ -33,41 +38,10 @@ seed = option(
     "--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Seed of every random choice."
 )
 
-refine = option(
-    "--refine",
-    metavar="LIST",
-    help="Corrections for better INT8: equalise, rounding, bias (comma-separated) or none.  [default: equalise,bias]",
-)
-per_class = option(
-    "--per-class", type=click.IntRange(min=1), help="Calibrate on N faces of each class, or on all where fewer exist."
-)
-calib_faces = option(
-    "--calib-faces", type=click.IntRange(min=1), help="Number of calibration faces.  [default: the recipe's]"
-)
-calib_seed = option(
-    "--seed", type=click.IntRange(min=0), help="Seed for sampling the calibration faces.  [default: the recipe's]"
+calibration_table = option(
+    "--calibration-table", "table", type=PATH, help="Use this table of `edgefer calibrate` instead of faces."
 )
 no_rewrite = option("--no-rewrite", multiple=True, metavar="NAME", help="Leave out this rewrite pass (repeatable).")
-
-
-def recipe(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that override a calibration recipe, and ``--no-rewrite``."""
-    decorated: Callable[..., Any] = command
-    for add in (
-        no_rewrite,
-        refine,
-        calib_seed,
-        option(
-            "--method",
-            type=click.Choice(["minmax", "percentile", "entropy", "mse"]),
-            help="How a histogram becomes a range.  [default: the recipe's]",
-        ),
-        per_class,
-        calib_faces,
-    ):
-        decorated = add(decorated)
-    return decorated
-
 
 _HOW_TO_READ = (
     option(
@@ -109,3 +83,91 @@ def reading(command: Callable[..., Any]) -> Callable[..., Any]:
     for add in reversed(_HOW_TO_READ):
         decorated = add(decorated)
     return decorated
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The settings of calibration and quantisation as they were typed, and how their data are to be read."""
+
+    settings: Quantisation
+    votes: str | None
+    exclude: str | None
+    reading: ReadSettings | None
+
+    def opened(self, target: str | BuildTarget, precision: str, **more: Any) -> Quantisation:
+        """The settings with their data open, checked before that for ``target`` and ``precision``."""
+        from edgefer.data import ReadSettings, open_dataset
+        from edgefer.optimize.settings import refuse_idle
+
+        self.settings.check(target, precision, **more)
+        if self.settings.data is None:
+            how, usual = self.reading or ReadSettings(), ReadSettings()
+            idle = [name for name in ("votes", "exclude") if getattr(self, name) is not None]
+            idle += [f.name for f in fields(how) if getattr(how, f.name) != getattr(usual, f.name)]
+            flags = {"relabelling": "--map", "boxes": "--no-boxes"}
+            refuse_idle([flags.get(name, f"--{name.replace('_', '-')}") for name in idle], "without --calib")
+            return self.settings
+        data = open_dataset(str(self.settings.data), votes=self.votes, exclude=self.exclude, reading=self.reading)
+        return replace(self.settings, data=data)
+
+
+def quantisation(
+    *more: Callable[..., Any], data: str, methods: tuple[str, ...] = ("minmax", "percentile", "entropy", "mse")
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Add the options of :class:`edgefer.Quantisation`, and ``more`` of them; the command gets a :class:`Calibration`.
+
+    ``data`` explains ``--calib``.
+    """
+    chosen = "; auto takes the smallest error on `val`" if "auto" in methods else ""
+    listed = (
+        option("--calib", "data", metavar="DATA", help=f"{data} {DATA_HELP}"),
+        option(
+            "--calib-faces",
+            "faces",
+            type=click.IntRange(min=1),
+            help="Number of calibration faces.  [default: the recipe's]",
+        ),
+        option(
+            "--per-class",
+            type=click.IntRange(min=1),
+            help="Calibrate on N faces of each class, or on all where fewer exist.",
+        ),
+        option(
+            "--method",
+            type=click.Choice(methods),
+            help=f"How a histogram becomes a range{chosen}.  [default: the recipe's]",
+        ),
+        option(
+            "--seed",
+            type=click.IntRange(min=0),
+            help="Seed for sampling the calibration faces.  [default: the recipe's]",
+        ),
+        option(
+            "--corrections",
+            metavar="LIST",
+            help="Corrections for better INT8: equalise, rounding, bias (comma-separated) or none.  "
+            "[default: equalise,bias]",
+        ),
+    )
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(command)
+        def with_settings(
+            *arguments: Any,
+            votes: str | None,
+            exclude: str | None,
+            reading: ReadSettings | None,
+            corrections: str | None,
+            **others: Any,
+        ) -> Any:
+            from edgefer.optimize.settings import Quantisation, parse_corrections
+
+            given = {f.name: others.pop(f.name) for f in fields(Quantisation) if f.name in others}
+            steps = None if corrections is None else parse_corrections(corrections)
+            asked = Calibration(Quantisation(**given, corrections=steps), votes, exclude, reading)
+            return command(*arguments, calibration=asked, **others)
+
+        read = section("Reading DATA", votes, exclude, reading)(with_settings)
+        return section("Calibration", *listed, *more)(read)
+
+    return decorate

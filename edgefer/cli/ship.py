@@ -23,7 +23,7 @@ def deploy() -> None:
 @deploy.command(
     examples=(
         "edgefer deploy bundle model.onnx --calib faces.npz -o bundle",
-        "edgefer deploy bundle model.onnx --int8 --ranges t.jsonl --data t.npz -o dir",
+        "edgefer deploy bundle model.onnx --calibration-table t.jsonl -o dir",
     )
 )
 @click.argument("model", type=options.PATH)
@@ -36,7 +36,7 @@ def deploy() -> None:
 @section(
     "Calibration",
     option("--calib", metavar="DATA", help=f"Calibrate on the `calib` part of DATA. {options.DATA_HELP}"),
-    option("--ranges", "table", type=options.PATH, help="Use this table of `edgefer calibrate` instead of faces."),
+    options.calibration_table,
 )
 @section(
     "Evaluation on the device",
@@ -58,6 +58,7 @@ def bundle(
     votes: str | None,
     exclude: str | None,
     reading: ReadSettings | None,
+    table: Path | None,
     **settings: Any,
 ) -> None:
     """Make a folder that a device builds and benches from.
@@ -66,6 +67,7 @@ def bundle(
     """
     import edgefer
     from edgefer.deploy.bundle import make_bundle
+    from edgefer.optimize.settings import Quantisation
 
     if fp32 and (fp16 or int8):
         raise click.UsageError("--fp32 is without --fp16 and --int8")
@@ -74,11 +76,12 @@ def bundle(
     if exclude is not None and calib is None:
         raise click.UsageError("--exclude leaves faces out of --calib: give it")
     parts = [name for name, given in (("fp32", fp32), ("int8", int8), ("fp16", fp16)) if given]
+    faces = None if calib is None else edgefer.open_dataset(calib, votes=votes, exclude=exclude, reading=reading)
     made = make_bundle(
         model,
         output,
         precision="+".join(parts) or None,
-        calib=None if calib is None else edgefer.open_dataset(calib, votes=votes, exclude=exclude, reading=reading),
+        quantisation=Quantisation(faces, table=table),
         data=None if data is None else edgefer.open_dataset(data, votes=votes, reading=reading),
         **settings,
     )

@@ -39,9 +39,9 @@ from edgefer.manifest import PRECISION_KEY, Calibration
 from edgefer.measure.accuracy import Predictions
 from edgefer.measure.evaluate import evaluate
 from edgefer.optimize.ranging import ranged_from, write_table
-from edgefer.optimize.recipe import recipe_for
+from edgefer.optimize.settings import Quantisation
 from edgefer.optimize.tables import Table, read_table, shipped_table, signature
-from edgefer.optimize.tensorrt_file import Faces, for_tensorrt, prepare_file
+from edgefer.optimize.tensorrt_file import for_tensorrt, prepare_file
 from edgefer.progress import announce
 from edgefer.runtimes import TOLERANCE
 
@@ -84,8 +84,7 @@ def make_bundle(
     output: str | os.PathLike[str],
     *,
     precision: str | None = None,
-    calib: str | FaceSet | None = None,
-    table: str | os.PathLike[str] | None = None,
+    quantisation: Quantisation | None = None,
     data: str | FaceSet | None = None,
     limit: int = 1000,
     baseline: str | os.PathLike[str] | None = None,
@@ -98,8 +97,7 @@ def make_bundle(
         output: the folder; it must be empty, or not be there.
         precision: of :data:`edgefer.engines.tensorrt.options.PRECISIONS`; None: ``"int8+fp16"`` where ranges are
             given or ship, else ``"fp16"``, which is announced.
-        calib: faces that set the ranges: their `calib` part.
-        table: a range table instead, as `edgefer calibrate` wrote it.
+        quantisation: faces that set the ranges, or a calibration table instead.
         data: faces to judge on: their `test` part, copied into the bundle. None: drawn faces.
         limit: so many of them at most, drawn at random by ``seed``.
         baseline: whose answers the device compares with, see :func:`edgefer.engines.load.load_baseline`. None: the
@@ -113,13 +111,14 @@ def make_bundle(
     source = Path(model)
     loaded = load_model(source)
     _check_float(source, loaded[0])
-    chosen = _precision(precision, loaded[1], calib, table)
+    settings = quantisation or Quantisation()
+    chosen = _precision(precision, loaded[1], settings)
     for name in GENERATIONS:
         check_options(BuilderOptions(), target_of(name), chosen)
     with atomic_folder(output) as folder:
         (folder / MODEL).write_bytes(source.read_bytes())
-        ranges = _ranges(folder, loaded, chosen, calib, table)
-        files = _tensorrt_files(folder, loaded, chosen, calib, ranges)
+        ranges = _ranges(folder, loaded, chosen, settings)
+        files = _tensorrt_files(folder, loaded, chosen, settings, ranges)
         golden = golden_of(folder / MODEL, [folder / name for name in files.values()], loaded[1], chosen)
         (folder / GOLDEN).write_text(json.dumps(golden.to_dict()), encoding="utf-8")
         (folder / GOLDEN_FACES).write_bytes(golden.faces.tobytes())
@@ -146,14 +145,10 @@ def _check_float(source: Path, model: onnx.ModelProto) -> None:
         )
 
 
-def _precision(
-    asked: str | None, contract: Contract, calib: str | FaceSet | None, table: str | os.PathLike[str] | None
-) -> str:
-    if calib is not None and table is not None:
-        raise EdgeferError("--calib and --ranges both set the ranges", hint="give one of them")
-    given = calib is not None or table is not None
+def _precision(asked: str | None, contract: Contract, settings: Quantisation) -> str:
+    settings.check("tensorrt", asked or "int8", command="deploy bundle")
     if asked is None:
-        if given or _shipped(contract) is not None:
+        if settings.data is not None or settings.table is not None or _shipped(contract) is not None:
             return "int8+fp16"
         announce(
             f"note: no ranges are given and none ship for these weights of {contract.architecture}: FP16, not INT8"
@@ -161,8 +156,6 @@ def _precision(
         return "fp16"
     if asked not in PRECISIONS:
         raise EdgeferError(f"a bundle is not made for {asked.upper()}", hint=f"one of: {', '.join(PRECISIONS)}")
-    if given and not asked.startswith("int8"):
-        raise EdgeferError(f"--{asked} has no ranges to set", hint="leave out --calib and --ranges, or add --int8")
     return asked
 
 
@@ -175,22 +168,21 @@ def _ranges(
     folder: Path,
     loaded: tuple[onnx.ModelProto, Contract],
     precision: str,
-    calib: str | FaceSet | None,
-    table: str | os.PathLike[str] | None,
+    settings: Quantisation,
 ) -> Table | None:
     """The range table of a CPU's INT8, checked against the model, written into the folder."""
     if not precision.startswith("int8"):
         return None
     model, contract = loaded
-    if calib is not None:
-        return write_table(folder / MODEL, calib, folder / RANGES)
-    found = _shipped(contract) if table is None else read_table(table)
+    if settings.data is not None:
+        return write_table(folder / MODEL, folder / RANGES, settings)
+    found = _shipped(contract) if settings.table is None else read_table(settings.table)
     if found is None:
         raise EdgeferError(
             f"INT8 is asked for, and no ranges ship for these weights of {contract.architecture}",
-            hint="--calib DATA sets them, or --ranges TABLE, or leave --int8 out",
+            hint="--calib DATA sets them, or --calibration-table TABLE, or leave --int8 out",
         )
-    ranged_from(found, rewrite(model, contract).model, contract, recipe_for(contract.architecture))
+    ranged_from(found, rewrite(model, contract).model, contract, settings)
     found.write(folder / RANGES)
     return found
 
@@ -199,12 +191,12 @@ def _tensorrt_files(
     folder: Path,
     loaded: tuple[onnx.ModelProto, Contract],
     precision: str,
-    calib: str | FaceSet | None,
+    settings: Quantisation,
     ranges: Table | None,
 ) -> dict[str, str]:
     """TensorRT version of :data:`GENERATIONS` → the file that it builds from."""
-    fits = _fits_tensorrt(loaded, calib, ranges)
-    faces = Faces(table=folder / RANGES) if fits else Faces(calib)
+    fits = _fits_tensorrt(loaded, settings, ranges)
+    faces = Quantisation(table=folder / RANGES) if fits else settings
     names = {}
     for version in GENERATIONS:
         target = target_of(version)
@@ -214,12 +206,12 @@ def _tensorrt_files(
     return names
 
 
-def _fits_tensorrt(loaded: tuple[onnx.ModelProto, Contract], calib: str | FaceSet | None, ranges: Table | None) -> bool:
+def _fits_tensorrt(loaded: tuple[onnx.ModelProto, Contract], settings: Quantisation, ranges: Table | None) -> bool:
     """Whether TensorRT gets the graph that the ranges were observed on; else it needs faces of its own."""
     if ranges is None:
         return False
     fits = signature(for_tensorrt(*loaded).model) == ranges.graph_sha256
-    if not fits and calib is None:
+    if not fits and settings.data is None:
         raise EdgeferError(
             f"{ranges.origin} was made of the graph that CPUs get, and TensorRT's is another one",
             hint="--calib DATA makes ranges for both",
@@ -382,7 +374,7 @@ def script(contract: Contract, precision: str, names: dict[str, str], golden: Go
     face = "x".join(map(str, contract.face_shape))
     first, last = names[GENERATIONS[0]], names[GENERATIONS[-1]]
     settings = {
-        "CPU_PRECISION": "--int8 --ranges ranges.jsonl" if has_ranges else "--fp32",
+        "CPU_PRECISION": "--int8 --calibration-table ranges.jsonl" if has_ranges else "--fp32",
         "TENSORRT_PRECISION": " ".join(f"--{part}" for part in precision.split("+")),
         "FLAGS_FILE": first,
         "TYPES_FILE": last,

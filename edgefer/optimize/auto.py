@@ -10,17 +10,18 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
-from edgefer.data import FaceSet, aligned, open_dataset
+from edgefer.data import FaceSet, aligned
 from edgefer.engines.classifier import Classifier
 from edgefer.engines.load import load_engine
 from edgefer.errors import EdgeferError
 from edgefer.manifest import read_manifest, write_engine
-from edgefer.optimize.build import check_budget, checked_output
 from edgefer.optimize.choose import Figures, choose, judged, timed, verdict
 from edgefer.optimize.job import Job, figures_of, prepare_job
-from edgefer.optimize.methods import AUTO, choose_method
+from edgefer.optimize.judged import opened
+from edgefer.optimize.methods import choose_method
 from edgefer.optimize.price import Price, TimePrice
 from edgefer.optimize.result import BuildResult
+from edgefer.optimize.settings import AUTO, BuildTarget, Quantisation
 from edgefer.optimize.variants import RUNTIMES, Built, Variant, variants_of
 from edgefer.progress import announce, progress
 
@@ -30,56 +31,28 @@ REFERENCE = Variant("onnxruntime", "fp32")
 
 def build_auto(
     model: str | os.PathLike[str],
-    output: str | os.PathLike[str],
-    *,
-    calib: str | FaceSet | None = None,
-    max_drop: float = MAX_DROP_PP,
-    threads: int = 1,
-    batch: int = 1,
-    calib_faces: int | None = None,
-    method: str | None = None,
-    seed: int | None = None,
-    no_rewrite: Collection[str] = (),
-    per_class: int | None = None,
-    refine: Collection[str] | None = None,
+    destination: Path,
+    settings: Quantisation,
+    target: BuildTarget,
+    no_rewrite: Collection[str],
 ) -> BuildResult:
     """Build the fastest engine for this CPU whose accuracy on ``val`` drops by at most ``max_drop`` points.
 
     Candidates are each runtime that is installed, in FP32, in bfloat16 where the CPU has it, and in INT8 in every
-    flavour that suits the runtime. All are kept in ``<output stem>.candidates/``, for :func:`retune`.
-
-    Args:
-        model: what :func:`edgefer.export` wrote.
-        output: the engine, an ``.onnx`` file.
-        calib: a dataset with a train split: its ``calib`` part sets ranges, its ``val`` part judges.
-        max_drop: percentage points, against FP32 in ONNX Runtime.
-        threads: that the timing is for.
-        batch: faces a call that the timing is for.
-        calib_faces: with ``method`` and ``seed``, overrides the architecture's recipe.
-        method: how histograms become ranges; ``"auto"``: for each flavour the one that errs least on ``val``.
-        seed: of the draw.
-        no_rewrite: passes of :data:`edgefer.graph.rewriting.PASSES` to leave out.
-        per_class: so many faces of each class set the ranges, or as many as there are.
-        refine: steps of :data:`edgefer.optimize.refiner.ALL_STEPS`; the default ones if None.
+    flavour that suits the runtime; with the method ``"auto"`` each flavour gets the one that errs least on ``val``. All
+    are kept in ``<output stem>.candidates/``, for :func:`retune`.
 
     Raises:
         EdgeferError: bad input; or the data name a single split, so that there is no ``val`` beside ``calib``.
     """
-    destination = checked_output(output, "cpu")
-    check_budget("int8", max_drop)
-    if calib is None:
-        raise EdgeferError("--auto needs faces to set ranges and to judge by, and none were given", hint="--calib DATA")
-    faces = open_dataset(calib) if isinstance(calib, str) else calib
-    if faces.picked is not None:
-        raise EdgeferError(
-            f"--auto needs the `calib` and the `val` part, and {faces.origin} names one split",
-            hint="leave the split out of --calib",
-        )
-    any_method = method == AUTO
-    usual = None if any_method else method
-    job = prepare_job(model, "int8", faces, calib_faces, usual, seed, no_rewrite, per_class, refine)
-    judges = aligned(faces.split("val"), job.contract.labels)
-    jobs, built, others = _built(job, judges if any_method else None, TimePrice(threads, batch), threads)
+    settings = opened(settings)
+    threads, batch = target.threads or 1, target.batch or 1
+    job = prepare_job(model, "int8", settings, no_rewrite)
+    assert isinstance(settings.data, FaceSet)  # opened
+    judges = aligned(settings.data.split("val"), job.contract.labels)
+    choosing = judges if settings.method == AUTO else None
+    jobs, built, others = _built(job, choosing, TimePrice(threads, batch), threads)
+    max_drop = MAX_DROP_PP if settings.max_drop is None else settings.max_drop
     figures = _measured(jobs, built, judges, max_drop, threads, batch)
     folder = candidates_folder(destination)
     _write_candidates(folder, jobs, built, figures)

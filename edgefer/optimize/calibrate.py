@@ -14,7 +14,7 @@ from edgefer.data import FaceSet, aligned, open_dataset
 from edgefer.engines.onnxruntime import OnnxRuntimeSession
 from edgefer.errors import EdgeferError
 from edgefer.manifest import Calibration
-from edgefer.optimize.recipe import Recipe
+from edgefer.optimize.settings import Recipe
 from edgefer.progress import announce, progress
 from edgefer.quantize.observation import DEFAULT_BUDGET, activation_bytes, observe
 from edgefer.quantize.ranges import Ranges

@@ -10,19 +10,16 @@ import onnx
 
 from edgefer.atomic import sha256_file
 from edgefer.contract import Contract
-from edgefer.data import FaceSet
 from edgefer.engines.classifier import make_golden
 from edgefer.engines.cpu import instruction_set
-from edgefer.errors import EdgeferError
 from edgefer.graph.load import load_model
 from edgefer.graph.rewriting import Rewritten, check_names, rewrite
 from edgefer.manifest import Calibration, Manifest
 from edgefer.optimize.choose import Figures
 from edgefer.optimize.ranging import ranged
-from edgefer.optimize.recipe import Recipe, recipe_for
-from edgefer.optimize.refiner import EQUALISE, Refiner
+from edgefer.optimize.refiner import Refiner
+from edgefer.optimize.settings import EQUALISE, Quantisation
 from edgefer.optimize.variants import Built, Variant, build
-from edgefer.progress import announce
 from edgefer.quantize.graphview import refuse_quantised
 from edgefer.quantize.ranges import Ranges
 
@@ -46,21 +43,14 @@ class Job:
     refiner: Refiner | None = None
     equalised: int = 0  # activations of ``model``
 
-    def calibrated(
-        self,
-        calib: str | FaceSet | None,
-        recipe: Recipe,
-        steps: Collection[str] | None = None,
-        table: str | os.PathLike[str] | None = None,
-    ) -> Job:
+    def calibrated(self, settings: Quantisation) -> Job:
         """The same with ranges, on an equalised model: from faces, from a table, or from the table that ships."""
-        done = ranged(self.model, self.contract, calib, recipe, steps, table)
+        done = ranged(self.model, self.contract, settings)
         return replace(
             self,
             model=done.model,
             ranges=done.ranges,
             calibration=done.record,
-            method=recipe.method,
             refiner=done.refiner,
             equalised=len(done.scales),
         )
@@ -110,33 +100,13 @@ def figures_of(built: Built) -> Figures:
 
 
 def prepare_job(
-    model: str | os.PathLike[str],
-    precision: str,
-    calib: str | FaceSet | None,
-    calib_faces: int | None,
-    method: str | None,
-    seed: int | None,
-    no_rewrite: Collection[str] = (),
-    per_class: int | None = None,
-    refine: Collection[str] | None = None,
-    table: str | os.PathLike[str] | None = None,
+    model: str | os.PathLike[str], precision: str, settings: Quantisation, no_rewrite: Collection[str] = ()
 ) -> Job:
     """Read the model, rewrite it and, for INT8, calibrate it."""
     check_names(no_rewrite)
-    is_int8 = precision.startswith("int8")
-    drawing = {"calib_faces": calib_faces, "per_class": per_class, "seed": seed}
-    ranging = {"method": method, "refine": refine, "table": table}
-    without = {} if is_int8 and calib is not None else drawing if is_int8 else {**drawing, **ranging}
-    if idle := [name for name, value in without.items() if value is not None]:
-        why = "no faces are drawn" if is_int8 else f"{precision.upper()} has no ranges to set"
-        raise EdgeferError(f"{', '.join(idle)} would change nothing: {why}", hint="leave out, or give calib and INT8")
     proto, contract = load_model(model)
     refuse_quantised(proto)
     rewritten = rewrite(proto, contract, skip=no_rewrite)
-    recipe = recipe_for(contract.architecture).overridden(calib_faces, per_class, seed, method)
-    job = Job(rewritten, rewritten.model, contract, sha256_file(model), None, None, recipe.method)
-    if is_int8:
-        return job.calibrated(calib, recipe, refine, table)
-    if calib is not None:
-        announce(f"note: --calib is not used: {precision.upper()} has no ranges to set")
-    return job
+    method = settings.recipe(contract.architecture).method
+    job = Job(rewritten, rewritten.model, contract, sha256_file(model), None, None, method)
+    return job.calibrated(settings) if precision.startswith("int8") else job

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from edgefer.data import FaceSet, open_dataset
-from edgefer.errors import EdgeferError
 from edgefer.optimize.budget import check_power, halves, within_budget
 from edgefer.optimize.choose import Figures
 from edgefer.optimize.job import Job
 from edgefer.optimize.methods import choose_method
 from edgefer.optimize.price import Price
 from edgefer.optimize.sensitivity import judging_faces, refuse_one_split
+from edgefer.optimize.settings import AUTO, Quantisation
 from edgefer.optimize.variants import Built, Variant
 
 
@@ -33,54 +33,44 @@ class Judged:
     reason: str
 
 
-def faces_to_judge(calib: str | FaceSet | None, max_drop: float | None) -> FaceSet:
-    """The data set behind ``calib``, before anything is made of it.
-
-    Raises:
-        EdgeferError: there is none, or it names one split.
-    """
-    if calib is None:
-        raise EdgeferError(
-            f"{'--max-drop' if max_drop is not None else '--method auto'} needs faces to judge by, and none were given",
-            hint="--calib DATA",
-        )
-    faces = open_dataset(calib) if isinstance(calib, str) else calib
+def opened(settings: Quantisation) -> Quantisation:
+    """``settings`` with the data set open, refused where it names one split and another one is to evaluate."""
+    assert settings.data is not None  # check looked
+    faces = open_dataset(settings.data) if isinstance(settings.data, str) else settings.data
     refuse_one_split(faces)
-    return faces
+    return replace(settings, data=faces)
 
 
 def judge(
     job: Job,
     variants: Sequence[Variant],
-    faces: FaceSet,
-    *,
-    any_method: bool,
-    max_drop: float | None,
+    settings: Quantisation,
     price: Price,
     threads: int = 1,
 ) -> Judged:
-    """Choose what does best on the `val` part of ``faces``.
+    """Choose what does best on the `val` part of the data.
 
     Args:
         job: calibrated.
         variants: the placements that may be chosen from.
-        faces: a data set with a train split.
-        any_method: choose among all methods (:mod:`edgefer.optimize.methods`), not the job's only.
-        max_drop: certify that the drop is at most so many points (:mod:`edgefer.optimize.budget`); None: do not.
+        settings: with ``data`` that name no split. The method ``"auto"``: choose among all methods
+            (:mod:`edgefer.optimize.methods`), not the job's only. ``max_drop``: certify that the drop is within it
+            (:mod:`edgefer.optimize.budget`).
         price: what plans, and placements that err alike, cost.
         threads: of the engines.
 
     Raises:
         EdgeferError: the data name one split; too few faces to certify ``max_drop``.
     """
-    choosing = judging_faces(faces, job.contract)
-    certifying = None
+    assert isinstance(settings.data, FaceSet)  # opened
+    choosing = judging_faces(settings.data, job.contract)
+    certifying, max_drop = None, settings.max_drop
     if max_drop is not None:
         choosing, certifying = halves(choosing)
         check_power(certifying.group_keys(), max_drop)
     rows: tuple[Figures, ...] = ()
     reasons = []
-    if any_method:
+    if settings.method == AUTO:
         chosen = choose_method(job, variants, choosing, price, threads)
         job, built, rows, variants = chosen.job, chosen.built, chosen.rows, (chosen.variant,)
         reasons.append(chosen.reason)

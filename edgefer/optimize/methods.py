@@ -16,8 +16,6 @@ from edgefer.optimize.variants import Built, Variant
 from edgefer.progress import progress
 from edgefer.quantize.thresholds import METHODS
 
-AUTO = "auto"
-
 ALIKE = 1.25
 """Placements whose errors differ by less than this factor are told apart by their cost."""
 

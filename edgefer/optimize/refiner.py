@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from edgefer.contract import INPUT_NAME, Contract
 from edgefer.data import FaceSet
 from edgefer.engines.onnxruntime import OnnxRuntimeSession
-from edgefer.errors import EdgeferError
+from edgefer.optimize.settings import BIAS, CORRECTIONS, EQUALISE, ROUNDING
 from edgefer.progress import announce, progress
 from edgefer.quantize.equalise import (
     DEGREE,
@@ -27,40 +27,13 @@ from edgefer.quantize.flavour import Flavour
 from edgefer.quantize.observation import DEFAULT_BUDGET, Faces, Runner, activation_bytes, observed_tensors
 from edgefer.quantize.plan import Plan
 from edgefer.quantize.ranges import Ranges
-from edgefer.quantize.refining import BIAS, ROUNDING, Refined, only_outputs, refine
-
-EQUALISE = "equalise"
-ALL_STEPS = (EQUALISE, ROUNDING, BIAS)
-DEFAULT_STEPS = (EQUALISE, BIAS)
-"""What pays everywhere for what it costs: see docs/quantisation.md."""
+from edgefer.quantize.refining import Refined, only_outputs, refine
 
 FACES = {ROUNDING: 256, BIAS: 64}
 """How many of the calibration faces each step looks at, the most of those that are done; a mean needs few."""
 
 _BATCHES = 4, 16
 """The fewest and the most faces that refining runs at a time; between, as many as calibration's budget holds."""
-
-
-def parse_steps(text: str) -> tuple[str, ...]:
-    """``"equalise,bias"`` → steps in the order in which they run; ``"none"`` is none of them.
-
-    Raises:
-        EdgeferError: a name that is no step.
-    """
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    if names == ["none"]:
-        return ()
-    check_steps(names)
-    return tuple(step for step in ALL_STEPS if step in names)
-
-
-def check_steps(names: Iterable[str]) -> None:
-    """Raise an EdgeferError where a name is no step."""
-    for name in names:
-        if name not in ALL_STEPS:
-            raise EdgeferError(
-                f"there is no refining step '{name}'", hint=f"a list of {', '.join(ALL_STEPS)}, or the word none"
-            )
 
 
 def open_runner(model: bytes) -> Runner:
@@ -116,7 +89,7 @@ class Refiner:
     @classmethod
     def over(cls, model: onnx.ModelProto, faces: FaceSet, contract: Contract, steps: Collection[str]) -> Refiner | None:
         """A refiner of ``model`` that looks at the first faces of ``faces``; None where no step is left to do."""
-        kept = tuple(step for step in ALL_STEPS if step in steps and step != EQUALISE)
+        kept = tuple(step for step in CORRECTIONS if step in steps and step != EQUALISE)
         if not kept:
             return None
         some = faces.subset(np.arange(min(max(FACES[step] for step in kept), len(faces))))

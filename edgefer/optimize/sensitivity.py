@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from edgefer.contract import Contract
@@ -14,6 +14,7 @@ from edgefer.measure.accuracy import Predictions, predict
 from edgefer.measure.paired import Paired
 from edgefer.optimize.job import Job, prepare_job
 from edgefer.optimize.output_error import OutputError
+from edgefer.optimize.settings import BuildTarget, Quantisation
 from edgefer.optimize.variants import Built, Variant, variants_of
 from edgefer.progress import progress
 from edgefer.quantize.flavour import named_flavour
@@ -80,16 +81,11 @@ class Sensitivity:
 
 def sensitivity(
     model: str | os.PathLike[str],
-    data: str | FaceSet,
+    quantisation: Quantisation,
     *,
     runtime: str = "onnxruntime",
     flavour: str | None = None,
     limit: int | None = None,
-    calib_faces: int | None = None,
-    per_class: int | None = None,
-    method: str | None = None,
-    seed: int | None = None,
-    refine: Collection[str] | None = None,
     no_rewrite: Collection[str] = (),
     threads: int = 1,
 ) -> Sensitivity:
@@ -97,25 +93,23 @@ def sensitivity(
 
     Args:
         model: what :func:`edgefer.export` wrote.
-        data: a data set with a train split: its ``calib`` part sets ranges, its ``val`` part judges.
+        quantisation: its ``data`` have a train split: their ``calib`` part sets ranges, their ``val`` part evaluates.
         runtime: ``"onnxruntime"`` or ``"openvino"``.
         flavour: of those that suit the runtime here; the first if None.
-        limit: judge on so many faces at most, stratified.
-        calib_faces: how many of them; with the next three, overrides the architecture's recipe.
-        per_class: so many of each class instead, or all there are.
-        method: how histograms become ranges.
-        seed: of the draw.
-        refine: steps of :data:`edgefer.optimize.refiner.ALL_STEPS`.
+        limit: evaluate on this number of images at most, stratified.
         no_rewrite: rewrite passes to leave out.
         threads: of the engines.
 
     Raises:
         EdgeferError: bad input; the data name a single split; no layer can be INT8.
     """
-    faces = open_dataset(data) if isinstance(data, str) else data
+    quantisation.check(BuildTarget("cpu", runtime), "int8", command="sensitivity")
     variant = chosen_variant(runtime, flavour)
+    data = quantisation.data
+    faces = open_dataset(data) if isinstance(data, str) else data
+    assert faces is not None  # check looked
     refuse_one_split(faces)
-    job = prepare_job(model, "int8", faces, calib_faces, method, seed, no_rewrite, per_class=per_class, refine=refine)
+    job = prepare_job(model, "int8", replace(quantisation, data=faces), no_rewrite)
     judges = judging_faces(faces, job.contract)
     if limit is not None and limit < len(judges):
         judges = judges.stratified(limit, 0)

@@ -21,7 +21,7 @@ from edgefer.atomic import write_text
 from edgefer.contract import Contract
 from edgefer.errors import EdgeferError
 from edgefer.manifest import Calibration, calibration_from
-from edgefer.optimize.recipe import recipes_folder
+from edgefer.optimize.settings import recipes_folder
 from edgefer.quantize.equalise import Scales
 from edgefer.quantize.graphview import GraphView
 from edgefer.quantize.ranges import Ranges

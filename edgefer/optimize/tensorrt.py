@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -30,12 +29,12 @@ from edgefer.golden import Golden
 from edgefer.graph.load import load_model
 from edgefer.manifest import Manifest, Precision, write_engine
 from edgefer.optimize.result import BuildResult
-from edgefer.optimize.tensorrt_calibration import calibrator_for, check_ranges
-from edgefer.optimize.tensorrt_file import Faces, Prepared, prepare_file
+from edgefer.optimize.settings import BuildTarget, Quantisation
+from edgefer.optimize.tensorrt_calibration import calibrator_for, check_table
+from edgefer.optimize.tensorrt_file import Prepared, prepare_file
 from edgefer.progress import announce
 from edgefer.runtimes import REFERENCE, TENSORRT, TENSORRT_RTX, runtime_named
 
-TARGETS = (TENSORRT.target, TENSORRT_RTX.target)
 _GOLDEN_FACES = 4
 
 
@@ -44,10 +43,8 @@ def build_tensorrt(
     output: str | os.PathLike[str],
     *,
     precision: str,
-    target: str,
-    faces: Faces,
-    builder: Mapping[str, Any],
-    version: str | None = None,
+    target: BuildTarget,
+    faces: Quantisation,
     onnx_only: bool = False,
     no_rewrite: Collection[str] = (),
 ) -> BuildResult:
@@ -57,10 +54,8 @@ def build_tensorrt(
         model: what :func:`edgefer.export` wrote, or a file of ``onnx_only``.
         output: an ``.engine``; an ``.onnx`` with ``onnx_only``.
         precision: of :data:`edgefer.engines.tensorrt.options.PRECISIONS`.
-        target: of :data:`TARGETS`.
+        target: ``"tensorrt"`` or ``"tensorrt-rtx"``, with a version and the builder's options.
         faces: what INT8 ranges are made from.
-        builder: its options, as :func:`~edgefer.engines.tensorrt.options.read_options` takes them.
-        version: a JetPack or a version of TensorRT; None: the one that is installed.
         onnx_only: write the ONNX file, and with a calibrator its table, and say what to type on the device.
         no_rewrite: rewrite passes to leave out.
 
@@ -68,13 +63,13 @@ def build_tensorrt(
         EdgeferError: see :func:`~edgefer.optimize.tensorrt_file.prepare_file` and
             :func:`~edgefer.engines.tensorrt.build.build_plan`.
     """
-    rtx = target == TENSORRT_RTX.target
+    rtx = target.name == TENSORRT_RTX.target
     destination = _checked_output(output, onnx_only)
-    chosen = _target(rtx, version, onnx_only)
+    chosen = _target(rtx, target.version, onnx_only)
     loaded = load_model(model)
-    options = read_options(builder, loaded[1])
+    options = read_options(target.builder, loaded[1])
     check_options(options, chosen, precision)
-    check_ranges(options, chosen, faces, onnx_only=onnx_only)
+    check_table(options, chosen, onnx_only=onnx_only)
     if not onnx_only and not rtx:
         probe()  # before minutes of calibration
         open_cuda()
@@ -85,7 +80,7 @@ def build_tensorrt(
         announce(check_sparsity(prepared.model))
     if onnx_only:
         return _write_file(destination, prepared, chosen, options)
-    return _write_engine(destination, prepared, target, options, faces)
+    return _write_engine(destination, prepared, target.name, options, faces)
 
 
 def _checked_output(output: str | os.PathLike[str], onnx_only: bool) -> Path:
@@ -145,7 +140,7 @@ def _write_file(destination: Path, prepared: Prepared, target: Target, options: 
 
 
 def _write_engine(
-    destination: Path, prepared: Prepared, target: str, options: BuilderOptions, faces: Faces
+    destination: Path, prepared: Prepared, target: str, options: BuilderOptions, faces: Quantisation
 ) -> BuildResult:
     rtx = target == TENSORRT_RTX.target
     with calibrator_for(prepared, options, faces) as (calibrator, record):

@@ -15,49 +15,31 @@ from edgefer.engines.tensorrt.options import BuilderOptions
 from edgefer.errors import EdgeferError
 from edgefer.manifest import Calibration
 from edgefer.optimize.calibrate import calibration_faces, record_of
-from edgefer.optimize.recipe import recipe_for
-from edgefer.optimize.tensorrt_file import Faces, Prepared
+from edgefer.optimize.settings import Quantisation
+from edgefer.optimize.tensorrt_file import Prepared
 from edgefer.progress import announce, progress
 from edgefer.quantize.observation import rebatched
 
 _BATCH: Final = 32
 
 
-def check_ranges(options: BuilderOptions, target: Target, faces: Faces, *, onnx_only: bool) -> None:
-    """Refuse what would be accepted and ignored, or fail after minutes.
+def check_table(options: BuilderOptions, target: Target, *, onnx_only: bool) -> None:
+    """Refuse a calibration cache that would fail after minutes, or that nothing could read.
 
     Raises:
-        EdgeferError: a table and faces; a table for a build that stops at the ONNX file; a table that is damaged, of
-            another algorithm or of another TensorRT; a calibrator without either; its own method asked for otherwise; a
-            table that only trtexec could read, and cannot.
+        EdgeferError: it is damaged, of another algorithm or of another TensorRT; trtexec would have to read it and
+            cannot.
     """
-    table = options.calibration_cache
     if options.calibrator is None:
         return
-    if table is not None and onnx_only:
-        raise EdgeferError(
-            f"--onnx-only writes a table of ranges, and {table} is one already",
-            hint="give --calib DATA instead of --calib-cache, or leave --onnx-only out where the engine is built",
-        )
-    if table is not None and faces.calib is not None:
-        raise EdgeferError("--calib and --calib-cache both set the ranges", hint="leave out one")
-    if faces.calib is None and table is None:
-        raise EdgeferError(
-            "--calibrator needs faces, or a table of their ranges", hint="--calib DATA, or --calib-cache x.calib"
-        )
-    if faces.method is not None and not onnx_only:
-        raise EdgeferError(
-            f"--method {faces.method} would change nothing: TensorRT's own calibrator sets the ranges",
-            hint=f"leave it out: --calibrator {' or '.join(ALGORITHMS)} is its method",
-        )
     if onnx_only and options.calibrator != "entropy" and not target.has.python:
         raise EdgeferError(
             f"--calibrator {options.calibrator}: with {target.title} only trtexec builds, and it reads tables of the "
             "entropy calibrator only (samples/common/sampleEngines.cpp)",
             hint="--calibrator entropy: the ranges are edgefer's either way, --method sets how they are cut",
         )
-    if table is not None:
-        read_table(table, options.calibrator, target)
+    if options.calibration_cache is not None:
+        read_table(options.calibration_cache, options.calibrator, target)
 
 
 def read_table(path: Path, calibrator: str, target: Target) -> bytes:
@@ -87,7 +69,7 @@ def read_table(path: Path, calibrator: str, target: Target) -> bytes:
 
 @contextmanager
 def calibrator_for(
-    prepared: Prepared, options: BuilderOptions, faces: Faces
+    prepared: Prepared, options: BuilderOptions, faces: Quantisation
 ) -> Iterator[tuple[Any, Calibration | None]]:
     """TensorRT's calibrator over a table, or over the same faces that Q/DQ would be made from, and their record."""
     if options.calibrator is None:
@@ -100,9 +82,9 @@ def calibrator_for(
         table = read_table(options.calibration_cache, options.calibrator, target)
         yield make_calibrator(trt, options.calibrator, (), 1, table), prepared.calibration
         return
-    assert faces.calib is not None  # check_ranges
-    recipe = recipe_for(prepared.contract.architecture).overridden(faces.count, None, faces.seed, None)
-    chosen = calibration_faces(faces.calib, prepared.contract, recipe)
+    assert faces.data is not None  # Quantisation.check looked
+    recipe = faces.recipe(prepared.contract.architecture)
+    chosen = calibration_faces(faces.data, prepared.contract, recipe)
     size = options.batches.most if options.batches.fixed else min(_BATCH, len(chosen))
     if len(chosen) < size:
         raise EdgeferError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Collection
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -13,7 +13,6 @@ import onnx
 
 from edgefer.atomic import sha256_file
 from edgefer.contract import Contract
-from edgefer.data import FaceSet
 from edgefer.engines.tensorrt.accept import check_model
 from edgefer.engines.tensorrt.compat import Target
 from edgefer.engines.tensorrt.options import DEFAULTS, BuilderOptions
@@ -26,11 +25,9 @@ from edgefer.manifest import PRECISION_KEY, Calibration, calibration_from
 from edgefer.optimize.choose import Figures
 from edgefer.optimize.half import check_half
 from edgefer.optimize.job import Job
-from edgefer.optimize.judged import Judged, faces_to_judge, judge
-from edgefer.optimize.methods import AUTO
+from edgefer.optimize.judged import judge, opened
 from edgefer.optimize.price import MacPrice
-from edgefer.optimize.recipe import Recipe, recipe_for
-from edgefer.optimize.refiner import EQUALISE
+from edgefer.optimize.settings import Quantisation, option_of
 from edgefer.optimize.variants import Variant
 from edgefer.progress import announce
 from edgefer.quantize.flavour import TENSORRT, TENSORRT_HALF
@@ -51,32 +48,6 @@ makes more layers here (993), since the compiler fuses one as it is.
 
 _JUDGE: Final = "onnxruntime"
 """Answers for a file that only a device can run: it computes what Q/DQ say, in float."""
-
-_FLAGS = {"count": "calib-faces", "per_class": "per-class", "table": "ranges", "max_drop": "max-drop"}
-
-
-@dataclass(frozen=True)
-class Faces:
-    """What INT8 ranges are made from: the arguments of :func:`edgefer.build_engine` of the same names."""
-
-    calib: str | FaceSet | None = None
-    count: int | None = None
-    method: str | None = None
-    seed: int | None = None
-    per_class: int | None = None
-    refine: Collection[str] | None = None
-    table: str | os.PathLike[str] | None = None
-    max_drop: float | None = None
-
-    @property
-    def judged(self) -> bool:
-        """Whether answers on `val` decide something."""
-        return self.max_drop is not None or self.method == AUTO
-
-    def recipe(self, architecture: str) -> Recipe:
-        """The architecture's, with what was asked for; the usual method where one is to be chosen."""
-        method = None if self.method == AUTO else self.method
-        return recipe_for(architecture).overridden(self.count, self.per_class, self.seed, method)
 
 
 @dataclass(frozen=True)
@@ -117,7 +88,7 @@ def prepare_file(
     loaded: tuple[onnx.ModelProto, Contract],
     precision: str,
     target: Target,
-    faces: Faces,
+    faces: Quantisation,
     options: BuilderOptions = DEFAULTS,
     *,
     observe: bool = True,
@@ -148,13 +119,13 @@ def prepare_file(
         return _as_it_is(path, model, contract, precision, stated, target, faces, options)
     rewritten = for_tensorrt(model, contract, no_rewrite)
     digest = known.model_sha256 or sha256_file(path)
-    recipe = faces.recipe(contract.architecture)
-    job = Job(rewritten, rewritten.model, contract, digest, None, known.calibration, recipe.method)
-    steps = _steps(faces, options.implicit)
-    judges = faces_to_judge(faces.calib, faces.max_drop) if faces.judged else None
+    method = faces.recipe(contract.architecture).method
+    job = Job(rewritten, rewritten.model, contract, digest, None, known.calibration, method)
+    if faces.evaluates:
+        faces = opened(faces)
     if precision.startswith("int8") and (observe or not options.implicit):
-        job = job.calibrated(faces.calib if judges is None else judges, recipe, steps, faces.table)
-    made = _made(job, precision, target, faces, judges, options)
+        job = job.calibrated(faces)
+    made = _made(job, precision, target, faces, options)
     origin = {
         "model_sha256": digest,
         "calibration": None if made.calibration is None else asdict(made.calibration),
@@ -175,23 +146,7 @@ def for_tensorrt(model: onnx.ModelProto, contract: Contract, no_rewrite: Collect
     return rewrite(model, contract, skip=[*no_rewrite, *(name for name in PASSES if name not in REWRITES)])
 
 
-def _steps(faces: Faces, implicit: bool) -> Collection[str] | None:
-    """The refining steps, refused where they or a choice by answers need Q/DQ and there are none."""
-    wrong = [name for name in ("table", "max_drop") if getattr(faces, name) is not None]
-    wrong += ["refine"] if faces.refine is not None and set(faces.refine) - {EQUALISE} else []
-    wrong += ["method auto"] if faces.method == AUTO else []
-    if implicit and wrong:
-        flags = ", ".join(f"--{'ranges' if name == 'table' else name.replace('_', '-')}" for name in wrong)
-        raise EdgeferError(
-            f"{flags} and --calibrator exclude each other: there INT8 is TensorRT's own choice",
-            hint="leave out --calibrator: Q/DQ then say what is INT8",
-        )
-    return faces.refine
-
-
-def _made(
-    job: Job, precision: str, target: Target, faces: Faces, judges: FaceSet | None, options: BuilderOptions
-) -> Prepared:
+def _made(job: Job, precision: str, target: Target, faces: Quantisation, options: BuilderOptions) -> Prepared:
     """Q/DQ where INT8 is explicit, FP16 tensors where types decide; checked against the float32 form."""
     half = "fp16" in precision and not options.weakly_typed(target)
     if half:
@@ -202,10 +157,10 @@ def _made(
     made.CopyFrom(job.model)
     if precision.startswith("int8") and not options.implicit:
         variant = Variant(_JUDGE, "int8", (TENSORRT_HALF if half else TENSORRT).name)
-        if judges is None:
+        if not faces.evaluates:
             built = job.build(variant)
-        else:
-            found = _judged(job, variant, faces, judges)
+        else:  # in ONNX Runtime; what is kept in float costs its multiply-accumulates
+            found = judge(job, (variant,), faces, MacPrice())
             job, built, candidates, reason = found.job, found.built, found.rows, found.reason
         made, changes = onnx.load_model_from_string(built.engine), job.changes(built)
         if built.precision.got == "fp32":
@@ -224,18 +179,6 @@ def _made(
     )
 
 
-def _judged(job: Job, variant: Variant, faces: Faces, judges: FaceSet) -> Judged:
-    """Choose by answers on `val`, in ONNX Runtime; what is kept in float costs its multiply-accumulates."""
-    return judge(
-        job,
-        (variant,),
-        judges,
-        any_method=faces.method == AUTO,
-        max_drop=faces.max_drop,
-        price=MacPrice(),
-    )
-
-
 def _as_it_is(
     path: str | os.PathLike[str],
     model: onnx.ModelProto,
@@ -243,7 +186,7 @@ def _as_it_is(
     precision: str,
     stated: str,
     target: Target,
-    faces: Faces,
+    faces: Quantisation,
     options: BuilderOptions,
 ) -> Prepared:
     """A file that ``--onnx-only`` wrote: its faces and its model are in its metadata."""
@@ -253,9 +196,9 @@ def _as_it_is(
             f"{Path(path)} is {stated.upper()}, and {precision.upper()} is asked for",
             hint=f"--{stated.replace('+', ' --')}, or start from the float model.onnx",
         )
-    given = [f"--{_FLAGS.get(f.name, f.name)}" for f in fields(faces) if getattr(faces, f.name) is not None]
-    if given:
-        announce(f"note: {', '.join(given)} not used: the file's ranges were set when it was written")
+    if faces.given:
+        flags = ", ".join(option_of(name) for name in faces.given)
+        announce(f"note: {flags} not used: the file's ranges were set when it was written")
     known = _origin(model)
     return Prepared(
         *(model, contract, precision, known.model_sha256 or sha256_file(path), known.calibration, known.rewrites),

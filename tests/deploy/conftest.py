@@ -6,6 +6,7 @@ import pytest
 from edgefer.data import draw, open_dataset, save_npz
 from edgefer.data.classes import FER2013
 from edgefer.deploy.bundle import make_bundle
+from edgefer.optimize.settings import Quantisation
 from tests.optimize.conftest import contract, network, write_model
 
 SIZE = 12
@@ -31,5 +32,5 @@ def faces(tmp_path_factory):
 def bundle(tmp_path_factory, model, faces):
     """INT8 and FP16, calibrated and judged on those faces."""
     path = tmp_path_factory.mktemp("bundles") / "bundle"
-    make_bundle(model, path, calib=open_dataset(str(faces)), data=open_dataset(str(faces)))
+    make_bundle(model, path, quantisation=Quantisation(open_dataset(str(faces))), data=open_dataset(str(faces)))
     return path

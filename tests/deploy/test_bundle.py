@@ -23,6 +23,7 @@ from edgefer.errors import EdgeferError
 from edgefer.golden import Golden
 from edgefer.graph.names import canonicalise
 from edgefer.measure.accuracy import Predictions
+from edgefer.optimize.settings import Quantisation
 from edgefer.optimize.tables import read_table
 from tests.optimize.conftest import contract, network, write_model
 
@@ -97,7 +98,9 @@ def test_the_baseline_answered_the_faces_that_are_in_it(bundle):
 
 
 def test_a_range_table_does_instead_of_faces_and_faces_are_drawn(bundle, model, tmp_path):
-    made = make_bundle(model, tmp_path / "b", precision="int8", table=bundle / "ranges.jsonl")
+    made = make_bundle(
+        model, tmp_path / "b", precision="int8", quantisation=Quantisation(table=bundle / "ranges.jsonl")
+    )
     assert (made.precision, made.faces.drawn, made.faces.count) == ("int8", True, 350)
     assert (tmp_path / "b/ranges.jsonl").read_bytes() == (bundle / "ranges.jsonl").read_bytes()
     assert "TENSORRT_PRECISION=--int8\n" in (tmp_path / "b/run.sh").read_text()
@@ -140,9 +143,14 @@ def test_nothing_is_overwritten(model, tmp_path, content, said):
     [
         ({"precision": "int8"}, "INT8 is asked for, and no ranges ship for these weights of tiny", "--calib DATA"),
         ({"precision": "bf16"}, "a bundle is not made for BF16", "int8+fp16"),
-        ({"precision": "fp16", "calib": "x"}, "--fp16 has no ranges to set", "add --int8"),
-        ({"calib": "x", "table": "y"}, "--calib and --ranges both set", "one of them"),
-        ({"table": "none.jsonl"}, "there is no range table", "edgefer calibrate"),
+        ({"precision": "fp16", "quantisation": Quantisation("x")}, "--calib has no effect with --fp16", "leave it out"),
+        ({"quantisation": Quantisation("x", table="y")}, "--calib and --calibration-table both set", "leave out one"),
+        (
+            {"quantisation": Quantisation("x", method="mse")},
+            "--method has no effect with deploy bundle",
+            "leave it out",
+        ),
+        ({"quantisation": Quantisation(table="none.jsonl")}, "there is no range table", "edgefer calibrate"),
         ({"precision": "fp32", "data": "none.npz"}, "none.npz", ""),
         ({"precision": "fp32", "baseline": "nobody"}, "the baseline 'nobody'", ""),
     ],
@@ -163,7 +171,7 @@ def test_other_models_and_files_are_refused(bundle, tmp_path):
         make_bundle(tmp_path / "x.onnx", tmp_path / "b")
     other = write_model(tmp_path / "other.onnx", network(1, classes=7), contract("b" * 64, labels=FER2013))
     with pytest.raises(EdgeferError, match="is another model's"):
-        make_bundle(other, tmp_path / "b", table=bundle / "ranges.jsonl")
+        make_bundle(other, tmp_path / "b", quantisation=Quantisation(table=bundle / "ranges.jsonl"))
     unknown = write_model(tmp_path / "unknown.onnx", network(), contract())
     with pytest.raises(EdgeferError, match="no drawn faces for the labels dark, bright, striped"):
         make_bundle(unknown, tmp_path / "b", precision="fp32")
@@ -178,13 +186,22 @@ def test_tensorrt_has_ranges_of_its_own_where_it_gets_another_graph(faces, tmp_p
     node.input.append("slope")
     proto.graph.initializer.append(onnx.numpy_helper.from_array(np.full((6, 1, 1), 0.25, np.float32), "slope"))
     model = write_model(tmp_path / "model.onnx", canonicalise(proto), contract(labels=FER2013))
-    made = make_bundle(model, tmp_path / "b", calib=open_dataset(str(faces)), data=open_dataset(str(faces)))
+    made = make_bundle(
+        model, tmp_path / "b", quantisation=Quantisation(open_dataset(str(faces))), data=open_dataset(str(faces))
+    )
     typed = onnx.load(tmp_path / "b/tensorrt.types.onnx")
     assert "PRelu" in {node.op_type for node in typed.graph.node}
     assert made.precision == "int8+fp16"
-    edgefer.build_engine(model, tmp_path / "x.onnx", precision="int8", table=tmp_path / "b/ranges.jsonl")
+    edgefer.build_engine(
+        model, tmp_path / "x.onnx", precision="int8", quantisation=Quantisation(table=tmp_path / "b/ranges.jsonl")
+    )
     with pytest.raises(EdgeferError, match="was made of the graph that CPUs get") as error:
-        make_bundle(model, tmp_path / "c", table=tmp_path / "b/ranges.jsonl", data=open_dataset(str(faces)))
+        make_bundle(
+            model,
+            tmp_path / "c",
+            quantisation=Quantisation(table=tmp_path / "b/ranges.jsonl"),
+            data=open_dataset(str(faces)),
+        )
     assert "--calib DATA" in error.value.hint
     assert not (tmp_path / "c").exists()
 
@@ -194,7 +211,9 @@ def test_faces_that_calibrated_do_not_judge(model, faces, tmp_path):
     images = np.concatenate([batch for batch, _ in whole.batches(100)])
     save_npz(tmp_path / "again.npz", images, whole.labels, FER2013, ["test"] * len(images))
     with pytest.raises(EdgeferError, match="calibration faces"):
-        make_bundle(model, tmp_path / "b", calib=open_dataset(str(faces)), data=str(tmp_path / "again.npz"))
+        make_bundle(
+            model, tmp_path / "b", quantisation=Quantisation(open_dataset(str(faces))), data=str(tmp_path / "again.npz")
+        )
     assert left(tmp_path) == ["again.npz"]
 
 
@@ -221,7 +240,12 @@ def copy(bundle, tmp_path):
 
 
 def test_an_engine_of_the_bundle_is_near_the_float_model(copy, tmp_path):
-    edgefer.build_engine(copy / "model.onnx", tmp_path / "x.onnx", precision="int8", table=copy / "ranges.jsonl")
+    edgefer.build_engine(
+        copy / "model.onnx",
+        tmp_path / "x.onnx",
+        precision="int8",
+        quantisation=Quantisation(table=copy / "ranges.jsonl"),
+    )
     found = check_bundle(copy, tmp_path / "x.onnx")
     assert 0 < found.apart <= found.allowed < 1
     assert found.files == len(EVERYTHING) - 1

@@ -66,7 +66,9 @@ def test_a_float_model(model):
 def test_an_engine_leads_back_to_its_model(model, faces, tmp_path):
     (tmp_path / "exported.onnx").write_bytes(model.read_bytes())
     calib = open_dataset(str(faces))
-    edgefer.build_engine(tmp_path / "exported.onnx", tmp_path / "x.onnx", precision="int8", calib=calib)
+    edgefer.build_engine(
+        tmp_path / "exported.onnx", tmp_path / "x.onnx", precision="int8", quantisation=edgefer.Quantisation(calib)
+    )
     found = inspect_file(tmp_path / "x.onnx")
     assert (found.kind, found.problems) == ("engine", ())
     assert found.lineage.model.file == tmp_path / "exported.onnx"

@@ -53,7 +53,7 @@ def test_pytorch_and_the_export_are_the_mean_of_both_sides(weights, model, faces
 
 @pytest.mark.parametrize("variant", [v for runtime in RUNTIMES for v in variants_of("int8", runtime)], ids=str)
 def test_int8_too(model, weights, faces, variant, capsys):
-    job = prepare_job(model, "int8", faces, 64, None, None, per_class=None)
+    job = prepare_job(model, "int8", edgefer.Quantisation(faces, faces=64))
     assert "no INT8 rule" not in capsys.readouterr().err  # the mean is the network's output: float by rule
     built = job.build(variant)
     got = {(layer.op, layer.got) for layer in built.precision.layers}

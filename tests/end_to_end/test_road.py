@@ -65,7 +65,9 @@ def test_bench_prints_a_table(road):
 
 def test_the_functions_do_what_the_commands_do(road, tmp_path):
     faces = package.open_dataset(road.faces)
-    result = package.build_engine(road.model, tmp_path / "x.onnx", precision="int8", calib=faces)
+    result = package.build_engine(
+        road.model, tmp_path / "x.onnx", precision="int8", quantisation=package.Quantisation(faces)
+    )
     assert result.path.read_bytes() == road.int8.read_bytes()
     with package.load_engine(result.path) as engine:
         images = faces.split("test").images([0, 1, 2])

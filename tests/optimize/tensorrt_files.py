@@ -12,11 +12,9 @@ def write(model, output, precision, version, calib=None, **builder):
         model,
         output,
         precision=precision,
-        target="tensorrt",
-        version=version,
+        target=edgefer.BuildTarget("tensorrt", version=version, builder=builder),
         onnx_only=True,
-        calib=calib if precision.startswith("int8") else None,
-        builder=builder,
+        quantisation=edgefer.Quantisation(calib) if precision.startswith("int8") else None,
     )
 
 

@@ -15,7 +15,7 @@ from edgefer.graph.names import canonicalise
 from edgefer.manifest import Precision, read_manifest
 from edgefer.optimize import auto, methods, refiner
 from edgefer.optimize.output_error import OutputError
-from edgefer.optimize.refiner import parse_steps
+from edgefer.optimize.settings import Quantisation
 from edgefer.optimize.variants import Built, Variant, variants_of
 
 
@@ -26,8 +26,9 @@ def changed(proto, name, change):
     return proto
 
 
-def build(model, faces, path, **settings):
-    return edgefer.build_engine(model, path, precision="int8", calib=faces, calib_faces=30, **settings)
+def build(model, data, path, onnx_only=False, **settings):
+    settings = Quantisation(**{"data": data, "faces": 30, **settings})
+    return edgefer.build_engine(model, path, precision="int8", quantisation=settings, onnx_only=onnx_only)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -57,7 +58,7 @@ def test_what_no_range_shows_is_refused_too(tiny, about, write, faces, tmp_path,
 
     path = write(tmp_path / "m.onnx", changed(tiny(), constant, spoil), about())
     with pytest.raises(EdgeferError, match=message) as caught:
-        build(path, faces, tmp_path / "x.onnx", refine=(), onnx_only=True)
+        build(path, faces, tmp_path / "x.onnx", corrections=(), onnx_only=True)
     assert "the float network itself is broken" in caught.value.hint
     assert not (tmp_path / "x.onnx").exists()
 
@@ -87,9 +88,9 @@ def test_a_channel_that_never_fires_and_a_constant_tensor(tiny, about, write, fa
     dead = changed(dead, f"{layer}_bias", lambda b: np.linspace(-1, 1, len(b)).astype(np.float32))
     path = write(tmp_path / "m.onnx", dead, about())
     reference = edgefer.build_engine(path, tmp_path / "f.onnx", precision="fp32")
-    for refine in (None, (), ("equalise", "rounding", "bias")):
-        result = build(path, faces, tmp_path / "x.onnx", refine=refine)
-        assert ("bias" in result.manifest.rewrites) == (refine is None or "bias" in refine)
+    for corrections in (None, (), ("equalise", "rounding", "bias")):
+        result = build(path, faces, tmp_path / "x.onnx", corrections=corrections)
+        assert ("bias" in result.manifest.rewrites) == (corrections is None or "bias" in corrections)
         assert result.manifest.rewrites.get("rounding", 0) < 4  # of four layers, one whose weights are all zeros
         images = faces.images(np.arange(9))
         with edgefer.load_engine(result.path) as engine, edgefer.load_engine(reference.path) as plain:
@@ -127,37 +128,14 @@ def test_so_many_of_each_class_or_all_there_are(model, tmp_path, capsys):
     images = random.integers(0, 256, (87, 12, 12, 1), dtype=np.uint8)
     save_npz(tmp_path / "few.npz", images, labels, ["dark", "bright", "striped"])
     few = open_dataset(f"{tmp_path / 'few.npz'}:train")
-    result = edgefer.build_engine(model, tmp_path / "x.onnx", precision="int8", calib=few, per_class=10)
+    result = build(model, few, tmp_path / "x.onnx", faces=None, per_class=10)
     assert result.manifest.calibration.per_class == {"dark": 10, "bright": 10, "striped": 7}
     said = " ".join(capsys.readouterr().err.split())
     assert "calibrating with 27 faces of" in said
     assert "10 of each class, but all there are of striped 7" in said
     with pytest.raises(EdgeferError, match="60 faces in all and 10 of each class exclude each other") as caught:
-        edgefer.build_engine(model, tmp_path / "x.onnx", precision="int8", calib=few, calib_faces=60, per_class=10)
+        build(model, few, tmp_path / "x.onnx", faces=60, per_class=10)
     assert "leave out" in caught.value.hint
-
-
-def test_steps_are_parsed_in_their_order():
-    assert parse_steps("bias, equalise") == ("equalise", "bias")
-    assert parse_steps("none") == ()
-    with pytest.raises(EdgeferError, match="there is no refining step 'adaround'") as caught:
-        parse_steps("adaround")
-    assert "equalise, rounding, bias" in caught.value.hint
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"refine": ("adaround",), "calib": True}, "there is no refining step 'adaround'"),
-        ({"refine": "bias", "calib": True}, "there is no refining step 'b'"),  # text, and a list is wanted
-        ({"calib_faces": 7, "seed": 1}, "calib_faces, seed would change nothing: no faces are drawn"),
-        ({"precision": "fp32", "seed": 1, "method": "mse"}, "seed, method would change nothing: FP32 has no ranges"),
-    ],
-)
-def test_arguments_that_would_change_nothing(model, faces, tmp_path, settings, message):
-    calib = faces if settings.pop("calib", False) else None
-    with pytest.raises(EdgeferError, match=message):
-        edgefer.build_engine(model, tmp_path / "x.onnx", **{"precision": "int8", "calib": calib, **settings})
 
 
 @pytest.mark.parametrize(("steps", "count"), [(("bias",), 64), (("equalise", "rounding", "bias"), 256)])
@@ -207,18 +185,14 @@ def test_placements_that_err_alike_are_told_apart_by_their_cost(monkeypatch, kl,
 
 
 def test_method_auto_takes_what_errs_least_and_keeps_every_figure(model, faces, tmp_path):
-    result = edgefer.build_engine(
-        model, tmp_path / "x.onnx", precision="int8", calib=faces, calib_faces=60, method="auto"
-    )
+    result = build(model, faces, tmp_path / "x.onnx", faces=60, method="auto")
     rows = result.manifest.candidates
     assert [row["method"] for row in rows] == ["minmax", "percentile", "mse", "entropy"]
     (chosen,) = [row for row in rows if row["chosen"]]
     assert chosen["kl"] == min(row["kl"] for row in rows)
     assert result.manifest.calibration.method == chosen["method"]
     assert f"{chosen['label']} answers most like float" in result.reason
-    same = edgefer.build_engine(
-        model, tmp_path / "y.onnx", precision="int8", calib=faces, calib_faces=60, method=chosen["method"]
-    )
+    same = build(model, faces, tmp_path / "y.onnx", faces=60, method=chosen["method"])
     assert same.path.read_bytes() == result.path.read_bytes()
 
 
@@ -226,9 +200,8 @@ def test_auto_and_method_auto_together(model, faces, tmp_path, monkeypatch):
     """A method for each flavour by its answers, then the fastest of those and of the float engines."""
     found = (Variant("onnxruntime", "fp32"), variants_of("int8", "onnxruntime")[0])
     monkeypatch.setattr(auto, "candidates", lambda: found)
-    result = auto.build_auto(
-        model, tmp_path / "x.onnx", calib=faces, calib_faces=30, method="auto", max_drop=100, refine=("equalise",)
-    )
+    settings = Quantisation(faces, faces=30, method="auto", max_drop=100, corrections=("equalise",))
+    result = edgefer.build_engine(model, tmp_path / "x.onnx", precision="auto", quantisation=settings)
     rows = result.manifest.candidates
     assert [row.to_dict() for row in result.candidates] == list(rows)
     timed = [row for row in rows if row["p50_ms"] is not None]

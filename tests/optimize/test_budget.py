@@ -18,11 +18,13 @@ from edgefer.optimize.choose import Figures
 from edgefer.optimize.job import Job
 from edgefer.optimize.price import MacPrice
 from edgefer.optimize.sensitivity import LayerCost
-from edgefer.optimize.tensorrt_file import Faces, prepare_file
+from edgefer.optimize.settings import BuildTarget, Quantisation
+from edgefer.optimize.tensorrt_file import prepare_file
 from edgefer.optimize.variants import Built, Variant
 from edgefer.quantize.macs import macs_by_layer
 
-JETPACK = {"target": "tensorrt", "version": "jetpack6", "onnx_only": True}
+JETPACK = {"target": BuildTarget("tensorrt", version="jetpack6"), "onnx_only": True}
+ENTROPY = {"target": BuildTarget("tensorrt", version="jetpack6", builder={"calibrator": "entropy"}), "onnx_only": True}
 VARIANT = Variant("onnxruntime", "int8", "x86-vnni")
 
 
@@ -122,8 +124,11 @@ def test_a_budget_that_no_plan_could_be_shown_to_meet():
     assert "--max-drop 0.28, or a `val` part of 230,2" in caught.value.hint
 
 
-def build(model, faces, path, **settings):
-    return edgefer.build_engine(model, path, precision="int8", calib=faces, calib_faces=60, **settings)
+def build(model, data, path, precision="int8", target="cpu", onnx_only=False, **settings):
+    settings = Quantisation(data, None if data is None else 60, **settings)
+    return edgefer.build_engine(
+        model, path, precision=precision, quantisation=settings, target=target, onnx_only=onnx_only
+    )
 
 
 def test_none_need_to_come_back(model, faces, tmp_path):
@@ -210,18 +215,18 @@ def test_a_budget_for_tensorrt_is_judged_here_and_travels_in_the_file(model, fac
             return found
         return replace(found, both=found.n // 2, agreeing=found.n // 2, baseline_only=found.n - found.n // 2)
 
-    settings = {**JETPACK, "precision": precision, "calib": faces, "calib_faces": 60}
-    result = edgefer.build_engine(model, tmp_path / "all.onnx", max_drop=100, **settings)
+    settings = {**JETPACK, "precision": precision}
+    result = build(model, faces, tmp_path / "all.onnx", max_drop=100, **settings)
     assert "No layer had to be kept out of INT8; certified on" in result.reason
     (chosen,) = [row for row in result.candidates if row.chosen]
     assert chosen.float_macs == 0
     assert chosen.label.startswith("TensorRT INT8 (tensorrt")
     known = prepare_file(
-        *(tmp_path / "all.onnx", load_model(tmp_path / "all.onnx"), precision, target_of("jetpack6"), Faces())
+        *(tmp_path / "all.onnx", load_model(tmp_path / "all.onnx"), precision, target_of("jetpack6"), Quantisation())
     )
     assert known.candidates == result.candidates  # what the device's manifest will say
     monkeypatch.setattr(budget.Paired, "from_predictions", harsh_to_int8)
-    result = edgefer.build_engine(model, tmp_path / "none.onnx", max_drop=5, **settings)
+    result = build(model, faces, tmp_path / "none.onnx", max_drop=5, **settings)
     assert "all 4 layers are back in float" in result.reason
     file = onnx.load(tmp_path / "none.onnx")
     assert not any(node.op_type == "QuantizeLinear" for node in file.graph.node)
@@ -233,18 +238,18 @@ def test_a_budget_for_tensorrt_is_judged_here_and_travels_in_the_file(model, fac
     [
         ({"max_drop": 0.5}, "no plan can be shown to meet --max-drop 0.5", "a `val` part of"),
         ({"max_drop": 5, "part": "val"}, "names one split", "leave the split out"),
-        ({"max_drop": 5, "calib": None}, "--max-drop needs faces to judge by", "--calib DATA"),
-        ({"max_drop": 5, "calib": None, **JETPACK}, "--max-drop needs faces to judge by", "--calib DATA"),
+        ({"max_drop": 5, "calib": None}, "--max-drop needs faces to evaluate", "--calib DATA"),
+        ({"max_drop": 5, "calib": None, **JETPACK}, "--max-drop needs faces to evaluate", "--calib DATA"),
         ({"max_drop": 5, "part": "val", **JETPACK}, "names one split", "leave the split out"),
         ({"max_drop": float("nan")}, "--max-drop is nan, and a drop is 0 points or more", "--max-drop 0.5"),
-        ({"method": "auto", "calib": None}, "--method auto needs faces to judge by", "--calib DATA"),
+        ({"method": "auto", "calib": None}, "--method auto needs faces to evaluate", "--calib DATA"),
         (
-            {"method": "auto", "builder": {"calibrator": "entropy"}, **JETPACK},
+            {"method": "auto", **ENTROPY},
             *("--method auto and --calibrator exclude each other", "leave out --calibrator"),
         ),
         (
-            {"refine": ("equalise", "bias"), "builder": {"calibrator": "entropy"}, **JETPACK},
-            *("--refine and --calibrator exclude each other", "leave out --calibrator"),
+            {"corrections": ("equalise", "bias"), **ENTROPY},
+            *("--corrections and --calibrator exclude each other", "leave out --calibrator"),
         ),
     ],
 )
@@ -253,7 +258,7 @@ def test_bad_input(model, faces, tmp_path, settings, message, hint):
     if "part" in settings:
         calib = faces.split(settings.pop("part"))
     with pytest.raises(EdgeferError) as caught:
-        edgefer.build_engine(model, tmp_path / "x.onnx", precision="int8", calib=calib, calib_faces=60, **settings)
+        build(model, calib, tmp_path / "x.onnx", **settings)
     assert message in caught.value.message
     assert hint in caught.value.hint
     assert list(tmp_path.iterdir()) == []

@@ -4,7 +4,7 @@ from onnx import TensorProto, helper, numpy_helper
 from edgefer.contract import Contract, Normalisation
 from edgefer.data import open_dataset, save_npz
 from edgefer.optimize.calibrate import calibrate
-from edgefer.optimize.recipe import Recipe
+from edgefer.optimize.settings import Recipe
 from edgefer.quantize.observation import DEFAULT_BUDGET, activation_bytes
 
 

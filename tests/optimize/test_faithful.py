@@ -9,11 +9,14 @@ from edgefer.errors import EdgeferError
 from edgefer.faces import golden_faces
 from edgefer.optimize import faithful
 from edgefer.optimize.job import prepare_job
+from edgefer.optimize.settings import BuildTarget, Quantisation
 from edgefer.optimize.variants import variants_of
+
+OPENVINO = BuildTarget("cpu", "openvino")
 
 
 def test_engines_that_differ_by_rounding_only_are_kept(model, faces):
-    job = prepare_job(model, "int8", faces, 21, None, None)
+    job = prepare_job(model, "int8", Quantisation(faces, faces=21))
     built = [job.build(variant) for runtime in ("onnxruntime", "openvino") for variant in variants_of("int8", runtime)]
     assert faithful.only_faithful(built, job.contract) == built
     assert all(faithful.error_of(one, job.contract) < 0.05 for one in built)
@@ -31,7 +34,7 @@ def test_one_that_is_off_is_left_out_and_named(model, faces, tmp_path, monkeypat
     monkeypatch.setattr(faithful, "error_of", claimed)
     for wrong in flavours:
         result = edgefer.build_engine(
-            model, tmp_path / "x.onnx", precision="int8", calib=faces, calib_faces=21, runtime="openvino"
+            model, tmp_path / "x.onnx", precision="int8", quantisation=Quantisation(faces, faces=21), target=OPENVINO
         )
         said = " ".join(capsys.readouterr().err.split())
         assert f"({wrong}) is off by 0.24 of the logits' scale from what its file says: left out" in said
@@ -42,7 +45,7 @@ def test_nothing_is_written_where_none_is_right(model, faces, tmp_path, monkeypa
     monkeypatch.setattr(faithful, "error_of", lambda built, contract: float("nan"))
     with pytest.raises(EdgeferError, match="the runtime computes it wrongly") as caught:
         edgefer.build_engine(
-            model, tmp_path / "x.onnx", precision="int8", calib=faces, calib_faces=21, runtime="openvino"
+            model, tmp_path / "x.onnx", precision="int8", quantisation=Quantisation(faces, faces=21), target=OPENVINO
         )
     assert caught.value.hint == "--runtime onnxruntime"
     assert not list(tmp_path.glob("x.onnx*"))
@@ -52,9 +55,7 @@ def test_nothing_is_written_where_none_is_right(model, faces, tmp_path, monkeypa
 def test_what_is_left_out_of_cliquenet_is_what_is_wrong(flavour, tmp_path):
     """OpenVINO 2026.4 computes one of its flavours wrongly; a version that does not may ship it."""
     pytest.importorskip("torch")
-    job = prepare_job(
-        edgefer.export("cliquenet", tmp_path / "m.onnx").path, "int8", None, None, None, None
-    )  # its table
+    job = prepare_job(edgefer.export("cliquenet", tmp_path / "m.onnx").path, "int8", Quantisation())  # its table
     built = job.build(next(v for v in variants_of("int8", "openvino") if v.flavour == flavour))
     images = golden_faces(job.contract, 40)
     with built.open(job.contract) as engine, load_baseline("cliquenet") as baseline:

@@ -6,6 +6,7 @@ from edgefer.data import draw, save_npz
 from edgefer.graph.save import serialise, stamp
 from edgefer.manifest import read_manifest
 from edgefer.optimize.build import build_engine
+from edgefer.optimize.settings import BuildTarget, Quantisation
 from tests.graph.test_rewriting import CONTRACT, mixed
 
 
@@ -24,9 +25,10 @@ def model(tmp_path_factory):
     ("runtime", "precision"), [("onnxruntime", "fp32"), ("openvino", "fp32"), ("openvino", "int8")]
 )
 def test_depthwise_convolutions_are_merged_in_every_engine(model, tmp_path, runtime, precision):
-    calib = str(model / "d.npz") if precision == "int8" else None
+    settings = Quantisation(str(model / "d.npz") if precision == "int8" else None)
     out = tmp_path / "e.onnx"
-    build_engine(model / "m.onnx", out, precision=precision, runtime=runtime, calib=calib)
+    target = BuildTarget("cpu", runtime)
+    build_engine(model / "m.onnx", out, precision=precision, quantisation=settings, target=target)
     assert read_manifest(out).rewrites["merge-depthwise"] == 1
     assert b"Split" not in out.read_bytes()
 

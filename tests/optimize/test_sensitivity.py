@@ -8,12 +8,13 @@ from edgefer.errors import EdgeferError
 from edgefer.measure.accuracy import Predictions
 from edgefer.optimize.output_error import OutputError
 from edgefer.optimize.sensitivity import sensitivity
+from edgefer.optimize.settings import Quantisation
 from edgefer.report.sensitivity import draw_sensitivity, print_sensitivity
 
 
 @pytest.fixture(scope="module")
 def found(model, faces):
-    return sensitivity(model, faces, limit=90, calib_faces=60)
+    return sensitivity(model, Quantisation(faces, faces=60), limit=90)
 
 
 def test_every_weighted_layer_has_a_row_the_costliest_first(found):
@@ -37,7 +38,7 @@ def test_a_spoilt_layer_comes_first(tiny, about, write, faces, tmp_path):
             value[:, 0, 0, 0] = 60 * np.abs(value).max()
             tensor.CopyFrom(numpy_helper.from_array(value, tensor.name))
     path = write(tmp_path / "spoilt.onnx", spoilt, about())
-    ranked = sensitivity(path, faces, limit=90, calib_faces=60, refine=())
+    ranked = sensitivity(path, Quantisation(faces, faces=60, corrections=()), limit=90)
     assert ranked.layers[0].layer == "Conv_2"
 
 
@@ -58,10 +59,10 @@ def test_table_json_and_picture(found, tmp_path, capsys):
 
 def test_bad_input(model, faces):
     with pytest.raises(EdgeferError, match="onnxruntime has no flavour 'tensorrt' on this CPU") as caught:
-        sensitivity(model, faces, flavour="tensorrt")
+        sensitivity(model, Quantisation(faces), flavour="tensorrt")
     assert "one of: " in caught.value.hint
     with pytest.raises(EdgeferError, match="names one split"):
-        sensitivity(model, faces.split("calib"), calib_faces=60)
+        sensitivity(model, Quantisation(faces.split("calib"), faces=60))
 
 
 def test_output_error_by_hand():

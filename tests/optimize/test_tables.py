@@ -14,18 +14,19 @@ from edgefer.graph.names import canonicalise
 from edgefer.manifest import read_manifest
 from edgefer.optimize import refiner, tables
 from edgefer.optimize.ranging import write_table
+from edgefer.optimize.settings import Quantisation
 from edgefer.optimize.tables import contract_sha256, read_table, shipped_table, signature
 
 
 @pytest.fixture(scope="module")
 def table(model, faces, tmp_path_factory):
     path = tmp_path_factory.mktemp("table") / "tiny.ranges.jsonl"
-    write_table(model, faces, path, calib_faces=60)
+    write_table(model, path, Quantisation(faces, faces=60))
     return path
 
 
 def build(model, path, **settings):
-    return edgefer.build_engine(model, path, precision="int8", **settings)
+    return edgefer.build_engine(model, path, precision="int8", quantisation=Quantisation(**settings))
 
 
 def refused(*arguments, **settings) -> EdgeferError:
@@ -35,7 +36,7 @@ def refused(*arguments, **settings) -> EdgeferError:
 
 
 def test_int8_from_a_table_is_int8_from_its_faces(model, faces, table, tmp_path):
-    with_faces = build(model, tmp_path / "a.onnx", calib=faces, calib_faces=60, refine=("equalise",))
+    with_faces = build(model, tmp_path / "a.onnx", data=faces, faces=60, corrections=("equalise",))
     without = build(model, tmp_path / "b.onnx", table=table)
     assert without.path.read_bytes() == with_faces.path.read_bytes()
     one, two = read_manifest(with_faces.path), read_manifest(without.path)
@@ -160,28 +161,30 @@ def test_damaged_tables(model, table, tmp_path, damage, message):
 
 
 def test_what_needs_faces_is_refused_without(model, table, tmp_path):
-    fault = refused(model, tmp_path / "x.onnx", table=table, refine=("equalise", "bias"))
-    assert fault.message == "bias cannot be done from a range table"
+    fault = refused(model, tmp_path / "x.onnx", table=table, corrections=("equalise", "bias"))
+    assert fault.message == "bias cannot be done from a calibration table"
     assert fault.hint == "--calib DATA"
-    fault = refused(model, tmp_path / "x.onnx", table=table, refine=())
+    fault = refused(model, tmp_path / "x.onnx", table=table, corrections=())
     assert "was made with equalise" in fault.message
-    assert "--refine equalise" in fault.hint
+    assert "--corrections equalise" in fault.hint
     fault = refused(model, tmp_path / "x.onnx", table=tmp_path / "none.jsonl")
     assert f"there is no range table {tmp_path / 'none.jsonl'}" in fault.message
-    fault = refused(model, tmp_path / "x.onnx", table=table, calib="faces.npz")
+    fault = refused(model, tmp_path / "x.onnx", table=table, data="faces.npz")
     assert "both set the ranges" in fault.message
     fault = refused(model, tmp_path / "x.onnx")
-    assert fault.message.startswith("INT8 needs faces to set its ranges, and none were given; no range table ships")
+    assert fault.message.startswith(
+        "INT8 needs faces to set its ranges, and none were given; no calibration table ships"
+    )
     assert fault.message.endswith("these weights of tiny")
 
 
 def test_a_table_needs_to_know_its_weights(tiny, about, write, faces, tmp_path):
     path = write(tmp_path / "m.onnx", tiny(), about(lineage={}))
     with pytest.raises(EdgeferError, match="does not say which weights it has") as caught:
-        write_table(path, faces, tmp_path / "t.jsonl", calib_faces=30)
+        write_table(path, tmp_path / "t.jsonl", Quantisation(faces, faces=30))
     assert "from a weights file" in caught.value.hint
-    with pytest.raises(EdgeferError, match="bias depends on the engine's flavour"):
-        write_table(path, faces, tmp_path / "t.jsonl", refine=("bias",))
+    with pytest.raises(EdgeferError, match="bias depends on the engine's scheme"):
+        write_table(path, tmp_path / "t.jsonl", Quantisation(faces, corrections=("bias",)))
 
 
 def test_a_model_whose_logits_do_not_survive_is_left_as_it_was(model, monkeypatch, capsys):

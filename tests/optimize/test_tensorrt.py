@@ -17,7 +17,8 @@ from edgefer.engines.tensorrt.options import BuilderOptions
 from edgefer.faces import golden_faces
 from edgefer.graph.load import load_model, metadata_of
 from edgefer.optimize.ranging import write_table
-from edgefer.optimize.tensorrt_file import ORIGIN_KEY, Faces, prepare_file
+from edgefer.optimize.settings import Quantisation
+from edgefer.optimize.tensorrt_file import ORIGIN_KEY, prepare_file
 
 from .tensorrt_files import facts, write
 
@@ -116,16 +117,16 @@ def test_for_dla_the_builder_decides_about_fp16_before_11(model, tmp_path):
 
 
 def test_what_rtx_builds_from_comes_with_its_line(model, tmp_path):
-    given = {"precision": "fp16", "target": "tensorrt-rtx", "onnx_only": True, "builder": {"max_batch": 8}}
-    text = edgefer.build_engine(model, tmp_path / "x.onnx", **given).summary()
+    target = edgefer.BuildTarget("tensorrt-rtx", builder={"max_batch": 8})
+    text = edgefer.build_engine(model, tmp_path / "x.onnx", precision="fp16", target=target, onnx_only=True).summary()
     assert "edgefer build-engine x.onnx --fp16 --target tensorrt-rtx --min-batch 1 --opt-batch 1 --max-batch 8" in text
     assert "trtexec" not in text
 
 
 def test_ranges_from_a_table_give_the_int8_file_without_faces(model, calib, tmp_path):
-    table = write_table(model, calib, tmp_path / "ranges.jsonl", calib_faces=28)
+    table = write_table(model, tmp_path / "ranges.jsonl", Quantisation(calib, faces=28))
     loaded, target = load_model(model), target_of("jetpack6")
-    prepared = prepare_file(model, loaded, "int8+fp16", target, Faces(table=tmp_path / "ranges.jsonl"))
+    prepared = prepare_file(model, loaded, "int8+fp16", target, Quantisation(table=tmp_path / "ranges.jsonl"))
     assert any(node.op_type == "QuantizeLinear" for node in prepared.model.graph.node)
     assert prepared.calibration.face_hashes == table.calibration.face_hashes
     faces = golden_faces(loaded[1])
@@ -139,7 +140,7 @@ def test_ranges_from_a_table_give_the_int8_file_without_faces(model, calib, tmp_
 def test_a_written_file_is_taken_as_it_is_on_the_device(model, calib, tmp_path):
     path = tmp_path / "x.onnx"
     write(model, path, "int8+fp16", "jetpack6", calib)
-    again = prepare_file(path, load_model(path), "int8+fp16", target_of("10.3"), Faces(), BuilderOptions())
+    again = prepare_file(path, load_model(path), "int8+fp16", target_of("10.3"), Quantisation(), BuilderOptions())
     assert again.content == path.read_bytes()
     origin = json.loads(metadata_of(onnx.load(path))[ORIGIN_KEY])
     assert again.model_sha256 == origin["model_sha256"] == edgefer.atomic.sha256_file(model)
@@ -156,10 +157,11 @@ def test_a_device_needs_neither_torch_nor_onnxruntime(model, calib, tmp_path):
         "from edgefer.engines.tensorrt.compat import target_of\n"
         "from edgefer.engines.tensorrt.options import BuilderOptions\n"
         "from edgefer.graph.load import load_model\n"
-        "from edgefer.optimize.tensorrt_file import Faces, prepare_file\n"
+        "from edgefer.optimize.settings import Quantisation\n"
+        "from edgefer.optimize.tensorrt_file import prepare_file\n"
         "import edgefer.optimize.tensorrt, edgefer.engines.tensorrt.loading\n"
         "loaded = load_model(sys.argv[1])\n"
-        "made = prepare_file(sys.argv[1], loaded, 'int8+fp16', target_of('10.3'), Faces(), BuilderOptions())\n"
+        "made = prepare_file(sys.argv[1], loaded, 'int8+fp16', target_of('10.3'), Quantisation(), BuilderOptions())\n"
         "print(made.precision, made.calibration.n > 20)\n"
     )
     done = subprocess.run([sys.executable, "-c", program, path], capture_output=True, text=True, check=False)

@@ -12,8 +12,9 @@ from edgefer.engines.tensorrt.sizes import Batches
 from edgefer.errors import EdgeferError
 from edgefer.graph.load import load_model
 from edgefer.optimize import tensorrt, tensorrt_calibration
+from edgefer.optimize.settings import BuildTarget, Quantisation
 from edgefer.optimize.tensorrt_calibration import read_table
-from edgefer.optimize.tensorrt_file import Faces, prepare_file
+from edgefer.optimize.tensorrt_file import prepare_file
 
 from .tensorrt_files import facts, write
 
@@ -39,7 +40,7 @@ def test_a_calibration_table_from_our_ranges(model, calib, tmp_path):
     number, algorithm, scales = from_table(text, "x.calib")
     assert (number, algorithm) == (100300, "EntropyCalibration2")
     implicit = BuilderOptions(calibrator="entropy")
-    prepared = prepare_file(model, load_model(model), "int8+fp16", target_of("jetpack6"), Faces(calib), implicit)
+    prepared = prepare_file(model, load_model(model), "int8+fp16", target_of("jetpack6"), Quantisation(calib), implicit)
     tops = {name: max(-h.minimum, h.maximum) / 127 for name, h in prepared.ranges.histograms.items()}
     assert len(set(tops) & set(scales)) > 20
     for name in set(tops) & set(scales):
@@ -57,19 +58,19 @@ def table_of(number="100300", algorithm="EntropyCalibration2"):
 @pytest.mark.parametrize(
     ("given", "table", "said", "hint"),
     [
-        ({"onnx_only": True}, table_of(), "--onnx-only writes a table of ranges, and t.calib is one", "--calib DATA"),
-        ({"calib": "faces.npz"}, table_of(), "--calib and --calib-cache both set the ranges", "leave out one"),
+        ({"onnx_only": True}, table_of(), "--onnx-only writes a calibration cache, and t.calib is one", "--calib DATA"),
+        ({"data": "faces.npz"}, table_of(), "--calib and --calib-cache both set the ranges", "leave out one"),
         ({}, table_of(algorithm="MinMaxCalibration"), "t.calib is a table of MinMaxCalibration", "--calibrator minmax"),
         ({}, table_of("8602"), "written for another TensorRT (TRT-8602) than TensorRT 10.3.0", "--onnx-only --for"),
         ({}, "TRT-100300-EntropyCalibration2\nfaces: 3c01", "line 2 cannot be read", "write it again"),
         ({}, None, "t.calib cannot be read", "check the path"),
-        ({"builder": {"calibrator": "entropy"}}, None, "--calibrator needs faces, or a table", "--calib-cache x.calib"),
+        ({"builder": {"calibrator": "entropy"}}, None, "--calibrator needs faces, or a cache", "--calib-cache x.calib"),
         (
-            {"builder": {"calibrator": "entropy"}, "calib": "faces.npz", "method": "mse"},
-            *(None, "--method mse would change nothing: TensorRT's own calibrator", "--calibrator entropy or minmax"),
+            {"builder": {"calibrator": "entropy"}, "data": "faces.npz", "method": "mse"},
+            *(None, "--method has no effect with --calibrator: TensorRT's own calibrator", "leave it out"),
         ),
         (
-            {"builder": {"calibrator": "minmax"}, "calib": "faces.npz", "onnx_only": True, "version": "jetpack5"},
+            {"builder": {"calibrator": "minmax"}, "data": "faces.npz", "onnx_only": True, "version": "jetpack5"},
             *(None, "only trtexec builds, and it reads tables of the entropy calibrator", "--calibrator entropy"),
         ),
     ],
@@ -80,11 +81,14 @@ def test_ranges_that_would_be_ignored_are_refused(model, tmp_path, monkeypatch, 
     monkeypatch.setattr(tensorrt, "import_tensorrt", lambda rtx: (None, target_of("10.3")))
     if table is not None:
         (tmp_path / "t.calib").write_text(table)
-    onnx_only = given.get("onnx_only", False)
-    usual = {"version": "jetpack6", "builder": {"calibrator": "entropy", "calib_cache": "t.calib"}}
-    output = "x.onnx" if onnx_only else "x.engine"
+    given = {"version": "jetpack6", "builder": {"calibrator": "entropy", "calib_cache": "t.calib"}, **given}
+    onnx_only = given.pop("onnx_only", False)
+    target = BuildTarget("tensorrt", version=given.pop("version"), builder=given.pop("builder"))
+    output, settings = "x.onnx" if onnx_only else "x.engine", Quantisation(**given)
     with pytest.raises(EdgeferError) as error:
-        edgefer.build_engine(model, output, precision="int8+fp16", target="tensorrt", **{**usual, **given})
+        edgefer.build_engine(
+            model, output, precision="int8+fp16", quantisation=settings, target=target, onnx_only=onnx_only
+        )
     assert said in error.value.message
     assert hint in error.value.hint
     assert not (tmp_path / output).exists()
@@ -119,7 +123,7 @@ def test_the_record_says_how_many_faces_the_calibrator_gets(model, calib, monkey
     fake = SimpleNamespace(IInt8EntropyCalibrator2=FakeBase, IInt8MinMaxCalibrator=FakeBase)
     monkeypatch.setattr(tensorrt_calibration, "import_tensorrt", lambda rtx: (fake, target_of("10.3")))
     options = BuilderOptions(Batches(8, 8, 8), calibrator="entropy")
-    faces = Faces(calib, count=21)
+    faces = Quantisation(calib, faces=21)
     loaded = load_model(model)
     prepared = prepare_file(model, loaded, "int8", target_of("10.3"), faces, options, observe=False)
     with tensorrt_calibration.calibrator_for(prepared, options, faces) as (calibrator, record):

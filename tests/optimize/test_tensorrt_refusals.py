@@ -12,7 +12,8 @@ from edgefer.engines.tensorrt.options import BuilderOptions
 from edgefer.errors import EdgeferError
 from edgefer.graph.load import load_model
 from edgefer.optimize import tensorrt
-from edgefer.optimize.tensorrt_file import Faces, prepare_file
+from edgefer.optimize.settings import BuildTarget, Quantisation
+from edgefer.optimize.tensorrt_file import prepare_file
 
 from .tensorrt_files import write
 
@@ -51,13 +52,13 @@ def test_a_written_file_is_not_taken_for_another(model, calib, tmp_path, written
     path = tmp_path / "x.onnx"
     write(model, path, *written, calib)
     with pytest.raises(EdgeferError) as error:
-        prepare_file(path, load_model(path), asked, target_of(target), Faces(), BuilderOptions())
+        prepare_file(path, load_model(path), asked, target_of(target), Quantisation(), BuilderOptions())
     assert said in error.value.message
     assert hint in error.value.hint
 
 
 def test_a_file_quantised_for_a_cpu_is_refused(model, calib, tmp_path):
-    edgefer.build_engine(model, tmp_path / "cpu.onnx", precision="int8", calib=calib)
+    edgefer.build_engine(model, tmp_path / "cpu.onnx", precision="int8", quantisation=Quantisation(calib))
     with pytest.raises(EdgeferError, match="the model was quantised for a CPU: it has") as error:
         write(tmp_path / "cpu.onnx", tmp_path / "x.onnx", "int8", "jetpack6")
     assert "float model.onnx" in error.value.hint
@@ -66,7 +67,7 @@ def test_a_file_quantised_for_a_cpu_is_refused(model, calib, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "said", "hint"),
     [
-        ({"precision": "int8"}, "no range table ships for these weights of ", "--calib DATA"),
+        ({"precision": "int8"}, "no calibration table ships for these weights of ", "--calib DATA"),
         ({"precision": "bf16"}, "not built in BF16", "--fp16"),
         ({"version": None}, "which TensorRT is the file for?", "--for jetpack5"),
         ({"version": "jetpack4"}, "neither a JetPack nor", "did you mean jetpack"),
@@ -74,11 +75,11 @@ def test_a_file_quantised_for_a_cpu_is_refused(model, calib, tmp_path):
         ({"onnx_only": False}, "does not end in .engine", "x.engine"),
         ({"builder": {"sparsity": True}}, "no layer of the model has 2:4 sparse weights", "leave --sparsity out"),
         ({"builder": {"sparsity": True}, "precision": "fp32"}, "--sparsity would change nothing with --fp32", "--fp16"),
-        ({"batch": 5, "threads": 2}, "threads, batch would change nothing for the target 'tensorrt'", "leave"),
-        ({"target": "cpu", "precision": "fp32"}, "version would change nothing for the target 'cpu'", "leave"),
+        ({"batch": 5, "threads": 2}, "--threads, --batch have no effect with --target tensorrt", "leave"),
+        ({"target": "cpu", "precision": "fp32"}, "--for has no effect with --target cpu", "leave"),
         (
             {"target": "cpu", "precision": "fp32", "version": None, "builder": {"refit": True}},
-            *("builder would change nothing for the target 'cpu'", "leave"),
+            *("--refit has no effect with --target cpu", "leave"),
         ),
         ({"version": "12"}, "edgefer does not know TensorRT 12", "8.6, 10.3"),
         ({"builder": {"shapes": "faces:1x64x64x1"}}, "whose faces are 48x48x1", "faces:1x48x48x1"),
@@ -90,9 +91,10 @@ def test_a_file_quantised_for_a_cpu_is_refused(model, calib, tmp_path):
 )
 def test_bad_input_leaves_no_file(model, tmp_path, arguments, said, hint):
     given = {"precision": "fp16", "target": "tensorrt", "version": "jetpack6", "onnx_only": True, **arguments}
-    output = tmp_path / given.pop("output", "x.onnx")
+    output, precision, onnx_only = (given.pop(n, "x.onnx") for n in ("output", "precision", "onnx_only"))
+    target = BuildTarget(given.pop("target"), **given)
     with pytest.raises(EdgeferError) as error:
-        edgefer.build_engine(model, output, **given)
+        edgefer.build_engine(model, tmp_path / output, precision=precision, target=target, onnx_only=onnx_only)
     assert said in error.value.message
     assert hint in error.value.hint
     assert list(tmp_path.iterdir()) == []
@@ -123,7 +125,9 @@ def test_another_version_than_the_one_installed_is_refused(model, tmp_path, monk
     with pytest.raises(
         EdgeferError, match=r"--for jetpack7 is TensorRT 10\.13\.3 \(jetpack7\), and TensorRT 10\.3\.0"
     ) as e:
-        edgefer.build_engine(model, tmp_path / "x.engine", precision="fp16", target="tensorrt", version="jetpack7")
+        edgefer.build_engine(
+            model, tmp_path / "x.engine", precision="fp16", target=BuildTarget("tensorrt", version="jetpack7")
+        )
     assert "--onnx-only --for jetpack7" in e.value.hint
 
 

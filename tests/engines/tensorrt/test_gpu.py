@@ -70,14 +70,11 @@ def engine(model, drawn):
     def make(precision):
         if precision not in made:
             made[precision] = model.parent / f"{precision}.engine"
-            calib = drawn if precision.startswith("int8") else None
             edgefer.build_engine(
                 *(model, made[precision]),
                 precision=precision,
-                target="tensorrt",
-                calib=calib,
-                calib_faces=50 if calib else None,
-                builder={"max_batch": 8},
+                quantisation=edgefer.Quantisation(drawn, faces=50) if precision.startswith("int8") else None,
+                target=edgefer.BuildTarget("tensorrt", builder={"max_batch": 8}),
             )
         return made[precision]
 

@@ -34,8 +34,10 @@ def file(exported, faces, tmp_path_factory):
     path = tmp_path_factory.mktemp("outsider") / "x.onnx"
     edgefer.build_engine(
         *(exported("mini_xception"), path),
-        **{"precision": "int8+fp16", "target": "tensorrt", "version": "jetpack6", "onnx_only": True},
-        **{"calib": faces, "calib_faces": 21},
+        precision="int8+fp16",
+        quantisation=edgefer.Quantisation(faces, faces=21),
+        target=edgefer.BuildTarget("tensorrt", version="jetpack6"),
+        onnx_only=True,
     )
     return path
 

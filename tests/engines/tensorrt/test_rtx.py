@@ -25,6 +25,7 @@ from edgefer.graph.load import load_model
 from edgefer.manifest import read_manifest
 from edgefer.models import names
 from edgefer.optimize.build import build_engine
+from edgefer.optimize.settings import BuildTarget, Quantisation
 
 from .uses import collect
 
@@ -41,9 +42,9 @@ DYNAMIC = {"min_batch": 1, "opt_batch": 8, "max_batch": 32}
 
 
 def build(model, output, faces, precision, **options):
-    calib = {"calib": faces, "calib_faces": 21} if precision.startswith("int8") else {}
-    builder = options.pop("builder", {})
-    return build_engine(model, output, precision=precision, target="tensorrt-rtx", builder=builder, **calib, **options)
+    settings = Quantisation(faces, faces=21) if precision.startswith("int8") else None
+    target = BuildTarget("tensorrt-rtx", builder=options.pop("builder", {}))
+    return build_engine(model, output, precision=precision, quantisation=settings, target=target, **options)
 
 
 def without_serial_numbers(layers):
@@ -111,7 +112,7 @@ def test_a_mirrored_network_is_built_as_it_was_asked(faces, tmp_path):
 
 
 def build_again(file, output, precision, builder):
-    return build_engine(file, output, precision=precision, target="tensorrt-rtx", builder=builder)
+    return build_engine(file, output, precision=precision, target=BuildTarget("tensorrt-rtx", builder=builder))
 
 
 def contract_of(model):

@@ -33,7 +33,8 @@ def model(tmp_path):
 
 def build(model, name="x.engine", **options):
     path = model.parent / name
-    return edgefer.build_engine(model, path, precision="fp32", target="tensorrt", builder={"max_batch": 8, **options})
+    target = edgefer.BuildTarget("tensorrt", builder={"max_batch": 8, **options})
+    return edgefer.build_engine(model, path, precision="fp32", target=target)
 
 
 @pytest.mark.parametrize("package", PACKAGES)
@@ -55,7 +56,10 @@ def test_int8_from_faces_and_bench(machine, exported, faces, tmp_path):
     machine()
     path = tmp_path / "x.engine"
     edgefer.build_engine(
-        *(exported("mini_xception"), path), precision="int8", target="tensorrt", calib=faces, calib_faces=24
+        *(exported("mini_xception"), path),
+        precision="int8",
+        quantisation=edgefer.Quantisation(faces, faces=24),
+        target="tensorrt",
     )
     report = edgefer.benchmark(
         path, faces.split("val"), baseline=exported("mini_xception"), seconds=0.1, telemetry=False
@@ -68,7 +72,7 @@ def test_int8_from_faces_and_bench(machine, exported, faces, tmp_path):
 def test_more_faces_than_the_engine_takes_at_a_time(machine, model, sizes):
     machine()
     path = model.parent / "x.engine"
-    edgefer.build_engine(model, path, precision="fp32", target="tensorrt", builder=sizes)
+    edgefer.build_engine(model, path, precision="fp32", target=edgefer.BuildTarget("tensorrt", builder=sizes))
     with load_engine(path) as classifier:
         for count in (1, 2, 4, 10, 11):
             batch = faces(count, count)
@@ -84,7 +88,9 @@ def test_an_engine_for_a_dla_core_runs_on_that_core(machine, model):
     here.tensorrt.module.Builder.num_DLA_cores = here.tensorrt.module.Runtime.num_DLA_cores = 2
     path = model.parent / "x.engine"
     options = {"dla": 1, "gpu_fallback": True, "max_batch": 1}
-    result = edgefer.build_engine(model, path, precision="fp16", target="tensorrt", builder=options)
+    result = edgefer.build_engine(
+        model, path, precision="fp16", target=edgefer.BuildTarget("tensorrt", builder=options)
+    )
     assert result.manifest.dla_core == 1
     with load_engine(path) as classifier:
         np.testing.assert_allclose(classifier.logits(faces(1)), expected(faces(1)), rtol=1e-5)
@@ -106,7 +112,7 @@ def test_an_engine_for_a_dla_core_runs_on_that_core(machine, model):
 def test_inspect_tells_the_batch_sizes(machine, model, sizes, shape, said):
     machine()
     path = model.parent / "x.engine"
-    edgefer.build_engine(model, path, precision="fp32", target="tensorrt", builder=sizes)
+    edgefer.build_engine(model, path, precision="fp32", target=edgefer.BuildTarget("tensorrt", builder=sizes))
     found = inspect_file(path)
     assert found.inputs[0].shape == shape
     assert ("input", f"'faces' uint8 {said}") in rows(found)
@@ -129,19 +135,19 @@ def test_a_bench_tells_what_calls_took_on_the_gpu(machine, model, tmp_path):
     assert found.download == pytest.approx(2 * 3 * 4 * 1e-6)
 
 
-def test_a_calibrator_with_faces(machine, exported, faces, tmp_path):
+@pytest.mark.parametrize(("sample", "count"), [({"faces": 16}, 16), ({"per_class": 1}, 7)])
+def test_a_calibrator_with_faces(machine, exported, faces, tmp_path, sample, count):
     here = machine()
     path = tmp_path / "x.engine"
     result = edgefer.build_engine(
         *(exported("mini_xception"), path),
         precision="int8",
-        target="tensorrt",
-        calib=faces,
-        calib_faces=16,
-        builder={"calibrator": "entropy"},
+        quantisation=edgefer.Quantisation(faces, **sample),
+        target=edgefer.BuildTarget("tensorrt", builder={"calibrator": "entropy"}),
     )
-    assert sum(fed.size for fed in here.tensorrt.fed) == 16 * 48 * 48
-    assert result.manifest.calibration.n == 16
+    assert sum(fed.size for fed in here.tensorrt.fed) == count * 48 * 48
+    assert result.manifest.calibration.n == count
+    assert (set(result.manifest.calibration.per_class.values()) == {1}) == ("per_class" in sample)
 
 
 def test_an_engine_without_a_manifest(machine, model):
