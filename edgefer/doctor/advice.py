@@ -99,15 +99,10 @@ def kind_of(found: Diagnosis) -> Kind:
 
 def capabilities_of(found: Diagnosis) -> tuple[Capability, ...]:
     """All of them, in the order in which they are shown; every key is there on every machine."""
-    others = [row for row in RUNTIMES.values() if row not in (PYTORCH, TENSORRT, TENSORRT_RTX)]
-    engines = {row.name: "engines for this CPU" if row.target == CPU else "engines" for row in others}
     train = "train networks, export them, compare with PyTorch"
-    bundle = "write what a Jetson builds from: --onnx-only, deploy bundle"  # it observes ranges and checks files
+    bundle = "write what a Jetson builds from: --onnx-only, deploy bundle"  # it calibrates and checks files
     return (
-        *(
-            _runtime(found, row.package, row, f"build, run and bench {engines[row.name]} with {row.title}")
-            for row in others
-        ),
+        *_engines(found),
         _tensorrt(found),
         _trtexec(found),
         _ahead_of_time(found),
@@ -125,6 +120,13 @@ def before_measuring(found: Diagnosis) -> tuple[str, ...]:
         return ()
     faster = () if mode.unlimited in (None, mode.number) else (f"sudo nvpmodel -m {mode.unlimited}",)
     return (*faster, "sudo jetson_clocks")
+
+
+def _engines(found: Diagnosis) -> Iterator[Capability]:
+    for row in RUNTIMES.values():
+        if row not in (PYTORCH, TENSORRT, TENSORRT_RTX):
+            kind = "engines for this CPU" if row.target == CPU else "engines"
+            yield _runtime(found, row.package, row, f"build, run and bench {kind} with {row.title}")
 
 
 def _runtime(found: Diagnosis, key: str, row: Runtime, what: str) -> Capability:

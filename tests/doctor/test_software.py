@@ -11,7 +11,10 @@ from click.testing import CliRunner
 
 from edgefer.cli import cli
 from edgefer.doctor import software
+from edgefer.doctor.probe import diagnose
 from edgefer.doctor.software import probe_software
+from edgefer.doctor.text import lines, to_json
+from edgefer.runtimes import RUNTIMES, Runtime
 
 BROKEN = {
     "tensorrt": "import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n",
@@ -86,6 +89,19 @@ def test_a_driver_that_kills_is_survived(monkeypatch):
     driver, _ = probe_software()
     assert "ended its process by SIGSEGV" in driver.problem.message
     assert driver.devices == ()
+
+
+def test_a_further_runtime_shows_up_by_its_row_in_the_table(tmp_path, monkeypatch):
+    (tmp_path / "toy_package.py").write_text("def facts():\n    return {'version': '1.2', 'providers': ['Abacus']}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    row = Runtime("toy", "Toy Runtime", "toy_package", ("toy-package",), "toy", {"fp32": ()}, facts="toy_package:facts")
+    monkeypatch.setitem(RUNTIMES, "toy", row)
+    found = diagnose()
+    assert to_json(found)["facts"]["toy_package"]["text"] == "1.2; Abacus"
+    assert "  yes  build, run and bench engines for this CPU with Toy Runtime" in list(lines(found))
+    gone = diagnose(software=(found.driver, {}))
+    assert to_json(gone)["capabilities"]["toy_package"]["commands"] == ["pip install 'edgefer[toy]'"]
 
 
 PROBE = """
