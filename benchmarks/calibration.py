@@ -26,7 +26,7 @@ from calibration_worker import OURS
 from ending import conclude, destination, one_error
 from sources import BESIDE, REPOSITORY
 
-from edgefer.data import draw, open_dataset, save_npz
+from edgefer.data import open_dataset, save_npz, synthetic_faces
 from edgefer.data.classes import FER2013
 from edgefer.errors import EdgeferError
 from edgefer.graph.exporting import export
@@ -52,7 +52,7 @@ HEADROOM = 0.85
 
 
 @click.command()
-@click.option("--quick", is_flag=True, help="50 and 100 drawn faces, to see that it works.")
+@click.option("--quick", is_flag=True, help="50 and 100 synthetic faces, to see that it works.")
 @click.option("--data", metavar="DATA", help="A data set whose train faces calibrate; FER2013 beside the repository.")
 @click.option("--output", type=click.Path(path_type=Path), help="JSON, with a PNG beside it.")
 def main(quick: bool, data: str | None, output: Path | None) -> None:
@@ -108,7 +108,7 @@ class _Faces:
             self._images = np.concatenate([images for images, _ in chosen.batches(256)])
             self._labels, self.called = chosen.labels, f"{Path(path).name if data else 'FER2013'}, train"
         else:
-            self._images, self._labels = draw(most, seed=0)
+            self._images, self._labels = synthetic_faces(most, seed=0)
             self.called = "drawn"
         if len(self._images) < most:
             raise EdgeferError(f"{path} has {len(self._images)} training faces, {most} are needed", hint="more data")

@@ -7,7 +7,7 @@ overlay is drawn in all. Then the app at a source of 30 frames a second: process
 its memory over 20,000 frames; then single pictures (camera_stills.py).
 
 Faces come from FER2013 where it lies beside the repository (--data DATA takes another set): those of the film are the
-first in which the loop's own detector finds a face. Without any, drawn faces are used and stills are left out.
+first in which the loop's own detector finds a face. Without any, synthetic faces are used and stills are left out.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from sources import REPOSITORY, real_faces
 from edgefer.camera.app import App, Options, Summary
 from edgefer.camera.detection import Detector
 from edgefer.camera.detectors import open_detector
-from edgefer.data import FaceSet, draw
+from edgefer.data import FaceSet, synthetic_faces
 from edgefer.engines.classifier import Classifier
 from edgefer.engines.load import load_baseline, load_engine
 from edgefer.errors import EdgeferError
@@ -128,7 +128,7 @@ def measure(plan: Plan, data: str | None, yunet: str) -> dict[str, Any]:
 def film_faces(test: FaceSet | None) -> list[NDArray[np.uint8]]:
     """Four faces in which the loop's own detector finds one when they hang still: it is not given hard ones."""
     if test is None:
-        candidates = list(draw(200, 3, 160)[0])
+        candidates = list(synthetic_faces(200, 3, 160)[0])
     else:
         candidates = list(test.images(np.random.default_rng(0).permutation(len(test))[:200]))
     cascade = cv2.CascadeClassifier(cv2.data.haarcascades + "haarcascade_frontalface_default.xml")

@@ -19,10 +19,10 @@ import numpy as np
 from ending import conclude, destination, one_error
 from network import CALIBRATION_FACES, EAGER, ONNXRUNTIME, Network, prepare
 from numpy.typing import NDArray
-from sources import drawn_faces, real_faces
+from sources import real_faces, synthetic_set
 from turns import Effort, figures, take_turns
 
-from edgefer.data import draw
+from edgefer.data import synthetic_faces
 from edgefer.engines.classifier import Classifier
 from edgefer.errors import EdgeferError
 from edgefer.measure.contention import Usage, busy_before, others_since, too_busy
@@ -92,7 +92,7 @@ def measure(plan: Plan, networks: tuple[str, ...], data: str | None) -> dict[str
         judging = data is not None or any(shipped(network_name) for network_name in networks)
         found = real_faces(data, folder) if judging else None
         real, called = (None, None) if found is None else found
-        drawn = drawn_faces(plan.calibration_faces or CALIBRATION_FACES, 1, folder / "drawn.npz")
+        drawn = synthetic_set(plan.calibration_faces or CALIBRATION_FACES, 1, folder / "drawn.npz")
         for network_name in networks:
             network = prepare(network_name, folder, real, drawn, plan.calibration_faces)
             runs = _runs(plan, network)
@@ -155,10 +155,10 @@ def chosen_by_auto(
 
 
 def batches_of(network: Network, batch: int) -> list[NDArray[np.uint8]]:
-    """Different drawn faces that go round, brought to the network's shape."""
+    """Different synthetic faces that go round, brought to the network's shape."""
     from edgefer.faces import prepare_batch
 
-    images, _ = draw(TIMED_FACES, seed=2)
+    images, _ = synthetic_faces(TIMED_FACES, seed=2)
     faces = prepare_batch(images, network.contract)
     return [np.ascontiguousarray(faces[i : i + batch]) for i in range(0, TIMED_FACES - batch + 1, batch)]
 

@@ -22,7 +22,7 @@ import click
 import numpy as np
 from ending import conclude, one_error
 from numpy.typing import NDArray
-from sources import drawn_faces
+from sources import synthetic_set
 
 import edgefer
 from edgefer.contract import INPUT_NAME
@@ -120,7 +120,7 @@ def measure(
 ) -> dict[str, Any]:
     """Everything, for JSON."""
     started, before = time.monotonic(), Usage.now()
-    faces = open_dataset(data) if data else drawn_faces(plan.calibration * 20, 1, folder / "drawn.npz")
+    faces = open_dataset(data) if data else synthetic_set(plan.calibration * 20, 1, folder / "drawn.npz")
     environment = describe_environment()
     networks: dict[str, list[dict[str, Any]]] = {}
     with Recorder() as recorder:

@@ -19,10 +19,10 @@ import onnx
 from ending import conclude, destination, one_error
 from network import CALIBRATION_FACES
 from onnx import helper, numpy_helper
-from sources import drawn_faces
+from sources import synthetic_set
 from turns import Effort, take_turns
 
-from edgefer.data import draw
+from edgefer.data import synthetic_faces
 from edgefer.faces import prepare_batch
 from edgefer.graph.exporting import export
 from edgefer.graph.load import load_model
@@ -44,7 +44,7 @@ NETWORKS = ("resnet11", "ddamfn")
 
 @dataclass(frozen=True)
 class Plan:
-    """How long to measure a network, with ranges from how many drawn faces."""
+    """How long to measure a network, with ranges from how many synthetic faces."""
 
     effort: Effort
     faces: int
@@ -92,7 +92,7 @@ def _measured(network: str, folder: Path, plan: Plan) -> dict[str, Any]:
     plain = folder / f"{network}.onnx"
     export(network, plain, random_weights=True)
     _unfold(plain)
-    drawn = drawn_faces(plan.faces, 1, folder / "drawn.npz")
+    drawn = synthetic_set(plan.faces, 1, folder / "drawn.npz")
     skipped = {PLAIN: set(PASSES), **{name: set(PASSES) - {name} for name in PASSES}, ALL: set()}
     model, contract = load_model(plain)
     recipe = Recipe(plan.faces, 0, "mse")
@@ -108,7 +108,7 @@ def _measured(network: str, folder: Path, plan: Plan) -> dict[str, Any]:
             label = f"{variant.label} · {graph}"
             engines[label] = built.open(contract)
             integers[label] = sum(layer.got == "int8" for layer in built.precision.layers)
-    faces = prepare_batch(draw(16, seed=2)[0], contract)
+    faces = prepare_batch(synthetic_faces(16, seed=2)[0], contract)
     announce(f"{network}: timing {len(engines)} engines")
     taken = take_turns(engines, [np.ascontiguousarray(faces[i : i + 1]) for i in range(len(faces))], 1, plan.effort)
     for engine in engines.values():

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from scale_plot import plot
 from sources import REPOSITORY
 
-from edgefer.data import draw
+from edgefer.data import synthetic_faces
 from edgefer.errors import EdgeferError
 from edgefer.graph.exporting import export
 from edgefer.measure.contention import Usage, busy_before, others_since, too_busy
@@ -115,7 +115,7 @@ def _drawn(count: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     with progress("drawing", count) as advance:
         for start in range(0, count, BLOCK):
             size = min(BLOCK, count - start)
-            images[start : start + size], labels[start : start + size] = draw(size, seed=start)
+            images[start : start + size], labels[start : start + size] = synthetic_faces(size, seed=start)
             advance(size)
     return images, labels
 

@@ -44,7 +44,7 @@ def plot(result: dict[str, Any], path: Path) -> None:
     right.set_ylim(bottom=0)
     left.legend(frameon=False)
     mark = "" if result["quiet"] else "; measured on a busy machine: times are not to be believed"
-    figure.suptitle(f"{result['model']}, drawn faces{mark}", fontsize=11)
+    figure.suptitle(f"{result['model']}, synthetic faces{mark}", fontsize=11)
     with atomic_path(path) as temporary:
         figure.savefig(temporary)
     pyplot.close(figure)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgefer.data import FaceSet, draw, open_dataset, save_npz
+from edgefer.data import FaceSet, open_dataset, save_npz, synthetic_faces
 from edgefer.data.classes import FER2013
 from edgefer.progress import announce
 
@@ -20,7 +20,7 @@ def real_faces(data: str | None, folder: Path) -> tuple[FaceSet, str] | None:
     if data is not None:
         return open_dataset(data), Path(data).name
     if not (BESIDE / "train.npz").is_file() or not (BESIDE / "public_test.npz").is_file():
-        announce("no data set: accuracies are left out, ranges come from drawn faces (--data DATA has both)")
+        announce("no data set: accuracies are left out, ranges come from synthetic faces (--data DATA has both)")
         return None
     # One file with both parts, so that training faces which also are test faces are found and left out.
     parts = {
@@ -34,8 +34,8 @@ def real_faces(data: str | None, folder: Path) -> tuple[FaceSet, str] | None:
     return open_dataset(folder / "fer2013.npz"), "FER2013"
 
 
-def drawn_faces(count: int, seed: int, path: Path) -> FaceSet:
-    """``count`` drawn faces, all in the split ``train``."""
-    images, labels = draw(count, seed)
+def synthetic_set(count: int, seed: int, path: Path) -> FaceSet:
+    """``count`` synthetic faces, all in the split ``train``."""
+    images, labels = synthetic_faces(count, seed)
     save_npz(path, images, labels, FER2013)
     return open_dataset(f"{path}:train")

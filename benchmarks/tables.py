@@ -168,7 +168,9 @@ def rewriting_table(result: dict[str, Any]) -> str:
 
 def scale_table(result: dict[str, Any]) -> str:
     """A line a count: seconds and memory of each task, and what the demands say."""
-    text = f"{result['environment']['cpu']}, {result['environment']['cores']} cores; {result['model']}, drawn faces."
+    text = (
+        f"{result['environment']['cpu']}, {result['environment']['cores']} cores; {result['model']}, synthetic faces."
+    )
     lines = [["faces", "evaluation, s", "MB", "calibration, s", "MB"], ["--:"] * 5]
     for count in sorted({row["faces"] for row in result["rows"]}):
         found = {row["task"]: row for row in result["rows"] if row["faces"] == count}

@@ -3,8 +3,8 @@
 
 The other loop is what field tutorials write: a Dataset that changes PIL images one by one (flip, rotation, shift,
 zoom, brightness, contrast: the operations that torchvision calls), a DataLoader, Adam, contiguous tensors, FP32. Both
-train the same network on the same drawn faces with the same batch size and number of threads, and take turns. So the
-DataLoader has no worker processes: they would change faces during the other loop's turns.
+train the same network on the same synthetic faces with the same batch size and number of threads, and take turns. So
+the DataLoader has no worker processes: they would change faces during the other loop's turns.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ending import conclude, destination, one_error
 from torch import nn
 
 from edgefer.contract import Contract
-from edgefer.data import draw
+from edgefer.data import synthetic_faces
 from edgefer.data.classes import FER2013
 from edgefer.engines.cpu import BF16, instruction_set
 from edgefer.errors import require
@@ -59,7 +59,7 @@ def measure(model: str, threads: int, rounds: int) -> dict[str, Any]:
     busy = busy_before(2.0)
     torch.set_num_threads(threads)
     torch.manual_seed(0)
-    images, labels = draw(FACES, seed=1)
+    images, labels = synthetic_faces(FACES, seed=1)
     start = Usage.now()
     loops = {"tutorial": _tutorial(model, images, labels), "edgefer fp32": _ours(model, images, labels, "fp32")}
     if BF16 & set(instruction_set()):

@@ -19,7 +19,7 @@ import click
 from cpu import batches_of, chosen_by_auto
 from ending import conclude, destination, one_error
 from network import Network, prepare
-from sources import drawn_faces, real_faces
+from sources import real_faces, synthetic_set
 from tables import put_on_page
 from turns import Effort, figures, take_turns
 
@@ -82,7 +82,7 @@ def measure(plan: Plan, networks: tuple[str, ...], data: str | None, files: dict
     with tempfile.TemporaryDirectory() as folder:
         found = real_faces(data, Path(folder))
         real, called = (None, None) if found is None else found
-        drawn = drawn_faces(plan.drawn, 1, Path(folder) / "drawn.npz")
+        drawn = synthetic_set(plan.drawn, 1, Path(folder) / "drawn.npz")
         fit_faces = None if real is None else len(real.split("fit"))
         ready = [prepare(name, Path(folder), real, drawn, None, files.get(name)) for name in networks]
     busy = _wait_until_quiet(plan)

@@ -102,7 +102,7 @@ def to_uint8(image: Floats) -> Image:
 
 
 def golden_faces(contract: Contract, count: int = 4) -> Image:
-    """Drawn faces that an engine's answers are pinned to: uint8 count×H×W×C, the same on every machine.
+    """Synthetic faces that an engine's answers are pinned to: uint8 count×H×W×C, the same on every machine.
 
     An oval, two eyes and a mouth over a gradient, with integer noise; no dataset's pixels.
     """

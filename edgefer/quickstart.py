@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgefer.atomic import write_text
-from edgefer.data import FaceSet, contact_sheet, draw, open_dataset, save_npz
+from edgefer.data import FaceSet, contact_sheet, open_dataset, save_npz, synthetic_faces
 from edgefer.data.classes import FER2013
 from edgefer.engines.cpu import instruction_set
 from edgefer.engines.load import load_engine
@@ -23,8 +23,8 @@ from edgefer.report.report import Report
 from edgefer.runtimes import BF16
 from edgefer.training import TrainConfig, train
 
-DRAWN_FACES = 6000
-DRAWN_TEST_SHARE = 0.2
+SYNTHETIC_FACES = 6000
+SYNTHETIC_TEST_SHARE = 0.2
 BENCH_SECONDS = 15.0
 TEST_FACES = 4000
 """At most so many test faces are judged: enough for an interval of about a point, few enough for minutes."""
@@ -41,7 +41,7 @@ class Quickstart:
 
 
 def run(output: Path, *, data: str | None, model: str, seconds: float, seed: int) -> Quickstart:
-    """Fill the folder ``output``; ``data`` is a dataset or None for drawn faces; ``seconds`` are those of training.
+    """Fill the folder ``output``; ``data`` is a dataset or None for synthetic faces; ``seconds`` are those of training.
 
     Raises:
         EdgeferError: the data cannot be read or lack a class, or the folder cannot be written.
@@ -53,7 +53,7 @@ def run(output: Path, *, data: str | None, model: str, seconds: float, seed: int
         return output / name
 
     if data is None:
-        faces = _drawn(made("faces.npz", f"{DRAWN_FACES} drawn faces with their labels"), seed)
+        faces = _synthetic(made("faces.npz", f"{SYNTHETIC_FACES} synthetic faces with their labels"), seed)
     else:
         faces = _real(data, seed)
     weights = shipped(model) if data is not None else None
@@ -88,11 +88,11 @@ def run(output: Path, *, data: str | None, model: str, seconds: float, seed: int
     return Quickstart(report, tuple(files))
 
 
-def _drawn(path: Path, seed: int) -> FaceSet:
-    announce(f"drawing {DRAWN_FACES} faces")
-    images, labels = draw(DRAWN_FACES, seed)
-    test = int(DRAWN_FACES * DRAWN_TEST_SHARE)
-    splits = ["test"] * test + ["train"] * (DRAWN_FACES - test)
+def _synthetic(path: Path, seed: int) -> FaceSet:
+    announce(f"making {SYNTHETIC_FACES} synthetic faces")
+    images, labels = synthetic_faces(SYNTHETIC_FACES, seed)
+    test = int(SYNTHETIC_FACES * SYNTHETIC_TEST_SHARE)
+    splits = ["test"] * test + ["train"] * (SYNTHETIC_FACES - test)
     save_npz(path, images, labels, FER2013, splits)
     return open_dataset(path)
 

@@ -150,9 +150,9 @@ def smoothing() -> list[dict[str, Any]]:
 def engines(folder: Path) -> None:
     """The shipped network as FP32 and INT8 engines for OpenVINO, and what Python answers with them."""
     import edgefer
-    from edgefer.data.drawn import draw
+    from edgefer.data.synthetic import synthetic_faces
 
-    images, _ = draw(13, seed=3)
+    images, _ = synthetic_faces(13, seed=3)
     answers = {}
     with tempfile.TemporaryDirectory() as scratch:
         model = Path(scratch) / "model.onnx"

@@ -23,7 +23,7 @@ from edgefer.camera.detection import Detector
 from edgefer.camera.pictures import Pixels, cv2, decode_picture, encode_jpeg
 from edgefer.camera.predict import Prediction, label_faces
 from edgefer.camera.serving import Handler, open_server
-from edgefer.data import draw
+from edgefer.data import synthetic_faces
 from edgefer.engines.classifier import Classifier
 from edgefer.errors import EdgeferError
 from edgefer.faces import Image
@@ -278,7 +278,7 @@ def _handler_for(page: Page) -> type[Handler]:
 @functools.cache
 def sample_picture() -> Pixels:
     """A picture to try the page with, of nobody: three synthetic faces before a wall, uint8 420×720×3 BGR."""
-    samples, labels = draw(40, 3, _SAMPLE_SIDE)
+    samples, labels = synthetic_faces(40, 3, _SAMPLE_SIDE)
     faces = [samples[labels == wanted][0] for wanted in (3, 5, 4)]  # happy, surprise, sad
     down = np.linspace(225, 175, _SAMPLE_HEIGHT)[:, None, None]
     picture = (down * np.array([0.98, 0.96, 0.92])) * np.ones((_SAMPLE_HEIGHT, _SAMPLE_WIDTH, 1))

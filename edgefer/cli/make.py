@@ -21,7 +21,7 @@ if TYPE_CHECKING:
         "edgefer quickstart --data fer2013.csv --model resnet11 --seconds 600",
     )
 )
-@option("--data", metavar="DATA", default=None, help=f"Use real faces instead of drawn ones. {options.DATA_HELP}")
+@option("--data", metavar="DATA", default=None, help=f"Use real faces instead of synthetic ones. {options.DATA_HELP}")
 @option("--model", metavar="NAME", default="mini_xception", show_default=True, help="Network: see `edgefer models`.")
 @option("--seconds", type=click.FloatRange(min=1), default=60.0, show_default=True, help="Time for training.")
 @option(
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 def quickstart(data: str | None, model: str, output: Path, seconds: float, seed: int) -> None:
     """Train, export, build INT8 and bench, all in one command.
 
-    Without --data it draws its own faces: nothing else is needed, and nothing is downloaded.
+    Without --data it makes synthetic faces: nothing else is needed, and nothing is downloaded.
     """
     from edgefer.quickstart import run
     from edgefer.report.terminal import print_report

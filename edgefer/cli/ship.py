@@ -40,7 +40,7 @@ def deploy() -> None:
 )
 @section(
     "Evaluation on the device",
-    option("--data", metavar="DATA", help="Copy `test` faces of DATA into the bundle.  [default: drawn faces]"),
+    option("--data", metavar="DATA", help="Copy `test` faces of DATA into the bundle.  [default: synthetic faces]"),
     option("--limit", type=click.IntRange(min=1), default=1000, show_default=True, help="Copy at most N of them."),
     option("--baseline", metavar="WHAT", help="Whose answers the device compares with.  [default: MODEL.onnx]"),
 )

@@ -21,7 +21,7 @@ import onnx
 from edgefer import __version__
 from edgefer.atomic import atomic_folder, check_vacant, sha256_file
 from edgefer.contract import INPUT_NAME, OUTPUT_NAME, Contract
-from edgefer.data import FaceSet, aligned, draw, open_dataset, refuse_overlap, save_npz
+from edgefer.data import FaceSet, aligned, open_dataset, refuse_overlap, save_npz, synthetic_faces
 from edgefer.data.classes import FER2013
 from edgefer.data.sources import ArraySource
 from edgefer.engines.classifier import difference
@@ -72,7 +72,7 @@ class Bundle:
     def summary(self) -> str:
         """A few lines for a person."""
         size = sum(self.files.values()) / 1e6
-        faces = f"{self.faces.count:,} {'drawn faces' if self.faces.drawn else f'faces of {self.faces.origin}'}"
+        faces = f"{self.faces.count:,} {'synthetic faces' if self.faces.synthetic else f'faces of {self.faces.origin}'}"
         return (
             f"{self.path}: {len(self.files)} files, {size:.2f} MB; {self.precision.upper()} for TensorRT, {faces}\n"
             f"copy it to the device, then: sh {self.path.name}/run.sh"
@@ -98,11 +98,11 @@ def make_bundle(
         precision: of :data:`edgefer.engines.tensorrt.options.PRECISIONS`; None: ``"int8+fp16"`` where ranges are
             given or ship, else ``"fp16"``, which is announced.
         quantisation: faces that set the ranges, or a calibration table instead.
-        data: faces to judge on: their `test` part, copied into the bundle. None: drawn faces.
-        limit: so many of them at most, drawn at random by ``seed``.
+        data: faces to judge on: their `test` part, copied into the bundle. None: synthetic faces.
+        limit: so many of them at most, sampled at random by ``seed``.
         baseline: whose answers the device compares with, see :func:`edgefer.engines.load.load_baseline`. None: the
             float model in ONNX Runtime.
-        seed: of that draw, and of the drawn faces.
+        seed: of that draw, and of the synthetic faces.
 
     Raises:
         EdgeferError: bad input; ``output`` has something in it; INT8 without ranges; ranges of another model.
@@ -246,8 +246,8 @@ def _write_manifest(
     return {name: path.stat().st_size for name, path in {**listed, MANIFEST: folder / MANIFEST}.items()}
 
 
-DRAWN: Final = 350
-"""Faces that are drawn where none are given: 50 of each class."""
+SYNTHETIC: Final = 350
+"""Synthetic faces where none are given: 50 of each class."""
 
 _GOLDEN_FACES: Final = 4
 _MOST_APART: Final = 0.9
@@ -262,7 +262,7 @@ class Judged:
         faces: as they were opened.
         origin: what messages call them; without folders, since a bundle travels.
         count: how many.
-        drawn: whether they are drawings, on which an accuracy says nothing about people.
+        synthetic: whether they are synthetic, on which an accuracy says nothing about people.
         baseline: its name; ``""`` until it was asked.
         top1: its share of right answers, 0–1.
     """
@@ -270,7 +270,7 @@ class Judged:
     faces: FaceSet
     origin: str
     count: int
-    drawn: bool
+    synthetic: bool
     baseline: str = ""
     top1: float = 0.0
 
@@ -279,14 +279,14 @@ class Judged:
         return {
             "origin": self.origin,
             "n": self.count,
-            "drawn": self.drawn,
+            "synthetic": self.synthetic,
             "baseline": self.baseline,
             "baseline_top1": self.top1,
         }
 
 
 def golden_of(model: Path, device_files: Sequence[Path], contract: Contract, precision: str) -> Golden:
-    """Drawn faces with the float model's logits; the tolerance is by precision, not by runtime.
+    """Synthetic faces with the float model's logits; the tolerance is by precision, not by runtime.
 
     An INT8 engine is another network than the float one: as far as the files for the device are from it here (in ONNX
     Runtime, on these faces), any INT8 engine may be, on top of what runtimes differ by.
@@ -306,13 +306,13 @@ def _answers(model: Path, faces: Any) -> Any:
 
 
 def judged_faces(data: str | FaceSet | None, contract: Contract, limit: int, seed: int) -> Judged:
-    """The `test` part of ``data``, or drawn faces, in the order of the contract's labels.
+    """The `test` part of ``data``, or synthetic faces, in the order of the contract's labels.
 
     Raises:
         EdgeferError: no such faces; labels that are not the network's; no drawings for its labels.
     """
     if data is None:
-        return Judged(_drawn(contract, seed), "drawn faces", DRAWN, drawn=True)
+        return Judged(_synthetic(contract, seed), "synthetic faces", SYNTHETIC, synthetic=True)
     faces = (open_dataset(data) if not isinstance(data, FaceSet) else data).part("test")
     if not len(faces):
         raise EdgeferError(f"{faces.origin} has 0 faces: nothing can be judged on it", hint="choose another split")
@@ -320,17 +320,17 @@ def judged_faces(data: str | FaceSet | None, contract: Contract, limit: int, see
         chosen = np.random.default_rng(seed).choice(len(faces), limit, replace=False)
         faces = faces.subset(np.sort(chosen))
     faces = aligned(faces, contract.labels)
-    return Judged(faces, Path(faces.origin).name, len(faces), drawn=False)
+    return Judged(faces, Path(faces.origin).name, len(faces), synthetic=False)
 
 
-def _drawn(contract: Contract, seed: int) -> FaceSet:
+def _synthetic(contract: Contract, seed: int) -> FaceSet:
     if set(contract.labels) != set(FER2013):
         raise EdgeferError(
-            f"there are no drawn faces for the labels {', '.join(contract.labels)}",
+            f"there are no synthetic faces for the labels {', '.join(contract.labels)}",
             hint="--data DATA: its test faces go into the bundle",
         )
-    images, labels = draw(DRAWN, seed)
-    return aligned(FaceSet(ArraySource(images), labels, FER2013, origin="drawn faces"), contract.labels)
+    images, labels = synthetic_faces(SYNTHETIC, seed)
+    return aligned(FaceSet(ArraySource(images), labels, FER2013, origin="synthetic faces"), contract.labels)
 
 
 def write_judged(
@@ -409,11 +409,11 @@ def _flags(contract: Contract, precision: str, names: dict[str, str]) -> str:
 def readme(contract: Contract, precision: str, judged: Judged, ranges: Table | None) -> str:
     """What lies in the bundle, and what to type on which device."""
     size = "×".join(map(str, contract.face_shape))
-    origin = "drawn faces" if judged.drawn else f"test faces of {judged.origin}"
+    origin = "synthetic faces" if judged.synthetic else f"test faces of {judged.origin}"
     about_faces = (
         "They are drawings: agreement and latency mean something on them, the share of right answers does not.\n"
         "`--data DATA` of `edgefer deploy bundle` takes real ones.\n"
-        if judged.drawn
+        if judged.synthetic
         else "They may be pictures of people, with a licence of their own: keep the bundle where those may be kept.\n"
     )
     about_ranges = (

@@ -41,7 +41,7 @@ class Parity:
 
 
 def parity_faces(contract: Contract, seed: int = 0) -> list[NDArray[np.uint8]]:
-    """The batches that are compared: drawn faces, then noise over all of 0…255."""
+    """The batches that are compared: synthetic faces, then noise over all of 0…255."""
     noise = np.random.default_rng(seed).integers(0, 256, (max(BATCHES), *contract.face_shape), dtype=np.uint8)
     faces = np.concatenate([golden_faces(contract, 4), noise])
     return [faces[:1], faces[1:4], *(noise[:size] for size in BATCHES)]

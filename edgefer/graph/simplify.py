@@ -46,7 +46,7 @@ def simplify_model(
     """Simplify ``model``, or announce why it stays as it is.
 
     The result has the same opset, metadata, input and output (dynamic batch included), is in canonical form, and
-    answers like the original in ONNX Runtime on drawn faces and noise, within ``tolerance`` of the logits' scale.
+    answers like the original in ONNX Runtime on synthetic faces and noise, within ``tolerance`` of the logits' scale.
 
     Args:
         model: with the contract's input and output.

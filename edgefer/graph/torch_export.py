@@ -49,7 +49,7 @@ class ExportResult:
         sha256: of the file; the same weights give the same.
         bytes: its size.
         nodes: operators in the graph.
-        max_abs_diff: largest difference of a logit from PyTorch's, over drawn faces and noise.
+        max_abs_diff: largest difference of a logit from PyTorch's, over synthetic faces and noise.
         logit_scale: PyTorch's largest absolute logit there.
         top1_agreement: share of those faces with PyTorch's top class.
         simplified: whether onnxsim's result was taken.

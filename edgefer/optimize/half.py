@@ -20,7 +20,7 @@ _LARGEST = float(np.finfo(np.float16).max)
 
 
 def check_half(model: onnx.ModelProto, contract: Contract) -> None:
-    """Refuse FP16 for a float32 ``model`` that overflows in it, or answers otherwise, on drawn faces and noise.
+    """Refuse FP16 for a float32 ``model`` that overflows in it, or answers otherwise, on synthetic faces and noise.
 
     ONNX Runtime computes FP16 graphs of a CPU in FP32 and keeps what would overflow, so activations are looked at
     one by one. It is checked before Q/DQ are put in: there, a value that FP16 moves over a rounding step moves by a

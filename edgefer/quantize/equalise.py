@@ -181,7 +181,7 @@ def apply_scales(model: onnx.ModelProto, scales: Scales) -> onnx.ModelProto:
 def is_exact(
     before: onnx.ModelProto, after: onnx.ModelProto, contract: Contract, run: Callable[[bytes], Runner]
 ) -> bool:
-    """Whether both give the same logits on drawn faces, but for the last digits of float32."""
+    """Whether both give the same logits on synthetic faces, but for the last digits of float32."""
     faces = golden_faces(contract, 8)
     wanted, found = (run(model.SerializeToString())(faces)[OUTPUT_NAME] for model in (before, after))
     return bool(np.abs(found - wanted).max() <= TOLERANCE * max(float(np.abs(wanted).max()), 1e-6))

@@ -42,9 +42,9 @@ def test_a_film_goes_round_without_a_jump_and_is_judged_by_its_truth():
     from camera_film import FRAMES, Film, FilmSource, Judge, make_film, right_boxes
 
     from edgefer.camera.detection import Square
-    from edgefer.data import draw
+    from edgefer.data import synthetic_faces
 
-    film = make_film([face.squeeze() for face in draw(4, 0)[0]])
+    film = make_film([face.squeeze() for face in synthetic_faces(4, 0)[0]])
     assert isinstance(film, Film)
     path = np.array([[(p.x, p.y, p.side) for p in places] for places in film.places])
     steps = np.abs(np.diff(np.concatenate([path, path[:1]]), axis=0))

@@ -199,14 +199,14 @@ def test_scale_says_what_is_linear_and_what_is_flat():
 def test_more_faces_than_are_drawn_are_variants_of_them(tmp_path, monkeypatch):
     import scale
 
-    from edgefer.data import draw, open_dataset
+    from edgefer.data import open_dataset, synthetic_faces
 
     monkeypatch.setattr(scale, "BLOCK", 40)
     monkeypatch.setattr(scale, "DRAWN", 80)
     scale.write_drawn(tmp_path / "faces.npz", 300)
     faces = open_dataset(tmp_path / "faces.npz").split("train")
     assert len(faces) == 300
-    images, labels = draw(40, seed=40)
+    images, labels = synthetic_faces(40, seed=40)
     assert (faces.images(range(40, 80)) == images).all(), "every block is drawn by a seed of its own"
     assert faces.labels[40:80].tolist() == faces.labels[120:160].tolist() == labels.tolist()
     assert (faces.images(range(120, 160)) == images[:, :, ::-1]).all()

@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgefer.camera.detection import Detection, Square
 from edgefer.contract import Contract, Normalisation
-from edgefer.data import draw
+from edgefer.data import synthetic_faces
 from edgefer.engines.classifier import Classifier
 from edgefer.engines.onnxruntime import OnnxRuntimeSession
 from edgefer.graph.save import serialise, stamp
@@ -68,7 +68,7 @@ def _room(width, height):
 
 @functools.cache
 def synthetic(side):
-    return draw(5, 3, side)[0]
+    return synthetic_faces(5, 3, side)[0]
 
 
 def with_face(picture, x, y, side, index=1):

@@ -164,14 +164,14 @@ def test_yunet_finds_what_it_finds_in_python(brightness, shared, tmp_path):
 @pytest.mark.slow
 def test_the_shipped_network_reads_the_same_faces(tmp_path):
     from edgefer import BuildTarget, build_engine, export
-    from edgefer.data import draw
+    from edgefer.data import synthetic_faces
 
     program()
     export("mini_xception", tmp_path / "model.onnx")
     build_engine(
         tmp_path / "model.onnx", tmp_path / "engine.onnx", precision="fp32", target=BuildTarget("cpu", "openvino")
     )
-    faces, _ = draw(FRAMES, 5, 90)
+    faces, _ = synthetic_faces(FRAMES, 5, 90)
     pictures, boxes = [], {}
     for number, face in enumerate(faces):
         picture = room()

@@ -1,17 +1,17 @@
-"""Small data sets, made of drawn faces."""
+"""Small data sets, made of synthetic faces."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from edgefer.data import draw
+from edgefer.data import synthetic_faces
 
 
 @pytest.fixture(scope="session")
 def faces():
-    """210 drawn faces, N×48×48×1, 30 a class, with labels."""
-    return draw(210, seed=5)
+    """210 synthetic faces, N×48×48×1, 30 a class, with labels."""
+    return synthetic_faces(210, seed=5)
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from edgefer.data import FaceSet, draw, splits
+from edgefer.data import FaceSet, splits, synthetic_faces
 from edgefer.data.classes import FER2013
 from edgefer.data.duplicates import Grouping, normalised, thumbnails
 from edgefer.data.sources import ArraySource
@@ -19,7 +19,7 @@ def faceset(images, labels, parts=None):
 
 @pytest.fixture(scope="module")
 def many():
-    return draw(1400, seed=11)
+    return synthetic_faces(1400, seed=11)
 
 
 @pytest.fixture(scope="module")

@@ -1,9 +1,9 @@
-"""A small float model with labels that can be drawn, and a bundle of it."""
+"""A small float model with labels that synthetic faces have, and a bundle of it."""
 
 import numpy as np
 import pytest
 
-from edgefer.data import draw, open_dataset, save_npz
+from edgefer.data import open_dataset, save_npz, synthetic_faces
 from edgefer.data.classes import FER2013
 from edgefer.deploy.bundle import make_bundle
 from edgefer.optimize.settings import Quantisation
@@ -21,9 +21,9 @@ def model(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def faces(tmp_path_factory):
-    """An npz of drawn faces, shrunk: 700 to train on, 84 to test on."""
+    """An npz of synthetic faces, shrunk: 700 to train on, 84 to test on."""
     path = tmp_path_factory.mktemp("faces") / "faces.npz"
-    images, labels = draw(784, seed=3)
+    images, labels = synthetic_faces(784, seed=3)
     save_npz(path, np.ascontiguousarray(images[:, ::4, ::4]), labels, FER2013, ["train"] * 700 + ["test"] * 84)
     return path
 

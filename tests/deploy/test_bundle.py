@@ -12,7 +12,7 @@ import edgefer
 from edgefer.atomic import sha256_file
 from edgefer.cli import cli
 from edgefer.contract import INPUT_NAME, OUTPUT_NAME, Contract
-from edgefer.data import draw, open_dataset, save_npz
+from edgefer.data import open_dataset, save_npz, synthetic_faces
 from edgefer.data.classes import FER2013
 from edgefer.deploy import check
 from edgefer.deploy.bundle import make_bundle
@@ -92,16 +92,16 @@ def test_the_baseline_answered_the_faces_that_are_in_it(bundle):
     baseline = Predictions.load(bundle / "baseline.npz")
     assert (len(faces), faces.fingerprint()) == (84, baseline.faces_sha256)
     assert read(bundle / "bundle.json")["faces"] == {
-        **{"origin": "faces.npz:test", "n": 84, "drawn": False},
+        **{"origin": "faces.npz:test", "n": 84, "synthetic": False},
         **{"baseline": "model.onnx in ONNX Runtime", "baseline_top1": baseline.top1},
     }
 
 
-def test_a_range_table_does_instead_of_faces_and_faces_are_drawn(bundle, model, tmp_path):
+def test_a_range_table_does_instead_of_faces_and_faces_are_synthetic(bundle, model, tmp_path):
     made = make_bundle(
         model, tmp_path / "b", precision="int8", quantisation=Quantisation(table=bundle / "ranges.jsonl")
     )
-    assert (made.precision, made.faces.drawn, made.faces.count) == ("int8", True, 350)
+    assert (made.precision, made.faces.synthetic, made.faces.count) == ("int8", True, 350)
     assert (tmp_path / "b/ranges.jsonl").read_bytes() == (bundle / "ranges.jsonl").read_bytes()
     assert "TENSORRT_PRECISION=--int8\n" in (tmp_path / "b/run.sh").read_text()
 
@@ -173,7 +173,7 @@ def test_other_models_and_files_are_refused(bundle, tmp_path):
     with pytest.raises(EdgeferError, match="is another model's"):
         make_bundle(other, tmp_path / "b", quantisation=Quantisation(table=bundle / "ranges.jsonl"))
     unknown = write_model(tmp_path / "unknown.onnx", network(), contract())
-    with pytest.raises(EdgeferError, match="no drawn faces for the labels dark, bright, striped"):
+    with pytest.raises(EdgeferError, match="no synthetic faces for the labels dark, bright, striped"):
         make_bundle(unknown, tmp_path / "b", precision="fp32")
     assert left(tmp_path) == ["other.onnx", "unknown.onnx", "x.onnx"]
 
@@ -218,7 +218,7 @@ def test_faces_that_calibrated_do_not_judge(model, faces, tmp_path):
 
 
 def test_answers_to_other_faces_are_no_baseline(bundle, model, tmp_path):
-    images, labels = draw(14, seed=9)
+    images, labels = synthetic_faces(14, seed=9)
     save_npz(tmp_path / "others.npz", images, labels, FER2013, ["test"] * 14)
     with pytest.raises(EdgeferError, match="are answers to other faces"):
         make_bundle(

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from edgefer.cli import cli
-from edgefer.data import draw, save_npz
+from edgefer.data import save_npz, synthetic_faces
 from edgefer.data.classes import FER2013
 from edgefer.engines.tensorrt.compat import JETPACKS, target_of
 
@@ -23,9 +23,9 @@ def commands(page):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """An empty folder with the network of the page and drawn faces in the place of FER2013."""
+    """An empty folder with the network of the page and synthetic faces in the place of FER2013."""
     folder = tmp_path_factory.mktemp("pages")
-    images, labels = draw(420, seed=3)
+    images, labels = synthetic_faces(420, seed=3)
     save_npz(folder / "fer2013.npz", images, labels, FER2013, ["train"] * 420)
     done = CliRunner().invoke(cli, [*shlex.split(commands("jetson.md")[0])[1:-1], str(folder / "model.onnx")])
     assert done.exit_code == 0, done.output

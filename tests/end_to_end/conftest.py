@@ -1,4 +1,4 @@
-"""One small road from drawn faces to engines, made once and shared by the tests."""
+"""One small road from synthetic faces to engines, made once and shared by the tests."""
 
 import subprocess
 import sys
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edgefer.data import draw, save_npz
+from edgefer.data import save_npz, synthetic_faces
 from edgefer.data.classes import FER2013
 
 
@@ -42,7 +42,7 @@ class Road:
 def road(tmp_path_factory) -> Road:
     """faces → weights → model → FP32 and INT8 engines, through the commands."""
     road = Road(tmp_path_factory.mktemp("road"))
-    images, labels = draw(1400, seed=1)
+    images, labels = synthetic_faces(1400, seed=1)
     save_npz(road.faces, images, labels, FER2013, ["test"] * 400 + ["train"] * 1000)
     for arguments in (
         ("train", "--model", "lenet", "--data", road.faces, "-o", road.weights, "--epochs", 2, "--threads", 1),

@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 import pytest
 
-from edgefer.data import draw, save_npz
+from edgefer.data import save_npz, synthetic_faces
 from edgefer.data.classes import FER2013
 from edgefer.engines.load import load_engine
 from edgefer.errors import EdgeferError
@@ -27,7 +27,7 @@ def refused(done, message, hint=""):
 
 
 def test_a_class_missing_from_the_calibration_faces(road, tmp_path):
-    images, labels = draw(700, seed=3)
+    images, labels = synthetic_faces(700, seed=3)
     save_npz(tmp_path / "no_disgust.npz", images[labels != 1], labels[labels != 1], FER2013)
     done = edgefer(
         "build-engine", road.model, "--int8", "--calib", tmp_path / "no_disgust.npz", "-o", tmp_path / "x.onnx"

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from edgefer.data import draw, save_npz
+from edgefer.data import save_npz, synthetic_faces
 from edgefer.data.classes import FER2013
 from edgefer.manifest import read_manifest
 from tests.end_to_end.conftest import edgefer
@@ -33,7 +33,7 @@ MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     root = tmp_path_factory.mktemp("foreign")
-    images, labels = draw(700, seed=2)
+    images, labels = synthetic_faces(700, seed=2)
     happy_first = ["happiness" if name == "happy" else name for name in FER2013]
     splits = ["test"] * 200 + ["train"] * 500
     save_npz(root / "faces.npz", images, labels, FER2013, splits)
@@ -86,7 +86,7 @@ def test_int8_needs_every_class_or_says_which_is_lacking(folder):
 
 def test_int8_with_a_map(folder):
     """Faces of all eight classes, under other names."""
-    images, labels = draw(900, seed=3)
+    images, labels = synthetic_faces(900, seed=3)
     names = [f"AU {name}" for name in (*FER2013, "contempt")]
     labels[::11] = 7
     save_npz(folder / "eight.npz", images, labels, names, ["train"] * 700 + ["test"] * 200)

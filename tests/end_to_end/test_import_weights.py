@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from edgefer.contract import Contract
-from edgefer.data import draw, save_npz
+from edgefer.data import save_npz, synthetic_faces
 from edgefer.data.classes import FER2013
 from edgefer.models import create, names
 from tests.end_to_end.conftest import edgefer
@@ -25,7 +25,7 @@ def test_from_a_keras_file_to_an_int8_engine(tmp_path):
     metadata = {entry.key: entry.value for entry in onnx.load(model).metadata_props}
     lineage = Contract.from_metadata(metadata, "m").lineage
     assert lineage["imported_from"] == "k.hdf5"
-    images, labels = draw(1000, seed=1)
+    images, labels = synthetic_faces(1000, seed=1)
     save_npz(tmp_path / "faces.npz", images, labels, FER2013, ["train"] * 1000)
     arguments = ("--int8", "--calib", tmp_path / "faces.npz", "-o", engine)
     done = edgefer("build-engine", model, *arguments)

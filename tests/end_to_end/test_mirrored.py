@@ -6,7 +6,7 @@ from click.testing import CliRunner
 
 import edgefer
 from edgefer.cli import cli
-from edgefer.data import draw, open_dataset, save_npz
+from edgefer.data import open_dataset, save_npz, synthetic_faces
 from edgefer.data.classes import FER2013
 from edgefer.deploy.inspect import inspect_file, rows
 from edgefer.engines.load import load_baseline
@@ -16,8 +16,8 @@ from edgefer.optimize.variants import RUNTIMES, variants_of
 
 @pytest.fixture(scope="module")
 def faces(tmp_path_factory):
-    path = tmp_path_factory.mktemp("drawn") / "faces.npz"
-    save_npz(path, *draw(400, seed=0), FER2013)
+    path = tmp_path_factory.mktemp("synthetic") / "faces.npz"
+    save_npz(path, *synthetic_faces(400, seed=0), FER2013)
     return open_dataset(path)
 
 

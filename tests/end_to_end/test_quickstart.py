@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from edgefer.data import draw, save_npz
+from edgefer.data import save_npz, synthetic_faces
 from edgefer.data.classes import FER2013
 from edgefer.models import names
 from tests.end_to_end.conftest import edgefer
@@ -43,7 +43,7 @@ def test_quickstart_needs_no_data(tmp_path):
 
 
 def test_quickstart_on_a_dataset_without_splits(tmp_path):
-    images, labels = draw(1500, seed=2)
+    images, labels = synthetic_faces(1500, seed=2)
     save_npz(tmp_path / "mine.npz", images, labels, FER2013)
     folder = tmp_path / "out"
     done = edgefer("quickstart", "--data", tmp_path / "mine.npz", "--model", UNTRAINED, "-o", folder, "--seconds", 3)

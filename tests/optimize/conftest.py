@@ -7,7 +7,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import edgefer
 from edgefer.contract import Contract, Normalisation
-from edgefer.data import draw, open_dataset, save_npz
+from edgefer.data import open_dataset, save_npz, synthetic_faces
 from edgefer.data.classes import FER2013
 from edgefer.graph.names import canonicalise
 from edgefer.graph.save import serialise, stamp
@@ -109,8 +109,8 @@ def mini_xception(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def drawn_faces(tmp_path_factory):
-    """420 drawn faces of the classes of FER2013, all in the train split."""
-    path = tmp_path_factory.mktemp("drawn") / "faces.npz"
-    images, labels = draw(420, seed=3)
+    """420 synthetic faces of the classes of FER2013, all in the train split."""
+    path = tmp_path_factory.mktemp("synthetic") / "faces.npz"
+    images, labels = synthetic_faces(420, seed=3)
     save_npz(path, images, labels, FER2013, ["train"] * 420)
     return open_dataset(str(path))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from edgefer.data import draw, save_npz
+from edgefer.data import save_npz, synthetic_faces
 from edgefer.graph.save import serialise, stamp
 from edgefer.manifest import read_manifest
 from edgefer.optimize.build import build_engine
@@ -16,7 +16,7 @@ def model(tmp_path_factory):
     network = mixed()
     stamp(network, CONTRACT, "fp32")
     (folder / "m.onnx").write_bytes(serialise(network))
-    images, labels = draw(900, seed=1, size=24)[:2]
+    images, labels = synthetic_faces(900, seed=1, size=24)[:2]
     save_npz(folder / "d.npz", images[labels < 3], labels[labels < 3], CONTRACT.labels)
     return folder
 

@@ -1,15 +1,15 @@
-"""Small data sets of drawn faces, and settings that finish in seconds."""
+"""Small data sets of synthetic faces, and settings that finish in seconds."""
 
 from pathlib import Path
 
 import pytest
 
-from edgefer.data import FaceSet, draw, open_dataset, save_npz
+from edgefer.data import FaceSet, open_dataset, save_npz, synthetic_faces
 from edgefer.training import TrainConfig
 
 
-def drawn(path: Path, count: int = 240, seed: int = 0) -> FaceSet:
-    images, labels = draw(count, seed, 24)[:2]
+def synthetic(path: Path, count: int = 240, seed: int = 0) -> FaceSet:
+    images, labels = synthetic_faces(count, seed, 24)[:2]
     if not path.exists():
         save_npz(path, images, labels)
     return open_dataset(path)
@@ -17,7 +17,7 @@ def drawn(path: Path, count: int = 240, seed: int = 0) -> FaceSet:
 
 @pytest.fixture(scope="session")
 def faces(tmp_path_factory) -> FaceSet:
-    return drawn(tmp_path_factory.mktemp("drawn") / "drawn.npz")
+    return synthetic(tmp_path_factory.mktemp("synthetic") / "synthetic.npz")
 
 
 def quick(**changes) -> TrainConfig:

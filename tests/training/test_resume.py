@@ -12,7 +12,7 @@ from edgefer.errors import EdgeferError
 from edgefer.training import loop, train
 from edgefer.training.checkpoint import state_path
 
-from .conftest import drawn, quick
+from .conftest import quick, synthetic
 
 LONG = {"epochs": 12, "batch_size": 16, "erasing": 0.2}
 
@@ -28,8 +28,8 @@ train(open_dataset(sys.argv[1]), "lenet", Path(sys.argv[2]), config)
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    path = tmp_path_factory.mktemp("drawn") / "drawn.npz"
-    return path, drawn(path)
+    path = tmp_path_factory.mktemp("synthetic") / "synthetic.npz"
+    return path, synthetic(path)
 
 
 def stop_after(monkeypatch, steps: int, how) -> None:
@@ -117,7 +117,7 @@ def test_another_network(data, interrupted):
 
 
 def test_other_faces(tmp_path, interrupted):
-    faces = drawn(tmp_path / "others.npz", seed=9)
+    faces = synthetic(tmp_path / "others.npz", seed=9)
     message = refused(faces, "lenet", interrupted, quick()).message
     assert "fit faces was " in message
     assert "val faces was " in message

@@ -8,7 +8,7 @@ from edgefer.models.importing import import_weights
 from edgefer.models.weights import load_weights
 from edgefer.training import train
 
-from .conftest import drawn, quick
+from .conftest import quick, synthetic
 
 
 def test_weights_of_a_size_carry_it_and_begin_runs_of_theirs_and_others(tmp_path, faces):
@@ -38,7 +38,7 @@ def test_weights_of_a_size_carry_it_and_begin_runs_of_theirs_and_others(tmp_path
     ],
 )
 def test_what_a_run_cannot_take_costs_no_reading(tmp_path, monkeypatch, changes, message):
-    faces = drawn(tmp_path / "d.npz", 60)
+    faces = synthetic(tmp_path / "d.npz", 60)
     monkeypatch.setattr(faces._source, "read", lambda _: pytest.fail("faces were read"))
     begun = {key: changes.pop(key) for key in ("teachers", "init") if key in changes}
     with pytest.raises(EdgeferError, match=message):

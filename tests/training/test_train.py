@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from edgefer.data import draw, open_dataset, save_npz
+from edgefer.data import open_dataset, save_npz, synthetic_faces
 from edgefer.errors import EdgeferError
 from edgefer.models.registry import default_contract
 from edgefer.models.weights import load_network, load_weights
@@ -16,7 +16,7 @@ from edgefer.training.faces_in_memory import prepare_split
 from edgefer.training.schedule import learning_rate
 from edgefer.training.votes import Opinions
 
-from .conftest import drawn, quick
+from .conftest import quick, synthetic
 
 
 def refused(*args, **kwargs) -> EdgeferError:
@@ -43,7 +43,7 @@ def test_the_callers_generator_and_threads_are_left_as_they_were(faces, tmp_path
 
 
 def test_it_learns(tmp_path):
-    faces = drawn(tmp_path / "faces.npz", 500)
+    faces = synthetic(tmp_path / "faces.npz", 500)
     config = quick(epochs=3, batch_size=16, lr=1e-2, augment=0.5, ema_decay=0.9)
     result = train(faces, "mini_xception", tmp_path / "w.safetensors", config)
     assert result.curve[-1]["loss"] < 0.8 * result.curve[0]["loss"]
@@ -68,7 +68,7 @@ def test_what_is_written_is_the_best_epochs_average(faces, tmp_path):
     assert right == pytest.approx(result.best_val_top1)
     assert contract.lineage == {
         "fit_sha256": faces.split("fit").fingerprint(),
-        "trained_on": "drawn.npz:fit",
+        "trained_on": "synthetic.npz:fit",
         "seed": "0",
         "edgefer": loop.edgefer.__version__,
         "epochs": "4",
@@ -177,7 +177,7 @@ def test_an_output_with_another_suffix(faces, tmp_path):
 
 
 def test_fewer_faces_than_a_batch(tmp_path):
-    faces = drawn(tmp_path / "few.npz", 120)
+    faces = synthetic(tmp_path / "few.npz", 120)
     result = train(faces, "lenet", tmp_path / "w.safetensors", quick(epochs=2, batch_size=4096))
     assert result.epochs == 2
     assert all(math.isfinite(epoch["loss"]) for epoch in result.curve)
@@ -207,7 +207,7 @@ def test_fine_tuning_begins_where_the_given_weights_stand(tmp_path, faces):
 
 
 def test_votes_share_the_target_with_the_label(tmp_path):
-    images, labels = draw(70, seed=4)
+    images, labels = synthetic_faces(70, seed=4)
     votes = np.zeros((70, 10), np.int64)
     votes[:, 1] = 10  # every tagger says happy
     np.savez(tmp_path / "v.npz", images=images, labels=labels, ferplus_votes=votes)
@@ -227,7 +227,7 @@ def test_votes_share_the_target_with_the_label(tmp_path):
 
 
 def test_other_votes_are_another_run(tmp_path):
-    images, labels = draw(140, seed=4)
+    images, labels = synthetic_faces(140, seed=4)
     found = []
     for tagged in (1, 2):
         votes = np.zeros((140, 10), np.int64)
@@ -244,7 +244,7 @@ def test_other_votes_are_another_run(tmp_path):
 
 
 def test_settings_reach_the_learner(tmp_path, monkeypatch):
-    images, labels = draw(140, seed=4)
+    images, labels = synthetic_faces(140, seed=4)
     np.savez(tmp_path / "v.npz", images=images, labels=labels, ferplus_votes=np.eye(10, dtype=np.int64)[labels] + 1)
     faces, told, weights = open_dataset(tmp_path / "v.npz"), [], []
 
@@ -262,7 +262,7 @@ def test_settings_reach_the_learner(tmp_path, monkeypatch):
 
 
 def test_balanced_sampling_shows_every_class_equally_often(tmp_path, monkeypatch):
-    images, labels = draw(400, seed=1)
+    images, labels = synthetic_faces(400, seed=1)
     kept = np.flatnonzero((labels != 2) | (np.cumsum(labels == 2) <= 6))
     save_npz(tmp_path / "d.npz", images[kept], labels[kept])
     faces = open_dataset(tmp_path / "d.npz")

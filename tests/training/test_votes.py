@@ -6,7 +6,7 @@ import torch
 from click.testing import CliRunner
 
 from edgefer.cli import cli
-from edgefer.data import ReadSettings, draw, open_dataset
+from edgefer.data import ReadSettings, open_dataset, synthetic_faces
 from edgefer.data.classes import FER2013, FERPLUS
 from edgefer.models import create, default_contract
 from edgefer.models.weights import load_weights, save_weights
@@ -48,7 +48,7 @@ def test_teachers_know_what_votes_do_not_say():
 
 def voted(path, labels=None):
     """40 faces of FER+'s eight classes in turn, each chosen by 5 of 12 taggers, who else say each class once."""
-    images, drawn = draw(40, seed=2)[:2]
+    images, drawn = synthetic_faces(40, seed=2)[:2]
     votes = np.full((40, 10), 1, np.int64)
     votes[:, 8:] = 0
     votes[np.arange(40), np.arange(40) % 8] = 5
@@ -97,7 +97,7 @@ def test_votes_beside_other_labels_are_translated(tmp_path):
 
 
 def test_the_command_keeps_the_datas_labels_beside_votes(tmp_path):
-    images, labels = draw(140, seed=4)[:2]
+    images, labels = synthetic_faces(140, seed=4)[:2]
     votes = np.zeros((140, 10), np.int64)
     votes[np.arange(140), [FERPLUS.index(FER2013[label]) for label in labels]] = 6
     votes[:, 7] = 4
@@ -116,7 +116,7 @@ def test_the_command_keeps_the_datas_labels_beside_votes(tmp_path):
 
 
 def test_a_run_that_goes_on_has_its_targets(tmp_path, monkeypatch):
-    images, labels = draw(140, seed=4)[:2]
+    images, labels = synthetic_faces(140, seed=4)[:2]
     votes = np.random.default_rng(0).multinomial(10, np.full(10, 0.1), 140)
     np.savez(tmp_path / "v.npz", images=images, labels=labels, ferplus_votes=votes)
     faces = open_dataset(tmp_path / "v.npz")

@@ -63,8 +63,8 @@ def rewrite(
 ) -> Rewritten:
     """Run every pass but those in ``skip`` on a copy of ``model``.
 
-    After a pass that changed something, the graph must answer as before it in ONNX Runtime, on drawn faces and noise,
-    within ``tolerance`` of the logits' scale; otherwise that is announced, and the graph goes on as it was.
+    After a pass that changed something, the graph must answer as before it in ONNX Runtime, on synthetic faces and
+    noise, within ``tolerance`` of the logits' scale; otherwise that is announced, and the graph goes on as it was.
 
     Raises:
         EdgeferError: a name in ``skip`` is no pass.

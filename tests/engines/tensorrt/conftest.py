@@ -1,4 +1,4 @@
-"""Networks as they are exported, with weights drawn from a seed, a few drawn faces, and a machine that is a fake."""
+"""Networks as they are exported, with weights from a seed, a few synthetic faces, and a machine that is a fake."""
 
 import ctypes
 import gc
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from edgefer.data import draw, open_dataset, save_npz
+from edgefer.data import open_dataset, save_npz, synthetic_faces
 from edgefer.data.classes import FER2013
 from edgefer.engines.tensorrt import binding, cuda
 from edgefer.engines.tensorrt.build import build_plan
@@ -41,9 +41,9 @@ def exported(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def faces(tmp_path_factory):
-    """24 drawn faces of a ``calib`` part."""
+    """24 synthetic faces of a ``calib`` part."""
     path = tmp_path_factory.mktemp("faces") / "faces.npz"
-    images, labels = draw(420, seed=3)
+    images, labels = synthetic_faces(420, seed=3)
     save_npz(path, images, labels, FER2013, ["train"] * 420)
     return open_dataset(str(path))
 

@@ -1,4 +1,4 @@
-"""What the tests of sessions over the fakes share: drawn faces, the right answers, threads, counted calls."""
+"""What the tests of sessions over the fakes share: synthetic faces, the right answers, threads, counted calls."""
 
 import threading
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgefer.data import draw, open_dataset, save_npz
+from edgefer.data import open_dataset, save_npz, synthetic_faces
 from edgefer.data.classes import FER2013
 from edgefer.engines.classifier import difference
 from edgefer.engines.load import load_engine
@@ -55,7 +55,7 @@ def model(tmp_path_factory):
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory):
     path = tmp_path_factory.mktemp("faces") / "faces.npz"
-    images, labels = draw(2000, seed=3)
+    images, labels = synthetic_faces(2000, seed=3)
     save_npz(path, images, labels, FER2013, ["train"] * 2000)
     return open_dataset(str(path))
 
