@@ -29,7 +29,7 @@ from sources import BESIDE, REPOSITORY
 from edgefer.data import open_dataset, save_npz, synthetic_faces
 from edgefer.data.classes import FER2013
 from edgefer.errors import EdgeferError
-from edgefer.graph.exporting import export
+from edgefer.graph.export import export
 from edgefer.measure.contention import Usage, busy_before, others_since, too_busy
 from edgefer.measure.environment import describe_environment
 from edgefer.memory import available_memory

@@ -46,7 +46,7 @@ def _edgefer(faces: str) -> Work:
     import onnxruntime  # noqa: F401 - imported before the level is taken, as for the others
 
     from edgefer.data import open_dataset
-    from edgefer.graph.load import load_model
+    from edgefer.graph.onnx_file import load_model
     from edgefer.optimize.calibrate import calibrate
     from edgefer.optimize.settings import Recipe
     from edgefer.quantize.thresholds import threshold

@@ -36,7 +36,7 @@ from edgefer.data import FaceSet, synthetic_faces
 from edgefer.engines.classifier import Classifier
 from edgefer.engines.load import load_baseline, load_engine
 from edgefer.errors import EdgeferError
-from edgefer.graph.exporting import export
+from edgefer.graph.export import export
 from edgefer.measure.contention import Usage, busy_before, others_since, too_busy
 from edgefer.measure.environment import available_cores, describe_environment
 from edgefer.progress import announce

@@ -12,7 +12,7 @@ from edgefer.contract import Contract
 from edgefer.data import FaceSet, refuse_overlap
 from edgefer.data.classes import FER2013
 from edgefer.engines.classifier import Classifier
-from edgefer.graph.exporting import export
+from edgefer.graph.export import export
 from edgefer.measure.accuracy import predict
 from edgefer.measure.classwise import macro_f1, macro_f1_ci95
 from edgefer.measure.paired import Paired

@@ -15,8 +15,8 @@ from peers import PEERS, environment
 from calibration import HEADROOM, _kept_bytes
 from edgefer.data import FaceSet
 from edgefer.errors import EdgeferError
-from edgefer.graph.exporting import export
-from edgefer.graph.save import serialise
+from edgefer.graph.export import export
+from edgefer.graph.onnx_file import serialise
 from edgefer.memory import available_memory
 from edgefer.models.weights import load_weights
 from edgefer.optimize.job import Job, prepare_job

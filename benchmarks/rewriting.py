@@ -24,11 +24,10 @@ from turns import Effort, take_turns
 
 from edgefer.data import synthetic_faces
 from edgefer.faces import prepare_batch
-from edgefer.graph.exporting import export
-from edgefer.graph.load import load_model
-from edgefer.graph.names import canonicalise
-from edgefer.graph.rewriting import PASSES, rewrite
-from edgefer.graph.save import serialise
+from edgefer.graph.canonical import canonicalise
+from edgefer.graph.export import export
+from edgefer.graph.onnx_file import load_model, serialise
+from edgefer.graph.rewrite import PASSES, rewrite
 from edgefer.measure.contention import Usage, busy_before, others_since, too_busy
 from edgefer.measure.environment import describe_environment
 from edgefer.optimize.auto import REFERENCE, candidates

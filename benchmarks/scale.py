@@ -32,7 +32,7 @@ from sources import REPOSITORY
 
 from edgefer.data import synthetic_faces
 from edgefer.errors import EdgeferError
-from edgefer.graph.exporting import export
+from edgefer.graph.export import export
 from edgefer.measure.contention import Usage, busy_before, others_since, too_busy
 from edgefer.measure.environment import describe_environment
 from edgefer.models.weights import shipped

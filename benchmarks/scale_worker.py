@@ -43,7 +43,7 @@ def _evaluate(model: str) -> Callable[[FaceSet], object]:
 
 
 def _calibrate(model: str) -> Callable[[FaceSet], object]:
-    from edgefer.graph.load import load_model
+    from edgefer.graph.onnx_file import load_model
     from edgefer.optimize.calibrate import calibrate
     from edgefer.optimize.settings import Recipe
 

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from edgefer.data import ReadSettings as ReadSettings
     from edgefer.data import open_dataset as open_dataset
     from edgefer.engines.load import load_engine as load_engine
-    from edgefer.graph.adopting import adopt as adopt
-    from edgefer.graph.exporting import export as export
+    from edgefer.graph.adopt import adopt as adopt
+    from edgefer.graph.export import export as export
     from edgefer.optimize.build import build_engine as build_engine
     from edgefer.optimize.settings import BuildTarget as BuildTarget
     from edgefer.optimize.settings import Quantisation as Quantisation
@@ -35,8 +35,8 @@ _HOMES = {
     "ReadSettings": "edgefer.data",
     "open_dataset": "edgefer.data",
     "train": "edgefer.training",
-    "export": "edgefer.graph.exporting",
-    "adopt": "edgefer.graph.adopting",
+    "export": "edgefer.graph.export",
+    "adopt": "edgefer.graph.adopt",
     "build_engine": "edgefer.optimize.build",
     "BuildTarget": "edgefer.optimize.settings",
     "Quantisation": "edgefer.optimize.settings",

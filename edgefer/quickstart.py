@@ -11,7 +11,7 @@ from edgefer.data import FaceSet, contact_sheet, open_dataset, save_npz, synthet
 from edgefer.data.classes import FER2013
 from edgefer.engines.cpu import instruction_set
 from edgefer.engines.load import load_engine
-from edgefer.graph.exporting import export
+from edgefer.graph.export import export
 from edgefer.measure.accuracy import predict
 from edgefer.models.registry import architecture
 from edgefer.models.weights import shipped

@@ -218,7 +218,7 @@ def open_engine(path: str | os.PathLike[str] | None, threads: int = 1) -> Classi
     engine = cache_folder() / f"{NETWORK}-{sha256_file(weights)[:12]}.onnx"
     if not engine.is_file():
         require("torch", "export", f"making an engine of the shipped {NETWORK} (or pass --engine x.onnx)")
-        from edgefer.graph.exporting import export
+        from edgefer.graph.export import export
 
         export(NETWORK, engine)
     return load_engine(engine, threads)

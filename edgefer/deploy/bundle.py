@@ -33,8 +33,8 @@ from edgefer.engines.tensorrt.trtexec import trtexec_command
 from edgefer.errors import EdgeferError
 from edgefer.faces import golden_faces
 from edgefer.golden import Golden
-from edgefer.graph.load import load_model, metadata_of
-from edgefer.graph.rewriting import rewrite
+from edgefer.graph.onnx_file import load_model, metadata_of
+from edgefer.graph.rewrite import rewrite
 from edgefer.manifest import PRECISION_KEY, Calibration
 from edgefer.measure.accuracy import Predictions
 from edgefer.measure.evaluate import evaluate

@@ -24,7 +24,7 @@ from edgefer.engines.session import TensorSpec
 from edgefer.engines.tensorrt.compat import parse_version
 from edgefer.engines.tensorrt.plan import HEADER, PlanHeader, read_header
 from edgefer.errors import EdgeferError
-from edgefer.graph.load import metadata_of, read_onnx
+from edgefer.graph.onnx_file import metadata_of, read_onnx
 from edgefer.manifest import (
     PRECISION_KEY,
     LayerPrecision,

@@ -3,17 +3,186 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import onnx
 
 from edgefer.contract import METADATA_KEY, Contract, Normalisation
-from edgefer.errors import EdgeferError
+from edgefer.contract_file import render, render_contract
+from edgefer.data.classes import FER2013, FERPLUS, RAFDB
+from edgefer.errors import EdgeferError, require
 from edgefer.graph.foreign import only_input, parse_foreign, sizes_of
-from edgefer.graph.load import metadata_of
-from edgefer.models.guess import HDF5, Guess, carried, guess_keras, guess_weights
-from edgefer.models.keras import SUFFIXES, WHEEL
-from edgefer.models.registry import IMAGENET
+from edgefer.graph.onnx_file import metadata_of
+from edgefer.models import create
+from edgefer.models.keras import (
+    FIRST_CHANNELS,
+    NETWORKS,
+    POOLS,
+    SUFFIXES,
+    WHEEL,
+    KerasFile,
+    first_channels,
+    read_keras,
+    to_state,
+)
+from edgefer.models.registry import IMAGENET, architecture, names, probable_labels
+from edgefer.models.weights import load_weights
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+HDF5 = b"\x89HDF\r\n\x1a\n"
+_DDAMFN = ("features.0.prelu.weight", "cat_head1.CoordAtt.Linear.conv.weight", "fc.weight")
+_UNKNOWN = "not a layout that edgefer knows"
+
+
+@dataclass(frozen=True)
+class Guess:
+    """A contract that is probably right: ``why`` says what it was told by, ``doubts`` what nothing in the file says."""
+
+    architecture: str
+    labels: tuple[str, ...]
+    size: tuple[int, int, int]
+    normalisation: Normalisation | None
+    why: str
+    doubts: tuple[str, ...] = field(default=())
+
+    def to_toml(self, origin: Path) -> str:
+        """A contract for a person to check, with what it rests on as comments."""
+        notes = [f"GUESSED from {origin.name}, and to be checked line by line: {self.why}."]
+        notes += [f"In doubt: {doubt}" for doubt in self.doubts]
+        return render(
+            architecture=self.architecture,
+            labels=self.labels,
+            size=self.size,
+            normalisation=self.normalisation,
+            notes=notes,
+        )
+
+
+def carried(contract: Contract, origin: Path) -> str:
+    """A contract that a file carries, as TOML."""
+    return render_contract(contract, [f"Read from {origin.name}, which carries it: nothing here is guessed."])
+
+
+def guess_weights(path: Path) -> str:
+    """TOML of the contract that a weights file (.safetensors, .pth, .pt) carries or is probably for.
+
+    Raises:
+        EdgeferError: it cannot be read, or is of no well-known layout.
+    """
+    weights = load_weights(path)
+    if weights.contract is not None:
+        return carried(weights.contract, path)
+    found = _published_ddamfn(weights.state) or _of_the_zoo(weights.state)
+    if found is None:
+        some = ", ".join(list(weights.state)[:4])
+        raise EdgeferError(
+            f"{path} has {len(weights.state)} tensors ({some}, …), {_UNKNOWN}",
+            hint="`edgefer contract new` writes a template to fill in by hand",
+        )
+    return found.to_toml(path)
+
+
+def guess_keras(path: Path) -> str:
+    """TOML of the contract that a Keras file of oarriaga/face_classification (or a wheel with one) is probably for.
+
+    Raises:
+        EdgeferError: it cannot be read, or is of another network.
+    """
+    keras = read_keras(path)
+    network = _network_of(keras)
+    if network is None:
+        raise EdgeferError(
+            f"{path} is a Keras file of another network than oarriaga's XCEPTIONs",
+            hint="convert it to ONNX and adopt that: `edgefer adopt foreign.onnx --contract contract.toml`",
+        )
+    entry = architecture(network)
+    classes = len(to_state(keras, network).get("conv.bias", ()))
+    doubts = () if keras.input_shape else ("it holds weights alone: the size of its faces is that of the network",)
+    labels = probable_labels(network, classes)
+    return Guess(
+        network,
+        labels,
+        (entry.height, entry.width, entry.channels),
+        entry.normalisation,
+        f"a Keras network of oarriaga/face_classification with {classes} classes for {entry.height}×{entry.width} grey "
+        "faces, which its code scales by (x / 255 − 0.5) · 2"
+        + (" and labels in FER2013's order" if labels == FER2013 else ""),
+        doubts,
+    ).to_toml(path)
+
+
+def _network_of(keras: KerasFile) -> str | None:
+    """By its input and pools; of weights alone by what the first convolution makes."""
+    for name in NETWORKS:
+        entry = architecture(name)
+        shape = (entry.height, entry.width, entry.channels)
+        if (keras.input_shape, keras.pools) == (shape, POOLS[name]):
+            return name
+        if keras.input_shape is None and first_channels(keras) == FIRST_CHANNELS[name]:
+            return name
+    return None
+
+
+def _published_ddamfn(state: Mapping[str, Tensor]) -> Guess | None:
+    """simon20010923/DDAMFN's checkpoints."""
+    if not all(name in state for name in _DDAMFN):
+        return None
+    classes = int(state["fc.weight"].shape[0])
+    return Guess(
+        "ddamfn",
+        probable_labels("ddamfn", classes),
+        (112, 112, 3),
+        IMAGENET,
+        f"tensor names of simon20010923/DDAMFN with {classes} classes, whose code resizes to 112×112 and normalises as "
+        "ImageNet",
+        (
+            f"the labels are in AffectNet's order; a checkpoint for RAF-DB has {' '.join(RAFDB)}, one for FER+ has "
+            f"{' '.join(FERPLUS)}",
+        ),
+    )
+
+
+def _of_the_zoo(state: Mapping[str, Tensor]) -> Guess | None:
+    """The network of the zoo whose tensors have these names and shapes."""
+    shapes = _shapes(state)
+    last = {shape[0] for shape in list(shapes.values())[-4:] if shape}
+    for name in names():
+        entry = architecture(name)
+        for classes in sorted(last & set(range(2, 65))):
+            if _meta_shapes(name, classes) == shapes:
+                labels = probable_labels(name, classes)
+                return Guess(
+                    name,
+                    labels,
+                    (entry.height, entry.width, entry.channels),
+                    entry.normalisation,
+                    f"names and shapes of the tensors are those of {name} with {classes} classes",
+                    (
+                        "nothing in the file says how pixels were scaled in training: this is how edgefer trains",
+                        "nor in which order the classes are: this is the order of "
+                        + {7: "FER2013", 8: "FER+"}.get(classes, "nothing: fill them in"),
+                    ),
+                )
+    return None
+
+
+def _meta_shapes(name: str, classes: int) -> dict[str, tuple[int, ...]]:
+    """Of a network that takes no memory."""
+    torch = require("torch", "export", "reading weights")
+    with torch.device("meta"):
+        return _shapes(create(name, classes).state_dict())
+
+
+def _shapes(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    """Without the counters of batch norms, which not every file has."""
+    return {key: tuple(value.shape) for key, value in state.items() if not key.endswith("num_batches_tracked")}
+
 
 HSEMOTION_8 = ("angry", "contempt", "disgust", "fear", "happy", "neutral", "sad", "surprise")
 """The order of HSEmotion's networks (hsemotion/facial_emotions.py), Anger to Surprise, in edgefer's names."""

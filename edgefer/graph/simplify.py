@@ -16,10 +16,9 @@ import onnx
 from edgefer.contract import Contract
 from edgefer.engines.onnxruntime import OnnxRuntimeSession
 from edgefer.errors import EdgeferError
-from edgefer.graph.load import check_interface
-from edgefer.graph.names import canonicalise
+from edgefer.graph.canonical import canonicalise
+from edgefer.graph.onnx_file import check_interface, serialise
 from edgefer.graph.parity import measure_parity, require_parity
-from edgefer.graph.save import serialise
 from edgefer.progress import announce
 
 WORKER = (sys.executable, "-m", "edgefer.graph.simplify_worker")

@@ -23,14 +23,13 @@ from edgefer.contract import INPUT_NAME, OUTPUT_NAME, Contract
 from edgefer.engines.onnxruntime import OnnxRuntimeSession
 from edgefer.engines.pytorch import TorchSession
 from edgefer.errors import EdgeferError
-from edgefer.graph.load import check_interface
-from edgefer.graph.names import canonicalise
+from edgefer.graph.canonical import canonicalise
+from edgefer.graph.onnx_file import check_interface, serialise, stamp
 from edgefer.graph.parity import Parity, measure_parity, require_parity
-from edgefer.graph.save import serialise, stamp
 from edgefer.graph.simplify import simplify_model
 from edgefer.models import create
 from edgefer.models.deployable import Deployable
-from edgefer.models.probing import failed, probe
+from edgefer.models.factory import failed, probe
 from edgefer.progress import progress
 
 Network = nn.Module

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgefer.models.initialise import kaiming
+from edgefer.models.layers import kaiming
 
 LAYERS = 5
 WIDTH = 36

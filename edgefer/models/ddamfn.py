@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from edgefer.models.initialise import kaiming
+from edgefer.models.layers import kaiming
 
 Pair = tuple[int, int]
 

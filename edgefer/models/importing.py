@@ -14,7 +14,6 @@ from edgefer.contract import Contract
 from edgefer.data.classes import FER2013
 from edgefer.errors import EdgeferError, require
 from edgefer.models import create
-from edgefer.models.fit import COUNTER, Fit, compare, listing
 from edgefer.models.keras import (
     FIRST_CHANNELS,
     NETWORKS,
@@ -27,7 +26,7 @@ from edgefer.models.keras import (
     to_state,
 )
 from edgefer.models.registry import architecture, default_contract, names, probable_labels
-from edgefer.models.weights import load_weights, save_weights, shipped
+from edgefer.models.weights import COUNTER, Fit, compare, listing, load_weights, save_weights, shipped
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -87,7 +86,7 @@ def import_weights(
     """
     architecture(model)  # an unknown name is the first thing to say
     require("torch", "export", "importing weights")
-    from edgefer.models.head import head_of
+    from edgefer.models.layers import head_of
 
     origin = shipped(os.fspath(file)) or Path(file)
     source, name, state, found, seen = _read(origin, model)
@@ -180,7 +179,7 @@ def _labels(
         return FER2013, True
     if found is not None:
         return found.labels, False
-    from edgefer.models.head import head_of
+    from edgefer.models.layers import head_of
 
     bias = state.get(f"{head_of(_skeleton(name, len(FER2013)))}.bias")
     count = len(FER2013) if bias is None else len(bias)

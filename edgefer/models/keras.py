@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgefer.errors import EdgeferError, require
-from edgefer.models.fit import listing
+from edgefer.models.weights import listing
 
 if TYPE_CHECKING:
     from torch import Tensor

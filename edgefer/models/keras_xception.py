@@ -13,8 +13,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgefer.models.downsample import Downsample
-from edgefer.models.initialise import kaiming
+from edgefer.models.layers import Downsample, kaiming
 
 EPSILON = 1e-3
 """Of Keras's batch norms."""

@@ -88,7 +88,7 @@ _ALL = (
         source_note="Yang et al. 2018: three blocks of five layers of 36 channels",
     ),
     _grey(
-        *(48, "cnn_simple", 55_735_175, 55_736_200, 121_828_608, "cnn_simple:CnnSimple"),
+        *(48, "cnn_simple", 55_735_175, 55_736_200, 121_828_608, "plain_cnns:CnnSimple"),
         source_note="two convolutions without padding and three wide fully connected layers",
     ),
     _colour(
@@ -97,18 +97,18 @@ _ALL = (
         source_note="Zhang et al. 2023: MobileFaceNet with mixed depthwise kernels, dual-direction attention",
     ),
     _grey(
-        *(48, "facecnn", 42_582_919, 42_583_176, 128_468_736, "facecnn:FaceCnn"),
+        *(48, "facecnn", 42_582_919, 42_583_176, 128_468_736, "plain_cnns:FaceCnn"),
         published="up to 74 % FER2013, says its source",
         source_note="three convolutions with batch norms and randomised leaky ReLUs",
     ),
     _grey(
-        *(48, "lenet", 205_451, 205_536, 1_508_268, "lenet:LeNet"),
+        *(48, "lenet", 205_451, 205_536, 1_508_268, "plain_cnns:LeNet"),
         published="42.8 % FER2013",
         measured="51.5 % FER2013 PublicTest (the weights that ship)",
         source_note="LeCun et al. 1998, with average pooling and sigmoids throughout, for 48×48 faces",
     ),
     _grey(
-        *(48, "lenet7", 247_323, 247_408, 2_817_068, "lenet:LeNet7"),
+        *(48, "lenet7", 247_323, 247_408, 2_817_068, "plain_cnns:LeNet7"),
         measured="59.2 % FER2013 PublicTest (the weights that ship)",
         source_note="lenet with a third convolution, a fourth fully connected layer, and ReLUs",
     ),
@@ -130,13 +130,13 @@ _ALL = (
         variant_of="mini_xception_keras",
     ),
     _grey(
-        *(48, "resnet11", 11_176_839, 11_177_352, 94_346_752, "resnet11:ResNet11"),
+        *(48, "resnet11", 11_176_839, 11_177_352, 94_346_752, "resnet:ResNet11"),
         published="44.2 % FER2013",
         measured="62.1 % FER2013 PublicTest (by its recipe)",
         source_note="He et al. 2016 for grey faces: biases in every convolution, projections without a norm",
     ),
     _colour(
-        *(224, "resnet18", 11_180_103, 11_180_616, 1_813_564_928, "resnet18:ResNet18"),
+        *(224, "resnet18", 11_180_103, 11_180_616, 1_813_564_928, "resnet:ResNet18"),
         published="59.1 % FER2013 (from ImageNet weights)",
         source_note="He et al. 2016, with torchvision's tensor names",
     ),

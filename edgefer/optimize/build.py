@@ -43,7 +43,7 @@ def build_engine(
         quantisation: for INT8: where ranges come from, and what is done with them.
         target: its name, or all that is known about it.
         onnx_only: write the ONNX file that the target takes, and no manifest.
-        no_rewrite: passes of :data:`edgefer.graph.rewriting.PASSES` to leave out.
+        no_rewrite: passes of :data:`edgefer.graph.rewrite.PASSES` to leave out.
 
     Raises:
         EdgeferError: bad input; a precision that the runtime or this CPU does not have; a runtime that computes the

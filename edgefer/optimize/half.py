@@ -9,9 +9,9 @@ from onnx import TensorProto
 from edgefer.contract import INPUT_NAME, Contract
 from edgefer.engines.onnxruntime import OnnxRuntimeSession
 from edgefer.errors import EdgeferError
-from edgefer.graph.half import to_half
+from edgefer.graph.fp16 import to_half
+from edgefer.graph.onnx_file import serialise
 from edgefer.graph.parity import measure_parity, parity_faces, require_parity
-from edgefer.graph.save import serialise
 from edgefer.quantize.graphview import GraphView, layer_name
 from edgefer.quantize.observation import with_outputs
 from edgefer.runtimes import REFERENCE

@@ -12,8 +12,8 @@ from edgefer.atomic import sha256_file
 from edgefer.contract import Contract
 from edgefer.engines.classifier import make_golden
 from edgefer.engines.cpu import instruction_set
-from edgefer.graph.load import load_model
-from edgefer.graph.rewriting import Rewritten, check_names, rewrite
+from edgefer.graph.onnx_file import load_model
+from edgefer.graph.rewrite import Rewritten, check_names, rewrite
 from edgefer.manifest import Calibration, Manifest
 from edgefer.optimize.choose import Figures
 from edgefer.optimize.ranging import ranged

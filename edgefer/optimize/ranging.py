@@ -11,8 +11,8 @@ import onnx
 
 from edgefer.contract import Contract
 from edgefer.errors import EdgeferError
-from edgefer.graph.load import load_model
-from edgefer.graph.rewriting import check_names, rewrite
+from edgefer.graph.onnx_file import load_model
+from edgefer.graph.rewrite import check_names, rewrite
 from edgefer.manifest import Calibration
 from edgefer.optimize.calibrate import calibrate, calibration_faces
 from edgefer.optimize.refiner import Refiner, equalised, equalising

@@ -26,7 +26,7 @@ from edgefer.engines.tensorrt.trtexec import edgefer_command, trtexec_command
 from edgefer.errors import EdgeferError
 from edgefer.faces import golden_faces
 from edgefer.golden import Golden
-from edgefer.graph.load import load_model
+from edgefer.graph.onnx_file import load_model
 from edgefer.manifest import Manifest, Precision, write_engine
 from edgefer.optimize.result import BuildResult
 from edgefer.optimize.settings import BuildTarget, Quantisation

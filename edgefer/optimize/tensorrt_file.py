@@ -17,10 +17,9 @@ from edgefer.engines.tensorrt.accept import check_model
 from edgefer.engines.tensorrt.compat import Target
 from edgefer.engines.tensorrt.options import DEFAULTS, BuilderOptions
 from edgefer.errors import EdgeferError
-from edgefer.graph.half import to_half
-from edgefer.graph.load import metadata_of
-from edgefer.graph.rewriting import PASSES, Rewritten, check_names, rewrite
-from edgefer.graph.save import serialise, stamp
+from edgefer.graph.fp16 import to_half
+from edgefer.graph.onnx_file import metadata_of, serialise, stamp
+from edgefer.graph.rewrite import PASSES, Rewritten, check_names, rewrite
 from edgefer.manifest import PRECISION_KEY, Calibration, calibration_from
 from edgefer.optimize.choose import Figures
 from edgefer.optimize.half import check_half
@@ -100,7 +99,7 @@ def prepare_file(
 
     Args:
         path: the model.
-        loaded: what :func:`~edgefer.graph.load.load_model` read from it.
+        loaded: what :func:`~edgefer.graph.onnx_file.load_model` read from it.
         precision: of :data:`edgefer.engines.tensorrt.options.PRECISIONS`.
         target: the version.
         faces: what INT8 ranges are made from.

@@ -12,8 +12,7 @@ from edgefer.engines.classifier import Classifier
 from edgefer.engines.cpu import instruction_set
 from edgefer.engines.session import open_session
 from edgefer.errors import EdgeferError
-from edgefer.graph.load import metadata_of
-from edgefer.graph.save import serialise, stamp
+from edgefer.graph.onnx_file import metadata_of, serialise, stamp
 from edgefer.manifest import Precision
 from edgefer.optimize.refiner import Refiner
 from edgefer.quantize.flavour import TENSORRT, TENSORRT_HALF, named_flavour

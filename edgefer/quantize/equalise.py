@@ -24,7 +24,7 @@ from onnx import numpy_helper
 from edgefer.contract import OUTPUT_NAME, Contract
 from edgefer.errors import EdgeferError
 from edgefer.faces import golden_faces
-from edgefer.graph.rewriting.editing import attributes
+from edgefer.graph.rewrite import attributes
 from edgefer.quantize.graphview import GraphView
 from edgefer.quantize.observation import Runner
 from edgefer.quantize.weights import channel_axis

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from edgefer.graph.rewriting.editing import attributes
+from edgefer.graph.rewrite import attributes
 
 Array = NDArray[np.float64]
 

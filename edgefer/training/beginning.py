@@ -12,8 +12,8 @@ from torch import nn
 from edgefer.contract import Contract
 from edgefer.errors import EdgeferError
 from edgefer.models import architecture, create, default_contract
-from edgefer.models.folding import WITH_NORMS, without_norms
-from edgefer.models.probing import probe
+from edgefer.models.factory import probe
+from edgefer.models.vgg import WITH_NORMS, without_norms
 from edgefer.models.weights import SEEN_DIGITS, Weights, load_network, load_weights
 from edgefer.progress import announce
 from edgefer.training.distillation import Teachers, open_teachers

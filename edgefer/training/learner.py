@@ -15,7 +15,7 @@ from torch.nn import functional
 from edgefer.contract import Contract
 from edgefer.errors import EdgeferError
 from edgefer.models.deployable import Deployable
-from edgefer.models.head import head_of
+from edgefer.models.layers import head_of
 from edgefer.training.augment import augment, mix
 from edgefer.training.config import TrainConfig
 from edgefer.training.distillation import Teachers

@@ -14,7 +14,7 @@ from edgefer.contract import Contract, Normalisation
 from edgefer.data import synthetic_faces
 from edgefer.engines.classifier import Classifier
 from edgefer.engines.onnxruntime import OnnxRuntimeSession
-from edgefer.graph.save import serialise, stamp
+from edgefer.graph.onnx_file import serialise, stamp
 
 CONTRACT = Contract(("dark", "medium", "bright"), 24, 24, 1, Normalisation(), "brightness")
 

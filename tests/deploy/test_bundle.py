@@ -21,7 +21,7 @@ from edgefer.engines.load import load_engine
 from edgefer.engines.onnxruntime import OnnxRuntimeSession
 from edgefer.errors import EdgeferError
 from edgefer.golden import Golden
-from edgefer.graph.names import canonicalise
+from edgefer.graph.canonical import canonicalise
 from edgefer.measure.accuracy import Predictions
 from edgefer.optimize.settings import Quantisation
 from edgefer.optimize.tables import read_table

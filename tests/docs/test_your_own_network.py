@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgefer.graph.load import load_model
+from edgefer.graph.onnx_file import load_model
 from edgefer.manifest import read_manifest
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -8,7 +8,7 @@ from edgefer.contract import Contract, Normalisation
 from edgefer.engines.classifier import Classifier, make_golden
 from edgefer.engines.cpu import instruction_set
 from edgefer.engines.onnxruntime import OnnxRuntimeSession
-from edgefer.graph.save import serialise, stamp
+from edgefer.graph.onnx_file import serialise, stamp
 from edgefer.manifest import Manifest, Precision, write_engine
 
 CONTRACT = Contract(("a", "b", "c"), 4, 4, 1, Normalisation(), "tiny")

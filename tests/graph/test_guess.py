@@ -11,7 +11,7 @@ from onnx import TensorProto, helper
 from edgefer.contract_file import read_contract
 from edgefer.data.classes import AFFECTNET
 from edgefer.errors import EdgeferError
-from edgefer.graph.exporting import export
+from edgefer.graph.export import export
 from edgefer.graph.guess import guess_contract
 from edgefer.models import create, default_contract
 from edgefer.models.importing import import_weights

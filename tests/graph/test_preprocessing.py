@@ -7,9 +7,9 @@ from torch import nn
 from edgefer.contract import Contract, Normalisation
 from edgefer.engines.onnxruntime import OnnxRuntimeSession
 from edgefer.errors import EdgeferError
-from edgefer.graph.adopting import adopt
+from edgefer.graph.adopt import adopt
 from tests.graph.foreign_files import IMAGENET, LABELS, MEAN, STD, Net, save
-from tests.graph.test_adopting import faces
+from tests.graph.test_adopt import faces
 
 mean, std = torch.tensor(MEAN).view(1, 3, 1, 1), torch.tensor(STD).view(1, 3, 1, 1)
 PICTURE = torch.linspace(0, 120, 3 * 16 * 16).view(3, 16, 16)

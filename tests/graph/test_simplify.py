@@ -7,7 +7,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from edgefer.graph.load import load_model, metadata_of
+from edgefer.graph.onnx_file import load_model, metadata_of
 from edgefer.graph.simplify import simplify_model
 from edgefer.graph.torch_export import export_model
 

@@ -13,7 +13,7 @@ from edgefer.contract import Contract
 from edgefer.engines.onnxruntime import OnnxRuntimeSession
 from edgefer.errors import EdgeferError
 from edgefer.graph import torch_export
-from edgefer.graph.load import load_model, metadata_of
+from edgefer.graph.onnx_file import load_model, metadata_of
 from edgefer.graph.torch_export import export_model, tensors_sha256
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from edgefer.models.downsample import Downsample
+from edgefer.models.layers import Downsample
 
 
 @pytest.mark.parametrize("channels", [8, 16])

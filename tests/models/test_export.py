@@ -4,7 +4,7 @@ import onnx
 import pytest
 import torch
 
-from edgefer.graph.exporting import export
+from edgefer.graph.export import export
 from tests.models.zoo import BIG, networks
 
 FORBIDDEN = {"If", "Loop", "Scan", "Shape", "NonZero", "RandomUniformLike", "Dropout", "Pad"}

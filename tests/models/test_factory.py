@@ -8,8 +8,8 @@ import torch
 
 from edgefer.contract import Contract, Normalisation
 from edgefer.errors import EdgeferError
-from edgefer.graph.exporting import export
-from edgefer.graph.load import load_model
+from edgefer.graph.export import export
+from edgefer.graph.onnx_file import load_model
 from edgefer.models.factory import build_from_factory
 from edgefer.models.weights import save_weights
 

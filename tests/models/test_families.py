@@ -137,7 +137,7 @@ def test_facecnn_starts_as_published_and_leaks_in_evaluation():
     with torch.device("meta"):
         activation = create("facecnn").features[2]
     assert activation.eval()(torch.tensor([-1.0])).item() == pytest.approx(-(1 / 8 + 1 / 3) / 2)
-    from edgefer.models.facecnn import CONVOLUTION_STD
+    from edgefer.models.plain_cnns import CONVOLUTION_STD
 
     assert CONVOLUTION_STD == 0.04
 

@@ -193,7 +193,7 @@ def test_published_weights_reach_their_accuracy_on_real_faces(shared, tmp_path, 
     from edgefer.data import open_dataset
     from edgefer.engines.pytorch import TorchSession
     from edgefer.engines.session import open_session
-    from edgefer.graph.exporting import export
+    from edgefer.graph.export import export
 
     name, published = PUBLISHED[file]
     import_weights(shared / "weights" / "oarriaga" / file, name, out)

@@ -9,8 +9,8 @@ import edgefer
 from edgefer.contract import Contract, Normalisation
 from edgefer.data import open_dataset, save_npz, synthetic_faces
 from edgefer.data.classes import FER2013
-from edgefer.graph.names import canonicalise
-from edgefer.graph.save import serialise, stamp
+from edgefer.graph.canonical import canonicalise
+from edgefer.graph.onnx_file import serialise, stamp
 
 SIZE = 12
 LABELS = ("dark", "bright", "striped")

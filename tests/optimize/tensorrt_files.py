@@ -4,7 +4,7 @@ import onnx
 from onnx import TensorProto
 
 import edgefer
-from edgefer.graph.load import metadata_of
+from edgefer.graph.onnx_file import metadata_of
 
 
 def write(model, output, precision, version, calib=None, **builder):

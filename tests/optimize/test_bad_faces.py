@@ -10,8 +10,8 @@ from onnx import numpy_helper
 import edgefer
 from edgefer.data import ReadSettings, open_dataset, save_npz
 from edgefer.errors import EdgeferError
-from edgefer.graph.load import load_model
-from edgefer.graph.names import canonicalise
+from edgefer.graph.canonical import canonicalise
+from edgefer.graph.onnx_file import load_model
 from edgefer.manifest import Precision, read_manifest
 from edgefer.optimize import auto, methods, refiner
 from edgefer.optimize.output_error import OutputError

@@ -9,8 +9,8 @@ import edgefer
 from edgefer.data import open_dataset, save_npz
 from edgefer.engines.tensorrt.compat import target_of
 from edgefer.errors import EdgeferError
-from edgefer.graph.load import load_model, metadata_of
-from edgefer.graph.rewriting import Rewritten
+from edgefer.graph.onnx_file import load_model, metadata_of
+from edgefer.graph.rewrite import Rewritten
 from edgefer.manifest import Precision, read_manifest
 from edgefer.optimize import budget
 from edgefer.optimize.budget import Plan, cheapest, check_power, front, halves, likeliest_first, sizes

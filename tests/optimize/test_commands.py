@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 from edgefer.cli import cli
 from edgefer.errors import EdgeferError
-from edgefer.graph.load import metadata_of
+from edgefer.graph.onnx_file import metadata_of
 from edgefer.manifest import read_manifest
 
 

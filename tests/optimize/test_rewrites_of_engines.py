@@ -3,11 +3,11 @@
 import pytest
 
 from edgefer.data import save_npz, synthetic_faces
-from edgefer.graph.save import serialise, stamp
+from edgefer.graph.onnx_file import serialise, stamp
 from edgefer.manifest import read_manifest
 from edgefer.optimize.build import build_engine
 from edgefer.optimize.settings import BuildTarget, Quantisation
-from tests.graph.test_rewriting import CONTRACT, mixed
+from tests.graph.test_rewrite import CONTRACT, mixed
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ from onnx import helper
 import edgefer
 from edgefer.contract import Normalisation
 from edgefer.errors import EdgeferError
-from edgefer.graph.load import load_model
-from edgefer.graph.names import canonicalise
+from edgefer.graph.canonical import canonicalise
+from edgefer.graph.onnx_file import load_model
 from edgefer.manifest import read_manifest
 from edgefer.optimize import refiner, tables
 from edgefer.optimize.ranging import write_table

@@ -15,7 +15,7 @@ from edgefer.engines.tensorrt.accept import sparse_layers
 from edgefer.engines.tensorrt.compat import target_of
 from edgefer.engines.tensorrt.options import BuilderOptions
 from edgefer.faces import golden_faces
-from edgefer.graph.load import load_model, metadata_of
+from edgefer.graph.onnx_file import load_model, metadata_of
 from edgefer.optimize.ranging import write_table
 from edgefer.optimize.settings import Quantisation
 from edgefer.optimize.tensorrt_file import ORIGIN_KEY, prepare_file
@@ -156,7 +156,7 @@ def test_a_device_needs_neither_torch_nor_onnxruntime(model, calib, tmp_path):
         "for name in ('torch', 'onnxruntime', 'onnxsim', 'cv2', 'openvino'): sys.modules[name] = None\n"
         "from edgefer.engines.tensorrt.compat import target_of\n"
         "from edgefer.engines.tensorrt.options import BuilderOptions\n"
-        "from edgefer.graph.load import load_model\n"
+        "from edgefer.graph.onnx_file import load_model\n"
         "from edgefer.optimize.settings import Quantisation\n"
         "from edgefer.optimize.tensorrt_file import prepare_file\n"
         "import edgefer.optimize.tensorrt, edgefer.engines.tensorrt.loading\n"

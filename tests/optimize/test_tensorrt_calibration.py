@@ -10,7 +10,7 @@ from edgefer.engines.tensorrt.compat import target_of
 from edgefer.engines.tensorrt.options import BuilderOptions
 from edgefer.engines.tensorrt.sizes import Batches
 from edgefer.errors import EdgeferError
-from edgefer.graph.load import load_model
+from edgefer.graph.onnx_file import load_model
 from edgefer.optimize import tensorrt, tensorrt_calibration
 from edgefer.optimize.settings import BuildTarget, Quantisation
 from edgefer.optimize.tensorrt_calibration import read_table

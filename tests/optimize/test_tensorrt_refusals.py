@@ -10,7 +10,7 @@ import edgefer
 from edgefer.engines.tensorrt.compat import target_of
 from edgefer.engines.tensorrt.options import BuilderOptions
 from edgefer.errors import EdgeferError
-from edgefer.graph.load import load_model
+from edgefer.graph.onnx_file import load_model
 from edgefer.optimize import tensorrt
 from edgefer.optimize.settings import BuildTarget, Quantisation
 from edgefer.optimize.tensorrt_file import prepare_file
@@ -135,7 +135,7 @@ def test_a_network_that_overflows_in_half_is_refused(tmp_path):
     from onnx import helper, numpy_helper
 
     from edgefer.contract import Contract, Normalisation
-    from edgefer.graph.save import serialise, stamp
+    from edgefer.graph.onnx_file import serialise, stamp
 
     nodes = [
         helper.make_node("Cast", ["faces"], ["x"], to=TensorProto.FLOAT),

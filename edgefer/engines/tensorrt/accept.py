@@ -9,7 +9,7 @@ from onnx import TensorProto
 from edgefer.engines.tensorrt.compat import Target
 from edgefer.engines.tensorrt.options import BuilderOptions
 from edgefer.errors import EdgeferError
-from edgefer.graph.rewire import opset_of
+from edgefer.graph.adopt import opset_of
 from edgefer.quantize.graphview import GraphView, layer_name
 from edgefer.quantize.rules import WEIGHTED
 

@@ -26,7 +26,7 @@ def exported(tmp_path_factory):
     """``exported(name)`` is the path of that network as ONNX, made once."""
     import torch  # a device that runs the GPU's tests need not have it
 
-    from edgefer.graph.exporting import export
+    from edgefer.graph.export import export
 
     folder, made = tmp_path_factory.mktemp("models"), {}
 

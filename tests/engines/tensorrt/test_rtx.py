@@ -20,8 +20,8 @@ from edgefer.engines.tensorrt.compat import RTX
 from edgefer.engines.tensorrt.options import BuilderOptions
 from edgefer.engines.tensorrt.plan import read_header
 from edgefer.errors import EdgeferError
-from edgefer.graph.exporting import export
-from edgefer.graph.load import load_model
+from edgefer.graph.export import export
+from edgefer.graph.onnx_file import load_model
 from edgefer.manifest import read_manifest
 from edgefer.models import names
 from edgefer.optimize.build import build_engine

@@ -7,7 +7,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgefer.engines.onnxruntime import OnnxRuntimeSession
 from edgefer.errors import EdgeferError
-from edgefer.graph.half import to_half
+from edgefer.graph.fp16 import to_half
 
 RANDOM = np.random.default_rng(0)
 

@@ -5,12 +5,13 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
+import edgefer.graph.rewrite as passes
 from edgefer.contract import Contract, Normalisation
 from edgefer.engines.onnxruntime import OnnxRuntimeSession
 from edgefer.errors import EdgeferError
+from edgefer.graph.onnx_file import serialise
 from edgefer.graph.parity import measure_parity
-from edgefer.graph.rewriting import PASSES, passes, rewrite
-from edgefer.graph.save import serialise
+from edgefer.graph.rewrite import PASSES, rewrite
 
 RNG = np.random.default_rng(0)
 CONTRACT = Contract(("a", "b", "c"), 8, 8, 1, Normalisation(1 / 255), "tiny")

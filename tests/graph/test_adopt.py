@@ -10,8 +10,8 @@ import torch
 import edgefer
 from edgefer.engines.onnxruntime import OnnxRuntimeSession
 from edgefer.errors import EdgeferError
-from edgefer.graph.adopting import adopt
-from edgefer.graph.load import load_model
+from edgefer.graph.adopt import adopt
+from edgefer.graph.onnx_file import load_model
 from tests.graph.foreign_files import LABELS, MEAN, STD, Net, nhwc, save
 
 

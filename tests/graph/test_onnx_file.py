@@ -7,8 +7,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgefer.contract import Contract, Normalisation
 from edgefer.errors import EdgeferError
-from edgefer.graph.load import load_model
-from edgefer.graph.save import serialise, stamp
+from edgefer.graph.onnx_file import load_model, serialise, stamp
 
 CONTRACT = Contract(("a", "b"), 4, 4, 1, Normalisation(), "tiny")
 

@@ -5,8 +5,8 @@ import torch
 
 import edgefer
 from edgefer.errors import EdgeferError
-from edgefer.graph.exporting import export
-from edgefer.graph.load import load_model
+from edgefer.graph.export import export
+from edgefer.graph.onnx_file import load_model
 from edgefer.models import create, default_contract, weights
 
 

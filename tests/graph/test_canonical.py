@@ -7,8 +7,8 @@ from onnx import TensorProto, helper
 from onnx.reference import ReferenceEvaluator
 
 from edgefer.errors import EdgeferError
-from edgefer.graph.names import canonicalise
-from edgefer.graph.rewriting.prelu import split_prelu
+from edgefer.graph.canonical import canonicalise
+from edgefer.graph.rewrite import split_prelu
 
 
 def _model(nodes, initializers=(), outputs=("y",), inputs=("x",)):

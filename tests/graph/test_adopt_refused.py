@@ -8,8 +8,8 @@ from onnx import TensorProto, helper
 
 from edgefer.contract import Contract, Normalisation
 from edgefer.errors import EdgeferError
-from edgefer.graph.adopting import adopt
-from edgefer.graph.load import load_model
+from edgefer.graph.adopt import adopt
+from edgefer.graph.onnx_file import load_model
 from tests.graph.foreign_files import IMAGENET, LABELS, Net, nhwc, save
 
 

@@ -1,15 +1,18 @@
-"""Reading an ONNX file that carries a contract; everything that is not one is refused by name."""
+"""A model.onnx in memory and on disk: read, checked, stamped with its contract, serialised."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
+from edgefer import __version__
 from edgefer.contract import INPUT_NAME, OUTPUT_NAME, Contract
 from edgefer.errors import EdgeferError
+from edgefer.manifest import PRECISION_KEY
 
 _AGAIN = "export it again: `edgefer export --model NAME --weights FILE -o model.onnx`"
 
@@ -108,3 +111,21 @@ def read_onnx(path: Path) -> onnx.ModelProto:
     if not model.graph.node:
         raise EdgeferError(f"{path} holds no network, or was cut short ({len(content)} bytes)", hint=_AGAIN)
     return model
+
+
+def stamp(model: onnx.ModelProto, contract: Contract, precision: str, extra: Mapping[str, str] | None = None) -> None:
+    """Replace the model's metadata, in place, by the contract, the precision (``"fp32"``, ``"int8"``, …) and ``extra``.
+
+    The producer becomes this edgefer. Keys are sorted, so that the same model gives the same bytes.
+    """
+    entries = {**contract.to_metadata(), PRECISION_KEY: precision, **(extra or {})}
+    del model.metadata_props[:]
+    for key in sorted(entries):
+        model.metadata_props.add(key=key, value=entries[key])
+    model.producer_name = "edgefer"
+    model.producer_version = __version__
+
+
+def serialise(model: onnx.ModelProto) -> bytes:
+    """The model's bytes; equal models give equal bytes."""
+    return bytes(model.SerializeToString(deterministic=True))
