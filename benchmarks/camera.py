@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 """The camera app against the loop of the tutorials: `python benchmarks/camera.py`, about nine minutes on two cores.
 
-A film of 640×480 with one and with four faces in real motion, generated and known frame by frame. The loop (Haar 1.3/5
+A video of 640×480 with one and with four faces in real motion, generated and known frame by frame. The loop (Haar 1.3/5
 on every frame, PyTorch eager for each face, no threads) and the app with Haar and with YuNet take turns on it; the
 overlay is drawn in all. Then the app at a source of 30 frames a second: processor time, frame to label, drops; then
 its memory over 20,000 frames; then single pictures (camera_stills.py).
 
-Faces come from FER2013 where it lies beside the repository (--data DATA takes another set): those of the film are the
+Faces come from FER2013 where it lies beside the repository (--data DATA takes another set): those of the video are the
 first in which the loop's own detector finds a face. Without any, synthetic faces are used and stills are left out.
 """
 
@@ -22,11 +22,10 @@ from typing import Any
 import click
 import cv2
 import numpy as np
-from camera_film import FPS, Film, FilmSource, Judge, make_film, tutorial_loop
 from camera_stills import measure_stills
 from ending import conclude, destination, one_error
 from numpy.typing import NDArray
-from scenes import Place, paste, room
+from scenes import FPS, BoxCounter, Place, Video, VideoSource, make_video, paste, room, tutorial_loop
 from sources import REPOSITORY, real_faces
 
 from edgefer.camera.app import App, Options, Summary
@@ -91,18 +90,18 @@ def measure(plan: Plan, data: str | None, yunet: str) -> dict[str, Any]:
             load_engine(folder / "model.onnx") as engine,
             load_baseline(NETWORK, threads=available_cores()) as eager,
         ):
-            pool = film_faces(test)
+            pool = video_faces(test)
             start = Usage.now()
-            films, paced = {}, {}
+            videos, paced = {}, {}
             for count in (1, 4):
                 announce(f"{count} face{'s' if count > 1 else ''}: {plan.rounds} rounds of {LOOP}, {HAAR}, {YUNET_APP}")
-                film = make_film(pool[:count])
-                films[str(count)] = _film(plan, film, detectors, engine, eager)
+                video = make_video(pool[:count])
+                videos[str(count)] = _video(plan, video, detectors, engine, eager)
                 announce(f"the same at {FPS:g} frames a second, {plan.paced_seconds:g} s each")
-                paced[str(count)] = _paced(plan, film, detectors, engine, eager)
+                paced[str(count)] = _paced(plan, video, detectors, engine, eager)
             others = others_since(start)
             announce(f"memory over {plan.memory_frames:,} frames")
-            memory = _memory(plan, make_film(pool[:1]), detectors[YUNET_APP], engine)
+            memory = _memory(plan, make_video(pool[:1]), detectors[YUNET_APP], engine)
             stills = None
             if test is not None:
                 drawn = test.stratified(min(plan.stills, len(test)), seed=0)
@@ -118,14 +117,14 @@ def measure(plan: Plan, data: str | None, yunet: str) -> dict[str, Any]:
         "environment": environment,
         "network": NETWORK,
         "faces": "drawn" if found is None else found[1],
-        "films": films,
+        "videos": videos,
         "paced": paced,
         "memory": memory,
         "stills": stills,
     }
 
 
-def film_faces(test: FaceSet | None) -> list[NDArray[np.uint8]]:
+def video_faces(test: FaceSet | None) -> list[NDArray[np.uint8]]:
     """Four faces in which the loop's own detector finds one when they hang still: it is not given hard ones."""
     if test is None:
         candidates = list(synthetic_faces(200, 3, 160)[0])
@@ -147,24 +146,24 @@ def film_faces(test: FaceSet | None) -> list[NDArray[np.uint8]]:
     raise EdgeferError(f"the loop finds fewer than four of {len(candidates)} faces", hint="give another --data")
 
 
-def _film(
-    plan: Plan, film: Film, detectors: dict[str, Detector], engine: Classifier, eager: Classifier
+def _video(
+    plan: Plan, video: Video, detectors: dict[str, Detector], engine: Classifier, eager: Classifier
 ) -> dict[str, Any]:
     """Rounds in which all take turns; frames a second are medians of the rounds, ratios medians of each round's."""
     rounds: dict[str, list[float]] = {name: [] for name in (LOOP, *detectors)}
-    judges: dict[str, Judge] = {}
+    counters: dict[str, BoxCounter] = {}
     for _ in range(plan.rounds):
         for name, speeds in rounds.items():
             count = plan.loop_frames if name == LOOP else plan.app_frames
-            judge, seconds, _ = _run(name, FilmSource(film, count), film, detectors, engine, eager)
-            speeds.append(judge.frames / seconds)
-            judges[name] = judge
+            counter, seconds, _ = _run(name, VideoSource(video, count), video, detectors, engine, eager)
+            speeds.append(counter.frames / seconds)
+            counters[name] = counter
     return {
         name: {
             "fps": float(np.median(values)),
             "fps_rounds": values,
             "over_loop": float(np.median(np.array(values) / np.array(rounds[LOOP]))),
-            "right_boxes": judges[name].share,
+            "right_boxes": counters[name].share,
         }
         for name, values in rounds.items()
     }
@@ -172,45 +171,45 @@ def _film(
 
 def _run(
     name: str,
-    source: FilmSource,
-    film: Film,
+    source: VideoSource,
+    video: Video,
     detectors: dict[str, Detector],
     engine: Classifier,
     eager: Classifier,
-) -> tuple[Judge, float, Summary | None]:
+) -> tuple[BoxCounter, float, Summary | None]:
     start = time.monotonic()
     if name == LOOP:
         cv2.setNumThreads(available_cores())
-        judge = tutorial_loop(source, film, eager)
-        return judge, time.monotonic() - start, None
+        counter = tutorial_loop(source, video, eager)
+        return counter, time.monotonic() - start, None
     cv2.setNumThreads(1)  # as the command does: the stages share the cores
-    judge = Judge(film)
-    summary = App(source, detectors[name], engine, [judge], Options()).run()
-    return judge, time.monotonic() - start, summary
+    counter = BoxCounter(video)
+    summary = App(source, detectors[name], engine, [counter], Options()).run()
+    return counter, time.monotonic() - start, summary
 
 
 def _paced(
-    plan: Plan, film: Film, detectors: dict[str, Detector], engine: Classifier, eager: Classifier
+    plan: Plan, video: Video, detectors: dict[str, Detector], engine: Classifier, eager: Classifier
 ) -> dict[str, Any]:
     """At 30 frames a second: cores used, frame to label, drops. The loop reads what it can and drops nothing itself."""
     result = {}
     for name in (LOOP, *detectors):
         used = time.process_time()
-        judge, seconds, summary = _run(
-            name, FilmSource(film, round(plan.paced_seconds * FPS), FPS), film, detectors, engine, eager
+        counter, seconds, summary = _run(
+            name, VideoSource(video, round(plan.paced_seconds * FPS), FPS), video, detectors, engine, eager
         )
         result[name] = {
             "cores": (time.process_time() - used) / seconds,
-            "fps": judge.frames / seconds,
-            "frame_to_label_p50_ms": float(np.percentile(judge.ages, 50)),
-            "frame_to_label_p95_ms": float(np.percentile(judge.ages, 95)),
+            "fps": counter.frames / seconds,
+            "frame_to_label_p50_ms": float(np.percentile(counter.ages, 50)),
+            "frame_to_label_p95_ms": float(np.percentile(counter.ages, 95)),
             "dropped": None if summary is None else dict(summary.dropped),
-            "right_boxes": judge.share,
+            "right_boxes": counter.share,
         }
     return result
 
 
-def _memory(plan: Plan, film: Film, detector: Detector, engine: Classifier) -> dict[str, Any]:
+def _memory(plan: Plan, video: Video, detector: Detector, engine: Classifier) -> dict[str, Any]:
     """Resident megabytes after each tenth of the frames."""
     marks: list[float] = []
 
@@ -225,7 +224,7 @@ def _memory(plan: Plan, film: Film, detector: Detector, engine: Classifier) -> d
         def close(self) -> None:
             pass
 
-    App(FilmSource(film, plan.memory_frames), detector, engine, [Watch()], Options()).run()
+    App(VideoSource(video, plan.memory_frames), detector, engine, [Watch()], Options()).run()
     return {"frames": plan.memory_frames, "resident_mb": marks, "grown_mb": marks[-1] - marks[1]}
 
 

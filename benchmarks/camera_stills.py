@@ -51,7 +51,7 @@ def measure_stills(
         "faces": len(faces),
         "sides": list(SIDES),
         "tilts": list(TILTS),
-        "detectors": {name: _judged(faces, classifier, taken[name]) for name in detectors},
+        "detectors": {name: _evaluated(faces, classifier, taken[name]) for name in detectors},
     }
 
 
@@ -76,7 +76,7 @@ def _look(
         taken["as_is"].append(cut(scene, crop, classifier.contract, level=False))
 
 
-def _judged(faces: FaceSet, classifier: Classifier, taken: dict[str, list[Any]]) -> dict[str, Any]:
+def _evaluated(faces: FaceSet, classifier: Classifier, taken: dict[str, list[Any]]) -> dict[str, Any]:
     outcomes = [hit for _, _, hit in taken["cells"]]
     result: dict[str, Any] = {
         "found": {"share": float(np.mean(outcomes)), "ci95": list(wilson_interval(sum(outcomes), len(outcomes)))},

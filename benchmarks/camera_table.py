@@ -6,7 +6,7 @@ from typing import Any
 
 
 def camera_table(result: dict[str, Any]) -> str:
-    """Films, the paced source, memory and single pictures: a table each."""
+    """Videos, the paced source, memory and single pictures: a table each."""
     environment = result["environment"]
     parts = [
         f"{environment['cpu']}, {environment['cores']} cores, OpenCV {environment['opencv']}, {result['network']} in "
@@ -15,7 +15,7 @@ def camera_table(result: dict[str, Any]) -> str:
         "frame for faces from 24 pixels on, as tutorials do."
     ]
     parts += [] if result["quiet"] else ["**Measured on a busy machine: not to be believed.**"]
-    for count, rows in result["films"].items():
+    for count, rows in result["videos"].items():
         paced = result["paced"][count]
         lines = [
             [
@@ -69,8 +69,8 @@ def _stills(stills: dict[str, Any]) -> list[str]:
     for name, row in stills["detectors"].items():
         low, high = row["found"]["ci95"]
         for kind, title in (("level", f"{name}, upright"), ("as_is", f"{name}, as they are")):
-            judged = row[kind]
-            interval = " … ".join(f"{v:+.1f}" for v in judged["ci95_pp"])
+            evaluated = row[kind]
+            interval = " … ".join(f"{v:+.1f}" for v in evaluated["ci95_pp"])
             lines.append(
                 [
                     title,
@@ -80,8 +80,8 @@ def _stills(stills: dict[str, Any]) -> list[str]:
                     str(row["wrong_finds"]),
                     f"{row['crop_iou']['mean']:.2f}",
                     f"{100 * row['top1_direct']:.1f} %",
-                    f"{100 * judged['top1']:.1f} %",
-                    f"{judged['drop_pp']:+.1f} ({interval})",
+                    f"{100 * evaluated['top1']:.1f} %",
+                    f"{evaluated['drop_pp']:+.1f} ({interval})",
                 ]
             )
     note = (

@@ -2,7 +2,7 @@
 """The C++ camera app against the Python one: `python benchmarks/cpp.py`, about seven minutes on two cores.
 
 Both are started as a user starts them, on the same engine (the shipped mini_xception, FP32, OpenVINO), the same YuNet
-and the same films of 640×480 with one and with four faces in motion (camera_film.py), and take turns. The films are
+and the same films of 640×480 with one and with four faces in motion (scenes.py), and take turns. The films are
 played as fast as it goes, every frame, for frames a second; at their own 30 frames a second for frame to label and
 processor time; a single picture tells how long it takes from nothing to a label. What both wrote is compared face by
 face.
@@ -24,9 +24,9 @@ import click
 import cv2
 import numpy as np
 from camera import YUNET, film_faces
-from camera_film import FPS, FRAMES, make_film
 from cpp_run import Done, Plan, engine_call_ms, found_program, labels_alike, run, start_up_seconds
 from ending import conclude, destination, one_error
+from scenes import FPS, FRAMES, make_video
 from sources import REPOSITORY, real_faces
 
 from edgefer import BuildTarget, build_engine
@@ -74,7 +74,7 @@ def measure(plan: Plan, data: str | None, yunet: str, program: Path) -> dict[str
         faces = film_faces(None if found is None else found[0].part("test"))
         films = {count: write_film(folder / f"{count}.avi", faces[:count], plan.frames) for count in (1, 4)}
         picture = folder / "picture.png"
-        cv2.imwrite(str(picture), make_film(faces[:1]).frames[0])
+        cv2.imwrite(str(picture), make_video(faces[:1]).frames[0])
         both = [str(engine), "--detector", yunet, "--no-window"]
         programs = {
             CPP: [str(program), *both],
@@ -110,7 +110,7 @@ def measure(plan: Plan, data: str | None, yunet: str, program: Path) -> dict[str
 
 def write_film(path: Path, faces: list[Any], frames: int) -> Path:
     """The film that goes round, as an MJPEG file of so many frames."""
-    film = make_film(faces)
+    film = make_video(faces)
     height, width = film.frames[0].shape[:2]
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), FPS, (width, height))
     for number in range(frames):

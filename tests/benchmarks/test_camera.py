@@ -38,30 +38,30 @@ def test_overlap_of_tilted_squares():
     assert overlap(Square(0, 0, 2), Square(9, 9, 2)) == 0
 
 
-def test_a_film_goes_round_without_a_jump_and_is_judged_by_its_truth():
-    from camera_film import FRAMES, Film, FilmSource, Judge, make_film, right_boxes
+def test_a_video_goes_round_without_a_jump_and_is_evaluated_by_its_truth():
+    from scenes import FRAMES, BoxCounter, Video, VideoSource, make_video, right_boxes
 
     from edgefer.camera.detection import Square
     from edgefer.data import synthetic_faces
 
-    film = make_film([face.squeeze() for face in synthetic_faces(4, 0)[0]])
-    assert isinstance(film, Film)
-    path = np.array([[(p.x, p.y, p.side) for p in places] for places in film.places])
+    video = make_video([face.squeeze() for face in synthetic_faces(4, 0)[0]])
+    assert isinstance(video, Video)
+    path = np.array([[(p.x, p.y, p.side) for p in places] for places in video.places])
     steps = np.abs(np.diff(np.concatenate([path, path[:1]]), axis=0))
     assert path.shape == (FRAMES, 4, 3)
     assert steps.max() < 8
     assert steps[-1].max() <= steps.max()
-    places = film.places[0]
+    places = video.places[0]
     squares = [Square(p.x, p.y, p.side) for p in places]
     assert right_boxes(squares, places) == 4
     assert right_boxes([Square(s.x + s.side, s.y, s.side) for s in squares], places) == 0
-    source = FilmSource(film, FRAMES + 1)
+    source = VideoSource(video, FRAMES + 1)
     frames = [source.read() for _ in range(FRAMES + 1)]
     np.testing.assert_array_equal(frames[0], frames[-1])
     assert source.read() is None
-    judge = Judge(film)
-    judge.count(squares[:3], places, 5.0)
-    assert judge.share == 0.75
+    counter = BoxCounter(video)
+    counter.count(squares[:3], places, 5.0)
+    assert counter.share == 0.75
 
 
 @pytest.mark.slow
@@ -75,8 +75,8 @@ def test_the_camera_benchmark_measures_loop_and_app(tmp_path):
     result = json.loads(output.read_text())
     names = ["tutorials' loop", "app, Haar", "app, YuNet"]
     for count in ("1", "4"):
-        assert list(result["films"][count]) == list(result["paced"][count]) == names
-        assert result["films"][count]["tutorials' loop"]["over_loop"] == 1
+        assert list(result["videos"][count]) == list(result["paced"][count]) == names
+        assert result["videos"][count]["tutorials' loop"]["over_loop"] == 1
     assert len(result["memory"]["resident_mb"]) == 10
     (tmp_path / "page.md").write_text("no block\n")  # a quick run's figures go on no page that has one
     table = run("tables.py", "camera", "--results", output, "--page", tmp_path / "page.md")
