@@ -29,9 +29,8 @@ from edgefer.contract import INPUT_NAME
 from edgefer.data import FaceSet, open_dataset
 from edgefer.engines.classifier import Classifier, difference
 from edgefer.engines.load import load_engine
-from edgefer.engines.tensorrt.binding import import_tensorrt
-from edgefer.engines.tensorrt.cuda import open_cuda
-from edgefer.engines.tensorrt.driver import probe, survey
+from edgefer.engines.tensorrt.compat import import_tensorrt
+from edgefer.engines.tensorrt.cuda import open_cuda, probe, survey
 from edgefer.engines.tensorrt.run import TensorRtSession
 from edgefer.errors import EdgeferError
 from edgefer.measure.contention import Usage, others_since, too_busy

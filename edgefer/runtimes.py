@@ -180,11 +180,11 @@ TENSORRT: Final = Runtime(
     distributions=("tensorrt",),
     extra="tensorrt",
     precisions=_ON_TENSORRT,
-    opener="edgefer.engines.tensorrt.loading:open_model",
+    opener="edgefer.engines.tensorrt.run:open_model",
     target="tensorrt",
     suffix=".engine",
-    check="edgefer.engines.tensorrt.loading:check_engine",
-    facts="edgefer.engines.tensorrt.binding:facts",
+    check="edgefer.engines.tensorrt.run:check_engine",
+    facts="edgefer.engines.tensorrt.compat:facts",
     detector="edgefer.camera.detectors:tensorrt_opener",
 )
 
@@ -195,10 +195,10 @@ TENSORRT_RTX: Final = Runtime(
     distributions=("tensorrt-rtx", "tensorrt-rtx-cu12"),
     extra="rtx",
     precisions=_ON_TENSORRT,
-    opener="edgefer.engines.tensorrt.loading:open_model",
+    opener="edgefer.engines.tensorrt.run:open_model",
     target="tensorrt-rtx",
     suffix=".engine",
-    check="edgefer.engines.tensorrt.loading:check_engine",
+    check="edgefer.engines.tensorrt.run:check_engine",
 )
 
 RUNTIMES: Final[dict[str, Runtime]] = {

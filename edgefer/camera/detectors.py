@@ -334,11 +334,11 @@ def tensorrt_opener() -> Callable[[bytes], Session]:
     Raises:
         EdgeferError: there is no NVIDIA driver or no TensorRT here.
     """
-    from edgefer.engines.tensorrt import binding, build, driver, run
+    from edgefer.engines.tensorrt import build, compat, cuda, options, run
 
     try:
-        device = driver.probe()  # first: without a driver TensorRT may end the process
-        target = binding.import_tensorrt(False)[1]
+        device = cuda.probe()  # first: without a driver TensorRT may end the process
+        target = compat.import_tensorrt(False)[1]
     except EdgeferError as fault:
         others = " and ".join(name for name in for_detectors() if not runtime_named(name).detector)
         hint = f"--detector-runtime {others} need no GPU"
@@ -349,7 +349,7 @@ def tensorrt_opener() -> Callable[[bytes], Session]:
         kept = cache_folder() / f"yunet-{key[:16]}.engine"
         if not kept.is_file():
             announce(f"building YuNet for {device} with {target.title}, once: {kept}")
-            write_bytes(kept, build.build_static(model).plan)
+            write_bytes(kept, build.build_plan(model, None, "fp32", options.DEFAULTS).plan)
         return run.TensorRtSession(kept)
 
     return opened

@@ -28,8 +28,7 @@ from edgefer.engines.classifier import difference
 from edgefer.engines.load import load_baseline
 from edgefer.engines.onnxruntime import OnnxRuntimeSession
 from edgefer.engines.tensorrt.compat import GENERATIONS, SPANS, target_of
-from edgefer.engines.tensorrt.options import PRECISIONS, BuilderOptions, check_options
-from edgefer.engines.tensorrt.trtexec import trtexec_command
+from edgefer.engines.tensorrt.options import PRECISIONS, BuilderOptions, check_options, trtexec_command
 from edgefer.errors import EdgeferError
 from edgefer.faces import golden_faces
 from edgefer.golden import Golden

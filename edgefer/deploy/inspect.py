@@ -22,7 +22,7 @@ from edgefer.atomic import sha256_file
 from edgefer.contract import INPUT_NAME, METADATA_KEY, OUTPUT_NAME, Contract
 from edgefer.engines.session import TensorSpec
 from edgefer.engines.tensorrt.compat import parse_version
-from edgefer.engines.tensorrt.plan import HEADER, PlanHeader, read_header
+from edgefer.engines.tensorrt.inspect import HEADER, PlanHeader, read_header
 from edgefer.errors import EdgeferError
 from edgefer.graph.onnx_file import metadata_of, read_onnx
 from edgefer.manifest import (

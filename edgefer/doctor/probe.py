@@ -21,7 +21,7 @@ from typing import Final
 
 from edgefer.doctor.software import ABSENT, Module, probe_software
 from edgefer.engines.cpu import instruction_set
-from edgefer.engines.tensorrt.driver import Driver
+from edgefer.engines.tensorrt.cuda import Driver
 from edgefer.measure.environment import cpu_model
 from edgefer.measure.telemetry.sensors import text
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import edgefer
-from edgefer.engines.tensorrt.driver import Device, Driver, survey
+from edgefer.engines.tensorrt.cuda import Device, Driver, survey
 from edgefer.errors import EdgeferError, import_package
 from edgefer.runtimes import PYTORCH, RUNTIMES, resolve
 

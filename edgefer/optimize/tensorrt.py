@@ -12,17 +12,19 @@ from edgefer.atomic import check_writable, write_bytes, write_text
 from edgefer.contract import INPUT_NAME, OUTPUT_NAME
 from edgefer.engines.classifier import Classifier, difference
 from edgefer.engines.onnxruntime import OnnxRuntimeSession
-from edgefer.engines.tensorrt.accept import check_sparsity
-from edgefer.engines.tensorrt.binding import import_tensorrt
 from edgefer.engines.tensorrt.build import SerialisedEngine, build_plan
-from edgefer.engines.tensorrt.calibration_table import table_scales, to_table
-from edgefer.engines.tensorrt.compat import RTX, RTX_CAPABILITY, Target, target_of
-from edgefer.engines.tensorrt.cuda import open_cuda
-from edgefer.engines.tensorrt.driver import probe
+from edgefer.engines.tensorrt.compat import RTX, RTX_CAPABILITY, Target, import_tensorrt, target_of
+from edgefer.engines.tensorrt.cuda import open_cuda, probe
+from edgefer.engines.tensorrt.inputs import check_sparsity, table_scales, to_table
 from edgefer.engines.tensorrt.inspect import audit_dump, audit_engine
-from edgefer.engines.tensorrt.options import BuilderOptions, check_options, read_options
+from edgefer.engines.tensorrt.options import (
+    BuilderOptions,
+    check_options,
+    edgefer_command,
+    read_options,
+    trtexec_command,
+)
 from edgefer.engines.tensorrt.run import TensorRtSession
-from edgefer.engines.tensorrt.trtexec import edgefer_command, trtexec_command
 from edgefer.errors import EdgeferError
 from edgefer.faces import golden_faces
 from edgefer.golden import Golden
@@ -171,7 +173,7 @@ def _write_engine(
         rewrites=prepared.rewrites,
         device=built.device,
         portable=options.portable,
-        batches=(options.batches.least, options.batches.most),
+        batches=(options.batches.min, options.batches.max),
         dla_core=options.dla,
         note=note,
         audit=tuple(layer.to_dict() for layer in audit.layers),
@@ -183,7 +185,7 @@ def _write_engine(
 
 
 def _golden_count(options: BuilderOptions) -> int:
-    return min(max(_GOLDEN_FACES, options.batches.least), options.batches.most)
+    return min(max(_GOLDEN_FACES, options.batches.min), options.batches.max)
 
 
 def _golden_of_file(prepared: Prepared, options: BuilderOptions, runtime: str) -> Golden:

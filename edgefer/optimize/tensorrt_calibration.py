@@ -8,9 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from edgefer.engines.tensorrt.binding import import_tensorrt
-from edgefer.engines.tensorrt.calibration_table import ALGORITHMS, from_table, head_of
-from edgefer.engines.tensorrt.compat import Target
+from edgefer.engines.tensorrt.compat import Target, import_tensorrt
+from edgefer.engines.tensorrt.inputs import ALGORITHMS, from_table, head_of
 from edgefer.engines.tensorrt.options import BuilderOptions
 from edgefer.errors import EdgeferError
 from edgefer.manifest import Calibration
@@ -75,7 +74,7 @@ def calibrator_for(
     if options.calibrator is None:
         yield None, prepared.calibration
         return
-    from edgefer.engines.tensorrt.calibrator import make_calibrator
+    from edgefer.engines.tensorrt.build import make_calibrator
 
     trt, target = import_tensorrt(False)
     if options.calibration_cache is not None:
@@ -85,7 +84,7 @@ def calibrator_for(
     assert faces.data is not None  # Quantisation.check looked
     recipe = faces.recipe(prepared.contract.architecture)
     chosen = calibration_faces(faces.data, prepared.contract, recipe)
-    size = options.batches.most if options.batches.fixed else min(_BATCH, len(chosen))
+    size = options.batches.max if options.batches.fixed else min(_BATCH, len(chosen))
     if len(chosen) < size:
         raise EdgeferError(
             f"{len(chosen)} faces do not fill one batch of {size} for the calibrator",

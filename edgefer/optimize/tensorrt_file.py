@@ -13,8 +13,8 @@ import onnx
 
 from edgefer.atomic import sha256_file
 from edgefer.contract import Contract
-from edgefer.engines.tensorrt.accept import check_model
 from edgefer.engines.tensorrt.compat import Target
+from edgefer.engines.tensorrt.inputs import check_model
 from edgefer.engines.tensorrt.options import DEFAULTS, BuilderOptions
 from edgefer.errors import EdgeferError
 from edgefer.graph.fp16 import to_half

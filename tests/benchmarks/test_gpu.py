@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from edgefer.engines.tensorrt.driver import survey
+from edgefer.engines.tensorrt.cuda import survey
 
 from .conftest import BENCHMARKS
 

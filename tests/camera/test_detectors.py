@@ -22,10 +22,11 @@ from edgefer.camera.detectors import (
     tensorrt_opener,
     yunet_file,
 )
-from edgefer.engines.tensorrt import binding, build, driver, run
-from edgefer.engines.tensorrt.build import SerialisedEngine, build_static
+from edgefer.engines.tensorrt import build, compat, cuda, run
+from edgefer.engines.tensorrt.build import SerialisedEngine, build_plan
 from edgefer.engines.tensorrt.compat import target_of
-from edgefer.engines.tensorrt.driver import Device
+from edgefer.engines.tensorrt.cuda import Device
+from edgefer.engines.tensorrt.options import DEFAULTS
 from edgefer.errors import EdgeferError
 
 from .conftest import brightness_model, room, with_face
@@ -193,7 +194,7 @@ def test_without_a_gpu_it_is_refused_at_once_with_what_works(yunet_model):
 @pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("tensorrt_rtx") is None, reason="needs tensorrt-rtx")
 def test_tensorrt_s_compiler_takes_the_network(yunet_model):
-    built = build_static(resized(onnx.load(yunet_model), 320, 448), rtx=True)
+    built = build_plan(resized(onnx.load(yunet_model), 320, 448), None, "fp32", DEFAULTS, rtx=True)
     assert len(built.plan) > 100_000
     assert built.device == "SM86"
     assert "Int8" not in built.layers
@@ -202,15 +203,15 @@ def test_tensorrt_s_compiler_takes_the_network(yunet_model):
 def test_an_engine_is_built_once_for_a_model_a_gpu_and_a_version(tmp_path, monkeypatch, capsys):
     built, opened = [], []
 
-    def fake_build(model):
+    def fake_build(model, *_):
         built.append(model)
         return SerialisedEngine(b"a fake plan", target_of("10.3.0"), "", "")
 
     version = ["10.3.0"]
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(driver, "probe", lambda: Device("Orin", "SM87", True))
-    monkeypatch.setattr(binding, "import_tensorrt", lambda rtx: (None, target_of(version[0])))
-    monkeypatch.setattr(build, "build_static", fake_build)
+    monkeypatch.setattr(cuda, "probe", lambda: Device("Orin", "SM87", True))
+    monkeypatch.setattr(compat, "import_tensorrt", lambda rtx: (None, target_of(version[0])))
+    monkeypatch.setattr(build, "build_plan", fake_build)
     monkeypatch.setattr(run, "TensorRtSession", lambda path: opened.append(path.read_bytes()))
     for model in (b"one", b"one", b"two"):
         tensorrt_opener()(model)

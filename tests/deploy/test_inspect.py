@@ -15,7 +15,7 @@ from edgefer.data import open_dataset
 from edgefer.data.classes import FER2013
 from edgefer.deploy.inspect import inspect_file, layer_rows, rows, to_json
 from edgefer.engines.session import TensorSpec
-from edgefer.engines.tensorrt.plan import PlanHeader, read_header
+from edgefer.engines.tensorrt.inspect import PlanHeader, read_header
 from edgefer.errors import EdgeferError
 from edgefer.golden import Golden
 from edgefer.manifest import LayerPrecision, Manifest, Precision, write_engine

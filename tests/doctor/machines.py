@@ -4,7 +4,7 @@ from pathlib import Path
 
 from edgefer.doctor.probe import diagnose
 from edgefer.doctor.software import Module
-from edgefer.engines.tensorrt.driver import Device, Driver
+from edgefer.engines.tensorrt.cuda import Device, Driver
 from edgefer.errors import EdgeferError
 
 TREES = Path(__file__).parent / "trees"

@@ -9,7 +9,7 @@ from edgefer.doctor.probe import RELEASES, installed_packages, jetpack_of, power
 from edgefer.doctor.software import Module
 from edgefer.doctor.text import facts_of, lines, to_json
 from edgefer.engines.tensorrt.compat import JETPACKS
-from edgefer.engines.tensorrt.driver import Driver
+from edgefer.engines.tensorrt.cuda import Driver
 from tests.doctor.machines import DRIVERS, NO_DRIVER, ORIN, TREES, WHOLE, machine
 
 

@@ -11,8 +11,8 @@ from onnx import TensorProto
 
 import edgefer
 from edgefer.engines.onnxruntime import OnnxRuntimeSession
-from edgefer.engines.tensorrt.accept import sparse_layers
 from edgefer.engines.tensorrt.compat import target_of
+from edgefer.engines.tensorrt.inputs import sparse_layers
 from edgefer.engines.tensorrt.options import BuilderOptions
 from edgefer.faces import golden_faces
 from edgefer.graph.onnx_file import load_model, metadata_of
@@ -159,7 +159,7 @@ def test_a_device_needs_neither_torch_nor_onnxruntime(model, calib, tmp_path):
         "from edgefer.graph.onnx_file import load_model\n"
         "from edgefer.optimize.settings import Quantisation\n"
         "from edgefer.optimize.tensorrt_file import prepare_file\n"
-        "import edgefer.optimize.tensorrt, edgefer.engines.tensorrt.loading\n"
+        "import edgefer.optimize.tensorrt, edgefer.engines.tensorrt.run\n"
         "loaded = load_model(sys.argv[1])\n"
         "made = prepare_file(sys.argv[1], loaded, 'int8+fp16', target_of('10.3'), Quantisation(), BuilderOptions())\n"
         "print(made.precision, made.calibration.n > 20)\n"

@@ -5,10 +5,9 @@ from types import SimpleNamespace
 import pytest
 
 import edgefer
-from edgefer.engines.tensorrt.calibration_table import from_table
 from edgefer.engines.tensorrt.compat import target_of
-from edgefer.engines.tensorrt.options import BuilderOptions
-from edgefer.engines.tensorrt.sizes import Batches
+from edgefer.engines.tensorrt.inputs import from_table
+from edgefer.engines.tensorrt.options import Batches, BuilderOptions
 from edgefer.errors import EdgeferError
 from edgefer.graph.onnx_file import load_model
 from edgefer.optimize import tensorrt, tensorrt_calibration

@@ -1,5 +1,8 @@
 """From ONNX to a serialised engine through TensorRT's builder, of every version in one code path.
 
+With it goes what the builder calls back: a progress monitor, and TensorRT's own calibrators for implicit quantisation,
+which TensorRT 10 deprecated and 11 removed.
+
 Names in this folder follow TensorRT's types: ``builder``, ``network``, ``config``, ``profile``, ``parser``, ``engine``,
 ``context``, ``runtime``, ``inspector``: a test checks each use against the real Python API of five versions, and that
 what some of them lack stands under ``if has.…``.
@@ -9,22 +12,30 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
-from edgefer.atomic import write_bytes
+import numpy as np
+from numpy.typing import NDArray
+
+from edgefer.atomic import check_writable, write_bytes
 from edgefer.contract import INPUT_NAME, Contract
-from edgefer.engines.tensorrt.binding import Log, import_tensorrt, log_of, logger_of
-from edgefer.engines.tensorrt.compat import RTX_CAPABILITY, Capabilities, Target
-from edgefer.engines.tensorrt.cuda import free_bytes, open_cuda
-from edgefer.engines.tensorrt.driver import probe
-from edgefer.engines.tensorrt.options import BuilderOptions, check_options, refuse_hardware_compat
-from edgefer.engines.tensorrt.sizes import Batches
-from edgefer.engines.tensorrt.timings import read_timings, set_timings
+from edgefer.engines.tensorrt.compat import (
+    RTX_CAPABILITY,
+    Capabilities,
+    Log,
+    Target,
+    import_tensorrt,
+    log_of,
+    logger_of,
+)
+from edgefer.engines.tensorrt.cuda import Buffer, Owned, free_bytes, open_cuda, probe
+from edgefer.engines.tensorrt.options import Batches, BuilderOptions, check_options, refuse_hardware_compat
 from edgefer.errors import EdgeferError
-from edgefer.progress import announce, progress
+from edgefer.progress import Advance, announce, progress
 
 _MEMORY_SIGNS = ("out of memory", "outofmemory", "insufficient memory", "workspace", "bad_alloc")
 
@@ -48,7 +59,7 @@ class SerialisedEngine:
 
 def build_plan(
     model: bytes,
-    contract: Contract,
+    contract: Contract | None,
     precision: str,
     options: BuilderOptions,
     *,
@@ -60,18 +71,19 @@ def build_plan(
     TensorRT works in the primary CUDA context, where the calibrator's memory lies too.
 
     Args:
-        model: a serialised ONNX file as :func:`edgefer.engines.tensorrt.accept.check_model` lets through.
-        contract: of the network.
+        model: a serialised ONNX file as :func:`edgefer.engines.tensorrt.inputs.check_model` lets through.
+        contract: of the network. None: a network whose input has a fixed shape, such as a face detector's.
         precision: of :data:`~edgefer.engines.tensorrt.options.PRECISIONS`.
         options: the builder's.
         rtx: TensorRT-RTX instead of TensorRT.
-        calibrator: for implicit quantisation, what :func:`edgefer.engines.tensorrt.calibrator.make_calibrator` made.
+        calibrator: for implicit quantisation, what :func:`make_calibrator` made.
 
     Raises:
         EdgeferError: TensorRT, the driver or a CUDA package is missing; an option that this version lacks; an operator
             that the parser refuses; the builder gave up (with its reason).
     """
     trt, target = import_tensorrt(rtx)
+    has = target.has
     check_options(options, target, precision)
     timings = read_timings(options.timing_cache)
     device = None if rtx else probe()
@@ -80,76 +92,35 @@ def build_plan(
     log = log_of(rtx)
     log.clear()
     log.verbose = options.verbose
-    if device is None:
-        plan = _built(trt, target, model, contract, precision, options, timings, calibrator)
-        return SerialisedEngine(plan, target, RTX_CAPABILITY, log.layers)
-    cuda = open_cuda()
-    with cuda.current():
-        if options.workspace is None:
-            options = replace(options, workspace=free_bytes(cuda, device) // 2)
-            announce(f"workspace: {(options.workspace or 0) >> 20} MiB, half of what is free; --workspace sets it")
-        plan = _built(trt, target, model, contract, precision, options, timings, calibrator)
-    return SerialisedEngine(plan, target, str(device), log.layers)
-
-
-def _built(
-    trt: Any,
-    target: Target,
-    model: bytes,
-    contract: Contract,
-    precision: str,
-    options: BuilderOptions,
-    timings: bytes | None,
-    calibrator: Any,
-) -> bytes:
-    log = log_of(target.rtx)
-    # the parser owns what the network refers to: it is kept until the engine is built
-    weak = options.weakly_typed(target)
-    builder, network, parser = _parsed(trt, target, model, log, weak=weak)
-    config = builder.create_builder_config()
-    _set_options(trt, target.has, builder, config, options)
-    if target.has.timing_cache and timings is not None:
-        set_timings(config, timings, options.timing_cache)
-    _set_precision(trt, target.has, builder, config, precision, weak)
-    _set_batches(builder, network, config, options.batches, contract)
-    if target.has.implicit_calibration and calibrator is not None:
-        config.int8_calibrator = calibrator
-        if not options.batches.fixed:
-            size = calibrator.get_batch_size()
-            config.set_calibration_profile(_profile(builder, Batches(size, size, size), contract))
-    plan = _serialised(trt, target, builder, network, config, log, options, calibrator)
-    del parser
-    if options.timing_cache is not None and target.has.timing_cache:
-        cache = config.get_timing_cache()
-        write_bytes(options.timing_cache, bytes(cache.serialize()))
-    return plan
-
-
-def build_static(model: bytes, *, rtx: bool = False) -> SerialisedEngine:
-    """Build a float network without a contract, such as a face detector's, in FP32; its input has a fixed shape.
-
-    Args:
-        model: a serialised ONNX file.
-        rtx: TensorRT-RTX instead of TensorRT, as in :func:`build_plan`.
-
-    Raises:
-        EdgeferError: as :func:`build_plan`.
-    """
-    trt, target = import_tensorrt(rtx)
-    device = None if rtx else probe()
-    log = log_of(rtx)
-    log.clear()
     with nullcontext() if device is None else open_cuda().current():
-        builder, network, parser = _parsed(trt, target, model, log, weak=False)
-        config, options = builder.create_builder_config(), BuilderOptions()
-        _set_options(trt, target.has, builder, config, options)
-        plan = _serialised(trt, target, builder, network, config, log, options)
-        del parser  # kept until here: the network refers to what it owns
+        if device is not None and contract is not None and options.workspace is None:
+            options = replace(options, workspace=free_bytes(open_cuda(), device) // 2)
+            announce(f"workspace: {(options.workspace or 0) >> 20} MiB, half of what is free; --workspace sets it")
+        weak = options.weakly_typed(target)
+        # the parser owns what the network refers to: it is kept until the engine is built
+        builder, network, parser = _parsed(trt, target, model, weak=weak)
+        config = builder.create_builder_config()
+        _set_options(trt, has, builder, config, options)
+        if has.timing_cache and timings is not None:
+            _set_timings(config, timings, options.timing_cache)
+        _set_precision(trt, has, builder, config, precision, weak)
+        if contract is not None:
+            _set_batches(builder, network, config, options.batches, contract)
+            if has.implicit_calibration and calibrator is not None:
+                config.int8_calibrator = calibrator
+                if not options.batches.fixed:
+                    size = calibrator.get_batch_size()
+                    config.set_calibration_profile(_profile(builder, Batches(size, size, size), contract))
+        plan = _serialised(trt, target, builder, network, config, options, calibrator)
+        del parser
+        if options.timing_cache is not None and has.timing_cache:
+            cache = config.get_timing_cache()
+            write_bytes(options.timing_cache, bytes(cache.serialize()))
     return SerialisedEngine(plan, target, RTX_CAPABILITY if device is None else str(device), log.layers)
 
 
-def _parsed(trt: Any, target: Target, model: bytes, log: Log, *, weak: bool) -> tuple[Any, Any, Any]:
-    has, flags = target.has, 0
+def _parsed(trt: Any, target: Target, model: bytes, *, weak: bool) -> tuple[Any, Any, Any]:
+    has, log, flags = target.has, log_of(target.rtx), 0
     if has.explicit_batch_flag:
         flags |= 1 << int(trt.NetworkDefinitionCreationFlag.EXPLICIT_BATCH)
     if has.strong_typing_flag and not weak:
@@ -229,7 +200,7 @@ def _set_precision(trt: Any, has: Capabilities, builder: Any, config: Any, preci
 def _set_batches(builder: Any, network: Any, config: Any, batches: Batches, contract: Contract) -> None:
     if batches.fixed:
         tensor = network.get_input(0)
-        tensor.shape = (batches.most, *contract.face_shape)
+        tensor.shape = (batches.max, *contract.face_shape)
     else:
         config.add_optimization_profile(_profile(builder, batches, contract))
 
@@ -237,8 +208,28 @@ def _set_batches(builder: Any, network: Any, config: Any, batches: Batches, cont
 def _profile(builder: Any, batches: Batches, contract: Contract) -> Any:
     profile = builder.create_optimization_profile()
     face = contract.face_shape
-    profile.set_shape(INPUT_NAME, (batches.least, *face), (batches.best, *face), (batches.most, *face))
+    profile.set_shape(INPUT_NAME, (batches.min, *face), (batches.opt, *face), (batches.max, *face))
     return profile
+
+
+def read_timings(path: Path | None) -> bytes | None:
+    """What ``path`` holds, read before anything is built; nothing where it is not there yet."""
+    if path is None:
+        return None
+    check_writable(path)
+    try:
+        return path.read_bytes() if path.exists() else b""
+    except OSError as cause:
+        raise EdgeferError(f"the timing cache {path} cannot be read: {cause}", hint="choose another path") from cause
+
+
+def _set_timings(config: Any, known: bytes, path: Path | None) -> None:
+    """Give the builder's ``config`` what :func:`read_timings` read; of another place, it is started anew and said."""
+    cache = config.create_timing_cache(known)
+    if cache is None or not config.set_timing_cache(cache, False):  # None: not even a cache
+        announce(f"note: {path} is of another TensorRT or another GPU, and is started anew")
+        cache = config.create_timing_cache(b"")
+        config.set_timing_cache(cache, False)
 
 
 def _serialised(
@@ -247,15 +238,12 @@ def _serialised(
     builder: Any,
     network: Any,
     config: Any,
-    log: Log,
     options: BuilderOptions,
-    calibrator: Any = None,
+    calibrator: Any,
 ) -> bytes:
     has = target.has
     with progress(f"building with {target.title}", None) as advance, _interruptible() as interrupted:
         if has.progress:
-            from edgefer.engines.tensorrt.monitor import make_monitor
-
             config.progress_monitor = make_monitor(trt, advance, interrupted)
         plan = builder.build_serialized_network(network, config)
     if interrupted.is_set():
@@ -263,7 +251,7 @@ def _serialised(
     if calibrator is not None and calibrator.failure is not None:
         raise calibrator.failure
     if plan is None:
-        raise gave_up(target, log, options)
+        raise gave_up(target, log_of(target.rtx), options)
     return bytes(plan)
 
 
@@ -291,3 +279,105 @@ def gave_up(target: Target, log: Log, options: BuilderOptions) -> EdgeferError:
         if options.workspace is not None:
             hint = f"raise --workspace, which is {options.workspace >> 20} MiB, or {hint}"
     return EdgeferError(f"{target.title} could not build the engine: {reason}", hint=hint)
+
+
+def make_monitor(trt: Any, advance: Advance, interrupted: threading.Event) -> Any:
+    """An ``IProgressMonitor`` that shows the innermost phase and how far it is.
+
+    Once ``interrupted`` is set it answers False, which makes the builder stop and return None.
+    """
+
+    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]  # the base class is known at run time only
+        def __init__(self) -> None:
+            trt.IProgressMonitor.__init__(self)
+            self._steps: dict[str, int] = {}
+
+        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
+            self._steps[phase_name] = num_steps
+
+        def step_complete(self, phase_name: str, step: int) -> bool:
+            advance(0, f"{phase_name} {step + 1}/{self._steps.get(phase_name, 0)}")
+            return not interrupted.is_set()
+
+        def phase_finish(self, phase_name: str) -> None:
+            self._steps.pop(phase_name, None)
+
+    return Monitor()
+
+
+def make_calibrator(
+    trt: Any,
+    kind: str,
+    faces: Iterable[NDArray[np.uint8]],
+    batch: int,
+    table: bytes | None = None,
+    advance: Advance | None = None,
+) -> Any:
+    """A calibrator that feeds the builder ``batch`` faces at a time.
+
+    Args:
+        trt: the package.
+        kind: ``"entropy"`` or ``"minmax"``.
+        faces: uint8 N×H×W×C batches of exactly ``batch``, read once; memory holds one.
+        batch: faces a batch.
+        table: a calibration table, as :func:`edgefer.engines.tensorrt.inputs.to_table` writes: with one no
+            face is read.
+        advance: called with the number of faces after every batch.
+
+    Its attribute ``table`` holds the table that the builder made or took. TensorRT's bindings print what ``get_batch``
+    raises and go on with the faces so far (python/src/infer/pyInt8.cpp); it is kept in ``failure`` instead, to be
+    raised when the builder is done.
+    """
+    base = {"entropy": trt.IInt8EntropyCalibrator2, "minmax": trt.IInt8MinMaxCalibrator}[kind]
+
+    class Calibrator(base):  # type: ignore[misc, valid-type]  # the base class is known at run time only
+        def __init__(self) -> None:
+            base.__init__(self)
+            self.table = table
+            self.failure: Exception | None = None
+            self._faces: Iterator[NDArray[np.uint8]] = iter(faces)
+            self._buffer: Buffer | None = None
+            self._stream: Owned | None = None
+
+        def get_batch_size(self) -> int:
+            return batch
+
+        def get_batch(self, names: list[str]) -> list[int] | None:
+            try:
+                return self._next()
+            except Exception as failure:
+                self.failure = failure
+                return None
+
+        def _next(self) -> list[int] | None:
+            value = next(self._faces, None)
+            if value is None:
+                return None
+            cuda = open_cuda()
+            with cuda.current():
+                if self._buffer is None:
+                    self._buffer = Buffer(cuda, value.shape, "uint8")
+                if self._stream is None:
+                    self._stream = cuda.stream()
+                self._buffer.fill(value)
+                self._buffer.upload(value.shape, self._stream)
+                cuda.wait(self._stream)
+            if advance is not None:
+                advance(len(value))
+            return [self._buffer.address]
+
+        def read_calibration_cache(self) -> bytes | None:
+            return self.table
+
+        def write_calibration_cache(self, cache: Any) -> None:
+            self.table = bytes(cache)
+
+        def close(self) -> None:
+            taken = [one for one in (self._buffer, self._stream) if one is not None]
+            self._buffer = self._stream = None
+            if taken:
+                with open_cuda().current():
+                    for one in taken:
+                        one.close()
+
+    return Calibrator()

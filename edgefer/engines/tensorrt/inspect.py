@@ -2,6 +2,12 @@
 
 TensorRT tells through ``IEngineInspector``, which needs a GPU. TensorRT-RTX prints the same as text while it builds.
 Both name each fused layer, the types that it reads and writes, and the ONNX nodes that it came from.
+
+For machines that cannot load an engine there is :func:`read_header`: its first bytes say whose plan it is, as
+``printPlanVersion`` reads them in samples/common/sampleEngines.cpp of https://github.com/NVIDIA/TensorRT (10.3 and
+later, where ``trtexec --getPlanVersionOnly`` prints them): a tag, the version of the serialisation, and for version 0
+of it the four parts of the version that wrote it, from byte 24 on. TensorRT-RTX 1.7 writes the same with a tag of its
+own, as plans that it built show.
 """
 
 from __future__ import annotations
@@ -15,7 +21,7 @@ from typing import Any, Final
 import onnx
 from onnx import TensorProto
 
-from edgefer.engines.tensorrt.binding import import_tensorrt, log_of, make_runtime
+from edgefer.engines.tensorrt.compat import import_tensorrt, log_of, make_runtime
 from edgefer.engines.tensorrt.options import BuilderOptions
 from edgefer.errors import EdgeferError
 from edgefer.manifest import LayerPrecision
@@ -41,6 +47,12 @@ _LINE: Final = re.compile(
     r"(?:Constants: \[(?P<constants>.*?)\], )?Outputs: \[(?P<outputs>.*?)\], TacticName: .*?Metadata: (?P<origins>.*)$"
 )
 _DATATYPE: Final = re.compile(r"Datatype: (\w+)")
+
+HEADER: Final = 28
+"""Bytes that are looked at."""
+
+_PRODUCTS: Final = {b"ftrt": "TensorRT", b"vtrt": "TensorRT-RTX"}
+_VERSION_AT: Final = 24
 
 
 @dataclass(frozen=True)
@@ -270,3 +282,21 @@ def _type(text: str) -> str:
         (kind for sign, kind in _TYPES if sign in lowered),
         "fp32" if "float" in lowered or "fp32" in lowered else lowered,
     )
+
+
+@dataclass(frozen=True)
+class PlanHeader:
+    """``product``: whose plan it is, None for nobody's. ``version``: of what wrote it; None where it is not told."""
+
+    product: str | None
+    version: str | None
+
+
+def read_header(content: bytes) -> PlanHeader:
+    """Read the first :data:`HEADER` bytes of a plan; shorter content is none."""
+    product = _PRODUCTS.get(content[:4])
+    if len(content) < HEADER or product is None:
+        return PlanHeader(None, None)
+    if int.from_bytes(content[4:8], "little") != 0:
+        return PlanHeader(product, None)
+    return PlanHeader(product, ".".join(map(str, content[_VERSION_AT:HEADER])))

@@ -1,34 +1,301 @@
-"""A TensorRT engine as a session: named tensors, buffers made once, one stream in the primary CUDA context."""
+"""A TensorRT engine as a session: named tensors, buffers made once, one stream in the primary CUDA context.
+
+An engine is deserialised, has one execution context for each batch size of late with the CUDA graph that was captured
+of it, and is opened only where its manifest fits: version and GPU are checked before TensorRT sees a byte of it.
+"""
 
 from __future__ import annotations
 
+import math
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
+import numpy as np
 from numpy.typing import NDArray
 
-from edgefer.engines.tensorrt.binding import import_tensorrt
-from edgefer.engines.tensorrt.buffers import Buffer
-from edgefer.engines.tensorrt.cuda import Graphs, open_cuda
-from edgefer.engines.tensorrt.driver import probe
-from edgefer.engines.tensorrt.lanes import Lane, Lanes
-from edgefer.engines.tensorrt.loaded import MORE_MEMORY, LoadedEngine
+from edgefer.engines.session import Source, TensorSpec
+from edgefer.engines.tensorrt.compat import import_tensorrt, loads, log_of, make_runtime
+from edgefer.engines.tensorrt.cuda import Buffer, Device, Graphs, Owned, open_cuda, probe
 from edgefer.errors import EdgeferError
+from edgefer.manifest import Manifest, read_manifest
 from edgefer.progress import announce
 from edgefer.runtimes import TENSORRT, TENSORRT_RTX
 
-MOST_LANES: Final = 4
+ALIGNMENT: Final = 256
+"""Bytes that a tensor's address is a multiple of (NvInferRuntime.h, setTensorAddress)."""
+
+MORE_MEMORY: Final = "it needs more GPU memory: stop what else uses it, or build with a smaller --max-batch"
+
+_DTYPES: Final = {
+    "UINT8": "uint8",
+    "INT8": "int8",
+    "INT32": "int32",
+    "INT64": "int64",
+    "HALF": "float16",
+    "FLOAT": "float32",
+    "BOOL": "bool",
+}
+
+MAX_CONTEXTS: Final = 4
 """Batch sizes that keep an execution context and a CUDA graph each, where the version can share a profile."""
 
 _ALONE: Final = threading.RLock()
 """Held while an engine is loaded, captured or freed: TensorRT's log is one a process, and waiting for the whole GPU
 fails while another thread captures."""
+
+
+class LoadedEngine:
+    """A deserialised engine. It is made, used and let go inside ``with cuda.current():``.
+
+    Args:
+        plan: the engine's bytes.
+        rtx: whether TensorRT-RTX made it.
+        dla_core: the DLA core that it runs on; None where it was not built for one.
+
+    Attributes:
+        target: the TensorRT that is here.
+        inputs, outputs: in the engine's order.
+        min_batch, max_batch: the batch sizes that it takes.
+
+    Raises:
+        EdgeferError: the engine is cut short, or another version's or GPU's; there is no such DLA core.
+    """
+
+    def __init__(self, plan: bytes, *, rtx: bool, dla_core: int | None = None) -> None:
+        self._trt, self.target = import_tensorrt(rtx)
+        trt, self._log = self._trt, log_of(rtx)
+        self._log.clear()
+        # the engine keeps a pointer to the runtime
+        self._runtime = runtime = make_runtime(trt, self.target, dla_core)
+        self._engine = engine = runtime.deserialize_cuda_engine(plan)
+        if engine is None:
+            reason = self.reason()
+            raise EdgeferError(
+                f"{self.target.title} cannot load the engine: {reason}",
+                hint=MORE_MEMORY
+                if "memory" in reason.lower()
+                else "an engine is good for the TensorRT and the GPU that built it: build it again here",
+            )
+        specs: dict[bool, list[TensorSpec]] = {True: [], False: []}
+        for index in range(engine.num_io_tensors):
+            name = engine.get_tensor_name(index)
+            reads = engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT
+            shape = tuple(None if size < 0 else int(size) for size in engine.get_tensor_shape(name))
+            specs[reads].append(TensorSpec(name, _dtype(engine.get_tensor_dtype(name).name, name), shape))
+        self.min_batch, self.max_batch = self._profile(specs[True][0])
+        self.inputs = tuple(replace(spec, batches=(self.min_batch, self.max_batch)) for spec in specs[True])
+        self.outputs = tuple(specs[False])
+
+    def reason(self) -> str:
+        """What TensorRT's log says went wrong since it was asked last."""
+        reason = self._log.reason()
+        self._log.clear()
+        return reason
+
+    def _profile(self, first: TensorSpec) -> tuple[int, int]:
+        engine = self._engine
+        if first.shape[0] is not None:
+            return first.shape[0], first.shape[0]
+        smallest, _, largest = engine.get_tensor_profile_shape(first.name, 0)
+        return int(smallest[0]), int(largest[0])
+
+    def make_context(self) -> Any:
+        """An execution context, or None where memory has no room for its scratch."""
+        trt, engine, has = self._trt, self._engine, self.target.has
+        if has.own_graphs:
+            settings = engine.create_runtime_config()
+            settings.cuda_graph_strategy = trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
+            return engine.create_execution_context(settings)
+        return engine.create_execution_context()
+
+    def set_batch(self, context: Any, batch: int) -> dict[str, tuple[int, ...]]:
+        """Set ``context`` to ``batch``; tensor → shape.
+
+        Raises:
+            EdgeferError: TensorRT refuses it.
+        """
+        for spec in self.inputs:
+            if not context.set_input_shape(spec.name, sized(spec, batch)):
+                raise EdgeferError(f"{self.target.title} refuses a batch of {batch}: {self.reason()}")
+        return {
+            spec.name: tuple(map(int, context.get_tensor_shape(spec.name))) for spec in (*self.inputs, *self.outputs)
+        }
+
+    def close(self) -> None:
+        """Let go of it, after its contexts."""
+        self._engine = self._runtime = None
+
+    def check_batch(self, batch: int) -> None:
+        """Refuse a batch size that the engine was not built for.
+
+        Raises:
+            EdgeferError: with the option that builds it.
+        """
+        if self.min_batch <= batch <= self.max_batch:
+            return
+        built = str(self.max_batch) if self.min_batch == self.max_batch else f"{self.min_batch}…{self.max_batch}"
+        raise EdgeferError(
+            f"a batch of {batch} is outside the engine's profile, {built}",
+            hint=f"feed {self.max_batch} at a time, or build it again with --max-batch {max(batch, self.max_batch)}"
+            + ("" if batch >= self.min_batch else f" --min-batch {batch}"),
+        )
+
+    def check_feeds(self, feeds: Mapping[str, NDArray[Any]]) -> int:
+        """The batch size of ``feeds``.
+
+        Raises:
+            EdgeferError: a name, type, shape or batch size that the engine does not have.
+        """
+        names = [spec.name for spec in self.inputs]
+        if sorted(feeds) != sorted(names):
+            raise EdgeferError(f"the engine takes {_listed(names)}, not {_listed(feeds)}")
+        batch = len(feeds[names[0]])
+        self.check_batch(batch)
+        for spec in self.inputs:
+            value = feeds[spec.name]
+            if value.dtype.name != spec.dtype or value.shape != sized(spec, batch):
+                raise EdgeferError(f"the engine takes {spec}, not {value.dtype} {value.shape}")
+        return batch
+
+    def check_pointers(
+        self, pointers: Mapping[str, int], extents: Mapping[str, int], shapes: Mapping[str, Any]
+    ) -> None:
+        """Refuse device memory that the engine would read or write wrongly.
+
+        Args:
+            pointers: tensor → address.
+            extents: tensor → bytes from there to the end of its allocation.
+            shapes: tensor → shape.
+
+        Raises:
+            EdgeferError: an address that is no multiple of 256, or too little memory.
+        """
+        for spec in (*self.inputs, *self.outputs):
+            pointer, found = pointers[spec.name], extents[spec.name]
+            needed = math.prod(shapes[spec.name]) * np.dtype(spec.dtype).itemsize
+            if pointer % ALIGNMENT:
+                raise EdgeferError(
+                    f"the address {pointer:#x} for '{spec.name}' is no multiple of {ALIGNMENT} bytes",
+                    hint="give the beginning of an allocation: a slice of a tensor rarely begins at such an address",
+                )
+            if found < needed:
+                raise EdgeferError(
+                    f"at {pointer:#x} there are {found:,} bytes, and '{spec.name}' needs {needed:,} for this batch",
+                    hint=f"allocate it for the whole batch: {spec}",
+                )
+
+    def check_names(self, pointers: Mapping[str, int]) -> None:
+        """Refuse pointers that are not one for each tensor.
+
+        Raises:
+            EdgeferError: naming the tensors.
+        """
+        names = [spec.name for spec in (*self.inputs, *self.outputs)]
+        if sorted(pointers) != sorted(names):
+            raise EdgeferError(f"the engine's tensors are {_listed(names)}, not {_listed(pointers)}")
+
+
+def sized(spec: TensorSpec, batch: int) -> tuple[int, ...]:
+    """The shape of ``spec`` with ``batch`` where it is free."""
+    return tuple(batch if size is None else size for size in spec.shape)
+
+
+def _listed(names: Any) -> str:
+    return ", ".join(f"'{name}'" for name in names) or "nothing"
+
+
+def _dtype(name: str, tensor: str) -> str:
+    if name in _DTYPES:
+        return _DTYPES[name]
+    raise EdgeferError(
+        f"the engine's tensor '{tensor}' is {name}, which NumPy does not have",
+        hint="`edgefer build-engine` makes engines from uint8 faces to float32 logits",
+    )
+
+
+@dataclass(eq=False)
+class ExecutionContext:
+    """An execution context that is set to one batch size.
+
+    Attributes:
+        context: TensorRT's.
+        key: what it is set to; None while it is not.
+        shapes: tensor → shape, at that batch size.
+        runs: times that it was enqueued since it was set.
+        stream: the stream that may still be running it; None where nothing is.
+        graph: what was captured of it.
+    """
+
+    context: Any
+    key: Hashable = None
+    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    runs: int = 0
+    stream: int | None = None
+    graph: Owned | None = None
+
+    def unset(self) -> None:
+        """Forget what it is set to."""
+        self.key, self.runs = None, 0
+        if self.graph is not None:
+            graph, self.graph = self.graph, None
+            graph.close()
+
+
+class ExecutionContexts:
+    """Up to ``limit`` execution contexts of an engine.
+
+    A captured graph holds shapes and addresses fast, and lives on state of its context that another shape changes:
+    NVIDIA's developer guide ("CUDA Graphs") advises one context for each graph. So every batch size has its own, and
+    where there are ``limit`` already, the one that was used least recently is set anew.
+
+    Args:
+        make: makes an execution context; None where it cannot.
+        limit: how many the version allows at a time.
+    """
+
+    def __init__(self, make: Callable[[], Any], limit: int) -> None:
+        self._make = make
+        self._limit = limit
+        self._all: list[ExecutionContext] = []
+
+    def take(self, key: Hashable) -> ExecutionContext | None:
+        """The one that is set to ``key``, or one that is to be set; None where not even one context can be made."""
+        one = self._find(key) or self._find(None) or self._another()
+        if one is None:
+            return None
+        if one in self._all:
+            self._all.remove(one)
+        if one.key != key:
+            one.unset()
+        self._all.append(one)
+        return one
+
+    def _find(self, key: Hashable) -> ExecutionContext | None:
+        return next((one for one in self._all if one.key == key), None)
+
+    def _another(self) -> ExecutionContext | None:
+        """A new one, or the oldest where there are enough already or memory has no room for one more."""
+        context = self._make() if len(self._all) < self._limit else None
+        if context is not None:
+            return ExecutionContext(context)
+        if 0 < len(self._all) < self._limit:
+            self._limit = len(self._all)  # so that it is not tried, and refused, at every change
+            announce(
+                f"note: GPU memory has no room for more execution contexts than {self._limit}: batch sizes take turns"
+            )
+        return self._all[0] if self._all else None
+
+    def close(self) -> None:
+        """Destroy the graphs, then the contexts."""
+        for one in self._all:
+            one.unset()
+        self._all.clear()
 
 
 @dataclass(frozen=True)
@@ -52,7 +319,7 @@ class TensorRtSession:
         dla_core: the DLA core that it runs on; None where it was not built for one.
 
     Attributes:
-        least, most: the batch sizes that the engine takes.
+        min_batch, max_batch: the batch sizes that the engine takes.
         timing: of the last :meth:`run`; None before the first.
         without_graphs: why calls are not replayed as a CUDA graph; None where they are, or will be: the first call with
             a batch size is enqueued as it is, the second is captured.
@@ -81,17 +348,17 @@ class TensorRtSession:
             self._loaded = loaded = LoadedEngine(content, rtx=rtx, dla_core=dla_core)
             made.callback(loaded.close)
             self.inputs, self.outputs = loaded.inputs, loaded.outputs
-            self.least, self.most = loaded.least, loaded.most
-            self._allocate(made, MOST_LANES if target.has.profile_sharing else 1)
+            self.min_batch, self.max_batch = loaded.min_batch, loaded.max_batch
+            self._allocate(made, MAX_CONTEXTS if target.has.profile_sharing else 1)
             self._made = made.pop_all()
 
-    def _allocate(self, made: ExitStack, lanes: int) -> None:
+    def _allocate(self, made: ExitStack, contexts: int) -> None:
         """Everything that calls will need, at the largest batch size."""
         cuda = self._cuda
-        self._lanes = Lanes(self._loaded.make_context, lanes)
-        made.callback(self._lanes.close)
+        self._contexts = ExecutionContexts(self._loaded.make_context, contexts)
+        made.callback(self._contexts.close)
         self._buffers: dict[str, Buffer] = {}
-        shapes = self._lane(None, self.most).shapes
+        shapes = self._context_for(None, self.max_batch).shapes
         for spec in (*self.inputs, *self.outputs):
             self._buffers[spec.name] = buffer = Buffer(cuda, shapes[spec.name], spec.dtype)
             made.callback(buffer.close)
@@ -113,32 +380,32 @@ class TensorRtSession:
             self._check_open()
             batch = self._loaded.check_feeds(feeds)
             with self._cuda.current():
-                return self._call(self._lane(("own", batch), batch), feeds)
+                return self._call(self._context_for(("own", batch), batch), feeds)
 
-    def _call(self, lane: Lane, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    def _call(self, chosen: ExecutionContext, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         cuda, stream, (begin, sent, computed, back) = self._cuda, self._stream, self._marks
-        if cuda.graphs is not None and self.without_graphs is None and lane.graph is None and lane.runs:
-            self._capture(lane, cuda.graphs)
+        if cuda.graphs is not None and self.without_graphs is None and chosen.graph is None and chosen.runs:
+            self._capture(chosen, cuda.graphs)
         for spec in self.inputs:
             self._buffers[spec.name].fill(feeds[spec.name])
         cuda.record(begin, stream)
         for spec in self.inputs:
-            self._buffers[spec.name].upload(lane.shapes[spec.name], stream)
+            self._buffers[spec.name].upload(chosen.shapes[spec.name], stream)
         cuda.record(sent, stream)
-        self._enqueue(lane, stream.number)
+        self._enqueue(chosen, stream.number)
         cuda.record(computed, stream)
         for spec in self.outputs:
-            self._buffers[spec.name].download(lane.shapes[spec.name], stream)
+            self._buffers[spec.name].download(chosen.shapes[spec.name], stream)
         cuda.record(back, stream)
         cuda.wait(stream)
-        lane.stream = None
+        chosen.stream = None
         self.timing = CallTiming(
             upload=cuda.milliseconds(begin, sent),
             compute=cuda.milliseconds(sent, computed),
             download=cuda.milliseconds(computed, back),
-            graph=lane.graph is not None,
+            graph=chosen.graph is not None,
         )
-        return {spec.name: self._buffers[spec.name].taken(lane.shapes[spec.name]) for spec in self.outputs}
+        return {spec.name: self._buffers[spec.name].taken(chosen.shapes[spec.name]) for spec in self.outputs}
 
     def run_device(self, pointers: Mapping[str, int], batch: int, stream: int) -> None:
         """Enqueue a call on memory and on a stream of the application's, and return before it is done.
@@ -169,51 +436,51 @@ class TensorRtSession:
                     hint="`import pycuda.autoprimaryctx` instead of pycuda.autoinit; Device.retain_primary_context()",
                 )
             with self._cuda.current():
-                lane = self._lane(("application", batch), batch)
+                chosen = self._context_for(("application", batch), batch)
                 extents = {name: self._cuda.extent(pointer) for name, pointer in pointers.items()}
-                self._loaded.check_pointers(pointers, extents, lane.shapes)
-                context = lane.context
+                self._loaded.check_pointers(pointers, extents, chosen.shapes)
+                context = chosen.context
                 for name, pointer in pointers.items():
                     context.set_tensor_address(name, pointer)
-                self._enqueue(lane, stream)
+                self._enqueue(chosen, stream)
 
-    def _lane(self, key: tuple[str, int] | None, batch: int) -> Lane:
+    def _context_for(self, key: tuple[str, int] | None, batch: int) -> ExecutionContext:
         """The execution context for ``key``, set to ``batch`` and to the session's buffers."""
-        lane = self._lanes.take(key)
-        if lane is None:
+        chosen = self._contexts.take(key)
+        if chosen is None:
             raise EdgeferError(
                 f"{self.name} could not make an execution context: {self._loaded.reason()}",
                 hint=MORE_MEMORY,
             )
-        if lane.key is None:
-            lane.shapes = self._loaded.set_batch(lane.context, batch)
-            context = lane.context
+        if chosen.key is None:
+            chosen.shapes = self._loaded.set_batch(chosen.context, batch)
+            context = chosen.context
             for name, buffer in self._buffers.items():
                 context.set_tensor_address(name, buffer.address)
-            lane.key = key
-        return lane
+            chosen.key = key
+        return chosen
 
-    def _enqueue(self, lane: Lane, stream: int) -> None:
-        if lane.stream not in (None, stream):
+    def _enqueue(self, chosen: ExecutionContext, stream: int) -> None:
+        if chosen.stream not in (None, stream):
             with _ALONE:
                 self._cuda.wait_for_all()  # the context's scratch memory is in use on the other stream
-        lane.stream = stream
-        context, graphs = lane.context, self._cuda.graphs
-        if lane.graph is not None and graphs is not None:
-            graphs.launch(lane.graph, self._stream)
+        chosen.stream = stream
+        context, graphs = chosen.context, self._cuda.graphs
+        if chosen.graph is not None and graphs is not None:
+            graphs.launch(chosen.graph, self._stream)
         elif not context.execute_async_v3(stream):
             raise EdgeferError(
                 f"{self.name} {self.version} could not run: {self._loaded.reason()}",
                 hint="after a fault of the GPU start the process anew",
             )
-        lane.runs += 1
+        chosen.runs += 1
 
-    def _capture(self, lane: Lane, graphs: Graphs) -> None:
+    def _capture(self, chosen: ExecutionContext, graphs: Graphs) -> None:
         """Record the call as a CUDA graph: once a batch size, after a first call, which TensorRT uses to set up."""
-        context, handle = lane.context, self._stream.number
+        context, handle = chosen.context, self._stream.number
         try:
             with _ALONE:
-                lane.graph = graphs.capture(self._stream, lambda: bool(context.execute_async_v3(handle)))
+                chosen.graph = graphs.capture(self._stream, lambda: bool(context.execute_async_v3(handle)))
         except EdgeferError as fault:
             self.without_graphs = fault.message
             self._loaded.reason()  # it is not that of a later failure
@@ -253,3 +520,57 @@ def _read(plan: Path) -> bytes:
         return plan.read_bytes()
     except OSError as cause:
         raise EdgeferError(f"the engine {plan} cannot be read: {cause.strerror}", hint="check the path") from cause
+
+
+def open_model(engine: Source, threads: int, precision: str) -> TensorRtSession:
+    """A session over a serialised engine: its bytes, or its file with the manifest beside it.
+
+    The manifest says whose engine it is and which DLA core it was built for; threads and precision are settled.
+
+    Raises:
+        EdgeferError: see :class:`~edgefer.engines.tensorrt.run.TensorRtSession`.
+    """
+    if isinstance(engine, bytes):
+        return TensorRtSession(engine)
+    manifest = read_manifest(engine)
+    return TensorRtSession(engine, rtx=manifest.runtime == TENSORRT_RTX.name, dla_core=manifest.dla_core)
+
+
+def check_engine(file: Path, manifest: Manifest) -> None:
+    """Refuse an engine before TensorRT sees a byte of it, unless it was built for what is here.
+
+    Raises:
+        EdgeferError: no driver; another version of TensorRT or another GPU than those it was built with.
+    """
+    device = probe()
+    _, here = import_tensorrt(manifest.runtime == TENSORRT_RTX.name)
+    check_place(file, manifest, here.name, device)
+
+
+def check_place(file: Path, manifest: Manifest, version: str, device: Device) -> None:
+    """Refuse an engine of another TensorRT or another GPU than those that are here, unless it was built for them too.
+
+    TensorRT-RTX engines run on any GPU from Ampere on: theirs is only announced.
+
+    Raises:
+        EdgeferError: names both.
+    """
+    flags = " ".join(f"--{part}" for part in manifest.precision.asked.split("+"))
+    flags += " --calib DATA" if "int8" in flags else ""
+    flags += "" if manifest.dla_core is None else f" --dla {manifest.dla_core} --gpu-fallback"
+    again = f"build it again here: `edgefer build-engine model.onnx {flags} --target {manifest.target} -o {file.name}`"
+    later = "version" in manifest.portable and loads(manifest.runtime_version, version)
+    if manifest.runtime_version != version and not later:
+        raise EdgeferError(
+            f"{file} was built with {manifest.runtime} {manifest.runtime_version}, and {version} is installed here",
+            hint=again,
+        )
+    if manifest.runtime == TENSORRT_RTX.name:
+        announce(f"note: {file} was {manifest.note or 'built'}; this GPU is {device}")
+    elif manifest.device != str(device) and not ("hardware" in manifest.portable and _from_ampere_on(device)):
+        raise EdgeferError(f"{file} was built for {manifest.device}, and this GPU is {device}", hint=again)
+
+
+def _from_ampere_on(device: Device) -> bool:
+    """What a hardware compatible engine runs on (NvInfer.h, HardwareCompatibilityLevel::kAMPERE_PLUS); no Jetson."""
+    return int(device.capability.removeprefix("SM")) >= 80 and not device.integrated

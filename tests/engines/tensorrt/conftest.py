@@ -10,7 +10,7 @@ import pytest
 
 from edgefer.data import open_dataset, save_npz, synthetic_faces
 from edgefer.data.classes import FER2013
-from edgefer.engines.tensorrt import binding, cuda
+from edgefer.engines.tensorrt import compat, cuda
 from edgefer.engines.tensorrt.build import build_plan
 from edgefer.engines.tensorrt.options import Batches, BuilderOptions
 from edgefer.engines.tensorrt.run import TensorRtSession
@@ -54,9 +54,9 @@ class Machine:
     def __init__(self, gpu, tensorrt):
         self.gpu, self.tensorrt = gpu, tensorrt
 
-    def plan(self, *, least=1, best=2, most=8, model=None):
+    def plan(self, *, smallest=1, usual=2, largest=8, model=None):
         """A serialised engine of a tiny network, as edgefer builds it."""
-        options = BuilderOptions(batches=Batches(least, best, most), workspace=1 << 24)
+        options = BuilderOptions(batches=Batches(smallest, usual, largest), workspace=1 << 24)
         return build_plan(tiny() if model is None else model, CONTRACT, "fp32", options).plan
 
     def session(self, **sizes):
@@ -103,5 +103,5 @@ def machine(monkeypatch):
 def _forget():
     """What is made once a process."""
     cuda._opened.cache_clear()
-    binding.log_of.cache_clear()
-    binding.logger_of.cache_clear()
+    compat.log_of.cache_clear()
+    compat.logger_of.cache_clear()

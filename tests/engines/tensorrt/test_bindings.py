@@ -77,6 +77,11 @@ def test_an_object_under_a_name_without_a_type_is_found(source):
     assert missing(collector.uses[-1], {}) is not None
 
 
+def test_a_call_that_lacks_its_condition_is_found():
+    with pytest.raises(AssertionError, match="make_monitor is called without its condition"):
+        Collector(Path("new.py")).visit(ast.parse("config.progress_monitor = make_monitor(trt)"))
+
+
 def test_the_collector_sees_the_code():
     names = {(use.owner, use.member) for use in USES}
     assert {
@@ -120,20 +125,20 @@ def test_capabilities_say_what_the_api_has(version_and_api, capability, owner, m
 
 OBJECTS = """
 from edgefer.contract import Contract, Normalisation
-from edgefer.engines.tensorrt import binding, build, driver
+from edgefer.engines.tensorrt import build, compat, cuda
 from edgefer.engines.tensorrt.options import BuilderOptions
 from edgefer.errors import EdgeferError
 
-trt, target = binding.import_tensorrt(False)
+trt, target = compat.import_tensorrt(False)
 print(target.title)
-logger = binding.logger_of(False)
+logger = compat.logger_of(False)
 logger.log(trt.ILogger.Severity.INTERNAL_ERROR, "first")
 logger.log(trt.ILogger.Severity.ERROR, "second")
 logger.log(trt.ILogger.Severity.WARNING, "third")
-print(binding.log_of(False).reason())
+print(compat.log_of(False).reason())
 if target.has.progress:
     import threading
-    from edgefer.engines.tensorrt.monitor import make_monitor
+    from edgefer.engines.tensorrt.build import make_monitor
     said, stop = [], threading.Event()
     monitor = make_monitor(trt, lambda steps, note: said.append(note), stop)
     monitor.phase_start("tactics", None, 4)
@@ -143,7 +148,7 @@ if target.has.progress:
     monitor.phase_finish("tactics")
     print(said)
 if target.has.implicit_calibration:
-    from edgefer.engines.tensorrt.calibrator import make_calibrator
+    from edgefer.engines.tensorrt.build import make_calibrator
     for kind in ("entropy", "minmax"):
         calibrator = make_calibrator(trt, kind, (), 8, b"table")
         assert (calibrator.get_batch_size(), calibrator.read_calibration_cache()) == (8, b"table")
@@ -156,7 +161,7 @@ if target.has.implicit_calibration:
         print(kind)
 import contextlib, types
 build.open_cuda = lambda: types.SimpleNamespace(current=contextlib.nullcontext)
-build.probe = lambda: driver.Device("Orin", "SM87", True)
+build.probe = lambda: cuda.Device("Orin", "SM87", True)
 contract = Contract(("a", "b"), 4, 4, 1, Normalisation(), "tiny")
 try:
     build.build_plan(b"", contract, "fp32", BuilderOptions(workspace=1 << 29))

@@ -7,8 +7,7 @@ import onnx
 import pytest
 
 from edgefer.engines.tensorrt import cuda
-from edgefer.engines.tensorrt.build import build_plan, build_static
-from edgefer.engines.tensorrt.calibrator import make_calibrator
+from edgefer.engines.tensorrt.build import build_plan, make_calibrator, read_timings
 from edgefer.engines.tensorrt.options import Batches, BuilderOptions
 from edgefer.engines.tensorrt.run import TensorRtSession
 from edgefer.errors import EdgeferError
@@ -44,7 +43,7 @@ def test_flags_where_types_do_not_decide(machine, version, precision):
     assert (getattr(seen, "progress_monitor", None) is None) is version.startswith("8")
     assert (made.target.name, made.device, made.layers) == (version, "Orin, SM87", "")
     with TensorRtSession(made.plan) as session:
-        assert (session.least, session.most) == (1, 32)
+        assert (session.min_batch, session.max_batch) == (1, 32)
         check(session, 32)
 
 
@@ -113,7 +112,7 @@ def test_a_dla_core_that_is_not_there(machine):
 def test_one_batch_size(machine, version):
     here = machine(version)
     with TensorRtSession(build(here, batches=FIXED).plan) as session:
-        assert (session.least, session.most) == (4, 4)
+        assert (session.min_batch, session.max_batch) == (4, 4)
         check(session, 4)
     assert here.tensorrt.seen._profiles == []
 
@@ -248,7 +247,7 @@ def test_a_network_of_one_shape_without_a_contract(machine, version, rtx):
     """Built in FP32, in the primary context, which is then left: the fake sees to that."""
     here, model = machine(version, rtx=rtx), onnx.load_from_string(tiny())
     model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 2
-    made = build_static(model.SerializeToString(), rtx=rtx)
+    made = build_plan(model.SerializeToString(), None, "fp32", BuilderOptions(), rtx=rtx)
     assert (made.target.name, made.device) == (version, "SM86" if rtx else "Orin, SM87")
     assert (here.tensorrt.seen._flags, here.tensorrt.seen._profiles) == (set(), [])
     assert here.gpu.stack == []
@@ -273,3 +272,40 @@ def test_memory_of_the_calibrator_that_runs_out(machine):
         made.close()
         assert here.gpu.left() == {}
         assert here.gpu.stack == []
+
+
+def test_timings_are_kept_from_one_build_to_the_next(machine, tmp_path, capfd):
+    path = tmp_path / "jetson.cache"
+    build(machine(), timing_cache=path)
+    assert path.read_bytes() == b"timings of Orin"
+    here = machine()
+    build(here, timing_cache=path)
+    assert here.tensorrt.seen._cache._content == b"timings of Orin"
+    assert "started anew" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("known", [b"timings of Orin", b"damaged"])
+def test_timings_of_another_place_are_started_anew(machine, tmp_path, capfd, known):
+    path = tmp_path / "t.cache"
+    path.write_bytes(known)
+    build(machine(name="Thor", capability=(11, 0)), timing_cache=path)
+    assert "t.cache is of another TensorRT or another GPU, and is started anew" in capfd.readouterr().err
+    assert path.read_bytes() == b"timings of Thor"
+
+
+def test_timings_are_read_before_anything_is_built(tmp_path, monkeypatch):
+    path = tmp_path / "t.cache"
+    assert read_timings(None) is None
+    assert read_timings(path) == b""
+    path.write_bytes(b"mine")
+    assert read_timings(path) == b"mine"
+    for place in (tmp_path, path / "below"):
+        with pytest.raises(EdgeferError, match="cannot write"):
+            read_timings(place)
+
+    def refuse(self):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(type(path), "read_bytes", refuse)
+    with pytest.raises(EdgeferError, match=r"t\.cache cannot be read: .*Permission denied"):
+        read_timings(path)

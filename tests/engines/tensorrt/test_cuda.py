@@ -4,8 +4,7 @@ import sys
 
 import pytest
 
-from edgefer.engines.tensorrt.cuda import failed, open_cuda
-from edgefer.engines.tensorrt.driver import probe
+from edgefer.engines.tensorrt.cuda import failed, open_cuda, probe
 from edgefer.errors import EdgeferError
 from tests.engines.tensorrt.fakes.cuda_bindings import FakeDriver
 from tests.engines.tensorrt.running import PACKAGES, counted, inside

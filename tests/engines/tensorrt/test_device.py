@@ -8,15 +8,12 @@ import numpy as np
 import pytest
 
 from edgefer.engines.load import load_engine
-from edgefer.engines.tensorrt import driver, loading
-from edgefer.engines.tensorrt.binding import Log
+from edgefer.engines.tensorrt import cuda, run
 from edgefer.engines.tensorrt.build import gave_up
-from edgefer.engines.tensorrt.compat import target_of
-from edgefer.engines.tensorrt.cuda_bindings import called
-from edgefer.engines.tensorrt.driver import Device, Driver, probe, survey
-from edgefer.engines.tensorrt.loaded import LoadedEngine
+from edgefer.engines.tensorrt.compat import Log, target_of
+from edgefer.engines.tensorrt.cuda import Device, Driver, called, probe, survey
 from edgefer.engines.tensorrt.options import BuilderOptions
-from edgefer.engines.tensorrt.run import TensorRtSession
+from edgefer.engines.tensorrt.run import LoadedEngine, TensorRtSession
 from edgefer.errors import EdgeferError
 from edgefer.golden import Golden
 from edgefer.manifest import Manifest, Precision, read_manifest, write_engine
@@ -39,7 +36,7 @@ def engine(path, **changes):
 
 
 def test_no_driver_is_said_before_tensorrt_is_asked(monkeypatch, tmp_path):
-    monkeypatch.setattr(driver, "_LIBRARY", "libcuda-is-not-here.so.1")
+    monkeypatch.setattr(cuda, "_LIBRARY", "libcuda-is-not-here.so.1")
     with pytest.raises(EdgeferError, match=r"there is no NVIDIA driver here: libcuda-is-not-here\.so\.1") as error:
         probe()
     assert "--onnx-only --for JETPACK" in error.value.hint
@@ -115,17 +112,17 @@ def test_what_a_driver_says_of_its_gpu(monkeypatch):
 def test_an_engine_of_another_place_is_refused(tmp_path, changes, version, device, said):
     manifest = engine(tmp_path / "x.engine", **changes)
     with pytest.raises(EdgeferError) as error:
-        loading.check_place(tmp_path / "x.engine", manifest, version, device)
+        run.check_place(tmp_path / "x.engine", manifest, version, device)
     assert said in error.value.message
     assert "build it again here: `edgefer build-engine model.onnx --int8 --calib DATA --target" in error.value.hint
 
 
 def test_an_engine_of_this_place_is_let_through(tmp_path, capfd):
-    loading.check_place(tmp_path / "x.engine", engine(tmp_path / "x.engine"), "10.3.0", ORIN)
+    run.check_place(tmp_path / "x.engine", engine(tmp_path / "x.engine"), "10.3.0", ORIN)
     assert capfd.readouterr().err == ""
     note = "RTX, SM86, built ahead of time, not run"
     rtx = engine(tmp_path / "x.engine", runtime="tensorrt-rtx", device="SM86", note=note)
-    loading.check_place(tmp_path / "x.engine", rtx, "10.3.0", Device("RTX 3060", "SM86", integrated=False))
+    run.check_place(tmp_path / "x.engine", rtx, "10.3.0", Device("RTX 3060", "SM86", integrated=False))
     assert "built ahead of time, not run; this GPU is RTX 3060" in capfd.readouterr().err
 
 
@@ -151,7 +148,7 @@ def test_what_an_engine_was_built_for_besides_this_place(tmp_path, portable, ver
     engine(tmp_path / "x.engine", device=str(A100), portable=portable)
     manifest = read_manifest(tmp_path / "x.engine")
     with contextlib.nullcontext() if loaded else pytest.raises(EdgeferError, match="was built"):
-        loading.check_place(tmp_path / "x.engine", manifest, version, device)
+        run.check_place(tmp_path / "x.engine", manifest, version, device)
 
 
 def test_an_engine_of_another_runtime_is_refused(tmp_path):
@@ -169,16 +166,16 @@ def test_a_changed_engine_is_refused_before_anything_else(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("least", "most", "batch", "said", "hint"),
+    ("smallest", "largest", "batch", "said", "hint"),
     [
         (1, 8, 9, "a batch of 9 is outside the engine's profile, 1…8", "--max-batch 9"),
         (4, 8, 2, "a batch of 2 is outside the engine's profile, 4…8", "--min-batch 2"),
         (1, 1, 4, "a batch of 4 is outside the engine's profile, 1", "feed 1 at a time"),
     ],
 )
-def test_a_batch_out_of_the_profile(least, most, batch, said, hint):
+def test_a_batch_out_of_the_profile(smallest, largest, batch, said, hint):
     engine = LoadedEngine.__new__(LoadedEngine)
-    engine.least, engine.most = least, most
+    engine.min_batch, engine.max_batch = smallest, largest
     with pytest.raises(EdgeferError) as error:
         engine.check_batch(batch)
     assert said in error.value.message

@@ -10,14 +10,10 @@ import pytest
 from .uses import FOLDER
 
 HERE = Path(__file__).parent
-FILES = (
-    *("run.py", "loaded.py", "lanes.py", "buffers.py", "build.py", "calibrator.py", "monitor.py"),
-    "timings.py",
-    *("cuda.py", "cuda_bindings.py", "cuda_pycuda.py"),
-)
+FILES = ("run.py", "build.py", "cuda.py")
 TESTS = (
     *("test_run.py", "test_graphs.py", "test_run_failures.py", "test_embedding.py", "test_serving.py"),
-    *("test_cuda.py", "test_build.py", "test_timings.py"),
+    *("test_cuda.py", "test_build.py", "test_device.py"),
 )
 
 TRACED = """

@@ -77,10 +77,11 @@ def test_the_fake_has_all_that_is_used(version):
     assert lacking == []
 
 
-def uses_of(file, *names):
-    """Attributes of the variables ``names`` in a file of the folder."""
+def uses_of(adapter, *names):
+    """Attributes of the variables ``names`` in a class of cuda.py."""
     found = set()
-    for node in ast.walk(ast.parse((FOLDER / file).read_text(encoding="utf-8"))):
+    body = ast.parse((FOLDER / "cuda.py").read_text(encoding="utf-8")).body
+    for node in ast.walk(next(one for one in body if isinstance(one, ast.ClassDef) and one.name == adapter)):
         if isinstance(node, ast.Attribute):
             owner = node.value
             name = owner.id if isinstance(owner, ast.Name) else owner.attr if isinstance(owner, ast.Attribute) else ""
@@ -111,7 +112,7 @@ print(json.dumps([found, errors, modes, driver.CUDA_VERSION]))
 
 @pytest.mark.parametrize("version", CUDA_BINDINGS)
 def test_the_fake_driver_is_that_of_cuda_bindings(version):
-    used = uses_of("cuda_bindings.py", "driver", "_driver")
+    used = uses_of("CudaBindings", "driver", "_driver")
     fake = {name for name in dir(FakeDriver) if not name.startswith("_")}
     assert {"cuMemAlloc", "cuStreamBeginCapture", "cuGraphLaunch"} <= used <= fake | {"CUDA_VERSION"}
     found, errors, modes, number = json.loads(real_cuda_bindings(version, sorted(fake | used)))
@@ -178,7 +179,7 @@ PYCUDA = {
 def test_the_fake_pycuda_has_what_is_used():
     fake = {name for name in dir(FakePycuda(FakeGpu())) if not name.startswith("_")}
     assert fake == PYCUDA
-    used = uses_of("cuda_pycuda.py", "_pycuda", "pycuda")
+    used = uses_of("PyCuda", "_pycuda", "pycuda")
     assert {"mem_alloc", "Stream"} <= used <= fake | {"driver"}
 
 

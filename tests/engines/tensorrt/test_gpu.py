@@ -12,8 +12,7 @@ from edgefer.data import open_dataset, save_npz, synthetic_faces
 from edgefer.data.classes import FER2013
 from edgefer.engines.classifier import difference
 from edgefer.engines.load import load_engine
-from edgefer.engines.tensorrt.cuda import open_cuda
-from edgefer.engines.tensorrt.driver import survey
+from edgefer.engines.tensorrt.cuda import open_cuda, survey
 from edgefer.engines.tensorrt.run import TensorRtSession
 from edgefer.errors import EdgeferError
 from edgefer.faces import golden_faces

@@ -2,7 +2,7 @@
 
 import pytest
 
-from edgefer.engines.tensorrt.binding import log_of
+from edgefer.engines.tensorrt.compat import log_of
 from edgefer.engines.tensorrt.run import TensorRtSession
 from edgefer.errors import EdgeferError
 from tests.engines.tensorrt.fakes.strict import COMPUTE_MS, SCRATCH
@@ -94,7 +94,7 @@ def test_where_graphs_cannot_be_captured_that_is_said(machine, package, version,
             check(session, 2)
         assert not session.timing.graph
         if rtx:
-            settings = session._lanes._lanes[0].context._settings
+            settings = session._contexts._all[0].context._settings
             assert settings.cuda_graph_strategy == here.tensorrt.module.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
 
 

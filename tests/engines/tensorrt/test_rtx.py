@@ -14,11 +14,10 @@ import pytest
 from onnx import TensorProto, helper
 
 from edgefer.engines.load import load_engine
-from edgefer.engines.tensorrt.binding import log_of
 from edgefer.engines.tensorrt.build import build_plan
-from edgefer.engines.tensorrt.compat import RTX
+from edgefer.engines.tensorrt.compat import RTX, log_of
+from edgefer.engines.tensorrt.inspect import read_header
 from edgefer.engines.tensorrt.options import BuilderOptions
-from edgefer.engines.tensorrt.plan import read_header
 from edgefer.errors import EdgeferError
 from edgefer.graph.export import export
 from edgefer.graph.onnx_file import load_model
@@ -139,9 +138,9 @@ def test_the_manifest_says_what_it_is(exported, faces, tmp_path):
 
 
 def test_it_is_not_served_without_a_driver(exported, faces, tmp_path, monkeypatch):
-    from edgefer.engines.tensorrt import driver
+    from edgefer.engines.tensorrt import cuda
 
-    monkeypatch.setattr(driver, "_LIBRARY", "libcuda-is-not-here.so.1")
+    monkeypatch.setattr(cuda, "_LIBRARY", "libcuda-is-not-here.so.1")
     build(exported("lenet"), tmp_path / "x.engine", faces, "fp16")
     with pytest.raises(EdgeferError, match="there is no NVIDIA driver here") as error:
         load_engine(tmp_path / "x.engine")

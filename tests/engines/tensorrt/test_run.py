@@ -17,7 +17,7 @@ from tests.engines.tensorrt.running import PACKAGES, VERSIONS, check, expected, 
 def test_any_batch_of_the_profile_goes_through_the_same_buffers(machine, version, package):
     here = machine(version, package)
     with here.session() as session:
-        assert (session.name, session.version, session.least, session.most) == ("tensorrt", version, 1, 8)
+        assert (session.name, session.version, session.min_batch, session.max_batch) == ("tensorrt", version, 1, 8)
         assert [str(s) for s in (*session.inputs, *session.outputs)] == [
             "'faces' uint8 N×4×4×1",
             "'logits' float32 N×3",
@@ -42,7 +42,7 @@ def test_faces_that_are_not_contiguous(machine):
         np.testing.assert_allclose(got, expected(np.ascontiguousarray(batch)), rtol=1e-5)
 
 
-@pytest.mark.parametrize(("sizes", "count"), [({}, 9), ({"least": 2}, 1), ({"least": 2, "most": 2}, 1)])
+@pytest.mark.parametrize(("sizes", "count"), [({}, 9), ({"smallest": 2}, 1), ({"smallest": 2, "largest": 2}, 1)])
 def test_batches_outside_the_profile(machine, sizes, count):
     with (
         machine().session(**sizes) as session,
@@ -67,8 +67,8 @@ def test_feeds_that_do_not_fit(machine, feeds, said):
 
 
 def test_a_fixed_batch(machine):
-    with machine().session(least=4, best=4, most=4) as session:
-        assert (session.least, session.most, session.inputs[0].shape) == (4, 4, (4, 4, 4, 1))
+    with machine().session(smallest=4, usual=4, largest=4) as session:
+        assert (session.min_batch, session.max_batch, session.inputs[0].shape) == (4, 4, (4, 4, 4, 1))
         check(session, 4)
 
 

@@ -26,6 +26,9 @@ TYPES = {
 What a call of TensorRT returns must get one of these names before a member of it is used.
 """
 
+NEEDS = {"make_monitor": "progress", "make_calibrator": "implicit_calibration"}
+"""Function → the capability that a version must have for it to be called."""
+
 BASES = ("ILogger", "IProgressMonitor", "IInt8EntropyCalibrator2", "IInt8MinMaxCalibrator")
 
 
@@ -53,25 +56,20 @@ class Collector(ast.NodeVisitor):
         self.unnamed: set[str] = set()  # what calls of TensorRT returned, under a name that TYPES does not know
 
     def visit_Assign(self, node: ast.Assign) -> None:
-        named = isinstance(node.targets[0], ast.Name) and node.targets[0].id == "NEEDS"
-        assert not named, f"{self.path.name}: NEEDS is annotated"
         if returned_by_tensorrt(node.value):
             self.unnamed |= {name for target in node.targets for name in bound(target) if name not in TYPES}
         self.generic_visit(node)
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
-        before = set(self.unnamed)
+        before, conditions = set(self.unnamed), [NEEDS[node.name]] if node.name in NEEDS else []
+        self.conditions += conditions
         self.generic_visit(node)
+        del self.conditions[len(self.conditions) - len(conditions) :]
         self.unnamed = {name for name in self.unnamed if name in before}
 
     def visit_For(self, node: ast.For) -> None:
         if returned_by_tensorrt(node.iter):
             self.unnamed |= {name for name in bound(node.target) if name not in TYPES}
-        self.generic_visit(node)
-
-    def visit_AnnAssign(self, node: ast.AnnAssign) -> None:
-        if isinstance(node.target, ast.Name) and node.target.id == "NEEDS" and isinstance(node.value, ast.Constant):
-            self.conditions.append(str(node.value.value))  # the whole module
         self.generic_visit(node)
 
     def visit_If(self, node: ast.If) -> None:
@@ -86,6 +84,8 @@ class Collector(ast.NodeVisitor):
 
     def visit_Call(self, node: ast.Call) -> None:
         self.keywords[id(node.func)] = tuple(k.arg for k in node.keywords if k.arg)
+        called = node.func.id if isinstance(node.func, ast.Name) else ""
+        assert called not in NEEDS or NEEDS[called] in self.conditions, f"{called} is called without its condition"
         self.generic_visit(node)
 
     def visit_Attribute(self, node: ast.Attribute) -> None:

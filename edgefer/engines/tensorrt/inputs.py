@@ -1,6 +1,17 @@
-"""Whether an ONNX file is one that TensorRT's builder should be given, said before it is asked."""
+"""What TensorRT's builder is given: the ONNX file, checked before the builder is asked, and a calibration table.
+
+The table is our ranges in TensorRT's format, so that its own calibrator needs no faces. It is text: a line that names
+the version and the algorithm, ``TRT-8602-EntropyCalibration2``, then one tensor a line with its scale, the IEEE 754
+bits of a float32 as eight hexadecimal digits, big-endian (TensorRT developer guide, "INT8 Calibration Using Python";
+the format as its samples read it, samples/common/EntropyCalibrator.h).
+"""
 
 from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Mapping
+from typing import Final
 
 import numpy as np
 import onnx
@@ -11,14 +22,14 @@ from edgefer.engines.tensorrt.options import BuilderOptions
 from edgefer.errors import EdgeferError
 from edgefer.graph.adopt import opset_of
 from edgefer.quantize.graphview import GraphView, layer_name
+from edgefer.quantize.ranges import Ranges
 from edgefer.quantize.rules import WEIGHTED
+from edgefer.quantize.thresholds import threshold
+from edgefer.runtimes import TENSORRT
 
+ALGORITHMS: Final = {"entropy": "EntropyCalibration2", "minmax": "MinMaxCalibration"}
+_LEVELS: Final = 127.0
 _FLOAT_MODEL = "start from the float model.onnx that `edgefer export` wrote"
-
-
-def is_quantised(model: onnx.ModelProto) -> bool:
-    """Whether the graph has Q/DQ."""
-    return any(node.op_type == "QuantizeLinear" for node in model.graph.node)
 
 
 def check_model(model: onnx.ModelProto, target: Target, precision: str, options: BuilderOptions) -> None:
@@ -28,8 +39,9 @@ def check_model(model: onnx.ModelProto, target: Target, precision: str, options:
         EdgeferError: quantised for a CPU; INT8 without Q/DQ or calibration; Q/DQ where they are not asked for; FP16
             typing for a version that needs flags, or none where types decide; an opset that the version does not read.
     """
-    _refuse_cpu_flavours(model)
-    quantised, integer, implicit = is_quantised(model), precision.startswith("int8"), options.implicit
+    _refuse_cpu_schemes(model)
+    quantised = any(node.op_type == "QuantizeLinear" for node in model.graph.node)
+    integer, implicit = precision.startswith("int8"), options.implicit
     if integer and not quantised and not implicit:
         raise EdgeferError(
             "INT8 is asked for, and the model has neither Q/DQ nor calibration",
@@ -63,7 +75,7 @@ def check_model(model: onnx.ModelProto, target: Target, precision: str, options:
         )
 
 
-def _refuse_cpu_flavours(model: onnx.ModelProto) -> None:
+def _refuse_cpu_schemes(model: onnx.ModelProto) -> None:
     """TensorRT takes int8 with zero point 0 and no integer biases (developer guide, "Explicit Quantization")."""
     view = GraphView(model)
     for node in model.graph.node:
@@ -80,7 +92,7 @@ def _refuse_cpu_flavours(model: onnx.ModelProto) -> None:
 def _for_cpu(what: str) -> EdgeferError:
     return EdgeferError(
         f"the model was quantised for a CPU: it has {what}; TensorRT takes int8 with zero point 0 and float biases",
-        hint=f"{_FLOAT_MODEL}, with --target tensorrt",
+        hint=f"{_FLOAT_MODEL}, with {TENSORRT.option}",
     )
 
 
@@ -97,7 +109,8 @@ def sparse_layers(model: onnx.ModelProto) -> tuple[list[str], list[str]]:
         weights = _weights(view, node)
         if weights is None:
             continue
-        axis = 1 if node.op_type == "Conv" else _input_axis(node)
+        transposed = any(attribute.name == "transB" and attribute.i for attribute in node.attribute)
+        axis = 1 if node.op_type == "Conv" or transposed else 0
         if weights.shape[axis] < 16 or weights.shape[axis] % 4:
             continue
         grouped = np.moveaxis(weights, axis, -1).reshape(-1, 4)
@@ -131,5 +144,72 @@ def _weights(view: GraphView, node: onnx.NodeProto) -> np.ndarray | None:
     return weights
 
 
-def _input_axis(node: onnx.NodeProto) -> int:
-    return 1 if next((a.i for a in node.attribute if a.name == "transB"), 0) else 0
+def table_scales(model: onnx.ModelProto, ranges: Ranges, method: str) -> dict[str, float]:
+    """Tensor → ``max |x| / 127`` for every tensor of ``model`` that was observed, or only moves values that were."""
+    view = GraphView(model)
+    scales: dict[str, float] = {}
+    for node in view.nodes:
+        for name in node.output:
+            sources = view.range_sources(name)
+            if not all(source in ranges.histograms for source in sources):
+                continue
+            spans = [threshold(ranges[source], method, symmetric=True) for source in sources]
+            amax = max(max(-low, high) for low, high in spans)
+            if amax > 0:
+                scales[name] = amax / _LEVELS
+    return scales
+
+
+def head_of(target: Target, calibrator: str) -> str:
+    """The first line of a table: ``"TRT-8602-EntropyCalibration2"``."""
+    return f"TRT-{target.number}-{ALGORITHMS[calibrator]}"
+
+
+def to_table(scales: Mapping[str, float], target: Target, calibrator: str) -> str:
+    """The table for ``target``'s ``calibrator`` (``"entropy"`` or ``"minmax"``).
+
+    Raises:
+        EdgeferError: a tensor's name has a colon or a line break, which the format cannot hold.
+    """
+    lines = [head_of(target, calibrator)]
+    for name, scale in scales.items():
+        if ":" in name or "\n" in name:
+            raise EdgeferError(
+                f"the tensor '{name}' cannot stand in a calibration table", hint="export the model again with edgefer"
+            )
+        lines.append(f"{name}: {struct.pack('>f', scale).hex()}")
+    return "\n".join(lines) + "\n"
+
+
+def from_table(text: str, origin: str) -> tuple[int, str, dict[str, float]]:
+    """The version's number, the algorithm's name and the scales of a table; ``origin`` names the file in errors.
+
+    Raises:
+        EdgeferError: it is something else, or damaged; names the line.
+    """
+    lines = text.splitlines()
+    head = lines[0].split("-") if lines else []
+    numbered = len(head) == 3 and head[1].isascii() and head[1].isdigit()
+    if not numbered or head[0] != "TRT" or head[2] not in ALGORITHMS.values():
+        raise EdgeferError(
+            f"{origin} is no calibration table of TensorRT: it begins with {lines[0][:40]!r}"
+            if lines
+            else f"{origin} is no calibration table of TensorRT: it is empty",
+            hint="`build-engine --int8 --calibrator entropy --onnx-only` writes one beside the ONNX file",
+        )
+    scales = {}
+    for number, line in enumerate(lines[1:], start=2):
+        name, colon, digits = line.rpartition(": ")
+        try:
+            if not colon:
+                raise ValueError("no colon")
+            scales[name] = struct.unpack(">f", bytes.fromhex(digits))[0]
+            if not 0 <= scales[name] < math.inf:
+                raise ValueError("no scale")
+        except (ValueError, struct.error) as cause:
+            raise EdgeferError(
+                f"{origin}, line {number} cannot be read: {line[:60]!r}", hint="the file is damaged: write it again"
+            ) from cause
+    if not scales:
+        raise EdgeferError(f"{origin} has no scale of any tensor", hint="the file was cut short: write it again")
+    return int(head[1]), head[2], scales
