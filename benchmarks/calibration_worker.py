@@ -49,7 +49,7 @@ def _edgefer(faces: str) -> Work:
     from edgefer.graph.onnx_file import load_model
     from edgefer.optimize.calibrate import calibrate
     from edgefer.optimize.settings import Recipe
-    from edgefer.quantize.thresholds import threshold
+    from edgefer.quantize.ranges import threshold
 
     dataset = open_dataset(f"{faces}:train")
     dataset.images(np.arange(len(dataset))).max()

@@ -57,10 +57,10 @@ class Network:
         """What does not depend on batch and threads, for JSON."""
         calibration = self.job.calibration
         rows = [
-            {"label": EAGER, "runtime": "pytorch", "precision": "fp32", "flavour": None, "bytes": _bytes(self.module)}
+            {"label": EAGER, "runtime": "pytorch", "precision": "fp32", "scheme": None, "bytes": _bytes(self.module)}
         ]
         rows += [
-            {"label": f.label, "runtime": f.runtime, "precision": f.precision, "flavour": f.flavour, "bytes": f.bytes}
+            {"label": f.label, "runtime": f.runtime, "precision": f.precision, "scheme": f.scheme, "bytes": f.bytes}
             for f in self.figures
         ]
         return {

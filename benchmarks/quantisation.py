@@ -2,7 +2,7 @@
 """INT8 files of one network beside each other: `python benchmarks/quantisation.py --weights FILE --weights FILE …`.
 
 Every row starts from the same float file, calibrates on the same faces and answers for the same test faces, on one
-thread. Rows: ours as it comes, with each step of refining and none, for ONNX Runtime, OpenVINO and TensorRT (the last
+thread. Rows: ours as it comes, with each correction and none, for ONNX Runtime, OpenVINO and TensorRT (the last
 answered by ONNX Runtime); onnxruntime's `quantize_static`; OpenVINO's NNCF and nvidia-modelopt, each in an environment
 of its own that is made when it is first needed (benchmarks/peers.py). A run that was stopped goes on where it was.
 """

@@ -25,7 +25,7 @@ from edgefer.optimize.variants import Variant, variants_of
 
 STEPS = {
     "edgefer": DEFAULT_CORRECTIONS,
-    "edgefer, no refining": (),
+    "edgefer, no corrections": (),
     "edgefer, equalise": ("equalise",),
     "edgefer, equalise and bias": ("equalise", "bias"),
     "edgefer, equalise and rounding": ("equalise", "rounding"),
@@ -46,7 +46,7 @@ class Way:
 class Bench:
     """One network with its calibration faces, in a folder: ``model.onnx``, ``float.onnx`` (rewritten), ``faces.npz``.
 
-    ``job`` is calibrated without any refining.
+    ``job`` is calibrated without any correction.
     """
 
     folder: Path
@@ -83,7 +83,7 @@ class Bench:
             if label == "edgefer" or steps != DEFAULT_CORRECTIONS:
                 found[label] = self._ours(variants_of("int8", "onnxruntime")[0], steps)
         for variant in variants_of("int8", "openvino"):
-            found[f"edgefer, {variant.flavour}"] = self._ours(variant, DEFAULT_CORRECTIONS)
+            found[f"edgefer, {variant.scheme}"] = self._ours(variant, DEFAULT_CORRECTIONS)
         found["edgefer, tensorrt"] = self._ours(Variant("onnxruntime", "int8", "tensorrt"), DEFAULT_CORRECTIONS)
         for method in THEIRS:
             found[f"onnxruntime {method}"] = Way("onnxruntime", lambda method=method: self._theirs(method))

@@ -232,7 +232,7 @@ def _show(result: Any) -> None:
 @section(
     "Evaluation",
     option("--runtime", type=click.Choice(["onnxruntime", "openvino"]), default="onnxruntime", show_default=True),
-    option("--flavour", help="Q/DQ scheme, of those that suit the runtime.  [default: the first]"),
+    option("--scheme", help="Q/DQ scheme, of those that suit the runtime.  [default: the first]"),
     option("--limit", type=click.IntRange(min=1), help="Evaluate on at most N faces, stratified."),
     options.threads,
     options.no_rewrite,
@@ -262,8 +262,8 @@ def sensitivity(
 
 @command(
     examples=(
-        "edgefer calibrate model.onnx --calib faces.npz -o model.ranges.jsonl",
-        "edgefer calibrate model.onnx --calib f.npz:all --method mse -o mse.ranges.jsonl",
+        "edgefer calibrate model.onnx --calib faces.npz -o model.calibration.jsonl",
+        "edgefer calibrate model.onnx --calib f.npz:all --method mse -o mse.jsonl",
     )
 )
 @click.argument("model", type=options.PATH)

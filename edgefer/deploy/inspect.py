@@ -36,10 +36,10 @@ from edgefer.manifest import (
 )
 from edgefer.models.weights import SHIPPED
 from edgefer.optimize.tensorrt_file import ORIGIN_KEY
-from edgefer.quantize.flavour import FLAVOURS, TENSORRT
 from edgefer.quantize.graphview import GraphView, layer_name
-from edgefer.quantize.precision import precision_of
+from edgefer.quantize.plan import precision_of
 from edgefer.quantize.qdq import QUANTISATION_KEY
+from edgefer.quantize.scheme import SCHEMES, TENSORRT
 
 SCHEMA: Final = 1
 KINDS: Final = {
@@ -310,7 +310,7 @@ def _layers(model: onnx.ModelProto) -> tuple[LayerPrecision, ...]:
     integer = {}
     if any(node.op_type in _QUANTISERS for node in nodes):
         how = _json_object(metadata_of(model).get(QUANTISATION_KEY, "{}"))
-        integer = precision_of(model, FLAVOURS.get(str(how.get("flavour")), TENSORRT))
+        integer = precision_of(model, SCHEMES.get(str(how.get("scheme")), TENSORRT))
     try:
         inferred = onnx.shape_inference.infer_shapes(model).graph
     except (ValueError, onnx.shape_inference.InferenceError):  # over 2 GB, or contradictory: its own types are left

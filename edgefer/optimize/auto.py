@@ -39,7 +39,7 @@ def build_auto(
     """Build the fastest engine for this CPU whose accuracy on ``val`` drops by at most ``max_drop`` points.
 
     Candidates are each runtime that is installed, in FP32, in bfloat16 where the CPU has it, and in INT8 in every
-    flavour that suits the runtime; with the method ``"auto"`` each flavour gets the one that errs least on ``val``. All
+    scheme that suits the runtime; with the method ``"auto"`` each scheme gets the one that errs least on ``val``. All
     are kept in ``<output stem>.candidates/``, for :func:`retune`.
 
     Raises:
@@ -74,7 +74,7 @@ def _built(
     with progress("building", len(variants)) as advance:
         for variant in variants:
             made = job
-            if judges is not None and variant.flavour is not None:
+            if judges is not None and variant.scheme is not None:
                 found = choose_method(job, (variant,), judges, price, threads)
                 made = found.job
                 others += [replace(row, within=True) for row in found.rows if not row.chosen]
@@ -150,7 +150,7 @@ def _measured(
     contract = jobs[0].contract
     reference = next(i for i, b in enumerate(built) if b.variant == REFERENCE)
     rows = [
-        figures_of(b) if b.variant.flavour is None else replace(figures_of(b), method=job.method)
+        figures_of(b) if b.variant.scheme is None else replace(figures_of(b), method=job.method)
         for job, b in zip(jobs, built, strict=True)
     ]
     with ExitStack() as stack:
@@ -173,4 +173,4 @@ def _write_candidates(folder: Path, jobs: Sequence[Job], built: Sequence[Built],
 
 
 def _file_name(row: Figures) -> str:
-    return "-".join(part for part in (row.runtime, row.precision, row.flavour) if part) + ".onnx"
+    return "-".join(part for part in (row.runtime, row.precision, row.scheme) if part) + ".onnx"

@@ -38,7 +38,7 @@ class Figures:
     label: str
     runtime: str
     precision: str
-    flavour: str | None
+    scheme: str | None
     bytes: int
     p50_ms: float | None = None
     drop_pp: float | None = None

@@ -15,7 +15,7 @@ from edgefer.runtimes import TOLERANCE
 
 ALLOWED = TOLERANCE["int8"]
 """Of the logits' scale. Rounding moves INT8 logits by up to 0.04 between runtimes. OpenVINO 2026.4 is off by 0.24 on
-cliquenet, whose convolutions read concatenated maps, in the flavour openvino-inputs: 83 % of its answers to 300 of
+cliquenet, whose convolutions read concatenated maps, in the scheme openvino-inputs: 83 % of its answers to 300 of
 FER2013's val faces are the float network's, where with the same file 98 % of ONNX Runtime's are."""
 
 _FACES = 4

@@ -62,7 +62,7 @@ class Job:
 
     def build(self, variant: Variant, keep_float: Collection[str] = ()) -> Built:
         """The file of ``variant``; the layers ``keep_float`` of an INT8 one stay float."""
-        model = self.rewritten.model if variant.flavour is None else self.model
+        model = self.rewritten.model if variant.scheme is None else self.model
         return build(variant, model, self.contract, self.ranges, self.method, keep_float, self.refiner)
 
     def manifest(self, built: Built, candidates: Sequence[Figures] = ()) -> Manifest:
@@ -87,7 +87,7 @@ class Job:
 
     def changes(self, built: Built) -> dict[str, int]:
         """Pass or refining step → in how many places it changed the exported graph."""
-        if built.variant.flavour is None:
+        if built.variant.scheme is None:
             return dict(self.rewritten.changes)
         equalised = {EQUALISE: self.equalised} if self.equalised else {}
         return {**self.rewritten.changes, **equalised, **built.refined}
@@ -96,7 +96,7 @@ class Job:
 def figures_of(built: Built) -> Figures:
     """An empty row for ``built``."""
     variant = built.variant
-    return Figures(variant.label, variant.runtime, variant.precision, variant.flavour, len(built.engine))
+    return Figures(variant.label, variant.runtime, variant.precision, variant.scheme, len(built.engine))
 
 
 def prepare_job(

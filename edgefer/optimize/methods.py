@@ -14,7 +14,7 @@ from edgefer.optimize.price import Price
 from edgefer.optimize.sensitivity import answers
 from edgefer.optimize.variants import Built, Variant
 from edgefer.progress import progress
-from edgefer.quantize.thresholds import METHODS
+from edgefer.quantize.ranges import METHODS
 
 ALIKE = 1.25
 """Placements whose errors differ by less than this factor are told apart by their cost."""

@@ -11,7 +11,7 @@ from edgefer.contract import Contract
 from edgefer.optimize.choose import Figures, choose, timed
 from edgefer.optimize.job import Job, figures_of
 from edgefer.optimize.variants import Built, Variant
-from edgefer.quantize.macs import macs_by_layer
+from edgefer.quantize.graphview import macs_by_layer
 
 NOISE = 0.02
 """A plan that is slower than all-INT8 by less than this share costs nothing: timing does not tell them apart."""

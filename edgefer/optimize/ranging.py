@@ -20,9 +20,8 @@ from edgefer.optimize.settings import CORRECTIONS, DEFAULT_CORRECTIONS, EQUALISE
 from edgefer.optimize.tables import Table, read_table, shipped_table, signature
 from edgefer.progress import announce
 from edgefer.quantize.equalise import Scales
-from edgefer.quantize.graphview import GraphView, fingerprint, refuse_quantised
+from edgefer.quantize.graphview import RULED, WEIGHTED, GraphView, fingerprint, refuse_quantised
 from edgefer.quantize.ranges import Ranges
-from edgefer.quantize.rules import RULED, WEIGHTED
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from edgefer.contract import INPUT_NAME, Contract
 from edgefer.data import FaceSet
 from edgefer.engines.onnxruntime import OnnxRuntimeSession
-from edgefer.optimize.settings import BIAS, CORRECTIONS, EQUALISE, ROUNDING
+from edgefer.optimize.settings import CORRECTIONS, EQUALISE
 from edgefer.progress import announce, progress
+from edgefer.quantize.corrections import BIAS, ROUNDING, Corrected, correct, only_outputs
 from edgefer.quantize.equalise import (
     DEGREE,
     Scales,
@@ -23,11 +24,9 @@ from edgefer.quantize.equalise import (
     equalising_scales,
     is_exact,
 )
-from edgefer.quantize.flavour import Flavour
 from edgefer.quantize.observation import DEFAULT_BUDGET, Faces, Runner, activation_bytes, observed_tensors
 from edgefer.quantize.plan import Plan
 from edgefer.quantize.ranges import Ranges
-from edgefer.quantize.refining import Refined, only_outputs, refine
 
 FACES = {ROUNDING: 256, BIAS: 64}
 """How many of the calibration faces each step looks at, the most of those that are done; a mean needs few."""
@@ -97,10 +96,8 @@ class Refiner:
         size = max(least, min(most, DEFAULT_BUDGET // max(1, activation_bytes(model))))
         return cls(kept, [images for images, _ in some.batches(size, contract)])
 
-    def refine(self, model: onnx.ModelProto, plan: Plan, flavour: Flavour, ranges: Ranges, method: str) -> Refined:
+    def refine(self, model: onnx.ModelProto, plan: Plan, ranges: Ranges, method: str) -> Corrected:
         """The float model to quantise by ``plan``, and what became of it."""
         count = sum(layer.asked == "int8" and layer.op in ("Conv", "Gemm") for layer in plan.layers)
         with progress(f"refining: {', '.join(self.steps)}", count) as advance:
-            return refine(
-                model, plan, flavour, ranges, method, self.faces, open_runner, steps=self.steps, advance=advance
-            )
+            return correct(model, plan, ranges, method, self.faces, open_runner, steps=self.steps, advance=advance)

@@ -17,10 +17,9 @@ from edgefer.optimize.output_error import OutputError
 from edgefer.optimize.settings import BuildTarget, Quantisation
 from edgefer.optimize.variants import Built, Variant, variants_of
 from edgefer.progress import progress
-from edgefer.quantize.flavour import named_flavour
-from edgefer.quantize.plan import LayerPlan
-from edgefer.quantize.rules import WEIGHTED
-from edgefer.quantize.tail import plan_to_the_end
+from edgefer.quantize.graphview import WEIGHTED
+from edgefer.quantize.plan import LayerPlan, plan_to_the_end
+from edgefer.quantize.scheme import named_scheme
 
 WHOLE = "all of them"
 
@@ -53,7 +52,7 @@ class LayerCost:
 @dataclass(frozen=True)
 class Sensitivity:
     """Attributes:
-    model: what was looked at; runtime, flavour, method: how it was quantised.
+    model: what was looked at; runtime, scheme, method: how it was quantised.
     faces: how many it was judged on, from ``origin``; top1 of the float network on them, 0–1.
     whole: all layers in INT8 together; layers: each alone, the costliest first.
     float_layers: layer → why it stays float in any case.
@@ -61,7 +60,7 @@ class Sensitivity:
 
     model: str
     runtime: str
-    flavour: str
+    scheme: str
     method: str
     faces: int
     origin: str
@@ -84,7 +83,7 @@ def sensitivity(
     quantisation: Quantisation,
     *,
     runtime: str = "onnxruntime",
-    flavour: str | None = None,
+    scheme: str | None = None,
     limit: int | None = None,
     no_rewrite: Collection[str] = (),
     threads: int = 1,
@@ -95,7 +94,7 @@ def sensitivity(
         model: what :func:`edgefer.export` wrote.
         quantisation: its ``data`` have a train split: their ``calib`` part sets ranges, their ``val`` part evaluates.
         runtime: ``"onnxruntime"`` or ``"openvino"``.
-        flavour: of those that suit the runtime here; the first if None.
+        scheme: of those that suit the runtime here; the first if None.
         limit: evaluate on this number of images at most, stratified.
         no_rewrite: rewrite passes to leave out.
         threads: of the engines.
@@ -104,7 +103,7 @@ def sensitivity(
         EdgeferError: bad input; the data name a single split; no layer can be INT8.
     """
     quantisation.check(BuildTarget("cpu", runtime), "int8", command="sensitivity")
-    variant = chosen_variant(runtime, flavour)
+    variant = chosen_variant(runtime, scheme)
     data = quantisation.data
     faces = open_dataset(data) if isinstance(data, str) else data
     assert faces is not None  # check looked
@@ -115,14 +114,14 @@ def sensitivity(
         judges = judges.stratified(limit, 0)
     reference = answers(job.build(Variant(runtime, "fp32")), job.contract, judges, threads)
     whole, layers = layer_costs(job, variant, judges, reference, threads)
-    plan = plan_to_the_end(job.model, named_flavour(str(variant.flavour)))
+    plan = plan_to_the_end(job.model, named_scheme(str(variant.scheme)))
     left = {p.layer: p.reason for p in plan.layers if p.asked != "int8" and not p.reason.startswith("fused")}
     ranked = tuple(sorted(layers, key=lambda cost: -cost.kl))
     origin = judges.origin
     return Sensitivity(
         os.fspath(model),
         runtime,
-        str(variant.flavour),
+        str(variant.scheme),
         job.method,
         len(judges),
         origin,
@@ -133,18 +132,18 @@ def sensitivity(
     )
 
 
-def chosen_variant(runtime: str, flavour: str | None) -> Variant:
-    """The INT8 variant of ``runtime`` on this CPU with that flavour, the first if None.
+def chosen_variant(runtime: str, scheme: str | None) -> Variant:
+    """The INT8 variant of ``runtime`` on this CPU with that scheme, the first if None.
 
     Raises:
-        EdgeferError: no such runtime, or the flavour is none of its own here.
+        EdgeferError: no such runtime, or the scheme is none of its own here.
     """
     known = variants_of("int8", runtime)
-    found = next((v for v in known if flavour in (None, v.flavour)), None)
+    found = next((v for v in known if scheme in (None, v.scheme)), None)
     if found is None:
         raise EdgeferError(
-            f"{runtime} has no flavour '{flavour}' on this CPU",
-            hint=f"one of: {', '.join(str(v.flavour) for v in known)}",
+            f"{runtime} has no scheme '{scheme}' on this CPU",
+            hint=f"one of: {', '.join(str(v.scheme) for v in known)}",
         )
     return found
 
@@ -180,7 +179,7 @@ def weighted_layers(job: Job, variant: Variant) -> tuple[LayerPlan, ...]:
     Raises:
         EdgeferError: there is none.
     """
-    plan = plan_to_the_end(job.model, named_flavour(str(variant.flavour)))
+    plan = plan_to_the_end(job.model, named_scheme(str(variant.scheme)))
     found = tuple(p for p in plan.layers if p.op in WEIGHTED and p.asked == "int8")
     if not found:
         reasons = "; ".join(f"{p.layer}: {p.reason}" for p in plan.layers if p.op in WEIGHTED)

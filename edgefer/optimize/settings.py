@@ -13,15 +13,14 @@ from typing import Any, Final
 import edgefer
 from edgefer.data import FaceSet
 from edgefer.errors import EdgeferError
-from edgefer.quantize.thresholds import METHODS
+from edgefer.quantize.corrections import BIAS, ROUNDING
+from edgefer.quantize.ranges import METHODS
 from edgefer.runtimes import CPU, targets
 
 AUTO: Final = "auto"
 """As a precision: choose the fastest engine. As a method: choose the one with the smallest error on `val`."""
 
 EQUALISE: Final = "equalise"
-ROUNDING: Final = "rounding"
-BIAS: Final = "bias"
 CORRECTIONS: Final = (EQUALISE, ROUNDING, BIAS)
 """In the order in which they run."""
 DEFAULT_CORRECTIONS: Final = (EQUALISE, BIAS)
@@ -71,7 +70,7 @@ class Quantisation:
             something is chosen by answers, its ``val`` part evaluates.
         faces: number of calibration images, stratified over the classes.
         per_class: number of calibration images of each class instead, or all there are.
-        method: how histograms become ranges: of :data:`edgefer.quantize.thresholds.METHODS`; ``"auto"`` tries all.
+        method: how histograms become ranges: of :data:`edgefer.quantize.ranges.METHODS`; ``"auto"`` tries all.
         seed: of the sample of calibration images.
         corrections: of :data:`CORRECTIONS`; :data:`DEFAULT_CORRECTIONS` if None.
         table: a calibration table instead of ``data``, as `edgefer calibrate` wrote it; without both, the one that

@@ -29,9 +29,9 @@ from edgefer.optimize.price import MacPrice
 from edgefer.optimize.settings import Quantisation, option_of
 from edgefer.optimize.variants import Variant
 from edgefer.progress import announce
-from edgefer.quantize.flavour import TENSORRT, TENSORRT_HALF
 from edgefer.quantize.qdq import QUANTISATION_KEY
 from edgefer.quantize.ranges import Ranges
+from edgefer.quantize.scheme import TENSORRT, TENSORRT_FP16
 
 ORIGIN_KEY: Final = "edgefer.origin"
 """The metadata key of what a device cannot know of a file that a host wrote: model, faces, target; JSON."""
@@ -155,7 +155,7 @@ def _made(job: Job, precision: str, target: Target, faces: Quantisation, options
     made = onnx.ModelProto()
     made.CopyFrom(job.model)
     if precision.startswith("int8") and not options.implicit:
-        variant = Variant(_JUDGE, "int8", (TENSORRT_HALF if half else TENSORRT).name)
+        variant = Variant(_JUDGE, "int8", (TENSORRT_FP16 if half else TENSORRT).name)
         if not faces.evaluates:
             built = job.build(variant)
         else:  # in ONNX Runtime; what is kept in float costs its multiply-accumulates

@@ -1,4 +1,4 @@
-"""What an engine for a CPU can be: a runtime, a precision, and for INT8 the flavour of its Q/DQ."""
+"""What an engine for a CPU can be: a runtime, a precision, and for INT8 the scheme of its Q/DQ."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from edgefer.errors import EdgeferError
 from edgefer.graph.onnx_file import metadata_of, serialise, stamp
 from edgefer.manifest import Precision
 from edgefer.optimize.refiner import Refiner
-from edgefer.quantize.flavour import TENSORRT, TENSORRT_HALF, named_flavour
+from edgefer.quantize.corrections import Corrected
+from edgefer.quantize.plan import plan_to_the_end
 from edgefer.quantize.qdq import QUANTISATION_KEY, quantise
 from edgefer.quantize.ranges import Ranges
-from edgefer.quantize.refining import Refined
-from edgefer.quantize.tail import plan_to_the_end
+from edgefer.quantize.scheme import TENSORRT, TENSORRT_FP16, named_scheme
 from edgefer.runtimes import CPU, for_target, resolve
 
 RUNTIMES = tuple(for_target(CPU))
@@ -27,11 +27,11 @@ RUNTIMES = tuple(for_target(CPU))
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to build: ``runtime``, a ``precision`` that it offers, and the ``flavour`` of an INT8 file."""
+    """One way to build: ``runtime``, a ``precision`` that it offers, and the ``scheme`` of an INT8 file."""
 
     runtime: str
     precision: str
-    flavour: str | None = None
+    scheme: str | None = None
 
     @property
     def label(self) -> str:
@@ -39,9 +39,9 @@ class Variant:
 
         Files for TensorRT answer in another runtime, and are not called by that.
         """
-        if self.flavour in (TENSORRT.name, TENSORRT_HALF.name):
-            return f"TensorRT {self.precision.upper()} ({self.flavour})"
-        return f"{self.runtime} {self.precision.upper()}" + (f" ({self.flavour})" if self.flavour else "")
+        if self.scheme in (TENSORRT.name, TENSORRT_FP16.name):
+            return f"TensorRT {self.precision.upper()} ({self.scheme})"
+        return f"{self.runtime} {self.precision.upper()}" + (f" ({self.scheme})" if self.scheme else "")
 
 
 @dataclass(frozen=True)
@@ -88,15 +88,15 @@ def build(
     """Make the file of ``variant`` from the float ``model``; what comes after ``contract`` is for INT8."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    if variant.flavour is None:
+    if variant.scheme is None:
         stamp(copy, contract, variant.precision)
         return Built(variant, serialise(copy), Precision(variant.precision, variant.precision))
     if ranges is None:
         raise ValueError("an INT8 variant needs ranges")
-    flavour = named_flavour(variant.flavour)
-    plan = plan_to_the_end(copy, flavour, keep_float=keep_float)
-    refined = Refined(copy, {}) if refiner is None else refiner.refine(copy, plan, flavour, ranges, method)
-    made = quantise(refined.model, plan, flavour, ranges, method=method, same_model=refiner is None)
+    scheme = named_scheme(variant.scheme)
+    plan = plan_to_the_end(copy, scheme, keep_float=keep_float)
+    refined = Corrected(copy, {}) if refiner is None else refiner.refine(copy, plan, ranges, method)
+    made = quantise(refined.model, plan, ranges, method=method, same_model=refiner is None)
     how = {key: value for key, value in metadata_of(made.model).items() if key == QUANTISATION_KEY}
     stamp(made.model, contract, variant.precision, how)
     precision = Precision(variant.precision, variant.precision, made.layers)

@@ -1,24 +1,22 @@
-"""INT8 by Q/DQ: ranges, thresholds, a plan, a flavour; ONNX in, ONNX out."""
+"""INT8 by Q/DQ: ranges, thresholds, a plan, a scheme; ONNX in, ONNX out."""
 
-from edgefer.quantize.flavour import FLAVOURS, Flavour, named_flavour
 from edgefer.quantize.observation import batch_for_budget, observe, observed_tensors, with_outputs
-from edgefer.quantize.plan import LayerPlan, Plan, make_plan
-from edgefer.quantize.precision import precision_of
+from edgefer.quantize.plan import LayerPlan, Plan, make_plan, precision_of
 from edgefer.quantize.qdq import Quantised, quantise
-from edgefer.quantize.ranges import Ranges
-from edgefer.quantize.thresholds import METHODS, threshold
+from edgefer.quantize.ranges import METHODS, Ranges, threshold
+from edgefer.quantize.scheme import SCHEMES, Scheme, named_scheme
 
 __all__ = [
-    "FLAVOURS",
     "METHODS",
-    "Flavour",
+    "SCHEMES",
     "LayerPlan",
     "Plan",
     "Quantised",
     "Ranges",
+    "Scheme",
     "batch_for_budget",
     "make_plan",
-    "named_flavour",
+    "named_scheme",
     "observe",
     "observed_tensors",
     "precision_of",

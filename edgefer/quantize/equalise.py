@@ -25,9 +25,8 @@ from edgefer.contract import OUTPUT_NAME, Contract
 from edgefer.errors import EdgeferError
 from edgefer.faces import golden_faces
 from edgefer.graph.rewrite import attributes
-from edgefer.quantize.graphview import GraphView
+from edgefer.quantize.graphview import GraphView, channel_axis
 from edgefer.quantize.observation import Runner
-from edgefer.quantize.weights import channel_axis
 
 PASSING = frozenset({"Relu", "LeakyRelu", "MaxPool", "AveragePool", "GlobalAveragePool"})
 """Of one activation; a positive factor a channel goes through."""

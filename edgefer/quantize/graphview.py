@@ -1,18 +1,47 @@
-"""Who makes a tensor, who reads it, and which tensors are constants."""
+"""A graph indexed: who makes and reads a tensor, which tensors are constants, which operators have integer kernels."""
 
 from __future__ import annotations
 
 import hashlib
 import math
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Final
 
 import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from edgefer.errors import EdgeferError
-from edgefer.quantize.rules import FUSED_ACTIVATIONS, FUSES_ACTIVATION, RANGE_KEEPING
+
+WEIGHTED: Final = frozenset({"Conv", "Gemm", "MatMul"})
+"""Multiply activations by constant weights: where the arithmetic is. They start a stretch of INT8."""
+
+FLOAT_RESULT: Final = frozenset({"Gemm", "MatMul"})
+"""Of those, the ones whose integer kernel can write float32, so that logits need no rounding."""
+
+RANGE_KEEPING: Final = frozenset(
+    {"MaxPool", "Flatten", "Reshape", "Transpose", "Identity", "Squeeze", "Unsqueeze", "Concat"}
+)
+"""Move or select values and compute none: they run in integer where both sides share one scale."""
+
+JOINING: Final = frozenset({"Add"})
+"""Take two activations; in integer where both are INT8 already."""
+
+POOLING: Final = frozenset({"AveragePool", "GlobalAveragePool"})
+"""Average an INT8 activation into one of another scale."""
+
+FUSED_ACTIVATIONS: Final = frozenset({"Relu", "Clip"})
+"""Done by the saturation of the layer before: no Q/DQ stands between."""
+
+FUSES_ACTIVATION: Final = frozenset({"Conv", "Gemm", "MatMul", "Add"})
+"""The layers that a Relu or Clip is fused into."""
+
+POINTWISE: Final = frozenset({"LeakyRelu"}) | FUSED_ACTIVATIONS
+"""Functions of one value that CPU engines have integer tables for; TensorRT fuses them in float instead."""
+
+RULED: Final = WEIGHTED | RANGE_KEEPING | JOINING | POOLING | POINTWISE
+"""Every operator that can become INT8."""
+
 
 _SHAPE_LIKE = 64
 """Numbers in a constant that may be a shape, which inference reads."""
@@ -140,3 +169,37 @@ def refuse_quantised(model: onnx.ModelProto) -> None:
 def fingerprint(model: onnx.ModelProto) -> str:
     """SHA-256 of the graph (nodes and weights, not metadata), 64 hexadecimal digits: what ranges belong to."""
     return hashlib.sha256(model.graph.SerializeToString(deterministic=True)).hexdigest()
+
+
+def channel_axis(node: onnx.NodeProto) -> int:
+    """The axis of a Conv's, Gemm's or MatMul's weights that its output channels lie along."""
+    if node.op_type == "Conv":
+        return 0
+    if node.op_type == "MatMul":
+        return 1
+    transposed = next((a.i for a in node.attribute if a.name == "transB"), 0)
+    return 0 if transposed else 1
+
+
+def macs_by_layer(model: onnx.ModelProto) -> dict[str, int]:
+    """Of each Conv, Gemm and MatMul with constant weights, for one face: places of the output × its weights.
+
+    An axis of the output whose size shape inference does not find counts once. A graph that asks about a face twice
+    (mirror images) counts twice.
+    """
+    view = GraphView(model)
+    inferred = onnx.shape_inference.infer_shapes(of_one_face(model)).graph
+    shapes = {
+        value.name: [d.dim_value for d in value.type.tensor_type.shape.dim]
+        for value in (*inferred.value_info, *inferred.output)
+    }
+    found = {}
+    for node in view.nodes:
+        weights = view.constant_shape(node.input[1]) if node.op_type in WEIGHTED else None
+        if weights is None:
+            continue
+        channels = weights[channel_axis(node)]
+        sizes = [size for size in shapes.get(node.output[0], []) if size > 0]
+        made = math.prod(sizes) if sizes else channels
+        found[layer_name(node)] = made * math.prod(weights) // channels
+    return found

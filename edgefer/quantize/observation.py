@@ -11,10 +11,17 @@ import onnx
 from numpy.typing import NDArray
 
 from edgefer.errors import EdgeferError
-from edgefer.quantize.graphview import GraphView, fingerprint, layer_name, of_one_face, refuse_quantised
-from edgefer.quantize.histogram import Histogram
-from edgefer.quantize.ranges import Ranges
-from edgefer.quantize.rules import JOINING, RANGE_KEEPING, RULED
+from edgefer.quantize.graphview import (
+    JOINING,
+    RANGE_KEEPING,
+    RULED,
+    GraphView,
+    fingerprint,
+    layer_name,
+    of_one_face,
+    refuse_quantised,
+)
+from edgefer.quantize.ranges import Histogram, Ranges
 
 Faces = NDArray[np.uint8]
 """N×H×W×C uint8."""
@@ -29,7 +36,7 @@ _MOST_FACES = 256  # larger batches gain nothing, and would make the working set
 
 
 def observed_tensors(model: onnx.ModelProto) -> tuple[str, ...]:
-    """The activations that need a range for some flavour's plan, in graph order.
+    """The activations that need a range for some scheme's plan, in graph order.
 
     What a fused Relu hides is left out, and so are pools', reshapes' and concatenations' outputs: they take the range
     of what goes in.

@@ -13,20 +13,51 @@ from onnx import helper, numpy_helper
 
 from edgefer.errors import EdgeferError
 from edgefer.manifest import LayerPrecision
-from edgefer.quantize.flavour import Flavour
-from edgefer.quantize.graphview import GraphView, fingerprint, layer_name, refuse_quantised
-from edgefer.quantize.plan import Plan
-from edgefer.quantize.precision import layer_precisions
-from edgefer.quantize.ranges import Ranges
-from edgefer.quantize.rules import WEIGHTED
-from edgefer.quantize.thresholds import DEFAULT_METHOD, DEFAULT_PERCENTILE, threshold
-from edgefer.quantize.weights import channel_axis, quantise_bias, quantise_weights, weight_scales
+from edgefer.quantize.graphview import WEIGHTED, GraphView, channel_axis, fingerprint, layer_name, refuse_quantised
+from edgefer.quantize.plan import Plan, layer_precisions
+from edgefer.quantize.ranges import DEFAULT_METHOD, DEFAULT_PERCENTILE, Ranges, threshold
+from edgefer.quantize.scheme import Scheme
+
+_MOST_BIAS = 2**30  # half of int32's range, the other half is for the sum that the bias is added to
+
+
+def weight_scales(
+    weights: NDArray[np.float32], axis: int, limit: int, bias: NDArray[np.float32] | None, input_scale: float
+) -> NDArray[np.float32]:
+    """One scale a channel, float32 (channels,): ``max|w| / limit``.
+
+    Raised where the channel's ``bias / (input_scale · scale)`` would not fit int32 (weights much smaller than their
+    bias); 1 where a channel is all zeros.
+    """
+    others = tuple(a for a in range(weights.ndim) if a != axis)
+    scales: NDArray[np.float64] = np.abs(weights).max(axis=others).astype(np.float64) / limit
+    if bias is not None:
+        scales = np.maximum(scales, np.abs(bias.astype(np.float64)) / (input_scale * _MOST_BIAS))
+    scales[scales < np.finfo(np.float32).tiny] = 1.0
+    return scales.astype(np.float32)
+
+
+def quantise_weights(
+    weights: NDArray[np.float32], scales: NDArray[np.float32], axis: int, limit: int
+) -> NDArray[np.int8]:
+    """``round(w / scale)``, half to even, clipped to ±``limit``; the shape of ``weights``."""
+    shape = [1] * weights.ndim
+    shape[axis] = -1
+    levels = np.rint(weights.astype(np.float64) / scales.astype(np.float64).reshape(shape))
+    return np.clip(levels, -limit, limit).astype(np.int8)
+
+
+def quantise_bias(bias: NDArray[np.float32], scales: NDArray[np.float32]) -> NDArray[np.int32]:
+    """``round(b / scale)`` as int32; ``scales`` are input scale · weight scale, float32 (channels,)."""
+    levels: NDArray[Any] = np.rint(bias.astype(np.float64) / scales.astype(np.float64))
+    return levels.astype(np.int32)
+
 
 PRECISION_KEY = "edgefer.precision"
 """The metadata key that says a file is INT8."""
 
 QUANTISATION_KEY = "edgefer.quantisation"
-"""The metadata key that says how it became so: flavour, method, faces; JSON."""
+"""The metadata key that says how it became so: scheme, method, faces; JSON."""
 
 _PER_CHANNEL_OPSET = 13  # QuantizeLinear and DequantizeLinear have an axis from here on
 
@@ -42,7 +73,6 @@ class Quantised:
 def quantise(
     model: onnx.ModelProto,
     plan: Plan,
-    flavour: Flavour,
     ranges: Ranges,
     *,
     method: str = DEFAULT_METHOD,
@@ -53,66 +83,59 @@ def quantise(
 
     Args:
         model: float, opset 13 or later.
-        plan: of this model and flavour.
-        flavour: of the runtime that is to run it.
+        plan: of this model, for the scheme of the runtime that is to run it.
         ranges: of this model; with ``same_model=False``, of one with the same tensor names (a range table that ships
             for a network exported anew).
-        method: as in :func:`~edgefer.quantize.thresholds.threshold`.
+        method: as in :func:`~edgefer.quantize.ranges.threshold`.
         percentile: likewise.
         same_model: whether the ranges must carry this model's fingerprint.
 
     Raises:
-        EdgeferError: the model is already quantised or too old an opset; the plan is of another flavour; the ranges
-            are another model's or lack a tensor; the method is unknown.
+        EdgeferError: the model is already quantised or of too old an opset; the ranges are another model's or lack a
+            tensor; the method is unknown.
     """
     refuse_quantised(model)
-    if plan.flavour != flavour.name:
-        raise EdgeferError(
-            f"the plan was made for flavour '{plan.flavour}', not '{flavour.name}'",
-            hint="make the plan and the model with one flavour",
-        )
     if same_model and ranges.model != fingerprint(model):
         raise EdgeferError(
             f"the ranges were taken from another model ({ranges.model[:12]}…, this one is {fingerprint(model)[:12]}…)",
             hint="calibrate this model",
         )
-    result = _at_opset(model, flavour)
-    writer = _Writer(result, plan, flavour, _scales(result, plan, flavour, ranges, method, percentile))
+    scheme = plan.scheme
+    result = _at_opset(model, scheme)
+    writer = _Writer(result, plan, _scales(result, plan, ranges, method, percentile))
     writer.write()
     _set_metadata(result, PRECISION_KEY, "int8")
-    how = {"flavour": flavour.name, "method": method, "faces": ranges.faces}
+    how = {"scheme": scheme.name, "method": method, "faces": ranges.faces}
     if method == "percentile":
         how["percentile"] = percentile
     _set_metadata(result, QUANTISATION_KEY, json.dumps(how, sort_keys=True))
     onnx.checker.check_model(result, full_check=True)
-    return Quantised(result, layer_precisions(result, plan, flavour))
+    return Quantised(result, layer_precisions(result, plan))
 
 
 Scale = tuple[str, NDArray[np.float32], NDArray[np.integer[Any]]]
 """The name of a scale, its value and its zero point."""
 
 
-def _scales(
-    model: onnx.ModelProto, plan: Plan, flavour: Flavour, ranges: Ranges, method: str, percentile: float
-) -> dict[str, Scale]:
+def _scales(model: onnx.ModelProto, plan: Plan, ranges: Ranges, method: str, percentile: float) -> dict[str, Scale]:
     """For every site: tensors of one shared group have the same scale, which spans the ranges of all of them."""
-    view = GraphView(model)
+    view, scheme = GraphView(model), plan.scheme
     scales: dict[str, Scale] = {}
     for group in plan.shared:
         sources = dict.fromkeys(source for tensor in group for source in view.range_sources(tensor))
         spans = [
-            threshold(ranges[source], method, symmetric=flavour.symmetric, percentile=percentile) for source in sources
+            threshold(ranges[source], method, symmetric=scheme.symmetric, percentile=percentile) for source in sources
         ]
         low, high = min(span[0] for span in spans), max(span[1] for span in spans)
-        scales.update(dict.fromkeys(group, (group[0], *flavour.scale_and_zero_point(low, high))))
+        scales.update(dict.fromkeys(group, (group[0], *scheme.scale_and_zero_point(low, high))))
     return scales
 
 
 class _Writer:
     """Rebuilds the node list once, in order; constants are added as they are first needed."""
 
-    def __init__(self, model: onnx.ModelProto, plan: Plan, flavour: Flavour, scales: dict[str, Scale]) -> None:
-        self.graph, self.flavour, self.scales = model.graph, flavour, scales
+    def __init__(self, model: onnx.ModelProto, plan: Plan, scales: dict[str, Scale]) -> None:
+        self.graph, self.scheme, self.scales = model.graph, plan.scheme, scales
         self.view = GraphView(model)
         self.sites = {site.tensor: site for site in plan.sites}
         self.asked = {p.layer for p in plan.layers if p.asked == "int8"}
@@ -162,14 +185,14 @@ class _Writer:
                     f"NaN or infinity in the {what} of {node.op_type} '{layer_name(node)}'",
                     hint="the float network itself is broken: look at how it was trained or exported",
                 )
-        axis, limit = channel_axis(node), self.flavour.weight_limit
+        axis, limit = channel_axis(node), self.scheme.weight_limit
         input_scale = np.float32(self.scales[self.reads[node.output[0], 0]][1])
         # a float bias counts too: onnxruntime quantises it by itself at these scales, and would overflow in silence
         fitting = bias if bias is not None and bias.ndim == 1 else None
-        scales = self.flavour.stored(weight_scales(weights, axis, limit, fitting, float(input_scale)))
+        scales = self.scheme.stored(weight_scales(weights, axis, limit, fitting, float(input_scale)))
         integers = quantise_weights(weights, scales, axis, limit)
         node.input[1] = self._dequantised(node.input[1], integers, scales, axis)
-        if bias is not None and self.flavour.bias == "int32":
+        if bias is not None and self.scheme.bias == "int32":
             both = scales * input_scale
             node.input[2] = self._dequantised(node.input[2], quantise_bias(bias, both), both, 0)
 
@@ -201,11 +224,11 @@ class _Writer:
         self.nodes.append(node)
 
 
-def _at_opset(model: onnx.ModelProto, flavour: Flavour) -> onnx.ModelProto:
-    """A copy of ``model``, its opset raised where the flavour needs that."""
+def _at_opset(model: onnx.ModelProto, scheme: Scheme) -> onnx.ModelProto:
+    """A copy of ``model``, its opset raised where the scheme needs that."""
     version = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
-    if flavour.opset is not None and version < flavour.opset:
-        converted: onnx.ModelProto = onnx.version_converter.convert_version(model, flavour.opset)
+    if scheme.opset is not None and version < scheme.opset:
+        converted: onnx.ModelProto = onnx.version_converter.convert_version(model, scheme.opset)
         return converted
     if version < _PER_CHANNEL_OPSET:
         raise EdgeferError(

@@ -29,7 +29,7 @@ def print_sensitivity(found: Sensitivity, console: Console | None = None) -> Non
         table.add_row(*_cells(cost))
     out.print(table)
     out.print(
-        f"{found.model}: {found.runtime} {found.flavour}, {found.method}; {found.faces:,} faces of {found.origin}, "
+        f"{found.model}: {found.runtime} {found.scheme}, {found.method}; {found.faces:,} faces of {found.origin}, "
         f"float top-1 {100 * found.top1:.2f} %",
         soft_wrap=True,
         highlight=False,
@@ -76,7 +76,7 @@ def draw_sensitivity(found: Sensitivity, path: str | os.PathLike[str]) -> None:
         right.plot([cost.drop_pp], [place], "o", color=colour, markersize=4)
     right.axvline(0, color="grey", linewidth=0.8)
     right.set_xlabel(f"accuracy lost on {found.faces:,} faces, points of top-1 (95 %)")
-    how = f"{found.runtime} {found.flavour}, {found.method}"
+    how = f"{found.runtime} {found.scheme}, {found.method}"
     figure.suptitle(f"{os.path.basename(found.model)}: one layer in INT8 at a time ({how})", fontsize=10)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png", dpi=120)

@@ -122,7 +122,7 @@ def test_weights_in_another_file(tmp_path):
 
 def test_stamp_replaces_and_sorts_metadata():
     model = build()
-    stamp(model, CONTRACT, "int8", {"edgefer.flavour": "x"})
+    stamp(model, CONTRACT, "int8", {"edgefer.scheme": "x"})
     keys = [entry.key for entry in model.metadata_props]
-    assert keys == ["edgefer.contract", "edgefer.flavour", "edgefer.precision"]
+    assert keys == ["edgefer.contract", "edgefer.scheme", "edgefer.precision"]
     assert model.metadata_props[2].value == "int8"

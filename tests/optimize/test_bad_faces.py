@@ -167,20 +167,20 @@ def test_placements_that_err_alike_are_told_apart_by_their_cost(monkeypatch, kl,
 
     class FakePrice:
         def filled(self, job, rows, plans):
-            return [replace(row, p50_ms=3.0 if row.flavour == "openvino-all" else 2.0) for row in rows]
+            return [replace(row, p50_ms=3.0 if row.scheme == "openvino-all" else 2.0) for row in rows]
 
         def of(self, row):
             return row.p50_ms
 
     def error(_, built):
-        return OutputError(30.0, errors[built.variant.flavour] + (built.engine != b"entropy"))
+        return OutputError(30.0, errors[built.variant.scheme] + (built.engine != b"entropy"))
 
     monkeypatch.setattr(methods, "answers", lambda built, *_: built)
     monkeypatch.setattr(methods.Paired, "from_predictions", lambda *_: found)
     monkeypatch.setattr(methods.OutputError, "of", error)
-    variants = [Variant("openvino", "int8", flavour) for flavour in errors]
+    variants = [Variant("openvino", "int8", scheme) for scheme in errors]
     chosen = methods.choose_method(FakeJob(), variants, [], FakePrice())
-    assert (chosen.variant.flavour, chosen.job.method) == (taken, "entropy")
+    assert (chosen.variant.scheme, chosen.job.method) == (taken, "entropy")
     assert len(chosen.rows) == 8
 
 
@@ -197,7 +197,7 @@ def test_method_auto_takes_what_errs_least_and_keeps_every_figure(model, faces, 
 
 
 def test_auto_and_method_auto_together(model, faces, tmp_path, monkeypatch):
-    """A method for each flavour by its answers, then the fastest of those and of the float engines."""
+    """A method for each scheme by its answers, then the fastest of those and of the float engines."""
     found = (Variant("onnxruntime", "fp32"), variants_of("int8", "onnxruntime")[0])
     monkeypatch.setattr(auto, "candidates", lambda: found)
     settings = Quantisation(faces, faces=30, method="auto", max_drop=100, corrections=("equalise",))
@@ -209,7 +209,7 @@ def test_auto_and_method_auto_together(model, faces, tmp_path, monkeypatch):
     assert sum(row["chosen"] for row in rows) == 1
     others = [row for row in rows if row["p50_ms"] is None]
     assert {timed[1]["method"], *(row["method"] for row in others)} == {"minmax", "percentile", "mse", "entropy"}
-    engine = tmp_path / "x.candidates" / f"onnxruntime-int8-{found[1].flavour}.onnx"
+    engine = tmp_path / "x.candidates" / f"onnxruntime-int8-{found[1].scheme}.onnx"
     assert read_manifest(engine).calibration.method == timed[1]["method"]
     again = auto.retune(tmp_path / "x.onnx")
     assert [row.method for row in again.candidates] == [row["method"] for row in rows]

@@ -21,7 +21,7 @@ from edgefer.optimize.sensitivity import LayerCost
 from edgefer.optimize.settings import BuildTarget, Quantisation
 from edgefer.optimize.tensorrt_file import prepare_file
 from edgefer.optimize.variants import Built, Variant
-from edgefer.quantize.macs import macs_by_layer
+from edgefer.quantize.graphview import macs_by_layer
 
 JETPACK = {"target": BuildTarget("tensorrt", version="jetpack6"), "onnx_only": True}
 ENTROPY = {"target": BuildTarget("tensorrt", version="jetpack6", builder={"calibrator": "entropy"}), "onnx_only": True}

@@ -26,13 +26,13 @@ def test_one_that_is_off_is_left_out_and_named(model, faces, tmp_path, monkeypat
     true = faithful.error_of
 
     def claimed(built, contract):
-        return 0.24 if built.variant.flavour == wrong else true(built, contract)
+        return 0.24 if built.variant.scheme == wrong else true(built, contract)
 
-    flavours = [variant.flavour for variant in variants_of("int8", "openvino")]
-    if len(flavours) < 2:
-        pytest.skip("this CPU has one flavour for OpenVINO: its eight-bit products saturate")
+    schemes = [variant.scheme for variant in variants_of("int8", "openvino")]
+    if len(schemes) < 2:
+        pytest.skip("this CPU has one scheme for OpenVINO: its eight-bit products saturate")
     monkeypatch.setattr(faithful, "error_of", claimed)
-    for wrong in flavours:
+    for wrong in schemes:
         result = edgefer.build_engine(
             model, tmp_path / "x.onnx", precision="int8", quantisation=Quantisation(faces, faces=21), target=OPENVINO
         )
@@ -51,12 +51,12 @@ def test_nothing_is_written_where_none_is_right(model, faces, tmp_path, monkeypa
     assert not list(tmp_path.glob("x.onnx*"))
 
 
-@pytest.mark.parametrize("flavour", [variant.flavour for variant in variants_of("int8", "openvino")])
-def test_what_is_left_out_of_cliquenet_is_what_is_wrong(flavour, tmp_path):
-    """OpenVINO 2026.4 computes one of its flavours wrongly; a version that does not may ship it."""
+@pytest.mark.parametrize("scheme", [variant.scheme for variant in variants_of("int8", "openvino")])
+def test_what_is_left_out_of_cliquenet_is_what_is_wrong(scheme, tmp_path):
+    """OpenVINO 2026.4 computes one of its schemes wrongly; a version that does not may ship it."""
     pytest.importorskip("torch")
     job = prepare_job(edgefer.export("cliquenet", tmp_path / "m.onnx").path, "int8", Quantisation())  # its table
-    built = job.build(next(v for v in variants_of("int8", "openvino") if v.flavour == flavour))
+    built = job.build(next(v for v in variants_of("int8", "openvino") if v.scheme == scheme))
     images = golden_faces(job.contract, 40)
     with built.open(job.contract) as engine, load_baseline("cliquenet") as baseline:
         logits, wanted = engine.logits(images), baseline.logits(images)

@@ -58,8 +58,8 @@ def test_table_json_and_picture(found, tmp_path, capsys):
 
 
 def test_bad_input(model, faces):
-    with pytest.raises(EdgeferError, match="onnxruntime has no flavour 'tensorrt' on this CPU") as caught:
-        sensitivity(model, Quantisation(faces), flavour="tensorrt")
+    with pytest.raises(EdgeferError, match="onnxruntime has no scheme 'tensorrt' on this CPU") as caught:
+        sensitivity(model, Quantisation(faces), scheme="tensorrt")
     assert "one of: " in caught.value.hint
     with pytest.raises(EdgeferError, match="names one split"):
         sensitivity(model, Quantisation(faces.split("calib"), faces=60))

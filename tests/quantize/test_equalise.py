@@ -4,9 +4,9 @@ import pytest
 from onnx import numpy_helper
 
 from edgefer.errors import EdgeferError
-from edgefer.quantize import FLAVOURS, make_plan, observe, quantise
+from edgefer.quantize import SCHEMES, make_plan, observe, quantise
+from edgefer.quantize.corrections import only_outputs
 from edgefer.quantize.equalise import DEGREE, apply_scales, channel_powers, components, equalising_scales
-from edgefer.quantize.refining import only_outputs
 
 
 def channel_peaks(activation):
@@ -109,9 +109,9 @@ def test_ranges_become_equal_and_int8_gains(builder, faces, run, snr):
     wanted = run(model.SerializeToString())(faces)["logits"]
     noise = []
     for one in (model, changed):
-        flavour = FLAVOURS["x86-vnni"]
+        scheme = SCHEMES["x86-vnni"]
         ranges = observe(one, run, [faces])
-        integer = quantise(one, make_plan(one, flavour), flavour, ranges, method="mse").model
+        integer = quantise(one, make_plan(one, scheme), ranges, method="mse").model
         noise.append(snr(wanted, run(integer.SerializeToString())(faces)["logits"]))
     assert noise[1] > noise[0] + 3
 

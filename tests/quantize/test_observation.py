@@ -6,9 +6,8 @@ import pytest
 from onnx import helper, numpy_helper
 
 from edgefer.errors import EdgeferError
-from edgefer.quantize import FLAVOURS, make_plan, quantise
-from edgefer.quantize.graphview import GraphView, fingerprint
-from edgefer.quantize.macs import macs_by_layer
+from edgefer.quantize import SCHEMES, make_plan, quantise
+from edgefer.quantize.graphview import GraphView, fingerprint, macs_by_layer
 from edgefer.quantize.observation import (
     activation_bytes,
     batch_for_budget,
@@ -58,8 +57,8 @@ def test_what_a_max_pool_alone_reads_takes_the_range_of_what_it_gives(builder, f
     assert view.computed_from(left) == (alone,)
     seen = run(with_outputs(model, [alone]).SerializeToString())(faces)[alone]
     assert seen.min() < ranges["maxpool0_out"].minimum
-    x86 = FLAVOURS["x86-vnni"]
-    integer = quantise(model, make_plan(model, x86), x86, ranges, method="minmax").model
+    x86 = SCHEMES["x86-vnni"]
+    integer = quantise(model, make_plan(model, x86), ranges, method="minmax").model
     stored = {t.name: numpy_helper.to_array(t) for t in integer.graph.initializer}
     histogram = ranges["maxpool0_out"]
     assert stored[f"{alone}_scale"] * 255 == pytest.approx(histogram.maximum - min(0, histogram.minimum), rel=1e-3)

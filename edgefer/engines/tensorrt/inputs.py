@@ -21,10 +21,8 @@ from edgefer.engines.tensorrt.compat import Target
 from edgefer.engines.tensorrt.options import BuilderOptions
 from edgefer.errors import EdgeferError
 from edgefer.graph.adopt import opset_of
-from edgefer.quantize.graphview import GraphView, layer_name
-from edgefer.quantize.ranges import Ranges
-from edgefer.quantize.rules import WEIGHTED
-from edgefer.quantize.thresholds import threshold
+from edgefer.quantize.graphview import WEIGHTED, GraphView, layer_name
+from edgefer.quantize.ranges import Ranges, threshold
 from edgefer.runtimes import TENSORRT
 
 ALGORITHMS: Final = {"entropy": "EntropyCalibration2", "minmax": "MinMaxCalibration"}

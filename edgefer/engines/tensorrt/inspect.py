@@ -25,16 +25,14 @@ from edgefer.engines.tensorrt.compat import import_tensorrt, log_of, make_runtim
 from edgefer.engines.tensorrt.options import BuilderOptions
 from edgefer.errors import EdgeferError
 from edgefer.manifest import LayerPrecision
-from edgefer.quantize import rules
-from edgefer.quantize.flavour import TENSORRT
-from edgefer.quantize.graphview import GraphView, layer_name
-from edgefer.quantize.plan import make_plan
-from edgefer.quantize.precision import precision_of
+from edgefer.quantize.graphview import JOINING, POOLING, WEIGHTED, GraphView, layer_name
+from edgefer.quantize.plan import make_plan, precision_of
+from edgefer.quantize.scheme import TENSORRT
 
 FOLDED: Final = "folded"
 """What a node got that no layer of the engine names: a reshape, or what was computed while building."""
 
-_JUDGED: Final = rules.WEIGHTED | rules.POOLING | rules.JOINING | {"MaxPool"}
+_JUDGED: Final = WEIGHTED | POOLING | JOINING | {"MaxPool"}
 """Operators whose type can be seen from outside: functions of one value are done inside other layers' kernels."""
 
 _LIGHT: Final = frozenset({"kgen", "shape_call", "pointwise", "pointwisev2", "shuffle", "reformat", "noop", "copy"})
@@ -210,7 +208,7 @@ def _node_got(op: str, asked: str, homes: Iterable[EngineLayer]) -> str:
     listed = list(homes)
     if not listed:
         return FOLDED
-    if op in rules.WEIGHTED:
+    if op in WEIGHTED:
         listed = [layer for layer in listed if layer.computes] or listed
     found = [_layer_got(layer, op, asked) for layer in listed]
     return asked if asked in found else found[0]
@@ -222,7 +220,7 @@ def _layer_got(layer: EngineLayer, op: str, asked: str) -> str:
     INT8 is arithmetic that reads INT8, and anything else that reads or writes it. Of several float types in one kernel
     (FP32 sums with FP16 constants) the one that was asked counts.
     """
-    strict = op in rules.WEIGHTED and layer.computes
+    strict = op in WEIGHTED and layer.computes
     integer = layer.reads if strict else layer.reads | layer.writes
     floats = layer.reads | layer.holds | layer.writes
     if "int8" in integer and (strict or asked == "int8"):
@@ -238,11 +236,11 @@ def _row(layer: EngineLayer, asked: Mapping[str, tuple[str, str]]) -> LayerAudit
     origins = tuple(name for name in layer.origins if name in asked)
     if not origins:
         return None
-    weighted = [name for name in origins if asked[name][0] in rules.WEIGHTED]
+    weighted = [name for name in origins if asked[name][0] in WEIGHTED]
     others = [name for name in origins if name not in weighted]
     main = (weighted or others)[0] if layer.computes else (others or weighted)[0]
     op, kind = asked[main]
-    if not layer.computes and op in rules.WEIGHTED:
+    if not layer.computes and op in WEIGHTED:
         op = "Add"  # the end of a convolution, which adds its bias and rounds: not where it multiplies
     return LayerAudit(layer.name, layer.kind, kind, _layer_got(layer, op, kind), origins)
 

@@ -7,13 +7,20 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from edgefer.quantize import FLAVOURS, make_plan, observe, quantise
-from edgefer.quantize.moments import Columns, Moments
+from edgefer.quantize import SCHEMES, make_plan, observe, quantise
+from edgefer.quantize.corrections import (
+    BIAS,
+    ROUNDING,
+    Columns,
+    Moments,
+    _replace,
+    correct,
+    only_outputs,
+    rounded_levels,
+)
 from edgefer.quantize.observation import with_outputs
-from edgefer.quantize.refining import BIAS, ROUNDING, _replace, only_outputs, refine
-from edgefer.quantize.rounding import rounded_levels
 
-X86 = FLAVOURS["x86-vnni"]
+X86 = SCHEMES["x86-vnni"]
 
 
 def moments_of(x, rounded=None):
@@ -103,15 +110,17 @@ def ranges(network, faces, run):
 
 def test_rounding_again_gives_the_levels_that_were_chosen(network, faces, run, ranges):
     plan = make_plan(network, X86)
-    done = refine(network, plan, X86, ranges, "mse", [faces], run, steps=(ROUNDING,))
+    done = correct(network, plan, ranges, "mse", [faces], run, steps=(ROUNDING,))
     assert done.changes == {ROUNDING: 7}
-    again = refine(done.model, plan, X86, ranges, "mse", [faces], run, steps=(ROUNDING,))
+    again = correct(done.model, plan, ranges, "mse", [faces], run, steps=(ROUNDING,))
     assert again.changes == {ROUNDING: 0}
-    integer = quantise(done.model, plan, X86, ranges, method="mse", same_model=False).model
+    integer = quantise(done.model, plan, ranges, method="mse", same_model=False).model
     constants = {t.name: numpy_helper.to_array(t) for t in integer.graph.initializer}
     stored = {t.name: numpy_helper.to_array(t) for t in done.model.graph.initializer}
-    levels, scales = constants["conv1_out_refined1_quantized"], constants["conv1_out_refined1_scale"]
-    np.testing.assert_allclose(levels * scales.reshape(-1, 1, 1, 1), stored["conv1_out_refined1"], rtol=1e-5, atol=1e-7)
+    levels, scales = constants["conv1_out_corrected1_quantized"], constants["conv1_out_corrected1_scale"]
+    np.testing.assert_allclose(
+        levels * scales.reshape(-1, 1, 1, 1), stored["conv1_out_corrected1"], rtol=1e-5, atol=1e-7
+    )
 
 
 @pytest.mark.parametrize(
@@ -123,22 +132,22 @@ def test_rounding_again_gives_the_levels_that_were_chosen(network, faces, run, r
     ],
 )
 def test_answers_come_nearer(network, faces, run, ranges, snr, name, steps):
-    flavour = FLAVOURS[name]
-    plan = make_plan(network, flavour)
+    scheme = SCHEMES[name]
+    plan = make_plan(network, scheme)
     wanted = run(network.SerializeToString())(faces)["logits"]
     noise = []
-    for model in (network, refine(network, plan, flavour, ranges, "mse", [faces], run, steps=steps).model):
-        integer = quantise(model, plan, flavour, ranges, method="mse", same_model=False).model
+    for model in (network, correct(network, plan, ranges, "mse", [faces], run, steps=steps).model):
+        integer = quantise(model, plan, ranges, method="mse", same_model=False).model
         noise.append(snr(wanted, run(integer.SerializeToString())(faces)["logits"]))
     assert noise[1] > noise[0]
 
 
 def test_the_mean_answer_of_each_channel_is_floats(network, faces, run, ranges):
     plan = make_plan(network, X86)
-    model = refine(network, plan, X86, ranges, "mse", [faces], run, steps=(BIAS,), stages=99).model
+    model = correct(network, plan, ranges, "mse", [faces], run, steps=(BIAS,)).model
     shift = []
     for one in (network, model):
-        integer = quantise(one, plan, X86, ranges, method="mse", same_model=False).model
+        integer = quantise(one, plan, ranges, method="mse", same_model=False).model
         wanted, found = (
             run(only_outputs(m, ["conv4_out"]).SerializeToString())(faces)["conv4_out"] for m in (network, integer)
         )
@@ -154,13 +163,13 @@ def test_the_model_given_is_not_changed_and_shared_weights_are_not_rounded(build
     model = b.model(b.gemm(b.node("Flatten", [b.node("GlobalAveragePool", [x])]), 4, 7))
     before = model.SerializeToString(deterministic=True)
     plan, ranges = make_plan(model, X86), observe(model, run, [faces])
-    done = refine(model, plan, X86, ranges, "mse", [faces], run)
+    done = correct(model, plan, ranges, "mse", [faces], run)
     assert model.SerializeToString(deterministic=True) == before
     assert done.changes[ROUNDING] <= 2  # the first convolution and the Gemm
     kept = {t.name: numpy_helper.to_array(t) for t in done.model.graph.initializer}
     original = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
     np.testing.assert_array_equal(kept["conv1_w"], original["conv1_w"])
-    quantise(done.model, plan, X86, ranges, same_model=False)
+    quantise(done.model, plan, ranges, same_model=False)
 
 
 def test_nothing_is_computed_that_was_not_asked_for(network, faces, run):
@@ -189,5 +198,5 @@ def test_a_new_constant_leaves_the_others_where_they_are():
     for value in range(100):
         _replace(model, model.graph.node[0], 2, np.full(1000, value, np.float32))
     assert (resident_pages() - before) * os.sysconf("SC_PAGE_SIZE") < 40e6  # of 4 MB a hundred copies would be 400
-    assert [tensor.name for tensor in model.graph.initializer] == ["weights", "y_refined2"]
+    assert [tensor.name for tensor in model.graph.initializer] == ["weights", "y_corrected2"]
     assert (numpy_helper.to_array(model.graph.initializer[1]) == 99).all()

@@ -12,7 +12,7 @@ from edgefer.errors import EdgeferError
 
 
 @dataclass(frozen=True)
-class Flavour:
+class Scheme:
     """What turns a plan and ranges into a file that one runtime runs in integer.
 
     Attributes:
@@ -25,7 +25,7 @@ class Flavour:
         bias: ``"int32"`` with scale s_x · s_w, or left ``"float"``.
         weight_bits: 8, or 7 where uint8 × int8 products are summed in saturating 16 bits.
         opset: the least opset the file must have; None keeps the model's.
-        half_scales: scales are values that float16 holds exactly, so that the file can be typed FP16 without a change.
+        fp16_scales: scales are values that float16 holds exactly, so that the file can be typed FP16 without a change.
     """
 
     name: str
@@ -35,11 +35,11 @@ class Flavour:
     bias: Literal["int32", "float"]
     weight_bits: Literal[7, 8] = 8
     opset: int | None = None
-    half_scales: bool = False
+    fp16_scales: bool = False
 
     def __post_init__(self) -> None:
         if self.symmetric and self.activation == "uint8":
-            raise EdgeferError(f"flavour {self.name}: a symmetric range needs int8 activations, not uint8")
+            raise EdgeferError(f"scheme {self.name}: a symmetric range needs int8 activations, not uint8")
 
     @property
     def limits(self) -> tuple[int, int]:
@@ -75,7 +75,7 @@ class Flavour:
 
         Scales beyond float16's ends become its ends: the smallest is 6e-8, the largest 65504.
         """
-        if not self.half_scales:
+        if not self.fp16_scales:
             return scales
         largest = np.finfo(np.float16).max
         halves = np.clip(scales, np.finfo(np.float16).smallest_subnormal, largest).astype(np.float16)
@@ -83,27 +83,27 @@ class Flavour:
         return np.where(short, np.nextafter(halves, np.float16(np.inf)), halves).astype(np.float32)
 
 
-X86_VNNI = Flavour("x86-vnni", "uint8", symmetric=False, placement="all", bias="int32")
-X86 = Flavour("x86", "uint8", symmetric=False, placement="all", bias="int32", weight_bits=7)
-ARM = Flavour("arm", "uint8", symmetric=False, placement="all", bias="int32")
-ARM_SIGNED = Flavour("arm-signed", "int8", symmetric=False, placement="all", bias="int32")
-OPENVINO_ALL = Flavour("openvino-all", "uint8", symmetric=False, placement="all", bias="float")
-OPENVINO_INPUTS = Flavour("openvino-inputs", "int8", symmetric=True, placement="inputs", bias="float")
-TENSORRT = Flavour("tensorrt", "int8", symmetric=True, placement="inputs", bias="float")
-TENSORRT_HALF = Flavour(
-    "tensorrt-half", "int8", symmetric=True, placement="inputs", bias="float", opset=19, half_scales=True
+X86_VNNI = Scheme("x86-vnni", "uint8", symmetric=False, placement="all", bias="int32")
+X86 = Scheme("x86", "uint8", symmetric=False, placement="all", bias="int32", weight_bits=7)
+ARM = Scheme("arm", "uint8", symmetric=False, placement="all", bias="int32")
+ARM_SIGNED = Scheme("arm-signed", "int8", symmetric=False, placement="all", bias="int32")
+OPENVINO_ALL = Scheme("openvino-all", "uint8", symmetric=False, placement="all", bias="float")
+OPENVINO_INPUTS = Scheme("openvino-inputs", "int8", symmetric=True, placement="inputs", bias="float")
+TENSORRT = Scheme("tensorrt", "int8", symmetric=True, placement="inputs", bias="float")
+TENSORRT_FP16 = Scheme(
+    "tensorrt-fp16", "int8", symmetric=True, placement="inputs", bias="float", opset=19, fp16_scales=True
 )
 
-FLAVOURS = {f.name: f for f in (X86_VNNI, X86, ARM, ARM_SIGNED, OPENVINO_ALL, OPENVINO_INPUTS, TENSORRT, TENSORRT_HALF)}
-"""Every named flavour."""
+SCHEMES = {f.name: f for f in (X86_VNNI, X86, ARM, ARM_SIGNED, OPENVINO_ALL, OPENVINO_INPUTS, TENSORRT, TENSORRT_FP16)}
+"""Every named scheme."""
 
 
-def named_flavour(name: str) -> Flavour:
-    """The named flavour.
+def named_scheme(name: str) -> Scheme:
+    """The named scheme.
 
     Raises:
         EdgeferError: there is none of that name.
     """
-    if name not in FLAVOURS:
-        raise EdgeferError(f"there is no flavour '{name}'", hint=f"one of: {', '.join(FLAVOURS)}")
-    return FLAVOURS[name]
+    if name not in SCHEMES:
+        raise EdgeferError(f"there is no scheme '{name}'", hint=f"one of: {', '.join(SCHEMES)}")
+    return SCHEMES[name]
