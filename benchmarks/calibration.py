@@ -30,8 +30,7 @@ from edgefer.data import open_dataset, save_npz, synthetic_faces
 from edgefer.data.classes import FER2013
 from edgefer.errors import EdgeferError
 from edgefer.graph.export import export
-from edgefer.measure.contention import Usage, busy_before, others_since, too_busy
-from edgefer.measure.environment import describe_environment
+from edgefer.measure.environment import Usage, busy_before, describe_environment, others_since, too_busy
 from edgefer.memory import available_memory
 from edgefer.models.weights import shipped
 from edgefer.progress import announce

@@ -36,8 +36,14 @@ from edgefer.engines.classifier import Classifier
 from edgefer.engines.load import load_baseline, load_engine
 from edgefer.errors import EdgeferError
 from edgefer.graph.export import export
-from edgefer.measure.contention import Usage, busy_before, others_since, too_busy
-from edgefer.measure.environment import available_cores, describe_environment
+from edgefer.measure.environment import (
+    Usage,
+    available_cores,
+    busy_before,
+    describe_environment,
+    others_since,
+    too_busy,
+)
 from edgefer.progress import announce
 
 RESULTS = Path(__file__).resolve().parent / "results" / "camera.json"

@@ -14,8 +14,8 @@ from edgefer.camera.predict import probabilities
 from edgefer.data import FaceSet
 from edgefer.engines.classifier import Classifier
 from edgefer.faces import prepare_batch
-from edgefer.measure import Paired, Predictions
-from edgefer.measure.accuracy import wilson_interval
+from edgefer.measure.accuracy import Predictions, wilson_interval
+from edgefer.measure.paired import Paired
 
 SIDES = (64, 96, 144, 200)
 TILTS = (0.0, 10.0, 20.0)

@@ -32,8 +32,7 @@ from sources import REPOSITORY, real_faces
 from edgefer import BuildTarget, build_engine
 from edgefer.errors import EdgeferError
 from edgefer.graph.export import export
-from edgefer.measure.contention import Usage, busy_before, others_since, too_busy
-from edgefer.measure.environment import describe_environment
+from edgefer.measure.environment import Usage, busy_before, describe_environment, others_since, too_busy
 from edgefer.progress import announce
 
 RESULTS = REPOSITORY / "benchmarks" / "results" / "cpp.json"

@@ -25,8 +25,7 @@ from turns import Effort, figures, take_turns
 from edgefer.data import synthetic_faces
 from edgefer.engines.classifier import Classifier
 from edgefer.errors import EdgeferError
-from edgefer.measure.contention import Usage, busy_before, others_since, too_busy
-from edgefer.measure.environment import describe_environment
+from edgefer.measure.environment import Usage, busy_before, describe_environment, others_since, too_busy
 from edgefer.models import names
 from edgefer.models.weights import shipped
 from edgefer.optimize.choose import choose

@@ -33,10 +33,8 @@ from edgefer.engines.tensorrt.compat import import_tensorrt
 from edgefer.engines.tensorrt.cuda import open_cuda, probe, survey
 from edgefer.engines.tensorrt.run import TensorRtSession
 from edgefer.errors import EdgeferError
-from edgefer.measure.contention import Usage, others_since, too_busy
-from edgefer.measure.environment import describe_environment
-from edgefer.measure.gpu import gpu_times, watched
-from edgefer.measure.latency import interleave
+from edgefer.measure.environment import Usage, describe_environment, others_since, too_busy
+from edgefer.measure.latency import gpu_times, interleave, watched
 from edgefer.measure.telemetry import Recorder
 from edgefer.models import names
 from edgefer.models.weights import shipped

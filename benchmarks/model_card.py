@@ -23,8 +23,8 @@ from edgefer.data import FaceSet, open_dataset
 from edgefer.data.classes import FER2013
 from edgefer.engines.load import load_baseline
 from edgefer.errors import EdgeferError
-from edgefer.measure.accuracy import Predictions, predict, wilson_interval
-from edgefer.measure.classwise import macro_f1, macro_f1_ci95
+from edgefer.measure.accuracy import Predictions, macro_f1, macro_f1_ci95, wilson_interval
+from edgefer.measure.evaluate import evaluate
 from edgefer.measure.paired import Paired
 from edgefer.models.importing import import_weights
 from edgefer.models.registry import architecture
@@ -101,7 +101,7 @@ def measure(weights: Path, train: FaceSet, everything: FaceSet, judged: FaceSet,
     if not contract or not lineage or lineage["fit_sha256"] != train.split("fit").fingerprint():
         raise EdgeferError(f"{weights} was not trained on the fit part of {train.origin}", hint="give its own --train")
     with load_baseline(weights) as network:
-        val, test = predict(network, train.split("val")), predict(network, judged)
+        val, test = evaluate(network, train.split("val")), evaluate(network, judged)
     seen = np.isin(judged.face_hashes(), train.split("train").face_hashes())
     published = np.isin(judged.face_hashes(), everything.split("train").face_hashes())
     right = test.answers == test.labels
@@ -141,7 +141,7 @@ def _mirroring(
     with tempfile.TemporaryDirectory() as folder:
         import_weights(weights, name, plain := Path(folder) / "w.safetensors", mirrored=False)
         with load_baseline(plain) as network:
-            one_side = {"test": predict(network, test), "val": predict(network, val)}
+            one_side = {"test": evaluate(network, test), "val": evaluate(network, val)}
     paired = {part: Paired.from_predictions(one_side[part], both_sides[part]) for part in one_side}
     return {
         "test": summary(one_side["test"]),

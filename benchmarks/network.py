@@ -13,8 +13,8 @@ from edgefer.data import FaceSet, refuse_overlap
 from edgefer.data.classes import FER2013
 from edgefer.engines.classifier import Classifier
 from edgefer.graph.export import export
-from edgefer.measure.accuracy import predict
-from edgefer.measure.classwise import macro_f1, macro_f1_ci95
+from edgefer.measure.accuracy import macro_f1, macro_f1_ci95
+from edgefer.measure.evaluate import evaluate
 from edgefer.measure.paired import Paired
 from edgefer.models import create, default_contract
 from edgefer.models.weights import load_network, shipped
@@ -112,7 +112,7 @@ def _judge(
     if job.calibration is not None:
         refuse_overlap(job.calibration.face_hashes, test.face_hashes(), "the calibration faces", "the test faces")
     with _opened(module, contract, engines, threads=2) as rows:
-        answers = {label: predict(engine, test) for label, engine in rows.items()}
+        answers = {label: evaluate(engine, test) for label, engine in rows.items()}
         plain = [figures_of(built) for built in engines]
         reference = [f.label for f in plain].index(ONNXRUNTIME)
         figures = judged(plain, [rows[f.label] for f in plain], faces.split("val"), reference, MAX_DROP_PP)

@@ -28,8 +28,9 @@ from edgefer.data import FaceSet, open_dataset, refuse_overlap
 from edgefer.engines.classifier import Classifier
 from edgefer.engines.session import open_session
 from edgefer.errors import EdgeferError
-from edgefer.measure.accuracy import Predictions, predict, wilson_interval
+from edgefer.measure.accuracy import Predictions, wilson_interval
 from edgefer.measure.environment import describe_environment
+from edgefer.measure.evaluate import evaluate
 from edgefer.measure.paired import Paired
 from edgefer.models.weights import load_weights, shipped
 from edgefer.optimize.output_error import OutputError
@@ -197,7 +198,7 @@ def answers(way: Way, engine: bytes | Path, contract: Contract, faces: FaceSet) 
     """What a file answers in its runtime, float32 where it is not INT8."""
     session = open_session(way.runtime, engine, 1, "int8")
     with Classifier(session, contract, precision="int8", size_bytes=_size(engine), name="the file") as opened:
-        return predict(opened, faces)
+        return evaluate(opened, faces)
 
 
 if __name__ == "__main__":

@@ -28,8 +28,7 @@ from edgefer.graph.canonical import canonicalise
 from edgefer.graph.export import export
 from edgefer.graph.onnx_file import load_model, serialise
 from edgefer.graph.rewrite import PASSES, rewrite
-from edgefer.measure.contention import Usage, busy_before, others_since, too_busy
-from edgefer.measure.environment import describe_environment
+from edgefer.measure.environment import Usage, busy_before, describe_environment, others_since, too_busy
 from edgefer.optimize.auto import REFERENCE, candidates
 from edgefer.optimize.calibrate import calibrate, calibration_faces
 from edgefer.optimize.settings import Recipe

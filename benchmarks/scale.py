@@ -33,8 +33,7 @@ from sources import REPOSITORY
 from edgefer.data import synthetic_faces
 from edgefer.errors import EdgeferError
 from edgefer.graph.export import export
-from edgefer.measure.contention import Usage, busy_before, others_since, too_busy
-from edgefer.measure.environment import describe_environment
+from edgefer.measure.environment import Usage, busy_before, describe_environment, others_since, too_busy
 from edgefer.models.weights import shipped
 from edgefer.progress import announce, progress
 

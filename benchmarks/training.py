@@ -26,8 +26,7 @@ from edgefer.data import synthetic_faces
 from edgefer.data.classes import FER2013
 from edgefer.engines.cpu import BF16, instruction_set
 from edgefer.errors import require
-from edgefer.measure.contention import Usage, busy_before, others_since, too_busy
-from edgefer.measure.environment import describe_environment
+from edgefer.measure.environment import Usage, busy_before, describe_environment, others_since, too_busy
 from edgefer.models import create, default_contract, names
 from edgefer.progress import announce
 from edgefer.training import TrainConfig

@@ -24,8 +24,7 @@ from tables import put_on_page
 from turns import Effort, figures, take_turns
 
 from edgefer.errors import EdgeferError
-from edgefer.measure.contention import Usage, others_since, too_busy
-from edgefer.measure.environment import describe_environment
+from edgefer.measure.environment import Usage, describe_environment, others_since, too_busy
 from edgefer.models import architecture, names
 from edgefer.progress import announce
 

@@ -12,7 +12,7 @@ from edgefer.data.classes import FER2013
 from edgefer.engines.cpu import instruction_set
 from edgefer.engines.load import load_engine
 from edgefer.graph.export import export
-from edgefer.measure.accuracy import predict
+from edgefer.measure.evaluate import evaluate
 from edgefer.models.registry import architecture
 from edgefer.models.weights import shipped
 from edgefer.optimize.build import build_engine
@@ -82,7 +82,7 @@ def run(output: Path, *, data: str | None, model: str, seconds: float, seed: int
     test = faces.split("test")
     shown = test.stratified(min(len(test), SHOWN_PER_CLASS * len(test.classes)), seed)
     with load_engine(engines[-1]) as int8:
-        answers = predict(int8, shown).answers
+        answers = evaluate(int8, shown).answers
     sheet = made("contact-sheet.png", "test faces with the INT8 engine's answers, wrong ones in red")
     contact_sheet(shown, sheet, per_class=SHOWN_PER_CLASS, predicted=answers)
     return Quickstart(report, tuple(files))

@@ -23,7 +23,7 @@ from edgefer.doctor.software import ABSENT, Module, probe_software
 from edgefer.engines.cpu import instruction_set
 from edgefer.engines.tensorrt.cuda import Driver
 from edgefer.measure.environment import cpu_model
-from edgefer.measure.telemetry.sensors import text
+from edgefer.measure.sensors import text
 
 RELEASES: Final = {
     "35.1.0": "5.0.2",

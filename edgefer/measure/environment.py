@@ -1,4 +1,4 @@
-"""Where a number was measured: the machine and the software, without the names of hosts, users or folders."""
+"""Where a number was measured, and whether anything else used the processor meanwhile."""
 
 from __future__ import annotations
 
@@ -6,8 +6,12 @@ import importlib.metadata
 import os
 import platform
 import re
+import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from edgefer.measure.sensors import processor_seconds, text
 
 PACKAGES = ("edgefer", "numpy", "onnx", "onnxruntime", "onnxruntime-gpu", "torch", "openvino", "tensorrt", "onnxsim")
 """Distributions whose versions are recorded where they are installed."""
@@ -24,22 +28,22 @@ def describe_environment() -> dict[str, Any]:
     from edgefer.engines.cpu import instruction_set
 
     return {
-        "cpu": cpu_model(_read("/proc/cpuinfo") or "") or platform.processor() or None,
-        "board": _read("/proc/device-tree/model"),
+        "cpu": cpu_model(text(Path("/proc/cpuinfo")) or "") or platform.processor() or None,
+        "board": text(Path("/proc/device-tree/model")),
         "cores": available_cores(),
         "instruction_set": instruction_set(),
         "memory_bytes": _memory_bytes(),
         "os": _os(),
         "machine": platform.machine(),
         "python": platform.python_version(),
-        "packages": _packages(),
+        "packages": {name: found for name in PACKAGES if (found := _version(name)) is not None},
         "load_average": load_average(),
-        "governor": _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+        "governor": text(Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")),
     }
 
 
 def available_cores() -> int:
-    """How many cores this process may run on."""
+    """Number of cores that this process may run on."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -79,11 +83,6 @@ def _os() -> str:
         return kernel
 
 
-def _packages() -> dict[str, str]:
-    versions = ((name, _version(name)) for name in PACKAGES)
-    return {name: found for name, found in versions if found is not None}
-
-
 def _version(distribution: str) -> str | None:
     try:
         return importlib.metadata.version(distribution)
@@ -91,8 +90,55 @@ def _version(distribution: str) -> str | None:
         return None
 
 
-def _read(path: str) -> str | None:
-    try:
-        return Path(path).read_text(encoding="utf-8", errors="replace").strip("\0\n ") or None
-    except OSError:
+TOLERATED_LOAD = 0.5
+"""Runnable processes of the last minute, before anything of ours ran."""
+
+TOLERATED_CORES = 0.10
+"""Cores' worth of time that everything but this process may take."""
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Seconds so far: processor time of all on the cores that this process may use, of this process, and the wall's."""
+
+    everyone: float | None
+    own: float
+    wall: float
+
+    @classmethod
+    def now(cls) -> Usage:
+        """Read the counters; ``everyone`` is None where the system has no /proc/stat."""
+        times = os.times()
+        own = times.user + times.system + times.children_user + times.children_system
+        everyone = None
+        if hasattr(os, "sched_getaffinity"):
+            everyone = processor_seconds(text(Path("/proc/stat")) or "", os.sched_getaffinity(0))
+        return cls(everyone, own, time.monotonic())
+
+
+def others_since(start: Usage) -> float | None:
+    """Cores that other processes, and a hypervisor that gave ours away, used since ``start``; None if unknown."""
+    now = Usage.now()
+    if now.everyone is None or start.everyone is None or now.wall <= start.wall:
         return None
+    used = (now.everyone - start.everyone) - (now.own - start.own)
+    return round(max(0.0, used / (now.wall - start.wall)), 3)
+
+
+def too_busy(others: float | None) -> bool:
+    """Whether others used more than :data:`TOLERATED_CORES`."""
+    return others is not None and others > TOLERATED_CORES
+
+
+def busy_before(seconds: float) -> list[str]:
+    """Watch for ``seconds`` while doing nothing; the reasons not to measure now, none on a quiet machine."""
+    reasons = []
+    load = load_average()
+    if load is not None and load > TOLERATED_LOAD:
+        reasons.append(f"the load average was {load} before the start")
+    start = Usage.now()
+    time.sleep(seconds)
+    others = others_since(start)
+    if too_busy(others):
+        reasons.append(f"other processes used {others:.2f} of {available_cores()} cores before the start")
+    return reasons

@@ -3,19 +3,37 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import random
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgefer.contract import INPUT_NAME
+from edgefer.data import FaceSet
+from edgefer.engines.classifier import Classifier
+from edgefer.engines.tensorrt.run import CallTiming, TensorRtSession
 from edgefer.errors import EdgeferError
 
 Runner = Callable[[], object]
 Clock = Callable[[], int]
+
+Scope = Literal["compute", "e2e", "paced"]
+SCOPES: tuple[str, ...] = get_args(Scope)
+MEANING = {
+    "compute": "the runtime's call alone, on a uint8 batch that is ready",
+    "e2e": "uint8 batch in, checked scores out",
+    "paced": "e2e at a frame rate: from the moment that a frame is due to its scores",
+}
+
+TIMED_FACES = 64
+"""Number of different faces (or one batch, if that is more) that go round while timing."""
 
 TAIL_SAMPLES = 10
 """A percentile is shown only if at least this many samples are expected beyond it: n·(1−p) ≥ 10."""
@@ -25,7 +43,7 @@ WARM_UP_TOLERANCE = 0.05
 
 
 def carries(samples: int, percent: float) -> bool:
-    """Whether so many samples carry that percentile: n·(1−p) ≥ 10. In thousandths, so that 99.9 is exact."""
+    """Whether this number of samples carries that percentile: n·(1−p) ≥ 10. In thousandths, so that 99.9 is exact."""
     return samples * (100_000 - round(percent * 1000)) >= TAIL_SAMPLES * 100_000
 
 
@@ -54,7 +72,7 @@ class Latency:
 
     @property
     def n(self) -> int:
-        """How many calls were timed."""
+        """Number of timed calls."""
         return int(self.samples_ms.size)
 
     @property
@@ -134,7 +152,7 @@ class Interleaved:
     def speedup(self, reference: str, candidate: str, *, resamples: int = 1000, seed: int = 0) -> Ratio:
         """How many times faster ``candidate`` is: median of ``reference`` ÷ median of ``candidate``.
 
-        The interval is the percentile bootstrap (Efron & Tibshirani 1993, chapter 13) over rounds: a round is drawn
+        The interval is the percentile bootstrap (Efron & Tibshirani 1993, chapter 13) over rounds: a round is sampled
         with all the calls that both runners made in it, so that what hit both at once cancels.
         """
         slow, fast = self.rounds_ms[reference], self.rounds_ms[candidate]
@@ -142,8 +160,8 @@ class Interleaved:
         generator = np.random.default_rng(seed)
         ratios = np.empty(resamples)
         for i in range(resamples):
-            drawn = generator.integers(0, rounds, rounds)
-            ratios[i] = np.median(slow[drawn]) / np.median(fast[drawn])
+            sampled = generator.integers(0, rounds, rounds)
+            ratios[i] = np.median(slow[sampled]) / np.median(fast[sampled])
         low, high = np.percentile(ratios, (2.5, 97.5))
         return Ratio(float(np.median(slow) / np.median(fast)), (float(low), float(high)))
 
@@ -188,8 +206,8 @@ def interleave(
     Args:
         runners: name → a call that runs one batch to its end.
         seconds: how long the rounds last, all runners together; ``min_rounds`` are made even if that takes longer.
-        min_rounds: the least number of rounds.
-        calls: timed calls a turn.
+        min_rounds: the minimum number of rounds.
+        calls: timed calls per turn.
         warm_up_seconds: cap of a runner's warm-up; it stops earlier once the medians of two successive windows of
             5 calls are within 5 %.
         seed: of the order within the rounds.
@@ -199,7 +217,12 @@ def interleave(
     Raises:
         EdgeferError: no runner, or an argument out of range.
     """
-    _check(runners, seconds, min_rounds, calls)
+    if not runners:
+        raise EdgeferError("there is nothing to time: no runner was given")
+    if not seconds > 0:
+        raise EdgeferError(f"the measurement must last longer than 0 s, not {seconds}", hint="pass e.g. --seconds 10")
+    if min_rounds < 1 or calls < 1:
+        raise EdgeferError(f"rounds and calls per turn must be at least 1, not {min_rounds} and {calls}")
     order = list(runners)
     shuffler = random.Random(seed)
     turns: dict[str, list[list[int]]] = {name: [] for name in runners}
@@ -254,10 +277,159 @@ def no_garbage_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _check(runners: Mapping[str, Runner], seconds: float, min_rounds: int, calls: int) -> None:
-    if not runners:
-        raise EdgeferError("there is nothing to time: no runner was given")
-    if not seconds > 0:
-        raise EdgeferError(f"the measurement must last longer than 0 s, not {seconds}", hint="pass e.g. --seconds 10")
-    if min_rounds < 1 or calls < 1:
-        raise EdgeferError(f"rounds and calls a turn must be at least 1, not {min_rounds} and {calls}")
+def check_scope(scope: str) -> None:
+    """Refuse a scope that does not exist.
+
+    Raises:
+        EdgeferError: naming those that do.
+    """
+    if scope not in SCOPES:
+        raise EdgeferError(f"there is no scope '{scope}'", hint=f"scopes are {', '.join(SCOPES)}")
+
+
+def caller(classifier: Classifier, batches: Sequence[NDArray[np.uint8]], scope: str) -> Callable[[], object]:
+    """A call that runs the next of ``batches`` in ``scope``; ``paced`` calls what ``e2e`` calls."""
+    check_scope(scope)
+    faces = itertools.cycle(batches)
+    if scope == "compute":
+        session = classifier.session
+        return lambda: session.run({INPUT_NAME: next(faces)})
+    return lambda: classifier.logits(next(faces))
+
+
+def timed_batches(classifier: Classifier, faces: FaceSet, batch: int) -> list[NDArray[np.uint8]]:
+    """Whole batches, uint8 batch×H×W×C, of real faces from all over ``faces``, prepared beforehand."""
+    count = min(len(faces), max(batch, TIMED_FACES))
+    spread = np.arange(count) * len(faces) // count
+    pool = np.concatenate([part for part, _ in faces.subset(spread).batches(TIMED_FACES, classifier.contract)])
+    starts = range(0, max(len(pool) - batch, 0) + 1, batch)
+    # fewer faces than a batch holds: they go round
+    return [np.ascontiguousarray(pool[(start + np.arange(batch)) % len(pool)]) for start in starts]
+
+
+@dataclass(frozen=True, eq=False)
+class Load:
+    """What callers got together.
+
+    Attributes:
+        latency: of all their calls, ms.
+        calls_per_s: of all callers together: each one's calls over the time that it took for them.
+        settled: whether the warm-up of every caller ended before its cap.
+    """
+
+    latency: Latency
+    calls_per_s: float
+    settled: bool
+
+
+def closed_loop(runners: Sequence[Runner], seconds: float, warm_up_seconds: float = 2.0) -> Load:
+    """Call every runner from a thread of its own, without a pause, for ``seconds``.
+
+    Before that, all are called together until each has settled, or for ``warm_up_seconds``; see ``latency.warm_up``.
+    Each runner has its own session, as runtimes are not all safe to share. Python's lock is free while a runtime
+    computes.
+
+    Raises:
+        EdgeferError: no runner, or no time; whatever a runner raises.
+    """
+    if not runners or not seconds > 0:
+        raise EdgeferError(f"a load needs callers and time, not {len(runners)} and {seconds} s")
+    ready = threading.Barrier(len(runners))
+    samples: list[list[int]] = [[] for _ in runners]
+    lasted = [0] * len(runners)
+    settled = [False] * len(runners)
+    faults: list[Exception] = []
+
+    def work(index: int, run: Runner) -> None:
+        try:
+            settled[index] = warm_up(run, warm_up_seconds, time.perf_counter_ns)
+            ready.wait()
+            start = time.perf_counter_ns()
+            while (before := time.perf_counter_ns()) < start + seconds * 1e9:
+                run()
+                samples[index].append(time.perf_counter_ns() - before)
+            lasted[index] = time.perf_counter_ns() - start
+        except threading.BrokenBarrierError:  # another caller failed before the start: its fault is told
+            return
+        except Exception as fault:  # it is raised again, by the thread that asked
+            faults.append(fault)
+            ready.abort()
+
+    with no_garbage_collection():
+        threads = [threading.Thread(target=work, args=item, daemon=True) for item in enumerate(runners)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    if faults:
+        raise faults[0]
+    whole = [sample / 1e6 for mine in samples for sample in mine]
+    return Load(
+        Latency.from_samples(whole),
+        sum(len(mine) / time_ns * 1e9 for mine, time_ns in zip(samples, lasted, strict=True)),
+        all(settled),
+    )
+
+
+@dataclass(frozen=True)
+class GpuTimes:
+    """Medians of the timed calls, ms between CUDA events.
+
+    Attributes:
+        upload: of the copy to the GPU.
+        compute: of the network.
+        download: of the copy back.
+        calls: number of timed calls.
+        replayed: number of those that replayed a captured CUDA graph.
+    """
+
+    upload: float
+    compute: float
+    download: float
+    calls: int
+    replayed: int
+
+    def to_dict(self) -> dict[str, float | int]:
+        """JSON-ready."""
+        return asdict(self)
+
+
+class Watched:
+    """A runner that keeps what each of its calls took on the GPU."""
+
+    def __init__(self, run: Runner, session: TensorRtSession) -> None:
+        self._run, self._session = run, session
+        self._kept: list[CallTiming | None] = []
+
+    def __call__(self) -> None:
+        """Run it, and keep that."""
+        self._run()
+        self._kept.append(self._session.timing)
+
+    def times(self, rounds: int, calls: int) -> GpuTimes | None:
+        """Of the timed calls alone, if nothing was called since; None of fewer than a median needs.
+
+        Args:
+            rounds: that were made after the warm-up.
+            calls: timed ones in a round; one that is not timed comes before them, as in
+                :func:`~edgefer.measure.latency.interleave` and :func:`~edgefer.measure.pacing.pace`.
+        """
+        since = self._kept[-rounds * (calls + 1) :]
+        timed = [call for place, call in enumerate(since) if place % (calls + 1) and call is not None]
+        if not carries(len(timed), 50):
+            return None
+        upload, compute, download = np.median([(call.upload, call.compute, call.download) for call in timed], axis=0)
+        replayed = sum(call.graph for call in timed)
+        return GpuTimes(float(upload), float(compute), float(download), len(timed), replayed)
+
+
+def watched(classifier: Classifier, run: Runner) -> Runner:
+    """``run``, watched where the classifier's session times its calls."""
+    session = classifier.session
+    return Watched(run, session) if isinstance(session, TensorRtSession) else run
+
+
+def gpu_times(runners: Mapping[str, Runner], timing: Interleaved) -> dict[str, GpuTimes]:
+    """Name → times of those runners that were watched; asked before they are called again."""
+    told = {name: run.times(*timing.rounds_ms[name].shape) for name, run in runners.items() if isinstance(run, Watched)}
+    return {name: times for name, times in told.items() if times is not None}

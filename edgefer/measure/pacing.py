@@ -19,9 +19,37 @@ from edgefer.measure.latency import Clock, Interleaved, Runner, no_garbage_colle
 Sleep = Callable[[float], object]
 BLOCK_FRAMES = 20
 """Frames that one runner answers before the next has its turn."""
-LEAST_BLOCKS = 10
-"""So many blocks carry a p95 and an interval between blocks."""
-_MOST_FPS = 1e6  # a period is counted in nanoseconds
+MIN_BLOCKS = 10
+"""Blocks that carry a p95 and an interval between blocks."""
+_MAX_FPS = 1e6  # a period is counted in nanoseconds
+
+
+@dataclass(frozen=True)
+class FrameRate:
+    """How often a frame is due, and within which time its answer.
+
+    Attributes:
+        fps: frames a second.
+        deadline_ms: after the frame; one period if it is not given.
+
+    Raises:
+        EdgeferError: a rate or a deadline that is not positive and finite, or a rate above a million a second.
+    """
+
+    fps: float
+    deadline_ms: float | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.fps <= _MAX_FPS or not 0 < self.within_ms < math.inf:
+            raise EdgeferError(
+                f"frame rate and deadline must be positive, not {self.fps} and {self.deadline_ms}",
+                hint=f"--fps 30; at most {_MAX_FPS:,.0f}",
+            )
+
+    @property
+    def within_ms(self) -> float:
+        """The deadline in ms: what was asked for, or one period."""
+        return 1000.0 / self.fps if self.deadline_ms is None else self.deadline_ms
 
 
 @dataclass(frozen=True)
@@ -63,9 +91,8 @@ class Paced:
 
 def pace(
     runners: Mapping[str, Runner],
+    rate: FrameRate,
     *,
-    fps: float,
-    deadline_ms: float | None = None,
     seconds: float = 10.0,
     frames: int | None = None,
     warm_up_seconds: float = 2.0,
@@ -73,27 +100,25 @@ def pace(
     clock: Clock = time.perf_counter_ns,
     sleep: Sleep = time.sleep,
 ) -> Paced:
-    """Give each runner blocks of frames that are due every 1/``fps`` seconds, in an order shuffled a round.
+    """Give each runner blocks of frames that are due at ``rate``, in an order shuffled in each round.
 
     Args:
         runners: name → a call that answers one frame (or batch).
-        fps: frames a second.
-        deadline_ms: one period if None.
-        seconds: how long all runners take together, about; :data:`LEAST_BLOCKS` each are made in any case.
-        frames: answered frames a runner, at least; overrides ``seconds``.
+        rate: of the frames, with the deadline.
+        seconds: how long all runners take together, about; :data:`MIN_BLOCKS` each are made in any case.
+        frames: minimum number of answered frames per runner; overrides ``seconds``.
         warm_up_seconds: cap of the warm-up before the first block of each runner.
         seed: of the order.
         clock: nanoseconds, monotonic.
-        sleep: waits for so many seconds.
+        sleep: waits for a number of seconds.
 
     Raises:
-        EdgeferError: no runner, or a rate or deadline that cannot be.
+        EdgeferError: no runner.
     """
     if not runners:
         raise EdgeferError("there is nothing to time: no runner was given")
-    within_ms = deadline(fps, deadline_ms)
     if frames is None:
-        frames = max(int(seconds * fps / len(runners)), LEAST_BLOCKS * BLOCK_FRAMES)
+        frames = max(int(seconds * rate.fps / len(runners)), MIN_BLOCKS * BLOCK_FRAMES)
     blocks = max(1, -(-frames // BLOCK_FRAMES))
     shuffler, order = random.Random(seed), list(runners)
     answers: dict[str, list[_Block]] = {name: [] for name in runners}
@@ -102,24 +127,9 @@ def pace(
         for _ in range(blocks):
             shuffler.shuffle(order)
             for name in order:
-                answers[name].append(_block(runners[name], round(1e9 / fps), clock, sleep))
+                answers[name].append(_block(runners[name], round(1e9 / rate.fps), clock, sleep))
     rounds = {name: np.stack([block.response_ms for block in answers[name]]) for name in runners}
-    return Paced(Interleaved(rounds, unsettled), {name: _pace(answers[name], fps, within_ms) for name in runners})
-
-
-def deadline(fps: float, deadline_ms: float | None) -> float:
-    """The deadline in ms: what was asked for, or one period.
-
-    Raises:
-        EdgeferError: a rate or a deadline that is not positive and finite, or a rate above a million a second.
-    """
-    found = 1000.0 / fps if deadline_ms is None and fps > 0 else deadline_ms
-    if not 0 < fps <= _MOST_FPS or found is None or not 0 < found < math.inf:
-        raise EdgeferError(
-            f"frame rate and deadline must be positive, not {fps} and {deadline_ms}",
-            hint=f"--fps 30; at most {_MOST_FPS:,.0f}",
-        )
-    return found
+    return Paced(Interleaved(rounds, unsettled), {name: _pace(answers[name], rate) for name in runners})
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,13 +164,13 @@ def _block(run: Runner, period: int, clock: Clock, sleep: Sleep) -> _Block:
     return _Block(np.array(response) / 1e6, np.array(wakeup) / 1e6, intervals / 1e6, int(skipped))
 
 
-def _pace(blocks: list[_Block], fps: float, deadline_ms: float) -> Pace:
+def _pace(blocks: list[_Block], rate: FrameRate) -> Pace:
     response = np.concatenate([block.response_ms for block in blocks])
     dropped = sum(block.dropped for block in blocks)
-    misses = [int((block.response_ms > deadline_ms).sum()) + block.dropped for block in blocks]
+    misses = [int((block.response_ms > rate.within_ms).sum()) + block.dropped for block in blocks]
     return Pace(
-        fps=fps,
-        deadline_ms=deadline_ms,
+        fps=rate.fps,
+        deadline_ms=rate.within_ms,
         frames=len(response) + dropped,
         misses=sum(misses),
         dropped=dropped,

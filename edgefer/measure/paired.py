@@ -1,10 +1,13 @@
-"""Two networks on the same faces: how much accuracy the second lost, and how sure that is."""
+"""Two networks on the same faces: how much accuracy the second lost, in all and per class, and how sure that is."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from enum import Enum
+from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -231,3 +234,179 @@ def _root(excess: Callable[[float], float], inside: float, outside: float) -> fl
         else:
             outside = middle
     return (inside + outside) / 2
+
+
+class Verdict(str, Enum):
+    """Where an interval stands to a limit."""
+
+    PASS = "PASS"
+    FAIL = "FAIL"
+    INCONCLUSIVE = "INCONCLUSIVE"
+
+
+def verdict_of(interval: tuple[float, float], limit: float) -> Verdict:
+    """PASS if all of ``interval`` is at most ``limit``, FAIL if none of it is, else INCONCLUSIVE."""
+    low, high = interval
+    if high <= limit:
+        return Verdict.PASS
+    return Verdict.FAIL if low > limit else Verdict.INCONCLUSIVE
+
+
+def check_margin(margin_pp: float) -> None:
+    """Refuse a margin that no drop can be held against.
+
+    Raises:
+        EdgeferError: it is not positive, or not finite.
+    """
+    if not 0 < margin_pp < math.inf:
+        raise EdgeferError(
+            f"the margin must be a positive number of points, not {margin_pp}", hint="pass e.g. --margin 0.5"
+        )
+
+
+@dataclass(frozen=True)
+class NonInferiority:
+    """A drop beside the margin that was stated before it was measured.
+
+    The whole 95 % interval of the drop must lie below the margin: a one-sided test at 2.5 %, as usual for
+    non-inferiority (Tango 1998; ICH E9, section 3.3.2).
+
+    Attributes:
+        margin_pp: the greatest drop that would be accepted, percentage points, positive.
+        drop_pp: what was measured.
+        ci95_pp: its interval.
+        n: number of independent faces that were measured, or that the measured ones are worth.
+
+    Raises:
+        EdgeferError: the margin is not positive.
+    """
+
+    margin_pp: float
+    drop_pp: float
+    ci95_pp: tuple[float, float]
+    n: float
+
+    def __post_init__(self) -> None:
+        check_margin(self.margin_pp)
+
+    @classmethod
+    def of(cls, paired: Paired, margin_pp: float) -> NonInferiority:
+        """Hold a paired comparison against a margin."""
+        return cls(margin_pp, paired.drop_pp, paired.ci95_pp, paired.n / paired.effect)
+
+    @property
+    def verdict(self) -> Verdict:
+        """PASS: shown to be no worse than the margin; FAIL: shown to be worse; else neither was shown."""
+        return verdict_of(self.ci95_pp, self.margin_pp)
+
+    @property
+    def difference_seen(self) -> bool:
+        """Whether the interval excludes 0, in either direction."""
+        return not self.ci95_pp[0] <= 0 <= self.ci95_pp[1]
+
+    @property
+    def faces_needed(self) -> int | None:
+        """About how many faces would decide it if the drop stayed what it is; None where none or any number would.
+
+        An interval narrows with the square root of the number of faces.
+        """
+        distance = abs(self.margin_pp - self.drop_pp)
+        if self.verdict is not Verdict.INCONCLUSIVE or distance == 0:
+            return None
+        low, high = self.ci95_pp
+        half = high - self.drop_pp if self.drop_pp < self.margin_pp else self.drop_pp - low
+        return math.ceil(self.n * (half / distance) ** 2)
+
+    def sentence(self) -> str:
+        """What was shown and what was not, for people."""
+        low, high = self.ci95_pp
+        margin = f"{self.margin_pp:g} points"
+        if self.verdict is Verdict.PASS:
+            seen = f"; a difference was seen ({self.drop_pp:+.2f})" if self.difference_seen else ""
+            return f"no worse than {margin}: shown (at most {high:+.2f}){seen}"
+        if self.verdict is Verdict.FAIL:
+            return f"worse than {margin}: at least {low:+.2f}"
+        needed = "" if self.faces_needed is None else f"; about {_rounded(self.faces_needed):,} faces would tell"
+        start = "a difference was seen" if self.difference_seen else "no difference seen"
+        return f"{start}, but {self._open()}{needed}"
+
+    def _open(self) -> str:
+        return f"'no worse than {self.margin_pp:g} points' is not shown: {self.ci95_pp[1]:+.2f} is possible"
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return {
+            "margin_pp": self.margin_pp,
+            "verdict": self.verdict.value,
+            "difference_seen": self.difference_seen,
+            "faces_needed": self.faces_needed,
+            "sentence": self.sentence(),
+        }
+
+
+def _rounded(count: int) -> int:
+    """Two significant digits, upwards: more would pretend to know."""
+    step = int("1" + "0" * max(0, len(str(count)) - 2))
+    return -(-count // step) * step
+
+
+@dataclass(frozen=True)
+class ClassDrop:
+    """Recall that a class lost to the baseline, in percentage points; None where the class has no face.
+
+    Attributes:
+        name: of the class.
+        n: its faces.
+        drop_pp: recall of the baseline − recall of the candidate; positive: the candidate is worse.
+        ci_pp: its interval; with the probability that was asked for, those of all classes hold together.
+    """
+
+    name: str
+    n: int
+    drop_pp: float | None
+    ci_pp: tuple[float, float] | None
+
+    @property
+    def seen(self) -> bool:
+        """Whether the interval excludes "no difference"."""
+        return self.ci_pp is not None and not self.ci_pp[0] <= 0 <= self.ci_pp[1]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        interval = None if self.ci_pp is None else list(self.ci_pp)
+        return {"class": self.name, "n": self.n, "drop_pp": self.drop_pp, "ci_pp": interval}
+
+
+def class_drops(baseline: Predictions, candidate: Predictions, confidence: float = 0.95) -> tuple[ClassDrop, ...]:
+    """Drop of every class, in the classes' order; the two were made on the same faces.
+
+    The intervals are Tango's, each at the level (1 − α)^(1/k) of Šidák (1967, J. Am. Stat. Assoc. 62, 626–633) for k
+    classes with faces. That is exact here, and not only an approximation: no face is of two classes, so that, given the
+    labels, what happens to one class says nothing about another. (Near-duplicates with different labels are the
+    exception; Šidák's inequality holds for those too.)
+    """
+    z = simultaneous_z(len(np.unique(baseline.labels)), confidence)
+    return tuple(_drop(baseline, candidate, label, name, z) for label, name in enumerate(baseline.classes))
+
+
+def simultaneous_z(comparisons: int, confidence: float = 0.95) -> float:
+    """Standard normal quantile of two-sided intervals of which ``comparisons`` hold together with ``confidence``.
+
+    Raises:
+        EdgeferError: no comparison, or a confidence that is not between 0 and 1.
+    """
+    if comparisons < 1 or not 0 < confidence < 1:
+        raise EdgeferError(f"intervals need 1 or more comparisons and 0 < confidence < 1: {comparisons}, {confidence}")
+    alone = confidence ** (1 / comparisons)
+    return NormalDist().inv_cdf((1 + alone) / 2)
+
+
+def _drop(baseline: Predictions, candidate: Predictions, label: int, name: str, z: float) -> ClassDrop:
+    faces = baseline.labels == label
+    n = int(faces.sum())
+    if not n:
+        return ClassDrop(name, 0, None, None)
+    drops = baseline.correct[faces].astype(np.int64) - candidate.correct[faces]
+    lost, gained = int((drops > 0).sum()), int((drops < 0).sum())
+    low, high = tango_interval(lost, gained, n, z, design_effect(drops, baseline.groups[faces]))
+    return ClassDrop(name, n, 100.0 * (lost - gained) / n, (100.0 * low, 100.0 * high))

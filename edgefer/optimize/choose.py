@@ -13,7 +13,7 @@ from edgefer.data import FaceSet
 from edgefer.engines.classifier import Classifier
 from edgefer.errors import EdgeferError
 from edgefer.faces import golden_faces
-from edgefer.measure.accuracy import predict
+from edgefer.measure.evaluate import evaluate
 from edgefer.measure.latency import interleave
 from edgefer.measure.paired import Paired
 from edgefer.progress import progress
@@ -84,7 +84,7 @@ def judged(
     figures: Sequence[Figures], engines: Sequence[Classifier], val: FaceSet, reference: int, max_drop: float
 ) -> list[Figures]:
     """Fill in what the answers on ``val`` say, against those of the engine at index ``reference``."""
-    answers = [predict(engine, val) for engine in engines]
+    answers = [evaluate(engine, val) for engine in engines]
     done = []
     for candidate, predictions in zip(figures, answers, strict=True):
         paired = Paired.from_predictions(answers[reference], predictions)

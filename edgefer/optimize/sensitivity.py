@@ -10,7 +10,8 @@ from typing import Any
 from edgefer.contract import Contract
 from edgefer.data import FaceSet, aligned, open_dataset
 from edgefer.errors import EdgeferError
-from edgefer.measure.accuracy import Predictions, predict
+from edgefer.measure.accuracy import Predictions
+from edgefer.measure.evaluate import evaluate
 from edgefer.measure.paired import Paired
 from edgefer.optimize.job import Job, prepare_job
 from edgefer.optimize.output_error import OutputError
@@ -170,7 +171,7 @@ def refuse_one_split(faces: FaceSet) -> None:
 def answers(built: Built, contract: Contract, faces: FaceSet, threads: int = 1) -> Predictions:
     """Open, ask about ``faces``, close."""
     with built.open(contract, threads) as engine:
-        return predict(engine, faces)
+        return evaluate(engine, faces)
 
 
 def weighted_layers(job: Job, variant: Variant) -> tuple[LayerPlan, ...]:

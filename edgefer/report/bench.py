@@ -66,7 +66,7 @@ def benchmark(
         seconds: of timing, all runners together.
         limit: judge on so many faces at most, drawn at random by ``seed``; all if None.
         seed: of that draw, of the order within timing rounds and of the speed-up's bootstrap.
-        scope: what is timed: ``compute``, ``e2e`` or ``paced``; see ``edgefer.measure.calls``.
+        scope: what is timed: ``compute``, ``e2e`` or ``paced``; see ``edgefer.measure.latency``.
         iterations: timed calls an engine, instead of ``seconds``.
         warm_up: cap of each engine's warm-up, seconds.
         fps: frames a second, of ``paced``.

@@ -19,10 +19,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgefer.measure.classdrops import class_drops
-from edgefer.measure.classwise import calibration_error, class_scores, kl_divergence, macro_f1
+from edgefer.measure.accuracy import calibration_error, class_scores, kl_divergence, macro_f1
 from edgefer.measure.latency import Interleaved
-from edgefer.measure.margin import NonInferiority
+from edgefer.measure.paired import NonInferiority, class_drops
 from edgefer.report.report import Report, Row
 
 SCHEMA = 1

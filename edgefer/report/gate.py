@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from edgefer.errors import EdgeferError
-from edgefer.measure.margin import Verdict, judge
+from edgefer.measure.paired import Verdict, verdict_of
 from edgefer.report.against import change, check_same_classes, differences
 from edgefer.report.document import Document, Entry, Estimate
 
@@ -178,7 +178,9 @@ def _misses(report: Document, entry: Entry, limit: float) -> Check:
     if report.invalid:
         return Check(entry.name, what, Verdict.INCONCLUSIVE, f"the run is invalid: {report.invalid[0]}")
     low, high = entry.miss_share.ci95
-    return Check(entry.name, what, judge((low, high), limit), f"{entry.miss_share.value:.2%} [{low:.2%}, {high:.2%}]")
+    return Check(
+        entry.name, what, verdict_of((low, high), limit), f"{entry.miss_share.value:.2%} [{low:.2%}, {high:.2%}]"
+    )
 
 
 def _relative(old: Document, new: Document, before: Entry, after: Entry, limits: Limits) -> Iterator[Check]:
@@ -200,15 +202,15 @@ def _relative(old: Document, new: Document, before: Entry, after: Entry, limits:
     slowdown = found.slowdown["50"]
     low, high = slowdown.ci95
     told = f"{slowdown.value - 1:+.1%} [{low - 1:+.1%}, {high - 1:+.1%}]"
-    yield Check(after.name, what, judge(slowdown.ci95, 1 + limits.max_slowdown), told)
+    yield Check(after.name, what, verdict_of(slowdown.ci95, 1 + limits.max_slowdown), told)
 
 
 def _at_most(entry: Entry, what: str, found: Estimate, limit: float, form: str, unit: str) -> Check:
     told = f"{form.format(found.value)} [{', '.join(form.format(end) for end in found.ci95)}]{unit}"
-    return Check(entry.name, f"{what} at most {limit:g}{unit}", judge(found.ci95, limit), told)
+    return Check(entry.name, f"{what} at most {limit:g}{unit}", verdict_of(found.ci95, limit), told)
 
 
 def _at_least(entry: Entry, what: str, found: Estimate, limit: float) -> Check:
     low, high = found.ci95
     told = f"{found.value:.4f} [{low:.4f}, {high:.4f}]"
-    return Check(entry.name, f"{what} at least {limit:g}", judge((-high, -low), -limit), told)
+    return Check(entry.name, f"{what} at least {limit:g}", verdict_of((-high, -low), -limit), told)

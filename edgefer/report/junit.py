@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from xml.etree import ElementTree
 
 from edgefer.atomic import write_bytes
-from edgefer.measure.margin import Verdict
+from edgefer.measure.paired import Verdict
 from edgefer.report.gate import Check
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from edgefer.measure.classdrops import class_drops
-from edgefer.measure.classwise import calibration_error, class_scores, kl_divergence, macro_f1
-from edgefer.measure.margin import NonInferiority
+from edgefer.measure.accuracy import calibration_error, class_scores, kl_divergence, macro_f1
+from edgefer.measure.paired import NonInferiority, class_drops
 from edgefer.report.cells import NOT_MEASURED, cells
 from edgefer.report.report import Report, Row
 from edgefer.report.terminal_details import gpu_line, telemetry_line

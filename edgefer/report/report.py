@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from edgefer.data import FaceSet
 from edgefer.manifest import LayerPrecision
 from edgefer.measure.accuracy import Predictions
-from edgefer.measure.gpu import GpuTimes
-from edgefer.measure.latency import Latency, Ratio
+from edgefer.measure.latency import GpuTimes, Latency, Ratio
 from edgefer.measure.pacing import Pace
 from edgefer.measure.paired import Paired
 from edgefer.report.settings import Settings

@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from edgefer.errors import EdgeferError
-from edgefer.measure.calls import MEANING, TIMED_FACES, check_scope
-from edgefer.measure.margin import check_margin
-from edgefer.measure.pacing import deadline
+from edgefer.measure.latency import MEANING, TIMED_FACES, check_scope
+from edgefer.measure.pacing import FrameRate
+from edgefer.measure.paired import check_margin
 
 CALLS_A_TURN = 5
 MARGIN_PP = 0.5
@@ -27,7 +27,7 @@ class Settings:
     Attributes:
         batch: faces a timed call.
         threads: that each runtime is given.
-        scope: what a timed call is; see ``edgefer.measure.calls``.
+        scope: what a timed call is; see ``edgefer.measure.latency``.
         seconds: of timing, all runners together.
         iterations: timed calls a runner, instead of ``seconds``; None for ``seconds``.
         warm_up: cap of each runner's warm-up, seconds.
@@ -67,7 +67,7 @@ class Settings:
             raise EdgeferError(f"the warm-up must not be negative, and is {self.warm_up} s", hint="--warm-up 2")
         check_margin(self.margin_pp)
         if self.scope == "paced":
-            deadline(self.fps, self.deadline_ms)
+            FrameRate(self.fps, self.deadline_ms)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, with what nobody chose but what matters too."""

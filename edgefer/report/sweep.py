@@ -16,11 +16,8 @@ from rich.table import Table
 from edgefer.data import FaceSet, aligned, open_dataset
 from edgefer.engines.load import load_engine
 from edgefer.errors import EdgeferError
-from edgefer.measure.calls import MEANING, caller, timed_batches
-from edgefer.measure.contention import Usage, others_since
-from edgefer.measure.environment import available_cores, describe_environment
-from edgefer.measure.latency import Latency
-from edgefer.measure.load import closed_loop
+from edgefer.measure.environment import Usage, available_cores, describe_environment, others_since
+from edgefer.measure.latency import MEANING, Latency, caller, closed_loop, timed_batches
 from edgefer.progress import progress
 from edgefer.report.cells import digits
 from edgefer.report.settings import variables

@@ -6,10 +6,9 @@ from collections.abc import Iterator
 
 from rich.console import Console
 
-from edgefer.measure.classdrops import ClassDrop, class_drops
-from edgefer.measure.classwise import calibration_error, kl_divergence, macro_f1
-from edgefer.measure.gpu import GpuTimes
-from edgefer.measure.margin import NonInferiority
+from edgefer.measure.accuracy import calibration_error, kl_divergence, macro_f1
+from edgefer.measure.latency import GpuTimes
+from edgefer.measure.paired import ClassDrop, NonInferiority, class_drops
 from edgefer.report.cells import digits
 from edgefer.report.report import Report, Row
 from edgefer.report.terminal import as_printable

@@ -10,11 +10,9 @@ from typing import Any
 
 from edgefer.data import FaceSet
 from edgefer.engines.classifier import Classifier
-from edgefer.measure.calls import caller, timed_batches
-from edgefer.measure.contention import Usage, others_since, too_busy
-from edgefer.measure.gpu import GpuTimes, gpu_times, watched
-from edgefer.measure.latency import Interleaved, interleave
-from edgefer.measure.pacing import BLOCK_FRAMES, LEAST_BLOCKS, Pace, pace
+from edgefer.measure.environment import Usage, others_since, too_busy
+from edgefer.measure.latency import GpuTimes, Interleaved, caller, gpu_times, interleave, timed_batches, watched
+from edgefer.measure.pacing import BLOCK_FRAMES, MIN_BLOCKS, FrameRate, Pace, pace
 from edgefer.measure.telemetry import Recorder, Recording
 from edgefer.progress import announce, progress
 from edgefer.report.settings import CALLS_A_TURN, Settings
@@ -84,7 +82,7 @@ def _how_long(settings: Settings) -> str:
     if settings.iterations is not None:
         return f"{settings.iterations:,} calls each"
     if settings.scope == "paced":
-        least = LEAST_BLOCKS * BLOCK_FRAMES
+        least = MIN_BLOCKS * BLOCK_FRAMES
         return f"{settings.seconds:g} s, or {least} frames of each where that takes longer, {settings.fps:g} a second"
     return f"{settings.seconds:g} s"
 
@@ -93,8 +91,7 @@ def _measure(runners: Mapping[str, Callable[[], object]], settings: Settings) ->
     if settings.scope == "paced":
         paced = pace(
             runners,
-            fps=settings.fps,
-            deadline_ms=settings.deadline_ms,
+            FrameRate(settings.fps, settings.deadline_ms),
             seconds=settings.seconds,
             frames=settings.iterations,
             warm_up_seconds=settings.warm_up,

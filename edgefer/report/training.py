@@ -15,7 +15,7 @@ from edgefer.atomic import check_writable, write_bytes, write_text
 from edgefer.data import FaceSet, aligned
 from edgefer.engines.load import load_baseline
 from edgefer.errors import require
-from edgefer.measure.accuracy import predict
+from edgefer.measure.evaluate import evaluate
 
 FILES = ("curve.csv", "curve.png", "confusion.csv", "confusion.png")
 CURVE_COLUMNS = ("epoch", "loss", "top1", "val_loss", "val_top1", "lr")
@@ -38,7 +38,7 @@ def write_training_report(
     """
     require_plots(folder)
     with load_baseline(weights) as network:
-        answers = predict(network, aligned(faces.split("val"), network.contract.labels))
+        answers = evaluate(network, aligned(faces.split("val"), network.contract.labels))
     confusion = answers.confusion()
     paths = tuple(folder / name for name in FILES)
     write_text(paths[0], _csv(CURVE_COLUMNS, [[row[column] for column in CURVE_COLUMNS] for row in curve]))

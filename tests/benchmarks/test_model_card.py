@@ -28,13 +28,13 @@ def test_a_card_has_both_figures_with_their_intervals(files):
     import model_card
 
     from edgefer.engines.load import load_baseline
-    from edgefer.measure.accuracy import predict
-    from edgefer.measure.classwise import macro_f1, macro_f1_ci95
+    from edgefer.measure.accuracy import macro_f1, macro_f1_ci95
+    from edgefer.measure.evaluate import evaluate
 
     folder, train, test = files
     figures = model_card.measure(folder / "w.safetensors", train, train, test, folder / "log")
     with load_baseline(folder / "w.safetensors") as network:
-        answers = predict(network, test)
+        answers = evaluate(network, test)
     low, high = macro_f1_ci95(answers)
     assert figures["test"]["macro_f1"] == macro_f1(answers)
     assert figures["test"]["macro_f1_ci95"] == [low, high]
@@ -48,15 +48,15 @@ def test_a_mirrored_networks_card_has_the_other_figure_too(files):
     import model_card
 
     from edgefer.engines.load import load_baseline
-    from edgefer.measure.accuracy import predict
-    from edgefer.measure.classwise import macro_f1
+    from edgefer.measure.accuracy import macro_f1
+    from edgefer.measure.evaluate import evaluate
     from edgefer.models.importing import import_weights
 
     folder, train, test = files
     import_weights(folder / "w.safetensors", "lenet", folder / "m.safetensors", mirrored=True)
     figures = model_card.measure(folder / "m.safetensors", train, train, test, folder / "log")
     with load_baseline(folder / "w.safetensors") as one, load_baseline(folder / "m.safetensors") as both:
-        without, with_them = predict(one, test), predict(both, test)
+        without, with_them = evaluate(one, test), evaluate(both, test)
     assert figures["mirroring"]["test"]["macro_f1"] == macro_f1(without) != macro_f1(with_them)
     assert figures["test"]["macro_f1"] == macro_f1(with_them)
     gain = 100 * (with_them.top1 - without.top1)

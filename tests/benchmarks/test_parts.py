@@ -156,7 +156,7 @@ def test_a_turn_begins_with_a_rest_that_no_timed_call_sees(monkeypatch):
 
 
 def test_other_processes_are_seen_and_our_own_work_is_not():
-    from edgefer.measure.contention import Usage, others_since, too_busy
+    from edgefer.measure.environment import Usage, others_since, too_busy
 
     start = Usage.now()
     if start.everyone is None:

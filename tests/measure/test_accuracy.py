@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from edgefer.errors import EdgeferError
-from edgefer.measure.accuracy import Predictions, predict, wilson_interval
+from edgefer.measure.accuracy import Predictions, wilson_interval
+from edgefer.measure.evaluate import evaluate
 
 CLASSES = ("angry", "happy", "sad")
 
@@ -148,7 +149,7 @@ def fake_classifier(seen, labels=CLASSES):
 
 def test_predict_goes_through_the_faces_in_batches():
     seen = []
-    found = predict(fake_classifier(seen), FakeFaces(), batch_size=2)
+    found = evaluate(fake_classifier(seen), FakeFaces(), batch_size=2)
     assert seen == [2, 2, 1]
     assert found.top1 == 1.0
     assert (found.faces_sha256, found.name, found.n) == ("cd" * 32, "fake", 5)
@@ -156,7 +157,7 @@ def test_predict_goes_through_the_faces_in_batches():
 
 def test_predict_refuses_no_faces_and_other_classes():
     with pytest.raises(EdgeferError, match=r"fake.npz:test has 0 faces") as caught:
-        predict(fake_classifier([]), FakeFaces(()))
+        evaluate(fake_classifier([]), FakeFaces(()))
     assert "split" in caught.value.hint
     with pytest.raises(EdgeferError, match="fake has the classes x, y, z; fake.npz:test has angry, happy, sad"):
-        predict(fake_classifier([], ("x", "y", "z")), FakeFaces())
+        evaluate(fake_classifier([], ("x", "y", "z")), FakeFaces())

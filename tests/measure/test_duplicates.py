@@ -4,11 +4,8 @@ import numpy as np
 import pytest
 
 from edgefer.errors import EdgeferError
-from edgefer.measure.accuracy import Predictions, design_effect, wilson_interval
-from edgefer.measure.classdrops import class_drops
-from edgefer.measure.classwise import macro_f1_ci95
-from edgefer.measure.margin import NonInferiority
-from edgefer.measure.paired import Paired, mcnemar_exact, sign_flip, tango_interval
+from edgefer.measure.accuracy import Predictions, design_effect, macro_f1_ci95, wilson_interval
+from edgefer.measure.paired import NonInferiority, Paired, class_drops, mcnemar_exact, sign_flip, tango_interval
 
 CLASSES = ("angry", "happy", "sad")
 

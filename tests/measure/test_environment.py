@@ -38,7 +38,7 @@ def test_a_kernels_suffix_is_cut(monkeypatch):
 
 
 def test_what_the_system_does_not_tell_is_none(monkeypatch):
-    monkeypatch.setattr(environment, "_read", lambda path: None)
+    monkeypatch.setattr(environment, "text", lambda path: None)
     monkeypatch.setattr(platform, "processor", lambda: "")
     monkeypatch.delattr(environment.os, "getloadavg")
     found = environment.describe_environment()

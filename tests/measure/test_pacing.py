@@ -5,7 +5,7 @@ import pytest
 
 from edgefer.errors import EdgeferError
 from edgefer.measure.accuracy import wilson_interval
-from edgefer.measure.pacing import BLOCK_FRAMES, LEAST_BLOCKS, miss_interval, pace
+from edgefer.measure.pacing import BLOCK_FRAMES, MIN_BLOCKS, FrameRate, miss_interval, pace
 
 
 class Clock:
@@ -32,10 +32,11 @@ def endless(*values):
         yield from values
 
 
-def paced(durations, **options):
+def paced(durations, fps, deadline_ms=None, **options):
     clock = Clock()
     runners = {"net": clock.runner(durations)}
-    found = pace(runners, clock=clock, sleep=clock.sleep, warm_up_seconds=0, **options)
+    rate = FrameRate(fps, deadline_ms)
+    found = pace(runners, rate, clock=clock, sleep=clock.sleep, warm_up_seconds=0, **options)
     return found.timing.latency("net"), found.paces["net"]
 
 
@@ -66,7 +67,7 @@ def test_frames_that_fall_due_meanwhile_are_dropped_not_queued():
 
 def test_ten_blocks_are_made_in_any_case():
     latency, found = paced(endless(3), fps=100, seconds=0.1)
-    assert latency.n == found.frames == LEAST_BLOCKS * BLOCK_FRAMES
+    assert latency.n == found.frames == MIN_BLOCKS * BLOCK_FRAMES
     assert latency.p95 is not None
     longer, _ = paced(endless(3), fps=100, seconds=4)
     assert longer.n == 400
@@ -84,7 +85,12 @@ def test_runners_take_blocks_in_turns():
         return run
 
     found = pace(
-        {name: runner(name) for name in "ab"}, fps=50, frames=60, clock=clock, sleep=clock.sleep, warm_up_seconds=0
+        {name: runner(name) for name in "ab"},
+        FrameRate(50),
+        frames=60,
+        clock=clock,
+        sleep=clock.sleep,
+        warm_up_seconds=0,
     )
     assert found.timing.rounds_ms["a"].shape == (3, BLOCK_FRAMES)
     blocks = "".join(order[-6 * (BLOCK_FRAMES + 1) :: BLOCK_FRAMES + 1])
@@ -103,10 +109,10 @@ def test_runners_take_blocks_in_turns():
 )
 def test_impossible_rates_are_refused(arguments, message):
     with pytest.raises(EdgeferError, match=message) as caught:
-        pace({"a": int}, **arguments)
+        FrameRate(**arguments)
     assert "--fps" in caught.value.hint
     with pytest.raises(EdgeferError, match="no runner"):
-        pace({}, fps=30)
+        pace({}, FrameRate(30))
 
 
 def test_misses_in_bursts_are_less_certain_than_scattered_ones():

@@ -10,12 +10,8 @@ import time
 
 import pytest
 
-from edgefer.measure.telemetry import Recorder, Recording
-from edgefer.measure.telemetry.nvml import Nvml
-from edgefer.measure.telemetry.power import Ina3221, Rapl
-from edgefer.measure.telemetry.process import Watch
-from edgefer.measure.telemetry.sensors import Sensors
-from edgefer.measure.telemetry.tegrastats import Tegrastats, parse_tegrastats
+from edgefer.measure.sensors import Ina3221, Nvml, Rapl, Sensors, Tegrastats, parse_tegrastats
+from edgefer.measure.telemetry import Recorder, Recording, Watch
 from tests.measure.sysfs_trees import LAPTOP, NANO, ORIN_NANO, RASPBERRY_PI, TEGRASTATS, plant
 
 

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from edgefer.errors import EdgeferError
-from edgefer.measure.accuracy import predict
-from edgefer.measure.calls import timed_batches
-from edgefer.measure.latency import Interleaved
+from edgefer.measure.evaluate import evaluate
+from edgefer.measure.latency import Interleaved, timed_batches
 from edgefer.report import bench, timing
 
 benchmark = functools.partial(bench.benchmark, telemetry=False)
@@ -84,7 +83,7 @@ def test_names_stay_apart(fake_classifier, faces):
 
 
 def test_predictions_are_a_baseline_without_latency(fake_classifier, faces, tmp_path):
-    predict(fake_classifier(name="far away"), faces.split("test")).save(tmp_path / "p.npz")
+    evaluate(fake_classifier(name="far away"), faces.split("test")).save(tmp_path / "p.npz")
     report = benchmark(fake_classifier(mistakes=10), faces, tmp_path / "p.npz", seconds=0.02)
     found = report.to_json()
     assert found["baseline"] == {"latency_ms": None, "accuracy": {"top1": 1.0, "n": 100}, "size_bytes": None}
@@ -94,7 +93,7 @@ def test_predictions_are_a_baseline_without_latency(fake_classifier, faces, tmp_
 
 
 def test_predictions_on_other_faces_are_refused(fake_classifier, faces, tmp_path):
-    predict(fake_classifier(name="far away"), faces.split("train")).save(tmp_path / "p.npz")
+    evaluate(fake_classifier(name="far away"), faces.split("train")).save(tmp_path / "p.npz")
     engine = fake_classifier()
     with pytest.raises(EdgeferError, match="not run on the same faces") as caught:
         benchmark(engine, faces, tmp_path / "p.npz", seconds=0.02)

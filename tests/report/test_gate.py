@@ -10,8 +10,7 @@ from click.testing import CliRunner
 from edgefer.cli.measure import compare, gate
 from edgefer.data import save_npz
 from edgefer.errors import EdgeferError
-from edgefer.measure.margin import Verdict
-from edgefer.measure.paired import tango_interval
+from edgefer.measure.paired import Verdict, tango_interval
 from edgefer.report.against import change
 from edgefer.report.bench import benchmark
 from edgefer.report.document import read_report

@@ -6,8 +6,7 @@ import json
 import pytest
 
 from edgefer.engines.tensorrt.run import CallTiming, TensorRtSession
-from edgefer.measure.gpu import GpuTimes, Watched, gpu_times
-from edgefer.measure.latency import interleave
+from edgefer.measure.latency import GpuTimes, Watched, gpu_times, interleave
 from edgefer.report.html.page import page
 from edgefer.report.markdown import markdown
 from edgefer.report.terminal_details import detail_lines

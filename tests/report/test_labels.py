@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from edgefer.measure.classdrops import class_drops
 from edgefer.measure.latency import Latency
+from edgefer.measure.paired import class_drops
 from edgefer.report.html import charts, matrices
 from edgefer.report.html.labels import Box, Names, shortened, width
 from edgefer.report.html.page import page

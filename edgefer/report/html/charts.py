@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from edgefer.measure.classdrops import ClassDrop
+from edgefer.measure.paired import ClassDrop
 from edgefer.report.html.labels import Box, Names, shortened, width
 from edgefer.report.html.svg import WIDTH, Chart, Scale, colour
 from edgefer.report.report import Row

@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from edgefer.measure.calls import MEANING
-from edgefer.measure.classdrops import class_drops
-from edgefer.measure.classwise import calibration_error, class_scores, kl_divergence, macro_f1
-from edgefer.measure.margin import NonInferiority
+from edgefer.measure.accuracy import calibration_error, class_scores, kl_divergence, macro_f1
+from edgefer.measure.latency import MEANING
+from edgefer.measure.paired import NonInferiority, class_drops
 from edgefer.report.cells import NOT_MEASURED, cells, digits
 from edgefer.report.details import PERCENTS, latency_details
 from edgefer.report.html import charts, faces, layers, matrices
