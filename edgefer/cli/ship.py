@@ -100,9 +100,9 @@ def check(folder: Path, engine: Path | None) -> None:
 
     found = check_bundle(folder, engine)
     click.echo(f"{folder}: {found.files} files, as they were written")
-    if found.apart is not None:
+    if found.distance is not None:
         click.echo(
-            f"{engine}: its logits for the golden faces differ from the float model's by {found.apart:.3g} of their "
+            f"{engine}: its logits for the golden faces differ from the float model's by {found.distance:.3g} of their "
             f"scale, {found.allowed:.3g} is allowed"
         )
 

@@ -1,6 +1,7 @@
-"""A folder that a device without PyTorch builds, checks and benches from: model, ranges, faces, answers, one script.
+"""A folder that a device without PyTorch builds, checks and benches from: model, calibration, faces, answers, a script.
 
-The faces are golden ones with the float model's answers, and those that the device judges on with a baseline's answers.
+The faces are golden ones with the float model's answers, and those that the device evaluates on, with a baseline's
+answers.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any, Final
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 
 from edgefer import __version__
 from edgefer.atomic import atomic_folder, check_vacant, sha256_file
@@ -34,7 +36,7 @@ from edgefer.faces import golden_faces
 from edgefer.golden import Golden
 from edgefer.graph.onnx_file import load_model, metadata_of
 from edgefer.graph.rewrite import rewrite
-from edgefer.manifest import PRECISION_KEY, Calibration
+from edgefer.manifest import PRECISION_KEY
 from edgefer.measure.accuracy import Predictions
 from edgefer.measure.evaluate import evaluate
 from edgefer.optimize.ranging import ranged_from, write_table
@@ -42,14 +44,44 @@ from edgefer.optimize.settings import Quantisation
 from edgefer.optimize.tables import Table, read_table, shipped_table, signature
 from edgefer.optimize.tensorrt_file import for_tensorrt, prepare_file
 from edgefer.progress import announce
-from edgefer.runtimes import TOLERANCE
+from edgefer.runtimes import CPU, REFERENCE, TENSORRT, TOLERANCE, for_target
 
 SCHEMA: Final = 1
 MANIFEST: Final = "bundle.json"
-MODEL, RANGES, GOLDEN, GOLDEN_FACES = "model.onnx", "ranges.jsonl", "golden.json", "golden.faces.bin"
+MODEL, CALIBRATION, GOLDEN, GOLDEN_FACES = "model.onnx", "calibration.jsonl", "golden.json", "golden.faces.bin"
 FACES, BASELINE = "faces.npz", "baseline.npz"
 TENSORRT_FILES: Final = {False: "tensorrt.flags.onnx", True: "tensorrt.types.onnx"}
 """What TensorRT builds from: by flags, or by the types in the file, as its version decides precision."""
+
+SYNTHETIC: Final = 350
+"""Number of synthetic faces where no others are given: 50 of each class."""
+
+_GOLDEN_FACES: Final = 4
+_MAX_TOLERANCE: Final = 0.9
+_BATCH: Final = 64
+_BEGIN, _END = "# settings: begin\n", "# settings: end\n"
+_SET_BY_SCRIPT: Final = ("--onnx=", "--saveEngine=")
+
+
+@dataclass(frozen=True)
+class EvaluationFaces:
+    """Faces with labels, and what the baseline answered to them.
+
+    Attributes:
+        faces: as they were opened.
+        origin: what messages call them; without folders, since a bundle travels.
+        count: number of faces.
+        synthetic: whether they are synthetic, so that an accuracy says nothing about people.
+        baseline: its name; ``""`` until it was asked.
+        top1: its share of right answers, 0–1.
+    """
+
+    faces: FaceSet
+    origin: str
+    count: int
+    synthetic: bool
+    baseline: str = ""
+    top1: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -60,18 +92,18 @@ class Bundle:
         path: the folder.
         precision: ``"int8+fp16"``, …: of TensorRT engines; CPU engines are INT8 or FP32.
         files: name → bytes.
-        faces: what is judged on, and by what baseline.
+        faces: what engines are evaluated on, and against what baseline.
     """
 
     path: Path
     precision: str
     files: dict[str, int]
-    faces: Judged
+    faces: EvaluationFaces
 
     def summary(self) -> str:
         """A few lines for a person."""
         size = sum(self.files.values()) / 1e6
-        faces = f"{self.faces.count:,} {'synthetic faces' if self.faces.synthetic else f'faces of {self.faces.origin}'}"
+        faces = f"{self.faces.count:,} {'' if self.faces.synthetic else 'faces of '}{self.faces.origin}"
         return (
             f"{self.path}: {len(self.files)} files, {size:.2f} MB; {self.precision.upper()} for TensorRT, {faces}\n"
             f"copy it to the device, then: sh {self.path.name}/run.sh"
@@ -94,45 +126,51 @@ def make_bundle(
     Args:
         model: what :func:`edgefer.export` wrote.
         output: the folder; it must be empty, or not be there.
-        precision: of :data:`edgefer.engines.tensorrt.options.PRECISIONS`; None: ``"int8+fp16"`` where ranges are
-            given or ship, else ``"fp16"``, which is announced.
-        quantisation: faces that set the ranges, or a calibration table instead.
-        data: faces to judge on: their `test` part, copied into the bundle. None: synthetic faces.
-        limit: so many of them at most, sampled at random by ``seed``.
+        precision: of :data:`edgefer.engines.tensorrt.options.PRECISIONS`; None: ``"int8+fp16"`` with calibration data
+            or a table that is given or ships, else ``"fp16"``, which is announced.
+        quantisation: calibration data, or a calibration table instead.
+        data: faces to evaluate on: their `test` part, copied into the bundle. None: synthetic faces.
+        limit: maximum number of them, sampled by ``seed``.
         baseline: whose answers the device compares with, see :func:`edgefer.engines.load.load_baseline`. None: the
-            float model in ONNX Runtime.
-        seed: of that draw, and of the synthetic faces.
+            float model in :data:`edgefer.runtimes.REFERENCE`.
+        seed: of that sample, and of the synthetic faces.
 
     Raises:
-        EdgeferError: bad input; ``output`` has something in it; INT8 without ranges; ranges of another model.
+        EdgeferError: bad input; ``output`` has something in it; INT8 without calibration; another model's table.
     """
     check_vacant(output)
-    source = Path(model)
+    source, settings = Path(model), quantisation or Quantisation()
     loaded = load_model(source)
     _check_float(source, loaded[0])
-    settings = quantisation or Quantisation()
-    chosen = _precision(precision, loaded[1], settings)
+    contract, chosen = loaded[1], _precision(precision, loaded[1], settings)
     for name in GENERATIONS:
         check_options(BuilderOptions(), target_of(name), chosen)
     with atomic_folder(output) as folder:
         (folder / MODEL).write_bytes(source.read_bytes())
-        ranges = _ranges(folder, loaded, chosen, settings)
-        files = _tensorrt_files(folder, loaded, chosen, settings, ranges)
-        golden = golden_of(folder / MODEL, [folder / name for name in files.values()], loaded[1], chosen)
+        table = _calibration_table(folder, loaded, chosen, settings)
+        names = _tensorrt_files(folder, loaded, chosen, settings, table)
+        golden = _golden(folder / MODEL, [folder / name for name in names.values()], contract, chosen)
         (folder / GOLDEN).write_text(json.dumps(golden.to_dict()), encoding="utf-8")
         (folder / GOLDEN_FACES).write_bytes(golden.faces.tobytes())
-        (folder / "contract.json").write_text(json.dumps(loaded[1].to_dict(), indent=1) + "\n", encoding="utf-8")
-        judged = judged_faces(data, loaded[1], limit, seed)
-        if ranges is not None:
-            what = f"the calibration faces ({ranges.calibration.origin})"
-            refuse_overlap(ranges.calibration.face_hashes, judged.faces.face_hashes(), what, judged.origin)
-        judged = write_judged(judged, folder / FACES, folder / BASELINE, baseline or folder / MODEL, loaded[1])
-        (folder / "run.sh").write_text(script(loaded[1], chosen, files, golden, ranges is not None), encoding="utf-8")
+        (folder / "contract.json").write_text(json.dumps(contract.to_dict(), indent=1) + "\n", encoding="utf-8")
+        faces = _evaluation_faces(data, contract, limit, seed)
+        if table is not None:
+            what = f"the calibration faces ({table.calibration.origin})"
+            refuse_overlap(table.calibration.face_hashes, faces.faces.face_hashes(), what, faces.origin)
+        faces = _write_faces(folder, faces, baseline or folder / MODEL, contract)
+        (folder / "run.sh").write_text(_script(contract, chosen, names, golden, table is not None), encoding="utf-8")
         (folder / "run.sh").chmod(0o755)
-        (folder / "README.md").write_text(readme(loaded[1], chosen, judged, ranges), encoding="utf-8")
-        record = None if ranges is None else ranges.calibration
-        sizes = _write_manifest(folder, source, loaded[1], chosen, files, judged, record)
-    return Bundle(Path(output), chosen, sizes, judged)
+        (folder / "README.md").write_text(_readme(contract, chosen, faces, table), encoding="utf-8")
+        record = {
+            "architecture": contract.architecture,
+            "precision": chosen,
+            "model_sha256": sha256_file(source),
+            "weights_sha256": contract.lineage.get("weights_sha256", ""),
+            "calibration": None if table is None else asdict(table.calibration),
+            "tensorrt": names,
+        }
+        sizes = _write_manifest(folder, record, faces)
+    return Bundle(Path(output), chosen, sizes, faces)
 
 
 def _check_float(source: Path, model: onnx.ModelProto) -> None:
@@ -145,12 +183,13 @@ def _check_float(source: Path, model: onnx.ModelProto) -> None:
 
 
 def _precision(asked: str | None, contract: Contract, settings: Quantisation) -> str:
-    settings.check("tensorrt", asked or "int8", command="deploy bundle")
+    settings.check(TENSORRT.target, asked or "int8", command="deploy bundle")
     if asked is None:
         if settings.data is not None or settings.table is not None or _shipped(contract) is not None:
             return "int8+fp16"
         announce(
-            f"note: no ranges are given and none ship for these weights of {contract.architecture}: FP16, not INT8"
+            "note: there is neither calibration data nor a calibration table for these weights of "
+            f"{contract.architecture}: FP16, not INT8"
         )
         return "fp16"
     if asked not in PRECISIONS:
@@ -159,30 +198,27 @@ def _precision(asked: str | None, contract: Contract, settings: Quantisation) ->
 
 
 def _shipped(contract: Contract) -> Table | None:
-    """The range table that ships, if it is for these very weights."""
+    """The calibration table that ships, if it is for these very weights."""
     return shipped_table(contract.architecture, contract.lineage.get("weights_sha256", ""))
 
 
-def _ranges(
-    folder: Path,
-    loaded: tuple[onnx.ModelProto, Contract],
-    precision: str,
-    settings: Quantisation,
+def _calibration_table(
+    folder: Path, loaded: tuple[onnx.ModelProto, Contract], precision: str, settings: Quantisation
 ) -> Table | None:
-    """The range table of a CPU's INT8, checked against the model, written into the folder."""
+    """The calibration table of a CPU's INT8, checked against the model, written into the folder."""
     if not precision.startswith("int8"):
         return None
     model, contract = loaded
     if settings.data is not None:
-        return write_table(folder / MODEL, folder / RANGES, settings)
+        return write_table(folder / MODEL, folder / CALIBRATION, settings)
     found = _shipped(contract) if settings.table is None else read_table(settings.table)
     if found is None:
         raise EdgeferError(
-            f"INT8 is asked for, and no ranges ship for these weights of {contract.architecture}",
-            hint="--calib DATA sets them, or --calibration-table TABLE, or leave --int8 out",
+            f"INT8 is asked for, and no calibration table ships for these weights of {contract.architecture}",
+            hint="give --calib DATA or --calibration-table TABLE, or leave --int8 out",
         )
     ranged_from(found, rewrite(model, contract).model, contract, settings)
-    found.write(folder / RANGES)
+    found.write(folder / CALIBRATION)
     return found
 
 
@@ -191,155 +227,100 @@ def _tensorrt_files(
     loaded: tuple[onnx.ModelProto, Contract],
     precision: str,
     settings: Quantisation,
-    ranges: Table | None,
+    table: Table | None,
 ) -> dict[str, str]:
     """TensorRT version of :data:`GENERATIONS` → the file that it builds from."""
-    fits = _fits_tensorrt(loaded, settings, ranges)
-    faces = Quantisation(table=folder / RANGES) if fits else settings
+    if table is not None:
+        if signature(for_tensorrt(*loaded).model) == table.graph_sha256:
+            settings = Quantisation(table=folder / CALIBRATION)
+        elif settings.data is None:
+            raise EdgeferError(
+                f"{table.origin} was made of the graph that CPUs get, and TensorRT's is another one",
+                hint="--calib DATA calibrates both",
+            )
     names = {}
     for version in GENERATIONS:
         target = target_of(version)
         names[version] = name = TENSORRT_FILES[target.has.strong_typing]
         if not (folder / name).exists():
-            (folder / name).write_bytes(prepare_file(folder / MODEL, loaded, precision, target, faces).content)
+            (folder / name).write_bytes(prepare_file(folder / MODEL, loaded, precision, target, settings).content)
     return names
 
 
-def _fits_tensorrt(loaded: tuple[onnx.ModelProto, Contract], settings: Quantisation, ranges: Table | None) -> bool:
-    """Whether TensorRT gets the graph that the ranges were observed on; else it needs faces of its own."""
-    if ranges is None:
-        return False
-    fits = signature(for_tensorrt(*loaded).model) == ranges.graph_sha256
-    if not fits and settings.data is None:
-        raise EdgeferError(
-            f"{ranges.origin} was made of the graph that CPUs get, and TensorRT's is another one",
-            hint="--calib DATA makes ranges for both",
-        )
-    return fits
-
-
-def _write_manifest(
-    folder: Path,
-    source: Path,
-    contract: Contract,
-    precision: str,
-    files: dict[str, str],
-    judged: Judged,
-    record: Calibration | None,
-) -> dict[str, int]:
+def _write_manifest(folder: Path, record: dict[str, Any], faces: EvaluationFaces) -> dict[str, int]:
+    """Write the record with the hash of every file; the files' sizes."""
     listed = {path.name: path for path in sorted(folder.iterdir())}
-    content: dict[str, Any] = {
+    content = {
         "schema": SCHEMA,
         "edgefer": __version__,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "architecture": contract.architecture,
-        "precision": precision,
-        "model_sha256": sha256_file(source),
-        "weights_sha256": contract.lineage.get("weights_sha256", ""),
-        "calibration": None if record is None else asdict(record),
-        "tensorrt": files,
-        "faces": judged.to_dict(),
+        **record,
+        "faces": {
+            "origin": faces.origin,
+            "n": faces.count,
+            "synthetic": faces.synthetic,
+            "baseline": faces.baseline,
+            "baseline_top1": faces.top1,
+        },
         "files": {name: {"sha256": sha256_file(path), "bytes": path.stat().st_size} for name, path in listed.items()},
     }
     (folder / MANIFEST).write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return {name: path.stat().st_size for name, path in {**listed, MANIFEST: folder / MANIFEST}.items()}
 
 
-SYNTHETIC: Final = 350
-"""Synthetic faces where none are given: 50 of each class."""
-
-_GOLDEN_FACES: Final = 4
-_MOST_APART: Final = 0.9
-_BATCH: Final = 64
-
-
-@dataclass(frozen=True)
-class Judged:
-    """Faces with labels, and what the baseline answered to them.
-
-    Attributes:
-        faces: as they were opened.
-        origin: what messages call them; without folders, since a bundle travels.
-        count: how many.
-        synthetic: whether they are synthetic, on which an accuracy says nothing about people.
-        baseline: its name; ``""`` until it was asked.
-        top1: its share of right answers, 0–1.
-    """
-
-    faces: FaceSet
-    origin: str
-    count: int
-    synthetic: bool
-    baseline: str = ""
-    top1: float = 0.0
-
-    def to_dict(self) -> dict[str, Any]:
-        """For the bundle's manifest."""
-        return {
-            "origin": self.origin,
-            "n": self.count,
-            "synthetic": self.synthetic,
-            "baseline": self.baseline,
-            "baseline_top1": self.top1,
-        }
-
-
-def golden_of(model: Path, device_files: Sequence[Path], contract: Contract, precision: str) -> Golden:
-    """Synthetic faces with the float model's logits; the tolerance is by precision, not by runtime.
+def _golden(model: Path, device_files: Sequence[Path], contract: Contract, precision: str) -> Golden:
+    """Golden faces with the float model's logits; the tolerance is by precision, not by runtime.
 
     An INT8 engine is another network than the float one: as far as the files for the device are from it here (in ONNX
     Runtime, on these faces), any INT8 engine may be, on top of what runtimes differ by.
     """
     faces = golden_faces(contract, _GOLDEN_FACES)
     logits = _answers(model, faces)
-    apart = 0.0
+    distance = 0.0
     if "int8" in precision:
-        apart = max(difference(_answers(file, faces), logits) for file in set(device_files))
-    tolerance = {**TOLERANCE, "int8": min(_MOST_APART, TOLERANCE["int8"] + apart)}
+        distance = max(difference(_answers(file, faces), logits) for file in set(device_files))
+    tolerance = {**TOLERANCE, "int8": min(_MAX_TOLERANCE, TOLERANCE["int8"] + distance)}
     return Golden(faces, logits, tolerance)
 
 
-def _answers(model: Path, faces: Any) -> Any:
+def _answers(model: Path, faces: NDArray[np.uint8]) -> NDArray[np.float32]:
     logits = OnnxRuntimeSession(model, optimise=False).run({INPUT_NAME: faces})[OUTPUT_NAME]
     return np.asarray(logits, dtype=np.float32)
 
 
-def judged_faces(data: str | FaceSet | None, contract: Contract, limit: int, seed: int) -> Judged:
+def _evaluation_faces(data: str | FaceSet | None, contract: Contract, limit: int, seed: int) -> EvaluationFaces:
     """The `test` part of ``data``, or synthetic faces, in the order of the contract's labels.
 
     Raises:
-        EdgeferError: no such faces; labels that are not the network's; no drawings for its labels.
+        EdgeferError: no such faces; labels that are not the network's; no synthetic faces for its labels.
     """
     if data is None:
-        return Judged(_synthetic(contract, seed), "synthetic faces", SYNTHETIC, synthetic=True)
+        if set(contract.labels) != set(FER2013):
+            raise EdgeferError(
+                f"there are no synthetic faces for the labels {', '.join(contract.labels)}",
+                hint="--data DATA: its test faces go into the bundle",
+            )
+        images, labels = synthetic_faces(SYNTHETIC, seed)
+        faces = aligned(FaceSet(ArraySource(images), labels, FER2013, origin="synthetic faces"), contract.labels)
+        return EvaluationFaces(faces, faces.origin, SYNTHETIC, synthetic=True)
     faces = (open_dataset(data) if not isinstance(data, FaceSet) else data).part("test")
     if not len(faces):
-        raise EdgeferError(f"{faces.origin} has 0 faces: nothing can be judged on it", hint="choose another split")
+        raise EdgeferError(f"{faces.origin} has 0 faces to evaluate on", hint="choose another split")
     if len(faces) > limit:
         chosen = np.random.default_rng(seed).choice(len(faces), limit, replace=False)
         faces = faces.subset(np.sort(chosen))
     faces = aligned(faces, contract.labels)
-    return Judged(faces, Path(faces.origin).name, len(faces), synthetic=False)
+    return EvaluationFaces(faces, Path(faces.origin).name, len(faces), synthetic=False)
 
 
-def _synthetic(contract: Contract, seed: int) -> FaceSet:
-    if set(contract.labels) != set(FER2013):
-        raise EdgeferError(
-            f"there are no synthetic faces for the labels {', '.join(contract.labels)}",
-            hint="--data DATA: its test faces go into the bundle",
-        )
-    images, labels = synthetic_faces(SYNTHETIC, seed)
-    return aligned(FaceSet(ArraySource(images), labels, FER2013, origin="synthetic faces"), contract.labels)
-
-
-def write_judged(
-    judged: Judged, faces_file: Path, answers_file: Path, baseline: str | os.PathLike[str], contract: Contract
-) -> Judged:
+def _write_faces(
+    folder: Path, given: EvaluationFaces, baseline: str | os.PathLike[str], contract: Contract
+) -> EvaluationFaces:
     """Write the faces, cut to the contract's size, and the baseline's answers to exactly those."""
-    images = np.concatenate([batch for batch, _ in judged.faces.batches(_BATCH, contract)])
-    save_npz(faces_file, images, judged.faces.labels, contract.labels, ["test"] * len(images))
-    faces = open_dataset(str(faces_file)).part("test")
-    name = "model.onnx in ONNX Runtime" if Path(baseline).name == "model.onnx" else Path(baseline).name
+    images = np.concatenate([batch for batch, _ in given.faces.batches(_BATCH, contract)])
+    save_npz(folder / FACES, images, given.faces.labels, contract.labels, ["test"] * len(images))
+    faces = open_dataset(str(folder / FACES)).part("test")
+    name = f"{MODEL} in {REFERENCE.title}" if Path(baseline).name == MODEL else Path(baseline).name
     if str(baseline).endswith(".npz"):
         answers = Predictions.load(baseline)
         if answers.faces_sha256 != faces.fingerprint():
@@ -351,29 +332,27 @@ def write_judged(
         with load_baseline(baseline, contract=contract) as classifier:
             answers = evaluate(classifier, faces, batch_size=_BATCH)
     answers = replace(answers, name=name)
-    answers.save(answers_file)
-    return replace(judged, count=len(faces), baseline=name, top1=answers.top1)
+    answers.save(folder / BASELINE)
+    return replace(given, count=len(faces), baseline=name, top1=answers.top1)
 
 
-_BEGIN, _END = "# settings: begin\n", "# settings: end\n"
-_OF_THE_SCRIPT: Final = ("--onnx=", "--saveEngine=")
-
-
-def script(contract: Contract, precision: str, names: dict[str, str], golden: Golden, has_ranges: bool) -> str:
+def _script(contract: Contract, precision: str, names: dict[str, str], golden: Golden, has_table: bool) -> str:
     """``run.sh`` of this package with its settings filled in.
 
     Args:
         contract: of the network.
         precision: of TensorRT engines.
         names: version of :data:`~edgefer.engines.tensorrt.compat.GENERATIONS` → the file that it builds from.
-        golden: whose tolerance the script holds trtexec's engine to.
-        has_ranges: whether a range table is in the bundle.
+        golden: its tolerance is what trtexec's engine is compared within.
+        has_table: whether a calibration table is in the bundle.
     """
     body = files("edgefer.deploy").joinpath("run.sh").read_text(encoding="utf-8")
     face = "x".join(map(str, contract.face_shape))
     first, last = names[GENERATIONS[0]], names[GENERATIONS[-1]]
+    cpu = tuple(for_target(CPU))
     settings = {
-        "CPU_PRECISION": "--int8 --calibration-table ranges.jsonl" if has_ranges else "--fp32",
+        "CPU_RUNTIMES": " ".join(cpu),
+        "CPU_PRECISION": f"--int8 --calibration-table {CALIBRATION}" if has_table else "--fp32",
         "TENSORRT_PRECISION": " ".join(f"--{part}" for part in precision.split("+")),
         "FLAGS_FILE": first,
         "TYPES_FILE": last,
@@ -383,7 +362,7 @@ def script(contract: Contract, precision: str, names: dict[str, str], golden: Go
         "TOLERANCE": f"{max(golden.tolerance[part] for part in precision.split('+')):g}",
     }
     lines = "".join(f"{name}={shlex.quote(value)}\n" for name, value in settings.items())
-    head, _, rest = body.partition(_BEGIN)
+    head, _, rest = body.replace("TARGETS", "|".join((TENSORRT.name, *cpu)), 1).partition(_BEGIN)
     return head + lines + _flags(contract, precision, names) + rest.partition(_END)[2]
 
 
@@ -392,8 +371,8 @@ def _flags(contract: Contract, precision: str, names: dict[str, str]) -> str:
     targets = [target_of(name) for name in GENERATIONS]
     lines = ["trtexec_settings() {  # NV_TENSORRT_VERSION"]
     for position, target in enumerate(targets):
-        words = shlex.split(trtexec_command(Path("model.onnx"), contract, target, precision, BuilderOptions()))
-        flags = shlex.join(word for word in words[1:] if not word.startswith(_OF_THE_SCRIPT))
+        words = shlex.split(trtexec_command(Path(MODEL), contract, target, precision, BuilderOptions()))
+        flags = shlex.join(word for word in words[1:] if not word.startswith(_SET_BY_SCRIPT))
         name = names[GENERATIONS[position]]
         setting = f"file={shlex.quote(name)} flags={shlex.quote(flags)}"
         if position + 1 < len(targets):
@@ -405,37 +384,38 @@ def _flags(contract: Contract, precision: str, names: dict[str, str]) -> str:
     return "\n".join([*lines, "    fi", "}", ""])
 
 
-def readme(contract: Contract, precision: str, judged: Judged, ranges: Table | None) -> str:
+def _readme(contract: Contract, precision: str, faces: EvaluationFaces, table: Table | None) -> str:
     """What lies in the bundle, and what to type on which device."""
-    size = "×".join(map(str, contract.face_shape))
-    origin = "synthetic faces" if judged.synthetic else f"test faces of {judged.origin}"
     about_faces = (
-        "They are drawings: agreement and latency mean something on them, the share of right answers does not.\n"
-        "`--data DATA` of `edgefer deploy bundle` takes real ones.\n"
-        if judged.synthetic
-        else "They may be pictures of people, with a licence of their own: keep the bundle where those may be kept.\n"
+        "They may be pictures of people, with a licence of their own: keep the bundle where those may be kept.\n"
     )
-    about_ranges = (
-        "There are none: engines for CPUs are built in FP32."
-        if ranges is None
-        else f"`ranges.jsonl`: of {ranges.calibration.n:,} faces of {ranges.calibration.origin}. TensorRT's files have "
-        "theirs inside."
-    )
-    return (
-        files("edgefer.deploy")
-        .joinpath("bundle_readme.md")
-        .read_text(encoding="utf-8")
-        .format(
-            architecture=contract.architecture,
-            size=size,
-            labels=", ".join(contract.labels),
-            precision=precision.upper().replace("+", " with the rest in "),
-            count=judged.count,
-            origin=origin,
-            baseline=judged.baseline,
-            top1=100 * judged.top1,
-            about_faces=about_faces,
-            about_ranges=about_ranges,
-            from_types=SPANS["strong_typing"].since[0],
+    if faces.synthetic:
+        about_faces = (
+            "They are synthetic: agreement and latency mean something on them, the share of right answers does not.\n"
+            "`--data DATA` of `edgefer deploy bundle` takes real ones.\n"
         )
+    about_table = "There is no calibration table: engines for CPUs are built in FP32."
+    if table is not None:
+        about_table = (
+            f"`{CALIBRATION}` comes from {table.calibration.n:,} faces of {table.calibration.origin}. TensorRT's files "
+            "have their ranges inside."
+        )
+    rows = for_target(CPU).values()
+    text = files("edgefer.deploy").joinpath("bundle_readme.md").read_text(encoding="utf-8")
+    return text.format(
+        architecture=contract.architecture,
+        size="×".join(map(str, contract.face_shape)),
+        labels=", ".join(contract.labels),
+        precision=precision.upper().replace("+", " with the rest in "),
+        count=faces.count,
+        origin=faces.origin if faces.synthetic else f"test faces of {faces.origin}",
+        baseline=faces.baseline,
+        top1=100 * faces.top1,
+        about_faces=about_faces,
+        about_table=about_table,
+        from_types=SPANS["strong_typing"].since[0],
+        cpu_commands="\n".join(
+            f"    {f'sh run.sh --target {row.name}':<41}  # this CPU, with {row.title}" for row in rows
+        ),
+        cpu_extras=" or ".join(f"`pip install 'edgefer[{row.extra}]'`" for row in rows),
     )

@@ -22,10 +22,16 @@ _AGAIN = "copy it again, or make it again: `edgefer deploy bundle model.onnx -o 
 
 @dataclass(frozen=True)
 class Checked:
-    """How many files were checked and, with an engine, how far it is from the float model and may be, of its scale."""
+    """What was checked.
+
+    Attributes:
+        files: number of files.
+        distance: with an engine, how far its logits are from the float model's, relative to their scale.
+        allowed: how far they may be.
+    """
 
     files: int
-    apart: float | None = None
+    distance: float | None = None
     allowed: float | None = None
 
 
@@ -58,15 +64,15 @@ def check_bundle(folder: str | os.PathLike[str], engine: str | os.PathLike[str] 
     contract = Contract.from_dict(_read(bundle / "contract.json"), str(bundle / "contract.json"))
     with load_engine(engine) as classifier:
         _check_same_network(classifier, contract, model_sha256)
-        apart = difference(classifier.logits_of_all(golden.faces), golden.logits)
+        distance = difference(classifier.logits_of_all(golden.faces), golden.logits)
         allowed = max(golden.tolerance[part] for part in classifier.precision.split("+"))
-    if not apart <= allowed:
+    if not distance <= allowed:
         raise EdgeferError(
             f"{engine} does not answer as the network of {bundle}: its logits for the golden faces differ from the "
-            f"float model's by {apart:.3g} of their scale, {allowed:.3g} is allowed",
+            f"float model's by {distance:.3g} of their scale, {allowed:.3g} is allowed",
             hint="this machine computes it differently: build it in --fp32 to see whether precision is the reason",
         )
-    return Checked(len(listed), apart, allowed)
+    return Checked(len(listed), distance, allowed)
 
 
 def _check_same_network(classifier: Classifier, contract: Contract, model_sha256: str) -> None:

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Builds, checks and benches the network of this bundle on the machine that it is run on.
 #
-#   sh run.sh [--target tensorrt|onnxruntime|openvino] [--with edgefer|trtexec] [--seconds N] [-o FOLDER]
+#   sh run.sh [--target TARGETS] [--with edgefer|trtexec] [--seconds N] [-o FOLDER]
 #
 # PYTHON is the interpreter that has edgefer (default: python3); TRTEXEC is NVIDIA's builder (default: looked for).
 # Exit status: 0 built, checked and benched; 2 something is missing or does not answer as it should.
@@ -34,9 +34,9 @@ while [ $# -gt 0 ]; do
         *) fail "there is no option $1" "sh run.sh --help" ;;
     esac
 done
-case $target in
-    tensorrt | onnxruntime | openvino) ;;
-    *) fail "there is no target $target" "one of: tensorrt, onnxruntime, openvino" ;;
+case " tensorrt $CPU_RUNTIMES " in
+    *" $target "*) ;;
+    *) fail "there is no target $target" "one of: tensorrt $CPU_RUNTIMES" ;;
 esac
 case $with in
     edgefer) ;;

@@ -30,7 +30,7 @@ def faces(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def bundle(tmp_path_factory, model, faces):
-    """INT8 and FP16, calibrated and judged on those faces."""
+    """INT8 and FP16, calibrated and evaluated on those faces."""
     path = tmp_path_factory.mktemp("bundles") / "bundle"
     make_bundle(model, path, quantisation=Quantisation(open_dataset(str(faces))), data=open_dataset(str(faces)))
     return path

@@ -29,7 +29,7 @@ from tests.optimize.conftest import contract, network, write_model
 
 EVERYTHING = {
     *("README.md", "baseline.npz", "bundle.json", "contract.json", "faces.npz", "golden.faces.bin", "golden.json"),
-    *("model.onnx", "ranges.jsonl", "run.sh", "tensorrt.flags.onnx", "tensorrt.types.onnx"),
+    *("model.onnx", "calibration.jsonl", "run.sh", "tensorrt.flags.onnx", "tensorrt.types.onnx"),
 }
 
 
@@ -59,7 +59,7 @@ def test_everything_is_in_it_and_hashed(bundle, model):
 
 
 def test_no_folder_of_the_host_travels(bundle, model, faces):
-    for name in ("README.md", "bundle.json", "ranges.jsonl", "run.sh", "golden.json", "contract.json"):
+    for name in ("README.md", "bundle.json", "calibration.jsonl", "run.sh", "golden.json", "contract.json"):
         text = (bundle / name).read_text(encoding="utf-8")
         assert str(model.parent) not in text
         assert str(faces.parent) not in text
@@ -97,20 +97,20 @@ def test_the_baseline_answered_the_faces_that_are_in_it(bundle):
     }
 
 
-def test_a_range_table_does_instead_of_faces_and_faces_are_synthetic(bundle, model, tmp_path):
+def test_a_calibration_table_does_instead_of_faces_and_faces_are_synthetic(bundle, model, tmp_path):
     made = make_bundle(
-        model, tmp_path / "b", precision="int8", quantisation=Quantisation(table=bundle / "ranges.jsonl")
+        model, tmp_path / "b", precision="int8", quantisation=Quantisation(table=bundle / "calibration.jsonl")
     )
     assert (made.precision, made.faces.synthetic, made.faces.count) == ("int8", True, 350)
-    assert (tmp_path / "b/ranges.jsonl").read_bytes() == (bundle / "ranges.jsonl").read_bytes()
+    assert (tmp_path / "b/calibration.jsonl").read_bytes() == (bundle / "calibration.jsonl").read_bytes()
     assert "TENSORRT_PRECISION=--int8\n" in (tmp_path / "b/run.sh").read_text()
 
 
-def test_without_ranges_it_is_fp16_and_said(model, faces, tmp_path, capsys):
+def test_without_calibration_it_is_fp16_and_said(model, faces, tmp_path, capsys):
     made = make_bundle(model, tmp_path / "b", data=open_dataset(str(faces)), limit=10)
     assert made.precision == "fp16"
     assert "FP16, not INT8" in capsys.readouterr().err
-    assert (made.faces.count, "ranges.jsonl" in made.files) == (10, False)
+    assert (made.faces.count, "calibration.jsonl" in made.files) == (10, False)
     assert "CPU_PRECISION=--fp32" in (tmp_path / "b/run.sh").read_text()
 
 
@@ -141,7 +141,11 @@ def test_nothing_is_overwritten(model, tmp_path, content, said):
 @pytest.mark.parametrize(
     ("settings", "said", "hint"),
     [
-        ({"precision": "int8"}, "INT8 is asked for, and no ranges ship for these weights of tiny", "--calib DATA"),
+        (
+            {"precision": "int8"},
+            "INT8 is asked for, and no calibration table ships for these weights of tiny",
+            "--calib DATA",
+        ),
         ({"precision": "bf16"}, "a bundle is not made for BF16", "int8+fp16"),
         ({"precision": "fp16", "quantisation": Quantisation("x")}, "--calib has no effect with --fp16", "leave it out"),
         ({"quantisation": Quantisation("x", table="y")}, "--calib and --calibration-table both set", "leave out one"),
@@ -171,7 +175,7 @@ def test_other_models_and_files_are_refused(bundle, tmp_path):
         make_bundle(tmp_path / "x.onnx", tmp_path / "b")
     other = write_model(tmp_path / "other.onnx", network(1, classes=7), contract("b" * 64, labels=FER2013))
     with pytest.raises(EdgeferError, match="is another model's"):
-        make_bundle(other, tmp_path / "b", quantisation=Quantisation(table=bundle / "ranges.jsonl"))
+        make_bundle(other, tmp_path / "b", quantisation=Quantisation(table=bundle / "calibration.jsonl"))
     unknown = write_model(tmp_path / "unknown.onnx", network(), contract())
     with pytest.raises(EdgeferError, match="no synthetic faces for the labels dark, bright, striped"):
         make_bundle(unknown, tmp_path / "b", precision="fp32")
@@ -193,20 +197,20 @@ def test_tensorrt_has_ranges_of_its_own_where_it_gets_another_graph(faces, tmp_p
     assert "PRelu" in {node.op_type for node in typed.graph.node}
     assert made.precision == "int8+fp16"
     edgefer.build_engine(
-        model, tmp_path / "x.onnx", precision="int8", quantisation=Quantisation(table=tmp_path / "b/ranges.jsonl")
+        model, tmp_path / "x.onnx", precision="int8", quantisation=Quantisation(table=tmp_path / "b/calibration.jsonl")
     )
     with pytest.raises(EdgeferError, match="was made of the graph that CPUs get") as error:
         make_bundle(
             model,
             tmp_path / "c",
-            quantisation=Quantisation(table=tmp_path / "b/ranges.jsonl"),
+            quantisation=Quantisation(table=tmp_path / "b/calibration.jsonl"),
             data=open_dataset(str(faces)),
         )
     assert "--calib DATA" in error.value.hint
     assert not (tmp_path / "c").exists()
 
 
-def test_faces_that_calibrated_do_not_judge(model, faces, tmp_path):
+def test_faces_that_calibrated_do_not_evaluate(model, faces, tmp_path):
     whole = open_dataset(str(faces)).part("calib")
     images = np.concatenate([batch for batch, _ in whole.batches(100)])
     save_npz(tmp_path / "again.npz", images, whole.labels, FER2013, ["test"] * len(images))
@@ -244,12 +248,12 @@ def test_an_engine_of_the_bundle_is_near_the_float_model(copy, tmp_path):
         copy / "model.onnx",
         tmp_path / "x.onnx",
         precision="int8",
-        quantisation=Quantisation(table=copy / "ranges.jsonl"),
+        quantisation=Quantisation(table=copy / "calibration.jsonl"),
     )
     found = check_bundle(copy, tmp_path / "x.onnx")
-    assert 0 < found.apart <= found.allowed < 1
+    assert 0 < found.distance <= found.allowed < 1
     assert found.files == len(EVERYTHING) - 1
-    assert read_table(copy / "ranges.jsonl").calibration.origin == "faces.npz:calib"
+    assert read_table(copy / "calibration.jsonl").calibration.origin == "faces.npz:calib"
 
 
 def test_an_engine_for_one_face_at_a_time_is_asked_so(copy, tmp_path, monkeypatch):
@@ -259,13 +263,13 @@ def test_an_engine_for_one_face_at_a_time_is_asked_so(copy, tmp_path, monkeypatc
     session.inputs = (replace(session.inputs[0], batches=(1, 1)),)
     session.run = lambda feeds: asked.append(len(feeds["faces"])) or real(feeds)
     monkeypatch.setattr(check, "load_engine", lambda path: engine)
-    assert check_bundle(copy, tmp_path / "x.onnx").apart < 1e-3
+    assert check_bundle(copy, tmp_path / "x.onnx").distance < 1e-3
     assert asked == [1, 1, 1, 1]
 
 
 def test_an_engine_that_answers_otherwise_is_told(copy, tmp_path, monkeypatch):
     edgefer.build_engine(copy / "model.onnx", tmp_path / "x.onnx", precision="fp32")
-    assert check_bundle(copy, tmp_path / "x.onnx").apart < 1e-3
+    assert check_bundle(copy, tmp_path / "x.onnx").distance < 1e-3
     monkeypatch.setattr(check, "difference", lambda found, golden: float("nan"))
     with pytest.raises(EdgeferError, match="does not answer as the network of"):
         check_bundle(copy, tmp_path / "x.onnx")
@@ -284,7 +288,7 @@ def test_an_engine_of_another_network_is_told(copy, tmp_path):
     ("name", "content", "said"),
     [
         ("model.onnx", b"x", "is not the file that the bundle was made with"),
-        ("ranges.jsonl", None, "lacks ranges.jsonl"),
+        ("calibration.jsonl", None, "lacks calibration.jsonl"),
         ("bundle.json", None, "is no bundle: there is no bundle.json"),
         ("bundle.json", b"[1]", "holds a list"),
         ("bundle.json", b"{", "cannot be read"),
