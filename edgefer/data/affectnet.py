@@ -15,9 +15,7 @@ from numpy.typing import NDArray
 
 from edgefer.data import splits
 from edgefer.data.classes import AFFECTNET
-from edgefer.data.loaded import Loaded
-from edgefer.data.ondisk import MISSING, BoxedFileSource, present
-from edgefer.data.sources import FileSource
+from edgefer.data.sources import FileSource, Loaded, without_missing
 from edgefer.errors import EdgeferError
 from edgefer.progress import progress
 
@@ -76,18 +74,19 @@ def load_affectnet(
     labels, dropped = _labels(rows.expressions, name)
     folder = path.parent if root is None else root
     paths = [folder / name.replace("\\", "/") for name in rows.names]
-    wanted = labels >= 0
-    found = present(paths, wanted, str(path), allow_missing) if wanted.any() else wanted
-    faults: dict[str, tuple[str, ...]] = {}
-    if int(wanted.sum()) > int(found.sum()):
-        dropped[MISSING] = int(wanted.sum()) - int(found.sum())
-        faults[MISSING] = tuple(str(paths[row]) for row in np.flatnonzero(wanted & ~found))
+    labels, missing = without_missing(paths, labels, str(path), allow_missing)
+    dropped |= {what: len(names) for what, names in missing.items()}
     part = splits.part_named(path.name.split(".")[0].replace("_set", ""))
     declared = None if part is None else splits.settle(np.full(len(labels), part, np.int8), str(path))
-    source = FileSource(paths) if rows.boxes is None or not boxes else BoxedFileSource(paths, rows.boxes)
-    names = tuple(item.name for item in paths)
-    kept = np.where(found, labels, -1)
-    return Loaded(source, kept, SCHEMES[name], declared, names=names, dropped=dropped, faults=faults)
+    return Loaded(
+        FileSource(paths, rows.boxes if boxes else None),
+        labels,
+        SCHEMES[name],
+        declared,
+        names=tuple(item.name for item in paths),
+        dropped=dropped,
+        faults=missing,
+    )
 
 
 def _left_out(scheme: str) -> frozenset[int]:

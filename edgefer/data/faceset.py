@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from edgefer.data import splits
-from edgefer.data.duplicates import Grouping
 from edgefer.data.sources import Faces, Rows, Source, face_hash
+from edgefer.data.splits import Grouping
 from edgefer.errors import EdgeferError
 from edgefer.faces import prepare_batch
 from edgefer.progress import progress
@@ -28,13 +28,13 @@ class FaceSet:
 
     Attributes:
         classes: class names; a label is an index into them.
-        labels: int64 (N,), a face each.
+        labels: int64 N, one for each face.
         origin: what to call the set in messages, e.g. ``fer2013.csv:calib``.
-        dropped: reason → how many faces of the source were left out.
+        dropped: reason → number of faces of the source that were left out.
         picked: the split that this set is, or None for a whole data set.
-        faults: what is wrong on disk → the names of what it is wrong with, of the whole data set.
-        soft: float32 N×classes, a distribution a face, where the source has several opinions (FER+'s votes); or None.
-        voted: whether the labels are what most of those say.
+        faults: what is wrong on disk → the files, of the whole data set.
+        soft: float32 N×classes, a distribution for each face where annotators voted (FER+), or None.
+        voted: whether the labels are the majority of those votes.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class FaceSet:
         dropped: Mapping[str, int] | None = None,
         picked: str | None = None,
     ) -> None:
-        """``labels``, ``parts`` (indices into ``splits.DECLARED``, or None) and ``rows`` of the source: a face each."""
+        """For each face a label, its part (index into ``splits.DECLARED``; None: undeclared), its row of the source."""
         self.classes = classes
         self.labels: NDArray[np.int64] = np.asarray(labels, dtype=np.int64)
         self.origin = origin
@@ -82,7 +82,7 @@ class FaceSet:
 
     @property
     def declared_parts(self) -> NDArray[np.int8] | None:
-        """A face each: the index of its declared split in ``splits.DECLARED``; None where none is declared."""
+        """For each face the index of its declared split in ``splits.DECLARED``; None where none is declared."""
         return self._parts
 
     def images(self, indices: ArrayLike) -> Faces:
@@ -115,7 +115,7 @@ class FaceSet:
                 yield _joined([prepare_batch(block, contract) for block in blocks]), self.labels[indices]
 
     def face_hashes(self) -> tuple[str, ...]:
-        """A face each: 16 hexadecimal digits of the SHA-256 of its shape and decoded pixels. Computed once."""
+        """For each face 16 hexadecimal digits of the SHA-256 of its shape and decoded pixels. Computed once."""
         if self._hashes is None:
             self._hashes = tuple(face_hash(face) for block in self._blocks() for face in block)
         return self._hashes
@@ -171,7 +171,7 @@ class FaceSet:
         return self._take(np.flatnonzero(~unwanted), self.origin, self.picked, {reason: count} if count else {})
 
     def stratified(self, count: int, seed: int) -> FaceSet:
-        """``count`` faces, as equal per class as the set allows, chosen by ``seed``.
+        """Sample ``count`` faces by ``seed``, as equal per class as the set allows.
 
         Classes take turns in the result, so that the first faces are balanced too.
 
@@ -182,7 +182,7 @@ class FaceSet:
         if missing:
             raise EdgeferError(
                 f"{self.origin} has no face of {', '.join(repr(name) for name in missing)}",
-                hint="a balanced choice needs every class: use more data, or another split",
+                hint="a balanced sample needs every class: use more data, or another split",
             )
         if not 1 <= count <= len(self):
             raise EdgeferError(
@@ -271,7 +271,7 @@ class FaceSet:
         return self._take(chosen, f"{whole}:{name}", name, {})
 
     def group_keys(self) -> NDArray[np.uint64]:
-        """A face each: a number that it shares with its near-duplicates in this set alone. Computed once."""
+        """For each face a number that it shares with its near-duplicates in this set alone. Computed once."""
         if self._keys is None:
             grouping = Grouping(len(self))
             hashes: list[str] = []

@@ -14,8 +14,7 @@ import numpy as np
 
 from edgefer.data import splits
 from edgefer.data.classes import FER2013
-from edgefer.data.loaded import Loaded, unlabelled
-from edgefer.data.sources import ArraySource, Faces
+from edgefer.data.sources import ArraySource, Faces, Loaded, unlabelled
 from edgefer.errors import EdgeferError
 from edgefer.progress import progress
 

@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgefer.data import splits
-from edgefer.data.classes import FERPLUS, canonical
-from edgefer.data.loaded import Loaded
+from edgefer.data.classes import FERPLUS, canonical, distributions
+from edgefer.data.sources import Loaded
 from edgefer.errors import EdgeferError
 
 COLUMNS = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt", "unknown", "NF")
 _UNKNOWN, _NOT_A_FACE = 8, 9
-_LEAST_KAPPA = 0.25
+_MIN_KAPPA = 0.25
 """FER+'s majority and FER2013's labels agree on about two thirds of the faces, Cohen's kappa 0.6; rows of another order
 give 0."""
 _ENOUGH = 50
@@ -101,7 +101,7 @@ def _check_agreement(loaded: Loaded, votes: NDArray[np.int64], named: str, origi
     agreed = float((winner[both] == own[both]).mean())
     shares = [np.bincount(labels[both], minlength=len(FERPLUS)) / count for labels in (winner, own)]
     chance = float(shares[0] @ shares[1])
-    if agreed - chance < _LEAST_KAPPA * (1 - chance):
+    if agreed - chance < _MIN_KAPPA * (1 - chance):
         raise EdgeferError(
             f"the majority in {named} agrees with the labels of {origin} on {agreed:.1%} of {count:,} faces, and "
             f"{chance:.1%} would be chance: these votes are for faces in another order",
@@ -116,8 +116,8 @@ def majority(votes: NDArray[np.int64]) -> tuple[NDArray[np.int64], dict[str, int
     would be a guess. So does a win of 'unknown' or 'NF' (not a face).
     """
     winner = votes.argmax(axis=1)
-    most = votes.max(axis=1, initial=0)
-    tied = np.sum(votes == most[:, None], axis=1) > 1
+    highest = votes.max(axis=1, initial=0)
+    tied = np.sum(votes == highest[:, None], axis=1) > 1
     reasons = {
         "FER+ no majority": tied,
         "FER+ unknown": ~tied & (winner == _UNKNOWN),
@@ -200,6 +200,4 @@ def distribution(votes: NDArray[np.int64], labels: NDArray[np.int64], classes: t
     """
     columns = [FERPLUS.index(name) if name in FERPLUS else None for name in classes]
     counts = np.stack([np.zeros(len(votes)) if c is None else votes[:, c] for c in columns], axis=1)
-    silent = counts.sum(axis=1) == 0
-    counts[silent, labels[silent]] = 1
-    return np.asarray(counts / counts.sum(axis=1, keepdims=True), dtype=np.float32)
+    return distributions(counts, labels)

@@ -1,20 +1,22 @@
-"""A look at a data set before anything is made of it: what is in it, and what is wrong with it."""
+"""A look at a data set: what is in it, what is wrong with it, and contact sheets of its faces."""
 
 from __future__ import annotations
 
+import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from edgefer.atomic import write_bytes
 from edgefer.data import splits
-from edgefer.data.duplicates import Grouping
 from edgefer.data.faceset import FaceSet
-from edgefer.data.sources import face_hash
-from edgefer.errors import EdgeferError
+from edgefer.data.sources import Faces, face_hash
+from edgefer.data.splits import Grouping
+from edgefer.errors import EdgeferError, require
 from edgefer.progress import progress
 
 _LISTED = 10
@@ -43,16 +45,16 @@ class Inspection:
 
     Attributes:
         origin: what the set is called.
-        faces: how many have a label and can be read.
+        faces: number of faces that have a label and can be read.
         classes: names, in order.
         counts: split → class → faces.
         sizes: ``"48×48×1"`` → faces, the most frequent first.
         exact: faces with the same pixels.
-        near: faces that differ little (see :mod:`edgefer.data.duplicates`), those with the same pixels included.
+        near: faces that differ little (see :mod:`edgefer.data.splits`), those with the same pixels included.
         dropped: reason → faces that were left out by rule.
-        unreadable: how many faces could not be read, and what was wrong with the first ones.
-        faults: what is wrong on disk → all that it is wrong with.
-        problems: what should be looked at, a sentence each.
+        unreadable: number of faces that could not be read; ``unreadable_listed`` says why for the first ones.
+        faults: what is wrong on disk → the files.
+        problems: what should be looked at, one sentence for each.
     """
 
     origin: str
@@ -208,5 +210,104 @@ def _problems(
     if exact.other_labels:
         found.append(f"{exact.other_labels:,} faces have the same pixels as another with a different label")
     if "test" not in counts and UNDECLARED not in counts and faces.picked is None:
-        found.append("there is no test split: nothing is left to judge by")
+        found.append("there is no test split: accuracy cannot be evaluated on this data set")
     return found
+
+
+_CELL = 72  # pixels of a face's side on the sheet
+_CAPTION = 16  # pixels under or over a face
+_NAME_WIDTH = 96
+_MARGIN = 4
+_BLACK, _RED, _WHITE = (0, 0, 0), (0, 0, 200), (255, 255, 255)  # BGR
+
+
+def contact_sheet(
+    faces: FaceSet,
+    path: str | os.PathLike[str],
+    *,
+    per_class: int = 8,
+    columns: int | None = None,
+    predicted: ArrayLike | None = None,
+) -> None:
+    """Write a PNG with up to ``per_class`` faces of each class, each class on rows of its own, its name on the left.
+
+    Args:
+        faces: the set; the first faces of each class are shown.
+        path: the PNG; written whole or not at all.
+        per_class: number of faces of each class.
+        columns: faces in a row; None: all of a class in one row.
+        predicted: a label for each of ``faces``, shown under it; wrong ones are red and framed.
+
+    Raises:
+        EdgeferError: OpenCV is missing, a face cannot be read, or ``predicted`` does not fit.
+    """
+    cv2 = require("cv2", "camera", "drawing a contact sheet")
+    if per_class < 1 or (columns is not None and columns < 1):
+        raise EdgeferError(
+            f"a contact sheet of {per_class} faces per class in {columns} columns shows nothing",
+            hint="ask for 1 or more",
+        )
+    guesses = None if predicted is None else _checked(predicted, faces)
+    bands = []
+    for label, name in enumerate(faces.classes):
+        chosen = np.flatnonzero(faces.labels == label)[:per_class]
+        wide = columns or per_class
+        rows = [chosen[start : start + wide] for start in range(0, max(len(chosen), 1), wide)]
+        for number, row in enumerate(rows):
+            bands.append(_band(cv2, faces, row, wide, f"{name}" if number == 0 else "", guesses))
+    encoded, png = cv2.imencode(".png", np.vstack(bands))
+    if not encoded:
+        raise EdgeferError(f"OpenCV could not encode the contact sheet {path} as PNG")
+    write_bytes(path, png.tobytes())
+
+
+def _checked(predicted: ArrayLike, faces: FaceSet) -> NDArray[np.int64]:
+    guesses = np.asarray(predicted)
+    if guesses.shape != (len(faces),) or guesses.dtype.kind not in "iu":
+        raise EdgeferError(
+            f"predicted labels of shape {guesses.shape} and type {guesses.dtype} for {len(faces)} faces",
+            hint="pass one whole number for each face",
+        )
+    if len(guesses) and not 0 <= int(guesses.min()) <= int(guesses.max()) < len(faces.classes):
+        raise EdgeferError(f"predicted labels from {guesses.min()} to {guesses.max()} for {len(faces.classes)} classes")
+    return guesses.astype(np.int64)
+
+
+def _band(
+    cv2: Any,
+    faces: FaceSet,
+    row: NDArray[np.intp],
+    wide: int,
+    name: str,
+    guesses: NDArray[np.int64] | None,
+) -> Faces:
+    height = _CELL + 2 * _MARGIN + (_CAPTION if guesses is not None else 0)
+    band = np.full((height, _NAME_WIDTH + wide * (_CELL + _MARGIN) + _MARGIN, 3), _WHITE, np.uint8)
+    _write(cv2, band, name, _MARGIN, _MARGIN + _CELL // 2, _BLACK)
+    for place, index in enumerate(row):
+        left = _NAME_WIDTH + place * (_CELL + _MARGIN)
+        band[_MARGIN : _MARGIN + _CELL, left : left + _CELL] = _cell(cv2, faces.images([index])[0])
+        if guesses is not None:
+            wrong = guesses[index] != faces.labels[index]
+            colour = _RED if wrong else _BLACK
+            _write(cv2, band, faces.classes[guesses[index]], left + 2, _MARGIN + _CELL + _CAPTION - 3, colour)
+            if wrong:
+                cv2.rectangle(band, (left + 1, _MARGIN + 1), (left + _CELL - 2, _MARGIN + _CELL - 2), colour, 2)
+    return band
+
+
+def _cell(cv2: Any, face: Faces) -> Faces:
+    """Fit a face of any size into a cell, without bending it."""
+    scale = _CELL / max(face.shape[:2])
+    size = (max(1, round(face.shape[1] * scale)), max(1, round(face.shape[0] * scale)))
+    small = cv2.resize(face, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+    colour = cv2.cvtColor(small, cv2.COLOR_GRAY2BGR) if small.ndim == 2 else small[..., ::-1]
+    cell = np.full((_CELL, _CELL, 3), _WHITE, np.uint8)
+    top, left = (_CELL - colour.shape[0]) // 2, (_CELL - colour.shape[1]) // 2
+    cell[top : top + colour.shape[0], left : left + colour.shape[1]] = colour
+    return cell
+
+
+def _write(cv2: Any, image: Faces, text: str, x: int, y: int, colour: Sequence[int]) -> None:
+    ascii_only = text.encode("ascii", "replace").decode()  # OpenCV's Hershey fonts have nothing else
+    cv2.putText(image, ascii_only, (x, y), cv2.FONT_HERSHEY_SIMPLEX, 0.42, colour, 1, cv2.LINE_AA)

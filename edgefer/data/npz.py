@@ -14,8 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from edgefer.atomic import atomic_path
 from edgefer.data import splits
 from edgefer.data.classes import FER2013
-from edgefer.data.loaded import Loaded, unlabelled
-from edgefer.data.sources import ArraySource, Faces
+from edgefer.data.sources import ArraySource, Faces, Loaded, unlabelled
 from edgefer.errors import EdgeferError
 
 _HINT = "write one with edgefer.data.save_npz(path, images, labels)"
@@ -55,7 +54,7 @@ def load_npz(path: Path) -> Loaded:
     content = _arrays(path)
     images, labels = _images(content, path), _labels(content, path)
     if len(images) != len(labels):
-        raise EdgeferError(f"{path} has {len(images)} images and {len(labels)} labels", hint="one label an image")
+        raise EdgeferError(f"{path} has {len(images)} images and {len(labels)} labels", hint="one label for each image")
     classes = tuple(str(name) for name in content["classes"].reshape(-1)) if "classes" in content else FER2013
     if len(labels) and not -1 <= int(labels.min()) <= int(labels.max()) < len(classes):
         raise EdgeferError(

@@ -11,20 +11,18 @@ import numpy as np
 
 from edgefer.data import splits
 from edgefer.data.affectnet import is_affectnet, load_affectnet
+from edgefer.data.classes import relabel
 from edgefer.data.faceset import FaceSet
 from edgefer.data.fer2013 import load_csv
 from edgefer.data.ferplus import apply_votes, distribution
 from edgefer.data.folder import load_folder
 from edgefer.data.inspection import without_unreadable
-from edgefer.data.loaded import Loaded
 from edgefer.data.npz import load_npz
 from edgefer.data.rafdb import find_list, load_rafdb
-from edgefer.data.relabel import relabel
+from edgefer.data.sources import Loaded
 from edgefer.errors import EdgeferError
 
-_KINDS = (
-    "a FER2013 csv (or csv.gz), AffectNet's csv, an npz with images and labels, or a folder of images, a class each"
-)
+_KINDS = "a FER2013 csv (or csv.gz), AffectNet's csv, an npz with images and labels, or a folder of images by class"
 
 
 @dataclass(frozen=True)

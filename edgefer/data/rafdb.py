@@ -8,9 +8,7 @@ import numpy as np
 
 from edgefer.data import splits
 from edgefer.data.classes import FER2013, RAFDB
-from edgefer.data.loaded import Loaded
-from edgefer.data.ondisk import MISSING, present
-from edgefer.data.sources import FileSource
+from edgefer.data.sources import FileSource, Loaded, without_missing
 from edgefer.errors import EdgeferError
 
 LIST = "list_patition_label.txt"  # so spelt by its authors
@@ -56,16 +54,15 @@ def load_rafdb(root: Path, *, folder: Path | None = None, allow_missing: bool = 
         raise EdgeferError(f"{listing} has no lines", hint=_HINT)
     aligned = folder or _aligned(listing)
     paths = [aligned / f"{Path(name).stem}_aligned{Path(name).suffix}" for name in names]
-    found = present(paths, np.ones(len(paths), np.bool_), str(root), allow_missing)
-    dropped = {} if found.all() else {MISSING: int((~found).sum())}
+    numbers, missing = without_missing(paths, np.asarray(labels, np.int64), str(root), allow_missing)
     return Loaded(
         FileSource(paths),
-        np.where(found, np.asarray(labels, np.int64), -1),
+        numbers,
         FER2013,
         np.asarray(parts, np.int8),
         names=tuple(path.name for path in paths),
-        dropped=dropped,
-        faults={} if found.all() else {MISSING: tuple(str(paths[row]) for row in np.flatnonzero(~found))},
+        dropped={what: len(files) for what, files in missing.items()},
+        faults=missing,
     )
 
 

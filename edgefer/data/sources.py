@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import mmap
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,10 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgefer.errors import EdgeferError
+from edgefer.faces import crop
 from edgefer.intake import decode_image, opencv
+from edgefer.progress import announce, progress
 
 Faces = NDArray[np.uint8]
 Rows = NDArray[np.int64]
+_LISTED = 5
 
 
 class Source(Protocol):
@@ -68,10 +72,13 @@ def _mapped(path: str, offset: int, shape: tuple[int, ...]) -> ArraySource:
 
 
 class FileSource:
-    """Image files, decoded when they are asked for: grey files to H×W×1, colour files to RGB H×W×3."""
+    """Image files, decoded when they are asked for: grey files to H×W×1, colour files to RGB H×W×3.
 
-    def __init__(self, paths: Sequence[Path]) -> None:
-        self.paths = tuple(paths)
+    ``boxes``, float64 N×4, are x, y, width and height of each image's face in pixels; None: the image is the face.
+    """
+
+    def __init__(self, paths: Sequence[Path], boxes: NDArray[np.float64] | None = None) -> None:
+        self.paths, self._boxes = tuple(paths), boxes
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -80,10 +87,20 @@ class FileSource:
         """Decode one file after the other, so that only one large image is held; sizes may differ.
 
         Raises:
-            EdgeferError: OpenCV is missing, or a file cannot be read or decoded.
+            EdgeferError: OpenCV is missing, a file cannot be read or decoded, or a box does not lie in its image.
         """
         for row in rows:
-            yield read_image(self.paths[int(row)])[None]
+            image = read_image(self.paths[int(row)])
+            if self._boxes is not None:
+                x, y, width, height = (float(v) for v in self._boxes[int(row)])
+                if min(x, y) < -1 or x + width > image.shape[1] + 1 or y + height > image.shape[0] + 1:
+                    raise EdgeferError(
+                        f"the face of {self.paths[int(row)]} is at x {x:g}, y {y:g}, {width:g}×{height:g} pixels, and "
+                        f"the image has {image.shape[1]}×{image.shape[0]}",
+                        hint="where the images were cut to their faces already, pass --no-boxes",
+                    )
+                image = np.ascontiguousarray(crop(image, (x, y, width, height)))
+            yield image[None]
 
     def name(self, row: int) -> str:
         """Its file."""
@@ -111,3 +128,64 @@ def face_hash(face: Faces) -> str:
     digest = hashlib.sha256(f"{face.shape}".encode())
     digest.update(np.ascontiguousarray(face).data)
     return digest.hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """All rows of a source as a reader hands them over, before votes are joined and faces without a label left out.
+
+    Attributes:
+        labels: int64; −1 leaves the face out.
+        parts: indices into ``splits.DECLARED``, or None where the source declares no splits.
+        votes: FER+ votes, N×10, where the source has them.
+        names: file names, where the faces are files.
+        dropped: reason → how many labels of −1 have it.
+        faults: what is wrong on disk → the files.
+    """
+
+    source: Source
+    labels: NDArray[np.int64]
+    classes: tuple[str, ...]
+    parts: NDArray[np.int8] | None
+    votes: NDArray[np.int64] | None = None
+    names: tuple[str, ...] | None = None
+    dropped: dict[str, int] = field(default_factory=dict)
+    faults: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+def unlabelled(labels: NDArray[np.int64]) -> dict[str, int]:
+    """The reason and count of faces that a source itself labels −1."""
+    count = int((labels < 0).sum())
+    return {"label −1": count} if count else {}
+
+
+def without_missing(
+    paths: Sequence[Path], labels: NDArray[np.int64], origin: str, allow_missing: bool
+) -> tuple[NDArray[np.int64], dict[str, tuple[str, ...]]]:
+    """Give −1 to faces whose files do not exist; files of faces that have no label are not looked for.
+
+    Returns:
+        The labels, and what is missing, for ``Loaded.faults``.
+
+    Raises:
+        EdgeferError: some are missing and ``allow_missing`` is False, or all are.
+    """
+    wanted = np.flatnonzero(labels >= 0)
+    missing: list[int] = []
+    with progress("looking for images", len(wanted)) as advance:
+        for row in wanted.tolist():
+            if not paths[row].is_file():
+                missing.append(row)
+            advance()
+    if not missing:
+        return labels, {}
+    some = ", ".join(str(paths[row]) for row in missing[:_LISTED]) + (", …" if len(missing) > _LISTED else "")
+    message = f"{origin}: {len(missing):,} of {len(wanted):,} images are missing on disk ({some})"
+    if len(missing) == len(wanted):
+        raise EdgeferError(message, hint="--root FOLDER says where the images lie that the list names")
+    if not allow_missing:
+        raise EdgeferError(message, hint="copy them, or pass --allow-missing to go on without them")
+    announce(f"note: {message}; they are left out")
+    labels = labels.copy()
+    labels[missing] = -1
+    return labels, {"image missing on disk": tuple(str(paths[row]) for row in missing)}

@@ -12,7 +12,7 @@ from edgefer.errors import EdgeferError
 
 
 def faceset(images, labels, **options):
-    return FaceSet(ArraySource(images), labels, FER2013, origin="drawn", **options)
+    return FaceSet(ArraySource(images), labels, FER2013, origin="synthetic", **options)
 
 
 def test_batches_are_in_order_and_whole(faces):
@@ -76,14 +76,14 @@ def test_a_short_class_gives_all_and_the_others_make_up(faces):
 
 def test_a_class_without_faces_is_named(faces):
     keep = np.isin(faces[1], [0, 1, 2, 3, 4])
-    with pytest.raises(EdgeferError, match="drawn has no face of 'surprise', 'neutral'") as caught:
+    with pytest.raises(EdgeferError, match="synthetic has no face of 'surprise', 'neutral'") as caught:
         faceset(faces[0][keep], faces[1][keep]).stratified(10, seed=0)
     assert "use more data" in caught.value.hint
 
 
 @pytest.mark.parametrize("count", [0, -1, 211])
 def test_more_faces_than_there_are_is_an_error(count, faces):
-    with pytest.raises(EdgeferError, match=f"{count} faces asked of drawn, which has 210") as caught:
+    with pytest.raises(EdgeferError, match=f"{count} faces asked of synthetic, which has 210") as caught:
         faceset(*faces).stratified(count, seed=0)
     assert caught.value.hint == "ask for 1 to 210"
 

@@ -60,7 +60,7 @@ LABELS = np.zeros(4, np.int64)
         ({"images": IMAGES[0], "labels": LABELS}, "'images' is 48×48", "N×H×W"),
         ({"images": np.zeros((4, 1, 48, 48), np.uint8), "labels": LABELS}, "'images' is 4×1×48×48", "N×H×W×1 (grey)"),
         ({"images": np.zeros((4, 0, 48), np.uint8), "labels": LABELS}, "'images' is 4×0×48", "N×H×W"),
-        ({"images": IMAGES, "labels": LABELS[:3]}, "has 4 images and 3 labels", "one label an image"),
+        ({"images": IMAGES, "labels": LABELS[:3]}, "has 4 images and 3 labels", "one label for each image"),
         ({"images": IMAGES, "labels": LABELS.astype(float)}, "'labels' is float64 with 1 axes", "N integers"),
         ({"images": IMAGES, "labels": LABELS[:, None]}, "'labels' is int64 with 2 axes", "N integers"),
         ({"images": IMAGES, "labels": LABELS + 7}, "has labels from 7 to 7 for 7 classes", "'classes'"),

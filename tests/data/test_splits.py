@@ -5,8 +5,8 @@ import pytest
 
 from edgefer.data import FaceSet, splits, synthetic_faces
 from edgefer.data.classes import FER2013
-from edgefer.data.duplicates import Grouping, normalised, thumbnails
 from edgefer.data.sources import ArraySource
+from edgefer.data.splits import Grouping, normalised, thumbnails
 from edgefer.errors import EdgeferError
 
 PARTS = ("fit", "val", "calib")
@@ -14,7 +14,7 @@ PARTS = ("fit", "val", "calib")
 
 def faceset(images, labels, parts=None):
     codes = None if parts is None else np.asarray([splits.DECLARED.index(name) for name in parts], np.int8)
-    return FaceSet(ArraySource(images), labels, FER2013, origin="drawn", parts=codes)
+    return FaceSet(ArraySource(images), labels, FER2013, origin="synthetic", parts=codes)
 
 
 @pytest.fixture(scope="module")
@@ -139,9 +139,9 @@ def test_test_faces_alone_refuse_to_train_choose_or_calibrate(faces):
     for part in PARTS:
         with pytest.raises(EdgeferError) as caught:
             opened.split(part)
-        assert caught.value.message == f"drawn has no 'train' split, and so no '{part}' (it has: test)"
+        assert caught.value.message == f"synthetic has no 'train' split, and so no '{part}' (it has: test)"
         assert "training faces" in caught.value.hint
-    with pytest.raises(EdgeferError, match=r"drawn has no 'private' split \(it has: test\)") as caught:
+    with pytest.raises(EdgeferError, match=r"synthetic has no 'private' split \(it has: test\)") as caught:
         opened.split("private")
     assert caught.value.hint == "its splits are: test"
 
@@ -149,12 +149,12 @@ def test_test_faces_alone_refuse_to_train_choose_or_calibrate(faces):
 def test_train_faces_alone_have_no_test(faces):
     with pytest.raises(EdgeferError, match=r"has no 'test' split \(it has: train\)") as caught:
         faceset(*faces, ["train"] * 210).split("test")
-    assert caught.value.hint == "pass drawn:all if none of these faces trained or calibrated the model"
+    assert caught.value.hint == "pass synthetic:all if none of these faces trained or calibrated the model"
 
 
 def test_a_picked_split_gives_no_other(faces):
     opened = faceset(*faces, ["train"] * 150 + ["test"] * 60)
-    with pytest.raises(EdgeferError, match=r"drawn:test holds the faces of 'test' only, and 'calib' was asked for"):
+    with pytest.raises(EdgeferError, match=r"synthetic:test holds the faces of 'test' only, and 'calib' was asked for"):
         opened.split("test").split("calib")
     assert opened.split("test").split("test") is opened.split("test")
     assert opened.split("all").split("test") is opened.split("all")
@@ -163,7 +163,7 @@ def test_a_picked_split_gives_no_other(faces):
 
 
 def test_an_empty_part_says_so(faces):
-    with pytest.raises(EdgeferError, match="part of drawn is empty: only 1 faces were divided, 1 without"):
+    with pytest.raises(EdgeferError, match="part of synthetic is empty: only 1 faces were divided, 1 without"):
         for part in PARTS:
             faceset(faces[0][:1], faces[1][:1]).split(part)
 
