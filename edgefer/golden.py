@@ -16,7 +16,7 @@ class Golden:
     """Faces with the logits that the engine gave when it was built, and how far another run may be from them.
 
     Attributes:
-        faces: uint8 N×H×W×C, drawn, never a dataset's.
+        faces: uint8 N×H×W×C, synthetic, never a dataset's.
         logits: float32 N×classes.
         tolerance: runtime name → largest allowed ``max |logits − golden| / max |golden|``.
     """

@@ -28,7 +28,7 @@ key                  value
 ``device``           the GPU that a TensorRT engine is for, ``"Orin, SM87"``; absent or ``""`` on a CPU
 ``portable``         list of what a TensorRT engine was also built for: ``"version"`` (later versions), ``"hardware"``
                      (other GPUs from Ampere on); absent or empty: exactly ``runtime`` and ``device``
-``batches``          ``[least, most]`` faces a call of a TensorRT engine; absent or null: any
+``batches``          ``[min, max]`` batch size of a TensorRT engine; absent or null: any
 ``dla_core``         the DLA core that a TensorRT engine runs on; absent or null: none
 ``note``             what whoever uses it must know, ``"RTX, SM86, built ahead of time, not run"``; absent or ``""``
 ``audit``            what the compiler made of it, an object a fused layer: ``{"layer", "kind", "asked", "got",
@@ -213,8 +213,8 @@ class Manifest:
 def _batches(content: Any) -> tuple[int, int] | None:
     if content is None:
         return None
-    least, most = map(int, content)
-    return least, most
+    smallest, largest = map(int, content)
+    return smallest, largest
 
 
 def calibration_from(content: Mapping[str, Any]) -> Calibration:

@@ -12,6 +12,7 @@ import click
 
 from edgefer.cli import options
 from edgefer.cli.help import command, option, section
+from edgefer.runtimes import CPU, REFERENCE, for_target, targets
 
 _BUILDER = (
     option("--workspace", metavar="SIZE", help="Scratch memory, such as 512M or 2G.  [default: half of what is free]"),
@@ -119,8 +120,8 @@ def show_audit(audit: Any) -> None:
 )
 @section(
     "Target",
-    option("--target", type=click.Choice(["cpu", "tensorrt", "tensorrt-rtx"]), default="cpu", show_default=True),
-    option("--runtime", type=click.Choice(["onnxruntime", "openvino"]), help="CPU runtime.  [default: onnxruntime]"),
+    option("--target", type=click.Choice(targets()), default=CPU, show_default=True),
+    option("--runtime", type=click.Choice([*for_target(CPU)]), help=f"CPU runtime.  [default: {REFERENCE.name}]"),
     option("--threads", type=click.IntRange(min=1), help="Threads used when timing candidates.  [default: 1]"),
     option("--batch", type=click.IntRange(min=1), help="Batch size used when timing candidates.  [default: 1]"),
     option(
@@ -231,7 +232,7 @@ def _show(result: Any) -> None:
 @options.quantisation(data="Calibrate on the `calib` part of DATA, evaluate on its `val` part.")
 @section(
     "Evaluation",
-    option("--runtime", type=click.Choice(["onnxruntime", "openvino"]), default="onnxruntime", show_default=True),
+    option("--runtime", type=click.Choice([*for_target(CPU)]), default=REFERENCE.name, show_default=True),
     option("--scheme", help="Q/DQ scheme, of those that suit the runtime.  [default: the first]"),
     option("--limit", type=click.IntRange(min=1), help="Evaluate on at most N faces, stratified."),
     options.threads,
@@ -250,7 +251,7 @@ def sensitivity(
     from edgefer.optimize.settings import BuildTarget
     from edgefer.report.sensitivity import draw_sensitivity, print_sensitivity
 
-    settings_of_int8 = calibration.opened(BuildTarget("cpu", runtime), "int8", command="sensitivity")
+    settings_of_int8 = calibration.opened(BuildTarget(CPU, runtime), "int8", command="sensitivity")
     found = measure(model, settings_of_int8, runtime=runtime, **settings)
     if as_json:
         click.echo(json.dumps(found.to_dict(), indent=2))

@@ -104,16 +104,16 @@ class Classifier:
     def logits_of_all(self, faces: NDArray[Any]) -> Logits:
         """:meth:`logits` of any number of faces, in batches that the engine takes; the last face fills up the last one.
 
-        An engine may be built for one batch size, or for no more than so many faces at a time.
+        An engine may be built for one batch size, or for a maximum batch size.
         """
-        least, most = self.session.inputs[0].limits
-        size = len(faces) if most is None else most
-        if least <= len(faces) <= size:
+        smallest, largest = self.session.inputs[0].limits
+        size = len(faces) if largest is None else largest
+        if smallest <= len(faces) <= size:
             return self.logits(faces)
         rows = []
         for start in range(0, len(faces), size):
             batch = faces[start : start + size]
-            lacking = max(0, least - len(batch))
+            lacking = max(0, smallest - len(batch))
             filled = np.concatenate([batch, np.repeat(batch[-1:], lacking, axis=0)]) if lacking else batch
             rows.append(self.logits(filled)[: len(batch)])
         return np.concatenate(rows) if rows else self.logits(faces)

@@ -20,7 +20,7 @@ Source = str | os.PathLike[str] | bytes
 class TensorSpec:
     """One input or output: its name, NumPy dtype name (``"uint8"``) and shape, None where a size is free.
 
-    ``batches`` are the least and the greatest batch size that the runtime takes where it is free; None: any.
+    ``batches`` are the minimum and maximum batch size that the runtime takes where it is free; None: any.
     """
 
     name: str
@@ -30,7 +30,7 @@ class TensorSpec:
 
     @property
     def limits(self) -> tuple[int, int | None]:
-        """The least and the greatest batch size; the latter is None where there is none."""
+        """The minimum and maximum batch size; the latter is None where there is none."""
         fixed = self.shape[0]
         return (fixed, fixed) if fixed is not None else self.batches or (1, None)
 

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from edgefer.measure.sensors import processor_seconds, text
+from edgefer.runtimes import RUNTIMES
 
-PACKAGES = ("edgefer", "numpy", "onnx", "onnxruntime", "onnxruntime-gpu", "torch", "openvino", "tensorrt", "onnxsim")
-"""Distributions whose versions are recorded where they are installed."""
+PACKAGES = ("edgefer", "numpy", "onnx", "onnxsim")
+"""Distributions whose versions are recorded where they are installed, beside those of the runtimes."""
 
 
 def describe_environment() -> dict[str, Any]:
@@ -27,6 +28,7 @@ def describe_environment() -> dict[str, Any]:
     """
     from edgefer.engines.cpu import instruction_set
 
+    names = (*PACKAGES, *(name for row in RUNTIMES.values() for name in row.distributions))
     return {
         "cpu": cpu_model(text(Path("/proc/cpuinfo")) or "") or platform.processor() or None,
         "board": text(Path("/proc/device-tree/model")),
@@ -36,7 +38,7 @@ def describe_environment() -> dict[str, Any]:
         "os": _os(),
         "machine": platform.machine(),
         "python": platform.python_version(),
-        "packages": {name: found for name in PACKAGES if (found := _version(name)) is not None},
+        "packages": {name: found for name in names if (found := _version(name)) is not None},
         "load_average": load_average(),
         "governor": text(Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")),
     }

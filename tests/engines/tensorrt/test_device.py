@@ -90,6 +90,13 @@ def test_a_driver_without_a_gpu(monkeypatch, fake, said):
     assert said in found.problem.message
 
 
+def test_a_call_of_the_driver_that_fails(monkeypatch):
+    fake = FakeDriver()
+    fake.cuDeviceGetAttribute = lambda value, which, handle: 719
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: fake)
+    assert survey().problem.message == "the NVIDIA driver failed: cuDeviceGetAttribute returned 719"
+
+
 def test_what_a_driver_says_of_its_gpu(monkeypatch):
     monkeypatch.setattr(ctypes, "CDLL", lambda name: FakeDriver())
     assert probe() == ORIN

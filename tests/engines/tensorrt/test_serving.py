@@ -15,6 +15,7 @@ from edgefer.camera.predict import probabilities
 from edgefer.data import save_npz
 from edgefer.deploy.inspect import inspect_file, rows, to_json
 from edgefer.engines.load import load_engine
+from edgefer.engines.session import open_session
 from edgefer.engines.tensorrt.run import TensorRtSession
 from edgefer.errors import EdgeferError
 from edgefer.manifest import manifest_path
@@ -48,6 +49,13 @@ def test_build_load_and_ask(machine, model, version, package):
         for count in (1, 8, 8):
             np.testing.assert_allclose(classifier.logits(faces(count)), expected(faces(count)), rtol=1e-5)
         assert classifier.runtime_version == version
+
+
+def test_an_engine_without_a_file(machine):
+    plan = machine().plan()
+    session = open_session("tensorrt", plan)
+    np.testing.assert_allclose(session.run({"faces": faces(3)})["logits"], expected(faces(3)), rtol=1e-5)
+    session.close()
 
 
 @pytest.mark.slow
