@@ -19,7 +19,7 @@ from edgefer.optimize.build import build_engine
 from edgefer.optimize.settings import Quantisation
 from edgefer.progress import announce
 from edgefer.report.bench import benchmark
-from edgefer.report.report import Report
+from edgefer.report.report import BenchSettings, Report
 from edgefer.runtimes import BF16
 from edgefer.training import TrainConfig, train
 
@@ -27,7 +27,7 @@ SYNTHETIC_FACES = 6000
 SYNTHETIC_TEST_SHARE = 0.2
 BENCH_SECONDS = 15.0
 TEST_FACES = 4000
-"""At most so many test faces are judged: enough for an interval of about a point, few enough for minutes."""
+"""Maximum number of test faces that are evaluated: enough for an interval of about a point, few enough for minutes."""
 SHOWN_PER_CLASS = 12
 SMALL_MACS = 20_000_000
 
@@ -77,7 +77,8 @@ def run(output: Path, *, data: str | None, model: str, seconds: float, seed: int
         build_engine(onnx_file, engine, precision=precision, quantisation=quantisation)
         made(f"{engine.name}.json", "its manifest")
         engines.append(engine)
-    report = benchmark(engines, faces, str(weights), seconds=BENCH_SECONDS, limit=TEST_FACES, seed=seed)
+    settings = BenchSettings(seconds=BENCH_SECONDS, limit=TEST_FACES, seed=seed)
+    report = benchmark(engines, faces, str(weights), settings)
     write_text(made("report.json", "the figures above"), json.dumps(report.to_json(), indent=2) + "\n")
     test = faces.split("test")
     shown = test.stratified(min(len(test), SHOWN_PER_CLASS * len(test.classes)), seed)

@@ -213,7 +213,7 @@ def _precision(flags: dict[str, bool]) -> str:
 
 
 def _show(result: Any) -> None:
-    from edgefer.report.candidates import print_candidates
+    from edgefer.report.terminal import print_candidates
 
     if result.candidates:
         print_candidates([row.to_dict() for row in result.candidates])

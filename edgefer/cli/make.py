@@ -139,8 +139,7 @@ def train(
     """Train a network; the epoch that is best on `val` is kept."""
     import edgefer
     from edgefer.progress import announce
-    from edgefer.report.tensorboard import event_files
-    from edgefer.report.training import require_plots, write_training_report
+    from edgefer.report.training import event_files, require_plots, write_training_report
     from edgefer.training import TrainConfig
 
     if plots is not None:

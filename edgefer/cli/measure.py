@@ -1,4 +1,4 @@
-"""Commands that measure: bench, compare, gate and sweep."""
+"""Commands that measure: bench, report, compare, gate and sweep."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from edgefer.cli.help import command, option, section
 
 if TYPE_CHECKING:
     from edgefer.data import ReadSettings
+    from edgefer.report.report import Report
 
 
 @command(
@@ -127,6 +128,9 @@ def bench(
     html: Path | None,
     with_images: bool,
     as_json: bool,
+    processes: int,
+    cache: Path | None,
+    telemetry: bool,
     **timing: Any,
 ) -> None:
     """Measure latency and accuracy of ENGINES against a baseline.
@@ -134,10 +138,8 @@ def bench(
     Engines and baseline are timed in interleaved rounds, and their answers on the test faces are paired.
     """
     import edgefer
+    from edgefer.report.bench import check_samples_path, write_samples
     from edgefer.report.gate import milliseconds
-    from edgefer.report.samples import check_samples_path
-    from edgefer.report.terminal import print_report
-    from edgefer.report.terminal_details import print_details
 
     for flag, path in (("--save-predictions", save_predictions), ("--save-baseline", save_baseline)):
         if path is not None and path.suffix != ".npz":
@@ -147,19 +149,22 @@ def bench(
     if samples is not None:
         check_samples_path(samples)
     _check_outputs([save_predictions, save_baseline, samples, markdown, html])
-    timing["deadline_ms"] = None if deadline is None else milliseconds(deadline)
+    within = None if deadline is None else milliseconds(deadline)
+    settings = edgefer.BenchSettings(deadline_ms=within, margin_pp=margin, **timing)
     faces = edgefer.open_dataset(data, votes=votes, reading=reading)
-    report = edgefer.benchmark(engines, faces, baseline, margin_pp=margin, **timing)
+    found = edgefer.benchmark(engines, faces, baseline, settings, processes=processes, cache=cache, telemetry=telemetry)
     if as_json:
-        click.echo(json.dumps(report.to_json(), indent=2))
+        click.echo(json.dumps(found.to_json(), indent=2))
     else:
-        print_report(report, force=force)
-        print_details(report)
-    if save_predictions is not None:
-        report.engines[0].predictions.save(save_predictions)
-    if save_baseline is not None:
-        report.baseline.predictions.save(save_baseline)
-    _write_files(report, force, samples, markdown, html, with_images)
+        _print(found, force)
+    if found.raw is not None:
+        if save_predictions is not None:
+            found.raw.predictions[1].save(save_predictions)
+        if save_baseline is not None:
+            found.raw.predictions[0].save(save_baseline)
+        if samples is not None:
+            write_samples(found.raw.rounds_ms, samples)
+    _write(found, force, markdown, html, with_images)
 
 
 def _check_outputs(paths: Sequence[Path | None]) -> None:
@@ -173,23 +178,48 @@ def _check_outputs(paths: Sequence[Path | None]) -> None:
             raise click.UsageError(f"two of the files to write are the same: {path}")
 
 
-def _write_files(
-    report: Any, force: bool, samples: Path | None, markdown: Path | None, html: Path | None, with_images: bool
-) -> None:
+def _print(found: Report, force: bool) -> None:
+    from edgefer.report.terminal import print_details, print_report
+
+    print_report(found, force=force)
+    print_details(found)
+
+
+def _write(found: Report, force: bool, markdown: Path | None, html: Path | None, with_images: bool = False) -> None:
     from edgefer.atomic import write_text
 
-    if samples is not None:
-        from edgefer.report.samples import write_samples
-
-        write_samples(report, samples)
     if markdown is not None:
         from edgefer.report.markdown import markdown as as_markdown
 
-        write_text(markdown, as_markdown(report, force=force))
+        write_text(markdown, as_markdown(found, force=force))
     if html is not None:
-        from edgefer.report.html.page import page
+        from edgefer.report.page import page
 
-        write_text(html, page(report, force=force, with_images=with_images))
+        write_text(html, page(found, force=force, with_images=with_images))
+
+
+@command(
+    examples=(
+        "edgefer report report.json",
+        "edgefer report report.json --html report.html --markdown report.md",
+    )
+)
+@click.argument("report", type=options.PATH)
+@option("--html", type=options.PATH, help="Write the report as one page with charts.")
+@option("--markdown", type=options.PATH, help="Write the report as Markdown.")
+@option("--force", is_flag=True, help="Show the latencies of an invalid run too, marked as such.")
+def report(report: Path, html: Path | None, markdown: Path | None, force: bool) -> None:
+    """Show a report, or write it as a page or as Markdown.
+
+    REPORT is what `edgefer bench --json` wrote, on a device for example. Without --html and --markdown it is printed.
+    """
+    from edgefer.report.report import read_report
+
+    _check_outputs([html, markdown])
+    found = read_report(report)
+    _write(found, force, markdown, html)
+    if html is None and markdown is None:
+        _print(found, force)
 
 
 @command(
@@ -251,9 +281,8 @@ def gate(
 
     A limit passes if the whole 95 % interval keeps it, and fails if none of it does.
     """
-    from edgefer.report.document import read_report
-    from edgefer.report.gate import EXIT_CODES, Limits, milliseconds, overall, run_gate
-    from edgefer.report.junit import write_junit
+    from edgefer.report.gate import EXIT_CODES, Limits, milliseconds, overall, run_gate, write_junit
+    from edgefer.report.report import read_report
 
     times = (("50", max_p50), ("95", max_p95), ("99", max_p99))
     limits = Limits(
@@ -289,13 +318,13 @@ def compare(reports: tuple[Path, ...], as_json: bool) -> None:
     REPORTS are what `edgefer bench --json` wrote.
     """
     from edgefer.report.compare import comparison, print_comparison
-    from edgefer.report.document import read_report
+    from edgefer.report.report import read_report
 
-    documents = [read_report(path) for path in reports]
+    found = [read_report(path) for path in reports]
     if as_json:
-        click.echo(json.dumps(comparison(documents), indent=2, ensure_ascii=False))
+        click.echo(json.dumps(comparison(found), indent=2, ensure_ascii=False))
     else:
-        print_comparison(documents)
+        print_comparison(found)
 
 
 def _numbers(_: click.Context, parameter: click.Parameter, text: str) -> tuple[int, ...]:

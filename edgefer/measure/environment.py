@@ -33,7 +33,7 @@ def describe_environment() -> dict[str, Any]:
         "cpu": cpu_model(text(Path("/proc/cpuinfo")) or "") or platform.processor() or None,
         "board": text(Path("/proc/device-tree/model")),
         "cores": available_cores(),
-        "instruction_set": instruction_set(),
+        "instruction_set": list(instruction_set()),
         "memory_bytes": _memory_bytes(),
         "os": _os(),
         "machine": platform.machine(),

@@ -6,8 +6,7 @@ import math
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,9 +75,10 @@ class Pace:
     jitter_ms: float
     wakeup_ms: float
 
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-ready, with ``miss_share`` 0–1."""
-        return {**asdict(self), "miss_ci95": list(self.miss_ci95), "miss_share": self.misses / self.frames}
+    @property
+    def miss_share(self) -> float:
+        """Share of misses, 0–1."""
+        return self.misses / self.frames
 
 
 @dataclass(frozen=True, eq=False)

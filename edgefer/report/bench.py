@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import csv
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
+from edgefer.atomic import atomic_path
 from edgefer.contract import Contract
 from edgefer.data import FaceSet, aligned, open_dataset, refuse_overlap
 from edgefer.engines.classifier import Classifier
@@ -20,17 +23,31 @@ from edgefer.errors import EdgeferError
 from edgefer.measure.accuracy import Predictions, check_classes, numbered
 from edgefer.measure.environment import describe_environment
 from edgefer.measure.evaluate import Cache, Opener, evaluate
-from edgefer.measure.paired import Paired, check_same_faces
+from edgefer.measure.paired import check_same_faces
 from edgefer.progress import announce
-from edgefer.report.report import Report, Row
-from edgefer.report.settings import MARGIN_PP, Settings
-from edgefer.report.timing import LEAST_ROUNDS, Timed, time_all
+from edgefer.report.report import (
+    DEFAULT_SETTINGS,
+    Accuracy,
+    BenchSettings,
+    Estimate,
+    LatencySummary,
+    PairedAccuracy,
+    Raw,
+    Report,
+    Row,
+    time_axis,
+    to_digits,
+    to_members,
+    variables,
+)
+from edgefer.report.timing import MIN_ROUNDS, Timed, time_all
 
 Engine: TypeAlias = str | os.PathLike[str] | Classifier
 Baseline: TypeAlias = str | os.PathLike[str] | Classifier | Predictions
 Opened: TypeAlias = tuple[Classifier, Opener | None]
 
 CHOOSING_SPLITS = ("train", "fit", "val", "calib")
+SAMPLE_SUFFIXES = (".csv", ".npz")
 RUNTIME_TITLES = {"pytorch": "PyTorch", "torch": "PyTorch", "openvino": "OpenVINO", "tensorrt": "TensorRT"}
 
 
@@ -38,18 +55,8 @@ def benchmark(
     engine: Engine | Sequence[Engine],
     data: str | os.PathLike[str] | FaceSet,
     baseline: Baseline,
+    settings: BenchSettings = DEFAULT_SETTINGS,
     *,
-    batch: int = 1,
-    threads: int = 1,
-    seconds: float = 10.0,
-    limit: int | None = None,
-    seed: int = 0,
-    scope: str = "e2e",
-    iterations: int | None = None,
-    warm_up: float = 2.0,
-    fps: float = 30.0,
-    deadline_ms: float | None = None,
-    margin_pp: float = MARGIN_PP,
     processes: int = 1,
     cache: str | os.PathLike[str] | None = None,
     telemetry: bool = True,
@@ -61,71 +68,128 @@ def benchmark(
         data: a dataset, of which the ``test`` split is taken, ``DATA:split``, or a face set.
         baseline: a network of the zoo, a weights file, an engine, an open classifier, or predictions (an npz path or
             a value), which have an accuracy and no latency.
-        batch: faces a timed call.
-        threads: that each runtime is given.
-        seconds: of timing, all runners together.
-        limit: judge on so many faces at most, drawn at random by ``seed``; all if None.
-        seed: of that draw, of the order within timing rounds and of the speed-up's bootstrap.
-        scope: what is timed: ``compute``, ``e2e`` or ``paced``; see ``edgefer.measure.latency``.
-        iterations: timed calls an engine, instead of ``seconds``.
-        warm_up: cap of each engine's warm-up, seconds.
-        fps: frames a second, of ``paced``.
-        deadline_ms: of ``paced``; one period if None.
-        margin_pp: the drop that would be accepted, points: non-inferiority is judged against it.
-        processes: that share the judging of each engine that is given as a path.
-        cache: a folder where finished parts of the judging are kept, for a run that is interrupted.
+        settings: how they are timed and compared.
+        processes: processes that share the evaluation of each engine that is given as a path.
+        cache: a folder where finished parts of the evaluation are kept, for a run that is interrupted.
         telemetry: watch clock, temperature, throttling, memory and power from a second process.
 
     Raises:
         EdgeferError: no engine or no face; labels of engine, baseline and data differ; faces that calibrated an engine
-            are among the judged; whatever loading refuses.
+            are among the evaluated; whatever loading refuses.
     """
-    settings = Settings(
-        batch=batch,
-        threads=threads,
-        scope=scope,
-        seconds=seconds,
-        iterations=iterations,
-        warm_up=warm_up,
-        fps=fps,
-        deadline_ms=deadline_ms,
-        limit=limit,
-        seed=seed,
-        margin_pp=margin_pp,
-    )
     environment = describe_environment()
-    faces = _judged_faces(data, limit, seed)
+    faces = _evaluated_faces(data, settings.limit, settings.seed)
     with ExitStack() as opened:
-        engines = [_open(item, partial(load_engine, threads=threads), opened) for item in _as_list(engine)]
-        reference = _open_baseline(baseline, threads, engines[0][0].contract, opened)
+        engines = [_open(item, partial(load_engine, threads=settings.threads), opened) for item in _as_list(engine)]
+        reference = _open_baseline(baseline, settings.threads, engines[0][0].contract, opened)
         faces = aligned(faces, engines[0][0].contract.labels)
-        judged = engines if isinstance(reference, Predictions) else [reference, *engines]
-        timed = [classifier for classifier, _ in judged]
-        _refuse_mismatch(timed, reference if isinstance(reference, Predictions) else None, faces)
-        others = () if isinstance(reference, Predictions) else tuple(_other_inputs(timed[0], timed[1:]))
+        known = reference if isinstance(reference, Predictions) else None
+        evaluated = engines if isinstance(reference, Predictions) else [reference, *engines]
+        timed = [classifier for classifier, _ in evaluated]
+        _refuse_mismatch(timed, known, faces)
+        others = () if known is not None else tuple(_other_inputs(timed[0], timed[1:]))
         names = _distinct_names(timed)
         kept = None if cache is None else Cache(Path(cache))
-        answers = [_answers(item, faces, processes, kept) for item in judged]
+        predictions = [_predictions(item, faces, processes, kept) for item in evaluated]
         found = time_all(
             dict(zip(names, timed, strict=True)), faces, settings, environment["cores"], telemetry=telemetry
         )
-        rows = [_row(*item, found) for item in zip(names, timed, answers, strict=True)]
+        rows = [_row(*item) for item in zip(names, timed, predictions, strict=True)]
     if kept is not None:
-        kept.clear()  # only now: an interrupted timing need not judge again
-    base = _predictions_row(reference) if isinstance(reference, Predictions) else rows.pop(0)
-    return Report(
-        baseline=base,
-        engines=tuple(_compared(row, base, found, seed) for row in rows),
-        data=faces.origin,
-        batch=batch,
-        threads=threads,
-        environment=environment,
-        warnings=(*found.warnings, *others, *_face_warnings(faces)),
-        invalid=found.invalid,
-        settings=settings,
-        telemetry=found.telemetry,
-        faces=faces,
+        kept.clear()  # only now: an interrupted timing need not evaluate again
+    if known is not None:
+        rows = [Row(known.name, None, None, None, None, None, Accuracy.of(known)), *rows]
+        predictions = [known, *predictions]
+    return make_report(
+        rows,
+        Raw(faces, tuple(predictions), found.timing.rounds_ms),
+        found,
+        settings,
+        environment,
+        warnings=(*others, *_face_warnings(faces)),
     )
+
+
+def make_report(
+    rows: Sequence[Row],
+    raw: Raw,
+    found: Timed,
+    settings: BenchSettings,
+    environment: Mapping[str, Any],
+    warnings: Sequence[str] = (),
+) -> Report:
+    """A report of ``rows`` that have an accuracy; what was timed and how they compare is filled in.
+
+    Args:
+        rows: the baseline first.
+        raw: their predictions, in the same order.
+        found: their timing, by their names.
+        settings: how they were timed.
+        environment: where.
+        warnings: what else limits the numbers.
+    """
+    from edgefer import __version__
+
+    base = raw.predictions[0]
+    axis = time_axis(found.timing) if found.timing.rounds_ms else None
+    filled = [_with_timing(row, found, settings.batch, axis) for row in rows]
+    for place, answers in enumerate(raw.predictions[1:], start=1):
+        paired = PairedAccuracy.of(base, answers, settings.margin_pp)
+        filled[place] = replace(
+            filled[place], paired=paired, speedup=_speedup(found, filled[0], filled[place], settings.seed)
+        )
+    return Report(
+        data=Path(raw.faces.origin).name,  # where it lies is nobody's business
+        faces_sha256=base.faces_sha256,
+        classes=tuple(base.classes),
+        labels=to_digits(base.labels, len(base.classes)),
+        groups=to_members(base.groups),
+        settings=settings,
+        variables=variables(),
+        environment=environment,
+        rows=tuple(filled),
+        warnings=(*found.warnings, *warnings),
+        invalid=found.invalid,
+        telemetry=found.telemetry,
+        time_axis_ms=axis,
+        edgefer=__version__,
+        raw=raw,
+    )
+
+
+def _row(name: str, classifier: Classifier, predictions: Predictions) -> Row:
+    return Row(
+        name=name,
+        model=classifier.contract.architecture,
+        runtime=classifier.runtime,
+        runtime_version=classifier.runtime_version,
+        precision=classifier.precision,
+        size_bytes=classifier.size_bytes,
+        accuracy=Accuracy.of(predictions),
+        layers=() if classifier.manifest is None else classifier.manifest.precision.layers,
+    )
+
+
+def _with_timing(row: Row, found: Timed, batch: int, axis: tuple[float, float] | None) -> Row:
+    if axis is None or row.runtime is None:  # predictions are not timed
+        return row
+    latency = LatencySummary.of(found.timing, row.name, axis)
+    return replace(
+        row,
+        latency=latency,
+        images_per_s=batch * 1000.0 / latency.p50 if latency.p50 else None,
+        pace=found.paces.get(row.name),
+        energy=found.energies.get(row.name),
+        gpu_ms=found.gpu_ms.get(row.name),
+    )
+
+
+def _speedup(found: Timed, base: Row, row: Row, seed: int) -> Estimate | None:
+    """Where both were timed, in rounds enough to be resampled: one round has no spread."""
+    if base.latency is None or row.latency is None or row.latency.rounds < MIN_ROUNDS:
+        return None
+    ratio = found.timing.speedup(base.name, row.name, seed=seed)
+    return Estimate(ratio.value, ratio.ci95)
 
 
 def _as_list(engine: Engine | Sequence[Engine]) -> list[Engine]:
@@ -154,22 +218,20 @@ def _open_baseline(baseline: Baseline, threads: int, contract: Contract, opened:
     return _open(baseline, partial(load_baseline, threads=threads, contract=contract), opened)
 
 
-def _judged_faces(data: str | os.PathLike[str] | FaceSet, limit: int | None, seed: int) -> FaceSet:
+def _evaluated_faces(data: str | os.PathLike[str] | FaceSet, limit: int | None, seed: int) -> FaceSet:
     faces = data if isinstance(data, FaceSet) else open_dataset(data)
     faces = faces.part("test")
     if len(faces) == 0:
-        raise EdgeferError(f"{faces.origin} has 0 faces: nothing can be judged on it", hint="choose another split")
+        raise EdgeferError(f"{faces.origin} has 0 faces: nothing can be evaluated on it", hint="choose another split")
     if limit is None or limit >= len(faces):
         return faces
-    if limit < 1:
-        raise EdgeferError(f"the limit of judged faces must be at least 1, not {limit}")
     # at random and not balanced: the share of each class, and so the expected top-1, stays that of all faces
-    drawn = np.random.default_rng(seed).choice(len(faces), limit, replace=False)
-    return faces.subset(np.sort(drawn))
+    sample = np.random.default_rng(seed).choice(len(faces), limit, replace=False)
+    return faces.subset(np.sort(sample))
 
 
 def _refuse_mismatch(classifiers: Iterable[Classifier], baseline: Predictions | None, faces: FaceSet) -> None:
-    judged = f"the judged faces ({faces.origin})"
+    evaluated = f"the evaluated faces ({faces.origin})"
     if baseline is not None:
         check_classes(baseline.name, baseline.classes, faces.origin, faces.classes)
         groups = numbered(faces.group_keys())
@@ -179,11 +241,11 @@ def _refuse_mismatch(classifiers: Iterable[Classifier], baseline: Predictions | 
         calibration = None if classifier.manifest is None else classifier.manifest.calibration
         if calibration is not None:
             what = f"the calibration faces of {classifier.name} ({calibration.origin})"
-            refuse_overlap(calibration.face_hashes, faces.face_hashes(), what, judged)
+            refuse_overlap(calibration.face_hashes, faces.face_hashes(), what, evaluated)
         if classifier.seen:
             digits = len(next(iter(classifier.seen)))
             beginnings = [face[:digits] for face in faces.face_hashes()]
-            refuse_overlap(classifier.seen, beginnings, f"the faces that trained {classifier.name}", judged)
+            refuse_overlap(classifier.seen, beginnings, f"the faces that trained {classifier.name}", evaluated)
 
 
 def _other_inputs(baseline: Classifier, engines: Iterable[Classifier]) -> Iterator[str]:
@@ -211,7 +273,7 @@ def _input(contract: Contract) -> str:
     return f"{'×'.join(map(str, contract.face_shape))} faces ({'; '.join(values)})"
 
 
-def _answers(opened: Opened, faces: FaceSet, processes: int, cache: Cache | None) -> Predictions:
+def _predictions(opened: Opened, faces: FaceSet, processes: int, cache: Cache | None) -> Predictions:
     classifier, reopen = opened
     if processes > 1 and reopen is None:
         announce(f"note: {classifier.name} is open already: one process computes its answers, not {processes}")
@@ -230,38 +292,6 @@ def _distinct_names(classifiers: Sequence[Classifier]) -> list[str]:
     ]
 
 
-def _row(name: str, classifier: Classifier, answers: Predictions, found: Timed) -> Row:
-    return Row(
-        name=name,
-        model=classifier.contract.architecture,
-        runtime=classifier.runtime,
-        precision=classifier.precision,
-        predictions=answers,
-        latency=found.timing.latency(name),
-        size_bytes=classifier.size_bytes,
-        runtime_version=classifier.runtime_version,
-        rounds_ms=found.timing.rounds_ms[name],
-        pace=found.paces.get(name),
-        joules=found.joules.get(name),
-        gpu=found.gpu.get(name),
-        layers=() if classifier.manifest is None else classifier.manifest.precision.layers,
-    )
-
-
-def _predictions_row(predictions: Predictions) -> Row:
-    return Row(predictions.name, None, None, None, predictions, latency=None, size_bytes=None)
-
-
-def _compared(row: Row, base: Row, found: Timed, seed: int) -> Row:
-    """With a speed-up where both were timed, in rounds enough to be resampled: one round has no spread."""
-    known = base.latency is not None and len(found.timing.rounds_ms[row.name]) >= LEAST_ROUNDS
-    return replace(
-        row,
-        paired=Paired.from_predictions(base.predictions, row.predictions),
-        speedup=found.timing.speedup(base.name, row.name, seed=seed) if known else None,
-    )
-
-
 def _face_warnings(faces: FaceSet) -> Iterator[str]:
     if faces.picked in CHOOSING_SPLITS:
         yield f"{faces.origin} are faces that train or choose networks: an accuracy on them is flattered"
@@ -271,3 +301,35 @@ def _face_warnings(faces: FaceSet) -> Iterator[str]:
     distinct = len(np.unique(faces.group_keys()))
     if distinct < len(faces):
         yield f"{len(faces):,} faces, {distinct:,} distinct: intervals count copies and near-duplicates once"
+
+
+def check_samples_path(path: str | os.PathLike[str]) -> None:
+    """Refuse a name that says no format.
+
+    Raises:
+        EdgeferError: it ends in neither ``.csv`` nor ``.npz``.
+    """
+    if Path(path).suffix not in SAMPLE_SUFFIXES:
+        raise EdgeferError(f"samples are written as .csv or .npz, not {Path(path).name}", hint="name it samples.csv")
+
+
+def write_samples(rounds_ms: Mapping[str, NDArray[np.float64]], path: str | os.PathLike[str]) -> None:
+    """Write ``name, round, call, ms`` lines (csv), or an array rounds × calls in ms for each name (npz).
+
+    Rounds of all names were taken together: row ``i`` of each belongs to the same moments.
+
+    Raises:
+        EdgeferError: the name says no format, or it cannot be written.
+    """
+    check_samples_path(path)
+    with atomic_path(path) as temporary:
+        if Path(path).suffix == ".npz":
+            with temporary.open("wb") as stream:
+                np.savez_compressed(stream, **rounds_ms)  # type: ignore[arg-type]  # names are its options to the stub
+            return
+        with temporary.open("w", encoding="utf-8", newline="") as text:
+            writer = csv.writer(text)
+            writer.writerow(("name", "round", "call", "ms"))
+            for name, samples in rounds_ms.items():
+                for (i, k), value in np.ndenumerate(samples):
+                    writer.writerow((name, i, k, f"{value:.6f}"))

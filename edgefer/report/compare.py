@@ -1,8 +1,10 @@
-"""Several reports beside each other, every network with what became of it since the first."""
+"""Reports beside each other: what became of every network since the first report, and what limits the comparison."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
@@ -10,86 +12,184 @@ from rich.table import Table
 from rich.text import Text
 
 from edgefer.errors import EdgeferError
-from edgefer.report.against import Change, change, check_same_classes, differences, same_faces
-from edgefer.report.cells import NOT_MEASURED, digits, size_text
-from edgefer.report.document import Document, Entry, Estimate
-from edgefer.report.terminal import WIDTH, as_printable
+from edgefer.measure.paired import Paired
+from edgefer.report.report import Estimate, Report, Row, from_digits, from_members
+from edgefer.report.terminal import NOT_MEASURED, WIDTH, as_printable, digits, size_text
 
 HEAD = ("", "p50 ms", "slower", "p95 ms", "size", "top-1 %", "lost, points")
+_SAME_SETTINGS = ("scope", "batch", "threads", "fps")
+_SAME_MACHINE = ("cpu", "board", "cores", "instruction_set")
 
 
-def comparison(documents: Sequence[Document]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Change:
+    """What one network's figures became from one report to another.
+
+    Attributes:
+        name: of the network in both.
+        slowdown: percentile → new ÷ old latency, with an interval; 1 is unchanged.
+        drop_pp: points of top-1 lost, positive: worse now; paired if both were evaluated on the same faces.
+        is_paired: whether it was.
+    """
+
+    name: str
+    slowdown: dict[str, Estimate]
+    drop_pp: Estimate
+    is_paired: bool
+
+
+def change(old: Report, new: Report, before: Row, after: Row) -> Change:
+    """Compare one network in two reports."""
+    paired = _paired_drop(old, new, before, after)
+    return Change(
+        name=after.name,
+        slowdown={
+            percent: ratio(value, before.percentiles[percent])
+            for percent, value in after.percentiles.items()
+            if percent in before.percentiles
+        },
+        drop_pp=paired or _unpaired_drop(old, new, before, after),
+        is_paired=paired is not None,
+    )
+
+
+def ratio(new: Estimate, old: Estimate) -> Estimate:
+    """Divide independent estimates, ``new`` by ``old``: in logarithms, their intervals' half-widths add as squares."""
+    value = new.value / old.value
+    low = math.hypot(math.log(new.value / new.ci95[0]), math.log(old.ci95[1] / old.value))
+    high = math.hypot(math.log(new.ci95[1] / new.value), math.log(old.value / old.ci95[0]))
+    return Estimate(value, (value * math.exp(-low), value * math.exp(high)))
+
+
+def differences(old: Report, new: Report) -> Iterator[str]:
+    """What else is different between two reports, and so limits what a comparison of latencies means."""
+    ours, theirs = old.settings.to_dict(), new.settings.to_dict()
+    for key in _SAME_SETTINGS:
+        one, two = ours.get(key), theirs.get(key)
+        if one != two:
+            yield f"{key} is {one} in {old.file} and {two} in {new.file}"
+    for key in _SAME_MACHINE:
+        one, two = old.environment.get(key), new.environment.get(key)
+        if one != two:
+            yield f"{key} is {_told(one)} in {old.file} and {_told(two)} in {new.file}"
+
+
+def check_same_classes(one: Report, other: Report) -> None:
+    """Refuse two reports of networks with other classes.
+
+    Raises:
+        EdgeferError: naming both reports and the classes of both.
+    """
+    if other.classes != one.classes:
+        raise EdgeferError(
+            f"{one.path} has the classes {', '.join(one.classes)}; {other.path} has {', '.join(other.classes)}",
+            hint="compare reports of networks with the same labels",
+        )
+
+
+def same_faces(old: Report, new: Report) -> bool:
+    """Whether both were evaluated on the same faces, with the same labels and classes."""
+    return old.faces_sha256 == new.faces_sha256 and old.classes == new.classes
+
+
+def _paired_drop(old: Report, new: Report, before: Row, after: Row) -> Estimate | None:
+    if not same_faces(old, new):
+        return None
+    digits_of = (old.labels, before.accuracy.answers, after.accuracy.answers)
+    known = [from_digits(found) for found in digits_of if found is not None]
+    if len(known) < len(digits_of):
+        return None
+    labels, answers_then, answers_now = known
+    groups = from_members(new.groups or (), len(labels))
+    paired = Paired.from_answers(labels, answers_then, answers_now, groups)
+    return Estimate(paired.drop_pp, paired.ci95_pp)
+
+
+def _unpaired_drop(old: Report, new: Report, before: Row, after: Row) -> Estimate:
+    """Newcombe's hybrid score interval of a difference of independent proportions (1998, Stat. Med. 17, 873, nr 10)."""
+    one, two = before.accuracy, after.accuracy
+    drop = one.top1 - two.top1
+    low = math.hypot(one.top1 - one.ci95[0], two.ci95[1] - two.top1)
+    high = math.hypot(one.ci95[1] - one.top1, two.top1 - two.ci95[0])
+    return Estimate(100 * drop, (100 * (drop - low), 100 * (drop + high)))
+
+
+def _told(value: object) -> str:
+    return "unknown" if value is None else " ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def comparison(reports: Sequence[Report]) -> dict[str, Any]:
     """JSON-ready: ``reports`` (with ``differs``, what limits the comparison) and ``rows``.
 
     Raises:
         EdgeferError: fewer than two reports, or one of other classes than the first.
     """
-    first = _checked(documents)
-    reports = [
+    first = _checked(reports)
+    told = [
         {
-            "report": str(document.path),
-            "created": document.created,
-            "data": document.data,
-            "same_faces": same_faces(first, document),
-            "invalid": list(document.invalid),
-            "differs": [] if document is first else list(differences(first, document)),
+            "report": str(report.path),
+            "created": report.created,
+            "data": report.data,
+            "same_faces": same_faces(first, report),
+            "invalid": list(report.invalid),
+            "differs": [] if report is first else list(differences(first, report)),
         }
-        for document in documents
+        for report in reports
     ]
-    rows = [_row_json(document, entry, found) for document, entry, found in _rows(documents)]
-    return {"reports": reports, "rows": rows}
+    rows = [_row_json(report, row, found) for report, row, found in _rows(reports)]
+    return {"reports": told, "rows": rows}
 
 
-def print_comparison(documents: Sequence[Document], console: Console | None = None) -> None:
+def print_comparison(reports: Sequence[Report], console: Console | None = None) -> None:
     """Print the table on stdout, or on ``console``.
 
     Raises:
         EdgeferError: as :func:`comparison`.
     """
-    first = _checked(documents)
+    first = _checked(reports)
     out = Console() if console is None else console
     if not out.is_terminal:
         out.width = max(out.width, WIDTH)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for column, title in enumerate(HEAD):
         table.add_column(as_printable(title, out), justify="right" if column else "left", overflow="fold")
-    current: Document | None = None
-    for document, entry, found in _rows(documents):
-        if document is not current:
-            table.add_row(Text(as_printable(document.path.name, out), style="bold"))
-            current = document
-        table.add_row(*(Text(as_printable(cell, out)) for cell in _cells(entry, found)))
+    current: Report | None = None
+    for report, row, found in _rows(reports):
+        if report is not current:
+            table.add_row(Text(as_printable(report.file, out), style="bold"))
+            current = report
+        table.add_row(*(Text(as_printable(cell, out)) for cell in _cells(row, found)))
     out.print(table)
-    for line in _notes(first, documents):
+    for line in _notes(first, reports):
         out.print(as_printable(line, out), markup=False, highlight=False, soft_wrap=True)
 
 
-def _checked(documents: Sequence[Document]) -> Document:
-    if len(documents) < 2:
+def _checked(reports: Sequence[Report]) -> Report:
+    if len(reports) < 2:
         raise EdgeferError(
-            f"a comparison needs two or more reports, not {len(documents)}", hint="edgefer compare A.json B.json"
+            f"a comparison needs two or more reports, not {len(reports)}", hint="edgefer compare A.json B.json"
         )
-    first = documents[0]
-    for other in documents[1:]:
+    first = reports[0]
+    for other in reports[1:]:
         check_same_classes(first, other)
     return first
 
 
-def _rows(documents: Sequence[Document]) -> Iterator[tuple[Document, Entry, Change | None]]:
-    first = documents[0]
-    for document in documents:
-        for entry in document.entries:
-            before = None if document is first else first.entry(entry.name)
-            yield document, entry, None if before is None else change(first, document, before, entry)
+def _rows(reports: Sequence[Report]) -> Iterator[tuple[Report, Row, Change | None]]:
+    first = reports[0]
+    for report in reports:
+        for row in report.rows:
+            before = None if report is first else first.row(row.name)
+            yield report, row, None if before is None else change(first, report, before, row)
 
 
-def _row_json(document: Document, entry: Entry, found: Change | None) -> dict[str, Any]:
+def _row_json(report: Report, row: Row, found: Change | None) -> dict[str, Any]:
     return {
-        "report": str(document.path),
-        "name": entry.name,
-        "latency_ms": {percent: _pair(value) for percent, value in entry.latency.items()},
-        "top1": _pair(entry.top1),
-        "size_bytes": entry.size_bytes,
+        "report": str(report.path),
+        "name": row.name,
+        "latency_ms": {percent: _pair(value) for percent, value in row.percentiles.items()},
+        "top1": _pair(Estimate(row.accuracy.top1, row.accuracy.ci95)),
+        "size_bytes": row.size_bytes,
         "slowdown": None if found is None else {p: _pair(value) for p, value in found.slowdown.items()},
         "drop_pp": None if found is None else {**_pair(found.drop_pp), "paired": found.is_paired},
     }
@@ -99,15 +199,15 @@ def _pair(estimate: Estimate) -> dict[str, Any]:
     return {"value": estimate.value, "ci95": list(estimate.ci95)}
 
 
-def _cells(entry: Entry, found: Change | None) -> Iterator[str]:
-    p50, p95 = entry.latency.get("50"), entry.latency.get("95")
+def _cells(row: Row, found: Change | None) -> Iterator[str]:
+    p50, p95 = row.percentiles.get("50"), row.percentiles.get("95")
     slower = None if found is None else found.slowdown.get("50")
-    yield f"  {entry.name}"
+    yield f"  {row.name}"
     yield digits(None if p50 is None else p50.value)
     yield NOT_MEASURED if slower is None else f"{slower.value - 1:+.0%} {_ends(slower, 100, -1)}"
     yield digits(None if p95 is None else p95.value)
-    yield size_text(entry.size_bytes)
-    yield f"{100 * entry.top1.value:.2f}"
+    yield size_text(row.size_bytes)
+    yield f"{100 * row.accuracy.top1:.2f}"
     yield NOT_MEASURED if found is None else f"{found.drop_pp.value:+.2f} {_ends(found.drop_pp)}"
 
 
@@ -116,14 +216,14 @@ def _ends(estimate: Estimate, factor: float = 1, shift: float = 0) -> str:
     return f"{low:+.0f}…{high:+.0f}" if factor > 1 else f"{low:+.2f}…{high:+.2f}"
 
 
-def _notes(first: Document, documents: Sequence[Document]) -> Iterator[str]:
+def _notes(first: Report, reports: Sequence[Report]) -> Iterator[str]:
     yield "slower, lost: against the same row of the first report, with 95 % intervals."
-    for document in documents:
-        for reason in document.invalid:
-            yield f"invalid: {document.path.name}: {reason}"
-        if document is first:
+    for report in reports:
+        for reason in report.invalid:
+            yield f"invalid: {report.file}: {reason}"
+        if report is first:
             continue
-        for difference in differences(first, document):
+        for difference in differences(first, report):
             yield f"warning: latencies are not comparable as they stand: {difference}"
-        if not same_faces(first, document):
-            yield f"warning: {document.path.name} judged other faces: what it lost is not paired"
+        if not same_faces(first, report):
+            yield f"warning: {report.file} was evaluated on other faces: what it lost is not paired"

@@ -1,22 +1,29 @@
-"""Gates: limits that a report is held to, each PASS, FAIL or INCONCLUSIVE by an interval and not by a point."""
+"""Gates: limits that a report is held to, each PASS, FAIL or INCONCLUSIVE by an interval and not by a point.
+
+The checks can be written as a JUnit file, which every continuous integration shows.
+"""
 
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
+from xml.etree import ElementTree
 
+from edgefer.atomic import write_bytes
 from edgefer.errors import EdgeferError
 from edgefer.measure.paired import Verdict, verdict_of
-from edgefer.report.against import change, check_same_classes, differences
-from edgefer.report.document import Document, Entry, Estimate
+from edgefer.report.compare import change, check_same_classes, differences
+from edgefer.report.report import Estimate, Report, Row
 
 EXIT_CODES = {Verdict.PASS: 0, Verdict.FAIL: 1, Verdict.INCONCLUSIVE: 3}
 SLOWDOWN = 0.05
 """By default a network may become so much slower than in the report it is held against."""
 
+_UNPAIRED = "the report does not compare it with a baseline"  # a limit held against nothing lets nothing through
 _TIME = re.compile(r"(\d+(?:\.\d+)?)\s*(us|µs|ms|s)?")
 _MS = {"us": 1e-3, "µs": 1e-3, "ms": 1.0, "s": 1e3, None: 1.0}
 
@@ -82,7 +89,7 @@ def milliseconds(text: str) -> float:
 
 
 def run_gate(
-    report: Document, limits: Limits, *, against: Document | None = None, engines: Sequence[str] = ()
+    report: Report, limits: Limits, *, against: Report | None = None, engines: Sequence[str] = ()
 ) -> tuple[Check, ...]:
     """Hold the engines of ``report`` to ``limits``; the named ones, or all.
 
@@ -96,22 +103,20 @@ def run_gate(
         raise EdgeferError(
             "the gate was given no limit", hint="pass e.g. --max-drop 0.5, --max-p95 5ms or --against main.json"
         )
-    checks = [check for entry in chosen for check in _absolute(report, entry, limits)]
+    checks = [check for row in chosen for check in _absolute(report, row, limits)]
     if against is not None:
         check_same_classes(against, report)
-        shared = [(before, entry) for entry in chosen if (before := against.entry(entry.name)) is not None]
+        shared = [(before, row) for row in chosen if (before := against.row(row.name)) is not None]
         if not shared:
             raise EdgeferError(
                 f"{report.path} and {against.path} have no engine in common: "
-                f"{', '.join(e.name for e in chosen)}; {', '.join(e.name for e in against.entries)}",
+                f"{', '.join(row.name for row in chosen)}; {', '.join(row.name for row in against.rows)}",
                 hint="hold a report against one of the same engines",
             )
         checks += [check for pair in shared for check in _relative(against, report, *pair, limits)]
-        missing = [
-            entry.name for entry in against.entries if not entry.is_baseline and report.entry(entry.name) is None
-        ]
+        missing = [row.name for row in against.engines if report.row(row.name) is None]
         checks += [
-            Check(name, "is measured", Verdict.INCONCLUSIVE, f"{against.path.name} has it, {report.path.name} does not")
+            Check(name, "is measured", Verdict.INCONCLUSIVE, f"{against.file} has it, {report.file} does not")
             for name in missing
             if not engines
         ]
@@ -124,76 +129,66 @@ def overall(checks: Sequence[Check]) -> Verdict:
     return next((v for v in (Verdict.FAIL, Verdict.INCONCLUSIVE) if v in verdicts), Verdict.PASS)
 
 
-def _chosen(report: Document, names: Sequence[str]) -> list[Entry]:
-    engines = [entry for entry in report.entries if not entry.is_baseline]
-    known = [entry.name for entry in engines]
+def _chosen(report: Report, names: Sequence[str]) -> list[Row]:
+    known = [row.name for row in report.engines]
     unknown = [name for name in names if name not in known]
     if unknown:
         raise EdgeferError(f"{report.path} has no engine '{unknown[0]}'", hint=f"it has {', '.join(known)}")
-    if not engines:
+    if not known:
         raise EdgeferError(f"{report.path} has no engine, only a baseline: nothing can be held to a limit")
-    return [entry for entry in engines if not names or entry.name in names]
+    return [row for row in report.engines if not names or row.name in names]
 
 
-def _absolute(report: Document, entry: Entry, limits: Limits) -> Iterator[Check]:
+def _absolute(report: Report, row: Row, limits: Limits) -> Iterator[Check]:
+    accuracy, paired = row.accuracy, row.paired
     if limits.max_drop_pp is not None:
-        if entry.drop_pp is None:
-            yield _unpaired(entry, f"drop at most {limits.max_drop_pp:g} points")
-        else:
-            yield _at_most(entry, "drop", entry.drop_pp, limits.max_drop_pp, "{:+.2f}", " points")
+        found = None if paired is None else Estimate(paired.drop_pp, paired.ci95_pp)
+        yield _at_most(row, "drop", found, limits.max_drop_pp, "{:+.2f}", " points")
     for percent, limit in limits.max_ms:
-        yield _latency(report, entry, percent, limit)
+        yield _latency(report, row, percent, limit)
     if limits.min_agreement is not None:
-        if entry.agreement is None:
-            yield _unpaired(entry, f"agreement at least {limits.min_agreement:g}")
-        else:
-            yield _at_least(entry, "agreement", entry.agreement, limits.min_agreement)
+        found = None if paired is None else Estimate(paired.agreement, paired.agreement_ci95)
+        yield _at_least(row, "agreement", found, limits.min_agreement)
     if limits.min_top1 is not None:
-        yield _at_least(entry, "top-1", entry.top1, limits.min_top1)
+        yield _at_least(row, "top-1", Estimate(accuracy.top1, accuracy.ci95), limits.min_top1)
     if limits.max_misses is not None:
-        yield _misses(report, entry, limits.max_misses)
+        yield _misses(report, row, limits.max_misses)
 
 
-def _unpaired(entry: Entry, what: str) -> Check:
-    """A limit that cannot be held against anything lets nothing through."""
-    return Check(entry.name, what, Verdict.INCONCLUSIVE, "the report does not compare it with a baseline")
-
-
-def _latency(report: Document, entry: Entry, percent: str, limit: float) -> Check:
+def _latency(report: Report, row: Row, percent: str, limit: float) -> Check:
     what = f"p{percent} at most {limit:g} ms"
-    found = entry.latency.get(percent)
+    found = row.percentiles.get(percent)
     if found is None:
-        told = f"{entry.samples} timed calls do not carry a p{percent}: time it longer"
-        return Check(entry.name, what, Verdict.INCONCLUSIVE, told)
+        calls = 0 if row.latency is None else row.latency.n
+        told = f"{calls} timed calls do not carry a p{percent}: time it longer"
+        return Check(row.name, what, Verdict.INCONCLUSIVE, told)
     if report.invalid:
-        return Check(entry.name, what, Verdict.INCONCLUSIVE, f"the run is invalid: {report.invalid[0]}")
-    return _at_most(entry, f"p{percent}", found, limit, "{:.3g}", " ms")
+        return Check(row.name, what, Verdict.INCONCLUSIVE, f"the run is invalid: {report.invalid[0]}")
+    return _at_most(row, f"p{percent}", found, limit, "{:.3g}", " ms")
 
 
-def _misses(report: Document, entry: Entry, limit: float) -> Check:
+def _misses(report: Report, row: Row, limit: float) -> Check:
     what = f"missed deadlines at most {limit:.2%}"
-    if entry.miss_share is None:
+    if row.pace is None:
         told = "the report is of another scope: `edgefer bench --scope paced --fps 30`"
-        return Check(entry.name, what, Verdict.INCONCLUSIVE, told)
+        return Check(row.name, what, Verdict.INCONCLUSIVE, told)
     if report.invalid:
-        return Check(entry.name, what, Verdict.INCONCLUSIVE, f"the run is invalid: {report.invalid[0]}")
-    low, high = entry.miss_share.ci95
-    return Check(
-        entry.name, what, verdict_of((low, high), limit), f"{entry.miss_share.value:.2%} [{low:.2%}, {high:.2%}]"
-    )
+        return Check(row.name, what, Verdict.INCONCLUSIVE, f"the run is invalid: {report.invalid[0]}")
+    low, high = row.pace.miss_ci95
+    return Check(row.name, what, verdict_of((low, high), limit), f"{row.pace.miss_share:.2%} [{low:.2%}, {high:.2%}]")
 
 
-def _relative(old: Document, new: Document, before: Entry, after: Entry, limits: Limits) -> Iterator[Check]:
+def _relative(old: Report, new: Report, before: Row, after: Row, limits: Limits) -> Iterator[Check]:
     found = change(old, new, before, after)
     allowed = limits.max_regression_pp if limits.max_regression_pp is not None else limits.max_drop_pp
     if allowed is not None:
         how = "same faces, paired" if found.is_paired else "not the same faces"
-        check = _at_most(after, f"drop from {old.path.name}", found.drop_pp, allowed, "{:+.2f}", " points")
+        check = _at_most(after, f"drop from {old.file}", found.drop_pp, allowed, "{:+.2f}", " points")
         yield Check(check.engine, check.what, check.verdict, f"{check.told} ({how})")
-    what = f"median against {old.path.name} at most {limits.max_slowdown:+.0%}"
+    what = f"median against {old.file} at most {limits.max_slowdown:+.0%}"
     reasons = [*differences(old, new)]
-    for document in (old, new):
-        reasons += [f"{document.path.name} is invalid: {reason}" for reason in document.invalid]
+    for report in (old, new):
+        reasons += [f"{report.file} is invalid: {reason}" for reason in report.invalid]
     if "50" not in found.slowdown:
         reasons.append("one of the two has no median")
     if reasons:
@@ -205,12 +200,43 @@ def _relative(old: Document, new: Document, before: Entry, after: Entry, limits:
     yield Check(after.name, what, verdict_of(slowdown.ci95, 1 + limits.max_slowdown), told)
 
 
-def _at_most(entry: Entry, what: str, found: Estimate, limit: float, form: str, unit: str) -> Check:
+def _at_most(row: Row, what: str, found: Estimate | None, limit: float, form: str, unit: str) -> Check:
+    asked = f"{what} at most {limit:g}{unit}"
+    if found is None:
+        return Check(row.name, asked, Verdict.INCONCLUSIVE, _UNPAIRED)
     told = f"{form.format(found.value)} [{', '.join(form.format(end) for end in found.ci95)}]{unit}"
-    return Check(entry.name, f"{what} at most {limit:g}{unit}", verdict_of(found.ci95, limit), told)
+    return Check(row.name, asked, verdict_of(found.ci95, limit), told)
 
 
-def _at_least(entry: Entry, what: str, found: Estimate, limit: float) -> Check:
+def _at_least(row: Row, what: str, found: Estimate | None, limit: float) -> Check:
+    asked = f"{what} at least {limit:g}"
+    if found is None:
+        return Check(row.name, asked, Verdict.INCONCLUSIVE, _UNPAIRED)
     low, high = found.ci95
     told = f"{found.value:.4f} [{low:.4f}, {high:.4f}]"
-    return Check(entry.name, f"{what} at least {limit:g}", verdict_of((-high, -low), -limit), told)
+    return Check(row.name, asked, verdict_of((-high, -low), -limit), told)
+
+
+def write_junit(checks: Sequence[Check], path: str | os.PathLike[str]) -> None:
+    """Write one test case for each check: FAIL is a failure, INCONCLUSIVE an error, as neither lets anything through.
+
+    The format has no schema of its own; this is the part that Jenkins, GitLab and GitHub's actions agree on.
+
+    Raises:
+        EdgeferError: the file cannot be written.
+    """
+    failed = sum(check.verdict is Verdict.FAIL for check in checks)
+    open_ = sum(check.verdict is Verdict.INCONCLUSIVE for check in checks)
+    counts = {"tests": str(len(checks)), "failures": str(failed), "errors": str(open_)}
+    suite = ElementTree.Element("testsuite", {"name": "edgefer gate", **counts})
+    for check in checks:
+        case = ElementTree.SubElement(suite, "testcase", {"classname": check.engine, "name": check.what})
+        if check.verdict is Verdict.FAIL:
+            ElementTree.SubElement(case, "failure", {"message": check.told, "type": "limit"})
+        elif check.verdict is Verdict.INCONCLUSIVE:
+            ElementTree.SubElement(case, "error", {"message": f"inconclusive: {check.told}", "type": "inconclusive"})
+        ElementTree.SubElement(case, "system-out").text = check.told
+    root = ElementTree.Element("testsuites", counts)
+    root.append(suite)
+    ElementTree.indent(root)
+    write_bytes(path, ElementTree.tostring(root, encoding="utf-8", xml_declaration=True) + b"\n")

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
-from edgefer.measure.accuracy import calibration_error, class_scores, kl_divergence, macro_f1
-from edgefer.measure.paired import NonInferiority, class_drops
-from edgefer.report.cells import NOT_MEASURED, cells
 from edgefer.report.report import Report, Row
-from edgefer.report.terminal_details import gpu_line, telemetry_line
+from edgefer.report.terminal import NOT_MEASURED, cells, gpu_line, telemetry_line, threads_text
 
 HEAD = ("", "p50 ms", "p95 ms", "images/s", "speed-up", "size", "top-1 %", "drop, points", "agreement %")
 
@@ -18,22 +14,20 @@ def markdown(report: Report, *, force: bool = True) -> str:
     """The report; without ``force``, the latencies of an invalid run are left out."""
     hide = bool(report.invalid) and not force
     blocks = [
-        f"## {report.engines[0].model or report.baseline.name} on {Path(report.data).name}",
+        f"## {report.title}",
         _setting(report),
         *(f"> **invalid:** {reason}" for reason in report.invalid),
         "Latencies of an invalid run are left out." if hide else "",
         *(f"> warning: {warning}" for warning in report.warnings),
         _table(HEAD, [list(_cells(row, report, hide)) for row in report.rows]),
         "Intervals are 95 %: speed-up bootstrap over rounds, top-1 Wilson, drop Tango (paired).",
-        "" if hide else "\n".join(f"- {row.name}: {gpu_line(row.gpu)}" for row in report.rows if row.gpu is not None),
+        "" if hide else "\n".join(f"- {row.name}: {gpu_line(row.gpu_ms)}" for row in report.rows if row.gpu_ms),
         "### Accuracy",
-        "\n".join(_margins(report)),
-        _table(
-            ("", "macro-F1 %", "calibration error %", "KL, nats"), [list(_scores(row, report)) for row in report.rows]
-        ),
+        "\n".join(f"- {row.name}: {row.paired.non_inferiority.sentence()}" for row in report.engines if row.paired),
+        _table(("", "macro-F1 %", "calibration error %", "KL, nats"), [_scores(row) for row in report.rows]),
         *_class_blocks(report),
         "### Measured on",
-        "\n".join(environment_lines(report)),
+        "\n".join(f"- {title}: {value}" for title, value in environment_lines(report) if value),
     ]
     return "\n\n".join(block for block in blocks if block) + "\n"
 
@@ -41,43 +35,33 @@ def markdown(report: Report, *, force: bool = True) -> str:
 def _setting(report: Report) -> str:
     settings = report.settings
     scope = f"{settings.scope} at {settings.fps:g} frames/s" if settings.scope == "paced" else settings.scope
-    threads = f"{report.threads} thread{'s' if report.threads > 1 else ''}"
-    return f"{report.baseline.predictions.n:,} faces; scope {scope}, batch {report.batch}, {threads}."
+    return f"{report.baseline.accuracy.n:,} faces; scope {scope}, batch {settings.batch}, {threads_text(report)}."
 
 
 def _cells(row: Row, report: Report, hide: bool) -> Iterator[str]:
     yield f"{row.name}{' (baseline)' if row is report.baseline else ''}"
-    for value, doubt in cells(row, report, hide=hide, percentiles=("p50", "p95")):
+    for value, doubt in cells(row, report, hide=hide, percentiles=("50", "95")):
         yield f"{value} [{doubt.replace('…', ', ')}]" if "…" in doubt else value
 
 
-def _margins(report: Report) -> Iterator[str]:
-    for row in report.engines:
-        if row.paired is not None:
-            verdict = NonInferiority.of(row.paired, report.settings.margin_pp)
-            yield f"- {row.name}: {verdict.sentence()}"
-
-
-def _scores(row: Row, report: Report) -> Iterator[str]:
-    yield row.name
-    yield f"{100 * macro_f1(row.predictions):.2f}"
-    yield f"{100 * calibration_error(row.predictions):.2f}"
-    base = report.baseline.predictions
-    yield NOT_MEASURED if row is report.baseline else f"{kl_divergence(base, row.predictions):.2g}"
+def _scores(row: Row) -> list[str]:
+    kl = NOT_MEASURED if row.paired is None else f"{row.paired.kl_nats:.2g}"
+    return [row.name, f"{100 * row.accuracy.macro_f1:.2f}", f"{100 * row.accuracy.calibration_error:.2f}", kl]
 
 
 def _class_blocks(report: Report) -> Iterator[str]:
-    base = class_scores(report.baseline.predictions)
+    heads = ("class", "faces", "baseline recall %", "recall %", "precision %", "F1 %", "recall lost, points")
     for row in report.engines:
+        if row.paired is None:
+            continue
         yield f"#### {row.name}, class by class"
-        drops = class_drops(report.baseline.predictions, row.predictions)
         lines = []
-        for score, now, drop in zip(base, class_scores(row.predictions), drops, strict=True):
+        scores = zip(report.baseline.accuracy.per_class, row.accuracy.per_class, row.paired.per_class, strict=True)
+        for before, now, drop in scores:
             interval = NOT_MEASURED if drop.ci_pp is None else "[{:+.2f}, {:+.2f}]".format(*drop.ci_pp)
             dropped = NOT_MEASURED if drop.drop_pp is None else f"{drop.drop_pp:+.2f} {interval}"
-            shares = (percent(value) for value in (score.recall, now.recall, now.precision, now.f1))
-            lines.append([score.name, f"{score.n:,}", *shares, dropped])
-        heads = ("class", "faces", "baseline recall %", "recall %", "precision %", "F1 %", "recall lost, points")
+            shares = (percent(value) for value in (before.recall, now.recall, now.precision, now.f1))
+            lines.append([before.name, f"{before.n:,}", *shares, dropped])
         yield _table(heads, lines)
     yield "The intervals of one network's classes hold together with 95 % (Tango's, Šidák's correction)."
 
@@ -87,22 +71,17 @@ def percent(share: float | None) -> str:
     return NOT_MEASURED if share is None else f"{100 * share:.1f}"
 
 
-def environment_lines(report: Report) -> Iterator[str]:
-    """The machine and the software, a Markdown list."""
+def environment_lines(report: Report) -> Iterator[tuple[str, object]]:
+    """The machine and the software, a title and a value each; empty where it is not known."""
     found = report.environment
-    packages = ", ".join(f"{name} {version}" for name, version in (found.get("packages") or {}).items())
-    for title, value in (
-        ("processor", found.get("cpu")),
-        ("board", found.get("board")),
-        ("cores", found.get("cores")),
-        ("instructions", " ".join(found.get("instruction_set") or ())),
-        ("system", found.get("os")),
-        ("Python", found.get("python")),
-        ("packages", packages),
-        ("watched", telemetry_line(report) if report.telemetry else None),
-    ):
-        if value:
-            yield f"- {title}: {value}"
+    yield "processor", found.get("cpu")
+    yield "board", found.get("board")
+    yield "cores", found.get("cores")
+    yield "instructions", " ".join(found.get("instruction_set") or ())
+    yield "system", found.get("os")
+    yield "Python", found.get("python")
+    yield "packages", ", ".join(f"{name} {version}" for name, version in (found.get("packages") or {}).items())
+    yield "watched", telemetry_line(report) if report.telemetry else None
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -1,24 +1,312 @@
-"""What a benchmark found: a baseline and engines, each a row, and the machine they ran on."""
+"""A report: what a benchmark found, as values that every output shows and a JSON file carries.
+
+Statistics are computed here once, by the functions of ``edgefer.measure``, when a benchmark makes its report. Terminal,
+Markdown, HTML, comparisons and gates show these values, whether they were measured in this process or read from a file.
+"""
 
 from __future__ import annotations
 
+import collections.abc
+import json
+import math
+import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass, replace
+from datetime import datetime, timezone
+from enum import Enum
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgefer.data import FaceSet
+from edgefer.errors import EdgeferError
 from edgefer.manifest import LayerPrecision
-from edgefer.measure.accuracy import Predictions
-from edgefer.measure.latency import GpuTimes, Latency, Ratio
-from edgefer.measure.pacing import Pace
-from edgefer.measure.paired import Paired
-from edgefer.report.settings import Settings
+from edgefer.measure.accuracy import ClassScore, Predictions, calibration_error, class_scores, kl_divergence, macro_f1
+from edgefer.measure.latency import MEANING, TIMED_FACES, GpuTimes, Interleaved, check_scope
+from edgefer.measure.pacing import FrameRate, Pace
+from edgefer.measure.paired import ClassDrop, NonInferiority, Paired, check_margin, class_drops
+
+SCHEMA = 2
+PERCENTS = (50.0, 90.0, 95.0, 99.0, 99.9)
+KEPT_FACES = 100_000
+"""Answers are kept face by face up to this number of faces: two reports on the same faces can then be paired."""
+CALLS_A_TURN = 5
+MARGIN_PP = 0.5
+BINS = 60
+"""Of a histogram of latencies."""
+SHARES = tuple(sorted([*np.linspace(0, 1, 101).tolist(), 0.995, 0.999]))
+"""Shares of calls, 0–1, whose latencies are kept for the cumulative distribution."""
+
+_SHOWN_PERCENTS = (0.5, 99.5)
+"""The histograms' axis runs between these: single stragglers would squeeze everything else."""
+_DIGITS = np.frombuffer(b"0123456789abcdefghijklmnopqrstuvwxyz", dtype=np.uint8)
+_VARIABLES = (
+    *("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "KMP_AFFINITY", "MKL_NUM_THREADS"),
+    *("OPENBLAS_NUM_THREADS", "MALLOC_ARENA_MAX", "ONEDNN_MAX_CPU_ISA", "CUDA_VISIBLE_DEVICES"),
+)
+_WRITE_ONE = "write one with `edgefer bench ENGINE --data DATA --baseline NAME --json > report.json`"
+
+Interval = tuple[float, float]
+Counts = tuple[tuple[int, ...], ...]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
+class BenchSettings:
+    """How a benchmark times and compares.
+
+    Attributes:
+        batch: faces a timed call.
+        threads: threads that each runtime is given.
+        scope: what a timed call is: ``compute``, ``e2e`` or ``paced``; see ``edgefer.measure.latency``.
+        seconds: duration of the timing, all runners together.
+        iterations: timed calls a runner, instead of ``seconds``; None for ``seconds``.
+        warm_up: cap of each runner's warm-up, seconds.
+        fps: frames a second, of the scope ``paced``.
+        deadline_ms: deadline of a frame, of the scope ``paced``; one period if None.
+        limit: maximum number of evaluated faces, sampled at random by ``seed``; None for all.
+        seed: seed of that sample, of the order within timing rounds and of the speed-up's bootstrap.
+        margin_pp: the drop that would be accepted, points: non-inferiority is evaluated against it.
+
+    Raises:
+        EdgeferError: a value that cannot be.
+    """
+
+    batch: int = 1
+    threads: int = 1
+    scope: str = "e2e"
+    seconds: float = 10.0
+    iterations: int | None = None
+    warm_up: float = 2.0
+    fps: float = 30.0
+    deadline_ms: float | None = None
+    limit: int | None = None
+    seed: int = 0
+    margin_pp: float = MARGIN_PP
+
+    def __post_init__(self) -> None:
+        check_scope(self.scope)
+        if self.batch < 1 or self.threads < 1:
+            raise EdgeferError(f"batch and threads must be at least 1, not {self.batch} and {self.threads}")
+        if self.iterations is not None and self.iterations < 1:
+            raise EdgeferError(f"the iterations must be at least 1, not {self.iterations}", hint="--iterations 1000")
+        if not 0 < self.seconds < math.inf:
+            raise EdgeferError(
+                f"the measurement must last longer than 0 s, not {self.seconds}", hint="pass e.g. --seconds 10"
+            )
+        if not 0 <= self.warm_up < math.inf:
+            raise EdgeferError(f"the warm-up must not be negative, and is {self.warm_up} s", hint="--warm-up 2")
+        if self.limit is not None and self.limit < 1:
+            raise EdgeferError(f"the limit of evaluated faces must be at least 1, not {self.limit}", hint="--limit 500")
+        check_margin(self.margin_pp)
+        if self.scope == "paced":
+            FrameRate(self.fps, self.deadline_ms)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready, with what nobody chose but what changes the meaning of a number too."""
+        paced = self.scope == "paced"
+        chosen = {key: value for key, value in asdict(self).items() if paced or key not in ("fps", "deadline_ms")}
+        return {
+            **chosen,
+            "a_call_is": MEANING[self.scope],
+            "different_faces": max(self.batch, TIMED_FACES),
+            "interleaved": "blocks of frames, shuffled" if paced else "turns within rounds, shuffled",
+            "timed_calls_a_turn": CALLS_A_TURN,
+            "untimed_calls_a_turn": 1,
+            "clock": "time.perf_counter_ns",
+            "garbage_collection": "off while timing",
+        }
+
+
+DEFAULT_SETTINGS = BenchSettings()
+
+
+def variables() -> dict[str, str]:
+    """The environment's variables that change how fast a runtime is, as far as they are set."""
+    return {name: os.environ[name] for name in _VARIABLES if name in os.environ}
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value with its 95 % interval."""
+
+    value: float
+    ci95: Interval
+
+
+@dataclass(frozen=True)
+class LatencySummary:
+    """The timed calls of one network, ms.
+
+    Attributes:
+        n: number of timed calls.
+        rounds: number of rounds that they were made in.
+        mean: mean of all calls.
+        variation: standard deviation ÷ mean; None with fewer than two calls.
+        min: the fastest call.
+        max: the slowest call.
+        percentiles: percentile (``"50"``, ``"95"``, …) → its estimate, of those that the samples carry.
+        histogram: calls in each of :data:`BINS` equal logarithmic steps of the report's time axis.
+        quantiles: latency that each of :data:`SHARES` of the calls kept.
+    """
+
+    n: int
+    rounds: int
+    mean: float
+    variation: float | None
+    min: float
+    max: float
+    percentiles: Mapping[str, Estimate]
+    histogram: tuple[int, ...]
+    quantiles: tuple[float, ...]
+
+    @classmethod
+    def of(cls, timing: Interleaved, name: str, axis: Interval) -> LatencySummary:
+        """Summarise the calls of ``name``; ``axis`` is :func:`time_axis` of all that are reported together."""
+        latency, rounds = timing.latency(name), timing.rounds_ms[name]
+        intervals = timing.percentile_intervals(name, PERCENTS)
+        counts, _ = np.histogram(np.clip(latency.samples_ms, *axis), np.geomspace(*axis, BINS + 1))
+        return cls(
+            n=latency.n,
+            rounds=len(rounds),
+            mean=latency.mean,
+            variation=latency.variation,
+            min=float(rounds.min()),
+            max=float(rounds.max()),
+            percentiles={
+                f"{percent:g}": Estimate(value, interval)
+                for percent, interval in intervals.items()
+                if (value := latency.percentile(percent)) is not None
+            },
+            histogram=tuple(counts.tolist()),
+            quantiles=tuple(np.quantile(latency.samples_ms, SHARES).tolist()),
+        )
+
+    def percentile(self, percent: str) -> float | None:
+        """Percentile ``"50"``, ``"90"``, ``"95"``, ``"99"`` or ``"99.9"``, ms; None if the samples do not carry it."""
+        found = self.percentiles.get(percent)
+        return None if found is None else found.value
+
+    @property
+    def p50(self) -> float | None:
+        """The median, ms."""
+        return self.percentile("50")
+
+
+def time_axis(timing: Interleaved) -> Interval:
+    """From and to how many ms the charts of latencies run, all networks together."""
+    ends = [np.percentile(rounds, _SHOWN_PERCENTS) for rounds in timing.rounds_ms.values()]
+    low, high = min(float(low) for low, _ in ends), max(float(high) for _, high in ends)
+    floor = max(low / 1.15, 1e-6)
+    return floor, max(high * 1.15, floor * 1.5)
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """What one network's answers are worth, shares 0–1.
+
+    Attributes:
+        n: number of evaluated faces.
+        distinct: number of them if near-duplicates count once, as they do in intervals.
+        top1: share of right answers.
+        ci95: Wilson's interval of it.
+        macro_f1: mean F1 of the classes that have faces.
+        calibration_error: expected calibration error.
+        per_class: precision, recall and F1 of every class.
+        confusion: counts, rows are the truth, columns the answers.
+        answers: a base-36 digit a face; None where they are too many to be kept.
+    """
+
+    n: int
+    distinct: int
+    top1: float
+    ci95: Interval
+    macro_f1: float
+    calibration_error: float
+    per_class: tuple[ClassScore, ...]
+    confusion: Counts
+    answers: str | None
+
+    @classmethod
+    def of(cls, predictions: Predictions) -> Accuracy:
+        """Compute everything from a network's predictions."""
+        return cls(
+            n=predictions.n,
+            distinct=predictions.distinct,
+            top1=predictions.top1,
+            ci95=predictions.top1_ci95,
+            macro_f1=macro_f1(predictions),
+            calibration_error=calibration_error(predictions),
+            per_class=class_scores(predictions),
+            confusion=_counts(predictions.confusion()),
+            answers=to_digits(predictions.answers, len(predictions.classes)),
+        )
+
+
+@dataclass(frozen=True)
+class PairedAccuracy:
+    """One network's answers beside the baseline's, face by face.
+
+    Attributes:
+        drop_pp: points of top-1 lost to the baseline, negative where gained.
+        ci95_pp: Tango's interval of it.
+        mcnemar_p: exact p-value of "both are equally accurate".
+        baseline_only: number of faces that only the baseline named rightly.
+        candidate_only: number of faces that only this network named rightly.
+        agreement: share of equal answers, 0–1.
+        agreement_ci95: Wilson's interval of it.
+        kl_nats: mean Kullback–Leibler divergence from the baseline's probabilities.
+        confusion_difference: this network's confusion counts minus the baseline's.
+        per_class: recall that each class lost; the intervals hold together.
+        non_inferiority: the drop beside the margin.
+    """
+
+    drop_pp: float
+    ci95_pp: Interval
+    mcnemar_p: float
+    baseline_only: int
+    candidate_only: int
+    agreement: float
+    agreement_ci95: Interval
+    kl_nats: float
+    confusion_difference: Counts
+    per_class: tuple[ClassDrop, ...]
+    non_inferiority: NonInferiority
+
+    @classmethod
+    def of(cls, baseline: Predictions, candidate: Predictions, margin_pp: float) -> PairedAccuracy:
+        """Compute everything from the predictions of both.
+
+        Raises:
+            EdgeferError: they were not made on the same faces, or not for the same classes.
+        """
+        paired = Paired.from_predictions(baseline, candidate)
+        return cls(
+            drop_pp=paired.drop_pp,
+            ci95_pp=paired.ci95_pp,
+            mcnemar_p=paired.mcnemar_p,
+            baseline_only=paired.baseline_only,
+            candidate_only=paired.candidate_only,
+            agreement=paired.agreement,
+            agreement_ci95=paired.agreement_ci95,
+            kl_nats=kl_divergence(baseline, candidate),
+            confusion_difference=_counts(candidate.confusion() - baseline.confusion()),
+            per_class=class_drops(baseline, candidate),
+            non_inferiority=NonInferiority.of(paired, margin_pp),
+        )
+
+
+@dataclass(frozen=True)
+class Energy:
+    """Joules an image of everything that the source feeds, e.g. ``INA3221``."""
+
+    source: str
+    joules_per_image: float
+
+
+@dataclass(frozen=True)
 class Row:
     """One network in one runtime; None is what was not measured.
 
@@ -26,115 +314,367 @@ class Row:
         name: for tables, e.g. ``onnxruntime INT8``.
         model: the contract's architecture.
         runtime: e.g. ``onnxruntime``.
-        precision: e.g. ``int8``.
-        predictions: its answers on the judged faces.
-        latency: of one call with a whole batch, ms.
-        size_bytes: of the file it was loaded from.
-        paired: against the baseline; None for the baseline itself.
-        speedup: over the baseline, medians; None for the baseline or where one of the two was not timed.
         runtime_version: e.g. ``1.31.1``.
-        rounds_ms: the samples of ``latency``, float64 rounds × calls.
-        pace: how it kept up with a frame rate, if that was measured.
-        joules: where energy was told, its source and joules an image.
-        gpu: what calls took on the GPU, where the engine's runtime times that.
+        precision: e.g. ``int8``.
+        size_bytes: size of the file it was loaded from.
+        accuracy: what its answers are worth.
+        paired: its answers beside the baseline's; None for the baseline itself.
+        latency: duration of one call with a whole batch.
+        images_per_s: batch · 1000 / median ms: what one caller that waits for each answer gets.
+        speedup: over the baseline, medians; None for the baseline or where one of the two was not timed.
+        pace: how it kept up with a frame rate.
+        energy: where the machine tells it.
+        gpu_ms: what calls took on the GPU, where the engine's runtime times that.
         layers: layer by layer, from the engine's manifest.
     """
 
     name: str
     model: str | None
     runtime: str | None
+    runtime_version: str | None
     precision: str | None
-    predictions: Predictions
-    latency: Latency | None
     size_bytes: int | None
-    paired: Paired | None = None
-    speedup: Ratio | None = None
-    runtime_version: str | None = None
-    rounds_ms: NDArray[np.float64] | None = None
+    accuracy: Accuracy
+    paired: PairedAccuracy | None = None
+    latency: LatencySummary | None = None
+    images_per_s: float | None = None
+    speedup: Estimate | None = None
     pace: Pace | None = None
-    joules: tuple[str, float] | None = None
-    gpu: GpuTimes | None = None
+    energy: Energy | None = None
+    gpu_ms: GpuTimes | None = None
     layers: tuple[LayerPrecision, ...] = ()
 
-    def images_per_s(self, batch: int) -> float | None:
-        """``batch`` · 1000 / median ms: what one caller that waits for each answer gets."""
-        median = None if self.latency is None else self.latency.p50
-        return batch * 1000.0 / median if median else None
+    @property
+    def percentiles(self) -> Mapping[str, Estimate]:
+        """Percentile (``"50"``, ``"95"``, …) → ms; empty where it was not timed."""
+        return {} if self.latency is None else self.latency.percentiles
 
-    def latency_json(self) -> dict[str, float | int | None] | None:
-        """The latency's JSON object, or None where nothing was timed."""
-        return None if self.latency is None else self.latency.to_dict()
+    def _latency_json(self) -> dict[str, float | int | None] | None:
+        if self.latency is None:
+            return None
+        return {**{f"p{p}": self.latency.percentile(p) for p in ("50", "90", "95", "99")}, "n": self.latency.n}
 
-    def accuracy_json(self) -> dict[str, float | int]:
-        """``top1`` (0–1) and ``n``."""
-        return {"top1": self.predictions.top1, "n": self.predictions.n}
+    def _accuracy_json(self) -> dict[str, float | int]:
+        return {"top1": self.accuracy.top1, "n": self.accuracy.n}
 
 
 @dataclass(frozen=True, eq=False)
-class Report:
-    """A baseline and one or more engines, judged on the same faces and timed in the same rounds.
+class Raw:
+    """What a report was computed from, at hand where it was measured; no JSON carries it.
 
     Attributes:
-        baseline: what the engines are compared with.
-        engines: a row each, in the order they were given.
-        data: what the faces are called, e.g. ``fer2013.csv:test``.
-        batch: faces a timed call.
-        threads: that each runtime was given.
-        environment: see :func:`edgefer.measure.environment.describe_environment`.
-        warnings: sentences that limit what the numbers mean.
-        invalid: reasons not to believe the latencies: throttled, shared cores, drift, too short.
-        settings: every switch; None where a report was put together otherwise.
-        telemetry: see ``Recording.summary``; None if nothing was watched.
-        faces: the judged faces; they are in no file but a page that was asked to show some.
+        faces: the evaluated faces.
+        predictions: of each row, in the rows' order.
+        rounds_ms: row's name → float64 rounds × calls, ms.
     """
 
-    baseline: Row
-    engines: tuple[Row, ...]
+    faces: FaceSet
+    predictions: tuple[Predictions, ...]
+    rounds_ms: Mapping[str, NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class Report:
+    """A baseline and one or more engines, evaluated on the same faces and timed in the same rounds.
+
+    Attributes:
+        data: what the faces are called, e.g. ``fer2013.csv:test``, without the folder.
+        faces_sha256: fingerprint of the evaluated faces and labels.
+        classes: of the networks.
+        labels: a base-36 digit a face; None where they are too many to be kept.
+        groups: of each group of near-duplicates, the indices of its faces; None where they are too many to be kept.
+        settings: how it was measured.
+        variables: the environment's variables that change how fast a runtime is.
+        environment: see :func:`edgefer.measure.environment.describe_environment`.
+        rows: the baseline, then the engines in the order they were given.
+        warnings: sentences that limit what the numbers mean.
+        invalid: reasons not to believe the latencies: throttled, shared cores, drift, too short.
+        telemetry: see ``Recording.summary``; None if nothing was watched.
+        time_axis_ms: from and to where the charts of latencies run; None where nothing was timed.
+        edgefer: the version that measured it.
+        created: when, UTC.
+        raw: what it was computed from; None where it was read from a file.
+        path: the file it was read from.
+    """
+
     data: str
-    batch: int
-    threads: int
+    faces_sha256: str
+    classes: tuple[str, ...]
+    labels: str | None
+    groups: tuple[str, ...] | None
+    settings: BenchSettings
+    variables: Mapping[str, str]
     environment: Mapping[str, Any]
+    rows: tuple[Row, ...]
     warnings: tuple[str, ...] = ()
     invalid: tuple[str, ...] = ()
-    settings: Settings = field(default_factory=Settings)
     telemetry: Mapping[str, Any] | None = None
-    faces: FaceSet | None = None
+    time_axis_ms: Interval | None = None
+    edgefer: str = ""
+    created: str = field(default_factory=lambda: datetime.now(timezone.utc).isoformat(timespec="seconds"))
+    raw: Raw | None = field(default=None, compare=False, repr=False)
+    path: Path | None = field(default=None, compare=False)
 
     @property
-    def rows(self) -> tuple[Row, ...]:
-        """The baseline, then the engines."""
-        return (self.baseline, *self.engines)
+    def baseline(self) -> Row:
+        """What the engines are compared with."""
+        return self.rows[0]
+
+    @property
+    def engines(self) -> tuple[Row, ...]:
+        """All rows but the baseline."""
+        return self.rows[1:]
+
+    @property
+    def title(self) -> str:
+        """``mini_xception on fer2013.csv:test``."""
+        first = self.engines[0] if self.engines else self.baseline
+        return f"{first.model or self.baseline.name} on {self.data}"
+
+    @property
+    def file(self) -> str:
+        """The name of the file it was read from."""
+        return "this report" if self.path is None else self.path.name
+
+    def row(self, name: str) -> Row | None:
+        """The row of that name."""
+        return next((row for row in self.rows if row.name == name), None)
 
     def to_json(self) -> dict[str, Any]:
         """The first engine as a JSON-ready object; further engines stand under ``others``, without the environment.
 
         Latencies are ms, accuracies and agreement 0–1, drops percentage points (positive: worse than the baseline).
-        A percentile is None unless n·(1−p) ≥ 10. ``environment.warnings`` limits what the numbers mean, and
-        ``details`` has everything else: see :mod:`edgefer.report.details`.
+        A percentile is None unless n·(1−p) ≥ 10. ``environment.warnings`` limits what the numbers mean. ``details`` has
+        everything: the fields of this class, with ``valid``.
         """
-        from edgefer.report.details import SCHEMA, details
-
         first, *others = (self._engine_json(row) for row in self.engines)
         first["environment"] = {**self.environment, "warnings": [*self.invalid, *self.warnings]}
         if others:
             first["others"] = others
-        return {**first, "schema": SCHEMA, "details": details(self)}
+        beside = ("environment", "raw", "path")
+        details = {one.name: _encode(getattr(self, one.name)) for one in fields(self) if one.name not in beside}
+        return {**first, "schema": SCHEMA, "details": {**details, "valid": not self.invalid}}
 
     def _engine_json(self, row: Row) -> dict[str, Any]:
+        paired, keys = row.paired, ("drop_pp", "ci95_pp", "mcnemar_p", "agreement")
         return {
             "model": row.model,
             "runtime": row.runtime,
             "precision": row.precision,
-            "batch": self.batch,
-            "threads": self.threads,
-            "latency_ms": row.latency_json(),
-            "images_per_s": row.images_per_s(self.batch),
+            "batch": self.settings.batch,
+            "threads": self.settings.threads,
+            "latency_ms": row._latency_json(),
+            "images_per_s": row.images_per_s,
             "size_bytes": row.size_bytes,
-            "accuracy": row.accuracy_json(),
+            "accuracy": row._accuracy_json(),
             "baseline": {
-                "latency_ms": self.baseline.latency_json(),
-                "accuracy": self.baseline.accuracy_json(),
+                "latency_ms": self.baseline._latency_json(),
+                "accuracy": self.baseline._accuracy_json(),
                 "size_bytes": self.baseline.size_bytes,
             },
-            "paired": None if row.paired is None else row.paired.to_dict(),
+            "paired": None if paired is None else {key: _encode(getattr(paired, key)) for key in keys},
         }
+
+    @classmethod
+    def from_json(cls, content: Any, name: str | os.PathLike[str] = "the JSON") -> Report:
+        """Read what :meth:`to_json` wrote; ``name`` stands in errors.
+
+        Raises:
+            EdgeferError: it is no report, or another version of edgefer wrote it.
+        """
+        if not isinstance(content, dict) or not {"latency_ms", "schema"} & content.keys():
+            raise EdgeferError(f"{name} is not a report of a benchmark", hint=_WRITE_ONE)
+        _check_schema(content, name)
+        try:
+            details, machine = content["details"], {**content["environment"]}
+            machine.pop("warnings", None)
+            _decode(_Machine, machine, "environment")
+            if details["telemetry"] is not None:
+                _decode(_Telemetry, details["telemetry"], "telemetry")
+            found: Report = _decode(cls, {**details, "environment": machine, "raw": None, "path": None}, "details")
+            _check_consistent(found)
+        except (EdgeferError, KeyError, TypeError, ValueError, AttributeError, IndexError) as cause:
+            what = cause.message if isinstance(cause, EdgeferError) else f"{type(cause).__name__}: {cause}"
+            raise EdgeferError(f"{name} is not a report that edgefer wrote: {what}", hint=_WRITE_ONE) from cause
+        return found
+
+
+def read_report(path: str | os.PathLike[str]) -> Report:
+    """Read what ``edgefer bench --json`` or ``edgefer quickstart`` wrote.
+
+    Raises:
+        EdgeferError: there is no such file, it is no report, or another version of edgefer wrote it.
+    """
+    file = Path(path)
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as cause:
+        raise EdgeferError(f"there is no report {file}", hint=_WRITE_ONE) from cause
+    except (OSError, ValueError, RecursionError) as cause:  # of what is no text or no JSON too
+        raise EdgeferError(f"the report {file} cannot be read: {cause}", hint=_WRITE_ONE) from cause
+    return replace(Report.from_json(content, file), path=file)
+
+
+def to_digits(labels: NDArray[np.int64], classes: int) -> str | None:
+    """A base-36 digit a face; None for too many faces or classes."""
+    if len(labels) > KEPT_FACES or classes > len(_DIGITS):
+        return None
+    return _DIGITS[labels].tobytes().decode("ascii")
+
+
+def from_digits(digits: str) -> NDArray[np.int64]:
+    """What :func:`to_digits` wrote; ValueError if it did not."""
+    return np.array([int(digit, 36) for digit in digits], dtype=np.int64)
+
+
+def to_members(groups: NDArray[np.int64]) -> tuple[str, ...] | None:
+    """The indices of the faces of each group of two or more; None for too many faces."""
+    if len(groups) > KEPT_FACES:
+        return None
+    order = np.argsort(groups, kind="stable")
+    members = np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)
+    return tuple(" ".join(map(str, faces.tolist())) for faces in members if len(faces) > 1)
+
+
+def from_members(members: tuple[str, ...], faces: int) -> NDArray[np.int64]:
+    """What :func:`to_members` wrote, a number per face; ValueError or IndexError if it did not."""
+    groups = np.arange(faces)
+    for group in members:
+        indices = [int(index) for index in group.split()]
+        groups[indices] = indices[0]
+    return groups
+
+
+def _counts(confusion: NDArray[np.int64]) -> Counts:
+    return tuple(tuple(row) for row in confusion.tolist())
+
+
+def _check_schema(content: Mapping[str, Any], name: str | os.PathLike[str]) -> None:
+    """Refuse what this version cannot read; nothing else is asked of such a report, whose keys may be others."""
+    if "schema" not in content:
+        raise EdgeferError(f"the report {name} has no schema: it is older than gates and comparisons", hint=_WRITE_ONE)
+    schema = content["schema"]
+    if type(schema) is not int or schema < 1:
+        raise EdgeferError(f"the report {name} has the schema {schema!r}, which is no version", hint=_WRITE_ONE)
+    details = content.get("details")
+    writer = details.get("edgefer", "?") if isinstance(details, dict) else "?"
+    if schema > SCHEMA:
+        raise EdgeferError(
+            f"{name} was written by a newer edgefer ({writer}): its schema is {schema}, this one reads {SCHEMA}",
+            hint="upgrade with `pip install -U edgefer`, or run `edgefer bench` again with this version",
+        )
+    if schema < SCHEMA:
+        raise EdgeferError(
+            f"{name} was written by an older edgefer ({writer}): its schema is {schema}, this one reads {SCHEMA}",
+            hint=_WRITE_ONE,
+        )
+
+
+def _check_consistent(report: Report) -> None:
+    """ValueError if parts of a report contradict each other: outputs then need not ask."""
+    n, size = report.rows[0].accuracy.n, len(report.classes)
+    for row in report.rows:
+        if row.accuracy.n != n or n < 1:
+            raise ValueError(f"{row.name} was evaluated on {row.accuracy.n} faces, {report.rows[0].name} on {n}")
+        tables = [row.accuracy.confusion, *([] if row.paired is None else [row.paired.confusion_difference])]
+        lists = [row.accuracy.per_class, *([] if row.paired is None else [row.paired.per_class])]
+        if any(len(part) != size for table in tables for part in (table, *table)) or {*map(len, lists)} != {size}:
+            raise ValueError(f"{row.name} has figures of another number of classes than {size}")
+        if row.latency is not None and (len(row.latency.histogram), len(row.latency.quantiles)) != (BINS, len(SHARES)):
+            raise ValueError(f"{row.name} has no {BINS} bins and {len(SHARES)} quantiles of its latency")
+        low, high = report.time_axis_ms or (0.0, 0.0)
+        if row.latency is not None and not 0 < low < high:
+            raise ValueError(f"{row.name} was timed, and the time axis is {report.time_axis_ms}")
+    for digits in (report.labels, *(row.accuracy.answers for row in report.rows)):
+        if digits is not None and len(digits) != n:
+            raise ValueError(f"{len(digits)} labels or answers of {n} faces")
+        if digits is not None and from_digits(digits).max() >= size:
+            raise ValueError(f"a label or answer is beyond the {size} classes")
+    from_members(report.groups or (), n)
+
+
+@dataclass(frozen=True)
+class _Machine:
+    """The parts of an environment that outputs show."""
+
+    cpu: str | None = None
+    board: str | None = None
+    cores: int | None = None
+    instruction_set: tuple[str, ...] | None = None
+    memory_bytes: int | None = None
+    os: str | None = None
+    python: str | None = None
+    packages: Mapping[str, str] | None = None
+    governor: str | None = None
+
+
+@dataclass(frozen=True)
+class _Celsius:
+    zone: str
+    first: float
+    max: float
+
+
+@dataclass(frozen=True)
+class _Clock:
+    median: float
+
+
+@dataclass(frozen=True)
+class _Telemetry:
+    """The parts of a telemetry summary that outputs show."""
+
+    cpu_load: float | None = None
+    mhz: _Clock | None = None
+    celsius: _Celsius | None = None
+    watts: float | None = None
+    power_source: str | None = None
+    peak_rss_bytes: float | None = None
+    untold: tuple[str, ...] = ()
+
+
+_DERIVED = {Pace: ("miss_share",), NonInferiority: ("verdict", "difference_seen", "faces_needed", "sentence")}
+"""Properties and methods that the JSON has beside a class's fields, for those who read it."""
+
+
+def _encode(value: Any) -> Any:
+    if isinstance(value, BenchSettings):
+        return value.to_dict()
+    if isinstance(value, Enum):
+        return value.value
+    if is_dataclass(value) and not isinstance(value, type):
+        names = [*(one.name for one in fields(value)), *_DERIVED.get(type(value), ())]
+        found = {name: getattr(value, name) for name in names}
+        return {name: _encode(part() if callable(part) else part) for name, part in found.items()}
+    if isinstance(value, Mapping):
+        return {key: _encode(part) for key, part in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [_encode(part) for part in value]
+    return value
+
+
+def _decode(kind: Any, value: Any, where: str) -> Any:
+    """``value`` of a JSON file as the type ``kind``; ValueError or KeyError where it is something else."""
+    origin, inner = get_origin(kind), get_args(kind)
+    if kind is Any:
+        return value
+    if origin in (Union, UnionType):
+        (other,) = (one for one in inner if one is not NoneType)
+        return None if value is None else _decode(other, value, where)
+    if origin is tuple and isinstance(value, list):
+        kinds = inner[:1] * len(value) if inner[-1] is Ellipsis else inner
+        return tuple(_decode(*pair, f"{where}[{i}]") for i, pair in enumerate(zip(kinds, value, strict=True)))
+    if origin is collections.abc.Mapping and isinstance(value, dict):
+        return {key: _decode(inner[1], part, f"{where}.{key}") for key, part in value.items()}
+    if is_dataclass(kind) and isinstance(kind, type) and isinstance(value, dict):
+        hints = get_type_hints(kind)
+        needed = [one.name for one in fields(kind) if one.default is MISSING and one.default_factory is MISSING]
+        if missing := [name for name in needed if name not in value]:
+            raise KeyError(f"{where}.{missing[0]}")
+        names = [one.name for one in fields(kind) if one.name in value]
+        return kind(**{name: _decode(hints[name], value[name], f"{where}.{name}") for name in names})
+    as_number = kind is float and type(value) in (int, float) and math.isfinite(value)
+    if as_number or (kind in (bool, int, str) and type(value) is kind):
+        return value
+    text = repr(value)
+    raise ValueError(f"{where} is {text if len(text) <= 60 else f'{text[:57]}...'}")

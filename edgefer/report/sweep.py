@@ -19,9 +19,8 @@ from edgefer.errors import EdgeferError
 from edgefer.measure.environment import Usage, available_cores, describe_environment, others_since
 from edgefer.measure.latency import MEANING, Latency, caller, closed_loop, timed_batches
 from edgefer.progress import progress
-from edgefer.report.cells import digits
-from edgefer.report.settings import variables
-from edgefer.report.terminal import as_printable
+from edgefer.report.report import variables
+from edgefer.report.terminal import as_printable, digits
 from edgefer.report.timing import shared_cores
 
 
@@ -150,6 +149,6 @@ def _unsettled(points: Sequence[Point]) -> Iterator[str]:
 
 
 def _crowded(points: Sequence[Point]) -> Iterator[str]:
-    cores, most = available_cores(), max(point.threads * point.concurrency for point in points)
-    if most > cores:
-        yield f"up to {most} threads computed at once and this process may use {cores} cores"
+    cores, threads = available_cores(), max(point.threads * point.concurrency for point in points)
+    if threads > cores:
+        yield f"up to {threads} threads computed at once and this process may use {cores} cores"

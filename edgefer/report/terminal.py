@@ -1,9 +1,13 @@
-"""A report as a table: two lines a row, the numbers and below them their doubt."""
+"""A report on a terminal: a table of two lines a network, numbers and below them their doubt; and what stands below it.
+
+The cells of that table are those of the Markdown and of the page too.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 from rich import box
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
@@ -11,16 +15,23 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from edgefer.report.cells import cells
+from edgefer.measure.latency import GpuTimes
+from edgefer.measure.paired import ClassDrop
 from edgefer.report.report import Report, Row
 
 WIDTH = 100
 """Columns that a table may take where the output is no terminal."""
+NOT_MEASURED = "–"
 
 COLUMNS = ("p50 ms", "p95 ms", "images/s", "speed-up", "size", "top-1 %", "drop pp", "agree %")
 SPEED_COLUMNS = 5
-"""So many of them are about speed and size; where a line is too short for all, the others make a second table."""
+"""The first columns are about speed and size; where a line is too short for all, the others make a second table."""
+LEGEND = (
+    "Below: calls timed; 95 % intervals of speed-up (bootstrap), top-1 (Wilson), drop (Tango, paired).\n"
+    "drop pp: points of top-1 lost to the baseline, negative where gained; agree %: same answers."
+)
 
+_WIDTH_OF_CANDIDATES = 110
 _ASCII = str.maketrans({"–": "-", "…": "~", "×": "x", "·": "|", "−": "-", "≥": ">=", "°": ""})
 
 
@@ -38,6 +49,13 @@ def print_report(report: Report, console: Console | None = None, *, force: bool 
     if not target.is_terminal:
         target.width = max(target.width, WIDTH)
     target.print(render(report, force=force))
+
+
+def print_details(report: Report, console: Console | None = None) -> None:
+    """Print :func:`detail_lines` on stdout, or on ``console``."""
+    target = Console() if console is None else console
+    for line in detail_lines(report):
+        target.print(as_printable(line, target), markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
 def as_printable(text: str, console: Console) -> str:
@@ -78,9 +96,8 @@ class _ReportTable:
         table.add_column("", overflow="fold")
         for column in columns:
             table.add_column(COLUMNS[column], justify="right", no_wrap=True)
-        for row in (self.report.baseline, *self.report.engines):
-            found = cells(row, self.report, hide=self._hides, percentiles=("p50", "p95"))
-            values, doubts = zip(*found, strict=True)
+        for row in self.report.rows:
+            values, doubts = zip(*cells(row, self.report, hide=self._hides, percentiles=("50", "95")), strict=True)
             table.add_row(_text(row.name, options, "bold"), *(_text(values[i], options) for i in columns))
             remark = _text(f"  {_remark(row, self.report)}", options, "dim")
             table.add_row(remark, *(_text(doubts[i], options, "dim") for i in columns))
@@ -99,14 +116,154 @@ def _remark(row: Row, report: Report) -> str:
 
 
 def _headline(report: Report) -> str:
-    model = report.engines[0].model or report.baseline.name
     return (
-        f"{model} on {Path(report.data).name}, {report.baseline.predictions.n:,} faces · batch {report.batch}, "
-        f"{report.threads} thread{'s' if report.threads > 1 else ''} · {report.environment.get('cpu') or 'unknown CPU'}"
+        f"{report.title}, {report.baseline.accuracy.n:,} faces · batch {report.settings.batch}, "
+        f"{threads_text(report)} · {report.environment.get('cpu') or 'unknown CPU'}"
     )
 
 
-LEGEND = (
-    "Below: calls timed; 95 % intervals of speed-up (bootstrap), top-1 (Wilson), drop (Tango, paired).\n"
-    "drop pp: points of top-1 lost to the baseline, negative where gained; agree %: same answers."
-)
+def threads_text(report: Report) -> str:
+    """``1 thread`` or ``2 threads``."""
+    return f"{report.settings.threads} thread{'s' if report.settings.threads > 1 else ''}"
+
+
+def cells(row: Row, report: Report, *, hide: bool, percentiles: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """A value and its doubt, a pair for each column; with ``hide``, no latency.
+
+    The columns: ``percentiles`` in ms (below the first, how many calls), images a second, speed-up, size, top-1 in
+    percent, points of it lost, agreement in percent. An interval is ``low…high``.
+    """
+    latency, speedup = (None, None) if hide else (row.latency, row.speedup)
+    for i, percent in enumerate(percentiles):
+        count = f"n={latency.n:,}" if latency is not None and i == 0 else ""
+        yield digits(None if latency is None else latency.percentile(percent)), count
+    rate = None if hide else row.images_per_s
+    yield NOT_MEASURED if rate is None else f"{rate:,.0f}" if rate >= 100 else f"{rate:.1f}", ""
+    if speedup is not None:
+        yield f"{speedup.value:.2f}×", "{:.2f}…{:.2f}".format(*speedup.ci95)
+    else:
+        yield "1×" if row is report.baseline and latency is not None else NOT_MEASURED, ""
+    yield size_text(row.size_bytes), ""
+    low, high = row.accuracy.ci95
+    yield f"{100 * row.accuracy.top1:.2f}", f"{100 * low:.1f}…{100 * high:.1f}"
+    if row.paired is None:
+        yield from ((NOT_MEASURED, ""), (NOT_MEASURED, ""))
+    else:
+        yield f"{row.paired.drop_pp:+.2f}", "{:+.2f}…{:+.2f}".format(*row.paired.ci95_pp)
+        yield f"{100 * row.paired.agreement:.2f}", ""
+
+
+def digits(value: float | None) -> str:
+    """Three significant digits, never in exponents: 0.0234, 2.19, 19.6, 1,234."""
+    if value is None:
+        return NOT_MEASURED
+    for bound, places in ((0.1, 4), (1, 3), (10, 2), (100, 1)):
+        if value < bound:
+            return f"{value:.{places}f}"
+    return f"{value:,.0f}"
+
+
+def size_text(size_bytes: int | None) -> str:
+    """Decimal units, as disks and packages are counted."""
+    if size_bytes is None:
+        return NOT_MEASURED
+    for bound, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if size_bytes >= bound:
+            scaled = size_bytes / bound
+            return f"{scaled:.0f} {unit}" if scaled >= 100 else f"{scaled:.1f} {unit}"
+    return f"{size_bytes} B"
+
+
+def detail_lines(report: Report) -> Iterator[str]:
+    """What stands below the table: whether a margin holds, each class, pace, energy, and what was watched."""
+    yield ""
+    for row in report.rows:
+        accuracy, paired = row.accuracy, row.paired
+        kl = "" if paired is None else f", KL {paired.kl_nats:.2g} nats"
+        error = f"calibration error {100 * accuracy.calibration_error:.2f} %"
+        yield f"{row.name}: macro-F1 {100 * accuracy.macro_f1:.2f} %, {error}{kl}"
+        if paired is not None:
+            yield f"  {paired.non_inferiority.sentence()}"
+            yield f"  {_classes(paired.per_class)}"
+        yield from (f"  {line}" for line in _speed(row, report))
+    if report.telemetry is not None:
+        yield f"watched: {telemetry_line(report)}"
+
+
+def _classes(drops: tuple[ClassDrop, ...]) -> str:
+    known = [(drop, drop.drop_pp, drop.ci_pp) for drop in drops if drop.drop_pp is not None and drop.ci_pp is not None]
+    told = [f"{drop.name} {points:+.2f} [{low:+.2f}, {high:+.2f}]" for drop, points, (low, high) in known if drop.seen]
+    if told:
+        return f"classes whose recall changed (intervals hold for all classes together): {', '.join(told)}"
+    drop, points, (low, high) = max(known, key=lambda found: found[2][1] - found[2][0])
+    interval = f"{points:+.2f} [{low:+.2f}, {high:+.2f}]"
+    return f"no class's recall is seen to change; least is known of {drop.name}: {interval} points lost"
+
+
+def _speed(row: Row, report: Report) -> Iterator[str]:
+    pace, latency = row.pace, row.latency
+    if pace is not None:
+        yield (
+            f"at {pace.fps:g} frames a second: {pace.misses} of {pace.frames} answers missed {pace.deadline_ms:.3g} "
+            f"ms, {pace.dropped} frames dropped, jitter {pace.jitter_ms:.2g} ms"
+        )
+    if latency is not None and latency.variation is not None and not report.invalid:
+        p999 = latency.percentile("99.9")
+        tail = "" if p999 is None else f", p99.9 {p999:.3g} ms"
+        yield f"{latency.n:,} calls vary by {latency.variation:.0%} of their mean{tail}"
+    if row.gpu_ms is not None and not report.invalid:
+        yield gpu_line(row.gpu_ms)
+    if row.energy is not None:
+        yield f"{1000 * row.energy.joules_per_image:.3g} mJ an image ({row.energy.source}, with what else it feeds)"
+
+
+def gpu_line(times: GpuTimes) -> str:
+    """What calls took on the GPU, on one line."""
+    steps = f"{digits(times.upload)} ms to it, {digits(times.compute)} ms computing, {digits(times.download)} ms back"
+    return f"on the GPU: {steps} (medians of {times.calls:,} calls, {times.replayed:,} replayed as a CUDA graph)"
+
+
+def telemetry_line(report: Report) -> str:
+    """What a second process saw, on one line."""
+    seen = report.telemetry or {}
+    parts = [f"{seen['cpu_load']:.2f} cores busy"] if seen.get("cpu_load") is not None else []
+    if seen.get("mhz"):
+        parts.append(f"{seen['mhz']['median']:,.0f} MHz")
+    if seen.get("celsius"):
+        hottest = seen["celsius"]
+        parts.append(f"{hottest['zone']} {hottest['first']:.0f} to {hottest['max']:.0f} °C")
+    if seen.get("watts") is not None:
+        parts.append(f"{seen['watts']:.1f} W ({seen['power_source']})")
+    if seen.get("peak_rss_bytes"):
+        parts.append(f"peak memory {seen['peak_rss_bytes'] / 1e6:,.0f} MB")
+    if seen.get("untold"):
+        names = {"mhz": "clock", "celsius": "temperature", "watts": "power"}
+        parts.append(f"not told by this machine: {', '.join(names.get(key, key) for key in seen['untold'])}")
+    return ", ".join(parts)
+
+
+def print_candidates(rows: Sequence[Mapping[str, Any]], console: Console | None = None) -> None:
+    """Print a line for each candidate of an automatic choice: cost, size, drop and agreement on `val`, if chosen."""
+    out = console or Console()
+    table = Table(box=None, pad_edge=False)
+    counted = any(row.get("float_macs") is not None for row in rows)
+    cost = "MMACs in float" if counted else "p50 ms"
+    for heading in ("candidate", cost, "MB", "drop on val, points", "agreement", ""):
+        text = heading in ("candidate", "")
+        table.add_column(heading, justify="left" if text else "right", no_wrap=not text)
+    for row in rows:
+        value, form = (row["float_macs"], "{:.2f}") if counted else (row["p50_ms"], "{:.3f}")
+        drop = NOT_MEASURED
+        if row["drop_pp"] is not None and row["ci95_pp"] is not None:
+            drop = "{:+.2f} [{:+.2f}, {:+.2f}]".format(row["drop_pp"], *row["ci95_pp"])
+        table.add_row(
+            str(row["label"]),
+            NOT_MEASURED if value is None else form.format(value / 1e6 if counted else value),
+            f"{row['bytes'] / 1e6:.2f}",
+            drop,
+            NOT_MEASURED if row["agreement"] is None else f"{100 * row['agreement']:.2f} %",
+            "chosen" if row["chosen"] else "" if row["within"] else "drops too much",
+        )
+    if not out.is_terminal:
+        out = Console(file=out.file, width=_WIDTH_OF_CANDIDATES)
+    out.print(table)

@@ -15,10 +15,10 @@ from edgefer.measure.latency import GpuTimes, Interleaved, caller, gpu_times, in
 from edgefer.measure.pacing import BLOCK_FRAMES, MIN_BLOCKS, FrameRate, Pace, pace
 from edgefer.measure.telemetry import Recorder, Recording
 from edgefer.progress import announce, progress
-from edgefer.report.settings import CALLS_A_TURN, Settings
+from edgefer.report.report import CALLS_A_TURN, BenchSettings, Energy
 
 NOTABLE_DRIFT = 0.10
-LEAST_ROUNDS = 10
+MIN_ROUNDS = 10
 _AT_ONCE = 1e-9  # seconds: only the rounds count
 ENERGY_SECONDS = 2.0
 """How long each runner is called without a pause where the machine can tell energy; several readings long."""
@@ -31,8 +31,8 @@ class Timed:
     Attributes:
         timing: all samples.
         paces: name → how it kept up; empty unless the scope is ``paced``.
-        joules: name → source and joules an image, of all that the source feeds; empty where the machine cannot tell.
-        gpu: name → what its calls took on the GPU; only engines whose runtime times them.
+        energies: name → energy of an image; empty where the machine cannot tell.
+        gpu_ms: name → what its calls took on the GPU; only engines whose runtime times them.
         telemetry: see ``Recording.summary``; None if nothing was watched.
         invalid: reasons not to believe the latencies.
         warnings: what limits them.
@@ -40,15 +40,15 @@ class Timed:
 
     timing: Interleaved
     paces: Mapping[str, Pace]
-    joules: Mapping[str, tuple[str, float]]
-    gpu: Mapping[str, GpuTimes]
+    energies: Mapping[str, Energy]
+    gpu_ms: Mapping[str, GpuTimes]
     telemetry: dict[str, Any] | None
     invalid: tuple[str, ...]
     warnings: tuple[str, ...]
 
 
 def time_all(
-    classifiers: Mapping[str, Classifier], faces: FaceSet, settings: Settings, cores: int, *, telemetry: bool
+    classifiers: Mapping[str, Classifier], faces: FaceSet, settings: BenchSettings, cores: int, *, telemetry: bool
 ) -> Timed:
     """Time every classifier on real faces; ``cores`` are those that this process may use."""
     runners = {
@@ -63,31 +63,33 @@ def time_all(
         gpu = gpu_times(runners, timing)
         others, end = others_since(before), time.monotonic()
         recording = None if recorder is None else recorder.recording().between(start, end)
-        joules = (
+        energies = (
             {} if recorder is None or recording is None else _energies(runners, settings.batch, recorder, recording)
         )
     throttled = () if recording is None else tuple(recording.throttled())
     return Timed(
         timing=timing,
         paces=paces,
-        joules=joules,
-        gpu=gpu,
+        energies=energies,
+        gpu_ms=gpu,
         telemetry=None if recording is None else recording.summary(),
         invalid=(*throttled, *shared_cores(cores, others), *unsteady(timing)),
         warnings=(*too_many_threads(cores, settings.threads), *unsettled(timing)),
     )
 
 
-def _how_long(settings: Settings) -> str:
+def _how_long(settings: BenchSettings) -> str:
     if settings.iterations is not None:
         return f"{settings.iterations:,} calls each"
     if settings.scope == "paced":
-        least = MIN_BLOCKS * BLOCK_FRAMES
-        return f"{settings.seconds:g} s, or {least} frames of each where that takes longer, {settings.fps:g} a second"
+        frames = MIN_BLOCKS * BLOCK_FRAMES
+        return f"{settings.seconds:g} s, or {frames} frames of each where that takes longer, {settings.fps:g} a second"
     return f"{settings.seconds:g} s"
 
 
-def _measure(runners: Mapping[str, Callable[[], object]], settings: Settings) -> tuple[Interleaved, Mapping[str, Pace]]:
+def _measure(
+    runners: Mapping[str, Callable[[], object]], settings: BenchSettings
+) -> tuple[Interleaved, Mapping[str, Pace]]:
     if settings.scope == "paced":
         paced = pace(
             runners,
@@ -99,7 +101,7 @@ def _measure(runners: Mapping[str, Callable[[], object]], settings: Settings) ->
         )
         return paced.timing, paced.paces
     counted = settings.iterations is not None
-    rounds = LEAST_ROUNDS if settings.iterations is None else -(-settings.iterations // CALLS_A_TURN)
+    rounds = MIN_ROUNDS if settings.iterations is None else -(-settings.iterations // CALLS_A_TURN)
     with progress("timing", None if counted else settings.seconds, quiet=True) as tick:
         timing = interleave(
             runners,
@@ -115,7 +117,7 @@ def _measure(runners: Mapping[str, Callable[[], object]], settings: Settings) ->
 
 def _energies(
     runners: Mapping[str, Callable[[], object]], batch: int, recorder: Recorder, seen: Recording
-) -> dict[str, tuple[str, float]]:
+) -> dict[str, Energy]:
     """Joules an image of each runner alone: interleaved turns are shorter than the readings' interval."""
     if not any(reading.get("power") for reading in seen.readings):
         return {}
@@ -132,7 +134,7 @@ def _energies(
     for name, (start, end, calls) in stretches.items():
         energy = recording.joules(start, end)
         if energy is not None:
-            found[name] = (energy[0], energy[1] / (calls * batch))
+            found[name] = Energy(energy[0], energy[1] / (calls * batch))
     return found
 
 

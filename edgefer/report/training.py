@@ -1,10 +1,11 @@
-"""What a training run did, as files: its curve and its confusion matrix on ``val``, each as CSV and PNG."""
+"""What a training run did, as files: curve and confusion matrix on ``val`` as CSV and PNG, TensorBoard's events."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from edgefer.measure.evaluate import evaluate
 
 FILES = ("curve.csv", "curve.png", "confusion.csv", "confusion.png")
 CURVE_COLUMNS = ("epoch", "loss", "top1", "val_loss", "val_top1", "lr")
+TAGS = {"loss": "loss/fit", "val_loss": "loss/val", "top1": "top1/fit", "val_top1": "top1/val", "lr": "lr"}
+"""Column of the curve → the name it has in TensorBoard."""
 
 
 def require_plots(folder: Path) -> None:
@@ -104,3 +107,33 @@ def _png(figure: Any) -> bytes:
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=120)
     return content.getvalue()
+
+
+@contextmanager
+def event_files(folder: Path | None) -> Iterator[Callable[[Mapping[str, float]], None] | None]:
+    """What to call after each epoch with its entry of the curve, or None without a folder.
+
+    A run that goes on after a kill does some epochs again: TensorBoard is told to forget what it has of them.
+
+    Raises:
+        EdgeferError: tensorboardX is missing, or ``folder`` cannot be written.
+    """
+    if folder is None:
+        yield None
+        return
+    kind = require("tensorboardX", "plots", "writing TensorBoard's event files").SummaryWriter
+    check_writable(folder / "events.out.tfevents")
+    with ExitStack() as stack:
+        writer: Any = None
+
+        def on_epoch(row: Mapping[str, float]) -> None:
+            nonlocal writer
+            epoch = int(row["epoch"])
+            if writer is None:
+                writer = kind(str(folder), purge_step=epoch)
+                stack.callback(writer.close)
+            for column, tag in TAGS.items():
+                writer.add_scalar(tag, row[column], epoch)
+            writer.flush()
+
+        yield on_epoch

@@ -218,13 +218,14 @@ def test_a_film_on_a_web_server_has_an_end(brightness, boxes, tmp_path):
 
 
 def test_bench_has_the_keys_of_pythons_bench(brightness, boxes, tmp_path):
-    from edgefer import benchmark
+    from edgefer import BenchSettings, benchmark
     from edgefer.data.npz import save_npz
 
     program()
     faces = np.arange(30, dtype=np.uint8)[:, None, None, None] * np.ones((1, 24, 24, 1), np.uint8)
     save_npz(tmp_path / "faces.npz", faces, np.arange(30) % 3, ("dark", "medium", "bright"), ["test"] * 30)
-    python = benchmark(brightness, str(tmp_path / "faces.npz"), brightness, seconds=0.1, telemetry=False).to_json()
+    settings = BenchSettings(seconds=0.1)
+    python = benchmark(brightness, str(tmp_path / "faces.npz"), brightness, settings, telemetry=False).to_json()
     engine = tmp_path / "engine.onnx"
     shutil.copy(brightness, engine)
     manifest = json.loads(manifest_path(brightness).read_text())

@@ -54,7 +54,7 @@ def test_a_tighter_deadline_is_missed_by_slow_answers():
     assert latency.n == 40
     assert (found.misses, found.dropped) == (20, 0)
     assert found.jitter_ms == pytest.approx(4, rel=0.01), "answers are 4 ms nearer, then 4 ms farther, than frames"
-    assert found.to_dict()["miss_share"] == 0.5
+    assert found.miss_share == 0.5
 
 
 def test_frames_that_fall_due_meanwhile_are_dropped_not_queued():

@@ -2,7 +2,7 @@
 
 import json
 import time
-from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,11 +17,19 @@ from edgefer.manifest import LayerPrecision
 from edgefer.measure.accuracy import Predictions
 from edgefer.measure.latency import Interleaved
 from edgefer.measure.pacing import Pace
-from edgefer.measure.paired import Paired
-from edgefer.report.report import Report, Row
-from edgefer.report.settings import Settings
+from edgefer.report import bench
+from edgefer.report.bench import make_report
+from edgefer.report.report import Accuracy, BenchSettings, Raw, Row
+from edgefer.report.timing import Timed
 
 CLASSES = ("angry", "happy", "sad")
+KEYWORDS = ("processes", "cache", "telemetry")
+
+
+def benchmark(engine, data, baseline, **settings):
+    """As `edgefer.benchmark`; keywords are settings, and nothing is watched unless it is asked for."""
+    others = {"telemetry": False, **{key: settings.pop(key) for key in KEYWORDS if key in settings}}
+    return bench.benchmark(engine, data, baseline, BenchSettings(**settings), **others)
 
 
 class FakeSession:
@@ -118,36 +126,35 @@ def invented():
         count=3500,
         engine="onnxruntime INT8",
         misses=None,
-        **others,
+        warnings=(),
+        telemetry=None,
+        energies=None,
+        gpu_ms=None,
+        images=None,
     ):
-        base = invented_predictions(base_wrong, "mini", count, faces)
-        answers = invented_predictions(wrong, engine, count, faces)
-        samples = {"PyTorch FP32": invented_rounds(2.0, 1, rounds), engine: invented_rounds(ms, 2, rounds)}
-        timing = Interleaved(samples, ())
-        latency = timing.latencies()
+        baseline = "PyTorch FP32"
+        answers = (
+            invented_predictions(base_wrong, "mini", count, faces),
+            invented_predictions(wrong, engine, count, faces),
+        )
+        samples = {baseline: invented_rounds(2.0, 1, rounds), engine: invented_rounds(ms, 2, rounds)}
         layers = tuple(LayerPrecision(f"conv{i}", "Conv", "int8", "int8" if i else "fp32") for i in range(6))
-        engines = Row(
-            engine, "mini", "onnxruntime", "int8", answers, latency[engine], 105_000,
-            Paired.from_predictions(base, answers), timing.speedup("PyTorch FP32", engine), "1.31.1", samples[engine],
-            layers=layers,
-        )  # fmt: skip
-        first = Row(
-            "PyTorch FP32", "mini", "pytorch", "fp32", base, latency["PyTorch FP32"], 238_000,
-            runtime_version="2.13.0", rounds_ms=samples["PyTorch FP32"],
-        )  # fmt: skip
-        if misses is not None:
-            engines = replace(engines, pace=Pace(30, 33.3, 400, misses, 0, (0.004, 0.025), 1.0, 0.1))
+        rows = (
+            Row(baseline, "mini", "pytorch", "2.13.0", "fp32", 238_000, Accuracy.of(answers[0])),
+            Row(engine, "mini", "onnxruntime", "1.31.1", "int8", 105_000, Accuracy.of(answers[1]), layers=layers),
+        )
+        paces = {} if misses is None else {engine: Pace(30, 33.3, 400, misses, 0, (0.004, 0.025), 1.0, 0.1)}
         machine = {
             "cpu": "An Example CPU 9000",
             "board": None,
             "cores": 2,
             "instruction_set": ["avx2"],
             "os": "Linux 6",
+            **(environment or {}),
         }
-        return Report(
-            first, (engines,), "folder/faces.npz:test", 1, 1, {**machine, **(environment or {})}, invalid=invalid,
-            settings=settings or Settings(), **others,
-        )  # fmt: skip
+        found = Timed(Interleaved(samples, ()), paces, energies or {}, gpu_ms or {}, telemetry, invalid, warnings)
+        images = images or SimpleNamespace(origin="folder/faces.npz:test")
+        return make_report(rows, Raw(images, answers, samples), found, settings or BenchSettings(), machine)
 
     return make
 

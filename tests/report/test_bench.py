@@ -1,6 +1,5 @@
 """A benchmark from end to end on fakes: what it counts, what its JSON is, and what it refuses."""
 
-import functools
 import json
 from types import SimpleNamespace
 
@@ -11,8 +10,7 @@ from edgefer.errors import EdgeferError
 from edgefer.measure.evaluate import evaluate
 from edgefer.measure.latency import Interleaved, timed_batches
 from edgefer.report import bench, timing
-
-benchmark = functools.partial(bench.benchmark, telemetry=False)
+from tests.report.conftest import benchmark
 
 KEYS = {
     "model": None,
@@ -98,7 +96,7 @@ def test_predictions_on_other_faces_are_refused(fake_classifier, faces, tmp_path
     with pytest.raises(EdgeferError, match="not run on the same faces") as caught:
         benchmark(engine, faces, tmp_path / "p.npz", seconds=0.02)
     assert "split" in caught.value.hint
-    assert engine.session.batches == [], "it is refused before anything is judged or timed"
+    assert engine.session.batches == [], "it is refused before anything is evaluated or timed"
 
 
 def test_paths_are_loaded_with_the_threads_and_closed(fake_classifier, faces_file, monkeypatch):
@@ -117,19 +115,19 @@ def test_paths_are_loaded_with_the_threads_and_closed(fake_classifier, faces_fil
 
 def test_data_means_its_test_split_unless_one_is_named(fake_classifier, faces_file):
     report = benchmark(fake_classifier(), faces_file, fake_classifier("pytorch"), seconds=0.02)
-    assert (report.data, report.baseline.predictions.n) == (f"{faces_file}:test", 100)
+    assert (report.data, report.baseline.accuracy.n) == ("faces.npz:test", 100)
     assert not any("flattered" in warning for warning in report.warnings)
     named = benchmark(fake_classifier(), f"{faces_file}:train", fake_classifier("pytorch"), seconds=0.02)
-    assert named.baseline.predictions.n == 50
+    assert named.baseline.accuracy.n == 50
     assert any("train or choose" in warning for warning in named.warnings)
 
 
-def test_a_limit_draws_faces_by_the_seed(fake_classifier, faces):
+def test_a_limit_samples_faces_by_the_seed(fake_classifier, faces):
     def hashes(seed):
         engine = fake_classifier()
         report = benchmark(engine, faces, fake_classifier("pytorch"), limit=30, seed=seed, seconds=0.01)
-        assert report.baseline.predictions.n == 30
-        return report.baseline.predictions.faces_sha256
+        assert report.baseline.accuracy.n == 30
+        return report.faces_sha256
 
     assert hashes(1) == hashes(1) != hashes(2)
 
@@ -182,7 +180,7 @@ def test_the_refusal_comes_before_anything_runs(fake_classifier, faces):
     [
         ({"batch": 0}, "at least 1, not 0 and 1"),
         ({"threads": 0}, "at least 1, not 1 and 0"),
-        ({"limit": 0}, "limit of judged faces must be at least 1, not 0"),
+        ({"limit": 0}, "limit of evaluated faces must be at least 1, not 0"),
         ({"seconds": 0}, "longer than 0 s"),
     ],
 )

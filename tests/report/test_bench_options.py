@@ -1,6 +1,5 @@
 """What a benchmark can be asked beyond its defaults, and what it then refuses or says."""
 
-import functools
 import time
 from dataclasses import replace
 
@@ -16,8 +15,11 @@ from edgefer.errors import EdgeferError
 from edgefer.measure.telemetry import Recording
 from edgefer.report import bench, timing
 from edgefer.report.sweep import run_sweep
+from tests.report import conftest
 
-benchmark = functools.partial(bench.benchmark, telemetry=False, seconds=0.02)
+
+def benchmark(*arguments, **settings):
+    return conftest.benchmark(*arguments, **{"seconds": 0.02, **settings})
 
 
 def test_compute_leaves_out_what_surrounds_the_runtimes_call(fake_classifier, faces, monkeypatch):
@@ -27,7 +29,7 @@ def test_compute_leaves_out_what_surrounds_the_runtimes_call(fake_classifier, fa
     benchmark(engine, faces, fake_classifier("pytorch"), scope="compute")
     during_timing = len(checked)
     benchmark(engine, faces, fake_classifier("pytorch"), scope="e2e")
-    assert during_timing == 2, "the hundred judged faces, and no timed call"
+    assert during_timing == 2, "the hundred evaluated faces, and no timed call"
     assert len(checked) - during_timing > 50
 
 
@@ -50,7 +52,7 @@ def test_a_speedup_needs_ten_rounds(fake_classifier, faces):
 def test_a_paced_run_is_long_enough_for_a_p95(fake_classifier, faces):
     report = benchmark(fake_classifier(ms=0.1), faces, fake_classifier("pytorch", ms=0.1), scope="paced", fps=2000)
     assert [row.latency.n for row in report.rows] == [200, 200]
-    assert all(row.latency.p95 is not None and row.speedup is not None for row in report.engines)
+    assert all(row.latency.percentile("95") is not None and row.speedup is not None for row in report.engines)
     assert not any("too few" in reason for reason in report.invalid)
 
 
@@ -62,7 +64,7 @@ def test_a_paced_run_counts_misses(fake_classifier, faces):
     assert base.misses <= base.frames
     row = report.to_json()["details"]["rows"][1]
     assert row["pace"]["miss_share"] == 1
-    assert report.engines[0].latency.samples_ms.min() >= 30
+    assert report.engines[0].latency.min >= 30
 
 
 @pytest.mark.parametrize(
@@ -90,10 +92,10 @@ def test_impossible_requests_are_refused(fake_classifier, faces, arguments, mess
             patch.setattr(bench, "load_engine", lambda *_, **__: bench_engine)
             benchmark(path, faces, fake_classifier("pytorch"), **arguments)
     assert hint in caught.value.hint
-    assert batches == [], "it is refused before anything is judged"
+    assert batches == [], "it is refused before anything is evaluated"
 
 
-def test_an_open_engine_is_judged_by_one_process_and_that_is_said(fake_classifier, faces, capsys):
+def test_an_open_engine_is_evaluated_by_one_process_and_that_is_said(fake_classifier, faces, capsys):
     benchmark(fake_classifier(name="held.onnx"), faces, fake_classifier("pytorch"), processes=3)
     assert "held.onnx is open already: one process computes its answers, not 3" in capsys.readouterr().err
 
@@ -138,8 +140,8 @@ def test_a_class_without_faces_is_said_and_has_no_figures(fake_classifier, tmp_p
     report = benchmark(fake_classifier(), open_dataset(tmp_path / "two.npz"), fake_classifier("pytorch"))
     assert any("has no face of sad" in warning for warning in report.warnings)
     row = report.to_json()["details"]["rows"][1]
-    assert row["accuracy"]["per_class"][2] == {"class": "sad", "n": 0, "precision": None, "recall": None, "f1": None}
-    assert row["paired"]["per_class"][2] == {"class": "sad", "n": 0, "drop_pp": None, "ci_pp": None}
+    assert row["accuracy"]["per_class"][2] == {"name": "sad", "n": 0, "precision": None, "recall": None, "f1": None}
+    assert row["paired"]["per_class"][2] == {"name": "sad", "n": 0, "drop_pp": None, "ci_pp": None}
 
 
 class NotANumber:
@@ -164,7 +166,7 @@ def test_an_engine_that_returns_nan_is_refused(fake_classifier, faces):
     assert "--bf16" in caught.value.hint
 
 
-def test_an_interrupted_judging_goes_on_with_what_is_missing(fake_classifier, faces, tmp_path, monkeypatch):
+def test_an_interrupted_evaluation_goes_on_with_what_is_missing(fake_classifier, faces, tmp_path, monkeypatch):
     monkeypatch.setattr("edgefer.measure.evaluate.CHUNK", 10)
     base, engine = fake_classifier("pytorch"), fake_classifier()
     run, calls = engine.session.run, []
@@ -184,11 +186,11 @@ def test_an_interrupted_judging_goes_on_with_what_is_missing(fake_classifier, fa
     assert base.session.batches[done] == 4, "golden faces"
     assert 10 not in base.session.batches[done:], "the baseline was finished before: nothing is computed twice"
     assert calls[10:17] == [4, 10, 10, 10, 10, 10, 10], "golden faces, and six of ten chunks"
-    assert report.engines[0].predictions.top1 == 1
+    assert report.engines[0].accuracy.top1 == 1
     assert list((tmp_path / "cache").iterdir()) == [], "nothing is left when all is done"
 
 
-def test_an_interrupted_timing_need_not_judge_again(fake_classifier, faces, tmp_path, monkeypatch):
+def test_an_interrupted_timing_need_not_evaluate_again(fake_classifier, faces, tmp_path, monkeypatch):
     engine, base, cache = fake_classifier(), fake_classifier("pytorch"), tmp_path / "cache"
 
     def interrupted(*_, **__):
@@ -198,8 +200,8 @@ def test_an_interrupted_timing_need_not_judge_again(fake_classifier, faces, tmp_
         patch.setattr(bench, "time_all", interrupted)
         with pytest.raises(KeyboardInterrupt):
             benchmark(engine, faces, base, cache=cache)
-    judged = [list(session.batches) for session in (engine.session, base.session)]
-    assert all(len(batches) == 3 for batches in judged), "golden faces, 64 faces, 36 faces"
+    evaluated = [list(session.batches) for session in (engine.session, base.session)]
+    assert all(len(batches) == 3 for batches in evaluated), "golden faces, 64 faces, 36 faces"
     benchmark(engine, faces, base, cache=cache, iterations=1, warm_up=0)
     again = engine.session.batches[3:]
     assert again[0] == 4
@@ -222,7 +224,7 @@ def test_a_throttled_run_is_invalid_with_the_reason(fake_classifier, faces, monk
             return hot
 
     monkeypatch.setattr(timing, "Recorder", Fake)
-    report = bench.benchmark(fake_classifier(), faces, fake_classifier("pytorch"), seconds=0.3)
+    report = benchmark(fake_classifier(), faces, fake_classifier("pytorch"), seconds=0.3, telemetry=True)
     assert "the clock fell from 2,800 to 1,600 MHz" in report.invalid
     details = report.to_json()["details"]
     assert details["valid"] is False
@@ -246,11 +248,12 @@ def test_where_energy_is_told_each_engine_alone_gives_joules_an_image(fake_class
 
     monkeypatch.setattr(timing, "Recorder", Board)
     monkeypatch.setattr(timing, "ENERGY_SECONDS", 0.3)
-    report = bench.benchmark(fake_classifier(ms=10), faces, fake_classifier("pytorch", ms=1), batch=4, seconds=0.2)
-    source, joules = report.engines[0].joules
-    assert source == "INA3221"
+    engine, base = fake_classifier(ms=10), fake_classifier("pytorch", ms=1)
+    report = benchmark(engine, faces, base, batch=4, seconds=0.2, telemetry=True)
+    joules = report.engines[0].energy.joules_per_image
+    assert report.engines[0].energy.source == "INA3221"
     assert 4.0 * 0.010 / 4 <= joules < 10 * 4.0 * 0.010 / 4, "four watts for ten milliseconds or more, over four faces"
-    assert report.baseline.joules[1] < joules
+    assert report.baseline.energy.joules_per_image < joules
     rows = report.to_json()["details"]["rows"]
     assert rows[1]["energy"] == {"source": "INA3221", "joules_per_image": joules}
     assert report.telemetry["watts"] == pytest.approx(4.0)

@@ -11,15 +11,12 @@ from edgefer.cli.measure import compare, gate
 from edgefer.data import save_npz
 from edgefer.errors import EdgeferError
 from edgefer.measure.paired import Verdict, tango_interval
-from edgefer.report.against import change
-from edgefer.report.bench import benchmark
-from edgefer.report.document import read_report
+from edgefer.report.compare import change
 from edgefer.report.gate import Limits, milliseconds, overall, run_gate
-from edgefer.report.html.page import page
 from edgefer.report.markdown import markdown
-from edgefer.report.settings import Settings
-
-CLASSES = ("angry", "happy", "sad")
+from edgefer.report.page import page
+from edgefer.report.report import BenchSettings, read_report
+from tests.report.conftest import CLASSES, benchmark
 
 
 def checks(report, against=None, **limits):
@@ -30,7 +27,7 @@ def verdicts(*arguments, **limits):
     return [check.verdict.value for check in checks(*arguments, **limits)]
 
 
-def test_a_drop_is_judged_by_its_interval(written):
+def test_a_drop_is_evaluated_by_its_interval(written):
     lossless, close, worse = (written(f"{wrong}.json", wrong=wrong) for wrong in (1200, 1212, 1300))
     assert verdicts(lossless, max_drop_pp=0.5) == ["PASS"]
     assert verdicts(close, max_drop_pp=0.5) == ["INCONCLUSIVE"], "+0.34 is below 0.5 and its interval is not"
@@ -39,14 +36,14 @@ def test_a_drop_is_judged_by_its_interval(written):
     assert check.told.startswith("+0.34 [")
 
 
-def test_latency_is_judged_by_its_interval_and_only_where_it_is_carried(written):
+def test_latency_is_evaluated_by_its_interval_and_only_where_it_is_carried(written):
     fast, short, busy = (
         written("fast.json"),
         written("short.json", rounds=30),
         written("busy.json", invalid=("other processes used 0.80 of 2 cores",)),
     )
     assert verdicts(fast, max_ms=(("95", 0.6), ("95", 0.4))) == ["PASS", "FAIL"]
-    p95 = read_report(fast).entries[1].latency["95"].value
+    p95 = read_report(fast).engines[0].latency.percentile("95")
     assert verdicts(fast, max_ms=(("95", p95),)) == ["INCONCLUSIVE"], "the limit lies in the interval"
     (check,) = checks(short, max_ms=(("95", 5.0),))
     assert check.verdict is Verdict.INCONCLUSIVE
@@ -56,7 +53,7 @@ def test_latency_is_judged_by_its_interval_and_only_where_it_is_carried(written)
     assert verdicts(busy, max_drop_pp=0.5) == ["PASS"], "accuracy does not depend on who else computes"
 
 
-def test_agreement_and_top1_are_judged_from_below(written):
+def test_agreement_and_top1_are_evaluated_from_below(written):
     path = written("a.json", wrong=1240)  # 40 of 3,500 answers differ: 98.86 %
     assert verdicts(path, min_agreement=0.98) == ["PASS"]
     assert verdicts(path, min_agreement=0.9886) == ["INCONCLUSIVE"]
@@ -71,7 +68,7 @@ def test_misses_need_a_paced_report(written):
     assert "--scope paced" in check.told
 
 
-def test_misses_are_judged_by_their_interval(written):
+def test_misses_are_evaluated_by_their_interval(written):
     path = written("paced.json", misses=4)
     assert verdicts(path, max_misses=0.05) == ["PASS"]
     assert verdicts(path, max_misses=0.012) == ["INCONCLUSIVE"]
@@ -98,8 +95,8 @@ def test_against_another_report(written):
 @pytest.mark.parametrize(
     ("changed", "reason"),
     [
-        ({"settings": Settings(batch=8)}, "batch is 1 in main.json and 8 in new.json"),
-        ({"settings": Settings(scope="compute")}, "scope is e2e in main.json and compute in new.json"),
+        ({"settings": BenchSettings(batch=8)}, "batch is 1 in main.json and 8 in new.json"),
+        ({"settings": BenchSettings(scope="compute")}, "scope is e2e in main.json and compute in new.json"),
         ({"environment": {"cpu": "Another"}}, "cpu is An Example CPU 9000 in main.json and Another in new.json"),
         ({"invalid": ("it drifted",)}, "new.json is invalid: it drifted"),
     ],
@@ -139,7 +136,7 @@ def doctored(path, change):
     return path
 
 
-def test_a_limit_that_cannot_be_judged_lets_nothing_through(written):
+def test_a_limit_that_cannot_be_evaluated_lets_nothing_through(written):
     lone = doctored(written("lone.json"), lambda details: details["rows"][1].update(paired=None))
     found = checks(lone, max_drop_pp=0.5, min_agreement=0.5)
     assert [check.verdict.value for check in found] == ["INCONCLUSIVE"] * 2
@@ -216,7 +213,7 @@ def test_compare_prints_changes_and_what_limits_them(written):
     assert engine[0][:3] == ["onnxruntime", "INT8", "0.500"]
     assert engine[1][3] == "+20%"
     assert "+0.71" in engine[1], "25 more of 3,500"
-    assert "c.json judged other faces" in done.output
+    assert "c.json was evaluated on other faces" in done.output
     found = json.loads(CliRunner().invoke(compare, [*reports, "--json"]).output)
     assert [report["same_faces"] for report in found["reports"]] == [True, True, False]
     (row,) = [row for row in found["rows"] if row["report"].endswith("b.json") and "INT8" in row["name"]]
@@ -255,19 +252,20 @@ def test_copies_of_test_faces_do_not_turn_inconclusive_into_pass(fake_classifier
         data = tmp_path / f"x{copies}.npz"
         save_npz(data, np.tile(images, (copies, 1, 1, 1)), np.tile(labels, copies), CLASSES, ["test"] * 200 * copies)
         engines = [fake_classifier("onnxruntime", "int8", mistakes=50, ms=0.0)]
-        report = benchmark(engines, str(data), fake_classifier("pytorch", ms=0.0), seconds=0.05, telemetry=False)
+        report = benchmark(engines, str(data), fake_classifier("pytorch", ms=0.0), seconds=0.05)
         path = tmp_path / f"x{copies}.json"
         path.write_text(json.dumps(report.to_json()), encoding="utf-8")
-        document = read_report(path)
-        entry = document.entries[1]
+        again = read_report(path)
+        row = again.engines[0]
+        values = (row.paired.drop_pp, row.paired.ci95_pp, row.accuracy.ci95, row.paired.agreement_ci95)
         told = [check.told for check in checks(path, max_drop_pp=2.5, min_agreement=0.97, min_top1=0.97)]
-        found[copies] = (verdicts(path, max_drop_pp=2.5), told, entry.drop_pp, entry.top1, entry.agreement)
-        paired = change(document, document, document.entries[0], entry)
+        found[copies] = (verdicts(path, max_drop_pp=2.5), told, *values)
+        paired = change(again, again, again.baseline, row)
         assert paired.is_paired
-        assert paired.drop_pp == entry.drop_pp
+        assert (paired.drop_pp.value, paired.drop_pp.ci95) == values[:2]
     assert found[30] == found[1]
     assert found[1][0] == ["INCONCLUSIVE"]
-    assert entry.drop_pp.value == 2.0
+    assert row.paired.drop_pp == 2.0
     sentence = "6,000 faces, 200 distinct: intervals count copies and near-duplicates once"
     assert sentence in report.warnings
     assert sentence in report.to_json()["environment"]["warnings"]

@@ -7,9 +7,9 @@ import pytest
 
 from edgefer.engines.tensorrt.run import CallTiming, TensorRtSession
 from edgefer.measure.latency import GpuTimes, Watched, gpu_times, interleave
-from edgefer.report.html.page import page
 from edgefer.report.markdown import markdown
-from edgefer.report.terminal_details import detail_lines
+from edgefer.report.page import page
+from edgefer.report.terminal import detail_lines
 
 
 class Counting:
@@ -54,7 +54,7 @@ def test_a_report_tells_them_where_there_are_some(invented):
     assert all(row["gpu_ms"] is None for row in report.to_json()["details"]["rows"])
     texts = [page(report), markdown(report), "\n".join(detail_lines(report))]
     assert not any("the GPU" in text for text in texts)
-    object.__setattr__(report.engines[0], "gpu", GpuTimes(0.0123, 0.25, 0.0345, 400, 400))
+    report = invented(gpu_ms={"onnxruntime INT8": GpuTimes(0.0123, 0.25, 0.0345, 400, 400)})
     told = json.loads(json.dumps(report.to_json()))["details"]["rows"]
     assert told[0]["gpu_ms"] is None
     assert told[1]["gpu_ms"] == {"upload": 0.0123, "compute": 0.25, "download": 0.0345, "calls": 400, "replayed": 400}
@@ -65,8 +65,8 @@ def test_a_report_tells_them_where_there_are_some(invented):
 
 
 def test_an_invalid_run_has_none(invented):
-    report = invented(invalid=("throttled",))
-    object.__setattr__(report.engines[0], "gpu", GpuTimes(0.0123, 0.25, 0.0345, 400, 400))
+    times = GpuTimes(0.0123, 0.25, 0.0345, 400, 400)
+    report = invented(invalid=("throttled",), gpu_ms={"onnxruntime INT8": times})
     assert "the GPU" not in markdown(report, force=False)
     assert "the GPU" not in page(report, force=False)
     assert "the GPU" not in "\n".join(detail_lines(report))

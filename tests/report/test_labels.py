@@ -6,12 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from edgefer.measure.latency import Latency
 from edgefer.measure.paired import class_drops
-from edgefer.report.html import charts, matrices
-from edgefer.report.html.labels import Box, Names, shortened, width
-from edgefer.report.html.page import page
-from edgefer.report.html.svg import WIDTH
+from edgefer.report import charts
+from edgefer.report.page import page
+from edgefer.report.report import Accuracy, Estimate, PairedAccuracy
+from edgefer.report.svg import WIDTH, Box, Names, shortened, width
 from tests.report.conftest import invented_predictions
 
 TEXT = re.compile(
@@ -56,8 +55,8 @@ def rows_at(invented, points):
             replace(
                 base,
                 name=f"onnxruntime INT8 {i}",
-                latency=Latency.from_samples([ms] * 20),
-                predictions=invented_predictions(wrong, "net"),
+                latency=replace(base.latency, percentiles={"50": Estimate(ms, (ms, ms))}),
+                accuracy=Accuracy.of(invented_predictions(wrong, "net")),
             )
             for i, (ms, wrong) in enumerate(points)
         ),
@@ -97,8 +96,8 @@ def test_names_of_classes_are_whole(classes):
     before = invented_predictions(5, "a", 70, classes=classes)
     after = invented_predictions(9, "b", 70, classes=classes)
     drawn = [
-        matrices.confusion(before.confusion(), classes),
-        matrices.difference(after.confusion() - before.confusion(), classes),
+        charts.confusion(Accuracy.of(before).confusion, classes),
+        charts.difference(PairedAccuracy.of(before, after, 0.5).confusion_difference, classes),
         charts.forest(class_drops(before, after), 1, 0.5),
     ]
     for svg in drawn:
@@ -117,7 +116,7 @@ def test_long_names_lose_their_middle(invented):
     assert shortened("onnxruntime INT8 a-very-long-name.int8.onnx", 152) == "onnxruntim…int8.onnx"
     assert width(shortened("x" * 90, 152, bold=True), bold=True) <= 152
     classes = tuple(f"an expression with a long name {i}" for i in range(9))
-    drawn = matrices.confusion(invented_predictions(5, "a", 90, classes=classes).confusion(), classes)
+    drawn = charts.confusion(Accuracy.of(invented_predictions(5, "a", 90, classes=classes)).confusion, classes)
     assert all(ends(match)[0] >= 0 and ends(match)[1] <= WIDTH for match in TEXT.finditer(drawn))
 
 

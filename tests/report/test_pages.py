@@ -15,12 +15,12 @@ from edgefer.data import open_dataset, save_npz
 from edgefer.errors import EdgeferError
 from edgefer.manifest import LayerPrecision
 from edgefer.measure.pacing import Pace
-from edgefer.report.html import charts, layers, svg
-from edgefer.report.html.faces import png
-from edgefer.report.html.page import page
+from edgefer.report import charts, svg
+from edgefer.report.bench import write_samples
 from edgefer.report.markdown import markdown
-from edgefer.report.samples import write_samples
-from edgefer.report.terminal_details import detail_lines
+from edgefer.report.page import layer_map, page, png
+from edgefer.report.report import Energy, Report
+from edgefer.report.terminal import detail_lines
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 
@@ -108,16 +108,14 @@ def test_an_invalid_run_is_marked_and_its_latencies_need_force(invented):
 
 
 def test_pictures_are_in_the_page_only_where_they_were_asked_for(invented, faces):
-    report = invented(faces="ab" * 32, wrong=1230)
-    object.__setattr__(report, "faces", faces)
+    report = invented(wrong=1230, images=faces)
     assert "<img" not in page(report)
     found = read(page(report, with_images=True))
     assert found.tags.count("img") == 30
     assert all(link.startswith("data:image/png;base64,") for link in found.links)
     assert "30 of 3,500 answers changed" in "".join(found.text)
-    object.__setattr__(report, "faces", None)
-    with pytest.raises(EdgeferError, match="judged faces are not at hand"):
-        page(report, with_images=True)
+    with pytest.raises(EdgeferError, match="evaluated faces are not at hand"):
+        page(Report.from_json(report.to_json()), with_images=True)
 
 
 def test_a_face_as_png_is_decoded_to_the_same_pixels():
@@ -164,7 +162,7 @@ def test_scales_put_values_where_they_belong():
 
 
 def test_a_layer_that_got_something_else_than_asked_is_hatched():
-    text = layers.layer_map([LayerPrecision("a", "Conv", "int8", "int8"), LayerPrecision("b<", "Conv", "int8", "fp16")])
+    text = layer_map([LayerPrecision("a", "Conv", "int8", "int8"), LayerPrecision("b<", "Conv", "int8", "fp16")])
     assert text.count("layer other") == 1
     assert "b&lt;, Conv: fp16 (asked for: int8)" in text
 
@@ -181,10 +179,8 @@ def test_markdown_has_a_row_a_network_and_a_row_a_class(invented):
 
 
 def test_below_the_table_stand_margin_classes_pace_and_energy(invented):
-    report = invented(wrong=1300)
-    row = report.engines[0]
-    object.__setattr__(row, "pace", Pace(30, 20.0, 100, 7, 2, (0.03, 0.14), 1.5, 0.1))
-    object.__setattr__(row, "joules", ("INA3221", 0.0042))
+    report = invented(wrong=1300, energies={"onnxruntime INT8": Energy("INA3221", 0.0042)})
+    object.__setattr__(report.engines[0], "pace", Pace(30, 20.0, 100, 7, 2, (0.03, 0.14), 1.5, 0.1))
     text = "\n".join(detail_lines(report))
     assert "macro-F1" in text
     assert "worse than 0.5 points: at least +" in text
@@ -195,17 +191,18 @@ def test_below_the_table_stand_margin_classes_pace_and_energy(invented):
 
 def test_samples_are_all_there(invented, tmp_path):
     report = invented(rounds=3)
-    write_samples(report, tmp_path / "s.csv")
+    samples = report.raw.rounds_ms
+    write_samples(samples, tmp_path / "s.csv")
     with open(tmp_path / "s.csv", encoding="utf-8") as stream:
         head, *rows = csv.reader(stream)
     assert head == ["name", "round", "call", "ms"]
     assert len(rows) == 2 * 3 * 5
-    assert float(rows[-1][3]) == pytest.approx(report.engines[0].rounds_ms[2, 4], abs=1e-6)
-    write_samples(report, tmp_path / "s.npz")
+    assert float(rows[-1][3]) == pytest.approx(samples["onnxruntime INT8"][2, 4], abs=1e-6)
+    write_samples(samples, tmp_path / "s.npz")
     with np.load(tmp_path / "s.npz") as archive:
-        assert np.array_equal(archive["PyTorch FP32"], report.baseline.rounds_ms)
+        assert np.array_equal(archive["PyTorch FP32"], samples["PyTorch FP32"])
     with pytest.raises(EdgeferError, match=r"\.csv or \.npz, not s\.txt") as caught:
-        write_samples(report, tmp_path / "s.txt")
+        write_samples(samples, tmp_path / "s.txt")
     assert "samples.csv" in caught.value.hint
 
 
@@ -215,8 +212,7 @@ def test_a_browser_draws_it_without_cutting_anything_off(invented, faces, tmp_pa
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     if browser is None:
         pytest.skip("no chromium here")
-    report = invented(wrong=1230)
-    object.__setattr__(report, "faces", faces)
+    report = invented(wrong=1230, images=faces)
     check = "<script>document.title=document.documentElement.scrollWidth+' '+innerWidth</script></body>"
     (tmp_path / "p.html").write_text(page(report, with_images=True).replace("</body>", check), encoding="utf-8")
     command = [browser, "--headless", "--no-sandbox", "--disable-gpu", f"--window-size={width},900", "--dump-dom"]

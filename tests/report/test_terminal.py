@@ -1,16 +1,19 @@
 """The table as a reader sees it, on a terminal, in a pipe and where only ASCII can be printed."""
 
 import io
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from rich.console import Console
 
 from edgefer.measure.accuracy import Predictions
-from edgefer.measure.latency import Latency, Ratio
-from edgefer.measure.paired import Paired
-from edgefer.report import cells, terminal
-from edgefer.report.report import Report, Row
+from edgefer.measure.latency import Interleaved
+from edgefer.report import terminal
+from edgefer.report.bench import make_report
+from edgefer.report.report import Accuracy, BenchSettings, Estimate, Raw, Row
+from edgefer.report.timing import Timed
 
 CLASSES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 
@@ -24,21 +27,22 @@ def predictions(wrong, name):
 @pytest.fixture(scope="module")
 def report():
     """Invented numbers, as wide as real ones get."""
-    base = predictions(1231, "mini_xception")
-    rows = []
-    for name, runtime, wrong, ms, size in (
-        ("onnxruntime FP32", "onnxruntime", 1231, 0.124, 236_123),
-        ("onnxruntime INT8", "onnxruntime", 1260, 0.0756, 72_587_123),
-    ):
-        answers = predictions(wrong, name)
-        latency = Latency.from_samples(np.full(12_000, ms))
-        paired, speedup = Paired.from_predictions(base, answers), Ratio(11.213, (11.034, 11.482))
-        rows.append(Row(name, "mini_xception", runtime, "int8", answers, latency, size, paired, speedup))
-    torch = Row("PyTorch FP32", "mini_xception", "pytorch", "fp32", base, Latency.from_samples([1.39] * 150), 236_000)
+    engines = (("onnxruntime FP32", 1231, 0.124, 236_123), ("onnxruntime INT8", 1260, 0.0756, 72_587_123))
+    answers = [predictions(1231, "mini_xception"), *(predictions(wrong, name) for name, wrong, _, _ in engines)]
+    rows = [Row("PyTorch FP32", "mini_xception", "pytorch", None, "fp32", 236_000, Accuracy.of(answers[0]))]
+    rows += [
+        Row(name, "mini_xception", "onnxruntime", None, "int8", size, Accuracy.of(found))
+        for (name, _, _, size), found in zip(engines, answers[1:], strict=True)
+    ]
+    rounds = {"PyTorch FP32": np.full((30, 5), 1.39), **{name: np.full((2400, 5), ms) for name, _, ms, _ in engines}}
+    faces = SimpleNamespace(origin="../some/folder/fer2013.csv.gz:test")
+    timed = Timed(Interleaved(rounds, ()), {}, {}, {}, None, (), ())
     environment = {"cpu": "An Example CPU 9000"}
-    return Report(
-        torch, tuple(rows), "../some/folder/fer2013.csv.gz:test", 1, 1, environment, ("the machine was busy",)
+    made = make_report(
+        rows, Raw(faces, tuple(answers), rounds), timed, BenchSettings(), environment, ("the machine was busy",)
     )
+    speedup = Estimate(11.213, (11.034, 11.482))
+    return replace(made, rows=(made.baseline, *(replace(row, speedup=speedup) for row in made.engines)))
 
 
 def words(line):
@@ -70,8 +74,8 @@ def test_what_was_not_measured_is_a_dash(report):
     lines = printed(report).splitlines()
     base = next(line for line in lines if "PyTorch" in line)
     assert words(base) == "PyTorch FP32 1.39 – 719 1× 236 kB 65.60 – –", "150 calls carry no p95"
-    unmeasured = Row("predictions", None, None, None, report.baseline.predictions, None, None)
-    lines = printed(Report(unmeasured, report.engines, "x", 1, 1, {})).splitlines()
+    unmeasured = Row("predictions", None, None, None, None, None, report.baseline.accuracy)
+    lines = printed(replace(report, rows=(unmeasured, *report.engines), environment={})).splitlines()
     assert words(next(row for row in lines if "predictions" in row)) == "predictions – – – – – 65.60 – –"
 
 
@@ -105,7 +109,7 @@ def test_a_console_without_unicode_gets_ascii(report):
     [(None, "–"), (0.02342, "0.0234"), (0.1239, "0.124"), (2.189, "2.19"), (19.62, "19.6"), (1234.4, "1,234")],
 )
 def test_latencies_have_three_digits(value, text):
-    assert cells.digits(value) == text
+    assert terminal.digits(value) == text
 
 
 @pytest.mark.parametrize(
@@ -113,11 +117,11 @@ def test_latencies_have_three_digits(value, text):
     [(None, "–"), (999, "999 B"), (72_587, "72.6 kB"), (236_000, "236 kB"), (8_870_000, "8.9 MB"), (2.1e9, "2.1 GB")],
 )
 def test_sizes_are_decimal(size, text):
-    assert cells.size_text(size) == text
+    assert terminal.size_text(size) == text
 
 
 def test_latencies_of_an_invalid_run_need_force(report):
-    invalid = Report(report.baseline, report.engines, "x", 1, 1, {}, invalid=("it was throttled",))
+    invalid = replace(report, invalid=("it was throttled",))
     stream = io.StringIO()
     terminal.print_report(invalid, Console(file=stream), force=False)
     int8 = next(line for line in stream.getvalue().splitlines() if "INT8" in line)

@@ -9,8 +9,7 @@ from click.testing import CliRunner
 from edgefer.cli import cli
 from edgefer.data import open_dataset, save_npz, synthetic_faces
 from edgefer.errors import EdgeferError
-from edgefer.report.tensorboard import TAGS, event_files
-from edgefer.report.training import write_training_report
+from edgefer.report.training import TAGS, event_files, write_training_report
 from edgefer.training import TrainConfig, train
 
 

@@ -69,11 +69,10 @@ def test_int8_from_faces_and_bench(machine, exported, faces, tmp_path):
         quantisation=edgefer.Quantisation(faces, faces=24),
         target="tensorrt",
     )
-    report = edgefer.benchmark(
-        path, faces.split("val"), baseline=exported("mini_xception"), seconds=0.1, telemetry=False
-    )
+    settings = edgefer.BenchSettings(seconds=0.1)
+    report = edgefer.benchmark(path, faces.split("val"), exported("mini_xception"), settings, telemetry=False)
     assert report.engines[0].runtime == "tensorrt"
-    assert report.engines[0].paired.n > 0
+    assert report.engines[0].accuracy.n > 0
 
 
 @pytest.mark.parametrize("sizes", [{"max_batch": 4}, {"shapes": "faces:4x4x4x1"}, {"min_batch": 3, "max_batch": 4}])
@@ -132,11 +131,10 @@ def test_a_bench_tells_what_calls_took_on_the_gpu(machine, model, tmp_path):
     machine()
     images = np.concatenate([faces(20), faces(20, 1)])
     save_npz(tmp_path / "faces.npz", images, np.arange(40) % 3, CONTRACT.labels, ["test"] * 40)
-    report = edgefer.benchmark(
-        build(model).path, str(tmp_path / "faces.npz"), model, batch=2, iterations=20, telemetry=False
-    )
-    assert report.baseline.gpu is None
-    found = report.engines[0].gpu
+    settings = edgefer.BenchSettings(batch=2, iterations=20)
+    report = edgefer.benchmark(build(model).path, str(tmp_path / "faces.npz"), model, settings, telemetry=False)
+    assert report.baseline.gpu_ms is None
+    found = report.engines[0].gpu_ms
     assert (found.calls, found.replayed) == (20, 20)
     assert found.upload == pytest.approx(2 * 16 * 1e-6)
     assert found.compute == pytest.approx(COMPUTE_MS)

@@ -1,68 +1,59 @@
-"""The page's charts of latency and accuracy."""
+"""The page's charts: latency, accuracy, what each class lost, and confusion matrices with what changed between two."""
 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgefer.measure.paired import ClassDrop
-from edgefer.report.html.labels import Box, Names, shortened, width
-from edgefer.report.html.svg import WIDTH, Chart, Scale, colour
-from edgefer.report.report import Row
+from edgefer.report.report import BINS, SHARES, Counts, Interval, LatencySummary, Row
+from edgefer.report.svg import WIDTH, Box, Chart, Names, colour, shortened, width
 
-BINS = 60
 NAME_WIDTH = 230.0
 """Units that a name may take in the chart of accuracies; the legend has it whole."""
 CLASS_WIDTH = 110.0
 """Units that a class's name may take."""
-_SHOWN = (0.5, 99.5)
-"""Percentiles between which the latency axis runs: single stragglers would squeeze everything else."""
+_TURN = 40
+"""Degrees by which column names of a matrix lean: they end at their column, over the empty corner, not beyond it."""
+_MATRIX_NAME_WIDTH = 120.0
 
 
-def timed(rows: Sequence[Row]) -> list[tuple[int, Row, NDArray[np.float64]]]:
-    """Rows that were timed, with their place (for the colour) and samples in ms."""
-    return [(i, row, row.latency.samples_ms) for i, row in enumerate(rows) if row.latency is not None]
-
-
-def histogram(rows: Sequence[Row]) -> str:
-    """A small histogram a row, one below the other, on one logarithmic axis of ms."""
-    found = timed(rows)
+def histogram(rows: Sequence[Row], axis: Interval) -> str:
+    """A small histogram for each row, one below the other, on one logarithmic axis of ms."""
+    found = _timed(rows)
     band = 62.0
     chart = Chart(height=10 + band * len(found) + 36, label="Histogram of latencies", left=10)
-    x = _time_scale(chart, [samples for _, _, samples in found])
+    x = chart.x(*axis, logarithmic=True)
     chart.axes(x, None, "ms a call (logarithmic)")
-    edges = np.geomspace(x.low, x.high, BINS + 1)
-    for place, (i, row, samples) in enumerate(found):
-        counts, _ = np.histogram(np.clip(samples, x.low, x.high), edges)
-        floor = 10 + band * (place + 1)
-        for k, count in enumerate(counts):
+    edges = np.geomspace(*axis, BINS + 1).tolist()
+    for place, (i, row, latency) in enumerate(found):
+        floor, highest = 10 + band * (place + 1), max(latency.histogram)
+        for k, count in enumerate(latency.histogram):
             if count:
-                height = (band - 18) * count / counts.max()
-                told = f"{edges[k]:.3g} to {edges[k + 1]:.3g} ms: {count} of {len(samples)} calls"
-                left, right = x(float(edges[k])), x(float(edges[k + 1]))
+                height = (band - 18) * count / highest
+                told = f"{edges[k]:.3g} to {edges[k + 1]:.3g} ms: {count} of {latency.n} calls"
+                left, right = x(edges[k]), x(edges[k + 1])
                 chart.rectangle(left, floor - height, max(right - left - 0.3, 0.5), height, colour(i), told)
         chart.line(chart.left, floor, WIDTH - chart.right, floor, "floor")
-        near_end = x(float(np.median(samples))) > WIDTH / 2
+        near_end = x(latency.quantiles[SHARES.index(0.5)]) > WIDTH / 2
         side = chart.left + 2 if near_end else WIDTH - chart.right - 2
         name = shortened(row.name, WIDTH - 20, bold=True)
         chart.write(side, floor - band + 20, name, anchor="start" if near_end else "end", kind="name")
     return chart.text()
 
 
-def cumulative(rows: Sequence[Row]) -> str:
-    """The share of calls that took at most so long, all rows together."""
-    found = timed(rows)
+def cumulative(rows: Sequence[Row], axis: Interval) -> str:
+    """The share of calls that took at most a given time, all rows together."""
     chart = Chart(height=260, label="Cumulative distribution of latencies")
-    x, y = _time_scale(chart, [samples for _, _, samples in found]), chart.y(0, 100)
+    x, y = chart.x(*axis, logarithmic=True), chart.y(0, 100)
     chart.axes(x, y, "ms a call (logarithmic)", "{:g} %")
-    shares = np.concatenate([np.linspace(0, 1, 101), [0.995, 0.999]])
-    shares.sort()
-    for i, _, samples in found:
-        values = np.quantile(samples, shares)
-        chart.path([(x(float(v)), y(100 * float(s))) for v, s in zip(values, shares, strict=True)], colour(i))
+    for i, _, latency in _timed(rows):
+        points = [(x(value), y(100 * share)) for value, share in zip(latency.quantiles, SHARES, strict=True)]
+        chart.path(points, colour(i))
     return chart.text()
 
 
@@ -77,17 +68,17 @@ def pareto(rows: Sequence[Row]) -> str:
     chart = Chart(height=290, label="Accuracy against latency")
     medians = [p50 for _, _, p50 in found]
     x = chart.x(min(medians) / 1.4, max(medians) * 1.4, logarithmic=True)
-    bounds = [100 * end for row in rows for end in row.predictions.top1_ci95]
+    bounds = [100 * end for row in rows for end in row.accuracy.ci95]
     y = chart.y(max(0.0, min(bounds) - 0.5), min(100.0, max(bounds) + 0.5))
     chart.axes(x, y, "median ms a call (logarithmic)", "{:g} %")
-    front = _front([(p50, 100 * row.predictions.top1) for _, row, p50 in found])
+    front = _front([(p50, 100 * row.accuracy.top1) for _, row, p50 in found])
     steps = [step for (px, py), (qx, qy) in itertools.pairwise(front) for step in ((px, py), (qx, py), (qx, qy))]
     corners = [(x(px), y(py)) for px, py in steps or front]
     chart.path(corners, "currentColor", "front")
     marks = [_around((px, py), (qx, qy), 1.5) for (px, py), (qx, qy) in itertools.pairwise(corners)]
     for i, row, p50 in found:
-        top1 = 100 * row.predictions.top1
-        low, high = (100 * end for end in row.predictions.top1_ci95)
+        top1 = 100 * row.accuracy.top1
+        low, high = (100 * end for end in row.accuracy.ci95)
         told = f"{row.name}: {p50:.3g} ms, top-1 {top1:.2f} % [{low:.1f}, {high:.1f}]"
         chart.line(x(p50), y(low), x(p50), y(high), "whisker", colour(i), told)
         chart.circle(x(p50), y(top1), colour(i), told)
@@ -96,10 +87,10 @@ def pareto(rows: Sequence[Row]) -> str:
     names = Names(Box(chart.left, chart.top, WIDTH - chart.right, chart.height - chart.bottom), marks)
     for i, row in enumerate(rows):
         if not any(row is other for _, other, _ in found):
-            _level(chart, y(100 * row.predictions.top1), row, colour(i), names)
+            _level(chart, y(100 * row.accuracy.top1), row, colour(i), names)
     for i, row, p50 in found:
         name = shortened(row.name, NAME_WIDTH, bold=True)
-        at = names.place(x(p50), y(100 * row.predictions.top1), name)
+        at = names.place(x(p50), y(100 * row.accuracy.top1), name)
         chart.write(*at, name, kind="name", fill=colour(i))
     return chart.text()
 
@@ -140,11 +131,9 @@ def forest(drops: Sequence[ClassDrop], index: int, margin_pp: float) -> str:
     return chart.text()
 
 
-def _time_scale(chart: Chart, samples: Sequence[NDArray[np.float64]]) -> Scale:
-    ends = [np.percentile(values, _SHOWN) for values in samples]
-    low, high = min(float(low) for low, _ in ends), max(float(high) for _, high in ends)
-    floor = max(low / 1.15, 1e-6)
-    return chart.x(floor, max(high * 1.15, floor * 1.5), logarithmic=True)
+def _timed(rows: Sequence[Row]) -> list[tuple[int, Row, LatencySummary]]:
+    """Rows that were timed, with their place (for the colour) and their latency."""
+    return [(i, row, row.latency) for i, row in enumerate(rows) if row.latency is not None]
 
 
 def _front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -154,3 +143,55 @@ def _front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
         if not front or point[1] > front[-1][1]:
             front.append(point)
     return front
+
+
+def confusion(counts: Counts, classes: Sequence[str]) -> str:
+    """Rows are the truth, shaded by their share; the numbers are faces."""
+    grid = _grid(classes, "Confusion matrix: rows are the truth, columns the answers")
+    for (row, column), count in np.ndenumerate(np.array(counts)):
+        share = count / max(1, sum(counts[row]))
+        told = f"{classes[row]} answered as {classes[column]}: {count} ({share:.1%} of its faces)"
+        grid.fill(row, column, f"rgba(0,114,178,{0.92 * share:.3f})", str(count), told, share > 0.55)
+    return grid.chart.text()
+
+
+def difference(change: Counts, classes: Sequence[str]) -> str:
+    """Engine − baseline: blue where the engine is better (more right answers, fewer wrong ones), red where worse."""
+    grid = _grid(classes, "Difference of the confusion matrices, engine minus baseline")
+    greatest = max(1, int(np.abs(change).max()))
+    for (row, column), count in np.ndenumerate(np.array(change)):
+        better = (count > 0) == (row == column)
+        shade = "0,114,178" if better else "213,94,0"
+        share = abs(int(count)) / greatest
+        told = f"{classes[row]} answered as {classes[column]}: {count:+d} faces"
+        text = f"{count:+d}" if count else "·"
+        grid.fill(row, column, f"rgba({shade},{0.9 * share:.3f})", text, told, share > 0.6)
+    return grid.chart.text()
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """Where the cells are."""
+
+    chart: Chart
+    left: float
+    top: float
+    cell: float
+
+    def fill(self, row: int, column: int, fill: str, text: str, told: str, dark: bool) -> None:
+        x, y = self.left + self.cell * column, self.top + 30 * row
+        self.chart.rectangle(x + 0.5, y + 0.5, self.cell - 1, 29, fill, told, kind="cell")
+        ink, kind = ("#fff", "") if dark else ("", "count")
+        self.chart.write(x + self.cell / 2, y + 19, text, anchor="middle", fill=ink, kind=kind)
+
+
+def _grid(classes: Sequence[str], label: str) -> _Grid:
+    names = [shortened(name, _MATRIX_NAME_WIDTH) for name in classes]
+    longest = max(width(name) for name in names)
+    left, top = max(66.0, 9 + longest), 14 + longest * math.sin(math.radians(_TURN))
+    cell = (WIDTH - left - 4) / len(names)
+    chart = Chart(height=top + 30 * len(names) + 4, label=label)
+    for i, name in enumerate(names):
+        chart.write(left - 5, top + 30 * i + 19, name, anchor="end")
+        chart.write(left + cell * (i + 0.5) + 4, top - 6, name, anchor="end", turn=_TURN)
+    return _Grid(chart, left, top, cell)
