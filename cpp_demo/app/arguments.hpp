@@ -24,14 +24,11 @@ struct Arguments {
   std::optional<int> serve;
   std::string host = "127.0.0.1";
   int threads = 1;
-  bool bench = false;
-  bool help = false, version = false;
+  bool bench = false, version = false;
+  std::optional<std::string> help;  ///< the page, if it was asked for; the rest is not checked then
 };
 
 /// Throws Error: an unknown option, or a value that makes no sense.
 Arguments parse_arguments(const std::vector<std::string>& arguments);
-
-/// What --help prints.
-std::string help_page();
 
 }  // namespace edgefer::app

@@ -139,7 +139,7 @@ int run(const Arguments& asked, Interrupts& interrupts) {
 int main_of(const std::vector<std::string>& arguments) {
   try {
     const Arguments asked = parse_arguments(arguments);
-    if (asked.help) std::cout << help_page();
+    if (asked.help) std::cout << *asked.help;
     if (asked.version) std::cout << version_line() << "\n";
     if (asked.help || asked.version) return 0;
     std::signal(SIGPIPE, SIG_IGN);  // who reads our events may go; that is an answer of write(), not a death

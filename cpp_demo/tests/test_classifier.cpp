@@ -200,21 +200,21 @@ TEST_CASE("a session refuses what it does not know") {
 TEST_CASE("an engine from elsewhere gets a manifest if it answers as the host's did") {
   const Copy copy("int8.onnx");
   const auto host = (vectors::folder() / "fp32.onnx.json").string();
-  const auto seal = [&](const std::string& like, const std::string& precision) {
-    return std::system((EDGEFER_SEAL " " + copy.engine.string() + " --like " + like + " --precision " + precision +
-                        " > /dev/null 2>&1")
+  const auto written = [&](const std::string& like, const std::string& precision) {
+    return std::system((EDGEFER_WRITE_MANIFEST " " + copy.engine.string() + " --like " + like + " --precision " +
+                        precision + " > /dev/null 2>&1")
                            .c_str());
   };
   const auto manifest = edgefer::manifest_path(copy.engine);
   std::filesystem::remove(manifest);
-  CHECK(seal(host, "fp32") != 0);  // INT8 is further from the host's FP32 than FP32 may be
-  CHECK(seal(host, "int7") != 0);
-  CHECK(seal("/nowhere.json", "int8") != 0);
-  CHECK(seal(host, "int8 --dla one") != 0);
-  CHECK(seal(host, "int8 --dla -1") != 0);
-  CHECK(seal(host, "int8 --dla 0") != 0);  // a CPU's engine
+  CHECK(written(host, "fp32") != 0);  // INT8 is further from the host's FP32 than FP32 may be
+  CHECK(written(host, "int7") != 0);
+  CHECK(written("/nowhere.json", "int8") != 0);
+  CHECK(written(host, "int8 --dla one") != 0);
+  CHECK(written(host, "int8 --dla -1") != 0);
+  CHECK(written(host, "int8 --dla 0") != 0);  // a CPU's engine
   CHECK_FALSE(std::filesystem::exists(manifest));
-  REQUIRE(seal(host, "int8") == 0);
+  REQUIRE(written(host, "int8") == 0);
   Classifier classifier = Classifier::load(copy.engine);
   CHECK(classifier.golden_difference() == 0.0);
   CHECK(classifier.manifest().precision == "int8");

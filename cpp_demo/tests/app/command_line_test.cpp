@@ -92,10 +92,26 @@ TEST_CASE("what is read is never written over") {
 }
 
 TEST_CASE("the help page names every option once and fits a terminal") {
-  const std::string page = edgefer::app::help_page();
+  const std::string page = parse_arguments({"--help"}).help.value();
   for (const auto* option : {"--source", "--every-frame", "--boxes", "--no-window", "--bench", "--events"}) {
     CHECK(contains(page, option));
   }
   std::stringstream lines(page);
-  for (std::string line; std::getline(lines, line);) CHECK(line.size() <= 120);
+  for (std::string line; std::getline(lines, line);) CHECK(line.size() <= 80);
+}
+
+TEST_CASE("a misspelt option says what was meant") {
+  CHECK(contains(fault({"x.onnx", "--sorce", "0"}), "did you mean --source?"));
+  CHECK(contains(fault({"x.onnx", "--no-windo"}), "did you mean --no-window?"));
+  CHECK(contains(fault({"--sorce=a", "x.onnx"}), "there is no option '--sorce'"));
+  CHECK_FALSE(contains(fault({"x.onnx", "-v"}), "did you mean"));
+}
+
+TEST_CASE("of an option that is repeated, the last counts, and a value may begin with a dash") {
+  CHECK(parse_arguments({"x.onnx", "--source", "a", "--source", "b"}).source == "b");
+  CHECK(parse_arguments({"x.onnx", "--no-window", "--window"}).window == true);
+  CHECK(parse_arguments({"x.onnx", "--level", "--no-level"}).options.level == false);
+  CHECK(parse_arguments({"x.onnx", "--events", "-"}).events == "-");
+  CHECK(parse_arguments({"x.onnx", "--source", "a b ! [c]"}).source == "a b ! [c]");
+  CHECK(contains(fault({"x.onnx", "--detect-every", "-1"}), "--detect-every -1 is out of range"));
 }
