@@ -42,7 +42,7 @@ void add_source(CLI::App& app, Arguments& found) {
            "frames/%04d.png, rtsp://, http://, csi://0, or a\n"
            "GStreamer pipeline. [0]");
   app.add_option_function<std::string>(
-         "--size", [&](const std::string& text) { found.source_wishes.size = parse_size(text); },
+         "--size", [&](const std::string& text) { found.source_options.size = parse_size(text); },
          "Ask a camera for this size.")
       ->type_name("WxH");
   app.add_option_function<std::string>(
@@ -50,7 +50,7 @@ void add_source(CLI::App& app, Arguments& found) {
          "Turn pictures clockwise by 90, 180 or 270. [0]")
       ->type_name("DEGREES");
   add_flag(app, "--mirror", found.options.mirror, "Swap left and right, as in a mirror.");
-  add_number(app, "--patience", "SECONDS", found.source_wishes.patience, 0, kUnbounded,
+  add_number(app, "--patience", "SECONDS", found.source_options.patience, 0, kUnbounded,
              "Try to reconnect for this long. [30]");
   add_flag(app, "--realtime", found.options.realtime,
            "Play a file at its own speed, dropping frames as a\ncamera would.");
@@ -64,12 +64,12 @@ void add_faces(CLI::App& app, Arguments& found) {
   add_text(app, "--detector", "haar|yunet|FILE", found.detector,
            "haar comes with OpenCV; yunet is better and\nfaster. [haar]");
   add_text(app, "--boxes", "FILE", found.boxes, "Take faces from a file, as --events writes it.");
-  add_number(app, "--smallest-face", "PIXELS", found.detector_wishes.smallest, 10, kUnbounded,
+  add_number(app, "--smallest-face", "PIXELS", found.detector_options.smallest, 10, kUnbounded,
              "Width of the smallest face to find; larger is\nfaster. [60]");
   add_flag(app, "--level,!--no-level", found.options.level, "Turn tilted faces upright (YuNet). [level]");
   add_number(app, "--detect-every", "FRAMES", found.options.every, 1, kUnbounded,
              "Frames from one search to the next. [3]");
-  add_number(app, "--most-faces", "COUNT", found.options.most_faces, 1, kUnbounded,
+  add_number(app, "--max-faces", "COUNT", found.options.max_faces, 1, kUnbounded,
              "Label the largest faces, up to this number. [32]");
   app.add_option_function<std::string>(
          "--smooth", [&](const std::string& text) { found.options.smoothing.kind = parse_smoothing(text); },
@@ -77,7 +77,7 @@ void add_faces(CLI::App& app, Arguments& found) {
       ->type_name("ema|majority|none");
   add_number(app, "--smooth-seconds", "SECONDS", found.options.smoothing.seconds, 1e-6, kUnbounded,
              "Time constant of ema. [0.4]");
-  add_number(app, "--unsure-under", "PROBABILITY", found.options.smoothing.unsure_under, 0, 1,
+  add_number(app, "--min-confidence", "PROBABILITY", found.options.smoothing.min_confidence, 0, 1,
              "Show no label below this probability. [0.4]");
 }
 
@@ -158,7 +158,7 @@ Arguments parse_arguments(const std::vector<std::string>& arguments) {
   if (found.engine.empty()) {
     throw Error("no engine was given", "edgefer_camera ENGINE.onnx --source 0; --help lists the options");
   }
-  found.detector_wishes.threads = found.threads;
+  found.detector_options.threads = found.threads;
   check(found);
   return found;
 }

@@ -5,9 +5,9 @@
 #include <string>
 #include <vector>
 
+#include "app.hpp"
 #include "detector.hpp"
 #include "source.hpp"
-#include "stages.hpp"
 
 namespace edgefer::app {
 
@@ -15,10 +15,10 @@ namespace edgefer::app {
 struct Arguments {
   std::string engine;
   std::optional<std::string> source;  ///< camera 0 if absent; with `bench`, none
-  SourceWishes source_wishes;
+  SourceOptions source_options;
   Options options;
   std::string detector = "haar";
-  DetectorWishes detector_wishes;
+  DetectorOptions detector_options;
   std::optional<std::string> boxes, video, events;
   std::optional<bool> window;  ///< if absent: where there is a display
   std::optional<int> serve;

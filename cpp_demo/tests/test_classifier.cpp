@@ -60,7 +60,7 @@ TEST_SUITE_BEGIN("classifier");
 
 TEST_CASE("FP32 logits are Python's, in any batch") {
   Classifier classifier = Classifier::load(vectors::folder() / "fp32.onnx");
-  const std::vector<std::uint8_t> faces = vectors::drawn();
+  const std::vector<std::uint8_t> faces = vectors::synthetic_faces();
   CHECK(classifier.golden_difference() < 1e-5);
   CHECK(apart(classifier.logits(faces.data(), 13), vectors::answers("fp32")) < 1e-4);
   CHECK(apart(classifier.logits(faces.data(), 13), vectors::answers("onnxruntime")) < 1e-4);
@@ -75,7 +75,7 @@ TEST_CASE("FP32 logits are Python's, in any batch") {
 
 TEST_CASE("INT8 answers are Python's, to the bit") {
   Classifier classifier = Classifier::load(vectors::folder() / "int8.onnx");
-  const std::vector<std::uint8_t> faces = vectors::drawn();
+  const std::vector<std::uint8_t> faces = vectors::synthetic_faces();
   CHECK(classifier.golden_difference() == 0.0);
   CHECK(classifier.logits(faces.data(), 8) == vectors::answers("int8-batch8"));
   const std::vector<float> wanted = vectors::answers("int8");
@@ -183,7 +183,7 @@ TEST_CASE("engines cut short or changed, with a manifest that says so") {
 TEST_CASE("a session refuses what it does not know") {
   auto session = edgefer::open_session("openvino", vectors::folder() / "fp32.onnx");
   CHECK(edgefer::to_string(session->inputs()[0]) == "'faces' uint8 N×48×48×1");
-  CHECK(session->most() == -1);
+  CHECK(session->max_batch() == -1);
   CHECK_THROWS_WITH_AS(session->run(), doctest::Contains("was not filled"), Error);
   CHECK_THROWS_WITH_AS(session->output("logits"), doctest::Contains("before anything was run"), Error);
   CHECK_THROWS_WITH_AS(session->input("face", {1, 48, 48, 1}), doctest::Contains("no input 'face'"), Error);
@@ -233,7 +233,7 @@ TEST_CASE("other languages") {
   CHECK(edgefer_labels(engine) == 7);
   CHECK(std::string(edgefer_label(engine, 3)) == "happy");
   CHECK(edgefer_label(engine, 7) == nullptr);
-  const std::vector<std::uint8_t> faces = vectors::drawn();
+  const std::vector<std::uint8_t> faces = vectors::synthetic_faces();
   std::vector<float> rows(2 * 7);
   const edgefer_box boxes[2] = {{0, 0, 48, 48}, {0, 0, 48, 48}};
   REQUIRE(edgefer_classify(engine, faces.data(), 48, 48, 48, EDGEFER_GREY, boxes, 2, rows.data()) == 0);

@@ -112,7 +112,7 @@ void write_manifest(const Arguments& wanted) {
     throw Error(engine.string() + " is no TensorRT engine, and others have no DLA", "leave --dla out");
   auto session = edgefer::open_session(runtime, engine, {1, wanted.precision, wanted.dla_core});
   const std::string version = session->version();
-  const Json batches = runtime == "tensorrt" ? Json::array({session->least(), session->most()}) : Json();
+  const Json batches = runtime == "tensorrt" ? Json::array({session->min_batch(), session->max_batch()}) : Json();
   std::string device;
 #ifdef EDGEFER_TENSORRT
   if (const auto* gpu = dynamic_cast<edgefer::TensorRtSession*>(session.get())) device = gpu->device();
