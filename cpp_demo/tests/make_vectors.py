@@ -4,7 +4,7 @@
 
 FOLDER gets ``faces.json``, ``turned.json``, ``tracking.json``, ``smoothing.json`` and, unless left out, the engines
 ``fp32.onnx`` and ``int8.onnx`` of the shipped mini_xception for OpenVINO with their manifests and ``logits.json``.
-Pictures are drawn or noise.
+Pictures are synthetic or noise.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ def face_case(image: np.ndarray, form: str, about: Contract, box: Any, face: np.
 
 
 def picture(generator: np.random.Generator, height: int, width: int, channels: int) -> np.ndarray:
-    """Noise over a drawn face, so that both smooth and rough places are read."""
-    drawn = golden_faces(contract(height, width, channels, 0.0), 1)[0].astype(np.int64)
-    return np.clip(drawn + generator.integers(-60, 61, drawn.shape), 0, 255).astype(np.uint8)
+    """Noise over a synthetic face, so that both smooth and rough places are read."""
+    face = golden_faces(contract(height, width, channels, 0.0), 1)[0].astype(np.int64)
+    return np.clip(face + generator.integers(-60, 61, face.shape), 0, 255).astype(np.uint8)
 
 
 def faces() -> list[dict[str, Any]]:
