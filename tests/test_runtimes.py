@@ -1,14 +1,33 @@
-"""The table of runtimes: what it names exists."""
+"""The table of runtimes: what it names exists, one more row is one more runtime, and nothing else names runtimes."""
 
 import ast
 from dataclasses import fields
 
+import numpy as np
+import onnx
 import pytest
 
+import edgefer
+from edgefer.data import save_npz
+from edgefer.deploy.inspect import inspect_file, rows
+from edgefer.doctor.advice import capabilities_of
 from edgefer.errors import EdgeferError
-from edgefer.runtimes import CPU, ONNXRUNTIME, OPENVINO, RUNTIMES, TENSORRT, for_target, resolve, targets, title_of
-
-from .test_layers import PACKAGE
+from edgefer.runtimes import (
+    CPU,
+    ONNXRUNTIME,
+    OPENVINO,
+    RUNTIMES,
+    TENSORRT,
+    TOLERANCE,
+    for_target,
+    resolve,
+    targets,
+    title_of,
+)
+from tests import toy_runtime
+from tests.doctor.machines import NO_DRIVER, machine
+from tests.engines.conftest import CONTRACT, tiny
+from tests.test_layers import PACKAGE
 
 try:
     import tomllib
@@ -62,3 +81,53 @@ def test_the_table_imports_no_runtime():
     tree = ast.parse((PACKAGE / "runtimes.py").read_text("utf-8"))
     found = {n.module for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.module.startswith("edgefer")}
     assert found == {"edgefer.errors"}
+
+
+@pytest.fixture
+def toy(monkeypatch):
+    """The toy runtime, added by its row alone."""
+    monkeypatch.setitem(RUNTIMES, toy_runtime.ROW.name, toy_runtime.ROW)
+    toy_runtime.OPENED.clear()
+
+
+@pytest.fixture
+def model(tmp_path):
+    path = tmp_path / "model.onnx"
+    path.write_bytes(tiny())
+    return path
+
+
+@pytest.fixture
+def faces(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (600, 4, 4, 1), dtype=np.uint8)
+    splits = ["train"] * 500 + ["test"] * 100
+    save_npz(tmp_path / "faces.npz", images, np.arange(600) % 3, CONTRACT.labels, splits)
+    return str(tmp_path / "faces.npz")
+
+
+def test_a_row_is_all_that_a_runtime_needs(toy, model, faces):
+    path = model.with_name("toy.onnx")
+    target = edgefer.BuildTarget(runtime="toy")
+    result = edgefer.build_engine(
+        model, path, precision="int8", quantisation=edgefer.Quantisation(data=faces), target=target
+    )
+    assert (result.manifest.runtime, result.manifest.precision.got) == ("toy", "int8")
+    assert result.manifest.golden.tolerance == {"toy": TOLERANCE["int8"]}
+    assert {row.scheme for row in result.candidates} == {"x86-vnni", "arm-signed"}  # timed one against the other
+    with edgefer.load_engine(path) as engine:
+        assert (engine.runtime, engine.runtime_version) == ("toy", onnx.__version__)
+        assert engine.logits(np.zeros((2, 4, 4, 1), np.uint8)).shape == (2, 3)
+    assert toy_runtime.OPENED["int8"] >= 4
+    report = edgefer.benchmark(path, faces, model, edgefer.BenchSettings(seconds=0.2, telemetry=False))
+    assert (report.engines[0].runtime, report.engines[0].precision) == ("toy", "int8")
+    assert ("runtime", f"toy {onnx.__version__}") in rows(inspect_file(path))
+    found = {one.key: one for one in capabilities_of(machine("desktop", {}, NO_DRIVER))}["onnx.reference"]
+    assert found.what == "build, run and bench engines for this CPU with Toy Runtime"
+    assert found.commands == ("pip install 'edgefer[cpu]'",)
+
+
+def test_a_row_s_precisions_are_what_it_builds(toy, model):
+    with pytest.raises(EdgeferError, match="Toy Runtime does not compute in BF16 on a CPU"):
+        edgefer.build_engine(
+            model, model.with_name("x.onnx"), precision="bf16", target=edgefer.BuildTarget(runtime="toy")
+        )

@@ -1,4 +1,4 @@
-#include "yunet.hpp"
+#include "onnx_input.hpp"
 
 #include <cstdint>
 

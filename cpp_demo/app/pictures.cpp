@@ -1,4 +1,4 @@
-#include "source.hpp"
+#include "pictures.hpp"
 
 #include <algorithm>
 #include <array>

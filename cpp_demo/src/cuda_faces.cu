@@ -5,6 +5,7 @@
 #include "cuda_handles.hpp"
 #include "edgefer/cuda_faces.hpp"
 #include "edgefer/face_pixel.hpp"
+#include "window.hpp"
 
 namespace edgefer {
 namespace {

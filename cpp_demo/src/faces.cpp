@@ -9,6 +9,7 @@
 
 #include "edgefer/error.hpp"
 #include "edgefer/face_pixel.hpp"
+#include "window.hpp"
 
 namespace edgefer {
 namespace {

@@ -1,6 +1,7 @@
 #include <doctest/doctest.h>
 
-#include "../src/internal.hpp"
+#include "../src/base64.hpp"
+#include "../src/cpu.hpp"
 #include "edgefer/error.hpp"
 #include "edgefer/manifest.hpp"
 #include "edgefer/notes.hpp"

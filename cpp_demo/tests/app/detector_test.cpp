@@ -2,8 +2,9 @@
 #include <random>
 
 #include "detector.hpp"
+#include "onnx_input.hpp"
 #include "support.hpp"
-#include "yunet.hpp"
+#include "yunet_decode.hpp"
 
 using namespace edgefer::app;
 using edgefer::Detection;

@@ -1,6 +1,6 @@
 #include <thread>
 
-#include "app.hpp"
+#include "mailbox.hpp"
 #include "support.hpp"
 
 using edgefer::app::Mailbox;
