@@ -8,12 +8,17 @@ hash: whether each thumbnail cell is brighter than its right and its lower neigh
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+import math
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from edgefer.data.sources import Faces
 from edgefer.errors import EdgeferError
@@ -163,17 +168,20 @@ CELLS = 12
 THRESHOLD = 0.98
 _TABLES = 32
 _BITS = 14  # of a table; FER2013's twins differ in 7 % of their gradients: they meet in one of 32 tables with P > 0.999
+_MANY, _BITS_OF_MANY = 100_000, 20  # more faces would crowd the buckets; twins still meet with P > 0.999
+_IN_MEMORY = 20_000  # faces whose thumbnails are held in memory: those of more lie in a temporary file
+_ROWS_AT_ONCE = 1 << 15
 _NEIGHBOURS = 8  # in a table's sorted bucket: keeps the work linear where a bucket is large
 _PAIRS_AT_ONCE = 1 << 15
 
 
 class Grouping:
-    """Collects faces batch by batch (about 0.7 kB of each is kept), then gives each its group's key."""
+    """Collects faces batch by batch (about 0.8 kB of each is kept), then gives each its group's key."""
 
     def __init__(self, count: int) -> None:
         self._hashes = np.zeros(count, np.uint64)
-        self._thumbnails = np.zeros((count, CELLS * CELLS), np.float32)
-        self._gradients = np.zeros((count, 2 * CELLS * (CELLS - 1)), np.bool_)
+        self._thumbnails = _room((count, CELLS * CELLS), np.float32)
+        self._gradients = _room((count, 2 * CELLS * (CELLS - 1)), np.bool_)
         self._filled = 0
 
     def add(self, faces: Faces, hashes: list[str]) -> None:
@@ -191,8 +199,8 @@ class Grouping:
         for table in self._tables():
             ranked = np.lexsort((self._hashes, table))
             for step in range(1, _NEIGHBOURS + 1):
-                left, right = ranked[:-step], ranked[step:]
-                together = (table[left] == table[right]) & (self._hashes[left] != self._hashes[right])
+                left, right, root = ranked[:-step], ranked[step:], _flatten(root)
+                together = (table[left] == table[right]) & (root[left] != root[right])
                 left, right = self._alike(left[together], right[together])
                 _join(root, left, right)
         smallest = np.full(len(root), np.iinfo(np.uint64).max, np.uint64)
@@ -201,11 +209,16 @@ class Grouping:
         keys: NDArray[np.uint64] = smallest[roots]
         return keys
 
-    def _tables(self) -> list[NDArray[np.int64]]:
-        generator = np.random.default_rng(0)
-        powers = 1 << np.arange(_BITS, dtype=np.int64)
-        chosen = [generator.choice(self._gradients.shape[1], _BITS, replace=False) for _ in range(_TABLES)]
-        return [self._gradients[:, bits] @ powers for bits in chosen]
+    def _tables(self) -> Iterator[NDArray[np.int64]]:
+        count, width = self._gradients.shape
+        generator, size = np.random.default_rng(0), _BITS if count <= _MANY else _BITS_OF_MANY
+        powers, table = 1 << np.arange(size, dtype=np.int64), np.empty(count, np.int64)
+        for _ in range(_TABLES):
+            bits = generator.choice(width, size, replace=False)
+            for start in range(0, count, _ROWS_AT_ONCE):
+                rows = slice(start, start + _ROWS_AT_ONCE)
+                table[rows] = self._gradients[rows][:, bits] @ powers
+            yield table
 
     def _alike(self, left: NDArray[np.int64], right: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         kept = np.zeros(len(left), np.bool_)
@@ -214,6 +227,15 @@ class Grouping:
             products = np.einsum("ij,ij->i", self._thumbnails[left[pairs]], self._thumbnails[right[pairs]])
             kept[pairs] = products >= THRESHOLD
         return left[kept], right[kept]
+
+
+def _room(shape: tuple[int, int], dtype: DTypeLike) -> NDArray[Any]:
+    """An array of zeros; of many faces it lies in a nameless file, whose pages the system can take back."""
+    if shape[0] > _IN_MEMORY:
+        with tempfile.TemporaryFile() as file, contextlib.suppress(OSError, AttributeError):  # no room, or not POSIX
+            os.posix_fallocate(file.fileno(), 0, math.prod(shape) * np.dtype(dtype).itemsize)
+            return np.memmap(file, dtype, "r+", shape=shape)
+    return np.zeros(shape, dtype)
 
 
 def thumbnails(faces: Faces) -> NDArray[np.float64]:

@@ -39,6 +39,17 @@ def keys(images):
     return grouping.keys()
 
 
+def test_groups_of_many_faces_are_found_in_a_file_as_in_memory(twins, monkeypatch):
+    in_memory = keys(twins[0])
+    monkeypatch.setattr("edgefer.data.splits._IN_MEMORY", 10)
+    monkeypatch.setattr("edgefer.data.splits._ROWS_AT_ONCE", 64)
+    assert (keys(twins[0]) == in_memory).all()
+    monkeypatch.setattr("edgefer.data.splits._MANY", 10)
+    assert (keys(twins[0]) == in_memory).all(), "with longer hashes too"
+    monkeypatch.setattr("os.posix_fallocate", lambda *_: (_ for _ in ()).throw(OSError("no room")))
+    assert (keys(twins[0]) == in_memory).all()
+
+
 def test_the_shares_are_as_promised_and_the_parts_are_apart(many):
     opened = faceset(*many)
     hashes = [set(opened.split(part).face_hashes()) for part in PARTS]
