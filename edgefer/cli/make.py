@@ -146,7 +146,7 @@ def train(
         require_plots(plots)
     given = {name: value for name, value in settings.items() if value is not None}
     if recipe is not None:
-        from edgefer.training.recipes import load_recipe
+        from edgefer.training.config import load_recipe
 
         found = load_recipe(recipe)
         announce(f"recipe {recipe}: {found.note}")

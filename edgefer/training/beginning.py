@@ -16,7 +16,7 @@ from edgefer.models.factory import probe
 from edgefer.models.vgg import WITH_NORMS, without_norms
 from edgefer.models.weights import SEEN_DIGITS, Weights, load_network, load_weights
 from edgefer.progress import announce
-from edgefer.training.distillation import Teachers, open_teachers
+from edgefer.training.losses import Teachers, open_teachers
 
 if TYPE_CHECKING:
     from edgefer.data import FaceSet

@@ -1,11 +1,15 @@
-"""How to train: values that are checked when they are given."""
+"""How to train: settings that are checked when they are given, and the recipes that trained each network."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
 
 from edgefer.errors import EdgeferError
+from edgefer.models.registry import architecture
+from edgefer.toml_file import read_toml
 
 OPTIMISERS = ("adamw", "adam", "sgd")
 CLASS_WEIGHTS = ("none", "sqrt", "balanced")
@@ -13,6 +17,7 @@ PRECISIONS = ("fp32", "bf16")
 SCHEDULES = ("cosine", "step")
 SAMPLINGS = ("shuffled", "balanced")
 KEEPS = ("top1", "loss")
+DEFAULT_BATCH_SIZE, DEFAULT_LR = 64, 1e-3
 
 
 @dataclass(frozen=True)
@@ -24,7 +29,7 @@ class TrainConfig:
         max_seconds: end by then, the schedule shortened to fit; None: no limit, and the run repeats bit for bit.
         size: pixels a side that faces are brought to; None: those of the weights that the run begins with, or the
             network's own. Others are for networks that end in a global mean; time goes with their square.
-        batch_size, lr: faces a step and peak learning rate; None: what suits the network (:data:`RECIPES`).
+        batch_size, lr: faces in a step and peak learning rate; None: those of the network's recipe.
         optimiser: ``adamw``, ``adam`` or ``sgd`` (Nesterov momentum 0.9).
         weight_decay: on weights of convolutions and fully connected layers only.
         warmup: the part of the run in which the learning rate rises from 0.
@@ -34,7 +39,7 @@ class TrainConfig:
         sampling: ``shuffled``: every face once an epoch; ``balanced``: as many faces, every class equally often.
         label_smoothing: share of the target spread over all classes.
         vote_share: share of the target given to FER+'s votes, translated where the labels are not the taggers'
-            (:mod:`edgefer.training.votes`); the label has the rest. Needs votes.
+            (:mod:`edgefer.training.losses`); the label has the rest. Needs votes.
         teacher_share: share of the loss that is against the teachers' answers, where there are teachers.
         temperature: softens their answers; 1 leaves them as they are.
         class_weights: of the loss: ``none``, or by inverse frequency (``balanced``) or its root (``sqrt``).
@@ -117,15 +122,83 @@ class TrainConfig:
             raise EdgeferError(f"{name} is {value}", hint=f"it must be {wanted}")
 
     def resolved(self, model: str) -> TrainConfig:
-        """The same with what suits network ``model`` in place of a ``batch_size`` or ``lr`` of None."""
-        batch_size, lr = RECIPES.get(model, DEFAULT_RECIPE)
+        """The same with those of the recipe of network ``model`` in place of a ``batch_size`` or ``lr`` of None."""
+        given = load_recipe(model).settings if model in recipe_names() else {}
         return replace(
             self,
-            batch_size=self.batch_size if self.batch_size is not None else batch_size,
-            lr=self.lr if self.lr is not None else lr,
+            batch_size=self.batch_size or given.get("batch_size", DEFAULT_BATCH_SIZE),
+            lr=self.lr or given.get("lr", DEFAULT_LR),
         )
 
 
-DEFAULT_RECIPE = (64, 1e-3)
-RECIPES = {"mini_xception": (64, 3e-3), "lenet": (64, 3e-3), "vgg9": (64, 3e-4)}
-"""Network → batch size and peak learning rate. Without batch norms (vgg9), high rates diverge."""
+FOLDER = Path(__file__).parent / "recipes"
+"""Those that come with edgefer: NAME.toml."""
+
+_KINDS = {"int": ("a whole number", (int,)), "float": ("a number", (int, float)), "str": ("a text", (str,))}
+"""Kind of a setting → what to call it, and what TOML may give."""
+
+_KEYS = ("model", "note", "init", "teachers", "votes", "train")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One run of ``edgefer train``.
+
+    Attributes:
+        model: the network.
+        note: on what the recipe was used, and what came out.
+        settings: fields of :class:`TrainConfig`.
+        init: the weights to begin with, or None: fresh ones.
+        teachers: weights of the networks to learn from.
+        votes: where FER+'s votes are, or None: FER2013's labels.
+    """
+
+    model: str
+    note: str
+    settings: dict[str, Any]
+    init: Path | None = None
+    teachers: tuple[Path, ...] = ()
+    votes: str | None = None
+
+
+def recipe_names() -> tuple[str, ...]:
+    """The recipes that come with edgefer."""
+    return tuple(sorted(path.stem for path in FOLDER.glob("*.toml")))
+
+
+def load_recipe(spec: str) -> Recipe:
+    """A recipe by name, or from a TOML file with the keys of :class:`Recipe`; its settings are the table ``[train]``.
+
+    Weights are files, seen from the folder that edgefer runs in, or names of weights that ship.
+
+    Raises:
+        EdgeferError: no such recipe; not TOML; an unknown key, network or setting; a setting of the wrong kind.
+    """
+    path = Path(spec) if spec.endswith(".toml") else FOLDER / f"{spec}.toml"
+    content = read_toml(path, "recipe", f"a TOML file, or one of {', '.join(recipe_names())}")
+    settings = content.get("train", {})
+    known = {field.name: field.type for field in fields(TrainConfig)}
+    unknown = [key for key in content if key not in _KEYS]
+    unknown += [f"train.{key}" for key in settings if key not in known] if isinstance(settings, dict) else ["train"]
+    if unknown or not isinstance(content.get("model"), str):
+        fault = f"has the unknown key '{unknown[0]}'" if unknown else "names no model"
+        raise EdgeferError(
+            f"the recipe {path} {fault}",
+            hint=f"it has {', '.join(_KEYS[:-1])} and a table [train] of {', '.join(known)}",
+        )
+    teachers = content.get("teachers", [])
+    if not isinstance(teachers, list) or not all(isinstance(teacher, str) for teacher in teachers):
+        raise EdgeferError(f"the recipe {path}: teachers is {teachers!r}", hint='a list: ["resnet11.safetensors"]')
+    for key in ("init", "votes"):
+        if not isinstance(content.get(key, ""), str):
+            raise EdgeferError(f"the recipe {path}: {key} is {content[key]!r}", hint="it must be a text")
+    architecture(content["model"])
+    for key, value in settings.items():
+        wanted, types = _KINDS[str(known[key]).partition(" ")[0]]
+        if type(value) not in types:
+            raise EdgeferError(f"the recipe {path}: train.{key} is {value!r}", hint=f"it must be {wanted}")
+    TrainConfig(**settings)
+    init = Path(content["init"]) if "init" in content else None
+    taught_by = tuple(Path(teacher) for teacher in teachers)
+    note = str(content.get("note", ""))
+    return Recipe(content["model"], note, dict(settings), init, taught_by, content.get("votes"))

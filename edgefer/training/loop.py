@@ -2,33 +2,36 @@
 
 from __future__ import annotations
 
+import io
 import math
+import pickle
+import signal
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePath
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 import edgefer
-from edgefer.atomic import check_writable
+from edgefer.atomic import check_writable, write_bytes
 from edgefer.contract import Contract
 from edgefer.errors import EdgeferError
 from edgefer.models.weights import save_weights
 from edgefer.progress import announce, progress
 from edgefer.training.beginning import Beginning, begin, contract_to_learn, tell_of_seen
-from edgefer.training.checkpoint import identity, load_state, save_state, state_path
 from edgefer.training.config import TrainConfig
-from edgefer.training.faces_in_memory import Prepared, check_classes, class_weights, prepare_split
-from edgefer.training.interrupt import deferred_interrupt
-from edgefer.training.learner import Learner
-from edgefer.training.memory import keep_freed_memory
-from edgefer.training.schedule import learning_rate
-from edgefer.training.votes import Opinions, require_votes
+from edgefer.training.faces import Prepared, check_classes, class_weights, keep_freed_memory, prepare_split
+from edgefer.training.learner import Learner, learning_rate
+from edgefer.training.losses import Opinions, require_votes
 
 if TYPE_CHECKING:
     from edgefer.data import FaceSet
+
 
 _ANNOUNCE_SECONDS = 30.0
 _SAVING_SHARE = 0.05
@@ -294,3 +297,84 @@ class _Run:
         self.earlier_seconds, self.started = state.pop("seconds"), time.monotonic()
         for name, value in state.items():
             setattr(self, name, value)
+
+
+FORMAT = 2
+_FREE_TO_DIFFER = ("threads", "checkpoint_seconds")
+
+
+def state_path(output: Path) -> Path:
+    """Where the state of the run lies that writes ``output``."""
+    return output.with_name(output.name + ".state")
+
+
+def identity(config: TrainConfig, model: str, classes: tuple[str, ...], fit: str, val: str) -> dict[str, Any]:
+    """What must be the same for a run to go on exactly; ``fit`` and ``val`` are the fingerprints of the faces."""
+    settings = {name: value for name, value in asdict(config).items() if name not in _FREE_TO_DIFFER}
+    return {"model": model, "classes": list(classes), "fit faces": fit, "val faces": val, **settings}
+
+
+def save_state(path: Path, identity: Mapping[str, Any], state: Mapping[str, Any]) -> None:
+    """Write the state, whole or not at all."""
+    content = io.BytesIO()  # torch's own writing to files turns a full disk into a RuntimeError
+    torch.save({"format": FORMAT, "identity": dict(identity), "state": dict(state)}, content)
+    write_bytes(path, content.getbuffer())
+
+
+def load_state(path: Path, identity: Mapping[str, Any]) -> dict[str, Any]:
+    """Read a state of the run that ``identity`` describes. Nothing in the file is executed.
+
+    Raises:
+        EdgeferError: the file is damaged, of another edgefer's format, or of another run.
+    """
+    fresh = "pass resume=False (--fresh) to start again, or write to another output"
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        found, state, version = content["identity"], content["state"], content["format"]
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError, pickle.UnpicklingError) as cause:
+        reason = str(cause).splitlines()[0] if str(cause) else type(cause).__name__
+        raise EdgeferError(f"the state of an earlier run, {path}, cannot be read: {reason}", hint=fresh) from cause
+    if version != FORMAT:
+        raise EdgeferError(f"{path} was written by another version of edgefer (format {version})", hint=fresh)
+    differing = [
+        f"{name} was {_short(found.get(name))} and is {_short(identity.get(name))}"
+        for name in dict.fromkeys([*identity, *found])
+        if found.get(name) != identity.get(name)
+    ]
+    if differing:
+        raise EdgeferError(
+            f"{path} is the state of another run: {'; '.join(differing)}",
+            hint=f"give the same settings and data as before to go on; or {fresh}",
+        )
+    return dict(state)
+
+
+def _short(value: object) -> str:
+    text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return text if len(text) <= 60 else f"{text[:12]}…"
+
+
+@contextmanager
+def deferred_interrupt() -> Iterator[Callable[[], bool]]:
+    """Yield ``asked()``: whether Ctrl-C was pressed. A second one is raised at once.
+
+    Python lets only the main thread handle signals, and a shell's background job was told to ignore Ctrl-C: in both
+    cases nothing is changed and ``asked()`` stays False.
+    """
+    pressed = False
+
+    def remember(signum: int, frame: FrameType | None) -> None:
+        nonlocal pressed
+        if pressed:
+            raise KeyboardInterrupt
+        pressed = True
+
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or before is signal.SIG_IGN:
+        yield lambda: False
+        return
+    signal.signal(signal.SIGINT, remember)
+    try:
+        yield lambda: pressed
+    finally:
+        signal.signal(signal.SIGINT, before)

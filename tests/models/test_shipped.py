@@ -8,7 +8,7 @@ import pytest
 from edgefer.atomic import sha256_file
 from edgefer.models.registry import architecture, names
 from edgefer.models.weights import SHIPPED, load_weights
-from edgefer.training.recipes import load_recipe
+from edgefer.training.config import load_recipe
 
 RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results"
 FILES = sorted(SHIPPED.glob("*.safetensors"))

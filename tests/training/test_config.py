@@ -1,8 +1,13 @@
+import re
+from pathlib import Path
+
 import pytest
 
 from edgefer.errors import EdgeferError
+from edgefer.models.registry import names
+from edgefer.models.weights import shipped
 from edgefer.training import TrainConfig
-from edgefer.training.config import DEFAULT_RECIPE, RECIPES
+from edgefer.training.config import load_recipe, recipe_names
 
 
 @pytest.mark.parametrize(
@@ -42,8 +47,76 @@ def test_bad_settings(settings, message, hint):
     assert (caught.value.message, caught.value.hint) == (message, hint)
 
 
-def test_the_recipe_fills_what_was_not_given():
-    assert (TrainConfig().resolved("vgg9").batch_size, TrainConfig().resolved("vgg9").lr) == RECIPES["vgg9"]
-    other = TrainConfig(batch_size=5).resolved("resnet11")
-    assert (other.batch_size, other.lr) == (5, DEFAULT_RECIPE[1])
-    assert TrainConfig(lr=0.5).resolved("vgg9").lr == 0.5
+@pytest.mark.parametrize("name", names())
+def test_a_networks_recipe_is_where_its_batch_size_and_learning_rate_come_from(name):
+    recipe = load_recipe(name)
+    assert recipe.model == name
+    resolved = TrainConfig().resolved(name)
+    assert (resolved.batch_size, resolved.lr) == (recipe.settings.get("batch_size", 64), recipe.settings["lr"])
+    given = TrainConfig(batch_size=5, lr=0.5).resolved(name)
+    assert (given.batch_size, given.lr) == (5, 0.5)
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_recipe_that_ships_can_be_read_and_says_what_came_out(name):
+    recipe = load_recipe(name)
+    assert recipe.model == name.removesuffix("_ferplus").removesuffix("_64")
+    assert ("size" in recipe.settings) == name.endswith("_64")
+    came_out = re.search(r"\d\d\.\d % on FER(2013|\+)'s public test", recipe.note)
+    assert came_out or recipe.note.startswith("Not run to its end")
+    assert came_out or shipped(name) is None
+    assert recipe.settings["epochs"] >= 1
+
+
+def test_every_network_has_a_recipe():
+    assert set(names()) <= set(recipe_names())
+
+
+def test_a_recipe_from_a_file(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text('model = "lenet"\nnote = "none"\n[train]\nepochs = 4\nlr = 0.1\n')
+    recipe = load_recipe(str(path))
+    assert recipe.settings == {"epochs": 4, "lr": 0.1}
+    assert (recipe.init, recipe.teachers, recipe.votes) == (None, (), None)
+
+
+def test_a_recipe_names_what_it_begins_with_and_who_teaches(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text('model = "lenet"\ninit = "lenet"\nteachers = ["a.safetensors", "lenet7"]\nvotes = "npz"\n')
+    recipe = load_recipe(str(path))
+    assert (recipe.init, recipe.votes) == (Path("lenet"), "npz")
+    assert recipe.teachers == (Path("a.safetensors"), Path("lenet7"))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("model = [", "is not TOML: "),
+        ("note = 'x'", "names no model"),
+        ("model = 'lenet'\n[train]\nepoch = 3", "has the unknown key 'train.epoch'"),
+        ("model = 'lenet'\ntrain = 3", "has the unknown key 'train'"),
+        ("model = 'lenet'\nlr = 3", "has the unknown key 'lr'"),
+        ("model = 'lenet'\nteachers = 'a.safetensors'", "teachers is 'a.safetensors'"),
+        ("model = 'lenet'\nteachers = [3]", "teachers is [3]"),
+        ("model = 'lenet'\ninit = 3", "init is 3"),
+        ("model = 'lenet9'", "no network is called 'lenet9'"),
+        ("model = 'lenet'\n[train]\nepochs = 0", "epochs is 0"),
+        ("model = 'lenet'\n[train]\nepochs = 'many'", "train.epochs is 'many'"),
+        ("model = 'lenet'\n[train]\nbatch_size = 32.5", "train.batch_size is 32.5"),
+        ("model = 'lenet'\n[train]\naugment = true", "train.augment is True"),
+        ("model = 'lenet'\n[train]\nprecision = 16", "train.precision is 16"),
+    ],
+)
+def test_bad_recipes(tmp_path, text, message):
+    path = tmp_path / "bad.toml"
+    path.write_text(text)
+    with pytest.raises(EdgeferError) as caught:
+        load_recipe(str(path))
+    assert message in caught.value.message
+
+
+def test_an_unknown_recipe():
+    with pytest.raises(EdgeferError) as caught:
+        load_recipe("mini_exception")
+    assert caught.value.message.startswith("there is no recipe ")
+    assert "mini_xception" in caught.value.hint

@@ -11,8 +11,8 @@ from edgefer.models import create, default_contract
 from edgefer.models.deployable import Deployable
 from edgefer.models.weights import load_network, load_weights, save_weights
 from edgefer.training import train
-from edgefer.training.distillation import Teachers, open_teachers
 from edgefer.training.learner import Learner
+from edgefer.training.losses import Teachers, open_teachers
 
 from .conftest import quick
 
@@ -108,7 +108,7 @@ def test_a_teacher_that_learnt_from_val_faces_is_told(tmp_path, faces, capsys):
 
 
 def test_a_run_goes_on_only_with_the_same_teachers(tmp_path, faces):
-    from edgefer.training.checkpoint import state_path
+    from edgefer.training.loop import state_path
 
     out, teacher = tmp_path / "w.safetensors", weights(tmp_path / "t.safetensors")
     config = quick(epochs=2, checkpoint_seconds=0.0)

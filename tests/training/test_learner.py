@@ -6,7 +6,7 @@ from torch.nn.functional import cross_entropy
 
 from edgefer.errors import EdgeferError
 from edgefer.models import create, default_contract
-from edgefer.training.faces_in_memory import Prepared, class_weights
+from edgefer.training.faces import Prepared, class_weights
 from edgefer.training.learner import Learner
 from tests.models.zoo import EVERY
 

@@ -10,7 +10,7 @@ import torch
 
 from edgefer.errors import EdgeferError
 from edgefer.training import loop, train
-from edgefer.training.checkpoint import state_path
+from edgefer.training.loop import state_path
 
 from .conftest import quick, synthetic
 

@@ -39,7 +39,7 @@ def test_weights_of_a_size_carry_it_and_begin_runs_of_theirs_and_others(tmp_path
 )
 def test_what_a_run_cannot_take_costs_no_reading(tmp_path, monkeypatch, changes, message):
     faces = synthetic(tmp_path / "d.npz", 60)
-    monkeypatch.setattr(faces._source, "read", lambda _: pytest.fail("faces were read"))
+    monkeypatch.setattr(faces._source, "blocks", lambda _: pytest.fail("faces were read"))
     begun = {key: changes.pop(key) for key in ("teachers", "init") if key in changes}
     with pytest.raises(EdgeferError, match=message):
         train(faces, "lenet", tmp_path / "w.safetensors", quick(epochs=1, **changes), **begun)

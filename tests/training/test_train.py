@@ -11,10 +11,10 @@ from edgefer.models.registry import default_contract
 from edgefer.models.weights import load_network, load_weights
 from edgefer.training import TrainConfig, loop, train
 from edgefer.training.beginning import begin
-from edgefer.training.checkpoint import state_path
-from edgefer.training.faces_in_memory import prepare_split
-from edgefer.training.schedule import learning_rate
-from edgefer.training.votes import Opinions
+from edgefer.training.faces import prepare_split
+from edgefer.training.learner import learning_rate
+from edgefer.training.loop import state_path
+from edgefer.training.losses import Opinions
 
 from .conftest import quick, synthetic
 

@@ -11,9 +11,8 @@ from edgefer.data.classes import FER2013, FERPLUS
 from edgefer.models import create, default_contract
 from edgefer.models.weights import load_weights, save_weights
 from edgefer.training import loop, train
-from edgefer.training.distillation import Teachers
-from edgefer.training.faces_in_memory import prepare_split
-from edgefer.training.votes import Opinions, translated
+from edgefer.training.faces import prepare_split
+from edgefer.training.losses import Opinions, Teachers, translated
 
 from .conftest import quick
 
@@ -137,7 +136,7 @@ def test_a_run_that_goes_on_has_its_targets(tmp_path, monkeypatch):
         patch.setattr(loop._Run, "save", stop)
         with pytest.raises(KeyboardInterrupt):
             train(faces, "lenet", out, config, teachers=[teacher])
-    monkeypatch.setattr("edgefer.training.votes._answers", lambda *_: pytest.fail("the teacher was asked again"))
+    monkeypatch.setattr("edgefer.training.losses._answers", lambda *_: pytest.fail("the teacher was asked again"))
     train(faces, "lenet", out, config, teachers=[teacher])
     assert out.read_bytes() == whole.read_bytes()
 

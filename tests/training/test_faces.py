@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from edgefer.errors import EdgeferError
-from edgefer.training import memory, train
-from edgefer.training.memory import room_for
+from edgefer.training import faces as faces_module
+from edgefer.training import train
+from edgefer.training.faces import room_for
 
 from .conftest import quick
 
@@ -17,7 +18,7 @@ def test_small_sets_lie_in_memory(capsys):
 
 def test_training_is_the_same_from_a_file(faces, tmp_path, monkeypatch, capsys):
     first = train(faces, "lenet", tmp_path / "a.safetensors", quick(epochs=1))
-    monkeypatch.setattr(memory, "available_memory", lambda: 1000)
+    monkeypatch.setattr(faces_module, "available_memory", lambda: 1000)
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr(tempfile, "tempdir", None)
     second = train(faces, "lenet", tmp_path / "b.safetensors", quick(epochs=1))
@@ -27,7 +28,7 @@ def test_training_is_the_same_from_a_file(faces, tmp_path, monkeypatch, capsys):
 
 
 def test_a_tensor_in_a_file_can_be_written_and_picked_from(monkeypatch):
-    monkeypatch.setattr(memory, "available_memory", lambda: 0)
+    monkeypatch.setattr(faces_module, "available_memory", lambda: 0)
     tensor = room_for((5, 2, 2, 1))
     tensor[:] = torch.arange(20, dtype=torch.uint8).view(5, 2, 2, 1)
     assert tensor[torch.tensor([4, 0])].flatten().tolist() == [16, 17, 18, 19, 0, 1, 2, 3]
@@ -37,7 +38,7 @@ def test_a_disk_without_room(monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(memory, "available_memory", lambda: 0)
+    monkeypatch.setattr(faces_module, "available_memory", lambda: 0)
     monkeypatch.setattr("os.posix_fallocate", full)
     with pytest.raises(EdgeferError) as caught:
         room_for((5, 48, 48, 1))
