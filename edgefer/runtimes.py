@@ -43,6 +43,7 @@ class Runtime:
     Attributes:
         name: in manifests, in reports and after ``--runtime``.
         title: for people.
+        label: in the names of a report's rows, which are ``label PRECISION``; the title where empty.
         package: the Python package that is imported.
         distributions: what pip calls it; the first is the usual one.
         extra: of pyproject.toml, that brings it.
@@ -76,6 +77,7 @@ class Runtime:
     check: str = ""
     facts: str = ""
     detector: str = ""
+    label: str = ""
     tolerance: Mapping[str, float] = field(default_factory=lambda: TOLERANCE)
 
     @property
@@ -151,6 +153,7 @@ PYTORCH: Final = Runtime(
 ONNXRUNTIME: Final = Runtime(
     name="onnxruntime",
     title="ONNX Runtime",
+    label="onnxruntime",
     package="onnxruntime",
     distributions=("onnxruntime", "onnxruntime-gpu"),
     extra="cpu",
@@ -247,6 +250,11 @@ def engine_suffixes() -> tuple[str, ...]:
 def title_of(name: str) -> str:
     """The title of the runtime called ``name``; the name itself where it is not in the table."""
     return RUNTIMES[name].title if name in RUNTIMES else name
+
+
+def label_of(name: str) -> str:
+    """What the rows of reports call the runtime named ``name``."""
+    return (name in RUNTIMES and RUNTIMES[name].label) or title_of(name)
 
 
 def resolve(text: str) -> Any:

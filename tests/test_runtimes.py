@@ -20,6 +20,7 @@ from edgefer.runtimes import (
     TENSORRT,
     TOLERANCE,
     for_target,
+    label_of,
     resolve,
     targets,
     title_of,
@@ -54,7 +55,11 @@ def test_targets():
     assert targets() == (CPU, "tensorrt", "tensorrt-rtx")
     assert [*for_target(CPU)] == ["onnxruntime", "openvino"]
     assert (OPENVINO.option, TENSORRT.option) == ("--runtime openvino", "--target tensorrt")
-    assert (title_of("tensorrt-rtx"), title_of("abacus")) == ("TensorRT-RTX", "abacus")
+    assert (label_of("tensorrt-rtx"), label_of("onnxruntime"), title_of("abacus")) == (
+        "TensorRT-RTX",
+        "onnxruntime",
+        "abacus",
+    )
 
 
 def test_precisions_are_refused_with_what_has_them():
@@ -118,8 +123,9 @@ def test_a_row_is_all_that_a_runtime_needs(toy, model, faces):
         assert (engine.runtime, engine.runtime_version) == ("toy", onnx.__version__)
         assert engine.logits(np.zeros((2, 4, 4, 1), np.uint8)).shape == (2, 3)
     assert toy_runtime.OPENED["int8"] >= 4
-    report = edgefer.benchmark(path, faces, model, edgefer.BenchSettings(seconds=0.2, telemetry=False))
+    report = edgefer.benchmark(path, faces, model, edgefer.BenchSettings(seconds=0.2), telemetry=False)
     assert (report.engines[0].runtime, report.engines[0].precision) == ("toy", "int8")
+    assert report.engines[0].name == "Toy Runtime INT8"
     assert ("runtime", f"toy {onnx.__version__}") in rows(inspect_file(path))
     found = {one.key: one for one in capabilities_of(machine("desktop", {}, NO_DRIVER))}["onnx.reference"]
     assert found.what == "build, run and bench engines for this CPU with Toy Runtime"

@@ -41,6 +41,7 @@ from edgefer.report.report import (
     variables,
 )
 from edgefer.report.timing import MIN_ROUNDS, Timed, time_all
+from edgefer.runtimes import label_of
 
 Engine: TypeAlias = str | os.PathLike[str] | Classifier
 Baseline: TypeAlias = str | os.PathLike[str] | Classifier | Predictions
@@ -48,7 +49,6 @@ Opened: TypeAlias = tuple[Classifier, Opener | None]
 
 CHOOSING_SPLITS = ("train", "fit", "val", "calib")
 SAMPLE_SUFFIXES = (".csv", ".npz")
-RUNTIME_TITLES = {"pytorch": "PyTorch", "torch": "PyTorch", "openvino": "OpenVINO", "tensorrt": "TensorRT"}
 
 
 def benchmark(
@@ -282,7 +282,7 @@ def _predictions(opened: Opened, faces: FaceSet, processes: int, cache: Cache | 
 
 def _distinct_names(classifiers: Sequence[Classifier]) -> list[str]:
     """``runtime PRECISION``; the file's name follows where that is not enough, a number where that is not either."""
-    titles = [f"{RUNTIME_TITLES.get(c.runtime, c.runtime)} {c.precision.upper()}" for c in classifiers]
+    titles = [f"{label_of(c.runtime)} {c.precision.upper()}" for c in classifiers]
     longer = [
         title if titles.count(title) == 1 else f"{title} {Path(c.name).name}"
         for title, c in zip(titles, classifiers, strict=True)
