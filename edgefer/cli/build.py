@@ -213,7 +213,7 @@ def _precision(flags: dict[str, bool]) -> str:
 
 
 def _show(result: Any) -> None:
-    from edgefer.report.terminal import print_candidates
+    from edgefer.report.optimization import print_candidates
 
     if result.candidates:
         print_candidates([row.to_dict() for row in result.candidates])
@@ -245,12 +245,12 @@ def sensitivity(
     model: Path, calibration: options.Calibration, runtime: str, as_json: bool, png: Path | None, **settings: Any
 ) -> None:
     """Rank the layers of MODEL.onnx by what INT8 costs in each."""
-    if png is not None and png.suffix != ".png":
-        raise click.UsageError(f"--png writes a .png, not {png}")
     from edgefer.optimize.sensitivity import sensitivity as measure
     from edgefer.optimize.settings import BuildTarget
-    from edgefer.report.sensitivity import draw_sensitivity, print_sensitivity
+    from edgefer.report.optimization import check_picture, draw_sensitivity, print_sensitivity
 
+    if png is not None:
+        check_picture(png)
     settings_of_int8 = calibration.opened(BuildTarget(CPU, runtime), "int8", command="sensitivity")
     found = measure(model, settings_of_int8, runtime=runtime, **settings)
     if as_json:

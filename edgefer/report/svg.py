@@ -187,7 +187,7 @@ def shortened(text: str, maximum: float, *, bold: bool = False) -> str:
 
 @dataclass
 class Names:
-    """Places bold names within ``frame``, beside points, where they cover least of ``marks`` and of each other."""
+    """Places bold names within ``frame``, beside points, covering as little as possible of ``marks`` and each other."""
 
     frame: Box
     marks: Sequence[Box]

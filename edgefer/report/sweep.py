@@ -109,7 +109,7 @@ def run_sweep(
 
 
 def print_sweep(sweep: Sweep, console: Console | None = None) -> None:
-    """Print a line a point on stdout, or on ``console``; ``best`` marks the most images a second."""
+    """Print a line for each point on stdout, or on ``console``; ``best`` marks the highest throughput."""
     out = Console() if console is None else console
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for title in ("batch", "threads", "callers", "p50 ms", "p95 ms", "p99 ms", "images/s", ""):

@@ -5,9 +5,8 @@ The cells of that table are those of the Markdown and of the page too.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from rich import box
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
@@ -31,7 +30,6 @@ LEGEND = (
     "drop pp: points of top-1 lost to the baseline, negative where gained; agree %: same answers."
 )
 
-_WIDTH_OF_CANDIDATES = 110
 _ASCII = str.maketrans({"–": "-", "…": "~", "×": "x", "·": "|", "−": "-", "≥": ">=", "°": ""})
 
 
@@ -240,30 +238,3 @@ def telemetry_line(report: Report) -> str:
         names = {"mhz": "clock", "celsius": "temperature", "watts": "power"}
         parts.append(f"not told by this machine: {', '.join(names.get(key, key) for key in seen['untold'])}")
     return ", ".join(parts)
-
-
-def print_candidates(rows: Sequence[Mapping[str, Any]], console: Console | None = None) -> None:
-    """Print a line for each candidate of an automatic choice: cost, size, drop and agreement on `val`, if chosen."""
-    out = console or Console()
-    table = Table(box=None, pad_edge=False)
-    counted = any(row.get("float_macs") is not None for row in rows)
-    cost = "MMACs in float" if counted else "p50 ms"
-    for heading in ("candidate", cost, "MB", "drop on val, points", "agreement", ""):
-        text = heading in ("candidate", "")
-        table.add_column(heading, justify="left" if text else "right", no_wrap=not text)
-    for row in rows:
-        value, form = (row["float_macs"], "{:.2f}") if counted else (row["p50_ms"], "{:.3f}")
-        drop = NOT_MEASURED
-        if row["drop_pp"] is not None and row["ci95_pp"] is not None:
-            drop = "{:+.2f} [{:+.2f}, {:+.2f}]".format(row["drop_pp"], *row["ci95_pp"])
-        table.add_row(
-            str(row["label"]),
-            NOT_MEASURED if value is None else form.format(value / 1e6 if counted else value),
-            f"{row['bytes'] / 1e6:.2f}",
-            drop,
-            NOT_MEASURED if row["agreement"] is None else f"{100 * row['agreement']:.2f} %",
-            "chosen" if row["chosen"] else "" if row["within"] else "drops too much",
-        )
-    if not out.is_terminal:
-        out = Console(file=out.file, width=_WIDTH_OF_CANDIDATES)
-    out.print(table)

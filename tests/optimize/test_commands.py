@@ -1,6 +1,7 @@
 """The commands over sensitivity, range tables, methods and budgets."""
 
 import json
+import sys
 
 import onnx
 import pytest
@@ -36,7 +37,16 @@ def test_sensitivity_prints_json_and_draws(model, data, tmp_path):
     found = json.loads(result.stdout)
     assert {layer["layer"] for layer in found["layers"]} == {"Conv_0", "Conv_1", "Conv_2", "Gemm_0"}
     assert (tmp_path / "layers.png").stat().st_size > 1000
-    assert "--png writes a .png" in run("sensitivity", model, "--calib", data, "--png", "x.jpg").output
+
+
+def test_a_picture_that_cannot_be_drawn_is_refused_before_the_work(model, data, tmp_path, monkeypatch):
+    monkeypatch.setattr("edgefer.optimize.sensitivity.sensitivity", lambda *_, **__: pytest.fail("it was measured"))
+    command = ("sensitivity", model, "--calib", data, "--png")
+    assert "x.jpg does not end in .png" in run(*command, "x.jpg").exception.message
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    fault = run(*command, tmp_path / "x.png").exception
+    assert isinstance(fault, EdgeferError)
+    assert "edgefer[plots]" in fault.hint
 
 
 def test_calibrate_then_build_without_faces(model, data, tmp_path):

@@ -9,7 +9,7 @@ from edgefer.measure.accuracy import Predictions
 from edgefer.optimize.output_error import OutputError
 from edgefer.optimize.sensitivity import sensitivity
 from edgefer.optimize.settings import Quantisation
-from edgefer.report.sensitivity import draw_sensitivity, print_sensitivity
+from edgefer.report.optimization import draw_sensitivity, print_sensitivity
 
 
 @pytest.fixture(scope="module")

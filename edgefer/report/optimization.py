@@ -1,26 +1,55 @@
-"""A :class:`~edgefer.optimize.sensitivity.Sensitivity` as a table and as a picture."""
+"""What ``edgefer.optimize`` measured: the candidates of an automatic choice, and what INT8 costs layer by layer."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from edgefer.atomic import atomic_path
+from edgefer.atomic import atomic_path, check_writable
 from edgefer.errors import EdgeferError, require
 from edgefer.optimize.sensitivity import LayerCost, Sensitivity
+from edgefer.report.terminal import NOT_MEASURED
 
 WIDTH_OF_A_FILE = 110
 
 
-def print_sensitivity(found: Sensitivity, console: Console | None = None) -> None:
-    """Print a line a layer, the costliest first, then all of them together."""
+def print_candidates(rows: Sequence[Mapping[str, Any]], console: Console | None = None) -> None:
+    """Print a line for each candidate of an automatic choice: cost, size, drop and agreement on `val`, if chosen."""
+    out = _console(console)
+    table = Table(box=None, pad_edge=False)
+    counted = any(row.get("float_macs") is not None for row in rows)
+    cost = "MMACs in float" if counted else "p50 ms"
+    for heading in ("candidate", cost, "MB", "drop on val, points", "agreement", ""):
+        text = heading in ("candidate", "")
+        table.add_column(heading, justify="left" if text else "right", no_wrap=not text)
+    for row in rows:
+        value, form = (row["float_macs"], "{:.2f}") if counted else (row["p50_ms"], "{:.3f}")
+        drop = NOT_MEASURED
+        if row["drop_pp"] is not None and row["ci95_pp"] is not None:
+            drop = "{:+.2f} [{:+.2f}, {:+.2f}]".format(row["drop_pp"], *row["ci95_pp"])
+        table.add_row(
+            str(row["label"]),
+            NOT_MEASURED if value is None else form.format(value / 1e6 if counted else value),
+            f"{row['bytes'] / 1e6:.2f}",
+            drop,
+            NOT_MEASURED if row["agreement"] is None else f"{100 * row['agreement']:.2f} %",
+            "chosen" if row["chosen"] else "" if row["within"] else "drops too much",
+        )
+    out.print(table)
+
+
+def _console(console: Console | None) -> Console:
     out = console or Console()
-    if not out.is_terminal:
-        out = Console(file=out.file, width=WIDTH_OF_A_FILE)
+    return out if out.is_terminal else Console(file=out.file, width=WIDTH_OF_A_FILE)
+
+
+def print_sensitivity(found: Sensitivity, console: Console | None = None) -> None:
+    """Print a line for each layer, the costliest first, then all of them together."""
+    out = _console(console)
     table = Table(box=None, pad_edge=False)
     for heading in ("layer in INT8 alone", "", "SQNR dB", "KL ·10⁻³", "drop on val, points", "agreement"):
         text = heading in ("layer in INT8 alone", "")
@@ -50,15 +79,25 @@ def _cells(cost: LayerCost) -> tuple[str, ...]:
     )
 
 
-def draw_sensitivity(found: Sensitivity, path: str | os.PathLike[str]) -> None:
-    """Write a PNG: a bar a layer (KL divergence), with what its accuracy drop is known to be beside it.
+def check_picture(path: str | os.PathLike[str]) -> None:
+    """Refuse what :func:`draw_sensitivity` could not write, before anything is measured.
 
     Raises:
-        EdgeferError: the path does not end in .png, or matplotlib is not installed.
+        EdgeferError: the path does not end in .png or cannot be written, or matplotlib is not installed.
     """
     if not os.fspath(path).endswith(".png"):
         raise EdgeferError(f"the picture is a PNG, and {os.fspath(path)} does not end in .png", hint="--png layers.png")
-    require("matplotlib", "dev", "drawing the sensitivity of layers")
+    require("matplotlib", "plots", "drawing the sensitivity of layers")
+    check_writable(path)
+
+
+def draw_sensitivity(found: Sensitivity, path: str | os.PathLike[str]) -> None:
+    """Write a PNG: a bar for each layer (KL divergence), with what its accuracy drop is known to be beside it.
+
+    Raises:
+        EdgeferError: as :func:`check_picture`.
+    """
+    check_picture(path)
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
