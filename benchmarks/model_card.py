@@ -48,10 +48,10 @@ whoever puts them into a product has to judge that for themselves. No picture is
 - FER2013's labels are noisy; people agree with them in about two cases of three (Goodfellow et al. 2013: 65 ± 5 %).
 """
 
-MIRRORED = """\
-Mirrored: whatever is made of this file asks the network about each face and its mirror image and takes the mean of the
-logits, inside the graph: twice the work. `edgefer import-weights FILE --model NAME --not-mirrored -o OTHER` makes a
-file without."""
+FLIPPED = """\
+Test-time augmentation (horizontal flip): everything made from this file evaluates each face and its horizontal flip
+and averages the logits, inside the graph, for twice the work. To make a file without it:
+`edgefer import-weights FILE --model NAME --no-test-time-flip -o OTHER`."""
 
 TAUGHT = """\
 It learnt from the answers of {count} beside the labels (distillation: Hinton et al. 2015), trained by edgefer
@@ -111,8 +111,8 @@ def measure(weights: Path, train: FaceSet, everything: FaceSet, judged: FaceSet,
         "parameters": architecture(contract.architecture).params[len(contract.labels)],
         "published": architecture(contract.architecture).published,
         "input": f"{contract.height}×{contract.width} {'grey' if contract.channels == 1 else 'colour'}",
-        "mirrored": contract.mirrored,
-        "half": any(str(tensor.dtype) == "torch.float16" for tensor in loaded.state.values()),
+        "test_time_flip": contract.test_time_flip,
+        "fp16": any(str(tensor.dtype) == "torch.float16" for tensor in loaded.state.values()),
         "sha256": loaded.sha256,
         "bytes": weights.stat().st_size,
         "lineage": dict(lineage),
@@ -126,20 +126,20 @@ def measure(weights: Path, train: FaceSet, everything: FaceSet, judged: FaceSet,
         },
         "val": summary(val),
         "test": {"data": Path(judged.origin).name, **summary(test)},
-        "mirroring": _mirroring(weights, contract.architecture, {"test": test, "val": val}, judged, train.split("val"))
-        if contract.mirrored
+        "flip_gain": _flip_gain(weights, contract.architecture, {"test": test, "val": val}, judged, train.split("val"))
+        if contract.test_time_flip
         else None,
         "classes": by_class(test),
         "curve": [[int(a), float(b), float(c)] for a, b, c in EPOCH.findall(curve.read_text(encoding="utf-8"))],
     }
 
 
-def _mirroring(
+def _flip_gain(
     weights: Path, name: str, both_sides: dict[str, Predictions], test: FaceSet, val: FaceSet
 ) -> dict[str, Any]:
-    """What the weights reach on the test without mirror images, and what these gain, paired, in points of top-1."""
+    """What the weights reach on the test without the flip, and what it gains, paired, in points of top-1."""
     with tempfile.TemporaryDirectory() as folder:
-        import_weights(weights, name, plain := Path(folder) / "w.safetensors", mirrored=False)
+        import_weights(weights, name, plain := Path(folder) / "w.safetensors", test_time_flip=False)
         with load_baseline(plain) as network:
             one_side = {"test": evaluate(network, test), "val": evaluate(network, val)}
     paired = {part: Paired.from_predictions(one_side[part], both_sides[part]) for part in one_side}
@@ -192,7 +192,7 @@ def card(name: str, figures: dict[str, Any], commands: Sequence[str]) -> str:
             f"# {name}, {figures['labels']}",
             "",
             f"{figures['parameters']:,} parameters{_kept(figures)}, {figures['input']} faces, {words} classes.",
-            *([MIRRORED] if figures["mirrored"] else []),
+            *([FLIPPED] if figures["test_time_flip"] else []),
             f"Published elsewhere: {figures['published'] or 'no figure'}.",
             f"SHA-256 `{figures['sha256']}`, {figures['bytes']:,} bytes.",
             "",
@@ -201,10 +201,14 @@ def card(name: str, figures: dict[str, Any], commands: Sequence[str]) -> str:
             "| faces | n | top-1 | 95 % interval (Wilson) | macro-F1 | 95 % interval (bootstrap) |",
             "|---|---:|---:|---:|---:|---:|",
             _row("public test (chose nothing)", test),
-            *([_row("the same, without mirror images", figures["mirroring"]["test"])] if figures["mirrored"] else []),
+            *(
+                [_row("the same, without test-time flip", figures["flip_gain"]["test"])]
+                if figures["test_time_flip"]
+                else []
+            ),
             _row("val (chose the checkpoint)", val),
             "",
-            *([_gain(figures["mirroring"]), ""] if figures["mirrored"] else []),
+            *([_gain(figures["flip_gain"]), ""] if figures["test_time_flip"] else []),
             f"Faces of the public test with exact copies in training: {figures['test_faces_also_in_train']}.",
             *_about_copies(figures["copies"]),
             "",
@@ -228,7 +232,7 @@ def card(name: str, figures: dict[str, Any], commands: Sequence[str]) -> str:
             "",
             *(
                 ["Training looks at one side of a face at a time, and so does its val top-1:", ""]
-                if figures["mirrored"]
+                if figures["test_time_flip"]
                 else []
             ),
             "| epoch | training loss | val top-1 % |",
@@ -254,13 +258,13 @@ def _learnt_from(figures: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _gain(mirroring: dict[str, Any]) -> str:
-    """What mirror images gain, with Tango's intervals."""
+def _gain(flip_gain: dict[str, Any]) -> str:
+    """What the test-time flip gains, with Tango's intervals."""
     said = []
     for part, name in (("test", "the public test"), ("val", "val")):
-        low, high = mirroring["gain_ci95_pp"][part]
-        said.append(f"{mirroring['gain_pp'][part]:+.2f} [{low:+.2f}, {high:+.2f}] on {name}")
-    return f"Mirror images change top-1, face by face (Tango), by so many points: {', '.join(said)}."
+        low, high = flip_gain["gain_ci95_pp"][part]
+        said.append(f"{flip_gain['gain_pp'][part]:+.2f} [{low:+.2f}, {high:+.2f}] on {name}")
+    return f"Test-time augmentation changes top-1 by this many points (paired, Tango's interval): {', '.join(said)}."
 
 
 def _about_copies(copies: dict[str, Any]) -> list[str]:
@@ -275,7 +279,7 @@ def _about_copies(copies: dict[str, Any]) -> list[str]:
 
 
 def _kept(figures: dict[str, Any]) -> str:
-    return ", in FP16 but for biases and batch norms" if figures["half"] else ""
+    return ", in FP16 but for biases and batch norms" if figures["fp16"] else ""
 
 
 def _short(reason: str) -> str:

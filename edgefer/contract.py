@@ -45,7 +45,7 @@ class Contract:
         crop_margin: fraction of a face box's size added on each side before the crop.
         architecture: name in the registry, or of a foreign network.
         lineage: where it came from, e.g. ``weights_sha256``, ``trained_on``; text to text.
-        mirrored: the graph asks its network about a face and its mirror image, and its logits are the mean of both.
+        test_time_flip: test-time augmentation: the graph returns the mean logits of a face and its horizontal flip.
     """
 
     labels: tuple[str, ...]
@@ -56,7 +56,7 @@ class Contract:
     architecture: str
     crop_margin: float = 0.0
     lineage: Mapping[str, str] = field(default_factory=dict)
-    mirrored: bool = False
+    test_time_flip: bool = False
 
     def __post_init__(self) -> None:
         if len(self.labels) < 2 or len(set(self.labels)) != len(self.labels):
@@ -78,9 +78,11 @@ class Contract:
         return self.height, self.width, self.channels
 
     def to_dict(self) -> dict[str, Any]:
-        """A JSON-ready dictionary; :meth:`from_dict` is its inverse. ``mirrored`` stands in it where it is true."""
+        """A JSON-ready dictionary; :meth:`from_dict` is its inverse. ``test_time_flip`` is in it only where true."""
         content: dict[str, Any] = json.loads(json.dumps(asdict(self)))  # tuples to lists
-        return content if self.mirrored else {key: value for key, value in content.items() if key != "mirrored"}
+        if not self.test_time_flip:
+            del content["test_time_flip"]
+        return content
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any], origin: str = "") -> Contract:
@@ -104,7 +106,7 @@ class Contract:
                 architecture=str(content["architecture"]),
                 crop_margin=float(content["crop_margin"]),
                 lineage={str(k): str(v) for k, v in content["lineage"].items()},
-                mirrored=_truth(content.get("mirrored", False)),
+                test_time_flip=_truth(content.get("test_time_flip", False)),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as cause:
             where = f"{origin}: " if origin else ""
@@ -135,5 +137,5 @@ class Contract:
 
 def _truth(value: object) -> bool:
     if not isinstance(value, bool):
-        raise TypeError(f"mirrored is {value!r}, not true or false")
+        raise TypeError(f"test_time_flip is {value!r}, not true or false")
     return value

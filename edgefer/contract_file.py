@@ -16,11 +16,11 @@ from edgefer.toml_file import read_toml
 
 _HINT = "`edgefer contract new` writes a template with every key explained"
 _KEYS: Mapping[str, tuple[str, ...]] = {
-    "": ("architecture", "labels", "crop_margin", "mirrored", "input", "normalisation", "lineage"),
+    "": ("architecture", "labels", "crop_margin", "test_time_flip", "input", "normalisation", "lineage"),
     "input": ("height", "width", "channels"),
     "normalisation": ("scale", "mean", "std"),
 }
-_OPTIONAL = ("crop_margin", "mirrored", "lineage")
+_OPTIONAL = ("crop_margin", "test_time_flip", "lineage")
 
 
 def read_contract(path: str | os.PathLike[str]) -> Contract:
@@ -52,7 +52,7 @@ def read_contract(path: str | os.PathLike[str]) -> Contract:
             ),
             architecture=_name(content["architecture"], file),
             crop_margin=_number(content.get("crop_margin", 0.0), "crop_margin", file),
-            mirrored=_truth(content.get("mirrored", False), "mirrored", file),
+            test_time_flip=_truth(content.get("test_time_flip", False), "test_time_flip", file),
             lineage={str(key): str(value) for key, value in lineage.items()},
         )
     except EdgeferError as fault:
@@ -70,7 +70,7 @@ def render_contract(contract: Contract, notes: Sequence[str] = ()) -> str:
         size=contract.face_shape,
         normalisation=norm,
         crop_margin=contract.crop_margin,
-        mirrored=contract.mirrored,
+        test_time_flip=contract.test_time_flip,
         lineage=contract.lineage,
         notes=notes,
     )
@@ -83,7 +83,7 @@ def render(
     size: tuple[int, int, int] = (0, 0, 0),
     normalisation: Normalisation | None = None,
     crop_margin: float = 0.0,
-    mirrored: bool = False,
+    test_time_flip: bool = False,
     lineage: Mapping[str, str] | None = None,
     notes: Sequence[str] = (),
 ) -> str:
@@ -95,7 +95,7 @@ def render(
         size: height, width, channels.
         normalisation: of the pixels.
         crop_margin: see :class:`~edgefer.contract.Contract`.
-        mirrored: see there too.
+        test_time_flip: see there too.
         lineage: where the network came from.
         notes: comments above everything else.
     """
@@ -113,8 +113,8 @@ def render(
         "# Part of a face box's size that the camera adds on each side before it crops: as training faces were cut.",
         f"crop_margin = {crop_margin!r}",
         "",
-        "# true: the engine asks the network about a face and its mirror image and takes the mean: twice the work.",
-        f"mirrored = {str(mirrored).lower()}",
+        "# true: test-time augmentation, the mean of the logits of a face and its horizontal flip: twice the work.",
+        f"test_time_flip = {str(test_time_flip).lower()}",
         "",
         "[input]  # of one face as the network was trained with it, in pixels",
         f"height = {height}",

@@ -16,7 +16,7 @@ key                  value
 ``runtime``          ``{"name": "onnxruntime", "version": "1.31.1"}``: what it was built and checked with
 ``instruction_set``  list of CPU features of the machine that built it, e.g. ``["avx2", "avx512_vnni"]``
 ``contract``         labels, height, width, channels, normalisation, architecture, crop_margin, lineage, and
-                     ``"mirrored": true`` where it is
+                     ``"test_time_flip": true`` where it is
 ``precision``        ``{"asked": "int8", "got": "int8", "layers": [{"layer", "op", "asked", "got"}, …]}``
 ``calibration``      null, or ``{"faces_sha256", "n", "per_class": {label: int}, "method", "seed", "origin",
                      "face_hashes": [16 hex digits, …]}``

@@ -27,13 +27,13 @@ def test_round_trip_through_metadata():
     assert Contract.from_metadata(metadata, "x.onnx") == contract()
 
 
-def test_whether_it_is_mirrored_stands_where_it_is():
-    assert "mirrored" not in contract().to_dict()  # as files from before had it
-    mirrored = contract(mirrored=True)
-    assert mirrored.to_dict()["mirrored"] is True
-    assert Contract.from_metadata(mirrored.to_metadata(), "x.onnx") == mirrored != contract()
-    with pytest.raises(EdgeferError, match="mirrored is 'false', not true or false"):
-        Contract.from_dict({**contract().to_dict(), "mirrored": "false"})
+def test_whether_it_flips_stands_where_it_is():
+    assert "test_time_flip" not in contract().to_dict()  # as files from before had it
+    test_time_flip = contract(test_time_flip=True)
+    assert test_time_flip.to_dict()["test_time_flip"] is True
+    assert Contract.from_metadata(test_time_flip.to_metadata(), "x.onnx") == test_time_flip != contract()
+    with pytest.raises(EdgeferError, match="test_time_flip is 'false', not true or false"):
+        Contract.from_dict({**contract().to_dict(), "test_time_flip": "false"})
 
 
 def test_affine_is_the_normalisation():

@@ -39,20 +39,20 @@ def test_a_contract_is_read(write):
     assert contract.normalisation.scale == 1 / 255
     assert contract.normalisation.std[1] == 0.224
     assert contract.crop_margin == 0.0
-    assert not contract.mirrored
+    assert not contract.test_time_flip
 
 
 def test_what_is_rendered_is_read_back(write):
     norm = Normalisation(0.1, (0.25,), (3.0,))
     contract = Contract(("hé", 'qu"ote'), 4, 5, 1, norm, "x", 0.125, {"weights_sha256": "ab", "a key": "é"})
     assert read_contract(write(render_contract(contract, ["a note", ""]))) == contract
-    mirrored = replace(contract, mirrored=True)
-    assert read_contract(write(render_contract(mirrored))) == mirrored
+    test_time_flip = replace(contract, test_time_flip=True)
+    assert read_contract(write(render_contract(test_time_flip))) == test_time_flip
 
 
 def test_mirrored_is_true_or_false(write):
-    with pytest.raises(EdgeferError, match="mirrored is 1, not true or false"):
-        read_contract(write(f"mirrored = 1{GOOD}"))
+    with pytest.raises(EdgeferError, match="test_time_flip is 1, not true or false"):
+        read_contract(write(f"test_time_flip = 1{GOOD}"))
 
 
 FILLED = (

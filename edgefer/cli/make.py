@@ -179,7 +179,7 @@ def train(
     "import-weights",
     examples=(
         "edgefer import-weights net.pth --model mini_xception -o mini.safetensors",
-        "edgefer import-weights a.safetensors --model lenet --half -o b.safetensors",
+        "edgefer import-weights a.safetensors --model lenet --fp16 -o b.safetensors",
     ),
 )
 @click.argument("file", type=options.PATH)
@@ -190,12 +190,12 @@ def train(
     help="Class names in the order of the outputs.  [default: FER2013's or FER+'s; for ddamfn AffectNet's]",
 )
 @option("--drop-head", is_flag=True, help="Replace the last layer by a new one, as for ImageNet weights.")
-@option("--half", is_flag=True, help="Keep the weights in FP16: half the file size.")
+@option("--fp16", is_flag=True, help="Keep the weights in FP16: half the file size.")
 @option(
-    "--mirrored/--not-mirrored",
+    "--test-time-flip/--no-test-time-flip",
     default=None,
-    help="Engines also look at each face's mirror image and take the mean: twice the work, and often better answers."
-    "  [default: as FILE says]",
+    help="Average the logits of each face and its horizontal flip (test-time augmentation): twice the work, often "
+    "better answers.  [default: as FILE says]",
 )
 @options.seed
 @option("--verbose", is_flag=True, help="Name every tensor that is unused or new.")
@@ -205,8 +205,8 @@ def import_weights(
     model: str,
     classes: str | None,
     drop_head: bool,
-    half: bool,
-    mirrored: bool | None,
+    fp16: bool,
+    test_time_flip: bool | None,
     seed: int,
     verbose: bool,
     output: Path,
@@ -220,7 +220,7 @@ def import_weights(
 
     names = None if classes is None else [name.strip() for name in classes.split(",")]
     result = importing.import_weights(
-        file, model, output, classes=names, drop_head=drop_head, half=half, mirrored=mirrored, seed=seed
+        file, model, output, classes=names, drop_head=drop_head, fp16=fp16, test_time_flip=test_time_flip, seed=seed
     )
     contract = result.contract
     if contract.architecture != model:
@@ -234,7 +234,8 @@ def import_weights(
     height, width, channels = contract.face_shape
     click.echo(
         f"{result.path}: {result.tensors} tensors of {contract.architecture}; {height}×{width}×{channels} faces, "
-        f"{len(contract.labels)} classes: {', '.join(contract.labels)}{'; mirrored' if contract.mirrored else ''}"
+        f"{len(contract.labels)} classes: {', '.join(contract.labels)}"
+        + ("; test-time flip" if contract.test_time_flip else "")
     )
 
 

@@ -81,7 +81,7 @@ def _check_same_network(classifier: Classifier, contract: Contract, model_sha256
     if manifest is not None and manifest.model_sha256 != model_sha256:
         what = f"a model with the hash {manifest.model_sha256[:12]}…, the bundle's is {model_sha256[:12]}…"
     elif classifier.contract != contract:
-        what = "a network with other labels, input, normalisation or mirroring"
+        what = "a network with other labels, input, normalisation or test-time flip"
     if what:
         raise EdgeferError(f"{classifier.name} was built from {what}", hint="build it from the files of the bundle")
 

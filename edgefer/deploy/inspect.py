@@ -270,7 +270,7 @@ def _manifest(file: Path) -> tuple[Manifest | None, list[str]]:
 
 def _disagreements(manifest: Manifest, contract: Contract | None, stated: str) -> Iterator[str]:
     if contract != manifest.contract:
-        yield "the manifest has another contract (labels, input, normalisation or mirroring) than the file"
+        yield "the manifest has another contract (labels, input, normalisation or test-time flip) than the file"
     if stated != manifest.precision.got:
         yield f"the manifest says {manifest.precision.got}, and the file {stated}"
 
@@ -484,8 +484,8 @@ def _contract_rows(contract: Contract) -> Iterator[tuple[str, str]]:
     yield "normalisation", f"(x · {norm.scale:g} − {listed['mean']}) / {listed['std']}, inside the graph"
     if contract.crop_margin:
         yield "crop margin", f"{contract.crop_margin:g} of the box on each side"
-    if contract.mirrored:
-        yield "mirrored", "logits are the mean over a face and its mirror image, inside the graph"
+    if contract.test_time_flip:
+        yield "test-time flip", "logits are the mean over a face and its horizontal flip, inside the graph"
 
 
 def _precision_rows(found: Inspection) -> Iterator[tuple[str, str]]:

@@ -143,7 +143,7 @@ def check_cpu_engine(file: Path, manifest: Manifest) -> None:
     metadata = {entry.key: entry.value for entry in onnx.load(file, load_external_data=False).metadata_props}
     wrong = ""
     if Contract.from_metadata(metadata, str(file)) != manifest.contract:
-        wrong = "contract (labels, input, normalisation or mirroring)"
+        wrong = "contract (labels, input, normalisation or test-time flip)"
     elif metadata.get(PRECISION_KEY) != manifest.precision.got:
         wrong = f"precision ({manifest.precision.got}, and the file {metadata.get(PRECISION_KEY)})"
     if wrong:

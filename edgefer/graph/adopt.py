@@ -221,8 +221,9 @@ def adopt(
         tolerance: largest difference of a logit relative to the largest logit.
 
     Raises:
-        EdgeferError: a mirrored contract; what :func:`edgefer.graph.foreign.read_foreign` refuses; an operator set
-            under 13 that cannot be converted; a batch size built into the graph; other answers than the foreign file's.
+        EdgeferError: a contract with a test-time flip; what :func:`edgefer.graph.foreign.read_foreign` refuses; an
+            operator set under 13 that cannot be converted; a batch size built into the graph; other answers than the
+            foreign file's.
     """
     if Path(output).suffix != ".onnx":
         raise EdgeferError(
@@ -230,10 +231,10 @@ def adopt(
         )
     if not isinstance(contract, Contract):
         contract = read_contract(contract)
-    if contract.mirrored:
+    if contract.test_time_flip:
         raise EdgeferError(
-            "the contract is mirrored, and a foreign graph is not asked about mirror images",
-            hint="mirrored = false; `edgefer export --module` can mirror a PyTorch network",
+            "the contract has test_time_flip, and adopt cannot add it to a foreign graph",
+            hint="test_time_flip = false; `edgefer export --module` can add it to a PyTorch network",
         )
     found = read_foreign(foreign, contract, layout=layout, own_scaling=own_scaling)
     origin = Path(foreign)

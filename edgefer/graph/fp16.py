@@ -21,7 +21,7 @@ _FLOAT_INPUTS = {"Resize": (1, 2)}
 _LARGEST = float(np.finfo(np.float16).max)
 
 
-def to_half(model: onnx.ModelProto) -> onnx.ModelProto:
+def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy of ``model`` that computes in float16 from the end of its normalisation to its logits.
 
     The uint8 input and the float32 logits stay. 0 … 255 over a standard deviation would lose bits in float16 before
@@ -59,7 +59,7 @@ class _Typing:
         self.constants = {tensor.name: tensor for tensor in self.graph.initializer}
         self.single = self._normalisation()
         self.nodes: list[onnx.NodeProto] = []
-        self.halves: dict[str, str] = {}  # float32 tensor or constant → its float16 form
+        self.lowered: dict[str, str] = {}  # float32 tensor or constant → its float16 form
 
     def _normalisation(self) -> set[str]:
         """Tensors that only operators of :data:`_BEFORE` stand between the faces and."""
@@ -76,15 +76,15 @@ class _Typing:
         for original in self.graph.node:
             node = onnx.NodeProto()
             node.CopyFrom(original)
-            half = not self.single.issuperset(original.output) and any(map(self._is_float, original.output))
+            lowers = not self.single.issuperset(original.output) and any(map(self._is_float, original.output))
             # what makes integers or truth values of halves reads its constants in float16 too
-            if half or node.op_type == "QuantizeLinear" or any(map(self._is_half, original.input)):
+            if lowers or node.op_type == "QuantizeLinear" or any(map(self._is_fp16, original.input)):
                 self._lower(node)
             self.nodes.append(node)
             for position, name in enumerate(original.output):
-                if half and name in outputs and self._is_float(name):
+                if lowers and name in outputs and self._is_float(name):
                     node.output[position] = f"{name}_half"
-                    self.halves[name] = f"{name}_half"
+                    self.lowered[name] = f"{name}_half"
                     cast = helper.make_node("Cast", [f"{name}_half"], [name], name=f"{name}/Cast", to=TensorProto.FLOAT)
                     self.nodes.append(cast)
         self._finish()
@@ -92,7 +92,7 @@ class _Typing:
     def _is_float(self, name: str) -> bool:
         return self.types.get(name) == TensorProto.FLOAT
 
-    def _is_half(self, name: str) -> bool:
+    def _is_fp16(self, name: str) -> bool:
         return self._is_float(name) and name not in self.single and name not in self.constants
 
     def _lower(self, node: onnx.NodeProto) -> None:
@@ -102,18 +102,18 @@ class _Typing:
                 continue
             if name in self.constants:
                 if self.constants[name].data_type == TensorProto.FLOAT:
-                    node.input[position] = self._half_constant(name)
+                    node.input[position] = self._fp16_constant(name)
             elif name in self.single and self._is_float(name):
                 node.input[position] = self._cast_down(name)
-            elif name in self.halves:  # a network output that is read on
-                node.input[position] = self.halves[name]
+            elif name in self.lowered:  # a network output that is read on
+                node.input[position] = self.lowered[name]
         if node.op_type == "Cast":
             for attribute in node.attribute:
                 if attribute.name == "to" and attribute.i == TensorProto.FLOAT:
                     attribute.i = TensorProto.FLOAT16
 
-    def _half_constant(self, name: str) -> str:
-        if name not in self.halves:
+    def _fp16_constant(self, name: str) -> str:
+        if name not in self.lowered:
             value = numpy_helper.to_array(self.constants[name])
             largest = float(np.abs(value).max(initial=0.0))
             if not largest <= _LARGEST:
@@ -121,16 +121,16 @@ class _Typing:
                     f"the constant '{name}' holds {largest:.4g}, and FP16 ends at {_LARGEST:.0f}",
                     hint="build with --fp32, or --int8 without --fp16",
                 )
-            self.halves[name] = f"{name}_half"
+            self.lowered[name] = f"{name}_half"
             self.constants[f"{name}_half"] = numpy_helper.from_array(value.astype(np.float16), f"{name}_half")
-        return self.halves[name]
+        return self.lowered[name]
 
     def _cast_down(self, name: str) -> str:
-        if name not in self.halves:
-            self.halves[name] = f"{name}_half"
+        if name not in self.lowered:
+            self.lowered[name] = f"{name}_half"
             node = helper.make_node("Cast", [name], [f"{name}_half"], name=f"{name}/Cast", to=TensorProto.FLOAT16)
             self.nodes.append(node)
-        return self.halves[name]
+        return self.lowered[name]
 
     def _finish(self) -> None:
         used = {name for node in self.nodes for name in node.input}

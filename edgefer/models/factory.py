@@ -78,7 +78,9 @@ def probe(network: nn.Module, contract: Contract) -> None:
     watch = _Watch(network)
     try:
         with torch.inference_mode(), watch:
-            logits = Deployable(network, replace(contract, mirrored=False))(faces)  # what the network itself returns
+            logits = Deployable(network, replace(contract, test_time_flip=False))(
+                faces
+            )  # what the network itself returns
     except NotImplementedError as cause:  # a RuntimeError that no other size would mend
         raise failed(f"the forward pass of {name}", cause) from cause
     except (RuntimeError, ValueError) as cause:
@@ -268,8 +270,8 @@ def _loaded(network: nn.Module, file: Path, contract: Contract, spec: str) -> Co
             f"{', '.join(contract.labels)}",
             hint="the order counts: `edgefer contract guess` prints the contract that the weights carry",
         )
-    if weights.contract is not None and weights.contract.mirrored != contract.mirrored:
-        said = [f"mirrored = {str(one.mirrored).lower()}" for one in (weights.contract, contract)]
+    if weights.contract is not None and weights.contract.test_time_flip != contract.test_time_flip:
+        said = [f"test_time_flip = {str(one.test_time_flip).lower()}" for one in (weights.contract, contract)]
         raise EdgeferError(f"{file} says {said[0]}, and the contract {said[1]}", hint=f"{said[0]} in the contract")
     faults = compare(network, weights.state, needless=True).faults()
     if faults:

@@ -62,8 +62,8 @@ def import_weights(
     *,
     classes: Sequence[str] | None = None,
     drop_head: bool = False,
-    half: bool = False,
-    mirrored: bool | None = None,
+    fp16: bool = False,
+    test_time_flip: bool | None = None,
     seed: int = 0,
 ) -> ImportResult:
     """Write the weights of a published file, or of one of edgefer's, as safetensors with their contract.
@@ -76,8 +76,8 @@ def import_weights(
         classes: class names in the order of the logits; if None, the network's usual ones (AffectNet's for ``ddamfn``,
             FER2013's seven or FER+'s eight for others), which is an assumption.
         drop_head: leave out the file's last layer and start a fresh one for ``classes`` (FER2013's if None).
-        half: keep them in FP16: see :func:`~edgefer.models.weights.save_weights`.
-        mirrored: of the contract (:class:`~edgefer.contract.Contract`); if None, the file's, or else False.
+        fp16: keep them in FP16: see :func:`~edgefer.models.weights.save_weights`.
+        test_time_flip: of the contract (:class:`~edgefer.contract.Contract`); if None, the file's, or else False.
         seed: of that layer.
 
     Raises:
@@ -100,8 +100,8 @@ def import_weights(
     tensors, fresh = _complete(name, len(labels), template, state, seed)
     _require_finite(source, tensors)
     contract = _contract(origin, source, name, labels, found)
-    contract = contract if mirrored is None else replace(contract, mirrored=mirrored)
-    save_weights(output, tensors, contract, seen, half=half)
+    contract = contract if test_time_flip is None else replace(contract, test_time_flip=test_time_flip)
+    save_weights(output, tensors, contract, seen, fp16=fp16)
     return ImportResult(Path(output), contract, len(set(state) & set(tensors) - set(fresh)), fit.unused, fresh, assumed)
 
 

@@ -115,7 +115,7 @@ _ALL = (
     _grey(
         *(48, "mini_xception", 58_047, 59_200, 5_520_448, "mini_xception:MiniXception"),
         published="65.04 % FER2013",
-        measured="62.4 % FER2013 PublicTest (the weights that ship), 65.4 % (mini_xception_64, mirrored)",
+        measured="62.4 % FER2013 PublicTest (the weights that ship), 65.4 % (mini_xception_64, test-time flip)",
         source_note="Arriaga, Valdenegro-Toro and Plöger 2017",
     ),
     _grey(

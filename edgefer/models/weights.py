@@ -130,7 +130,7 @@ def save_weights(
     contract: Contract,
     seen: Iterable[str] = (),
     *,
-    half: bool = False,
+    fp16: bool = False,
 ) -> None:
     """Write tensors and contract as one safetensors file, whole or not at all.
 
@@ -139,7 +139,7 @@ def save_weights(
         state: tensors by name.
         contract: of the network.
         seen: the ``face_hashes`` of the faces trained on: whoever judges the weights can leave those out.
-        half: keep the weights of convolutions and fully connected layers in FP16: a file of half the size. Networks
+        fp16: keep the weights of convolutions and fully connected layers in FP16: a file of half the size. Networks
             compute with them in FP32. Biases and batch norms stay FP32: they are few, and variances can be tiny.
 
     Raises:
@@ -153,14 +153,14 @@ def save_weights(
         )
     save = require("safetensors.torch", "export", "writing weights").save
     tensors = {name: tensor.detach().clone().contiguous() for name, tensor in state.items()}
-    if half:
-        tensors = {name: _halved(name, tensor) if tensor.ndim > 1 else tensor for name, tensor in tensors.items()}
+    if fp16:
+        tensors = {name: _to_fp16(name, tensor) if tensor.ndim > 1 else tensor for name, tensor in tensors.items()}
     packed = b"".join(bytes.fromhex(digits) for digits in sorted({face[:SEEN_DIGITS] for face in seen}))
     metadata = {**contract.to_metadata(), SEEN_KEY: base64.b64encode(packed).decode("ascii")}
     write_bytes(target, _in_order(save(tensors, metadata=metadata)))
 
 
-def _halved(name: str, tensor: Tensor) -> Tensor:
+def _to_fp16(name: str, tensor: Tensor) -> Tensor:
     found = tensor.half()
     if not found.isfinite().all():
         raise EdgeferError(

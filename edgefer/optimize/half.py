@@ -9,7 +9,7 @@ from onnx import TensorProto
 from edgefer.contract import INPUT_NAME, Contract
 from edgefer.engines.onnxruntime import OnnxRuntimeSession
 from edgefer.errors import EdgeferError
-from edgefer.graph.fp16 import to_half
+from edgefer.graph.fp16 import to_fp16
 from edgefer.graph.onnx_file import serialise
 from edgefer.graph.parity import measure_parity, parity_faces, require_parity
 from edgefer.quantize.graphview import GraphView, layer_name
@@ -29,7 +29,7 @@ def check_half(model: onnx.ModelProto, contract: Contract) -> None:
     Raises:
         EdgeferError: names the layer and its largest value, or the difference of the logits.
     """
-    halved = to_half(model)
+    halved = to_fp16(model)
     _check_activations(model, halved, contract)
     # as written: onnxruntime's fusions make operators of FP16 graphs that it has no kernels for
     sessions = OnnxRuntimeSession(serialise(model)), OnnxRuntimeSession(serialise(halved), optimise=False)

@@ -17,7 +17,7 @@ from edgefer.engines.tensorrt.compat import Target
 from edgefer.engines.tensorrt.inputs import check_model
 from edgefer.engines.tensorrt.options import DEFAULTS, BuilderOptions
 from edgefer.errors import EdgeferError
-from edgefer.graph.fp16 import to_half
+from edgefer.graph.fp16 import to_fp16
 from edgefer.graph.onnx_file import metadata_of, serialise, stamp
 from edgefer.graph.rewrite import PASSES, Rewritten, check_names, rewrite
 from edgefer.manifest import PRECISION_KEY, Calibration, calibration_from
@@ -165,7 +165,7 @@ def _made(job: Job, precision: str, target: Target, faces: Quantisation, options
         if built.precision.got == "fp32":
             got = precision.removeprefix("int8").removeprefix("+") or "fp32"
     return Prepared(
-        to_half(made) if half else made,
+        to_fp16(made) if half else made,
         job.contract,
         got,
         job.model_sha256,

@@ -185,7 +185,7 @@ def macs_by_layer(model: onnx.ModelProto) -> dict[str, int]:
     """Of each Conv, Gemm and MatMul with constant weights, for one face: places of the output × its weights.
 
     An axis of the output whose size shape inference does not find counts once. A graph that asks about a face twice
-    (mirror images) counts twice.
+    (a test-time flip) counts twice.
     """
     view = GraphView(model)
     inferred = onnx.shape_inference.infer_shapes(of_one_face(model)).graph

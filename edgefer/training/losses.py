@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 class Teachers:
     """Trained networks that see the faces the learner sees, after augmentation.
 
-    A step asks one of them, drawn at random, about the faces or about their mirror images. The gradient is linear in
+    A step asks one of them, drawn at random, about the faces or about their horizontal flips. The gradient is linear in
     the answers, so over the steps the learner follows the mean of all teachers and both sides, at the cost of one.
     The loss is Hinton, Vinyals and Dean's (2015, https://arxiv.org/abs/1503.02531); that teacher and learner should see
     the same changed face is from Beyer et al. (2022, https://arxiv.org/abs/2106.05237).
@@ -80,7 +80,7 @@ def open_teachers(
                 f"{', '.join(contract.labels)}",
                 hint="a teacher must have the learner's channels and its classes, in the same order",
             )
-        found = replace(found, mirrored=False)  # teachers are asked about both sides in any case
+        found = replace(found, test_time_flip=False)  # teachers are asked about both sides in any case
         module = Deployable(network, found).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         modules.append(module if found.face_shape == contract.face_shape else _Resized(module, found))
         hashes.append(weights.sha256)
@@ -200,7 +200,7 @@ def translated(votes: Tensor, labels: Tensor, answers: Tensor | None) -> Tensor:
 
 
 def _answers(faces: Tensor, teachers: Teachers) -> Tensor:
-    """What all teachers say on average, at temperature 1, of faces as they are and of their mirror images."""
+    """What all teachers say on average, at temperature 1, of faces as they are and flipped."""
     said = []
     with progress("asking the teachers", len(faces)) as advance:
         for part in torch.split(faces, _ASKED_AT_ONCE):

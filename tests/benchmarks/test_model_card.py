@@ -44,7 +44,7 @@ def test_a_card_has_both_figures_with_their_intervals(files):
     assert "205,451 parameters, in FP16 but for biases and batch norms, 48×48 grey faces, seven classes." in card
 
 
-def test_a_mirrored_networks_card_has_the_other_figure_too(files):
+def test_a_flipped_networks_card_has_the_other_figure_too(files):
     import model_card
 
     from edgefer.engines.load import load_baseline
@@ -53,18 +53,18 @@ def test_a_mirrored_networks_card_has_the_other_figure_too(files):
     from edgefer.models.importing import import_weights
 
     folder, train, test = files
-    import_weights(folder / "w.safetensors", "lenet", folder / "m.safetensors", mirrored=True)
+    import_weights(folder / "w.safetensors", "lenet", folder / "m.safetensors", test_time_flip=True)
     figures = model_card.measure(folder / "m.safetensors", train, train, test, folder / "log")
     with load_baseline(folder / "w.safetensors") as one, load_baseline(folder / "m.safetensors") as both:
         without, with_them = evaluate(one, test), evaluate(both, test)
-    assert figures["mirroring"]["test"]["macro_f1"] == macro_f1(without) != macro_f1(with_them)
+    assert figures["flip_gain"]["test"]["macro_f1"] == macro_f1(without) != macro_f1(with_them)
     assert figures["test"]["macro_f1"] == macro_f1(with_them)
     gain = 100 * (with_them.top1 - without.top1)
-    assert figures["mirroring"]["gain_pp"]["test"] == pytest.approx(gain)
-    low, high = figures["mirroring"]["gain_ci95_pp"]["test"]
+    assert figures["flip_gain"]["gain_pp"]["test"] == pytest.approx(gain)
+    low, high = figures["flip_gain"]["gain_ci95_pp"]["test"]
     assert low < gain < high
     card = model_card.card("m", figures, ["edgefer train"])
-    rows = [line for line in card.splitlines() if line.startswith(("| public test", "| the same, without mirror"))]
+    rows = [line for line in card.splitlines() if line.startswith(("| public test", "| the same, without test"))]
     assert len(rows) == 2
     assert "Mirrored: " in card
     assert f"by so many points: {gain:+.2f} [{low:+.2f}, {high:+.2f}] on the public test, " in card

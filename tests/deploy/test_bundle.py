@@ -280,7 +280,7 @@ def test_an_engine_of_another_network_is_told(copy, tmp_path):
     edgefer.build_engine(tmp_path / "other.onnx", tmp_path / "x.onnx", precision="fp32")
     with pytest.raises(EdgeferError, match="was built from a model with the hash"):
         check_bundle(copy, tmp_path / "x.onnx")
-    with pytest.raises(EdgeferError, match="other labels, input, normalisation or mirroring"):
+    with pytest.raises(EdgeferError, match="other labels, input, normalisation or test-time flip"):
         check_bundle(copy, write_model(tmp_path / "y.onnx", network(), contract()))
 
 

@@ -135,7 +135,7 @@ def test_what_does_not_fit_together_is_said(tmp_path, model):
     assert "cannot be read" in inspect_file(tmp_path / "z.engine").problems[0]
     beside = plan(tmp_path / "m.onnx", model.read_bytes(), precision=Precision("int8", "int8"))
     assert inspect_file(beside).problems == (
-        "the manifest has another contract (labels, input, normalisation or mirroring) than the file",
+        "the manifest has another contract (labels, input, normalisation or test-time flip) than the file",
         "the manifest says int8, and the file fp32",
     )
 

@@ -27,10 +27,10 @@ def test_two_inputs(foreign, tmp_path):
     assert "one float input" in fault.hint
 
 
-def test_a_mirrored_contract(make, foreign, tmp_path):
-    fault = refused(make(), replace(foreign, mirrored=True), tmp_path)
-    assert "the contract is mirrored" in fault.message
-    assert "mirrored = false" in fault.hint
+def test_a_flipped_contract(make, foreign, tmp_path):
+    fault = refused(make(), replace(foreign, test_time_flip=True), tmp_path)
+    assert "the contract has test_time_flip" in fault.message
+    assert "test_time_flip = false" in fault.hint
 
 
 def test_a_uint8_input(foreign, tmp_path):

@@ -7,7 +7,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgefer.engines.onnxruntime import OnnxRuntimeSession
 from edgefer.errors import EdgeferError
-from edgefer.graph.fp16 import to_half
+from edgefer.graph.fp16 import to_fp16
 
 RANDOM = np.random.default_rng(0)
 
@@ -55,7 +55,7 @@ def types(model):
 def test_everything_behind_the_normalisation_is_half():
     model = network()
     before = model.SerializeToString()
-    half = to_half(model)
+    half = to_fp16(model)
     assert model.SerializeToString() == before
     found = types(half)
     assert {name for name, kind in found.items() if kind == TensorProto.FLOAT} == {
@@ -73,7 +73,7 @@ def test_it_answers_alike():
     model = network()
     wanted, got = (
         OnnxRuntimeSession(m.SerializeToString(), optimise=False).run({"faces": faces})["logits"]
-        for m in (model, to_half(model))
+        for m in (model, to_fp16(model))
     )
     assert got.dtype == np.float32
     difference = np.abs(wanted - got).max() / np.abs(wanted).max()
@@ -84,7 +84,7 @@ def test_a_weight_beyond_float16_is_refused():
     weight = np.zeros((4, 1, 3, 3), np.float32)
     weight[0, 0, 0, 0] = 1e5
     with pytest.raises(EdgeferError, match=r"the constant 'w' holds 1e\+05, and FP16 ends at 65504") as error:
-        to_half(network(weight=weight))
+        to_fp16(network(weight=weight))
     assert "--fp32" in error.value.hint
 
 
@@ -99,11 +99,11 @@ def test_scales_in_half_need_opset_19():
     model.graph.node.insert(at, helper.make_node("QuantizeLinear", ["normal", "s", "z"], ["q"]))
     model.graph.node.insert(at + 1, helper.make_node("DequantizeLinear", ["q", "s", "z"], ["dq"]))
     with pytest.raises(EdgeferError, match="Q/DQ in opset 17") as error:
-        to_half(model)
+        to_fp16(model)
     assert "strongly typed" in error.value.hint
     model.opset_import[0].version = 19
     model.ir_version = 9
-    half = to_half(model)
+    half = to_fp16(model)
     assert types(half)["dq"] == TensorProto.FLOAT16
     assert next(t for t in half.graph.initializer if t.name == "s_half").data_type == TensorProto.FLOAT16
 
@@ -115,7 +115,7 @@ def test_comparisons_read_constants_of_the_same_type():
     model.graph.node[at].input[0] = "chosen"
     model.graph.node.insert(at, helper.make_node("Greater", ["sum", "half"], ["above"]))
     model.graph.node.insert(at + 1, helper.make_node("Where", ["above", "sum", "prelu"], ["chosen"]))
-    half = to_half(model)
+    half = to_fp16(model)
     assert types(half)["above"] == TensorProto.BOOL
     faces = RANDOM.integers(0, 256, (2, 8, 8, 1), dtype=np.uint8)
     assert np.isfinite(

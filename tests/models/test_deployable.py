@@ -91,13 +91,13 @@ def test_the_zoos_networks_keep_channels_last_which_is_faster():
     assert Deployable(nn.Identity(), contract(Normalisation(), 1)).copied
 
 
-def test_a_mirrored_contract_asks_about_both_sides():
+def test_a_flipped_contract_asks_about_both_sides():
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 3 * 2, 2))
     one = contract(Normalisation(mean=(0.5,)), 1)
-    plain, mirrored = Deployable(network, one), Deployable(network, replace(one, mirrored=True))
+    plain, test_time_flip = Deployable(network, one), Deployable(network, replace(one, test_time_flip=True))
     faces = torch.randint(0, 256, (3, 5, 4, 1), dtype=torch.uint8)
     sides = plain(faces), plain(faces.flip(2))
     assert (sides[0] - sides[1]).abs().max() > 0.01
-    assert mirrored(faces).shape == (3, 2)
-    torch.testing.assert_close(mirrored(faces), (sides[0] + sides[1]) / 2)
+    assert test_time_flip(faces).shape == (3, 2)
+    torch.testing.assert_close(test_time_flip(faces), (sides[0] + sides[1]) / 2)

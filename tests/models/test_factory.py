@@ -190,18 +190,21 @@ def test_weights_of_other_labels(contract, package):
     assert "contract guess" in hint
 
 
-def test_weights_that_are_mirrored_where_the_contract_is_not(contract, package):
+def test_weights_that_flip_where_the_contract_is_not(contract, package):
     state = build_from_factory("ownpkg.nets:Net", contract)[0].state_dict()
     for given in (False, True):
-        save_weights("w.safetensors", state, replace(contract, mirrored=not given))
-        message, hint = refused("ownpkg.nets:Net", replace(contract, mirrored=given), "w.safetensors")
-        assert f"says mirrored = {str(not given).lower()}, and the contract mirrored = {str(given).lower()}" in message
-        assert hint.startswith(f"mirrored = {str(not given).lower()} in the contract")
+        save_weights("w.safetensors", state, replace(contract, test_time_flip=not given))
+        message, hint = refused("ownpkg.nets:Net", replace(contract, test_time_flip=given), "w.safetensors")
+        assert (
+            f"says test_time_flip = {str(not given).lower()}, and the contract test_time_flip = {str(given).lower()}"
+            in message
+        )
+        assert hint.startswith(f"test_time_flip = {str(not given).lower()} in the contract")
 
 
-def test_a_mirrored_contract_does_not_hide_what_is_wrong(contract, package):
+def test_a_flipped_contract_does_not_hide_what_is_wrong(contract, package):
     with pytest.raises(EdgeferError, match="own returns float16, not float32"):
-        export("ownpkg.nets:Halved", package / "m.onnx", contract=replace(contract, mirrored=True))
+        export("ownpkg.nets:Halved", package / "m.onnx", contract=replace(contract, test_time_flip=True))
 
 
 def test_a_pickled_module_is_not_run(contract, package):

@@ -134,7 +134,7 @@ def test_half_the_size_for_the_same_answers(tmp_path, out):
     network = create("resnet11").eval()
     contract = default_contract("resnet11", SEVEN)
     save_weights(tmp_path / "whole.safetensors", network.state_dict(), contract, ["a" * 64])
-    import_weights(tmp_path / "whole.safetensors", "resnet11", out, half=True)
+    import_weights(tmp_path / "whole.safetensors", "resnet11", out, fp16=True)
     assert out.stat().st_size < 0.51 * (tmp_path / "whole.safetensors").stat().st_size
     kept = load_weights(out)
     assert kept.seen == {"a" * 10}  # who judges it can still leave them out
@@ -157,18 +157,18 @@ def test_mirrored_is_the_files_unless_it_is_said(tmp_path, out):
     torch.manual_seed(4)
     network, other = create("lenet").eval(), tmp_path / "other.safetensors"
     save_weights(tmp_path / "plain.safetensors", network.state_dict(), default_contract("lenet", SEVEN))
-    assert not import_weights(tmp_path / "plain.safetensors", "lenet", out).contract.mirrored
-    assert import_weights(tmp_path / "plain.safetensors", "lenet", out, mirrored=True).contract.mirrored
-    assert load_network(out)[1].mirrored
-    assert import_weights(out, "lenet", other).contract.mirrored
-    assert not import_weights(out, "lenet", other, mirrored=False).contract.mirrored
+    assert not import_weights(tmp_path / "plain.safetensors", "lenet", out).contract.test_time_flip
+    assert import_weights(tmp_path / "plain.safetensors", "lenet", out, test_time_flip=True).contract.test_time_flip
+    assert load_network(out)[1].test_time_flip
+    assert import_weights(out, "lenet", other).contract.test_time_flip
+    assert not import_weights(out, "lenet", other, test_time_flip=False).contract.test_time_flip
 
 
 def test_weights_that_half_cannot_hold(tmp_path, out):
     state = fresh("lenet")
     name = next(name for name, tensor in state.items() if tensor.ndim > 1)
     state[name].view(-1)[0] = -70_000.0
-    error = refused(saved(tmp_path, state), "lenet", out, half=True)
+    error = refused(saved(tmp_path, state), "lenet", out, fp16=True)
     assert error.message == f"a weight of {name} is 7e+04, and FP16 ends at 65,504"
     assert not out.exists()
 

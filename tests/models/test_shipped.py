@@ -34,7 +34,7 @@ def test_card_results_recipe_and_registry_speak_of_the_same_file(path):
     assert loaded.contract is not None
     size = load_recipe(name).settings.get("size", architecture(loaded.contract.architecture).height)
     assert (loaded.contract.height, loaded.contract.width) == (size, size)
-    assert figures.get("mirrored", False) == loaded.contract.mirrored
+    assert figures.get("test_time_flip", False) == loaded.contract.test_time_flip
     assert figures["input"].startswith(f"{size}×{size} ")
     assert loaded.contract.lineage["fit_sha256"] == figures["lineage"]["fit_sha256"]
     assert len(loaded.seen) > 0.9 * figures["faces"]["fit"]  # FER2013 has some faces twice

@@ -76,7 +76,7 @@ def test_size_and_crop_are_those_of_the_weights(tmp_path, capsys):
     assert f"64×64 pixels, as {file} takes them" in capsys.readouterr().err
     assert contract_to_learn("mini_xception", CLASSES, 48, file) == replace(own, crop_margin=0.2)
     assert capsys.readouterr().err == ""
-    save_weights(file, state, replace(own, mirrored=True))
+    save_weights(file, state, replace(own, test_time_flip=True))
     assert contract_to_learn("mini_xception", CLASSES, None, file) == own  # a step looks at one side
     save_weights(file, state, replace(own, height=64))
     with pytest.raises(EdgeferError, match="64×48 pixels, and training makes square ones"):

@@ -178,14 +178,14 @@ def test_a_teacher_of_smaller_faces_sees_edges_as_sharp_as_bicubic_leaves_them(t
     torch.testing.assert_close(said, alone(shown), rtol=0, atol=1e-3)
 
 
-def test_a_mirrored_teacher_is_asked_as_often_as_another(tmp_path):
+def test_a_flipped_teacher_is_asked_as_often_as_another(tmp_path):
     plain = weights(tmp_path / "t.safetensors")
     network, contract, _ = load_network(plain)
-    mirrored = tmp_path / "m.safetensors"
-    save_weights(mirrored, network.state_dict(), replace(contract, mirrored=True))
+    test_time_flip = tmp_path / "m.safetensors"
+    save_weights(test_time_flip, network.state_dict(), replace(contract, test_time_flip=True))
     faces, _ = batch(4)
     said = []
-    for file in (plain, mirrored):
+    for file in (plain, test_time_flip):
         (teachers, _, _), seen = open_teachers([file], contract, 1.0), []
         teachers.modules[0].network.register_forward_hook(lambda module, given, out, seen=seen: seen.append(len(out)))
         said.append(teachers.mean_answers(faces))

@@ -101,13 +101,13 @@ def test_networks_are_built_as_they_were_asked(exported, faces, tmp_path, name, 
     assert first.manifest.note == "RTX, SM86, built ahead of time, not run"
 
 
-def test_a_mirrored_network_is_built_as_it_was_asked(faces, tmp_path):
+def test_a_flipped_network_is_built_as_it_was_asked(faces, tmp_path):
     model = export("mini_xception", tmp_path / "m.onnx", weights="mini_xception_64").path
-    assert contract_of(model).mirrored
+    assert contract_of(model).test_time_flip
     made = build(model, tmp_path / "x.engine", faces, "int8", builder=DYNAMIC)
     layers = {layer.got for layer in made.manifest.precision.layers if layer.op == "Conv"}
     assert (layers, made.audit.differences, made.audit.stray) == ({"int8"}, (), ())
-    assert made.manifest.contract.mirrored
+    assert made.manifest.contract.test_time_flip
 
 
 def build_again(file, output, precision, builder):

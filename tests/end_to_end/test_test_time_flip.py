@@ -1,4 +1,4 @@
-"""Weights whose contract is mirrored, from import to engines: a face and its mirror image get one answer."""
+"""Weights whose contract is test_time_flip, from import to engines: a face and its horizontal flip get one answer."""
 
 import numpy as np
 import pytest
@@ -23,11 +23,11 @@ def faces(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    path = tmp_path_factory.mktemp("weights") / "mirrored.safetensors"
-    arguments = ["import-weights", "mini_xception", "--model", "mini_xception", "--mirrored", "-o", str(path)]
+    path = tmp_path_factory.mktemp("weights") / "test_time_flip.safetensors"
+    arguments = ["import-weights", "mini_xception", "--model", "mini_xception", "--test-time-flip", "-o", str(path)]
     done = CliRunner().invoke(cli, arguments)
     assert done.exit_code == 0, done.output
-    assert done.stdout.endswith("neutral; mirrored\n")
+    assert done.stdout.endswith("neutral; test-time flip\n")
     return path
 
 
@@ -48,7 +48,9 @@ def test_pytorch_and_the_export_are_the_mean_of_both_sides(weights, model, faces
     with edgefer.load_engine(model.with_name("float.onnx")) as engine:
         for batch in (1, 5, 12):
             np.testing.assert_allclose(engine.logits(images[:batch]), wanted[:batch], atol=1e-4)
-    assert dict(rows(inspect_file(model)))["mirrored"].startswith("logits are the mean over a face and its mirror")
+    assert dict(rows(inspect_file(model)))["test-time flip"].startswith(
+        "logits are the mean over a face and its horizontal flip"
+    )
 
 
 @pytest.mark.parametrize("variant", [v for runtime in RUNTIMES for v in variants_of("int8", runtime)], ids=str)
