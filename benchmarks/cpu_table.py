@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from edgefer.runtimes import CPU, PYTORCH, for_target
+
 EAGER, ONNXRUNTIME = "PyTorch eager", "onnxruntime FP32"
 UNKNOWN = "–"
 
@@ -18,11 +20,8 @@ def cpu_table(result: dict[str, Any]) -> str:
 
 def _where(result: dict[str, Any]) -> str:
     environment = result["environment"]
-    versions = ", ".join(
-        f"{k} {environment['packages'][k]}"
-        for k in ("torch", "onnxruntime", "openvino")
-        if k in environment["packages"]
-    )
+    packages = [name for row in (PYTORCH, *for_target(CPU).values()) for name in row.distributions]
+    versions = ", ".join(f"{k} {environment['packages'][k]}" for k in packages if k in environment["packages"])
     lines = [
         f"{environment['cpu']}, {environment['cores']} cores, {environment['os']}; {versions}. Batch 1: median ms of a "
         "call. Batch 32: faces a second. t: threads. Speed-ups: batch 1, one thread, with 95 % intervals."

@@ -6,9 +6,10 @@ from typing import Any
 
 from cpu_table import UNKNOWN
 
+from edgefer.runtimes import title_of
+
 OURS = "edgefer"
 AIM_AGREEMENT, AIM_DROP = 0.985, 0.3
-_RUNTIMES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
 
 
 def quantisation_table(result: dict[str, Any]) -> str:
@@ -39,7 +40,7 @@ def _cells(row: dict[str, Any], best: float) -> list[str]:
     agreement = f"{100 * row['agreement']:.2f} %"
     return [
         row["label"],
-        _RUNTIMES[row["runtime"]],
+        title_of(row["runtime"]),
         f"{f'**{agreement}**' if row['agreement'] == best else agreement} [{low:.2f}, {high:.2f}]",
         f"{row['drop_pp']:+.2f} [{row['ci95_pp'][0]:+.2f}, {row['ci95_pp'][1]:+.2f}]",
         f"{row['sqnr_db']:.1f}",

@@ -27,12 +27,13 @@ from edgefer.errors import EdgeferError
 from edgefer.manifest import LayerPrecision
 from edgefer.quantize.graphview import JOINING, POOLING, WEIGHTED, GraphView, layer_name
 from edgefer.quantize.plan import make_plan, precision_of
-from edgefer.quantize.scheme import TENSORRT
+from edgefer.quantize.scheme import TENSORRT as TENSORRT_SCHEME
+from edgefer.runtimes import TENSORRT, TENSORRT_RTX
 
 FOLDED: Final = "folded"
 """What a node got that no layer of the engine names: a reshape, or what was computed while building."""
 
-_JUDGED: Final = WEIGHTED | POOLING | JOINING | {"MaxPool"}
+_VISIBLE: Final = WEIGHTED | POOLING | JOINING | {"MaxPool"}
 """Operators whose type can be seen from outside: functions of one value are done inside other layers' kernels."""
 
 _LIGHT: Final = frozenset({"kgen", "shape_call", "pointwise", "pointwisev2", "shuffle", "reformat", "noop", "copy"})
@@ -49,7 +50,7 @@ _DATATYPE: Final = re.compile(r"Datatype: (\w+)")
 HEADER: Final = 28
 """Bytes that are looked at."""
 
-_PRODUCTS: Final = {b"ftrt": "TensorRT", b"vtrt": "TensorRT-RTX"}
+_PRODUCTS: Final = {b"ftrt": TENSORRT.title, b"vtrt": TENSORRT_RTX.title}
 _VERSION_AT: Final = 24
 
 
@@ -110,7 +111,7 @@ class Audit:
     @property
     def differences(self) -> tuple[LayerPrecision, ...]:
         """Nodes whose type can be seen and is not what was asked."""
-        return tuple(n for n in self.nodes if n.op in _JUDGED and n.got not in (n.asked, FOLDED))
+        return tuple(n for n in self.nodes if n.op in _VISIBLE and n.got not in (n.asked, FOLDED))
 
     def got(self, asked: str) -> str:
         """The whole engine's precision: ``asked``, without what no node got."""
@@ -168,9 +169,9 @@ def layers_of_json(text: str) -> tuple[EngineLayer, ...]:
 def asked_of(model: onnx.ModelProto, weak: str | None = None, *, implicit: bool = False) -> dict[str, tuple[str, str]]:
     """Node → (operator, type asked): from Q/DQ and tensor types; the latter do not count where flags of ``weak`` do."""
     if implicit:
-        integer = {p.layer: p.asked for p in make_plan(model, TENSORRT).layers}
+        integer = {p.layer: p.asked for p in make_plan(model, TENSORRT_SCHEME).layers}
     else:
-        integer = precision_of(model, TENSORRT)
+        integer = precision_of(model, TENSORRT_SCHEME)
     inferred = onnx.shape_inference.infer_shapes(model).graph
     types = {v.name: v.type.tensor_type.elem_type for v in (*inferred.value_info, *inferred.output)}
     asked = {}
