@@ -1,6 +1,7 @@
 """The table of runtimes: what it names exists, one more row is one more runtime, and nothing else names runtimes."""
 
 import ast
+import re
 from dataclasses import fields
 
 import numpy as np
@@ -28,7 +29,7 @@ from edgefer.runtimes import (
 from tests import toy_runtime
 from tests.doctor.machines import NO_DRIVER, machine
 from tests.engines.conftest import CONTRACT, tiny
-from tests.test_layers import PACKAGE
+from tests.test_layers import FILES, PACKAGE
 
 try:
     import tomllib
@@ -137,3 +138,49 @@ def test_a_row_s_precisions_are_what_it_builds(toy, model):
         edgefer.build_engine(
             model, model.with_name("x.onnx"), precision="bf16", target=edgefer.BuildTarget(runtime="toy")
         )
+
+
+NAMES = {row.name for row in RUNTIMES.values()} | {row.package for row in RUNTIMES.values()} - {"torch"}
+"""What only the table and a runtime's own module may write. PyTorch's package is left out: training, weights and the
+export need it whether or not it is a runtime that something is compared with."""
+
+AFTER_AN_OPTION = re.compile(rf"--(detector-)?(runtime|target) ({'|'.join(map(re.escape, NAMES))})\b")
+
+
+def own_modules():
+    """Names → the module (a folder, for TensorRT) that may write them."""
+    for row in RUNTIMES.values():
+        module = row.opener.partition(":")[0] or f"edgefer.engines.{row.name}"
+        path = "/".join(module.split(".")[1:3]) + (".py" if module.count(".") == 2 else "/")
+        yield path, {row.name, row.package}
+
+
+def literals(tree):
+    """Every string of a module but docstrings; the fixed parts of f-strings too."""
+    bodies = [node.body for node in ast.walk(tree) if isinstance(getattr(node, "body", None), list)]
+    docstrings = {id(line.value) for body in bodies for line in body if isinstance(line, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
+            yield node
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_no_runtime_is_named_outside_its_module_and_the_table(path):
+    """Prose may name runtimes; the examples in a command's help are commands as a user types them."""
+    relative = path.relative_to(PACKAGE).as_posix()
+    if relative == "runtimes.py" or relative.startswith("optimize/"):
+        return
+    allowed = set().union(*(names for home, names in own_modules() if relative.startswith(home)))
+    found = []
+    for node in literals(ast.parse(path.read_text("utf-8"))):
+        text = node.value
+        options = {match[3] for match in AFTER_AN_OPTION.finditer(text)} if not text.startswith("edgefer ") else set()
+        found += [f"line {node.lineno}: {text}"] if (options | ({text} & NAMES)) - allowed else []
+    assert found == []
+
+
+def test_a_runtime_that_is_named_is_found():
+    tree = ast.parse('"""onnxruntime"""\nf("openvino")\ng(f"--runtime openvino or {x}")\nh("an openvino session")')
+    found = sorted(node.value for node in literals(tree))
+    assert found == ["--runtime openvino or ", "an openvino session", "openvino"]
+    assert [bool(AFTER_AN_OPTION.search(text) or text in NAMES) for text in found] == [True, False, True]

@@ -167,7 +167,7 @@ def make_bundle(
             "model_sha256": sha256_file(source),
             "weights_sha256": contract.lineage.get("weights_sha256", ""),
             "calibration": None if table is None else asdict(table.calibration),
-            "tensorrt": names,
+            TENSORRT.name: names,
         }
         sizes = _write_manifest(folder, record, faces)
     return Bundle(Path(output), chosen, sizes, faces)

@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from edgefer import runtimes
 from edgefer.errors import EdgeferError
 
 
@@ -89,7 +90,7 @@ ARM = Scheme("arm", "uint8", symmetric=False, placement="all", bias="int32")
 ARM_SIGNED = Scheme("arm-signed", "int8", symmetric=False, placement="all", bias="int32")
 OPENVINO_ALL = Scheme("openvino-all", "uint8", symmetric=False, placement="all", bias="float")
 OPENVINO_INPUTS = Scheme("openvino-inputs", "int8", symmetric=True, placement="inputs", bias="float")
-TENSORRT = Scheme("tensorrt", "int8", symmetric=True, placement="inputs", bias="float")
+TENSORRT = Scheme(runtimes.TENSORRT.name, "int8", symmetric=True, placement="inputs", bias="float")
 TENSORRT_FP16 = Scheme(
     "tensorrt-fp16", "int8", symmetric=True, placement="inputs", bias="float", opset=19, fp16_scales=True
 )
