@@ -3,7 +3,7 @@
 
 A network, a batch size and a number of threads make one run, in which all rows take turns (see turns.py). Networks
 without weights get random ones: speed does not depend on them, accuracy is left out. `auto` is the candidate that the
-auto choice takes from a shorter run of its own, so that its figure here is not the luckiest of several.
+auto choice takes from a shorter run of its own, so that its row here is not the luckiest of several.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from edgefer.errors import EdgeferError
 from edgefer.measure.environment import Usage, busy_before, describe_environment, others_since, too_busy
 from edgefer.models import names
 from edgefer.models.weights import shipped
-from edgefer.optimize.choose import choose
+from edgefer.optimize.candidates import choose
 from edgefer.progress import announce
 
 RESULTS = Path(__file__).resolve().parent / "results" / "cpu.json"
@@ -64,7 +64,7 @@ QUICK = Plan(
 
 
 @click.command()
-@click.option("--quick", is_flag=True, help="A few seconds, to see that it works; no figure is worth anything.")
+@click.option("--quick", is_flag=True, help="A few seconds, to see that it works; no row is worth anything.")
 @click.option("--only", multiple=True, metavar="NAME", help="Measure this network (may be repeated).")
 @click.option("--data", metavar="DATA", help="A data set with train and test faces: ranges and accuracies.")
 @click.option("--output", type=click.Path(path_type=Path), help=f"JSON; benchmarks/results/{RESULTS.name} if absent.")
@@ -147,10 +147,10 @@ def chosen_by_auto(
     effort: Effort,
 ) -> str:
     """What `auto` takes here: the fastest engine within the tolerance on val (of all, where nothing was judged)."""
-    candidates = {figure.label: engines[figure.label] for figure in network.figures}
+    candidates = {row.label: engines[row.label] for row in network.results}
     taken = take_turns(candidates, batches, threads, effort)
-    timed = [replace(figure, p50_ms=taken.latency(figure.label).p50) for figure in network.figures]
-    return next(figure.label for figure in choose(timed) if figure.chosen)
+    timed = [replace(row, p50_ms=taken.latency(row.label).p50) for row in network.results]
+    return next(row.label for row in choose(timed) if row.chosen)
 
 
 def batches_of(network: Network, batch: int) -> list[NDArray[np.uint8]]:

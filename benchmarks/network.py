@@ -18,32 +18,30 @@ from edgefer.measure.evaluate import evaluate
 from edgefer.measure.paired import Paired
 from edgefer.models import create, default_contract
 from edgefer.models.weights import load_network, shipped
-from edgefer.optimize.auto import MAX_DROP_PP, REFERENCE, candidates
-from edgefer.optimize.choose import Figures, judged
-from edgefer.optimize.job import Job, figures_of, prepare_job
+from edgefer.optimize.build import MAX_DROP_PP
+from edgefer.optimize.candidates import FLOAT, Candidate, CandidateResult, Job, all_variants, evaluated, prepare_job
 from edgefer.optimize.settings import Quantisation
-from edgefer.optimize.variants import Built
 from edgefer.progress import announce
 
 if TYPE_CHECKING:
     from torch import nn
 
 EAGER = "PyTorch eager"
-ONNXRUNTIME = REFERENCE.label
+ONNXRUNTIME = FLOAT.label
 CALIBRATION_FACES = 500
 
 
 @dataclass(frozen=True)
 class Network:
-    """What is timed. ``figures`` has an entry an engine, judged on ``val`` where there are weights and faces."""
+    """What is timed. ``results`` has an entry an engine, evaluated on ``val`` where there are weights and faces."""
 
     name: str
     module: nn.Module
     contract: Contract
     weights: str
     job: Job
-    engines: tuple[Built, ...]
-    figures: tuple[Figures, ...]
+    engines: tuple[Candidate, ...]
+    results: tuple[CandidateResult, ...]
     accuracy: Mapping[str, Mapping[str, Any]]
     parity: float  # largest difference of a logit of the exported file from PyTorch's
 
@@ -55,13 +53,13 @@ class Network:
 
     def describe(self) -> dict[str, Any]:
         """What does not depend on batch and threads, for JSON."""
-        calibration = self.job.calibration
+        calibration = self.job.record
         rows = [
             {"label": EAGER, "runtime": "pytorch", "precision": "fp32", "scheme": None, "bytes": _bytes(self.module)}
         ]
         rows += [
             {"label": f.label, "runtime": f.runtime, "precision": f.precision, "scheme": f.scheme, "bytes": f.bytes}
-            for f in self.figures
+            for f in self.results
         ]
         return {
             "weights": self.weights,
@@ -78,7 +76,7 @@ def prepare(
     """Export, calibrate and build ``name``; judge it where it has weights and ``real`` faces are there.
 
     Weights are those of the file ``own``, else those that ship, else random ones. Ranges come from ``faces`` (None: the
-    usual number) of ``real``, or of ``drawn`` if nothing is judged.
+    usual number) of ``real``, or of ``drawn`` if nothing is evaluated.
     """
     file = own or shipped(name)
     if file is None:
@@ -94,28 +92,28 @@ def prepare(
     calib = drawn if judging is None else judging
     corrections = None if judging is not None else ()  # without accuracy there is nothing to correct
     job = prepare_job(model, "int8", Quantisation(calib, faces=faces, corrections=corrections))
-    engines = tuple(job.build(variant) for variant in candidates())
-    figures = tuple(figures_of(built) for built in engines)
+    engines = tuple(job.build(variant) for variant in all_variants())
+    results = tuple(CandidateResult.of(built) for built in engines)
     accuracy: dict[str, dict[str, Any]] = {}
     if judging is not None:
         announce(f"{name}: predicting {len(judging.split('test')):,} test faces with {1 + len(engines)} engines")
-        figures, accuracy = _judge(module, contract, job, engines, judging)
+        results, accuracy = _judge(module, contract, job, engines, judging)
     parity = exported.max_abs_diff
-    return Network(name, module, contract, weights, job, engines, figures, accuracy, parity)
+    return Network(name, module, contract, weights, job, engines, results, accuracy, parity)
 
 
 def _judge(
-    module: nn.Module, contract: Contract, job: Job, engines: tuple[Built, ...], faces: FaceSet
-) -> tuple[tuple[Figures, ...], dict[str, dict[str, Any]]]:
+    module: nn.Module, contract: Contract, job: Job, engines: tuple[Candidate, ...], faces: FaceSet
+) -> tuple[tuple[CandidateResult, ...], dict[str, dict[str, Any]]]:
     """``val`` decides what `auto` may take; the public test is what is reported."""
     test = faces.split("test")
-    if job.calibration is not None:
-        refuse_overlap(job.calibration.face_hashes, test.face_hashes(), "the calibration faces", "the test faces")
+    if job.record is not None:
+        refuse_overlap(job.record.face_hashes, test.face_hashes(), "the calibration faces", "the test faces")
     with _opened(module, contract, engines, threads=2) as rows:
         answers = {label: evaluate(engine, test) for label, engine in rows.items()}
-        plain = [figures_of(built) for built in engines]
+        plain = [CandidateResult.of(built) for built in engines]
         reference = [f.label for f in plain].index(ONNXRUNTIME)
-        figures = judged(plain, [rows[f.label] for f in plain], faces.split("val"), reference, MAX_DROP_PP)
+        results = evaluated(plain, [rows[f.label] for f in plain], faces.split("val"), reference, MAX_DROP_PP)
     accuracy = {}
     for label, predictions in answers.items():
         paired = Paired.from_predictions(answers[EAGER], predictions)
@@ -126,12 +124,12 @@ def _judge(
             "macro_f1_ci95": list(macro_f1_ci95(predictions)),
         }
         accuracy[label] = {**quality, "n": predictions.n, **paired.to_dict()}
-    return tuple(figures), accuracy
+    return tuple(results), accuracy
 
 
 @contextmanager
 def _opened(
-    module: nn.Module, contract: Contract, engines: tuple[Built, ...], threads: int
+    module: nn.Module, contract: Contract, engines: tuple[Candidate, ...], threads: int
 ) -> Iterator[dict[str, Classifier]]:
     from edgefer.engines.pytorch import TorchSession
 

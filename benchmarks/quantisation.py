@@ -33,8 +33,7 @@ from edgefer.measure.environment import describe_environment
 from edgefer.measure.evaluate import evaluate
 from edgefer.measure.paired import Paired
 from edgefer.models.weights import load_weights, shipped
-from edgefer.optimize.output_error import OutputError
-from edgefer.optimize.variants import Variant
+from edgefer.optimize.candidates import Variant, output_error
 from edgefer.progress import announce
 
 RESULTS = REPOSITORY / "benchmarks" / "results" / "quantisation.json"
@@ -141,8 +140,8 @@ def measure(
     with tempfile.TemporaryDirectory() as name:
         bench = Bench.of(weights, Path(name), calib, faces, environments)
         job = bench.job
-        assert job.calibration is not None  # it is INT8
-        refuse_overlap(job.calibration.face_hashes, judges.face_hashes(), "the calibration faces", "the test faces")
+        assert job.record is not None  # it is INT8
+        refuse_overlap(job.record.face_hashes, judges.face_hashes(), "the calibration faces", "the test faces")
         wanted = answers(Way("onnxruntime", lambda: b""), _float(bench), job.contract, judges)
         about = {
             "architecture": job.contract.architecture,
@@ -174,7 +173,7 @@ def _row(label: str, way: Way, contract: Contract, judges: FaceSet, wanted: Pred
         found = answers(way, engine, contract, judges)
     except EdgeferError as fault:
         return {"label": label, "skipped": fault.message}
-    paired, error = Paired.from_predictions(wanted, found), OutputError.of(wanted, found)
+    paired, (sqnr_db, kl) = Paired.from_predictions(wanted, found), output_error(wanted, found)
     return {
         "label": label,
         "runtime": way.runtime,
@@ -182,8 +181,8 @@ def _row(label: str, way: Way, contract: Contract, judges: FaceSet, wanted: Pred
         "bytes": _size(engine),
         **paired.to_dict(),
         "agreement_ci95": list(wilson_interval(paired.agreeing, paired.n)),
-        "sqnr_db": error.sqnr_db,
-        "kl": error.kl,
+        "sqnr_db": sqnr_db,
+        "kl": kl,
     }
 
 

@@ -19,9 +19,8 @@ from edgefer.graph.export import export
 from edgefer.graph.onnx_file import serialise
 from edgefer.memory import available_memory
 from edgefer.models.weights import load_weights
-from edgefer.optimize.job import Job, prepare_job
+from edgefer.optimize.candidates import Job, Variant, prepare_job, variants_of
 from edgefer.optimize.settings import CORRECTIONS, DEFAULT_CORRECTIONS, Quantisation
-from edgefer.optimize.variants import Variant, variants_of
 
 STEPS = {
     "edgefer": DEFAULT_CORRECTIONS,
@@ -67,11 +66,11 @@ class Bench:
             raise EdgeferError(f"{weights} has no contract", hint="`edgefer import-weights` writes weights with one")
         export(loaded.contract.architecture, folder / "model.onnx", weights=weights)
         job = prepare_job(folder / "model.onnx", "int8", Quantisation(calib, faces=faces, corrections=()))
-        assert job.calibration is not None  # it is INT8
+        assert job.record is not None  # it is INT8
         (folder / "float.onnx").write_bytes(serialise(job.model))
         part = calib.split("calib")
-        drawn = part.stratified(min(faces, len(part)), job.calibration.seed)
-        if drawn.fingerprint() != job.calibration.faces_sha256:
+        drawn = part.stratified(min(faces, len(part)), job.record.seed)
+        if drawn.fingerprint() != job.record.faces_sha256:
             raise EdgeferError("the peers' calibration faces are not ours", hint="a fault of this script")
         np.savez(folder / "faces.npz", images=np.concatenate([images for images, _ in drawn.batches(64, job.contract)]))
         return cls(folder, calib, faces, job, environments)

@@ -29,10 +29,9 @@ from edgefer.graph.export import export
 from edgefer.graph.onnx_file import load_model, serialise
 from edgefer.graph.rewrite import PASSES, rewrite
 from edgefer.measure.environment import Usage, busy_before, describe_environment, others_since, too_busy
-from edgefer.optimize.auto import REFERENCE, candidates
-from edgefer.optimize.calibrate import calibrate, calibration_faces
-from edgefer.optimize.settings import Recipe
-from edgefer.optimize.variants import build
+from edgefer.optimize.calibrate import Calibrated, calibrate, calibration_faces
+from edgefer.optimize.candidates import FLOAT, Job, all_variants
+from edgefer.optimize.settings import Quantisation
 from edgefer.progress import announce
 
 RESULTS = Path(__file__).resolve().parent / "results" / "rewriting.json"
@@ -93,16 +92,17 @@ def _measured(network: str, folder: Path, plan: Plan) -> dict[str, Any]:
     drawn = synthetic_set(plan.faces, 1, folder / "drawn.npz")
     skipped = {PLAIN: set(PASSES), **{name: set(PASSES) - {name} for name in PASSES}, ALL: set()}
     model, contract = load_model(plain)
-    recipe = Recipe(plan.faces, 0, "mse")
-    chosen = calibration_faces(drawn, contract, recipe)
+    settings = Quantisation(drawn, faces=plan.faces, seed=0, method="mse")
+    recipe, chosen = settings.recipe(network), calibration_faces(settings, contract)
     graphs = {graph: rewrite(model, contract, skip=skip) for graph, skip in skipped.items()}
     graphs = {graph: done for graph, done in graphs.items() if graph == PLAIN or done.changes}
-    variants = candidates()
+    variants = all_variants()
     engines, integers = {}, {}
     for graph, done in graphs.items():
-        ranges, _ = calibrate(done.model, contract, chosen, recipe)
+        ranges, record = calibrate(done.model, contract, chosen, recipe)
+        job = Job(done, contract, "", recipe.method, Calibrated(done.model, ranges, record))
         for variant in variants:
-            built = build(variant, done.model, contract, ranges, recipe.method)
+            built = job.build(variant)
             label = f"{variant.label} · {graph}"
             engines[label] = built.open(contract)
             integers[label] = sum(layer.got == "int8" for layer in built.precision.layers)
@@ -116,7 +116,7 @@ def _measured(network: str, folder: Path, plan: Plan) -> dict[str, Any]:
         base = f"{variant.label} · {PLAIN}"
         for graph in graphs:
             label = f"{variant.label} · {graph}"
-            gain, over = taken.speedup(base, label), taken.speedup(f"{REFERENCE.label} · {PLAIN}", label)
+            gain, over = taken.speedup(base, label), taken.speedup(f"{FLOAT.label} · {PLAIN}", label)
             rows.append(
                 {
                     "engine": variant.label,

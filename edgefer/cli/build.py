@@ -194,7 +194,7 @@ def retune(engine: Path, threads: int, batch: int) -> None:
 
     The candidates are timed on this machine, and the fastest takes ENGINE's place.
     """
-    from edgefer.optimize.auto import retune as retune_engine
+    from edgefer.optimize.build import retune as retune_engine
 
     _show(retune_engine(engine, threads=threads, batch=batch))
 
@@ -276,7 +276,7 @@ def calibrate(model: Path, calibration: options.Calibration, output: Path, no_re
 
     `build-engine --calibration-table` takes it: ranges travel as text that can be reviewed, and no image has to.
     """
-    from edgefer.optimize.ranging import write_table
+    from edgefer.optimize.calibrate import write_table
 
     table = write_table(model, output, calibration.opened("cpu", "int8", command="calibrate"), no_rewrite=no_rewrite)
     click.echo(

@@ -39,9 +39,9 @@ from edgefer.graph.rewrite import rewrite
 from edgefer.manifest import PRECISION_KEY
 from edgefer.measure.accuracy import Predictions
 from edgefer.measure.evaluate import evaluate
-from edgefer.optimize.ranging import ranged_from, write_table
+from edgefer.optimize.calibrate import from_table, write_table
+from edgefer.optimize.calibration_table import CalibrationTable, read_table, shipped_table, signature
 from edgefer.optimize.settings import Quantisation
-from edgefer.optimize.tables import Table, read_table, shipped_table, signature
 from edgefer.optimize.tensorrt_file import for_tensorrt, prepare_file
 from edgefer.progress import announce
 from edgefer.runtimes import CPU, REFERENCE, TENSORRT, TOLERANCE, for_target
@@ -197,14 +197,14 @@ def _precision(asked: str | None, contract: Contract, settings: Quantisation) ->
     return asked
 
 
-def _shipped(contract: Contract) -> Table | None:
+def _shipped(contract: Contract) -> CalibrationTable | None:
     """The calibration table that ships, if it is for these very weights."""
     return shipped_table(contract.architecture, contract.lineage.get("weights_sha256", ""))
 
 
 def _calibration_table(
     folder: Path, loaded: tuple[onnx.ModelProto, Contract], precision: str, settings: Quantisation
-) -> Table | None:
+) -> CalibrationTable | None:
     """The calibration table of a CPU's INT8, checked against the model, written into the folder."""
     if not precision.startswith("int8"):
         return None
@@ -217,7 +217,7 @@ def _calibration_table(
             f"INT8 is asked for, and no calibration table ships for these weights of {contract.architecture}",
             hint="give --calib DATA or --calibration-table TABLE, or leave --int8 out",
         )
-    ranged_from(found, rewrite(model, contract).model, contract, settings)
+    from_table(found, rewrite(model, contract).model, contract, settings)
     found.write(folder / CALIBRATION)
     return found
 
@@ -227,7 +227,7 @@ def _tensorrt_files(
     loaded: tuple[onnx.ModelProto, Contract],
     precision: str,
     settings: Quantisation,
-    table: Table | None,
+    table: CalibrationTable | None,
 ) -> dict[str, str]:
     """TensorRT version of :data:`GENERATIONS` → the file that it builds from."""
     if table is not None:
@@ -384,7 +384,7 @@ def _flags(contract: Contract, precision: str, names: dict[str, str]) -> str:
     return "\n".join([*lines, "    fi", "}", ""])
 
 
-def _readme(contract: Contract, precision: str, faces: EvaluationFaces, table: Table | None) -> str:
+def _readme(contract: Contract, precision: str, faces: EvaluationFaces, table: CalibrationTable | None) -> str:
     """What lies in the bundle, and what to type on which device."""
     about_faces = (
         "They may be pictures of people, with a licence of their own: keep the bundle where those may be kept.\n"

@@ -351,7 +351,7 @@ def _build(engine: Path, manifest: Manifest | None, row: Runtime, works: Mapping
     model, needs_faces = "model.onnx", "int8" in precision
     if manifest is not None:
         from edgefer.deploy.inspect import lineage_of  # both import onnx
-        from edgefer.optimize.tables import shipped_table
+        from edgefer.optimize.calibration_table import shipped_table
 
         lineage = lineage_of(engine, manifest.contract, manifest.model_sha256, manifest.weights_sha256)
         model = str(lineage.model.file or model)

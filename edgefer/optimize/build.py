@@ -3,23 +3,43 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Collection, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 from edgefer.atomic import write_bytes
-from edgefer.contract import Contract
+from edgefer.engines.classifier import Classifier
+from edgefer.engines.load import load_engine
 from edgefer.errors import EdgeferError
-from edgefer.manifest import write_engine
-from edgefer.optimize.choose import Figures, choose, timed, verdict
-from edgefer.optimize.faithful import only_faithful
-from edgefer.optimize.job import Job, figures_of, prepare_job
-from edgefer.optimize.judged import judge, opened
-from edgefer.optimize.price import TimePrice
-from edgefer.optimize.result import BuildResult
+from edgefer.manifest import read_manifest, write_engine
+from edgefer.optimize.calibrate import evaluation_faces, opened
+from edgefer.optimize.candidates import (
+    FLOAT,
+    BuildResult,
+    Candidate,
+    CandidateResult,
+    Evaluation,
+    Job,
+    all_variants,
+    choose,
+    evaluated,
+    only_faithful,
+    prepare_job,
+    time_files,
+    timed,
+    variants_of,
+    verdict,
+)
+from edgefer.optimize.search import TimeCost, choose_method, search
 from edgefer.optimize.settings import AUTO, BuildTarget, Quantisation
 from edgefer.optimize.tensorrt import build_tensorrt
-from edgefer.optimize.variants import Built, variants_of
+from edgefer.progress import announce, progress
+from edgefer.runtimes import CPU, REFERENCE
+
+MAX_DROP_PP = 0.5
+"""The drop that ``precision="auto"`` tolerates on `val` if nothing else is said, percentage points."""
 
 
 def build_engine(
@@ -28,7 +48,7 @@ def build_engine(
     *,
     precision: str,
     quantisation: Quantisation | None = None,
-    target: str | BuildTarget = "cpu",
+    target: str | BuildTarget = CPU,
     onnx_only: bool = False,
     no_rewrite: Collection[str] = (),
 ) -> BuildResult:
@@ -39,7 +59,10 @@ def build_engine(
         output: the engine: an ``.onnx`` file for a CPU, an ``.engine`` file of TensorRT.
         precision: ``"fp32"``, ``"int8"``; for a CPU also ``"bf16"`` or ``"int8+bf16"`` (the rest in bfloat16), for
             TensorRT ``"fp16"`` or ``"int8+fp16"``. ``"auto"``: the fastest engine for this CPU whose accuracy on
-            ``val`` holds, see :func:`edgefer.optimize.auto.build_auto`.
+            ``val`` drops by at most ``max_drop`` points. Its candidates are each runtime that is installed, in FP32, in
+            bfloat16 where the CPU has it, and in INT8 in every scheme that suits the runtime; with the method
+            ``"auto"`` each scheme gets the method with the smallest error on ``val``. All are kept in
+            ``<output stem>.candidates/``, for :func:`retune`.
         quantisation: for INT8: where ranges come from, and what is done with them.
         target: its name, or all that is known about it.
         onnx_only: write the ONNX file that the target takes, and no manifest.
@@ -53,29 +76,36 @@ def build_engine(
     settings.check(goal, precision, onnx_only=onnx_only)
     if os.path.realpath(model) == os.path.realpath(output):
         raise EdgeferError(f"{output} is the model itself, which would be lost", hint="choose another output path")
-    if goal.name != "cpu":
+    if goal.name != CPU:
         return build_tensorrt(
-            model, output, precision=precision, target=goal, faces=settings, onnx_only=onnx_only, no_rewrite=no_rewrite
+            *(model, output, settings),
+            precision=precision,
+            target=goal,
+            onnx_only=onnx_only,
+            no_rewrite=no_rewrite,
         )
-    destination = checked_output(output)
+    destination = Path(output)
+    if destination.suffix != ".onnx":
+        raise EdgeferError(
+            f"an engine for a CPU is an ONNX file, and {destination} does not end in .onnx",
+            hint=f"-o {destination.with_suffix('.onnx')}",
+        )
+    cost = TimeCost(goal.threads or 1, goal.batch or 1)
     if precision == AUTO:
-        from edgefer.optimize.auto import build_auto
-
-        return build_auto(model, destination, settings, goal, no_rewrite)
-    variants = variants_of(precision, goal.runtime or "onnxruntime")
+        return _build_auto(model, destination, opened(settings), cost, no_rewrite)
+    variants = variants_of(precision, goal.runtime or REFERENCE.name)
     if settings.evaluates:
         settings = opened(settings)
     job = prepare_job(model, precision, settings, no_rewrite)
-    rows: Sequence[Figures] = ()
-    price = TimePrice(goal.threads or 1, goal.batch or 1)
+    rows: Sequence[CandidateResult] = ()
     if settings.evaluates:
-        found = judge(job, variants, settings, price, threads=price.threads)
-        job, winner, rows, reason = found.job, found.built, found.rows, found.reason
+        found = search(job, variants, settings, cost, cost.threads)
+        job, winner, rows, reason = found.job, found.candidate, found.rows, found.reason
     else:
-        built = [job.build(variant) for variant in variants]
+        candidates = [job.build(variant) for variant in variants]
         if precision.startswith("int8"):
-            built = only_faithful(built, job.contract)
-        winner, rows, reason = _fastest(job, built, price.threads, price.batch)
+            candidates = only_faithful(candidates, job.contract)
+        winner, rows, reason = _fastest(job, candidates, cost)
     if onnx_only:
         write_bytes(destination, winner.engine)
         return BuildResult(destination, None, reason, candidates=tuple(rows))
@@ -83,26 +113,116 @@ def build_engine(
     return BuildResult(destination, manifest, reason, candidates=tuple(rows))
 
 
-def _fastest(job: Job, built: Sequence[Built], threads: int, batch: int) -> tuple[Built, Sequence[Figures], str]:
-    """Of several placements the one that takes least time, with what was measured."""
-    if len(built) == 1:
-        return built[0], (), ""
-    figures = choose(_timed(built, job.contract, threads, batch))
-    return built[next(i for i, f in enumerate(figures) if f.chosen)], figures, verdict(figures)
+def _fastest(
+    job: Job, candidates: Sequence[Candidate], cost: TimeCost
+) -> tuple[Candidate, Sequence[CandidateResult], str]:
+    """Of several schemes the one that takes least time, with what was measured."""
+    if len(candidates) == 1:
+        return candidates[0], (), ""
+    rows = [CandidateResult.of(candidate) for candidate in candidates]
+    rows = choose(time_files(rows, candidates, job.contract, threads=cost.threads, batch=cost.batch))
+    return candidates[next(i for i, row in enumerate(rows) if row.chosen)], rows, verdict(rows)
 
 
-def _timed(built: Sequence[Built], contract: Contract, threads: int, batch: int) -> list[Figures]:
+def _build_auto(
+    model: str | os.PathLike[str],
+    destination: Path,
+    settings: Quantisation,
+    cost: TimeCost,
+    no_rewrite: Collection[str],
+) -> BuildResult:
+    job = prepare_job(model, "int8", settings, no_rewrite)
+    val = evaluation_faces(settings, job.contract)
+    jobs: list[Job] = []  # each candidate's, with its method
+    candidates: list[Candidate] = []
+    untaken: list[CandidateResult] = []  # methods that were tried
+    variants = all_variants()
+    with progress("building", len(variants)) as advance:
+        for variant in variants:
+            own = job
+            if settings.method == AUTO and variant.scheme is not None:
+                evaluation = Evaluation.of(job, variant.runtime, val, cost.threads)
+                found = choose_method(evaluation, (variant,), cost)
+                own = found.job
+                untaken += [replace(row, within=True) for row in found.rows if not row.chosen]
+            jobs.append(own)
+            candidates.append(own.build(variant))
+            advance(1, variant.label)
+    rows = [
+        replace(CandidateResult.of(c), method=None if c.variant.scheme is None else own.method)
+        for own, c in zip(jobs, candidates, strict=True)
+    ]
+    max_drop = MAX_DROP_PP if settings.max_drop is None else settings.max_drop
     with ExitStack() as stack:
-        engines = [stack.enter_context(b.open(contract, threads)) for b in built]
-        return timed([figures_of(b) for b in built], engines, contract, batch, seed=0)
+        engines = [stack.enter_context(c.open(job.contract, cost.threads)) for c in candidates]
+        rows = evaluated(rows, engines, val, variants.index(FLOAT), max_drop)
+        rows = choose(timed(rows, engines, job.contract, cost.batch))
+    _write_candidates(candidates_folder(destination), jobs, candidates, rows)
+    index = next(i for i, row in enumerate(rows) if row.chosen)
+    shown = (*rows, *untaken)
+    manifest = write_engine(destination, candidates[index].engine, jobs[index].manifest(candidates[index], shown))
+    return BuildResult(destination, manifest, verdict(rows), candidates=shown)
 
 
-def checked_output(output: str | os.PathLike[str]) -> Path:
-    """The path to write, refused if its suffix is none of a CPU's engines."""
-    destination = Path(output)
-    if destination.suffix != ".onnx":
+def retune(engine: str | os.PathLike[str], *, threads: int = 1, batch: int = 1) -> BuildResult:
+    """Time the candidates of an ``--auto`` engine again, here, and put the fastest in its place.
+
+    Accuracies are those of the machine that built them; a candidate that does not run here, or whose golden vectors
+    differ here, is left out and announced.
+
+    Raises:
+        EdgeferError: the engine was not built by ``--auto``, or its candidates did not travel with it.
+    """
+    path = Path(engine)
+    manifest = read_manifest(path)
+    if not manifest.candidates:
         raise EdgeferError(
-            f"an engine for a CPU is an ONNX file, and {destination} does not end in .onnx",
-            hint=f"-o {destination.with_suffix('.onnx')}",
+            f"{path} was not chosen among candidates", hint="build it with `edgefer build-engine --auto`"
         )
-    return destination
+    before = [CandidateResult.from_dict(c) for c in manifest.candidates]
+    others = [row for row in before if row.kl is not None]  # methods that were not taken: they have no file
+    rows = [replace(row, p50_ms=None, chosen=False) for row in before if row.kl is None]
+    folder = candidates_folder(path)
+    if not folder.is_dir():
+        raise EdgeferError(
+            f"the candidates of {path} are not here: there is no folder {folder}", hint="copy it as well"
+        )
+    with ExitStack() as stack:
+        running: list[tuple[int, Classifier]] = []
+        for index, row in enumerate(rows):
+            try:
+                running.append((index, stack.enter_context(load_engine(folder / _file_name(row), threads))))
+            except EdgeferError as fault:
+                announce(f"left out: {row.label}: {fault.message}")
+        measured = timed([rows[i] for i, _ in running], [e for _, e in running], manifest.contract, batch)
+    for (index, _), row in zip(running, measured, strict=True):
+        rows[index] = row
+    rows = choose(rows)
+    winner = folder / _file_name(next(row for row in rows if row.chosen))
+    shown = (*rows, *others)
+    chosen = replace(read_manifest(winner), candidates=tuple(row.to_dict() for row in shown))
+    return BuildResult(path, write_engine(path, winner.read_bytes(), chosen), verdict(rows), candidates=shown)
+
+
+def candidates_folder(engine: Path) -> Path:
+    """Where the candidates of ``engine`` lie."""
+    return engine.with_suffix(".candidates")
+
+
+def _write_candidates(
+    folder: Path, jobs: Sequence[Job], candidates: Sequence[Candidate], rows: Sequence[CandidateResult]
+) -> None:
+    """Fill a new folder and put it in the place of an old one, so that the two never mix."""
+    fresh = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(fresh, ignore_errors=True)
+    try:
+        for job, candidate, row in zip(jobs, candidates, rows, strict=True):
+            write_engine(fresh / _file_name(row), candidate.engine, job.manifest(candidate))
+        shutil.rmtree(folder, ignore_errors=True)
+        fresh.replace(folder)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def _file_name(row: CandidateResult) -> str:
+    return "-".join(part for part in (row.runtime, row.precision, row.scheme) if part) + ".onnx"

@@ -1,9 +1,11 @@
-"""Calibration: from a dataset to ranges, and the record of which faces made them."""
+"""Everything between a float network and its INT8 files that depends on images: equalisation, ranges, corrections."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
+import os
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import onnx
@@ -13,22 +15,196 @@ from edgefer.contract import INPUT_NAME, Contract
 from edgefer.data import FaceSet, aligned, open_dataset
 from edgefer.engines.onnxruntime import OnnxRuntimeSession
 from edgefer.errors import EdgeferError
+from edgefer.graph.onnx_file import load_model
+from edgefer.graph.rewrite import check_names, rewrite
 from edgefer.manifest import Calibration
-from edgefer.optimize.settings import Recipe
+from edgefer.optimize.calibration_table import CalibrationTable, read_table, shipped_table, signature
+from edgefer.optimize.settings import CORRECTIONS, DEFAULT_CORRECTIONS, EQUALISE, Quantisation, Recipe
 from edgefer.progress import announce, progress
-from edgefer.quantize.observation import DEFAULT_BUDGET, activation_bytes, observe
+from edgefer.quantize.corrections import BIAS, ROUNDING, Corrected, correct, only_outputs
+from edgefer.quantize.equalise import (
+    DEGREE,
+    Scales,
+    apply_scales,
+    channel_powers,
+    components,
+    equalising_scales,
+    is_exact,
+)
+from edgefer.quantize.graphview import RULED, WEIGHTED, GraphView, fingerprint, refuse_quantised
+from edgefer.quantize.observation import DEFAULT_BUDGET, Faces, Runner, activation_bytes, observe, observed_tensors
+from edgefer.quantize.plan import Plan
 from edgefer.quantize.ranges import Ranges
 
+FACES = {ROUNDING: 256, BIAS: 64}
+"""Number of calibration images that each correction looks at, the largest of those that are done; a mean needs few."""
+
 _BATCH = 64
+_CORRECTING_BATCHES = 4, 16
+"""The smallest and the largest batch of corrections; between, as many images as calibration's budget holds."""
 
 
-def calibration_faces(data: str | FaceSet, contract: Contract, recipe: Recipe) -> FaceSet:
-    """The recipe's draw from the ``calib`` part of ``data``, or from the split that ``data`` names itself.
+@dataclass(frozen=True)
+class Calibrated:
+    """What INT8 files are made of.
+
+    Attributes:
+        model: float; the one that was given, or equalised.
+        ranges: of its activations.
+        record: for the manifest.
+        scales: the factors of the equalisation, empty where there is none.
+        corrector: does what depends on the plan; None where nothing is to be done.
+    """
+
+    model: onnx.ModelProto
+    ranges: Ranges
+    record: Calibration
+    scales: Scales = field(default_factory=dict)
+    corrector: Corrector | None = None
+
+
+def calibrated(model: onnx.ModelProto, contract: Contract, settings: Quantisation) -> Calibrated:
+    """Equalise ``model`` (float, rewritten) and take its ranges: from faces where there are any, else from a table.
+
+    Raises:
+        EdgeferError: what :func:`on_faces` and :func:`by_table` raise.
+    """
+    return by_table(model, contract, settings) if settings.data is None else on_faces(model, contract, settings)
+
+
+def on_faces(model: onnx.ModelProto, contract: Contract, settings: Quantisation) -> Calibrated:
+    """Equalise ``model`` and take its ranges on a sample of the calibration images.
+
+    Raises:
+        EdgeferError: no such faces; an activation is not finite.
+    """
+    recipe = settings.recipe(contract.architecture)
+    chosen = DEFAULT_CORRECTIONS if settings.corrections is None else settings.corrections
+    faces = calibration_faces(settings, contract)
+    scales: Scales = equalising(model, contract, faces) if EQUALISE in chosen else {}
+    changed = equalised(model, scales, contract)
+    ranges, record = calibrate(changed, contract, faces, recipe)
+    announce_unruled(model)
+    applied = scales if changed is not model else {}
+    return Calibrated(changed, ranges, record, applied, Corrector.over(changed, faces, contract, chosen))
+
+
+def by_table(model: onnx.ModelProto, contract: Contract, settings: Quantisation) -> Calibrated:
+    """Take equalisation and ranges from a table: the one given, or the one that ships for the weights.
+
+    Raises:
+        EdgeferError: there is none; a correction needs faces; what :func:`from_table` raises.
+    """
+    if settings.table is None:
+        found = shipped_table(contract.architecture, contract.lineage.get("weights_sha256", ""))
+    else:
+        found = read_table(settings.table)
+    if found is None:
+        raise EdgeferError(
+            f"INT8 needs faces to set its ranges, and none were given; no calibration table ships for these weights of "
+            f"{contract.architecture}",
+            hint="--calib DATA: its `calib` part is used, never its test faces",
+        )
+    wanting = [name for name in CORRECTIONS if name in (settings.corrections or ()) and name != EQUALISE]
+    if wanting:
+        raise EdgeferError(f"{' and '.join(wanting)} cannot be done from a calibration table", hint="--calib DATA")
+    done = from_table(found, model, contract, settings)
+    announce(f"ranges from {found.origin}: {found.calibration.n:,} faces of {found.calibration.origin}")
+    return done
+
+
+def from_table(
+    table: CalibrationTable, model: onnx.ModelProto, contract: Contract, settings: Quantisation
+) -> Calibrated:
+    """Take equalisation and ranges from a table that was read.
+
+    Raises:
+        EdgeferError: it is of other weights, another contract or another graph; it was made with other corrections.
+    """
+    table.check(contract, signature(model))
+    if settings.corrections is not None and (EQUALISE in settings.corrections) != bool(table.scales):
+        raise EdgeferError(
+            f"{table.origin} was made {'with' if table.scales else 'without'} {EQUALISE}",
+            hint=f"--corrections {EQUALISE if table.scales else 'none'}, or --calib DATA",
+        )
+    changed = equalised(model, table.scales, contract)
+    if table.scales and changed is model:
+        raise EdgeferError(f"the equalisation of {table.origin} does not fit this model", hint="--calib DATA")
+    announce_unruled(model)
+    ranges = replace(table.ranges, model=fingerprint(changed))
+    record = replace(table.calibration, method=settings.recipe(contract.architecture).method)
+    return Calibrated(changed, ranges, record, table.scales)
+
+
+def write_table(
+    model: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    quantisation: Quantisation,
+    *,
+    no_rewrite: Collection[str] = (),
+) -> CalibrationTable:
+    """Calibrate ``model`` and write what :func:`by_table` needs to do so again without faces.
+
+    Args:
+        model: what :func:`edgefer.export` wrote.
+        output: the table; ``<name of the weights>.calibration.jsonl`` where it is to ship.
+        quantisation: with ``data``; of the corrections a table keeps ``"equalise"`` (done if None): the others depend
+            on the plan.
+        no_rewrite: rewrite passes to leave out.
+
+    Raises:
+        EdgeferError: bad input; the model does not say which weights it has.
+    """
+    quantisation.check("cpu", "int8", command="calibrate")
+    if os.path.realpath(model) == os.path.realpath(output):
+        raise EdgeferError(f"{output} is the model itself, which would be lost", hint="choose another output path")
+    if quantisation.corrections is None:
+        quantisation = replace(quantisation, corrections=(EQUALISE,))
+    check_names(no_rewrite)
+    proto, contract = load_model(model)
+    refuse_quantised(proto)
+    plain = rewrite(proto, contract, skip=no_rewrite).model
+    done = on_faces(plain, contract, quantisation)
+    table = CalibrationTable.of(contract, signature(plain), done.scales, done.ranges, done.record)
+    table.write(output)
+    return table
+
+
+def opened(settings: Quantisation) -> Quantisation:
+    """``settings`` with the data set open, for choices by answers: it must not name a split.
+
+    Raises:
+        EdgeferError: it does, so that there is no `val` beside `calib`.
+    """
+    assert settings.data is not None  # Quantisation.check looked
+    faces = open_dataset(settings.data) if isinstance(settings.data, str) else settings.data
+    if faces.picked is not None:
+        raise EdgeferError(
+            f"this needs the `calib` and the `val` part of the faces, and {faces.origin} names one split",
+            hint="leave the split out of --calib",
+        )
+    return replace(settings, data=faces)
+
+
+def evaluation_faces(settings: Quantisation, contract: Contract) -> FaceSet:
+    """The `val` part of data that :func:`opened` opened: ranges come from another part.
+
+    Raises:
+        EdgeferError: there is no such part.
+    """
+    assert isinstance(settings.data, FaceSet)
+    return aligned(settings.data.split("val"), contract.labels)
+
+
+def calibration_faces(settings: Quantisation, contract: Contract) -> FaceSet:
+    """A sample of the ``calib`` part of the data, or of the split that they name themselves, as the recipe says.
 
     Raises:
         EdgeferError: the data cannot be read, their classes are not the contract's, or a class has no face.
     """
-    faces = open_dataset(data) if isinstance(data, str) else data
+    assert settings.data is not None  # Quantisation.check looked
+    recipe = settings.recipe(contract.architecture)
+    faces = open_dataset(settings.data) if isinstance(settings.data, str) else settings.data
     if faces.picked in ("test", "private"):
         raise EdgeferError(
             f"{faces.origin} are test faces: ranges made from them would flatter the report",
@@ -75,10 +251,10 @@ def calibrate(model: onnx.ModelProto, contract: Contract, faces: FaceSet, recipe
         budget = max(DEFAULT_BUDGET, activation_bytes(model))  # a large network's faces go through one at a time
         ranges = observe(
             model,
-            _runner,
+            open_runner,
             batches,
             budget_bytes=budget,
-            name_of=lambda face: f"face {face} of the draw ({faces.name_of(face)} of {faces.origin})",
+            name_of=lambda face: f"face {face} of the sample ({faces.name_of(face)} of {faces.origin})",
             advance=advance,
         )
     return ranges, record_of(faces, recipe)
@@ -112,6 +288,83 @@ def _seen(faces: FaceSet, contract: Contract) -> Iterator[NDArray[np.uint8]]:
         )
 
 
-def _runner(model: bytes) -> Callable[[NDArray[np.uint8]], dict[str, NDArray[Any]]]:
+def open_runner(model: bytes) -> Runner:
+    """A serialised model in ONNX Runtime on one thread, from faces to all outputs."""
     session = OnnxRuntimeSession(model, threads=1)
     return lambda batch: session.run({INPUT_NAME: batch})
+
+
+def announce_unruled(model: onnx.ModelProto) -> None:
+    """Say which operators behind the first layer with weights have no INT8 rule, and so stay float."""
+    view = GraphView(model)
+    nodes = list(view.nodes)
+    first = next((index for index, node in enumerate(nodes) if node.op_type in WEIGHTED), len(nodes))
+    unruled = [node for node in nodes[first:] if node.op_type not in RULED]
+    counts = Counter(node.op_type for node in unruled if not view.outputs.intersection(node.output))  # logits are float
+    if counts:
+        listed = ", ".join(f"{op} ({count}×)" for op, count in counts.items())
+        announce(f"note: no INT8 rule for {listed}: left in float")
+
+
+def equalising(model: onnx.ModelProto, contract: Contract, faces: FaceSet) -> Scales:
+    """The factors that equalise ``model`` on ``faces``; empty where nothing in it can be equalised."""
+    watched = set(observed_tensors(model))
+    found = [(c, [t for t in c.tensors if t in watched]) for c in components(model)]
+    found = [(component, tensors) for component, tensors in found if tensors]
+    if not found:
+        return {}
+    names = [tensor for _, tensors in found for tensor in tensors]
+    run = open_runner(only_outputs(model, names).SerializeToString())
+    size = max(1, min(_BATCH, DEFAULT_BUDGET // max(1, activation_bytes(model))))
+    units: dict[str, float] = {}  # the largest value so far
+    powers: dict[str, NDArray[np.float64]] = {}
+    with progress("equalising", len(faces)) as advance:
+        for images, _ in faces.batches(size, contract):
+            for name, values in run(images).items():
+                peak = float(np.abs(values).max())
+                if not np.isfinite(peak):
+                    return {}  # calibration, which comes next, names the layer and the face
+                before = units.get(name, 0.0)
+                unit = units[name] = max(peak, before) or 1.0
+                powers[name] = powers.get(name, 0.0) * (before / unit) ** DEGREE + channel_powers(values, unit)
+            advance(len(images))
+    ranges = {name: power ** (1 / DEGREE) for name, power in powers.items()}
+    return {c.name: equalising_scales([ranges[tensor] for tensor in tensors]) for c, tensors in found}
+
+
+def equalised(model: onnx.ModelProto, scales: Scales, contract: Contract) -> onnx.ModelProto:
+    """``model`` with ``scales`` in it; itself, and that is announced, where float32 does not keep its answers."""
+    if not scales:
+        return model
+    changed = apply_scales(model, scales)
+    if is_exact(model, changed, contract, open_runner):
+        return changed
+    announce("note: equalisation is left out: this network's logits do not survive it in float32")
+    return model
+
+
+@dataclass(frozen=True)
+class Corrector:
+    """Rounding and bias correction for any plan: ``faces`` are uint8 batches of the calibration faces."""
+
+    steps: tuple[str, ...]
+    faces: Sequence[Faces]
+
+    @classmethod
+    def over(
+        cls, model: onnx.ModelProto, faces: FaceSet, contract: Contract, corrections: Collection[str]
+    ) -> Corrector | None:
+        """A corrector of ``model`` that looks at the first faces of ``faces``; None where nothing is left to do."""
+        kept = tuple(name for name in CORRECTIONS if name in corrections and name != EQUALISE)
+        if not kept:
+            return None
+        some = faces.subset(np.arange(min(max(FACES[name] for name in kept), len(faces))))
+        smallest, largest = _CORRECTING_BATCHES
+        size = max(smallest, min(largest, DEFAULT_BUDGET // max(1, activation_bytes(model))))
+        return cls(kept, [images for images, _ in some.batches(size, contract)])
+
+    def correct(self, model: onnx.ModelProto, plan: Plan, ranges: Ranges, method: str) -> Corrected:
+        """The float model to quantise by ``plan``, and what became of it."""
+        count = sum(layer.asked == "int8" and layer.op in ("Conv", "Gemm") for layer in plan.layers)
+        with progress(f"correcting: {', '.join(self.steps)}", count) as advance:
+            return correct(model, plan, ranges, method, self.faces, open_runner, steps=self.steps, advance=advance)

@@ -1,26 +1,22 @@
-"""What INT8 costs, layer by layer: each layer in INT8 alone, everything else in float, judged on faces of `val`."""
+"""What INT8 costs, layer by layer: each layer in INT8 alone, everything else in float, evaluated on faces of `val`."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-from edgefer.contract import Contract
-from edgefer.data import FaceSet, aligned, open_dataset
 from edgefer.errors import EdgeferError
-from edgefer.measure.accuracy import Predictions
-from edgefer.measure.evaluate import evaluate
 from edgefer.measure.paired import Paired
-from edgefer.optimize.job import Job, prepare_job
-from edgefer.optimize.output_error import OutputError
+from edgefer.optimize.calibrate import evaluation_faces, opened
+from edgefer.optimize.candidates import Evaluation, Job, Variant, output_error, prepare_job, variants_of
 from edgefer.optimize.settings import BuildTarget, Quantisation
-from edgefer.optimize.variants import Built, Variant, variants_of
 from edgefer.progress import progress
 from edgefer.quantize.graphview import WEIGHTED
 from edgefer.quantize.plan import LayerPlan, plan_to_the_end
 from edgefer.quantize.scheme import named_scheme
+from edgefer.runtimes import CPU, REFERENCE
 
 WHOLE = "all of them"
 
@@ -54,7 +50,7 @@ class LayerCost:
 class Sensitivity:
     """Attributes:
     model: what was looked at; runtime, scheme, method: how it was quantised.
-    faces: how many it was judged on, from ``origin``; top1 of the float network on them, 0–1.
+    faces: number of images that it was evaluated on, from ``origin``; top1 of the float network on them, 0–1.
     whole: all layers in INT8 together; layers: each alone, the costliest first.
     float_layers: layer → why it stays float in any case.
     """
@@ -83,7 +79,7 @@ def sensitivity(
     model: str | os.PathLike[str],
     quantisation: Quantisation,
     *,
-    runtime: str = "onnxruntime",
+    runtime: str = REFERENCE.name,
     scheme: str | None = None,
     limit: int | None = None,
     no_rewrite: Collection[str] = (),
@@ -94,7 +90,7 @@ def sensitivity(
     Args:
         model: what :func:`edgefer.export` wrote.
         quantisation: its ``data`` have a train split: their ``calib`` part sets ranges, their ``val`` part evaluates.
-        runtime: ``"onnxruntime"`` or ``"openvino"``.
+        runtime: of a CPU.
         scheme: of those that suit the runtime here; the first if None.
         limit: evaluate on this number of images at most, stratified.
         no_rewrite: rewrite passes to leave out.
@@ -103,33 +99,27 @@ def sensitivity(
     Raises:
         EdgeferError: bad input; the data name a single split; no layer can be INT8.
     """
-    quantisation.check(BuildTarget("cpu", runtime), "int8", command="sensitivity")
+    quantisation.check(BuildTarget(CPU, runtime), "int8", command="sensitivity")
     variant = chosen_variant(runtime, scheme)
-    data = quantisation.data
-    faces = open_dataset(data) if isinstance(data, str) else data
-    assert faces is not None  # check looked
-    refuse_one_split(faces)
-    job = prepare_job(model, "int8", replace(quantisation, data=faces), no_rewrite)
-    judges = judging_faces(faces, job.contract)
-    if limit is not None and limit < len(judges):
-        judges = judges.stratified(limit, 0)
-    reference = answers(job.build(Variant(runtime, "fp32")), job.contract, judges, threads)
-    whole, layers = layer_costs(job, variant, judges, reference, threads)
+    settings = opened(quantisation)
+    job = prepare_job(model, "int8", settings, no_rewrite)
+    faces = evaluation_faces(settings, job.contract)
+    if limit is not None and limit < len(faces):
+        faces = faces.stratified(limit, 0)
+    evaluation = Evaluation.of(job, runtime, faces, threads)
+    whole, layers = layer_costs(evaluation, variant)
     plan = plan_to_the_end(job.model, named_scheme(str(variant.scheme)))
-    left = {p.layer: p.reason for p in plan.layers if p.asked != "int8" and not p.reason.startswith("fused")}
-    ranked = tuple(sorted(layers, key=lambda cost: -cost.kl))
-    origin = judges.origin
     return Sensitivity(
-        os.fspath(model),
-        runtime,
-        str(variant.scheme),
-        job.method,
-        len(judges),
-        origin,
-        reference.top1,
-        whole,
-        ranked,
-        left,
+        model=os.fspath(model),
+        runtime=runtime,
+        scheme=str(variant.scheme),
+        method=job.method,
+        faces=len(faces),
+        origin=faces.origin,
+        top1=evaluation.wanted.top1,
+        whole=whole,
+        layers=tuple(sorted(layers, key=lambda cost: -cost.kl)),
+        float_layers={p.layer: p.reason for p in plan.layers if p.asked != "int8" and not p.reason.startswith("fused")},
     )
 
 
@@ -149,31 +139,6 @@ def chosen_variant(runtime: str, scheme: str | None) -> Variant:
     return found
 
 
-def judging_faces(faces: FaceSet, contract: Contract) -> FaceSet:
-    """The ``val`` part of ``faces``, which must not name a split: ranges come from another one.
-
-    Raises:
-        EdgeferError: it does, or it has no such part.
-    """
-    refuse_one_split(faces)
-    return aligned(faces.split("val"), contract.labels)
-
-
-def refuse_one_split(faces: FaceSet) -> None:
-    """Raise an EdgeferError where ``faces`` name a split, so that there is no `val` beside `calib`."""
-    if faces.picked is not None:
-        raise EdgeferError(
-            f"this needs the `calib` and the `val` part of the faces, and {faces.origin} names one split",
-            hint="leave the split out of --calib",
-        )
-
-
-def answers(built: Built, contract: Contract, faces: FaceSet, threads: int = 1) -> Predictions:
-    """Open, ask about ``faces``, close."""
-    with built.open(contract, threads) as engine:
-        return evaluate(engine, faces)
-
-
 def weighted_layers(job: Job, variant: Variant) -> tuple[LayerPlan, ...]:
     """The layers that can be INT8 and multiply by weights; what lies between follows them.
 
@@ -188,33 +153,22 @@ def weighted_layers(job: Job, variant: Variant) -> tuple[LayerPlan, ...]:
     return found
 
 
-def layer_costs(
-    job: Job, variant: Variant, faces: FaceSet, reference: Predictions, threads: int = 1
-) -> tuple[LayerCost, tuple[LayerCost, ...]]:
-    """All layers in INT8 together, and each alone, in graph order; judged on ``faces`` against ``reference``."""
-    layers = weighted_layers(job, variant)
+def layer_costs(evaluation: Evaluation, variant: Variant) -> tuple[LayerCost, tuple[LayerCost, ...]]:
+    """All layers in INT8 together, and each alone, in graph order."""
+
+    def cost(layer: str, op: str, keep_float: Sequence[str]) -> LayerCost:
+        found = evaluation.answers(evaluation.job.build(variant, keep_float))
+        paired = Paired.from_predictions(evaluation.wanted, found)
+        errors = output_error(evaluation.wanted, found)
+        return LayerCost(layer, op, *errors, paired.drop_pp, paired.ci95_pp, paired.agreement)
+
+    layers = weighted_layers(evaluation.job, variant)
     names = [layer.layer for layer in layers]
     with progress("layers in INT8 alone", len(layers) + 1) as advance:
-        whole = _cost(job, variant, (), WHOLE, "", faces, reference, threads)
+        whole = cost(WHOLE, "", ())
         advance(1)
         costs = []
         for layer in layers:
-            others = [name for name in names if name != layer.layer]
-            costs.append(_cost(job, variant, others, layer.layer, layer.op, faces, reference, threads))
+            costs.append(cost(layer.layer, layer.op, [name for name in names if name != layer.layer]))
             advance(1, layer.layer)
     return whole, tuple(costs)
-
-
-def _cost(
-    job: Job,
-    variant: Variant,
-    keep_float: Sequence[str],
-    layer: str,
-    op: str,
-    faces: FaceSet,
-    reference: Predictions,
-    threads: int,
-) -> LayerCost:
-    found = answers(job.build(variant, keep_float), job.contract, faces, threads)
-    paired, error = Paired.from_predictions(reference, found), OutputError.of(reference, found)
-    return LayerCost(layer, op, error.sqnr_db, error.kl, paired.drop_pp, paired.ci95_pp, paired.agreement)

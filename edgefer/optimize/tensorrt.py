@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
 
@@ -15,7 +18,7 @@ from edgefer.engines.onnxruntime import OnnxRuntimeSession
 from edgefer.engines.tensorrt.build import SerialisedEngine, build_plan
 from edgefer.engines.tensorrt.compat import RTX, RTX_CAPABILITY, Target, import_tensorrt, target_of
 from edgefer.engines.tensorrt.cuda import open_cuda, probe
-from edgefer.engines.tensorrt.inputs import check_sparsity, table_scales, to_table
+from edgefer.engines.tensorrt.inputs import ALGORITHMS, check_sparsity, from_table, head_of, table_scales, to_table
 from edgefer.engines.tensorrt.inspect import audit_dump, audit_engine
 from edgefer.engines.tensorrt.options import (
     BuilderOptions,
@@ -29,24 +32,26 @@ from edgefer.errors import EdgeferError
 from edgefer.faces import golden_faces
 from edgefer.golden import Golden
 from edgefer.graph.onnx_file import load_model
-from edgefer.manifest import Manifest, Precision, write_engine
-from edgefer.optimize.result import BuildResult
+from edgefer.manifest import Calibration, Manifest, Precision, write_engine
+from edgefer.optimize.calibrate import calibration_faces, record_of
+from edgefer.optimize.candidates import BuildResult
 from edgefer.optimize.settings import BuildTarget, Quantisation
-from edgefer.optimize.tensorrt_calibration import calibrator_for, check_table
 from edgefer.optimize.tensorrt_file import Prepared, prepare_file
-from edgefer.progress import announce
+from edgefer.progress import announce, progress
+from edgefer.quantize.observation import rebatched
 from edgefer.runtimes import REFERENCE, TENSORRT, TENSORRT_RTX, runtime_named
 
 _GOLDEN_FACES = 4
+_CALIBRATION_BATCH: Final = 32
 
 
 def build_tensorrt(
     model: str | os.PathLike[str],
     output: str | os.PathLike[str],
+    settings: Quantisation,
     *,
     precision: str,
     target: BuildTarget,
-    faces: Quantisation,
     onnx_only: bool = False,
     no_rewrite: Collection[str] = (),
 ) -> BuildResult:
@@ -55,9 +60,9 @@ def build_tensorrt(
     Args:
         model: what :func:`edgefer.export` wrote, or a file of ``onnx_only``.
         output: an ``.engine``; an ``.onnx`` with ``onnx_only``.
+        settings: what INT8 ranges are made from.
         precision: of :data:`edgefer.engines.tensorrt.options.PRECISIONS`.
-        target: ``"tensorrt"`` or ``"tensorrt-rtx"``, with a version and the builder's options.
-        faces: what INT8 ranges are made from.
+        target: with a version and the builder's options.
         onnx_only: write the ONNX file, and with a calibrator its table, and say what to type on the device.
         no_rewrite: rewrite passes to leave out.
 
@@ -71,18 +76,18 @@ def build_tensorrt(
     loaded = load_model(model)
     options = read_options(target.builder, loaded[1])
     check_options(options, chosen, precision)
-    check_table(options, chosen, onnx_only=onnx_only)
+    check_cache(options, chosen, onnx_only=onnx_only)
     if not onnx_only and not rtx:
         probe()  # before minutes of calibration
         open_cuda()
     prepared = prepare_file(
-        *(model, loaded, precision, chosen, faces, options), observe=onnx_only, no_rewrite=no_rewrite
+        *(model, loaded, precision, chosen, settings, options), observe=onnx_only, no_rewrite=no_rewrite
     )
     if options.sparsity:
         announce(check_sparsity(prepared.model))
     if onnx_only:
         return _write_file(destination, prepared, chosen, options)
-    return _write_engine(destination, prepared, target.name, options, faces)
+    return _write_engine(destination, prepared, target.name, options, settings)
 
 
 def _checked_output(output: str | os.PathLike[str], onnx_only: bool) -> Path:
@@ -142,10 +147,10 @@ def _write_file(destination: Path, prepared: Prepared, target: Target, options: 
 
 
 def _write_engine(
-    destination: Path, prepared: Prepared, target: str, options: BuilderOptions, faces: Quantisation
+    destination: Path, prepared: Prepared, target: str, options: BuilderOptions, settings: Quantisation
 ) -> BuildResult:
     rtx = target == TENSORRT_RTX.target
-    with calibrator_for(prepared, options, faces) as (calibrator, record):
+    with calibrator_for(prepared, options, settings) as (calibrator, record):
         built = build_plan(
             prepared.content, prepared.contract, prepared.precision, options, rtx=rtx, calibrator=calibrator
         )
@@ -221,3 +226,83 @@ def _golden_of_engine(prepared: Prepared, built: SerialisedEngine, options: Buil
             raise EdgeferError(message, hint="TensorRT computes something else: try --opt-level 0, or another version")
         announce(f"note: {message}")
     return golden
+
+
+def check_cache(options: BuilderOptions, target: Target, *, onnx_only: bool) -> None:
+    """Refuse a calibration cache that would fail after minutes, or that nothing could read.
+
+    Raises:
+        EdgeferError: it is damaged, of another algorithm or of another TensorRT; trtexec would have to read it and
+            cannot.
+    """
+    if options.calibrator is None:
+        return
+    if onnx_only and options.calibrator != "entropy" and not target.has.python:
+        raise EdgeferError(
+            f"--calibrator {options.calibrator}: with {target.title} only trtexec builds, and it reads tables of the "
+            "entropy calibrator only (samples/common/sampleEngines.cpp)",
+            hint="--calibrator entropy: the ranges are edgefer's either way, --method sets how they are cut",
+        )
+    if options.calibration_cache is not None:
+        read_cache(options.calibration_cache, options.calibrator, target)
+
+
+def read_cache(path: Path, calibrator: str, target: Target) -> bytes:
+    """The calibration table ``path``, headed as exactly this ``target`` wants it.
+
+    Raises:
+        EdgeferError: it cannot be read, is damaged, of another algorithm, or of another major or minor version.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as cause:
+        raise EdgeferError(f"the calibration table {path} cannot be read: {cause}", hint="check the path") from cause
+    number, algorithm, _ = from_table(text, str(path))
+    if algorithm != ALGORITHMS[calibrator]:
+        kind = next(name for name, known in ALGORITHMS.items() if known == algorithm)
+        raise EdgeferError(
+            f"--calibrator {calibrator}: {path} is a table of {algorithm}",
+            hint=f"--calibrator {kind}, or another table",
+        )
+    if number // 100 != target.number // 100:
+        raise EdgeferError(
+            f"{path} was written for another TensorRT (TRT-{number}) than {target.title}, which would ignore it",
+            hint=f"write it again on the host: --onnx-only --for {target.name}",
+        )
+    return "\n".join([head_of(target, calibrator), *text.splitlines()[1:], ""]).encode()
+
+
+@contextmanager
+def calibrator_for(
+    prepared: Prepared, options: BuilderOptions, settings: Quantisation
+) -> Iterator[tuple[Any, Calibration | None]]:
+    """TensorRT's calibrator over a table, or over the same faces that Q/DQ would be made from, and their record."""
+    if options.calibrator is None:
+        yield None, prepared.calibration
+        return
+    from edgefer.engines.tensorrt.build import make_calibrator
+
+    trt, target = import_tensorrt(False)
+    if options.calibration_cache is not None:
+        table = read_cache(options.calibration_cache, options.calibrator, target)
+        yield make_calibrator(trt, options.calibrator, (), 1, table), prepared.calibration
+        return
+    recipe = settings.recipe(prepared.contract.architecture)
+    chosen = calibration_faces(settings, prepared.contract)
+    size = options.batches.max if options.batches.fixed else min(_CALIBRATION_BATCH, len(chosen))
+    if len(chosen) < size:
+        raise EdgeferError(
+            f"{len(chosen)} faces do not fill one batch of {size} for the calibrator",
+            hint=f"--calib-faces {size} or more, or --max-batch {len(chosen)}",
+        )
+    whole = len(chosen) // size * size  # calibrators take whole batches only
+    if whole < len(chosen):
+        announce(f"calibrating with {whole} of {len(chosen)} faces: as many as fill batches of {size}")
+        chosen = chosen.stratified(whole, recipe.seed)
+    with progress("calibrating", len(chosen)) as advance:
+        batches = rebatched((images for images, _ in chosen.batches(size, prepared.contract)), size)
+        calibrator = make_calibrator(trt, options.calibrator, batches, size, None, advance)
+        try:
+            yield calibrator, record_of(chosen, replace(recipe, method=f"{TENSORRT.name}-{options.calibrator}"))
+        finally:
+            calibrator.close()

@@ -9,29 +9,33 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 import onnx
+from onnx import TensorProto
 
 from edgefer.atomic import sha256_file
-from edgefer.contract import Contract
+from edgefer.contract import INPUT_NAME, Contract
+from edgefer.engines.onnxruntime import OnnxRuntimeSession
 from edgefer.engines.tensorrt.compat import Target
 from edgefer.engines.tensorrt.inputs import check_model
 from edgefer.engines.tensorrt.options import DEFAULTS, BuilderOptions
 from edgefer.errors import EdgeferError
 from edgefer.graph.fp16 import to_fp16
 from edgefer.graph.onnx_file import metadata_of, serialise, stamp
+from edgefer.graph.parity import measure_parity, parity_faces, require_parity
 from edgefer.graph.rewrite import PASSES, Rewritten, check_names, rewrite
 from edgefer.manifest import PRECISION_KEY, Calibration, calibration_from
-from edgefer.optimize.choose import Figures
-from edgefer.optimize.half import check_half
-from edgefer.optimize.job import Job
-from edgefer.optimize.judged import judge, opened
-from edgefer.optimize.price import MacPrice
+from edgefer.optimize.calibrate import opened
+from edgefer.optimize.candidates import CandidateResult, Job, Variant
+from edgefer.optimize.search import MacCost, search
 from edgefer.optimize.settings import Quantisation, option_of
-from edgefer.optimize.variants import Variant
 from edgefer.progress import announce
+from edgefer.quantize.graphview import GraphView, layer_name
+from edgefer.quantize.observation import with_outputs
 from edgefer.quantize.qdq import QUANTISATION_KEY
 from edgefer.quantize.ranges import Ranges
 from edgefer.quantize.scheme import TENSORRT, TENSORRT_FP16
+from edgefer.runtimes import REFERENCE
 
 ORIGIN_KEY: Final = "edgefer.origin"
 """The metadata key of what a device cannot know of a file that a host wrote: model, faces, target; JSON."""
@@ -45,8 +49,7 @@ makes more layers here (993), since the compiler fuses one as it is.
 """
 
 
-_JUDGE: Final = "onnxruntime"
-"""Answers for a file that only a device can run: it computes what Q/DQ say, in float."""
+_MAX_FP16: Final = float(np.finfo(np.float16).max)
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,7 @@ class Prepared:
     rewrites: dict[str, int] = field(default_factory=dict)
     ranges: Ranges | None = None
     method: str = ""
-    candidates: tuple[Figures, ...] = ()
+    candidates: tuple[CandidateResult, ...] = ()
     reason: str = ""
 
     @property
@@ -87,7 +90,7 @@ def prepare_file(
     loaded: tuple[onnx.ModelProto, Contract],
     precision: str,
     target: Target,
-    faces: Quantisation,
+    settings: Quantisation,
     options: BuilderOptions = DEFAULTS,
     *,
     observe: bool = True,
@@ -102,7 +105,7 @@ def prepare_file(
         loaded: what :func:`~edgefer.graph.onnx_file.load_model` read from it.
         precision: of :data:`edgefer.engines.tensorrt.options.PRECISIONS`.
         target: the version.
-        faces: what INT8 ranges are made from.
+        settings: what INT8 ranges are made from.
         options: the builder's: with a calibrator the graph stays in FP32, and for a DLA core where the version wants.
         observe: with a calibrator, make ranges for its table all the same.
         no_rewrite: passes to leave out.
@@ -115,16 +118,16 @@ def prepare_file(
     stated = metadata_of(model).get(PRECISION_KEY, "fp32")
     known = _origin(model)
     if stated != "fp32" or any(node.op_type == "QuantizeLinear" for node in model.graph.node):
-        return _as_it_is(path, model, contract, precision, stated, target, faces, options)
+        return _as_it_is(path, model, contract, precision, stated, target, settings, options)
     rewritten = for_tensorrt(model, contract, no_rewrite)
     digest = known.model_sha256 or sha256_file(path)
-    method = faces.recipe(contract.architecture).method
-    job = Job(rewritten, rewritten.model, contract, digest, None, known.calibration, method)
-    if faces.evaluates:
-        faces = opened(faces)
+    method = settings.recipe(contract.architecture).method
+    job = Job(rewritten, contract, digest, method, record=known.calibration)
+    if settings.evaluates:
+        settings = opened(settings)
     if precision.startswith("int8") and (observe or not options.implicit):
-        job = job.calibrated(faces)
-    made = _made(job, precision, target, faces, options)
+        job = job.calibrate(settings)
+    made = _made(job, precision, target, settings, options)
     origin = {
         "model_sha256": digest,
         "calibration": None if made.calibration is None else asdict(made.calibration),
@@ -145,22 +148,22 @@ def for_tensorrt(model: onnx.ModelProto, contract: Contract, no_rewrite: Collect
     return rewrite(model, contract, skip=[*no_rewrite, *(name for name in PASSES if name not in REWRITES)])
 
 
-def _made(job: Job, precision: str, target: Target, faces: Quantisation, options: BuilderOptions) -> Prepared:
+def _made(job: Job, precision: str, target: Target, settings: Quantisation, options: BuilderOptions) -> Prepared:
     """Q/DQ where INT8 is explicit, FP16 tensors where types decide; checked against the float32 form."""
     half = "fp16" in precision and not options.weakly_typed(target)
     if half:
-        check_half(job.model, job.contract)
-    candidates: tuple[Figures, ...] = ()
+        check_fp16(job.model, job.contract)
+    candidates: tuple[CandidateResult, ...] = ()
     reason, changes, got = "", dict(job.rewritten.changes), precision
     made = onnx.ModelProto()
     made.CopyFrom(job.model)
     if precision.startswith("int8") and not options.implicit:
-        variant = Variant(_JUDGE, "int8", (TENSORRT_FP16 if half else TENSORRT).name)
-        if not faces.evaluates:
+        variant = Variant(REFERENCE.name, "int8", (TENSORRT_FP16 if half else TENSORRT).name)
+        if not settings.evaluates:
             built = job.build(variant)
-        else:  # in ONNX Runtime; what is kept in float costs its multiply-accumulates
-            found = judge(job, (variant,), faces, MacPrice())
-            job, built, candidates, reason = found.job, found.built, found.rows, found.reason
+        else:  # only a device can run the file: here it is evaluated in the reference runtime, which computes in float
+            found = search(job, (variant,), settings, MacCost())
+            job, built, candidates, reason = found.job, found.candidate, found.rows, found.reason
         made, changes = onnx.load_model_from_string(built.engine), job.changes(built)
         if built.precision.got == "fp32":
             got = precision.removeprefix("int8").removeprefix("+") or "fp32"
@@ -169,9 +172,9 @@ def _made(job: Job, precision: str, target: Target, faces: Quantisation, options
         job.contract,
         got,
         job.model_sha256,
-        job.calibration,
+        job.record,
         changes,
-        job.ranges if options.implicit else None,
+        job.calibrated.ranges if options.implicit and job.calibrated is not None else None,
         job.method,
         candidates,
         reason,
@@ -185,7 +188,7 @@ def _as_it_is(
     precision: str,
     stated: str,
     target: Target,
-    faces: Quantisation,
+    settings: Quantisation,
     options: BuilderOptions,
 ) -> Prepared:
     """A file that ``--onnx-only`` wrote: its faces and its model are in its metadata."""
@@ -195,8 +198,8 @@ def _as_it_is(
             f"{Path(path)} is {stated.upper()}, and {precision.upper()} is asked for",
             hint=f"--{stated.replace('+', ' --')}, or start from the float model.onnx",
         )
-    if faces.given:
-        flags = ", ".join(option_of(name) for name in faces.given)
+    if settings.given:
+        flags = ", ".join(option_of(name) for name in settings.given)
         announce(f"note: {flags} not used: the file's ranges were set when it was written")
     known = _origin(model)
     return Prepared(
@@ -212,7 +215,7 @@ class _Origin:
     model_sha256: str
     calibration: Calibration | None
     rewrites: dict[str, int]
-    candidates: tuple[Figures, ...]
+    candidates: tuple[CandidateResult, ...]
 
 
 def _origin(model: onnx.ModelProto) -> _Origin:
@@ -222,5 +225,46 @@ def _origin(model: onnx.ModelProto) -> _Origin:
         str(content.get("model_sha256", "")),
         None if record is None else calibration_from(record),
         {str(name): int(places) for name, places in content.get("rewrites", {}).items()},
-        tuple(Figures.from_dict(row) for row in content.get("candidates", [])),
+        tuple(CandidateResult.from_dict(row) for row in content.get("candidates", [])),
     )
+
+
+def check_fp16(model: onnx.ModelProto, contract: Contract) -> None:
+    """Refuse FP16 for a float32 ``model`` that overflows in it, or answers otherwise, on synthetic faces and noise.
+
+    ONNX Runtime computes FP16 graphs of a CPU in FP32 and keeps what would overflow, so activations are looked at
+    one by one. It is checked before Q/DQ are put in: there, a value that FP16 moves over a rounding step moves by a
+    whole step.
+
+    Raises:
+        EdgeferError: names the layer and its largest value, or the difference of the logits.
+    """
+    converted = to_fp16(model)
+    _check_activations(model, converted, contract)
+    # as written: onnxruntime's fusions make operators of FP16 graphs that it has no kernels for
+    sessions = OnnxRuntimeSession(serialise(model)), OnnxRuntimeSession(serialise(converted), optimise=False)
+    try:
+        parity = measure_parity(*sessions, contract)
+        require_parity(parity, REFERENCE.tolerance_of("fp16"), "the network in FP32 and in FP16")
+    except EdgeferError as cause:
+        raise EdgeferError(
+            f"the network does not survive FP16: {cause.message}", hint="build with --fp32, or --int8 without --fp16"
+        ) from cause
+
+
+def _check_activations(model: onnx.ModelProto, converted: onnx.ModelProto, contract: Contract) -> None:
+    inferred = onnx.shape_inference.infer_shapes(converted).graph
+    in_fp16 = {v.name for v in inferred.value_info if v.type.tensor_type.elem_type == TensorProto.FLOAT16}
+    makers = {name: node for node in GraphView(model).nodes for name in node.output if name in in_fp16}
+    session = OnnxRuntimeSession(serialise(with_outputs(model, makers)))
+    for faces in parity_faces(contract):
+        for face in faces:
+            for name, value in session.run({INPUT_NAME: face[None]}).items():
+                largest = float(np.abs(value).max(initial=0.0))
+                if name in makers and not largest <= _MAX_FP16:
+                    maker = makers[name]
+                    raise EdgeferError(
+                        f"the network does not survive FP16: {maker.op_type} '{layer_name(maker)}' reaches "
+                        f"{largest:.4g}, and FP16 ends at {_MAX_FP16:.0f}",
+                        hint="build with --fp32, or --int8 without --fp16",
+                    )

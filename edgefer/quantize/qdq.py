@@ -84,8 +84,8 @@ def quantise(
     Args:
         model: float, opset 13 or later.
         plan: of this model, for the scheme of the runtime that is to run it.
-        ranges: of this model; with ``same_model=False``, of one with the same tensor names (a range table that ships
-            for a network exported anew).
+        ranges: of this model; with ``same_model=False``, of one with the same tensor names (a calibration table
+            that ships, for a network exported anew).
         method: as in :func:`~edgefer.quantize.ranges.threshold`.
         percentile: likewise.
         same_model: whether the ranges must carry this model's fingerprint.

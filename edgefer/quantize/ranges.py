@@ -203,7 +203,7 @@ class Ranges:
         return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
 
     @classmethod
-    def from_text(cls, text: str, origin: str = "the range table", above: int = 0) -> Ranges:
+    def from_text(cls, text: str, origin: str = "the calibration table", above: int = 0) -> Ranges:
         """Read what :meth:`to_text` wrote; ``origin`` names the file in errors, with so many lines ``above`` the text.
 
         Raises:
@@ -213,7 +213,7 @@ class Ranges:
         header = _line(lines, 0, origin, above)
         if header.get("format") != _FORMAT or header.get("version") != _VERSION:
             raise EdgeferError(
-                f"{origin} is no range table of version {_VERSION}: its first line has format "
+                f"{origin} is no calibration table of version {_VERSION}: its first line has format "
                 f"{header.get('format')!r}, version {header.get('version')!r}",
                 hint="calibrate again, or take the edgefer that wrote it",
             )

@@ -23,8 +23,8 @@ from edgefer.errors import EdgeferError
 from edgefer.golden import Golden
 from edgefer.graph.canonical import canonicalise
 from edgefer.measure.accuracy import Predictions
+from edgefer.optimize.calibration_table import read_table
 from edgefer.optimize.settings import Quantisation
-from edgefer.optimize.tables import read_table
 from tests.optimize.conftest import contract, network, write_model
 
 EVERYTHING = {
@@ -154,7 +154,7 @@ def test_nothing_is_overwritten(model, tmp_path, content, said):
             "--method has no effect with deploy bundle",
             "leave it out",
         ),
-        ({"quantisation": Quantisation(table="none.jsonl")}, "there is no range table", "edgefer calibrate"),
+        ({"quantisation": Quantisation(table="none.jsonl")}, "there is no calibration table", "edgefer calibrate"),
         ({"precision": "fp32", "data": "none.npz"}, "none.npz", ""),
         ({"precision": "fp32", "baseline": "nobody"}, "the baseline 'nobody'", ""),
     ],

@@ -53,7 +53,7 @@ def test_judging_on_faces_that_trained_the_baseline(road):
 
 def test_int8_without_faces(road, tmp_path):
     done = edgefer("build-engine", road.model, "--int8", "-o", tmp_path / "x.onnx")
-    refused(done, "no range table ships for these weights of lenet", "--calib DATA")
+    refused(done, "no calibration table ships for these weights of lenet", "--calib DATA")
 
 
 def test_a_truncated_onnx(road, tmp_path):

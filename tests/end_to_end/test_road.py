@@ -98,13 +98,13 @@ def test_auto_ships_the_fastest_within_tolerance_and_retune_repeats_the_choice(r
 
 
 def test_auto_leaves_out_what_drops_too_much():
-    from edgefer.optimize import choose
+    from edgefer.optimize.candidates import CandidateResult, choose, verdict
 
-    row = choose.Figures("a", "onnxruntime", "fp32", None, 1, p50_ms=2.0, drop_pp=0.0)
-    fast = choose.Figures("b", "onnxruntime", "int8", "x86", 1, p50_ms=1.0, drop_pp=3.0, within=False)
-    figures = choose.choose([row, fast])
-    assert [f.chosen for f in figures] == [True, False]
-    assert "INT8 loses too much accuracy here: 3.00 points" in choose.verdict(figures)
+    row = CandidateResult("a", "onnxruntime", "fp32", None, 1, p50_ms=2.0, drop_pp=0.0)
+    fast = CandidateResult("b", "onnxruntime", "int8", "x86", 1, p50_ms=1.0, drop_pp=3.0, within=False)
+    rows = choose([row, fast])
+    assert [row.chosen for row in rows] == [True, False]
+    assert "INT8 loses too much accuracy here: 3.00 points" in verdict(rows)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "int8"])

@@ -13,10 +13,11 @@ from edgefer.errors import EdgeferError
 from edgefer.graph.canonical import canonicalise
 from edgefer.graph.onnx_file import load_model
 from edgefer.manifest import Precision, read_manifest
-from edgefer.optimize import auto, methods, refiner
-from edgefer.optimize.output_error import OutputError
+from edgefer.optimize import build as building
+from edgefer.optimize import search
+from edgefer.optimize.calibrate import Corrector, equalising
+from edgefer.optimize.candidates import Candidate, Evaluation, Variant, variants_of
 from edgefer.optimize.settings import Quantisation
-from edgefer.optimize.variants import Built, Variant, variants_of
 
 
 def changed(proto, name, change):
@@ -38,7 +39,7 @@ def test_nan_and_infinity_name_layer_and_face(tiny, about, write, faces, tmp_pat
         return weights
 
     path = write(tmp_path / "m.onnx", changed(tiny(), "Conv_1_weight", spoil), about())
-    with pytest.raises(EdgeferError, match=r"face 0 of the draw \(image \d+ of .*\) makes Relu 'Relu_1'") as caught:
+    with pytest.raises(EdgeferError, match=r"face 0 of the sample \(image \d+ of .*\) makes Relu 'Relu_1'") as caught:
         build(path, faces, tmp_path / "x.onnx")
     assert "the float network itself is broken" in caught.value.hint
     assert not (tmp_path / "x.onnx").exists()
@@ -47,7 +48,7 @@ def test_nan_and_infinity_name_layer_and_face(tiny, about, write, faces, tmp_pat
 @pytest.mark.parametrize(
     ("constant", "value", "message"),
     [
-        ("Gemm_0_bias", np.nan, r"face 0 of the draw \(image \d+ of .* makes Gemm 'Gemm_0' .* \(tensor 'logits'\)"),
+        ("Gemm_0_bias", np.nan, r"face 0 of the sample \(image \d+ of .* makes Gemm 'Gemm_0' .* \(tensor 'logits'\)"),
         ("Conv_0_bias", -np.inf, "NaN or infinity in the bias of Conv 'Conv_0'"),  # a Relu hides it from the ranges
     ],
 )
@@ -139,20 +140,20 @@ def test_so_many_of_each_class_or_all_there_are(model, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(("steps", "count"), [(("bias",), 64), (("equalise", "rounding", "bias"), 256)])
-def test_how_many_faces_refining_looks_at(model, faces, steps, count):
+def test_how_many_faces_corrections_look_at(model, faces, steps, count):
     proto, contract = load_model(model)
     some = faces.split("train")
-    looked = refiner.Refiner.over(proto, some, contract, steps)
+    looked = Corrector.over(proto, some, contract, steps)
     assert sum(len(batch) for batch in looked.faces) == count
     np.testing.assert_array_equal(np.concatenate(looked.faces), some.images(np.arange(count)))
-    assert refiner.Refiner.over(proto, some, contract, ("equalise",)) is None
+    assert Corrector.over(proto, some, contract, ("equalise",)) is None
 
 
 @pytest.mark.parametrize(("kl", "taken"), [(1.2, "openvino-inputs"), (1.3, "openvino-all")])
-def test_placements_that_err_alike_are_told_apart_by_their_cost(monkeypatch, kl, taken):
-    """A quarter more error is alike; the method is the best of each placement."""
+def test_schemes_that_err_alike_are_told_apart_by_their_cost(monkeypatch, kl, taken):
+    """A quarter more error is alike; the method is the best of each scheme."""
     errors = {"openvino-all": 1.0, "openvino-inputs": kl}
-    found = SimpleNamespace(drop_pp=0.0, ci95_pp=(0.0, 0.0), agreement=1.0)
+    paired = SimpleNamespace(drop_pp=0.0, ci95_pp=(0.0, 0.0), agreement=1.0)
 
     @dataclass(frozen=True)
     class FakeJob:
@@ -160,28 +161,31 @@ def test_placements_that_err_alike_are_told_apart_by_their_cost(monkeypatch, kl,
         contract: None = None
 
         def build(self, variant):
-            return Built(variant, self.method.encode(), Precision("int8", "int8"))
+            return Candidate(variant, self.method.encode(), Precision("int8", "int8"))
 
         def with_method(self, method):
             return replace(self, method=method)
 
-    class FakePrice:
+    class FakeEvaluation(Evaluation):
+        def answers(self, candidate):
+            return candidate
+
+    class FakeCost:
         def filled(self, job, rows, plans):
             return [replace(row, p50_ms=3.0 if row.scheme == "openvino-all" else 2.0) for row in rows]
 
         def of(self, row):
             return row.p50_ms
 
-    def error(_, built):
-        return OutputError(30.0, errors[built.variant.scheme] + (built.engine != b"entropy"))
+    def error(_, candidate):
+        return 30.0, errors[candidate.variant.scheme] + (candidate.engine != b"entropy")
 
-    monkeypatch.setattr(methods, "answers", lambda built, *_: built)
-    monkeypatch.setattr(methods.Paired, "from_predictions", lambda *_: found)
-    monkeypatch.setattr(methods.OutputError, "of", error)
+    monkeypatch.setattr(search.Paired, "from_predictions", lambda *_: paired)
+    monkeypatch.setattr(search, "output_error", error)
     variants = [Variant("openvino", "int8", scheme) for scheme in errors]
-    chosen = methods.choose_method(FakeJob(), variants, [], FakePrice())
-    assert (chosen.variant.scheme, chosen.job.method) == (taken, "entropy")
-    assert len(chosen.rows) == 8
+    found = search.choose_method(FakeEvaluation(FakeJob(), [], None, None), variants, FakeCost())
+    assert (found.candidate.variant.scheme, found.job.method) == (taken, "entropy")
+    assert len(found.rows) == 8
 
 
 def test_method_auto_takes_what_errs_least_and_keeps_every_figure(model, faces, tmp_path):
@@ -199,7 +203,7 @@ def test_method_auto_takes_what_errs_least_and_keeps_every_figure(model, faces, 
 def test_auto_and_method_auto_together(model, faces, tmp_path, monkeypatch):
     """A method for each scheme by its answers, then the fastest of those and of the float engines."""
     found = (Variant("onnxruntime", "fp32"), variants_of("int8", "onnxruntime")[0])
-    monkeypatch.setattr(auto, "candidates", lambda: found)
+    monkeypatch.setattr(building, "all_variants", lambda: found)
     settings = Quantisation(faces, faces=30, method="auto", max_drop=100, corrections=("equalise",))
     result = edgefer.build_engine(model, tmp_path / "x.onnx", precision="auto", quantisation=settings)
     rows = result.manifest.candidates
@@ -211,7 +215,7 @@ def test_auto_and_method_auto_together(model, faces, tmp_path, monkeypatch):
     assert {timed[1]["method"], *(row["method"] for row in others)} == {"minmax", "percentile", "mse", "entropy"}
     engine = tmp_path / "x.candidates" / f"onnxruntime-int8-{found[1].scheme}.onnx"
     assert read_manifest(engine).calibration.method == timed[1]["method"]
-    again = auto.retune(tmp_path / "x.onnx")
+    again = building.retune(tmp_path / "x.onnx")
     assert [row.method for row in again.candidates] == [row["method"] for row in rows]
     assert [row.p50_ms is None for row in again.candidates] == [row["p50_ms"] is None for row in rows]
 
@@ -220,16 +224,14 @@ def test_equalisation_does_not_depend_on_which_faces_come_first(model, faces, mo
     """Batches may grow from silence to large values: the norm goes on in the larger unit."""
     proto, contract = load_model(model)
     some = faces.split("train").subset(np.arange(60))
-    forwards = refiner.equalising(proto, contract, some)
+    forwards = equalising(proto, contract, some)
     batches = [images for images, _ in some.batches(20, contract)]
     dark = [np.zeros_like(batches[0])]
     for order in (batches[::-1], [*batches[1:], batches[0]]):
         monkeypatch.setattr(type(some), "batches", lambda self, size, contract, order=order: ((b, None) for b in order))
-        again = refiner.equalising(proto, contract, some)
+        again = equalising(proto, contract, some)
         assert forwards.keys() == again.keys()
         for name, scales in forwards.items():
             np.testing.assert_allclose(again[name], scales, rtol=1e-4)
     monkeypatch.setattr(type(some), "batches", lambda self, size, contract: ((b, None) for b in dark))
-    assert all(
-        (scales <= 1).all() and (scales > 0).all() for scales in refiner.equalising(proto, contract, some).values()
-    )
+    assert all((scales <= 1).all() and (scales > 0).all() for scales in equalising(proto, contract, some).values())

@@ -1,4 +1,4 @@
-"""The commands over sensitivity, range tables, methods and budgets."""
+"""The commands over sensitivity, calibration tables, methods and budgets."""
 
 import json
 import sys

@@ -6,7 +6,7 @@ from onnx import numpy_helper
 
 from edgefer.errors import EdgeferError
 from edgefer.measure.accuracy import Predictions
-from edgefer.optimize.output_error import OutputError
+from edgefer.optimize.candidates import output_error
 from edgefer.optimize.sensitivity import sensitivity
 from edgefer.optimize.settings import Quantisation
 from edgefer.report.optimization import draw_sensitivity, print_sensitivity
@@ -71,11 +71,10 @@ def test_output_error_by_hand():
     def predictions(values):
         return Predictions(values.astype(np.float32), np.zeros(2, np.int64), ("a", "b"), "", "x")
 
-    same = OutputError.of(predictions(logits), predictions(logits))
-    assert (same.sqnr_db, same.kl) == (200.0, 0.0)
-    other = OutputError.of(predictions(logits), predictions(logits + np.array([[0.5, 0], [0, 0]])))
-    assert other.sqnr_db == pytest.approx(20.0)  # 25 over 0.25
+    assert output_error(predictions(logits), predictions(logits)) == (200.0, 0.0)
+    sqnr_db, kl = output_error(predictions(logits), predictions(logits + np.array([[0.5, 0], [0, 0]])))
+    assert sqnr_db == pytest.approx(20.0)  # 25 over 0.25
     p = 1 / (1 + np.exp(-0.5))
-    assert other.kl == pytest.approx((0.5 * np.log(0.5 / p) + 0.5 * np.log(0.5 / (1 - p))) / 2, rel=1e-6)
-    shifted = OutputError.of(predictions(logits), predictions(logits + 1))
-    assert shifted.kl == pytest.approx(0, abs=1e-12)  # the same probabilities
+    assert kl == pytest.approx((0.5 * np.log(0.5 / p) + 0.5 * np.log(0.5 / (1 - p))) / 2, rel=1e-6)
+    _, shifted = output_error(predictions(logits), predictions(logits + 1))
+    assert shifted == pytest.approx(0, abs=1e-12)  # the same probabilities

@@ -10,9 +10,9 @@ from edgefer.engines.tensorrt.inputs import from_table
 from edgefer.engines.tensorrt.options import Batches, BuilderOptions
 from edgefer.errors import EdgeferError
 from edgefer.graph.onnx_file import load_model
-from edgefer.optimize import tensorrt, tensorrt_calibration
+from edgefer.optimize import tensorrt
 from edgefer.optimize.settings import BuildTarget, Quantisation
-from edgefer.optimize.tensorrt_calibration import read_table
+from edgefer.optimize.tensorrt import read_cache
 from edgefer.optimize.tensorrt_file import prepare_file
 
 from .tensorrt_files import facts, write
@@ -95,7 +95,7 @@ def test_ranges_that_would_be_ignored_are_refused(model, tmp_path, monkeypatch, 
 
 def test_a_table_of_another_patch_is_headed_as_this_one(tmp_path):
     (tmp_path / "t.calib").write_text(table_of("8600"))
-    assert read_table(tmp_path / "t.calib", "entropy", target_of("8.6.2")).decode() == table_of("8602")
+    assert read_cache(tmp_path / "t.calib", "entropy", target_of("8.6.2")).decode() == table_of("8602")
 
 
 def test_trtexec_takes_no_table_of_the_minmax_calibrator(model, calib, tmp_path):
@@ -120,12 +120,12 @@ class FakeBase:
 def test_the_record_says_how_many_faces_the_calibrator_gets(model, calib, monkeypatch, capfd):
     """It takes whole batches: of 21 faces 16 fill two of 8."""
     fake = SimpleNamespace(IInt8EntropyCalibrator2=FakeBase, IInt8MinMaxCalibrator=FakeBase)
-    monkeypatch.setattr(tensorrt_calibration, "import_tensorrt", lambda rtx: (fake, target_of("10.3")))
+    monkeypatch.setattr(tensorrt, "import_tensorrt", lambda rtx: (fake, target_of("10.3")))
     options = BuilderOptions(Batches(8, 8, 8), calibrator="entropy")
     faces = Quantisation(calib, faces=21)
     loaded = load_model(model)
     prepared = prepare_file(model, loaded, "int8", target_of("10.3"), faces, options, observe=False)
-    with tensorrt_calibration.calibrator_for(prepared, options, faces) as (calibrator, record):
+    with tensorrt.calibrator_for(prepared, options, faces) as (calibrator, record):
         assert calibrator.get_batch_size() == 8
         batches = list(calibrator._faces)
     assert [len(batch) for batch in batches] == [8, 8]
@@ -133,7 +133,7 @@ def test_the_record_says_how_many_faces_the_calibrator_gets(model, calib, monkey
     assert "calibrating with 16 of 21 faces: as many as fill batches of 8" in capfd.readouterr().err
     with (
         pytest.raises(EdgeferError, match="21 faces do not fill one batch of 64") as error,
-        tensorrt_calibration.calibrator_for(prepared, BuilderOptions(Batches(64, 64, 64), calibrator="entropy"), faces),
+        tensorrt.calibrator_for(prepared, BuilderOptions(Batches(64, 64, 64), calibrator="entropy"), faces),
     ):
         pass
     assert "--calib-faces 64" in error.value.hint

@@ -195,7 +195,7 @@ def test_damaged_text_is_refused_with_its_line(network, faces, run):
     cases = [
         ("", "ranges.jsonl is empty"),
         ("hello", "ranges.jsonl, line 1"),
-        ('{"format": "other"}', "no range table of version 1"),
+        ('{"format": "other"}', "no calibration table of version 1"),
         ("\n".join(lines[:-1]), f"line {len(lines)}: {len(lines) - 1} tensors announced, {len(lines) - 2} there"),
         (text[: len(text) // 2], "ranges.jsonl, line"),
         ("\n".join([lines[0], "[]", *lines[2:]]), "line 2: an object is expected, not list"),

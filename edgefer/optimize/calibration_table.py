@@ -1,4 +1,4 @@
-"""Range tables: what calibration saw, as reviewable text, so that INT8 engines are built without any image.
+"""Calibration tables: what calibration saw, as reviewable text, so that INT8 engines are built without any image.
 
 JSON lines. The first says what the table is for: SHA-256 of the weights, of the contract (without its lineage) and of
 the graph's layers, and which faces it was made of (hashes, no pixels). Then a line a component of the equalisation,
@@ -26,15 +26,15 @@ from edgefer.quantize.equalise import Scales
 from edgefer.quantize.graphview import GraphView
 from edgefer.quantize.ranges import Ranges
 
-SUFFIX = ".ranges.jsonl"
-_FORMAT, _VERSION = "edgefer.table", 1
+SUFFIX = ".calibration.jsonl"
+_FORMAT, _VERSION = "edgefer.calibration-table", 1
 _PLUMBING = frozenset({"Cast", "Transpose", "Flatten", "Reshape", "Squeeze", "Unsqueeze", "Identity", "Constant"})
 """Operators that simplifiers exchange for each other: they compute nothing and are left out of the signature."""
 
 
 @dataclass(frozen=True)
-class Table:
-    """A range table and what it belongs to; ``origin`` is what messages call it."""
+class CalibrationTable:
+    """A calibration table and what it belongs to; ``origin`` is what messages call it."""
 
     architecture: str
     weights_sha256: str
@@ -43,10 +43,12 @@ class Table:
     calibration: Calibration
     scales: Scales
     ranges: Ranges
-    origin: str = "the range table"
+    origin: str = "the calibration table"
 
     @classmethod
-    def of(cls, contract: Contract, graph: str, scales: Scales, ranges: Ranges, calibration: Calibration) -> Table:
+    def of(
+        cls, contract: Contract, graph: str, scales: Scales, ranges: Ranges, calibration: Calibration
+    ) -> CalibrationTable:
         """A table for the network of ``contract``, whose graph has the :func:`signature` ``graph``."""
         weights = contract.lineage.get("weights_sha256", "")
         if not weights:
@@ -100,15 +102,15 @@ class Table:
         write_text(path, self.to_text())
 
 
-def read_table(path: str | os.PathLike[str]) -> Table:
-    """Read what :meth:`Table.write` wrote.
+def read_table(path: str | os.PathLike[str]) -> CalibrationTable:
+    """Read what :meth:`CalibrationTable.write` wrote.
 
     Raises:
         EdgeferError: there is no such file, or it is something else, damaged or cut short.
     """
     file = Path(path)
     if not file.is_file():
-        raise EdgeferError(f"there is no range table {file}", hint="`edgefer calibrate` makes one")
+        raise EdgeferError(f"there is no calibration table {file}", hint="`edgefer calibrate` makes one")
     try:
         lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
         header = json.loads(lines[0])
@@ -120,15 +122,15 @@ def read_table(path: str | os.PathLike[str]) -> Table:
         keys = [str(header[f"{what}_sha256"]) for what in ("weights", "contract", "graph")]
     except (OSError, UnicodeDecodeError, AttributeError, IndexError, KeyError, TypeError, ValueError) as cause:
         raise EdgeferError(
-            f"{file} is no range table that edgefer wrote: {type(cause).__name__}: {cause}",
+            f"{file} is no calibration table that edgefer wrote: {type(cause).__name__}: {cause}",
             hint="make it again: `edgefer calibrate`",
         ) from cause
     above = 1 + len(rows)
     ranges = Ranges.from_text("".join(lines[above:]), str(file), above)
-    return Table(str(header["architecture"]), keys[0], keys[1], keys[2], record, scales, ranges, str(file))
+    return CalibrationTable(str(header["architecture"]), keys[0], keys[1], keys[2], record, scales, ranges, str(file))
 
 
-def shipped_table(architecture: str, weights_sha256: str) -> Table | None:
+def shipped_table(architecture: str, weights_sha256: str) -> CalibrationTable | None:
     """The table that ships for these very weights of ``architecture``, or None."""
     folder = recipes_folder()
     files = [folder / f"{architecture}{SUFFIX}", *sorted(folder.glob(f"{architecture}_*{SUFFIX}"))]

@@ -12,15 +12,12 @@ from edgefer.errors import EdgeferError
 from edgefer.graph.onnx_file import load_model, metadata_of
 from edgefer.graph.rewrite import Rewritten
 from edgefer.manifest import Precision, read_manifest
-from edgefer.optimize import budget
-from edgefer.optimize.budget import Plan, cheapest, check_power, front, halves, likeliest_first, sizes
-from edgefer.optimize.choose import Figures
-from edgefer.optimize.job import Job
-from edgefer.optimize.price import MacPrice
+from edgefer.optimize import candidates, search
+from edgefer.optimize.candidates import Candidate, CandidateResult, Evaluation, Job, Variant
+from edgefer.optimize.search import MacCost, Plan, cheapest, check_power, front, halves, likeliest_first, sizes
 from edgefer.optimize.sensitivity import LayerCost
 from edgefer.optimize.settings import BuildTarget, Quantisation
 from edgefer.optimize.tensorrt_file import prepare_file
-from edgefer.optimize.variants import Built, Variant
 from edgefer.quantize.graphview import macs_by_layer
 
 JETPACK = {"target": BuildTarget("tensorrt", version="jetpack6"), "onnx_only": True}
@@ -29,8 +26,10 @@ VARIANT = Variant("onnxruntime", "int8", "x86-vnni")
 
 
 def plan(kept, ms, upper, within=True):
-    figures = Figures("x", "onnxruntime", "int8", None, 1, p50_ms=ms, drop_pp=0.0, ci95_pp=(-1.0, upper), within=within)
-    return Plan(tuple(map(str, range(kept))), Built(VARIANT, b"", Precision("int8", "int8")), figures, ms)
+    result = CandidateResult(
+        "x", "onnxruntime", "int8", None, 1, p50_ms=ms, drop_pp=0.0, ci95_pp=(-1.0, upper), within=within
+    )
+    return Plan(tuple(map(str, range(kept))), Candidate(VARIANT, b"", Precision("int8", "int8")), result, ms)
 
 
 def test_halves_share_the_classes_and_no_face(faces):
@@ -80,26 +79,28 @@ def test_the_likeliest_plan_is_tested_first():
 def test_the_first_plan_that_fails_ends_the_testing(monkeypatch):
     """Going on would test plans until one passes by luck, and the certificate would be worth less than it says."""
     upper = {0.1: 0.2, 0.2: 0.9, 0.3: 0.1, 9.0: 0.0}  # a plan's cost → the drop on the certifying half
-    monkeypatch.setattr(budget, "answers", lambda built, *_: float(built.engine or b"0"))
 
-    class Judged:
+    class FakeEvaluation(Evaluation):
+        def answers(self, candidate):
+            return float(candidate.engine or b"0")
+
+    class FakePaired:
         @staticmethod
         def from_predictions(_, cost):
             return SimpleNamespace(drop_pp=0.0, ci95_pp=(0.0, upper[cost]))
 
-    monkeypatch.setattr(budget, "Paired", Judged)
+    monkeypatch.setattr(candidates, "Paired", FakePaired)
     plans = [
-        replace(plan(i, cost, choosing), built=Built(VARIANT, str(cost).encode(), Precision("int8", "int8")))
+        replace(plan(i, cost, choosing), candidate=Candidate(VARIANT, str(cost).encode(), Precision("int8", "int8")))
         for i, (cost, choosing) in enumerate([(0.3, 0.4), (0.2, 0.3), (0.1, 0.2), (9.0, 0.0)])
     ]
-    job = Job(Rewritten(None, {}), None, None, "", None, None, "mse")
-    shipped, _ = budget._certified(plans, job, plans[3].built, [1], 0.5, 1)
+    shipped, _ = search._certified(plans, FakeEvaluation(None, [1], None, None), 0.5)
     assert shipped is plans[2]  # the second tested failed; the third would have passed, and keeps less in float
 
 
 def test_layers_come_back_by_what_they_gain_for_what_they_cost():
     costs = [LayerCost(name, "Conv", 30.0, kl, 0.0, (0.0, 0.0), 1.0) for name, kl in (("a", 2.0), ("b", 1.0))]
-    assert budget._order(costs, {"a": 4.0, "b": 1.0}) == ["b", "a"]
+    assert search._order(costs, {"a": 4.0, "b": 1.0}) == ["b", "a"]
 
 
 def test_the_pareto_front_is_sorted_and_shows_what_is_shipped():
@@ -143,7 +144,7 @@ def test_none_need_to_come_back(model, faces, tmp_path):
 
 
 def test_all_must_come_back(model, faces, tmp_path, monkeypatch):
-    real = budget.Paired.from_predictions
+    real = search.Paired.from_predictions
 
     def harsh(baseline, candidate):
         """Any change at all costs ten points."""
@@ -152,7 +153,7 @@ def test_all_must_come_back(model, faces, tmp_path, monkeypatch):
             return found
         return replace(found, both=0, agreeing=0, baseline_only=found.n, candidate_only=0, neither=0)
 
-    monkeypatch.setattr(budget.Paired, "from_predictions", harsh)
+    monkeypatch.setattr(search.Paired, "from_predictions", harsh)
     result = build(model, faces, tmp_path / "x.onnx", max_drop=5)
     manifest = read_manifest(result.path)
     assert manifest.precision.got == "fp32"
@@ -167,7 +168,7 @@ def test_all_must_come_back(model, faces, tmp_path, monkeypatch):
 
 
 def test_a_plan_that_only_did_well_on_the_choosing_half_is_not_shipped(model, faces, tmp_path, monkeypatch, capsys):
-    real = budget.Paired.from_predictions
+    real = search.Paired.from_predictions
     certifying = {halves(faces.split("val"))[1].fingerprint()}
 
     def flattered(baseline, candidate):
@@ -176,7 +177,7 @@ def test_a_plan_that_only_did_well_on_the_choosing_half_is_not_shipped(model, fa
             return replace(found, both=found.n, agreeing=found.n, baseline_only=0, candidate_only=0, neither=0)
         return replace(found, both=0, agreeing=0, baseline_only=found.n, candidate_only=0, neither=0)
 
-    monkeypatch.setattr(budget.Paired, "from_predictions", flattered)
+    monkeypatch.setattr(search.Paired, "from_predictions", flattered)
     result = build(model, faces, tmp_path / "x.onnx", max_drop=5)
     assert read_manifest(result.path).precision.got == "fp32"
     said = " ".join(capsys.readouterr().err.split())
@@ -195,18 +196,18 @@ def test_multiply_accumulates_of_a_face(tiny):
 
 
 def test_for_tensorrt_a_plan_costs_the_multiply_accumulates_that_it_keeps_in_float(tiny, about):
-    job = Job(Rewritten(tiny(), {}), tiny(), about(), "", None, None, "mse")
-    price = MacPrice()
-    found = price.of_layers(job, VARIANT, ["Conv_2", "Gemm_0"])
+    job = Job(Rewritten(tiny(), {}), about(), "", "mse")
+    cost = MacCost()
+    found = cost.of_layers(job, VARIANT, ["Conv_2", "Gemm_0"])
     assert found == {"Conv_2": 6912.0, "Gemm_0": 24.0}
-    row = plan(0, None, 1.0).figures
-    rows = price.filled(job, [row, row], [((), None), (("Conv_2", "Gemm_0"), None)])
-    assert [price.of(row) for row in rows] == [0.0, 6936.0]
+    row = plan(0, None, 1.0).result
+    rows = cost.filled(job, [row, row], [((), None), (("Conv_2", "Gemm_0"), None)])
+    assert [cost.of(row) for row in rows] == [0.0, 6936.0]
 
 
 @pytest.mark.parametrize("precision", ["int8", "int8+fp16"])
 def test_a_budget_for_tensorrt_is_judged_here_and_travels_in_the_file(model, faces, tmp_path, monkeypatch, precision):
-    real = budget.Paired.from_predictions
+    real = search.Paired.from_predictions
 
     def harsh_to_int8(baseline, candidate):
         """Whatever answers otherwise than float loses half the answers."""
@@ -225,7 +226,7 @@ def test_a_budget_for_tensorrt_is_judged_here_and_travels_in_the_file(model, fac
         *(tmp_path / "all.onnx", load_model(tmp_path / "all.onnx"), precision, target_of("jetpack6"), Quantisation())
     )
     assert known.candidates == result.candidates  # what the device's manifest will say
-    monkeypatch.setattr(budget.Paired, "from_predictions", harsh_to_int8)
+    monkeypatch.setattr(search.Paired, "from_predictions", harsh_to_int8)
     result = build(model, faces, tmp_path / "none.onnx", max_drop=5, **settings)
     assert "all 4 layers are back in float" in result.reason
     file = onnx.load(tmp_path / "none.onnx")

@@ -12,15 +12,15 @@ from edgefer.errors import EdgeferError
 from edgefer.graph.canonical import canonicalise
 from edgefer.graph.onnx_file import load_model
 from edgefer.manifest import read_manifest
-from edgefer.optimize import refiner, tables
-from edgefer.optimize.ranging import write_table
+from edgefer.optimize import calibrate, calibration_table
+from edgefer.optimize.calibrate import write_table
+from edgefer.optimize.calibration_table import contract_sha256, read_table, shipped_table, signature
 from edgefer.optimize.settings import Quantisation
-from edgefer.optimize.tables import contract_sha256, read_table, shipped_table, signature
 
 
 @pytest.fixture(scope="module")
 def table(model, faces, tmp_path_factory):
-    path = tmp_path_factory.mktemp("table") / "tiny.ranges.jsonl"
+    path = tmp_path_factory.mktemp("table") / "tiny.calibration.jsonl"
     write_table(model, path, Quantisation(faces, faces=60))
     return path
 
@@ -48,7 +48,7 @@ def test_int8_from_a_table_is_int8_from_its_faces(model, faces, table, tmp_path)
 
 def test_a_table_is_text_without_pixels_and_reads_back(table):
     lines = [json.loads(line) for line in table.read_text().splitlines()]
-    assert lines[0]["format"] == "edgefer.table"
+    assert lines[0]["format"] == "edgefer.calibration-table"
     assert lines[0]["calibration"]["n"] == 60
     assert [line["component"] for line in lines[1:4]] == ["Conv_0_out", "Conv_1_out", "Conv_2_out"]
     assert read_table(table).to_text() == table.read_text()
@@ -65,11 +65,11 @@ def test_the_one_that_ships_is_found_by_the_weights(model, table, tmp_path, monk
     folder.mkdir()
     own = table.read_text()
     other = own.replace(read_table(table).weights_sha256, "b" * 64)
-    for file, text in ((f"{name}.ranges.jsonl", own), ("tiny_other.ranges.jsonl", other)):
+    for file, text in ((f"{name}.calibration.jsonl", own), ("tiny_other.calibration.jsonl", other)):
         (folder / file).write_text(text)
-    monkeypatch.setattr(tables, "recipes_folder", lambda: folder)
+    monkeypatch.setattr(calibration_table, "recipes_folder", lambda: folder)
     sha256 = read_table(table).weights_sha256
-    assert shipped_table("tiny", sha256).origin.endswith(f"{name}.ranges.jsonl")
+    assert shipped_table("tiny", sha256).origin.endswith(f"{name}.calibration.jsonl")
     assert shipped_table("tiny", "c" * 64) is None
     assert shipped_table("lenet", sha256) is None
     result = build(model, tmp_path / "x.onnx")
@@ -140,7 +140,7 @@ def test_a_table_survives_another_simplifiers_graph(tiny, about, write, table, t
     ("damage", "message"),
     [
         (lambda text: "", "IndexError"),
-        (lambda text: text.replace("edgefer.table", "something"), "format 'something'"),
+        (lambda text: text.replace("edgefer.calibration-table", "something"), "format 'something'"),
         (lambda text: text[: len(text) // 2], "damaged or cut short"),
         (lambda text: "not JSON\n" + text, "JSONDecodeError"),
         (lambda text: text.replace('"n": 60', '"n": "many"'), "invalid literal for int"),
@@ -168,7 +168,7 @@ def test_what_needs_faces_is_refused_without(model, table, tmp_path):
     assert "was made with equalise" in fault.message
     assert "--corrections equalise" in fault.hint
     fault = refused(model, tmp_path / "x.onnx", table=tmp_path / "none.jsonl")
-    assert f"there is no range table {tmp_path / 'none.jsonl'}" in fault.message
+    assert f"there is no calibration table {tmp_path / 'none.jsonl'}" in fault.message
     fault = refused(model, tmp_path / "x.onnx", table=table, data="faces.npz")
     assert "both set the ranges" in fault.message
     fault = refused(model, tmp_path / "x.onnx")
@@ -189,9 +189,9 @@ def test_a_table_needs_to_know_its_weights(tiny, about, write, faces, tmp_path):
 
 def test_a_model_whose_logits_do_not_survive_is_left_as_it_was(model, monkeypatch, capsys):
     proto, contract = load_model(model)
-    monkeypatch.setattr(refiner, "is_exact", lambda *_: False)
+    monkeypatch.setattr(calibrate, "is_exact", lambda *_: False)
     scales = {"Conv_0_out": np.full(6, 0.5, np.float32)}
-    assert refiner.equalised(proto, scales, contract) is proto
+    assert calibrate.equalised(proto, scales, contract) is proto
     assert "equalisation is left out" in capsys.readouterr().err
 
 
@@ -199,8 +199,8 @@ def test_shipped_tables_fit_the_shipped_weights(tmp_path):
     pytest.importorskip("torch")
     from edgefer.models.weights import shipped
 
-    for path in sorted(tables.recipes_folder().glob(f"*{tables.SUFFIX}")):
-        name = path.name.removesuffix(tables.SUFFIX)
+    for path in sorted(calibration_table.recipes_folder().glob(f"*{calibration_table.SUFFIX}")):
+        name = path.name.removesuffix(calibration_table.SUFFIX)
         found = read_table(path)
         from edgefer.models.weights import load_network
 

@@ -7,10 +7,9 @@ import edgefer
 from edgefer.engines.load import load_baseline
 from edgefer.errors import EdgeferError
 from edgefer.faces import golden_faces
-from edgefer.optimize import faithful
-from edgefer.optimize.job import prepare_job
+from edgefer.optimize import candidates
+from edgefer.optimize.candidates import ALLOWED_ERROR, error_of, only_faithful, prepare_job, variants_of
 from edgefer.optimize.settings import BuildTarget, Quantisation
-from edgefer.optimize.variants import variants_of
 
 OPENVINO = BuildTarget("cpu", "openvino")
 
@@ -18,12 +17,12 @@ OPENVINO = BuildTarget("cpu", "openvino")
 def test_engines_that_differ_by_rounding_only_are_kept(model, faces):
     job = prepare_job(model, "int8", Quantisation(faces, faces=21))
     built = [job.build(variant) for runtime in ("onnxruntime", "openvino") for variant in variants_of("int8", runtime)]
-    assert faithful.only_faithful(built, job.contract) == built
-    assert all(faithful.error_of(one, job.contract) < 0.05 for one in built)
+    assert only_faithful(built, job.contract) == built
+    assert all(error_of(one, job.contract) < 0.05 for one in built)
 
 
 def test_one_that_is_off_is_left_out_and_named(model, faces, tmp_path, monkeypatch, capsys):
-    true = faithful.error_of
+    true = candidates.error_of
 
     def claimed(built, contract):
         return 0.24 if built.variant.scheme == wrong else true(built, contract)
@@ -31,7 +30,7 @@ def test_one_that_is_off_is_left_out_and_named(model, faces, tmp_path, monkeypat
     schemes = [variant.scheme for variant in variants_of("int8", "openvino")]
     if len(schemes) < 2:
         pytest.skip("this CPU has one scheme for OpenVINO: its eight-bit products saturate")
-    monkeypatch.setattr(faithful, "error_of", claimed)
+    monkeypatch.setattr(candidates, "error_of", claimed)
     for wrong in schemes:
         result = edgefer.build_engine(
             model, tmp_path / "x.onnx", precision="int8", quantisation=Quantisation(faces, faces=21), target=OPENVINO
@@ -42,7 +41,7 @@ def test_one_that_is_off_is_left_out_and_named(model, faces, tmp_path, monkeypat
 
 
 def test_nothing_is_written_where_none_is_right(model, faces, tmp_path, monkeypatch):
-    monkeypatch.setattr(faithful, "error_of", lambda built, contract: float("nan"))
+    monkeypatch.setattr(candidates, "error_of", lambda built, contract: float("nan"))
     with pytest.raises(EdgeferError, match="the runtime computes it wrongly") as caught:
         edgefer.build_engine(
             model, tmp_path / "x.onnx", precision="int8", quantisation=Quantisation(faces, faces=21), target=OPENVINO
@@ -61,4 +60,4 @@ def test_what_is_left_out_of_cliquenet_is_what_is_wrong(scheme, tmp_path):
     with built.open(job.contract) as engine, load_baseline("cliquenet") as baseline:
         logits, wanted = engine.logits(images), baseline.logits(images)
     right = np.abs(logits - wanted).max() < 0.15 * np.abs(wanted).max()
-    assert right == (faithful.error_of(built, job.contract) <= faithful.ALLOWED)
+    assert right == (error_of(built, job.contract) <= ALLOWED_ERROR)

@@ -1,0 +1,467 @@
+"""What an engine can be, the files that are tried, what was measured of each, and which one to ship."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+
+from edgefer.atomic import sha256_file
+from edgefer.contract import Contract
+from edgefer.data import FaceSet
+from edgefer.engines.classifier import Classifier, difference, make_golden
+from edgefer.engines.cpu import instruction_set
+from edgefer.engines.onnxruntime import OnnxRuntimeSession
+from edgefer.engines.session import open_session
+from edgefer.errors import EdgeferError
+from edgefer.faces import golden_faces
+from edgefer.graph.onnx_file import load_model, metadata_of, serialise, stamp
+from edgefer.graph.rewrite import Rewritten, check_names, rewrite
+from edgefer.manifest import Calibration, Manifest, Precision
+from edgefer.measure.accuracy import Predictions, kl_divergence
+from edgefer.measure.evaluate import evaluate
+from edgefer.measure.latency import interleave
+from edgefer.measure.paired import Paired
+from edgefer.optimize.calibrate import Calibrated, calibrated
+from edgefer.optimize.settings import EQUALISE, Quantisation
+from edgefer.progress import announce, progress
+from edgefer.quantize.corrections import Corrected
+from edgefer.quantize.graphview import refuse_quantised
+from edgefer.quantize.plan import plan_to_the_end
+from edgefer.quantize.qdq import QUANTISATION_KEY, quantise
+from edgefer.quantize.scheme import TENSORRT as TENSORRT_SCHEME
+from edgefer.quantize.scheme import TENSORRT_FP16, named_scheme
+from edgefer.runtimes import CPU, REFERENCE, TENSORRT, TOLERANCE, for_target, resolve
+
+if TYPE_CHECKING:
+    from edgefer.engines.tensorrt.inspect import Audit
+
+SECONDS_EACH = 1.5
+"""Of timing a candidate; the rounds are interleaved, so a drifting clock touches all alike."""
+
+ALLOWED_ERROR = TOLERANCE["int8"]
+"""Of the logits' scale. Rounding moves INT8 logits by up to 0.04 between runtimes. OpenVINO 2026.4 is off by 0.24 on
+cliquenet, whose convolutions read concatenated maps, in the scheme openvino-inputs: 83 % of its answers to 300 of
+FER2013's val faces are the float network's, where with the same file 98 % of ONNX Runtime's are."""
+
+_MAX_DB = 200.0
+"""The signal-to-noise ratio of equal logits: no number is above the precision of what was compared."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to build: ``runtime``, a ``precision`` that it offers, and the ``scheme`` of an INT8 file."""
+
+    runtime: str
+    precision: str
+    scheme: str | None = None
+
+    @property
+    def label(self) -> str:
+        """What tables call it: ``onnxruntime FP32``, ``openvino INT8 (openvino-all)``.
+
+        Files for TensorRT answer in another runtime, and are not called by that.
+        """
+        runtime = TENSORRT.title if self.scheme in (TENSORRT_SCHEME.name, TENSORRT_FP16.name) else self.runtime
+        return f"{runtime} {self.precision.upper()}" + (f" ({self.scheme})" if self.scheme else "")
+
+
+FLOAT = Variant(REFERENCE.name, "fp32")
+"""What other candidates' accuracy is compared with."""
+
+
+def variants_of(precision: str, runtime: str) -> tuple[Variant, ...]:
+    """Every variant on this CPU that answers to ``precision`` and ``runtime``; several where the scheme is a choice.
+
+    Raises:
+        EdgeferError: the runtime has no kernels of that precision here.
+    """
+    rows, instructions = for_target(CPU), instruction_set()
+    if runtime not in rows:
+        raise EdgeferError(f"there is no CPU runtime '{runtime}'", hint=f"one of: {', '.join(rows)}")
+    rows[runtime].check_precision(precision, instructions)
+    if not precision.startswith("int8"):
+        return (Variant(runtime, precision),)
+    return tuple(Variant(runtime, precision, name) for name in resolve(rows[runtime].schemes)(instructions))
+
+
+def all_variants() -> tuple[Variant, ...]:
+    """Every variant that this machine can run, :data:`FLOAT` first; a runtime that is not installed is announced."""
+    found: list[Variant] = []
+    for name, row in for_target(CPU).items():
+        if not row.installed:
+            announce(f"note: {row.title} is not installed and is left out: pip install 'edgefer[{row.extra}]'")
+            continue
+        for precision in row.precisions:
+            try:
+                found.extend(variants_of(precision, name))
+            except EdgeferError:  # this CPU has no such kernels: not a candidate
+                continue
+    return tuple(found)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A variant's file in memory, what its layers compute in, and how many of them each correction changed."""
+
+    variant: Variant
+    engine: bytes
+    precision: Precision
+    corrected: Mapping[str, int] = field(default_factory=dict)
+
+    def open(self, contract: Contract, threads: int = 1) -> Classifier:
+        """A classifier over the file; close it after use."""
+        session = open_session(self.variant.runtime, self.engine, threads, self.precision.got)
+        return Classifier(
+            session, contract, precision=self.precision.got, size_bytes=len(self.engine), name=self.variant.label
+        )
+
+
+@dataclass(frozen=True)
+class CandidateResult:
+    """What was measured of one candidate; ``None`` is what was not measured.
+
+    Attributes:
+        p50_ms: median of a call on this machine, ms.
+        drop_pp: accuracy drop against the reference on `val`, percentage points, with its 95 % interval.
+        agreement: share of `val` faces with the reference's answer.
+        within: whether the drop is within the tolerance.
+        method: how histograms became ranges, where that was a choice; sqnr_db, kl: its output error on `val`.
+        float_macs: multiply-accumulates a face in layers kept out of INT8, where that is the cost and not time.
+    """
+
+    label: str
+    runtime: str
+    precision: str
+    scheme: str | None
+    bytes: int
+    p50_ms: float | None = None
+    drop_pp: float | None = None
+    ci95_pp: tuple[float, float] | None = None
+    agreement: float | None = None
+    within: bool = True
+    chosen: bool = False
+    method: str | None = None
+    sqnr_db: float | None = None
+    kl: float | None = None
+    float_macs: int | None = None
+
+    @classmethod
+    def of(cls, candidate: Candidate) -> CandidateResult:
+        """Of ``candidate``, before anything was measured."""
+        variant = candidate.variant
+        return cls(variant.label, variant.runtime, variant.precision, variant.scheme, len(candidate.engine))
+
+    def compared(self, paired: Paired) -> CandidateResult:
+        """The same with what ``paired`` says of its answers."""
+        return replace(self, drop_pp=paired.drop_pp, ci95_pp=paired.ci95_pp, agreement=paired.agreement)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For the manifest; :meth:`from_dict` is its inverse."""
+        return {**self.__dict__, "ci95_pp": None if self.ci95_pp is None else list(self.ci95_pp)}
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> CandidateResult:
+        """Read what :meth:`to_dict` wrote."""
+        interval = content["ci95_pp"]
+        return cls(**{**content, "ci95_pp": None if interval is None else (interval[0], interval[1])})
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every candidate of one build shares.
+
+    Attributes:
+        rewritten: what float files are made of.
+        method: how histograms become ranges.
+        calibrated: what INT8 files are made of, once it is there.
+        record: of the calibration, for manifests.
+    """
+
+    rewritten: Rewritten
+    contract: Contract
+    model_sha256: str
+    method: str
+    calibrated: Calibrated | None = None
+    record: Calibration | None = None
+
+    @property
+    def model(self) -> onnx.ModelProto:
+        """The float network that INT8 files are made of: equalised where that was done."""
+        return self.rewritten.model if self.calibrated is None else self.calibrated.model
+
+    def calibrate(self, settings: Quantisation) -> Job:
+        """The same with ranges: from faces, from a table, or from the table that ships."""
+        found = calibrated(self.rewritten.model, self.contract, settings)
+        return replace(self, calibrated=found, record=found.record)
+
+    def with_method(self, method: str) -> Job:
+        """The same with another method, in its record too."""
+        record = None if self.record is None else replace(self.record, method=method)
+        return replace(self, method=method, record=record)
+
+    def uncorrected(self) -> Job:
+        """The same without corrections that depend on the plan: other numbers in the same layers take the same time."""
+        return self if self.calibrated is None else replace(self, calibrated=replace(self.calibrated, corrector=None))
+
+    def build(self, variant: Variant, keep_float: Collection[str] = ()) -> Candidate:
+        """The file of ``variant``; the layers ``keep_float`` of an INT8 one stay float."""
+        copy = onnx.ModelProto()
+        if variant.scheme is None:
+            copy.CopyFrom(self.rewritten.model)
+            stamp(copy, self.contract, variant.precision)
+            return Candidate(variant, serialise(copy), Precision(variant.precision, variant.precision))
+        found = self.calibrated
+        if found is None:
+            raise ValueError("an INT8 variant needs ranges")
+        copy.CopyFrom(found.model)
+        plan = plan_to_the_end(copy, named_scheme(variant.scheme), keep_float=keep_float)
+        corrected = Corrected(copy, {})
+        if found.corrector is not None:
+            corrected = found.corrector.correct(copy, plan, found.ranges, self.method)
+        made = quantise(corrected.model, plan, found.ranges, method=self.method, same_model=found.corrector is None)
+        how = {key: value for key, value in metadata_of(made.model).items() if key == QUANTISATION_KEY}
+        stamp(made.model, self.contract, variant.precision, how)
+        precision = Precision(variant.precision, variant.precision, made.layers)
+        return Candidate(variant, serialise(made.model), precision, corrected.changes)
+
+    def changes(self, candidate: Candidate) -> dict[str, int]:
+        """Pass or correction → in how many places it changed the exported graph."""
+        if candidate.variant.scheme is None or self.calibrated is None:
+            return dict(self.rewritten.changes)
+        scales = self.calibrated.scales
+        return {**self.rewritten.changes, **({EQUALISE: len(scales)} if scales else {}), **candidate.corrected}
+
+    def manifest(self, candidate: Candidate, results: Sequence[CandidateResult] = ()) -> Manifest:
+        """Open the engine once, pin its answers, and say what it is."""
+        with candidate.open(self.contract) as classifier:
+            golden = make_golden(classifier)
+            version = classifier.runtime_version
+        return Manifest(
+            model_sha256=self.model_sha256,
+            weights_sha256=self.contract.lineage.get("weights_sha256", ""),
+            target=CPU,
+            runtime=candidate.variant.runtime,
+            runtime_version=version,
+            instruction_set=instruction_set(),
+            contract=self.contract,
+            precision=candidate.precision,
+            calibration=self.record if candidate.precision.has_int8 else None,
+            golden=golden,
+            rewrites=self.changes(candidate),
+            candidates=tuple(result.to_dict() for result in results),
+        )
+
+
+def prepare_job(
+    model: str | os.PathLike[str], precision: str, settings: Quantisation, no_rewrite: Collection[str] = ()
+) -> Job:
+    """Read the model, rewrite it and, for INT8, calibrate it."""
+    check_names(no_rewrite)
+    proto, contract = load_model(model)
+    refuse_quantised(proto)
+    rewritten = rewrite(proto, contract, skip=no_rewrite)
+    job = Job(rewritten, contract, sha256_file(model), settings.recipe(contract.architecture).method)
+    return job.calibrate(settings) if precision.startswith("int8") else job
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Answers of candidates compared with the float network's.
+
+    Attributes:
+        job: that makes the candidates.
+        faces: that are asked about.
+        reference: the float network's file, and its answers ``wanted``.
+        threads: of the engines.
+    """
+
+    job: Job
+    faces: FaceSet
+    reference: Candidate
+    wanted: Predictions
+    threads: int = 1
+
+    @classmethod
+    def of(cls, job: Job, runtime: str, faces: FaceSet, threads: int = 1) -> Evaluation:
+        """Build the float network for ``runtime`` and ask it about ``faces``."""
+        reference = job.build(Variant(runtime, "fp32"))
+        return cls(job, faces, reference, answers(reference, job.contract, faces, threads), threads)
+
+    def on(self, faces: FaceSet) -> Evaluation:
+        """The same on other faces."""
+        return replace(self, faces=faces, wanted=answers(self.reference, self.job.contract, faces, self.threads))
+
+    def answers(self, candidate: Candidate) -> Predictions:
+        """Of ``candidate``."""
+        return answers(candidate, self.job.contract, self.faces, self.threads)
+
+    def paired(self, candidate: Candidate) -> Paired:
+        """The answers of ``candidate`` beside the float network's."""
+        return Paired.from_predictions(self.wanted, self.answers(candidate))
+
+
+def answers(candidate: Candidate, contract: Contract, faces: FaceSet, threads: int = 1) -> Predictions:
+    """Open, ask about ``faces``, close."""
+    with candidate.open(contract, threads) as engine:
+        return evaluate(engine, faces)
+
+
+def output_error(reference: Predictions, candidate: Predictions) -> tuple[float, float]:
+    """How far logits are from the float network's on the same faces; needs no labels and no large sample.
+
+    Returns:
+        The signal to quantisation noise ratio of the logits, 10·log₁₀(Σ y² / Σ (ŷ − y)²), dB, at most 200; and the mean
+        Kullback–Leibler divergence of the answer's probabilities, nats.
+    """
+    wanted, found = (p.logits.astype(np.float64) for p in (reference, candidate))
+    noise, signal = float(((found - wanted) ** 2).sum()), float((wanted**2).sum())
+    equal = noise <= signal * 10 ** (-_MAX_DB / 10)
+    return _MAX_DB if equal else float(10 * np.log10(max(signal, 1e-300) / noise)), kl_divergence(reference, candidate)
+
+
+def timed(
+    results: Sequence[CandidateResult],
+    engines: Sequence[Classifier],
+    contract: Contract,
+    batch: int,
+    seconds_each: float = SECONDS_EACH,
+) -> list[CandidateResult]:
+    """Fill in ``p50_ms`` of a call with ``batch`` images, all engines interleaved."""
+    faces = golden_faces(contract, 4)
+    block = np.ascontiguousarray(np.resize(faces, (batch, *contract.face_shape)))
+    runners = {row.label: (lambda e=e: e.logits(block)) for row, e in zip(results, engines, strict=True)}
+    seconds = seconds_each * len(runners)
+    with progress("timing", seconds, quiet=True) as tick:
+        taken = interleave(runners, seconds=seconds, min_rounds=20, seed=0, tick=tick)
+    return [replace(row, p50_ms=taken.latency(row.label).p50) for row in results]
+
+
+def time_files(
+    results: Sequence[CandidateResult],
+    candidates: Sequence[Candidate],
+    contract: Contract,
+    *,
+    threads: int,
+    batch: int,
+    seconds_each: float = SECONDS_EACH,
+) -> list[CandidateResult]:
+    """:func:`timed`, with the candidates open only as long as that takes."""
+    with ExitStack() as stack:
+        engines = [stack.enter_context(candidate.open(contract, threads)) for candidate in candidates]
+        return timed(results, engines, contract, batch, seconds_each)
+
+
+def evaluated(
+    results: Sequence[CandidateResult], engines: Sequence[Classifier], val: FaceSet, reference: int, max_drop: float
+) -> list[CandidateResult]:
+    """Fill in what the answers on ``val`` say, against those of the engine at index ``reference``."""
+    found = [evaluate(engine, val) for engine in engines]
+    pairs = [Paired.from_predictions(found[reference], predictions) for predictions in found]
+    return [
+        replace(row.compared(paired), within=paired.drop_pp <= max_drop)
+        for row, paired in zip(results, pairs, strict=True)
+    ]
+
+
+def choose(results: Sequence[CandidateResult]) -> list[CandidateResult]:
+    """Mark the fastest candidate that is within the tolerance as chosen.
+
+    Raises:
+        EdgeferError: none is within it (the reference itself always is, unless it could not run here).
+    """
+    allowed = [i for i, row in enumerate(results) if row.within and row.p50_ms is not None]
+    if not allowed:
+        raise EdgeferError("no candidate is within the tolerance on val", hint="raise --max-drop, or build with --fp32")
+    best = min(allowed, key=lambda i: results[i].p50_ms or 0.0)
+    return [replace(row, chosen=i == best) for i, row in enumerate(results)]
+
+
+def verdict(results: Sequence[CandidateResult]) -> str:
+    """One sentence: what won, by how much, and whether INT8 paid."""
+    winner = next(row for row in results if row.chosen)
+    sentence = f"{winner.label} is fastest here at {winner.p50_ms:.3g} ms"
+    reference = next((row for row in results if row.precision == "fp32"), None)
+    if reference is not None and reference is not winner and reference.p50_ms and winner.p50_ms:
+        sentence += f", {reference.p50_ms / winner.p50_ms:.2f}× {reference.label}"
+    integer = [row for row in results if row.precision.startswith("int8") and row.p50_ms is not None]
+    if winner.precision.startswith("int8") or not integer:
+        return sentence + "."
+    quickest = min(integer, key=lambda row: row.p50_ms or 0.0)
+    if not any(row.within for row in integer):
+        least = min(row.drop_pp or 0.0 for row in integer)
+        return sentence + f". INT8 loses too much accuracy here: {least:.2f} points."
+    return sentence + f". INT8 does not pay here: its best is {quickest.p50_ms:.3g} ms ({quickest.label})."
+
+
+def only_faithful(candidates: Sequence[Candidate], contract: Contract) -> list[Candidate]:
+    """Those that answer as the reference runtime does when it runs the file's nodes one by one, in float.
+
+    Golden vectors are the engine's own, and cannot tell. Files for the reference runtime are not asked. What is left
+    out is announced.
+
+    Raises:
+        EdgeferError: none is left.
+    """
+    kept, faults = [], []
+    for one in candidates:
+        off = 0.0 if one.variant.runtime == REFERENCE.name else error_of(one, contract)
+        if off <= ALLOWED_ERROR:
+            kept.append(one)
+        else:
+            faults.append(f"{one.variant.label} is off by {off:.2g} of the logits' scale from what its file says")
+    if not kept:
+        raise EdgeferError(f"{'; '.join(faults)}: the runtime computes it wrongly", hint=REFERENCE.option)
+    for fault in faults:
+        announce(f"note: {fault}: left out")
+    return kept
+
+
+def error_of(candidate: Candidate, contract: Contract) -> float:
+    """The largest difference of a logit from ONNX Runtime's without any fusing, relative to the largest logit."""
+    faces = golden_faces(contract, 4)
+    plain = OnnxRuntimeSession(candidate.engine, optimise=False)
+    got, size = candidate.precision.got, len(candidate.engine)
+    with (
+        Classifier(plain, contract, precision=got, size_bytes=size, name="plain") as says,
+        candidate.open(contract) as engine,
+    ):
+        return difference(engine.logits(faces), says.logits(faces))
+
+
+@dataclass(frozen=True)
+class BuildResult:
+    """The file that was written, and what there is to say about it.
+
+    Attributes:
+        path: of the engine, or of the ONNX file with ``onnx_only``.
+        manifest: as written beside it; None with ``onnx_only``.
+        reason: why it is this one, or what to type next; ``""`` where there is nothing to say.
+        audit: what TensorRT made of each layer.
+        candidates: what was measured of each, where one was chosen.
+    """
+
+    path: Path
+    manifest: Manifest | None
+    reason: str = ""
+    audit: Audit | None = None
+    candidates: tuple[CandidateResult, ...] = ()
+
+    def summary(self) -> str:
+        """A few lines for a person."""
+        size = f"{self.path.stat().st_size / 1e6:.2f} MB"
+        if self.manifest is None:
+            line = f"{self.path}: ONNX for the target, {size}, no engine"
+        else:
+            got = self.manifest.precision
+            line = f"{self.path}: {got.got.upper()} for {self.manifest.runtime}, {size}"
+            if got.layers:
+                integer = sum(layer.got == "int8" for layer in got.layers)
+                line += f", {integer} of {len(got.layers)} layers in INT8"
+        return line + (f"\n{self.reason}" if self.reason else "")
