@@ -95,9 +95,9 @@ class OnnxFacts:
         producer: what wrote it.
         nodes: number of nodes, without constants.
         parameters: number of values in its weights.
-        weights: type → bytes.
+        weights_bytes: type → bytes.
         layers: each node's precision, without Q/DQ; what the graph says, not what a runtime makes of it.
-        external: whether weights lie in other files.
+        external_weights: whether weights lie in other files.
     """
 
     inputs: tuple[TensorSpec, ...]
@@ -106,9 +106,9 @@ class OnnxFacts:
     producer: str
     nodes: int
     parameters: int
-    weights: dict[str, int]
+    weights_bytes: dict[str, int]
     layers: tuple[LayerPrecision, ...]
-    external: bool
+    external_weights: bool
 
 
 @dataclass(frozen=True)
@@ -197,7 +197,7 @@ def _onnx(file: Path) -> Inspection:
     elif contract is not None:
         lineage = lineage_of(file, contract, str(origin.get("model_sha256", "")))
     kind = "foreign" if contract is None else "engine" if manifest else "model" if stated == "fp32" else "device-file"
-    if facts.external:
+    if facts.external_weights:
         problems.append("weights lie in other files, which the hash does not cover")
     return Inspection(
         *(file, file.stat().st_size, sha256_file(file), kind, contract, precision),
@@ -298,9 +298,9 @@ def _onnx_facts(model: onnx.ModelProto) -> OnnxFacts:
         producer=" ".join(filter(None, (model.producer_name, model.producer_version))),
         nodes=len(GraphView(model).nodes),
         parameters=parameters,
-        weights=dict(weights),
+        weights_bytes=dict(weights),
         layers=_layers(model),
-        external=any(tensor.data_location == TensorProto.EXTERNAL for tensor in graph.initializer),
+        external_weights=any(tensor.data_location == TensorProto.EXTERNAL for tensor in graph.initializer),
     )
 
 
@@ -351,7 +351,10 @@ def _dtype(number: int) -> tuple[str, int]:
 
 def to_json(found: Inspection) -> dict[str, Any]:
     """One object; its keys are those of docs/doctor.md, and the same for every kind of file."""
-    manifest, precision = found.manifest, found.precision
+    manifest, precision, graph = found.manifest, found.precision, None
+    if found.graph is not None:
+        shown = ("opset", "producer", "nodes", "parameters", "weights_bytes", "external_weights")
+        graph = {name: getattr(found.graph, name) for name in shown}
     return {
         "schema": SCHEMA,
         "file": str(found.file),
@@ -369,7 +372,7 @@ def to_json(found: Inspection) -> dict[str, Any]:
             "counts": found.counts,
             "layers": [asdict(layer) for layer in precision.layers],
         },
-        "graph": None if found.graph is None else _graph_json(found.graph),
+        "graph": graph,
         "plan": None if found.header is None else {"product": found.header.product, "version": found.header.version},
         "target": found.target,
         "lineage": None if found.lineage is None else _lineage_json(found.lineage),
@@ -381,17 +384,6 @@ def to_json(found: Inspection) -> dict[str, Any]:
 def _tensor_json(spec: TensorSpec) -> dict[str, Any]:
     batches = None if spec.batches is None else list(spec.batches)
     return {"name": spec.name, "dtype": spec.dtype, "shape": list(spec.shape), "batches": batches}
-
-
-def _graph_json(graph: OnnxFacts) -> dict[str, Any]:
-    return {
-        "opset": graph.opset,
-        "producer": graph.producer,
-        "nodes": graph.nodes,
-        "parameters": graph.parameters,
-        "weights_bytes": graph.weights,
-        "external_weights": graph.external,
-    }
 
 
 def _lineage_json(lineage: Lineage) -> dict[str, Any]:
@@ -442,7 +434,7 @@ def rows(found: Inspection) -> Iterator[tuple[str, str]]:
     yield from _precision_rows(found)
     if found.graph is not None:
         graph = found.graph
-        held = ", ".join(f"{count:,} bytes {kind}" for kind, count in graph.weights.items())
+        held = ", ".join(f"{count:,} bytes {kind}" for kind, count in graph.weights_bytes.items())
         yield "graph", f"opset {graph.opset}, {graph.nodes} nodes, {graph.parameters:,} parameters ({held})"
         yield "written by", graph.producer or "unknown"
     if found.manifest is not None:

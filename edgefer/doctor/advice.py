@@ -14,7 +14,7 @@ from typing import Final, Literal
 
 from edgefer.doctor.probe import Diagnosis
 from edgefer.doctor.software import try_engine
-from edgefer.engines.load import WEIGHTS_SUFFIXES
+from edgefer.engines.load import check_is_engine
 from edgefer.engines.tensorrt.compat import Target, parse_version, supported
 from edgefer.errors import EdgeferError
 from edgefer.manifest import Manifest, read_manifest
@@ -26,7 +26,6 @@ from edgefer.runtimes import (
     TENSORRT,
     TENSORRT_RTX,
     Runtime,
-    engine_suffixes,
     for_target,
 )
 
@@ -296,18 +295,7 @@ def check_engine(engine: Path, found: Diagnosis) -> Verdict:
     Raises:
         EdgeferError: there is no such file, or it is not an engine at all.
     """
-    if not engine.is_file():
-        raise EdgeferError(
-            f"there is no engine {engine}" if not engine.exists() else f"{engine} is not a file",
-            hint="check the path; `edgefer build-engine model.onnx --int8 -o x.onnx` makes engines",
-        )
-    if engine.suffix not in engine_suffixes():
-        raise EdgeferError(
-            f"{engine} is not an engine: '{engine.suffix}' is neither {' nor '.join(engine_suffixes())}",
-            hint="weights become an engine by `edgefer export`, then `edgefer build-engine`"
-            if engine.suffix in WEIGHTS_SUFFIXES
-            else "give an .onnx or .engine file that `edgefer build-engine` wrote",
-        )
+    check_is_engine(engine)
     manifest, what = _manifest(engine), ""
     if manifest is not None:
         what = f"{manifest.precision.got.upper()} for {manifest.runtime} {manifest.runtime_version}"

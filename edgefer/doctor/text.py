@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 from edgefer import __version__
@@ -80,16 +80,7 @@ def lines(found: Diagnosis) -> Iterator[str]:
 
 def verdict_json(verdict: Verdict) -> dict[str, Any]:
     """One object; its keys are those of docs/doctor.md."""
-    return {
-        "schema": SCHEMA,
-        "engine": str(verdict.engine),
-        "what": verdict.what,
-        "runs": verdict.runs,
-        "why": verdict.why,
-        "hint": verdict.hint,
-        "install": list(verdict.install),
-        "build": verdict.build,
-    }
+    return {"schema": SCHEMA, **asdict(verdict), "engine": str(verdict.engine)}
 
 
 def verdict_lines(verdict: Verdict) -> Iterator[str]:

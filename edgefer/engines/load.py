@@ -30,6 +30,15 @@ def load_engine(path: str | os.PathLike[str], threads: int = 1) -> Classifier:
             runtime is not here; this CPU would compute something else; the golden vectors differ.
     """
     file = Path(path)
+    check_is_engine(file)
+    if file.stat().st_size == 0:
+        raise EdgeferError(f"{file} is empty", hint="copy or build it again")
+    exported = file.suffix == REFERENCE.suffix and not manifest_path(file).exists()
+    return _without_manifest(file, threads) if exported else _with_manifest(file, threads)
+
+
+def check_is_engine(file: Path) -> None:
+    """Refuse what is no file, or is not named as an engine is."""
     if not file.is_file():
         raise EdgeferError(
             f"there is no engine {file}" if not file.exists() else f"{file} is not a file",
@@ -40,10 +49,6 @@ def load_engine(path: str | os.PathLike[str], threads: int = 1) -> Classifier:
             f"{file} is not an engine: '{file.suffix}' is neither {' nor '.join(engine_suffixes())}",
             hint="weights become an engine by `edgefer export`, then `edgefer build-engine`",
         )
-    if file.stat().st_size == 0:
-        raise EdgeferError(f"{file} is empty", hint="copy or build it again")
-    exported = file.suffix == REFERENCE.suffix and not manifest_path(file).exists()
-    return _without_manifest(file, threads) if exported else _with_manifest(file, threads)
 
 
 def load_baseline(spec: str | os.PathLike[str], threads: int = 1, *, contract: Contract | None = None) -> Classifier:

@@ -88,7 +88,7 @@ def test_a_file_for_a_device_says_for_which(bundle):
     layers = {layer.layer: layer.got for layer in found.precision.layers}
     assert layers["Conv_1"] == "int8"
     assert "fp16" in layers.values()
-    assert "float16" in found.graph.weights
+    assert "float16" in found.graph.weights_bytes
 
 
 def test_a_plan_with_its_manifest(tmp_path):
@@ -205,5 +205,5 @@ def test_metadata_that_was_edited_does_not_stop_a_look(bundle, tmp_path):
     onnx.save(file, tmp_path / "x.onnx")
     found = inspect_file(tmp_path / "x.onnx")
     assert (found.kind, found.target, found.lineage.model.sha256) == ("device-file", None, "")
-    assert "?" in found.graph.weights
+    assert "?" in found.graph.weights_bytes
     assert found.counts["int8"] >= 4
