@@ -139,7 +139,7 @@ def show_audit(audit: Any) -> None:
     option("--strict", is_flag=True, help="Exit with 1 if a layer did not get the precision asked for."),
 )
 @options.output
-def build_engine(
+def build_engine(  # noqa: PLR0913 - a click command's options
     model: Path,
     output: Path,
     fp32: bool,

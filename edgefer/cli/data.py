@@ -125,7 +125,7 @@ def models() -> None:
         (accuracy, source), *more = accuracies(entry)
         table.add_row(
             name,
-            f"{entry.height}×{entry.width}×{entry.channels}",
+            f"{entry.size}×{entry.size}×{entry.channels}",
             "\n".join(f"{count:,}" for count in entry.params.values()),
             f"{entry.macs / 1e6:,.1f} M",
             "\n".join(found.removeprefix(name) or "ship" for found in shipped_for(name)) or "–",

@@ -120,7 +120,7 @@ def quickstart(data: str | None, model: str, output: Path, seconds: float, seed:
     option("--plots", type=options.PATH, metavar="FOLDER", help="Write curves and confusion matrix as CSV and PNG."),
     option("--tensorboard", type=options.PATH, metavar="FOLDER", help="Write TensorBoard event files while training."),
 )
-def train(
+def train(  # noqa: PLR0913 - a click command's options
     model: str | None,
     recipe: str | None,
     data: str,
@@ -200,7 +200,7 @@ def train(
 @options.seed
 @option("--verbose", is_flag=True, help="Name every tensor that is unused or new.")
 @options.output
-def import_weights(
+def import_weights(  # noqa: PLR0913 - a click command's options
     file: Path,
     model: str,
     classes: str | None,

@@ -112,7 +112,7 @@ if TYPE_CHECKING:
     option("--save-predictions", type=options.PATH, help="Write the first engine's answers as a baseline (npz)."),
     option("--save-baseline", type=options.PATH, help="Write the baseline's answers as a baseline (npz)."),
 )
-def bench(
+def bench(  # noqa: PLR0913 - a click command's options
     engines: tuple[Path, ...],
     data: str,
     votes: str | None,
@@ -259,7 +259,7 @@ def report(report: Path, html: Path | None, markdown: Path | None, force: bool) 
     option("--junit", type=options.PATH, help="Write the checks as JUnit XML."),
     options.as_json,
 )
-def gate(
+def gate(  # noqa: PLR0913 - a click command's options
     report: Path,
     max_drop: float | None,
     max_p50: str | None,
@@ -370,7 +370,7 @@ def _numbers(_: click.Context, parameter: click.Parameter, text: str) -> tuple[i
     option("--seconds", type=click.FloatRange(min=0.05), default=2.0, show_default=True, help="Time per combination."),
 )
 @options.as_json
-def sweep(
+def sweep(  # noqa: PLR0913 - a click command's options
     engine: Path,
     data: str,
     reading: ReadSettings | None,

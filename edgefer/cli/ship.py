@@ -47,7 +47,7 @@ def deploy() -> None:
 @section("Reading DATA", options.votes, options.exclude, options.reading)
 @options.seed
 @option("-o", "--output", type=options.PATH, required=True, metavar="FOLDER", help="The folder to make.")
-def bundle(
+def bundle(  # noqa: PLR0913 - a click command's options
     model: Path,
     output: Path,
     fp32: bool,

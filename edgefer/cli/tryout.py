@@ -97,7 +97,7 @@ def finding(function: Callable[..., Any]) -> Callable[..., Any]:
     options.as_json,
     option("-o", "--output", type=options.PATH, metavar="FOLDER", help="Write the pictures with boxes and labels."),
 )
-def predict(
+def predict(  # noqa: PLR0913 - a click command's options
     images: tuple[Path, ...],
     engine: Path | None,
     open_detector: Callable[[], Any],
@@ -217,7 +217,7 @@ def _size(context: click.Context, option: click.Parameter, value: str | None) ->
     option("--record-faces", type=options.PATH, metavar="FOLDER", help="Keep face crops for calibration."),
 )
 @options.threads
-def camera(
+def camera(  # noqa: PLR0913 - a click command's options
     engine: Path | None,
     source: str,
     size: tuple[int, int] | None,
@@ -327,7 +327,7 @@ def _sinks(
         help="Largest upload, in megabytes.",
     ),
 )
-def web(
+def web(  # noqa: PLR0913 - a click command's options
     engine: Path | None,
     beside: str | None,
     report: Path | None,

@@ -108,9 +108,9 @@ def guess_keras(path: Path) -> str:
     return Guess(
         network,
         labels,
-        (entry.height, entry.width, entry.channels),
+        (entry.size, entry.size, entry.channels),
         entry.normalisation,
-        f"a Keras network of oarriaga/face_classification with {classes} classes for {entry.height}×{entry.width} grey "
+        f"a Keras network of oarriaga/face_classification with {classes} classes for {entry.size}×{entry.size} grey "
         "faces, which its code scales by (x / 255 − 0.5) · 2"
         + (" and labels in FER2013's order" if labels == FER2013 else ""),
         doubts,
@@ -121,7 +121,7 @@ def _network_of(keras: KerasFile) -> str | None:
     """By its input and pools; of weights alone by what the first convolution makes."""
     for name in NETWORKS:
         entry = architecture(name)
-        shape = (entry.height, entry.width, entry.channels)
+        shape = (entry.size, entry.size, entry.channels)
         if (keras.input_shape, keras.pools) == (shape, POOLS[name]):
             return name
         if keras.input_shape is None and first_channels(keras) == FIRST_CHANNELS[name]:
@@ -160,7 +160,7 @@ def _of_the_zoo(state: Mapping[str, Tensor]) -> Guess | None:
                 return Guess(
                     name,
                     labels,
-                    (entry.height, entry.width, entry.channels),
+                    (entry.size, entry.size, entry.channels),
                     entry.normalisation,
                     f"names and shapes of the tensors are those of {name} with {classes} classes",
                     (

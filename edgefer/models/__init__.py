@@ -27,6 +27,6 @@ def create(name: str, num_classes: int = 7) -> nn.Module:
             hint="pass num_classes=7 (FER2013) or 8 (FER+): at least 2",
         )
     require("torch", "export", "creating a network")
-    module, _, factory = entry.factory.partition(":")
+    module, _, factory = f"edgefer.models.{entry.factory}".partition(":")
     network: nn.Module = getattr(importlib.import_module(module), factory)(num_classes)
     return network

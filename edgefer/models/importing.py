@@ -156,12 +156,12 @@ def _variant(keras: KerasFile, model: str) -> str:
 
 def _made_for(keras: KerasFile, name: str) -> bool:
     entry = architecture(name)
-    return keras.input_shape == (entry.height, entry.width, entry.channels) and keras.pools == POOLS[name]
+    return keras.input_shape == (entry.size, entry.size, entry.channels) and keras.pools == POOLS[name]
 
 
 def _faces(name: str) -> str:
     entry = architecture(name)
-    return f"{entry.height}×{entry.width}×{entry.channels}"
+    return f"{entry.size}×{entry.size}×{entry.channels}"
 
 
 def _labels(

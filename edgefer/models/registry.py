@@ -23,140 +23,118 @@ class Architecture:
     """One network of the zoo.
 
     Attributes:
-        height, width, channels: of its faces; 1 channel is grey.
+        size: height and width of its faces, pixels.
+        channels: 1 is grey.
         params: number of classes → number of learnable numbers.
         macs: multiply-accumulates of convolutions and fully connected layers for one face, with 7 classes.
-        factory: ``package.module:Class``; called with ``num_classes`` it returns the ``torch.nn.Module``.
-        published: the accuracy that its authors, or those who trained it on faces, print; empty if none.
+        factory: ``module:Class`` in ``edgefer.models``; called with ``num_classes`` it returns the ``torch.nn.Module``.
         source_note: where the layers come from.
+        published: the accuracy that its authors, or those who trained it on faces, print; empty if none.
         measured: the accuracy that this project measured, with which weights and on what; empty if none.
         variant_of: the network whose name also accepts this one's weights: the same but for details of a file.
     """
 
     name: str
-    height: int
-    width: int
+    size: int
     channels: int
     params: Mapping[int, int]
     macs: int
     factory: str
-    normalisation: Normalisation
-    published: str
     source_note: str
+    published: str = ""
     measured: str = ""
     variant_of: str = ""
 
-
-def _grey(
-    size: int,
-    name: str,
-    seven: int,
-    eight: int,
-    macs: int,
-    factory: str,
-    *,
-    published: str = "",
-    source_note: str,
-    measured: str = "",
-    variant_of: str = "",
-) -> Architecture:
-    params, factory = {7: seven, 8: eight}, f"edgefer.models.{factory}"
-    return Architecture(
-        *(name, size, size, 1, params, macs, factory, GREY, published, source_note, measured, variant_of)
-    )
-
-
-def _colour(
-    size: int, name: str, seven: int, eight: int, macs: int, factory: str, *, published: str, source_note: str
-) -> Architecture:
-    params, factory = {7: seven, 8: eight}, f"edgefer.models.{factory}"
-    return Architecture(name, size, size, 3, params, macs, factory, IMAGENET, published, source_note)
+    @property
+    def normalisation(self) -> Normalisation:
+        """What its faces are normalised by."""
+        return GREY if self.channels == 1 else IMAGENET
 
 
 _KERAS = "Arriaga, Valdenegro-Toro and Plöger 2017, as their Keras files have it"
 
 _ALL = (
-    _grey(
-        *(64, "big_xception", 206_375, 208_680, 65_768_288, "keras_xception:BigXception"),
+    Architecture(
+        *("big_xception", 64, 1, {7: 206_375, 8: 208_680}, 65_768_288, "keras_xception:BigXception"),
         measured="65.6 % FER2013 PublicTest (oarriaga's file 54)",
         source_note=_KERAS,
     ),
-    _grey(
-        *(48, "cliquenet", 1_527_199, 1_528_164, 100_422_124, "cliquenet:CliqueNet"),
+    Architecture(
+        *("cliquenet", 48, 1, {7: 1_527_199, 8: 1_528_164}, 100_422_124, "cliquenet:CliqueNet"),
         published="65.3 % FER+",
         measured="62.6 % FER2013 PublicTest (the weights that ship), 81.5 % FER+ (cliquenet_ferplus)",
         source_note="Yang et al. 2018: three blocks of five layers of 36 channels",
     ),
-    _grey(
-        *(48, "cnn_simple", 55_735_175, 55_736_200, 121_828_608, "plain_cnns:CnnSimple"),
+    Architecture(
+        *("cnn_simple", 48, 1, {7: 55_735_175, 8: 55_736_200}, 121_828_608, "plain_cnns:CnnSimple"),
         source_note="two convolutions without padding and three wide fully connected layers",
     ),
-    _colour(
-        *(112, "ddamfn", 4_187_421, 4_187_936, 539_588_896, "ddamfn:DDAMFN"),
+    Architecture(
+        *("ddamfn", 112, 3, {7: 4_187_421, 8: 4_187_936}, 539_588_896, "ddamfn:DDAMFN"),
         published="90.74 % FER+, 64.25 % AffectNet-8, 67.03 % AffectNet-7, 91.35 % RAF-DB",
         source_note="Zhang et al. 2023: MobileFaceNet with mixed depthwise kernels, dual-direction attention",
     ),
-    _grey(
-        *(48, "facecnn", 42_582_919, 42_583_176, 128_468_736, "plain_cnns:FaceCnn"),
+    Architecture(
+        *("facecnn", 48, 1, {7: 42_582_919, 8: 42_583_176}, 128_468_736, "plain_cnns:FaceCnn"),
         published="up to 74 % FER2013, says its source",
         source_note="three convolutions with batch norms and randomised leaky ReLUs",
     ),
-    _grey(
-        *(48, "lenet", 205_451, 205_536, 1_508_268, "plain_cnns:LeNet"),
+    Architecture(
+        *("lenet", 48, 1, {7: 205_451, 8: 205_536}, 1_508_268, "plain_cnns:LeNet"),
         published="42.8 % FER2013",
         measured="51.5 % FER2013 PublicTest (the weights that ship)",
         source_note="LeCun et al. 1998, with average pooling and sigmoids throughout, for 48×48 faces",
     ),
-    _grey(
-        *(48, "lenet7", 247_323, 247_408, 2_817_068, "plain_cnns:LeNet7"),
+    Architecture(
+        *("lenet7", 48, 1, {7: 247_323, 8: 247_408}, 2_817_068, "plain_cnns:LeNet7"),
         measured="59.2 % FER2013 PublicTest (the weights that ship)",
         source_note="lenet with a third convolution, a fourth fully connected layer, and ReLUs",
     ),
-    _grey(
-        *(48, "mini_xception", 58_047, 59_200, 5_520_448, "mini_xception:MiniXception"),
+    Architecture(
+        *("mini_xception", 48, 1, {7: 58_047, 8: 59_200}, 5_520_448, "mini_xception:MiniXception"),
         published="65.04 % FER2013",
         measured="62.4 % FER2013 PublicTest (the weights that ship), 65.4 % (mini_xception_64, test-time flip)",
         source_note="Arriaga, Valdenegro-Toro and Plöger 2017",
     ),
-    _grey(
-        *(64, "mini_xception_keras", 56_951, 58_104, 10_163_392, "keras_xception:MiniXceptionKeras"),
+    Architecture(
+        *("mini_xception_keras", 64, 1, {7: 56_951, 8: 58_104}, 10_163_392, "keras_xception:MiniXceptionKeras"),
         measured="65.5 % FER2013 PublicTest (oarriaga's file 102)",
         source_note=_KERAS,
     ),
-    _grey(
-        *(48, "mini_xception_keras48", 56_702, 57_855, 5_484_052, "keras_xception:MiniXceptionKeras48"),
+    Architecture(
+        *("mini_xception_keras48", 48, 1, {7: 56_702, 8: 57_855}, 5_484_052, "keras_xception:MiniXceptionKeras48"),
         measured="63.5 % FER2013 PublicTest (oarriaga's file 119)",
         source_note=f"{_KERAS}: five channels first, and a last module that keeps the size",
         variant_of="mini_xception_keras",
     ),
-    _grey(
-        *(48, "resnet11", 11_176_839, 11_177_352, 94_346_752, "resnet:ResNet11"),
+    Architecture(
+        *("resnet11", 48, 1, {7: 11_176_839, 8: 11_177_352}, 94_346_752, "resnet:ResNet11"),
         published="44.2 % FER2013",
         measured="62.1 % FER2013 PublicTest (by its recipe)",
         source_note="He et al. 2016 for grey faces: biases in every convolution, projections without a norm",
     ),
-    _colour(
-        *(224, "resnet18", 11_180_103, 11_180_616, 1_813_564_928, "resnet:ResNet18"),
+    Architecture(
+        *("resnet18", 224, 3, {7: 11_180_103, 8: 11_180_616}, 1_813_564_928, "resnet:ResNet18"),
         published="59.1 % FER2013 (from ImageNet weights)",
         source_note="He et al. 2016, with torchvision's tensor names",
     ),
-    _colour(
-        *(224, "vgg11", 128_795_015, 128_799_112, 7_605_022_720, "vgg:Vgg11"),
+    Architecture(
+        *("vgg11", 224, 3, {7: 128_795_015, 8: 128_799_112}, 7_605_022_720, "vgg:Vgg11"),
         published="62.1 % FER2013 (from ImageNet weights)",
         source_note="Simonyan and Zisserman 2014, with torchvision's tensor names",
     ),
-    _grey(
-        *(48, "vgg9", 18_149_639, 18_151_688, 312_244_224, "vgg:Vgg9"),
+    Architecture(
+        *("vgg9", 48, 1, {7: 18_149_639, 8: 18_151_688}, 312_244_224, "vgg:Vgg9"),
         published="58.4 % FER2013, 58.8 % balanced and augmented",
         measured="64.9 % FER2013 PublicTest (by its recipe)",
         source_note="Simonyan and Zisserman 2014, cut to six convolutions and three fully connected layers",
     ),
-    _grey(
-        *(48, "vgg9_bn", 18_153_095, 18_155_144, 312_244_224, "vgg:Vgg9Bn"),
+    Architecture(
+        *("vgg9_bn", 48, 1, {7: 18_153_095, 8: 18_155_144}, 312_244_224, "vgg:Vgg9Bn"),
         source_note="vgg9 with a batch norm after each convolution",
     ),
-    _grey(
-        *(48, "vgg_small", 36_159_399, 36_163_496, 163_745_792, "vgg:VggSmall"),
+    Architecture(
+        *("vgg_small", 48, 1, {7: 36_159_399, 8: 36_163_496}, 163_745_792, "vgg:VggSmall"),
         source_note="eight convolutions of 32 to 128 channels and three wide fully connected layers",
     ),
 )
@@ -202,5 +180,5 @@ def default_contract(name: str, labels: Sequence[str], size: int | None = None) 
     Faces are ``size`` pixels a side; None: as the network's own are.
     """
     entry = architecture(name)
-    height, width = (entry.height, entry.width) if size is None else (size, size)
-    return Contract(tuple(labels), height, width, entry.channels, entry.normalisation, name)
+    side = entry.size if size is None else size
+    return Contract(tuple(labels), side, side, entry.channels, entry.normalisation, name)

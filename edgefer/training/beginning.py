@@ -54,7 +54,7 @@ def contract_to_learn(model: str, classes: Sequence[str], size: int | None, init
             hint=f"--size {max(found.height, found.width)}",
         )
     contract = replace(default_contract(model, classes, size or found.height), crop_margin=found.crop_margin)
-    if size is None and found.height != architecture(model).height:
+    if size is None and found.height != architecture(model).size:
         announce(f"faces are {found.height}×{found.height} pixels, as {init} takes them; --size would change that")
     return contract
 
@@ -110,12 +110,12 @@ def _require_size(network: nn.Module, contract: Contract) -> None:
         EdgeferError: it cannot take faces of the contract's size.
     """
     own = architecture(contract.architecture)
-    if contract.face_shape == (own.height, own.width, own.channels):
+    if contract.face_shape == (own.size, own.size, own.channels):
         return
     try:
         probe(network.eval(), contract)
     except EdgeferError as fault:
-        hint = f"its own size is {own.height}×{own.width}; networks that end in a global mean take multiples of 16 too"
+        hint = f"its own size is {own.size}×{own.size}; networks that end in a global mean take multiples of 16 too"
         raise EdgeferError(fault.message, hint=hint) from fault
 
 

@@ -64,7 +64,7 @@ def write_keras(path, network, name, *, first=1, config=True, side=None, left_ou
             ["activation_1", *sorted(layers, key=lambda n: re.sub(r"\d", "", n))], dtype="S"
         )
         if config:
-            side = architecture(name).height if side is None else side
+            side = architecture(name).size if side is None else side
             inputs = {"class_name": "InputLayer", "config": {"batch_input_shape": [None, side, side, 1]}}
             pools = [{"class_name": "MaxPooling2D", "config": {}}] * POOLS[name]
             file.attrs["model_config"] = json.dumps({"class_name": "Model", "config": {"layers": [inputs, *pools]}})

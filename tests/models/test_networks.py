@@ -36,7 +36,7 @@ def on_meta(name: str, classes: int = 7) -> nn.Module:
 def macs(name: str) -> int:
     entry = architecture(name)
     with FlopCounterMode(display=False) as counter, torch.no_grad(), torch.device("meta"):
-        on_meta(name)(torch.zeros(1, entry.channels, entry.height, entry.width))
+        on_meta(name)(torch.zeros(1, entry.channels, entry.size, entry.size))
     return counter.get_total_flops() // 2
 
 
@@ -66,7 +66,7 @@ def test_fresh_weights_give_finite_logits_that_depend_on_the_face(name):
     entry = architecture(name)
     network = create(name, 8).eval()
     with torch.inference_mode():
-        logits = network(torch.randn(3, entry.channels, entry.height, entry.width))
+        logits = network(torch.randn(3, entry.channels, entry.size, entry.size))
     assert logits.shape == (3, 8)
     assert logits.dtype == torch.float32
     assert torch.isfinite(logits).all()
@@ -77,7 +77,7 @@ def test_fresh_weights_give_finite_logits_that_depend_on_the_face(name):
 def test_training_begins_near_the_loss_of_a_guess(name):
     torch.manual_seed(0)
     entry = architecture(name)
-    faces = 0.5 * torch.randn(16, entry.channels, entry.height, entry.width)
+    faces = 0.5 * torch.randn(16, entry.channels, entry.size, entry.size)
     with torch.no_grad():
         loss = nn.functional.cross_entropy(create(name)(faces), torch.arange(16) % 7)
     assert 0.9 * math.log(7) < loss.item() < 1.7 * math.log(7)
@@ -89,7 +89,7 @@ def test_every_tensor_gets_a_gradient(name):
     entry = architecture(name)
     network = create(name)
     loss = nn.functional.cross_entropy(
-        network(torch.randn(2, entry.channels, entry.height, entry.width)), torch.tensor([0, 3])
+        network(torch.randn(2, entry.channels, entry.size, entry.size)), torch.tensor([0, 3])
     )
     loss.backward()
     unused = [n for n, p in network.named_parameters() if p.grad is None or not torch.isfinite(p.grad).all()]

@@ -32,7 +32,7 @@ def test_card_results_recipe_and_registry_speak_of_the_same_file(path):
         assert architecture(name).measured.startswith(top1)
     loaded = load_weights(path)
     assert loaded.contract is not None
-    size = load_recipe(name).settings.get("size", architecture(loaded.contract.architecture).height)
+    size = load_recipe(name).settings.get("size", architecture(loaded.contract.architecture).size)
     assert (loaded.contract.height, loaded.contract.width) == (size, size)
     assert figures.get("test_time_flip", False) == loaded.contract.test_time_flip
     assert figures["input"].startswith(f"{size}×{size} ")
