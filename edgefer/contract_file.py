@@ -12,7 +12,7 @@ from typing import Any
 
 from edgefer.contract import Contract, Normalisation
 from edgefer.errors import EdgeferError
-from edgefer.toml_file import read_toml
+from edgefer.intake import read_toml
 
 _HINT = "`edgefer contract new` writes a template with every key explained"
 _KEYS: Mapping[str, tuple[str, ...]] = {

@@ -1,4 +1,4 @@
-"""What comes from outside: how large an image may be, read from its header before anything decodes it; the cache.
+"""What comes from outside: how large an image may be, read from its header before anything decodes it; the cache; TOML.
 
 A file of two kilobytes can hold fifty million pixels. What an image will take in memory is known from its first bytes,
 so it is refused before a decoder allocates it. OpenCV is imported here, with the same limit of its own behind this one.
@@ -6,9 +6,11 @@ so it is refused before a decoder allocates it. OpenCV is imported here, with th
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import struct
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -218,3 +220,23 @@ def _looks_like(content: bytes) -> str:
     if content[4:8] == b"ftyp":  # ISO/IEC 14496-12, 4.3
         return f"it is a {content[8:12].decode('ascii', 'replace').strip()} file, which OpenCV does not read"
     return f"it begins with the bytes {content[:4].hex(' ')}"
+
+
+def read_toml(file: Path, what: str, hint: str) -> dict[str, Any]:
+    """The content of a TOML file; ``what`` it should be, and the ``hint``, are for errors.
+
+    Raises:
+        EdgeferError: no such file, it cannot be read, is not text, or is not TOML.
+    """
+    toml = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
+    try:
+        content: dict[str, Any] = toml.loads(file.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError as cause:
+        raise EdgeferError(f"there is no {what} {file}", hint=hint) from cause
+    except OSError as cause:
+        raise EdgeferError(f"cannot read the {what} {file}: {cause.strerror}", hint=hint) from cause
+    except UnicodeDecodeError as cause:
+        raise EdgeferError(f"{file} is no {what}: it is not a text file", hint=hint) from cause
+    except toml.TOMLDecodeError as cause:
+        raise EdgeferError(f"{file} is not TOML: {cause}", hint=hint) from cause
+    return content

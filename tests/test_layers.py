@@ -7,7 +7,7 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "edgefer"
 LAYERS = (
-    ("errors", "atomic", "progress", "memory", "toml_file", "intake", "runtimes"),
+    ("errors", "atomic", "progress", "memory", "intake", "runtimes"),
     ("contract", "contract_file", "faces", "golden", "manifest"),
     ("data", "models", "training"),
     ("engines", "quantize", "graph"),

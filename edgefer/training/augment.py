@@ -17,14 +17,14 @@ WINDOW_RATIO = 4 / 3
 
 
 def augment(faces: Tensor, strength: float, erasing: float = 0.0, noise: float = 0.0, crop: float = 0.0) -> Tensor:
-    """Change each face of a batch by chance, drawn from PyTorch's global generator.
+    """Change each face of a batch at random, with PyTorch's global generator.
 
     Args:
         faces: uint8 N×H×W×C.
         strength: multiplies the ranges of rotation, shift, zoom, brightness and contrast; 0 leaves faces alone.
         erasing: probability that a rectangle of a face (2 to 20 % of its area) becomes grey (127.5).
-        noise: largest share of a face's pixels that become black or white (salt and pepper).
-        crop: largest share of a face's area that is cut off around a window, which is then stretched to the face's
+        noise: maximum share of a face's pixels that become black or white (salt and pepper).
+        crop: maximum share of a face's area that is cut off around a window, which is then stretched to the face's
             size; its sides are in a ratio of 3:4 to 4:3.
 
     Returns:
@@ -47,7 +47,7 @@ def mix(faces: Tensor, alpha: float) -> tuple[Tensor, Tensor, float]:
 
     Args:
         faces: float32 N×H×W×C.
-        alpha: of the Beta(α, α) that the batch's share is drawn from; 0 leaves faces alone.
+        alpha: of the Beta(α, α) that the batch's share is sampled from; 0 leaves faces alone.
 
     Returns:
         The blended faces, which face each was blended with (int64 N), and its own share, from 0 to 1.
@@ -100,7 +100,7 @@ def _seen_through(rows: Tensor, sides: Tensor, centres: Tensor) -> Tensor:
 
 
 def _light(x: Tensor, strength: float) -> Tensor:
-    """Contrast about the face's own mean, then brightness; a factor and a term a face."""
+    """Contrast about the face's own mean, then brightness; each face has a factor and a term."""
     count = len(x)
     factor = torch.exp(_uniform(count, math.log1p(CONTRAST) * strength)).view(-1, 1, 1, 1)
     term = _uniform(count, 255 * BRIGHTNESS * strength).view(-1, 1, 1, 1)

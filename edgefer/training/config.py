@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from edgefer.errors import EdgeferError
+from edgefer.intake import read_toml
 from edgefer.models.registry import architecture
-from edgefer.toml_file import read_toml
 
 OPTIMISERS = ("adamw", "adam", "sgd")
 CLASS_WEIGHTS = ("none", "sqrt", "balanced")
@@ -25,38 +25,38 @@ class TrainConfig:
     """Settings of one training run.
 
     Attributes:
-        epochs: passes over the fit faces, at most.
-        max_seconds: end by then, the schedule shortened to fit; None: no limit, and the run repeats bit for bit.
-        size: pixels a side that faces are brought to; None: those of the weights that the run begins with, or the
-            network's own. Others are for networks that end in a global mean; time goes with their square.
+        epochs: maximum number of passes over the fit faces.
+        max_seconds: time limit, to which the schedule is shortened; None: no limit, and the run repeats bit for bit.
+        size: side of the faces in pixels; None: that of the weights that the run starts from, or the network's own.
+            Other sizes are for networks that end in a global mean; time grows with their square.
         batch_size, lr: faces in a step and peak learning rate; None: those of the network's recipe.
         optimiser: ``adamw``, ``adam`` or ``sgd`` (Nesterov momentum 0.9).
         weight_decay: on weights of convolutions and fully connected layers only.
         warmup: the part of the run in which the learning rate rises from 0.
-        schedule: after it: ``cosine`` to 0, or ``step``: a tenth after half of the run, a hundredth after ¾.
-        head_lr: times the learning rate for the last layer: more than 1 where the rest was trained before.
+        schedule: after the warm-up: ``cosine`` to 0, or ``step``: a tenth after half of the run, a hundredth after ¾.
+        head_lr: factor on the learning rate of the last layer: above 1 where the rest was trained before.
         frozen: the part of the run in which only the last layer learns.
-        sampling: ``shuffled``: every face once an epoch; ``balanced``: as many faces, every class equally often.
-        label_smoothing: share of the target spread over all classes.
+        sampling: ``shuffled``: every face once in each epoch; ``balanced``: as many faces, every class equally often.
+        label_smoothing: share of the target that is spread over all classes.
         vote_share: share of the target given to FER+'s votes, translated where the labels are not the taggers'
-            (:mod:`edgefer.training.losses`); the label has the rest. Needs votes.
-        teacher_share: share of the loss that is against the teachers' answers, where there are teachers.
-        temperature: softens their answers; 1 leaves them as they are.
+            (:class:`edgefer.training.losses.Opinions`); the label has the rest. Needs votes.
+        teacher_share: share of the loss against the teachers' answers, where there are teachers.
+        temperature: softens the teachers' answers; 1 leaves them as they are.
         class_weights: of the loss: ``none``, or by inverse frequency (``balanced``) or its root (``sqrt``).
-        augment: strength; 1 is ±10° rotation, ±10 % shift and zoom, flips, light and contrast; 0 is none.
-        erasing: probability that a face has a rectangle blanked.
-        noise: share of a face's pixels that turn black or white, at most; each face draws its own.
-        crop: share of a face's area that is cut off around a window of random place and shape, at most.
+        augment: strength; 1 is ±10° rotation, ±10 % shift and zoom, horizontal flips, light and contrast; 0 is none.
+        erasing: probability that a rectangle of a face is blanked.
+        noise: maximum share of a face's pixels that turn black or white; each face has a share of its own.
+        crop: maximum share of a face's area that is cut off around a window of random place and shape.
         mixup: α of the Beta distribution of the shares in which faces are blended in pairs; 0: none.
-        ema_decay: of the average of weights that is judged and kept; 0 keeps the last weights themselves.
+        ema_decay: of the moving average of weights that is evaluated and kept; 0 keeps the last weights themselves.
         keep: the epoch whose weights are kept: of the highest ``top1`` on val (of equals, the lower loss), or of
             the lowest ``loss``, which varies less by chance.
-        clip: largest norm of the gradient; None: no limit.
-        patience: stop after so many epochs without one that is better by ``keep``; None: never.
+        clip: maximum norm of the gradient; None: no limit.
+        patience: number of epochs without a better one (by ``keep``) after which the run stops; None: never.
         precision: ``fp32``, or ``bf16`` for autocast (faster only where the CPU has bf16 instructions).
         threads: PyTorch's; None leaves them as they are. The same number is needed to repeat a run bit for bit.
         seed: of weights, order, augmentation and dropout.
-        checkpoint_seconds: how often the state to resume from is written.
+        checkpoint_seconds: interval at which the state to resume from is written.
     """
 
     epochs: int = 100
@@ -135,7 +135,7 @@ FOLDER = Path(__file__).parent / "recipes"
 """Those that come with edgefer: NAME.toml."""
 
 _KINDS = {"int": ("a whole number", (int,)), "float": ("a number", (int, float)), "str": ("a text", (str,))}
-"""Kind of a setting → what to call it, and what TOML may give."""
+"""Type of a setting → its name in messages, and what TOML may give."""
 
 _KEYS = ("model", "note", "init", "teachers", "votes", "train")
 

@@ -67,7 +67,7 @@ def check_classes(fit: FaceSet) -> None:
 
 
 def class_weights(labels: Tensor, num_classes: int, kind: str) -> Tensor | None:
-    """Weights of the loss a class: ``N / (K · n)`` (``balanced``), its root (``sqrt``), or None (``none``)."""
+    """Weights of the classes in the loss: ``N / (K · n)`` (``balanced``), its root (``sqrt``), or None (``none``)."""
     if kind == "none":
         return None
     counts = torch.bincount(labels, minlength=num_classes).to(torch.float32)
@@ -75,8 +75,8 @@ def class_weights(labels: Tensor, num_classes: int, kind: str) -> Tensor | None:
     return inverse if kind == "balanced" else inverse.sqrt()
 
 
-MOST_SHARE = 0.5
-"""Faces take at most this share of the memory that is free; more of them lie in a temporary file."""
+MAX_SHARE = 0.5
+"""Maximum share of the free memory that faces take; more of them lie in a temporary file."""
 
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
@@ -106,7 +106,7 @@ def room_for(shape: tuple[int, ...]) -> Tensor:
         EdgeferError: neither memory nor disk has the room.
     """
     size = math.prod(shape)
-    if size <= MOST_SHARE * available_memory():
+    if size <= MAX_SHARE * available_memory():
         return torch.empty(shape, dtype=torch.uint8)
     folder = tempfile.gettempdir()
     announce(f"note: {size / 1e9:.1f} GB of faces are more than memory has room for: they lie in a file in {folder}")

@@ -35,11 +35,11 @@ def learning_rate(config: TrainConfig, done: float) -> float:
     return peak * 0.5 * (1 + math.cos(math.pi * (done - config.warmup) / (1 - config.warmup)))
 
 
-_JUDGED_AT_ONCE = 256
+_EVALUATION_BATCH = 256
 
 
 @dataclass(frozen=True)
-class Judgement:
+class Evaluation:
     """Of the averaged weights on ``val``: share of right answers and mean cross-entropy."""
 
     top1: float
@@ -110,7 +110,7 @@ class Learner:
         return value, int((logits.detach().argmax(dim=1) == labels).sum())
 
     def _answer(self, faces: Tensor) -> tuple[Tensor, Tensor | float]:
-        """Logits, and what the network itself adds to the loss: 0 for most."""
+        """Logits, and what the network itself adds to the loss: 0 for most networks."""
         both: Callable[[Tensor], tuple[Tensor, Tensor]] | None
         both = getattr(self.module.network, "with_auxiliary_loss", None)
         if both is None:
@@ -140,20 +140,20 @@ class Learner:
             )
 
     @torch.inference_mode()
-    def judge(self, val: Prepared) -> Judgement:
-        """Ask the averaged weights about every face of ``val``, in float32.
+    def evaluate(self, val: Prepared) -> Evaluation:
+        """Evaluate the averaged weights on every face of ``val``, in float32.
 
         Raises:
             EdgeferError: the loss is not a finite number, as after a last step whose gradient was none.
         """
         right, loss = 0, 0.0
-        for start in range(0, len(val), _JUDGED_AT_ONCE):
-            labels = val.labels[start : start + _JUDGED_AT_ONCE]
-            logits = self.average(val.faces[start : start + _JUDGED_AT_ONCE])
+        for start in range(0, len(val), _EVALUATION_BATCH):
+            labels = val.labels[start : start + _EVALUATION_BATCH]
+            logits = self.average(val.faces[start : start + _EVALUATION_BATCH])
             right += int((logits.argmax(dim=1) == labels).sum())
             loss += float(functional.cross_entropy(logits, labels, reduction="sum"))
         self._require_finite("the loss on val", loss / len(val), self.steps, self.optimiser.param_groups[0]["lr"])
-        return Judgement(right / len(val), loss / len(val))
+        return Evaluation(right / len(val), loss / len(val))
 
     def averaged_weights(self) -> dict[str, Tensor]:
         """A copy of the averaged network's tensors, contiguous."""

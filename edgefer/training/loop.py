@@ -35,12 +35,15 @@ if TYPE_CHECKING:
 
 _ANNOUNCE_SECONDS = 30.0
 _SAVING_SHARE = 0.05
-"""At most this share of the time goes into writing states."""
+"""Maximum share of the time that goes into writing states."""
+_STATE_FORMAT = 2
+_FREE_TO_DIFFER = ("threads", "checkpoint_seconds")
+"""Settings that a resumed run may change."""
 
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a run reached; ``curve`` has a dict an epoch: epoch, loss, top1 (augmented), val_loss, val_top1, lr."""
+    """What a run reached; ``curve`` has for each epoch: epoch, loss, top1 (augmented), val_loss, val_top1, lr."""
 
     best_val_top1: float
     best_epoch: int
@@ -123,7 +126,9 @@ class _Run:
         prints, began = (fit.fingerprint(), val.fingerprint()), dict(start.lineage)
         self.opinions = Opinions(fit, config.vote_share) if config.vote_share else None
         began |= self.opinions.lineage if self.opinions else {}
-        self.identity = {**identity(config, contract.architecture, contract.labels, *prints), **began}
+        same = {name: value for name, value in asdict(config).items() if name not in _FREE_TO_DIFFER}
+        faces = {"fit faces": prints[0], "val faces": prints[1]}
+        self.identity = {"model": contract.architecture, "classes": list(contract.labels), **faces, **same, **began}
         self.lineage = {
             "fit_sha256": prints[0],
             "trained_on": PurePath(fit.origin).name,
@@ -166,7 +171,7 @@ class _Run:
                 self.run_epoch(asked)
         if not self.best:
             raise EdgeferError(
-                f"no epoch could be judged: max_seconds={self.config.max_seconds} is over", hint="allow more seconds"
+                f"no epoch could be evaluated: max_seconds={self.config.max_seconds} is over", hint="allow more seconds"
             )
         self.write_best()
         path.unlink(missing_ok=True)
@@ -180,7 +185,7 @@ class _Run:
         self.shown = now
 
     def run_epoch(self, asked: Callable[[], bool]) -> None:
-        """The rest of the epoch under way, then the judgement; Ctrl-C is heeded after each step."""
+        """Finish the epoch under way, then evaluate; Ctrl-C is heeded after each step."""
         if self.step == 0:
             self.order = self.new_order()
             self.loss_sum, self.right = 0.0, 0
@@ -200,8 +205,8 @@ class _Run:
             self.end_epoch()
 
     def end_epoch(self) -> None:
-        """Judge the average, keep it if it is the best, and add to the curve."""
-        judged = self.learner.judge(self.val)
+        """Evaluate the average, keep it if it is the best, and add to the curve."""
+        reached = self.learner.evaluate(self.val)
         steps, self.step = self.step, 0
         self.epoch += 1
         self.curve.append(
@@ -209,14 +214,14 @@ class _Run:
                 "epoch": self.epoch,
                 "loss": self.loss_sum / steps,
                 "top1": self.right / (steps * self.batch),
-                "val_loss": judged.loss,
-                "val_top1": judged.top1,
+                "val_loss": reached.loss,
+                "val_top1": reached.top1,
                 "lr": self.lr,
             }
         )
-        if not self.best or self.merit(judged.top1, judged.loss) > self.merit(self.best["top1"], self.best["loss"]):
+        if not self.best or self.merit(reached.top1, reached.loss) > self.merit(self.best["top1"], self.best["loss"]):
             weights = self.learner.averaged_weights()
-            self.best = {"epoch": self.epoch, "top1": judged.top1, "loss": judged.loss, "weights": weights}
+            self.best = {"epoch": self.epoch, "top1": reached.top1, "loss": reached.loss, "weights": weights}
             self.write_best()
         if time.monotonic() - self.announced_at > _ANNOUNCE_SECONDS or self.finished():
             self.announced_at = time.monotonic()
@@ -299,25 +304,15 @@ class _Run:
             setattr(self, name, value)
 
 
-FORMAT = 2
-_FREE_TO_DIFFER = ("threads", "checkpoint_seconds")
-
-
 def state_path(output: Path) -> Path:
     """Where the state of the run lies that writes ``output``."""
     return output.with_name(output.name + ".state")
 
 
-def identity(config: TrainConfig, model: str, classes: tuple[str, ...], fit: str, val: str) -> dict[str, Any]:
-    """What must be the same for a run to go on exactly; ``fit`` and ``val`` are the fingerprints of the faces."""
-    settings = {name: value for name, value in asdict(config).items() if name not in _FREE_TO_DIFFER}
-    return {"model": model, "classes": list(classes), "fit faces": fit, "val faces": val, **settings}
-
-
 def save_state(path: Path, identity: Mapping[str, Any], state: Mapping[str, Any]) -> None:
     """Write the state, whole or not at all."""
     content = io.BytesIO()  # torch's own writing to files turns a full disk into a RuntimeError
-    torch.save({"format": FORMAT, "identity": dict(identity), "state": dict(state)}, content)
+    torch.save({"format": _STATE_FORMAT, "identity": dict(identity), "state": dict(state)}, content)
     write_bytes(path, content.getbuffer())
 
 
@@ -334,7 +329,7 @@ def load_state(path: Path, identity: Mapping[str, Any]) -> dict[str, Any]:
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError, pickle.UnpicklingError) as cause:
         reason = str(cause).splitlines()[0] if str(cause) else type(cause).__name__
         raise EdgeferError(f"the state of an earlier run, {path}, cannot be read: {reason}", hint=fresh) from cause
-    if version != FORMAT:
+    if version != _STATE_FORMAT:
         raise EdgeferError(f"{path} was written by another version of edgefer (format {version})", hint=fresh)
     differing = [
         f"{name} was {_short(found.get(name))} and is {_short(identity.get(name))}"

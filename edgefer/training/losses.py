@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 class Teachers:
     """Trained networks that see the faces the learner sees, after augmentation.
 
-    A step asks one of them, drawn at random, about the faces or about their horizontal flips. The gradient is linear in
-    the answers, so over the steps the learner follows the mean of all teachers and both sides, at the cost of one.
+    A step asks one of them, chosen at random, about the faces or their horizontal flips. The gradient is linear in the
+    answers, so over the steps the learner follows the mean of all teachers and both sides, at the cost of one.
     The loss is Hinton, Vinyals and Dean's (2015, https://arxiv.org/abs/1503.02531); that teacher and learner should see
     the same changed face is from Beyer et al. (2022, https://arxiv.org/abs/2106.05237).
     """
@@ -43,7 +43,7 @@ class Teachers:
     def answers(self, faces: Tensor) -> Tensor:
         """Probabilities at the temperature, float32 N×classes, of faces N×H×W×C from 0 to 255.
 
-        Who is asked about which side is drawn from PyTorch's global generator.
+        Teacher and side are chosen by PyTorch's global generator.
         """
         chance = int(torch.randint(2 * len(self.modules), ()))
         seen = faces.flip(2) if chance % 2 else faces
@@ -109,8 +109,7 @@ class _Resized(nn.Module):
 _ASKED_AT_ONCE = 256
 _DECAY = 1e-4
 _ITERATIONS = 300
-_LEAST = 1e-6
-"""Of a probability, before its logarithm."""
+_MIN_PROBABILITY = 1e-6  # before its logarithm
 
 
 class Opinions:
@@ -182,8 +181,8 @@ def translated(votes: Tensor, labels: Tensor, answers: Tensor | None) -> Tensor:
     Returns:
         Probabilities, float32 N×classes.
     """
-    most = functional.one_hot(votes.argmax(dim=1), votes.shape[1])
-    known = [votes, votes.sqrt(), most] + ([] if answers is None else [answers.clamp_min(_LEAST).log()])
+    winner = functional.one_hot(votes.argmax(dim=1), votes.shape[1])
+    known = [votes, votes.sqrt(), winner] + ([] if answers is None else [answers.clamp_min(_MIN_PROBABILITY).log()])
     x = torch.cat([part.double() for part in known], dim=1)
     weight = torch.zeros(x.shape[1], votes.shape[1], dtype=torch.float64, requires_grad=True)
     bias = torch.zeros(votes.shape[1], dtype=torch.float64, requires_grad=True)
@@ -200,7 +199,7 @@ def translated(votes: Tensor, labels: Tensor, answers: Tensor | None) -> Tensor:
 
 
 def _answers(faces: Tensor, teachers: Teachers) -> Tensor:
-    """What all teachers say on average, at temperature 1, of faces as they are and flipped."""
+    """The mean answers of all teachers at temperature 1 to faces and their horizontal flips."""
     said = []
     with progress("asking the teachers", len(faces)) as advance:
         for part in torch.split(faces, _ASKED_AT_ONCE):

@@ -44,16 +44,16 @@ def test_no_average_keeps_the_weights_themselves():
         assert torch.equal(tensor, subject.module.network.state_dict()[name]), name
 
 
-def test_the_judgement_is_of_every_face():
+def test_every_face_is_evaluated():
     subject = learner()
     faces = torch.randint(0, 256, (300, 48, 48, 1), dtype=torch.uint8)
     with torch.inference_mode():
         logits = subject.average(faces)
     labels = logits.argmax(dim=1)
     labels[:60] = (labels[:60] + 1) % 7
-    judged = subject.judge(Prepared(faces, labels, labels))
-    assert judged.top1 == pytest.approx(0.8)
-    assert judged.loss == pytest.approx(torch.nn.functional.cross_entropy(logits, labels).item(), abs=1e-4)
+    reached = subject.evaluate(Prepared(faces, labels, labels))
+    assert reached.top1 == pytest.approx(0.8)
+    assert reached.loss == pytest.approx(torch.nn.functional.cross_entropy(logits, labels).item(), abs=1e-4)
 
 
 @pytest.mark.parametrize("optimiser", ["adamw", "adam", "sgd"])

@@ -101,7 +101,7 @@ def refused(*args, **kwargs) -> EdgeferError:
     return caught.value
 
 
-def test_before_the_first_judgement_there_are_no_weights(interrupted):
+def test_before_the_first_evaluation_there_are_no_weights(interrupted):
     assert not interrupted.exists()
 
 

@@ -112,27 +112,27 @@ def test_a_limit_of_time_shortens_the_schedule(faces, tmp_path):
 
 def test_patience(faces, tmp_path, monkeypatch):
     tops = iter([0.2, 0.5, 0.4, 0.5, 0.5, 0.9])
-    monkeypatch.setattr(loop.Learner, "judge", lambda self, val: loop_judgement(next(tops)))
+    monkeypatch.setattr(loop.Learner, "evaluate", lambda self, val: evaluation(next(tops)))
     result = train(faces, "lenet", tmp_path / "w.safetensors", quick(epochs=6, patience=3))
     assert (result.epochs, result.best_epoch) == (5, 2)
 
 
 def test_of_equal_top1_the_lower_loss_is_kept(faces, tmp_path, monkeypatch):
-    judged = iter([(0.5, 1.0), (0.5, 0.8), (0.5, 0.9)])
-    monkeypatch.setattr(loop.Learner, "judge", lambda self, val: loop_judgement(*next(judged)))
+    results = iter([(0.5, 1.0), (0.5, 0.8), (0.5, 0.9)])
+    monkeypatch.setattr(loop.Learner, "evaluate", lambda self, val: evaluation(*next(results)))
     assert train(faces, "lenet", tmp_path / "w.safetensors", quick()).best_epoch == 2
 
 
 def test_the_lowest_loss_can_be_what_is_kept(faces, tmp_path, monkeypatch):
-    judged = iter([(0.5, 0.9), (0.4, 0.8), (0.6, 0.85)])
-    monkeypatch.setattr(loop.Learner, "judge", lambda self, val: loop_judgement(*next(judged)))
+    results = iter([(0.5, 0.9), (0.4, 0.8), (0.6, 0.85)])
+    monkeypatch.setattr(loop.Learner, "evaluate", lambda self, val: evaluation(*next(results)))
     assert train(faces, "lenet", tmp_path / "w.safetensors", quick(keep="loss")).best_epoch == 2
 
 
-def loop_judgement(top1: float, loss: float = 1.0):
-    from edgefer.training.learner import Judgement
+def evaluation(top1: float, loss: float = 1.0):
+    from edgefer.training.learner import Evaluation
 
-    return Judgement(top1, loss)
+    return Evaluation(top1, loss)
 
 
 def test_a_loss_that_is_no_number_keeps_the_best_so_far(faces, tmp_path, monkeypatch):

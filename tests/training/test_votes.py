@@ -47,12 +47,12 @@ def test_teachers_know_what_votes_do_not_say():
 
 def voted(path, labels=None):
     """40 faces of FER+'s eight classes in turn, each chosen by 5 of 12 taggers, who else say each class once."""
-    images, drawn = synthetic_faces(40, seed=2)[:2]
+    images, own = synthetic_faces(40, seed=2)[:2]
     votes = np.full((40, 10), 1, np.int64)
     votes[:, 8:] = 0
     votes[np.arange(40), np.arange(40) % 8] = 5
     names = {} if labels is None else {"classes": np.asarray(FERPLUS)}
-    np.savez(path, images=images, labels=drawn if labels is None else labels, ferplus_votes=votes, **names)
+    np.savez(path, images=images, labels=own if labels is None else labels, ferplus_votes=votes, **names)
     return path
 
 
