@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from edgefer.optimize.settings import BuildTarget as BuildTarget
     from edgefer.optimize.settings import Quantisation as Quantisation
     from edgefer.report.bench import benchmark as benchmark
-    from edgefer.report.report import BenchSettings as BenchSettings
+    from edgefer.report.timing import BenchSettings as BenchSettings
     from edgefer.training import train as train
 
 __version__ = "0.1.0"
@@ -44,7 +44,7 @@ _HOMES = {
     "load_engine": "edgefer.engines.load",
     "predict": "edgefer.camera.predict",
     "benchmark": "edgefer.report.bench",
-    "BenchSettings": "edgefer.report.report",
+    "BenchSettings": "edgefer.report.timing",
 }
 
 __all__ = [

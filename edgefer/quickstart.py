@@ -19,7 +19,8 @@ from edgefer.optimize.build import build_engine
 from edgefer.optimize.settings import Quantisation
 from edgefer.progress import announce
 from edgefer.report.bench import benchmark
-from edgefer.report.report import BenchSettings, Report
+from edgefer.report.report import Report
+from edgefer.report.timing import BenchSettings
 from edgefer.runtimes import BF16
 from edgefer.training import TrainConfig, train
 

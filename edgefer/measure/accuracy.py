@@ -16,7 +16,6 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -284,10 +283,6 @@ class ClassScore:
     precision: float | None
     recall: float | None
     f1: float | None
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
-        return {"class": self.name, "n": self.n, "precision": self.precision, "recall": self.recall, "f1": self.f1}
 
 
 def class_scores(predictions: Predictions) -> tuple[ClassScore, ...]:

@@ -122,8 +122,8 @@ class Latency:
 
 
 @dataclass(frozen=True)
-class Ratio:
-    """A ratio with its 95 % confidence interval."""
+class Estimate:
+    """A value with its 95 % confidence interval."""
 
     value: float
     ci95: tuple[float, float]
@@ -149,7 +149,7 @@ class Interleaved:
         """All samples of every runner."""
         return {name: self.latency(name) for name in self.rounds_ms}
 
-    def speedup(self, reference: str, candidate: str, *, resamples: int = 1000, seed: int = 0) -> Ratio:
+    def speedup(self, reference: str, candidate: str, *, resamples: int = 1000, seed: int = 0) -> Estimate:
         """How many times faster ``candidate`` is: median of ``reference`` ÷ median of ``candidate``.
 
         The interval is the percentile bootstrap (Efron & Tibshirani 1993, chapter 13) over rounds: a round is sampled
@@ -163,7 +163,7 @@ class Interleaved:
             sampled = generator.integers(0, rounds, rounds)
             ratios[i] = np.median(slow[sampled]) / np.median(fast[sampled])
         low, high = np.percentile(ratios, (2.5, 97.5))
-        return Ratio(float(np.median(slow) / np.median(fast)), (float(low), float(high)))
+        return Estimate(float(np.median(slow) / np.median(fast)), (float(low), float(high)))
 
     def percentile_intervals(
         self, name: str, percents: Sequence[float], *, resamples: int = 200, seed: int = 0

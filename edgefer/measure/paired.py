@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from statistics import NormalDist
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -333,16 +332,6 @@ class NonInferiority:
     def _open(self) -> str:
         return f"'no worse than {self.margin_pp:g} points' is not shown: {self.ci95_pp[1]:+.2f} is possible"
 
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
-        return {
-            "margin_pp": self.margin_pp,
-            "verdict": self.verdict.value,
-            "difference_seen": self.difference_seen,
-            "faces_needed": self.faces_needed,
-            "sentence": self.sentence(),
-        }
-
 
 def _rounded(count: int) -> int:
     """Two significant digits, upwards: more would pretend to know."""
@@ -370,11 +359,6 @@ class ClassDrop:
     def seen(self) -> bool:
         """Whether the interval excludes "no difference"."""
         return self.ci_pp is not None and not self.ci_pp[0] <= 0 <= self.ci_pp[1]
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
-        interval = None if self.ci_pp is None else list(self.ci_pp)
-        return {"class": self.name, "n": self.n, "drop_pp": self.drop_pp, "ci_pp": interval}
 
 
 def class_drops(baseline: Predictions, candidate: Predictions, confidence: float = 0.95) -> tuple[ClassDrop, ...]:

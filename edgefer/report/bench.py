@@ -23,13 +23,11 @@ from edgefer.errors import EdgeferError
 from edgefer.measure.accuracy import Predictions, check_classes, numbered
 from edgefer.measure.environment import describe_environment
 from edgefer.measure.evaluate import Cache, Opener, evaluate
+from edgefer.measure.latency import Estimate
 from edgefer.measure.paired import check_same_faces
 from edgefer.progress import announce
 from edgefer.report.report import (
-    DEFAULT_SETTINGS,
     Accuracy,
-    BenchSettings,
-    Estimate,
     LatencySummary,
     PairedAccuracy,
     Raw,
@@ -38,9 +36,8 @@ from edgefer.report.report import (
     time_axis,
     to_digits,
     to_members,
-    variables,
 )
-from edgefer.report.timing import MIN_ROUNDS, Timed, time_all
+from edgefer.report.timing import DEFAULT_SETTINGS, MIN_ROUNDS, BenchSettings, Timed, time_all, variables
 from edgefer.runtimes import label_of
 
 Engine: TypeAlias = str | os.PathLike[str] | Classifier
@@ -188,8 +185,7 @@ def _speedup(found: Timed, base: Row, row: Row, seed: int) -> Estimate | None:
     """Where both were timed, in rounds enough to be resampled: one round has no spread."""
     if base.latency is None or row.latency is None or row.latency.rounds < MIN_ROUNDS:
         return None
-    ratio = found.timing.speedup(base.name, row.name, seed=seed)
-    return Estimate(ratio.value, ratio.ci95)
+    return found.timing.speedup(base.name, row.name, seed=seed)
 
 
 def _as_list(engine: Engine | Sequence[Engine]) -> list[Engine]:

@@ -15,9 +15,10 @@ from xml.etree import ElementTree
 
 from edgefer.atomic import write_bytes
 from edgefer.errors import EdgeferError
+from edgefer.measure.latency import Estimate
 from edgefer.measure.paired import Verdict, verdict_of
 from edgefer.report.compare import change, check_same_classes, differences
-from edgefer.report.report import Estimate, Report, Row
+from edgefer.report.report import Report, Row
 
 EXIT_CODES = {Verdict.PASS: 0, Verdict.FAIL: 1, Verdict.INCONCLUSIVE: 3}
 SLOWDOWN = 0.05

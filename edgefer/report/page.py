@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from edgefer.errors import EdgeferError
 from edgefer.manifest import LayerPrecision
-from edgefer.measure.latency import MEANING
+from edgefer.measure.latency import MEANING, Estimate
 from edgefer.report import charts
 from edgefer.report.markdown import environment_lines, percent
-from edgefer.report.report import PERCENTS, Estimate, Raw, Report, Row
+from edgefer.report.report import PERCENTS, Raw, Report, Row
 from edgefer.report.svg import legend
 from edgefer.report.terminal import NOT_MEASURED, cells, digits, threads_text
 

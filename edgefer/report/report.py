@@ -11,7 +11,7 @@ import json
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass, replace
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
 from datetime import datetime, timezone
 from enum import Enum
 from pathlib import Path
@@ -25,16 +25,15 @@ from edgefer.data import FaceSet
 from edgefer.errors import EdgeferError
 from edgefer.manifest import LayerPrecision
 from edgefer.measure.accuracy import ClassScore, Predictions, calibration_error, class_scores, kl_divergence, macro_f1
-from edgefer.measure.latency import MEANING, TIMED_FACES, GpuTimes, Interleaved, check_scope
-from edgefer.measure.pacing import FrameRate, Pace
-from edgefer.measure.paired import ClassDrop, NonInferiority, Paired, check_margin, class_drops
+from edgefer.measure.latency import Estimate, GpuTimes, Interleaved
+from edgefer.measure.pacing import Pace
+from edgefer.measure.paired import ClassDrop, NonInferiority, Paired, class_drops
+from edgefer.report.timing import BenchSettings, Energy
 
 SCHEMA = 2
 PERCENTS = (50.0, 90.0, 95.0, 99.0, 99.9)
 KEPT_FACES = 100_000
 """Answers are kept face by face up to this number of faces: two reports on the same faces can then be paired."""
-CALLS_A_TURN = 5
-MARGIN_PP = 0.5
 BINS = 60
 """Of a histogram of latencies."""
 SHARES = tuple(sorted([*np.linspace(0, 1, 101).tolist(), 0.995, 0.999]))
@@ -43,97 +42,10 @@ SHARES = tuple(sorted([*np.linspace(0, 1, 101).tolist(), 0.995, 0.999]))
 _SHOWN_PERCENTS = (0.5, 99.5)
 """The histograms' axis runs between these: single stragglers would squeeze everything else."""
 _DIGITS = np.frombuffer(b"0123456789abcdefghijklmnopqrstuvwxyz", dtype=np.uint8)
-_VARIABLES = (
-    *("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "KMP_AFFINITY", "MKL_NUM_THREADS"),
-    *("OPENBLAS_NUM_THREADS", "MALLOC_ARENA_MAX", "ONEDNN_MAX_CPU_ISA", "CUDA_VISIBLE_DEVICES"),
-)
 _WRITE_ONE = "write one with `edgefer bench ENGINE --data DATA --baseline NAME --json > report.json`"
 
 Interval = tuple[float, float]
 Counts = tuple[tuple[int, ...], ...]
-
-
-@dataclass(frozen=True)
-class BenchSettings:
-    """How a benchmark times and compares.
-
-    Attributes:
-        batch: faces a timed call.
-        threads: threads that each runtime is given.
-        scope: what a timed call is: ``compute``, ``e2e`` or ``paced``; see ``edgefer.measure.latency``.
-        seconds: duration of the timing, all runners together.
-        iterations: timed calls a runner, instead of ``seconds``; None for ``seconds``.
-        warm_up: cap of each runner's warm-up, seconds.
-        fps: frames a second, of the scope ``paced``.
-        deadline_ms: deadline of a frame, of the scope ``paced``; one period if None.
-        limit: maximum number of evaluated faces, sampled at random by ``seed``; None for all.
-        seed: seed of that sample, of the order within timing rounds and of the speed-up's bootstrap.
-        margin_pp: the drop that would be accepted, points: non-inferiority is evaluated against it.
-
-    Raises:
-        EdgeferError: a value that cannot be.
-    """
-
-    batch: int = 1
-    threads: int = 1
-    scope: str = "e2e"
-    seconds: float = 10.0
-    iterations: int | None = None
-    warm_up: float = 2.0
-    fps: float = 30.0
-    deadline_ms: float | None = None
-    limit: int | None = None
-    seed: int = 0
-    margin_pp: float = MARGIN_PP
-
-    def __post_init__(self) -> None:
-        check_scope(self.scope)
-        if self.batch < 1 or self.threads < 1:
-            raise EdgeferError(f"batch and threads must be at least 1, not {self.batch} and {self.threads}")
-        if self.iterations is not None and self.iterations < 1:
-            raise EdgeferError(f"the iterations must be at least 1, not {self.iterations}", hint="--iterations 1000")
-        if not 0 < self.seconds < math.inf:
-            raise EdgeferError(
-                f"the measurement must last longer than 0 s, not {self.seconds}", hint="pass e.g. --seconds 10"
-            )
-        if not 0 <= self.warm_up < math.inf:
-            raise EdgeferError(f"the warm-up must not be negative, and is {self.warm_up} s", hint="--warm-up 2")
-        if self.limit is not None and self.limit < 1:
-            raise EdgeferError(f"the limit of evaluated faces must be at least 1, not {self.limit}", hint="--limit 500")
-        check_margin(self.margin_pp)
-        if self.scope == "paced":
-            FrameRate(self.fps, self.deadline_ms)
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-ready, with what nobody chose but what changes the meaning of a number too."""
-        paced = self.scope == "paced"
-        chosen = {key: value for key, value in asdict(self).items() if paced or key not in ("fps", "deadline_ms")}
-        return {
-            **chosen,
-            "a_call_is": MEANING[self.scope],
-            "different_faces": max(self.batch, TIMED_FACES),
-            "interleaved": "blocks of frames, shuffled" if paced else "turns within rounds, shuffled",
-            "timed_calls_a_turn": CALLS_A_TURN,
-            "untimed_calls_a_turn": 1,
-            "clock": "time.perf_counter_ns",
-            "garbage_collection": "off while timing",
-        }
-
-
-DEFAULT_SETTINGS = BenchSettings()
-
-
-def variables() -> dict[str, str]:
-    """The environment's variables that change how fast a runtime is, as far as they are set."""
-    return {name: os.environ[name] for name in _VARIABLES if name in os.environ}
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A value with its 95 % interval."""
-
-    value: float
-    ci95: Interval
 
 
 @dataclass(frozen=True)
@@ -296,14 +208,6 @@ class PairedAccuracy:
             per_class=class_drops(baseline, candidate),
             non_inferiority=NonInferiority.of(paired, margin_pp),
         )
-
-
-@dataclass(frozen=True)
-class Energy:
-    """Joules an image of everything that the source feeds, e.g. ``INA3221``."""
-
-    source: str
-    joules_per_image: float
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,8 @@ from edgefer.errors import EdgeferError
 from edgefer.measure.environment import Usage, available_cores, describe_environment, others_since
 from edgefer.measure.latency import MEANING, Latency, caller, closed_loop, timed_batches
 from edgefer.progress import progress
-from edgefer.report.report import variables
 from edgefer.report.terminal import as_printable, digits
-from edgefer.report.timing import shared_cores
+from edgefer.report.timing import shared_cores, variables
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,27 +1,130 @@
-"""Timing all classifiers of a report, watched, and whether what came out can be believed."""
+"""How a benchmark is asked for, its timing, watched, and whether what came out can be believed."""
 
 from __future__ import annotations
 
+import math
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from edgefer.data import FaceSet
 from edgefer.engines.classifier import Classifier
+from edgefer.errors import EdgeferError
 from edgefer.measure.environment import Usage, others_since, too_busy
-from edgefer.measure.latency import GpuTimes, Interleaved, caller, gpu_times, interleave, timed_batches, watched
+from edgefer.measure.latency import (
+    MEANING,
+    TIMED_FACES,
+    GpuTimes,
+    Interleaved,
+    caller,
+    check_scope,
+    gpu_times,
+    interleave,
+    timed_batches,
+    watched,
+)
 from edgefer.measure.pacing import BLOCK_FRAMES, MIN_BLOCKS, FrameRate, Pace, pace
+from edgefer.measure.paired import check_margin
 from edgefer.measure.telemetry import Recorder, Recording
 from edgefer.progress import announce, progress
-from edgefer.report.report import CALLS_A_TURN, BenchSettings, Energy
 
+CALLS_A_TURN = 5
+MARGIN_PP = 0.5
 NOTABLE_DRIFT = 0.10
 MIN_ROUNDS = 10
 _AT_ONCE = 1e-9  # seconds: only the rounds count
 ENERGY_SECONDS = 2.0
 """How long each runner is called without a pause where the machine can tell energy; several readings long."""
+_VARIABLES = (
+    *("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "KMP_AFFINITY", "MKL_NUM_THREADS"),
+    *("OPENBLAS_NUM_THREADS", "MALLOC_ARENA_MAX", "ONEDNN_MAX_CPU_ISA", "CUDA_VISIBLE_DEVICES"),
+)
+
+
+@dataclass(frozen=True)
+class BenchSettings:
+    """How a benchmark times and compares.
+
+    Attributes:
+        batch: faces a timed call.
+        threads: threads that each runtime is given.
+        scope: what a timed call is: ``compute``, ``e2e`` or ``paced``; see ``edgefer.measure.latency``.
+        seconds: duration of the timing, all runners together.
+        iterations: timed calls a runner, instead of ``seconds``; None for ``seconds``.
+        warm_up: cap of each runner's warm-up, seconds.
+        fps: frames a second, of the scope ``paced``.
+        deadline_ms: deadline of a frame, of the scope ``paced``; one period if None.
+        limit: maximum number of evaluated faces, sampled at random by ``seed``; None for all.
+        seed: seed of that sample, of the order within timing rounds and of the speed-up's bootstrap.
+        margin_pp: the drop that would be accepted, points: non-inferiority is evaluated against it.
+
+    Raises:
+        EdgeferError: a value that cannot be.
+    """
+
+    batch: int = 1
+    threads: int = 1
+    scope: str = "e2e"
+    seconds: float = 10.0
+    iterations: int | None = None
+    warm_up: float = 2.0
+    fps: float = 30.0
+    deadline_ms: float | None = None
+    limit: int | None = None
+    seed: int = 0
+    margin_pp: float = MARGIN_PP
+
+    def __post_init__(self) -> None:
+        check_scope(self.scope)
+        if self.batch < 1 or self.threads < 1:
+            raise EdgeferError(f"batch and threads must be at least 1, not {self.batch} and {self.threads}")
+        if self.iterations is not None and self.iterations < 1:
+            raise EdgeferError(f"the iterations must be at least 1, not {self.iterations}", hint="--iterations 1000")
+        if not 0 < self.seconds < math.inf:
+            raise EdgeferError(
+                f"the measurement must last longer than 0 s, not {self.seconds}", hint="pass e.g. --seconds 10"
+            )
+        if not 0 <= self.warm_up < math.inf:
+            raise EdgeferError(f"the warm-up must not be negative, and is {self.warm_up} s", hint="--warm-up 2")
+        if self.limit is not None and self.limit < 1:
+            raise EdgeferError(f"the limit of evaluated faces must be at least 1, not {self.limit}", hint="--limit 500")
+        check_margin(self.margin_pp)
+        if self.scope == "paced":
+            FrameRate(self.fps, self.deadline_ms)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready, with what nobody chose but what changes the meaning of a number too."""
+        paced = self.scope == "paced"
+        chosen = {key: value for key, value in asdict(self).items() if paced or key not in ("fps", "deadline_ms")}
+        return {
+            **chosen,
+            "a_call_is": MEANING[self.scope],
+            "different_faces": max(self.batch, TIMED_FACES),
+            "interleaved": "blocks of frames, shuffled" if paced else "turns within rounds, shuffled",
+            "timed_calls_a_turn": CALLS_A_TURN,
+            "untimed_calls_a_turn": 1,
+            "clock": "time.perf_counter_ns",
+            "garbage_collection": "off while timing",
+        }
+
+
+DEFAULT_SETTINGS = BenchSettings()
+
+
+def variables() -> dict[str, str]:
+    """The environment's variables that change how fast a runtime is, as far as they are set."""
+    return {name: os.environ[name] for name in _VARIABLES if name in os.environ}
+
+
+@dataclass(frozen=True)
+class Energy:
+    """Joules an image of everything that the source feeds, e.g. ``INA3221``."""
+
+    source: str
+    joules_per_image: float
 
 
 @dataclass(frozen=True, eq=False)

@@ -30,13 +30,14 @@ def drawn(count, seed=0):
 
 def intervals(base, engine):
     paired = Paired.from_predictions(base, engine)
+    margin = NonInferiority.of(paired, 5.0)
     return {
         "top1": (base.top1, *base.top1_ci95),
         "drop": (paired.drop_pp, *paired.ci95_pp),
         "agreement": (paired.agreement, *paired.agreement_ci95),
         "p": paired.mcnemar_p,
         "classes": [(drop.drop_pp, *drop.ci_pp) for drop in class_drops(base, engine)],
-        "margin": NonInferiority.of(paired, 5.0).to_dict(),
+        "margin": (margin.verdict, margin.faces_needed, margin.sentence()),
     }
 
 

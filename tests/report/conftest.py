@@ -19,8 +19,8 @@ from edgefer.measure.latency import Interleaved
 from edgefer.measure.pacing import Pace
 from edgefer.report import bench
 from edgefer.report.bench import make_report
-from edgefer.report.report import Accuracy, BenchSettings, Raw, Row
-from edgefer.report.timing import Timed
+from edgefer.report.report import Accuracy, Raw, Row
+from edgefer.report.timing import BenchSettings, Timed
 
 CLASSES = ("angry", "happy", "sad")
 KEYWORDS = ("processes", "cache", "telemetry")

@@ -15,7 +15,8 @@ from edgefer.report.compare import change
 from edgefer.report.gate import Limits, milliseconds, overall, run_gate
 from edgefer.report.markdown import markdown
 from edgefer.report.page import page
-from edgefer.report.report import BenchSettings, read_report
+from edgefer.report.report import read_report
+from edgefer.report.timing import BenchSettings
 from tests.report.conftest import CLASSES, benchmark
 
 

@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import pytest
 
+from edgefer.measure.latency import Estimate
 from edgefer.measure.paired import class_drops
 from edgefer.report import charts
 from edgefer.report.page import page
-from edgefer.report.report import Accuracy, Estimate, PairedAccuracy
+from edgefer.report.report import Accuracy, PairedAccuracy
 from edgefer.report.svg import WIDTH, Box, Names, shortened, width
 from tests.report.conftest import invented_predictions
 

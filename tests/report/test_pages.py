@@ -19,8 +19,9 @@ from edgefer.report import charts, svg
 from edgefer.report.bench import write_samples
 from edgefer.report.markdown import markdown
 from edgefer.report.page import layer_map, page, png
-from edgefer.report.report import Energy, Report
+from edgefer.report.report import Report
 from edgefer.report.terminal import detail_lines
+from edgefer.report.timing import Energy
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 

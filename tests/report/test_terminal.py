@@ -9,11 +9,11 @@ import pytest
 from rich.console import Console
 
 from edgefer.measure.accuracy import Predictions
-from edgefer.measure.latency import Interleaved
+from edgefer.measure.latency import Estimate, Interleaved
 from edgefer.report import terminal
 from edgefer.report.bench import make_report
-from edgefer.report.report import Accuracy, BenchSettings, Estimate, Raw, Row
-from edgefer.report.timing import Timed
+from edgefer.report.report import Accuracy, Raw, Row
+from edgefer.report.timing import BenchSettings, Timed
 
 CLASSES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 
