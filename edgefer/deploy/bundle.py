@@ -368,20 +368,14 @@ def _script(contract: Contract, precision: str, names: dict[str, str], golden: G
 
 def _flags(contract: Contract, precision: str, names: dict[str, str]) -> str:
     """A shell function that sets ``file`` and ``flags`` for a version as trtexec says it: 8502, 100300."""
-    targets = [target_of(name) for name in GENERATIONS]
     lines = ["trtexec_settings() {  # NV_TENSORRT_VERSION"]
-    for position, target in enumerate(targets):
+    for version in GENERATIONS:
+        target = target_of(version)
         words = shlex.split(trtexec_command(Path(MODEL), contract, target, precision, BuilderOptions()))
         flags = shlex.join(word for word in words[1:] if not word.startswith(_SET_BY_SCRIPT))
-        name = names[GENERATIONS[position]]
-        setting = f"file={shlex.quote(name)} flags={shlex.quote(flags)}"
-        if position + 1 < len(targets):
-            word = "if" if position == 0 else "elif"
-            lines.append(f'    {word} [ "$1" -lt {targets[position + 1].number} ]; then')
-        else:
-            lines.append("    else")
-        lines.append(f"        {setting}")
-    return "\n".join([*lines, "    fi", "}", ""])
+        setting = f"file={shlex.quote(names[version])} flags={shlex.quote(flags)}"
+        lines.append(f'    [ "$1" -lt {target.number} ] || {{ {setting}; }}' if lines[1:] else f"    {setting}")
+    return "\n".join([*lines, "}", ""])
 
 
 def _readme(contract: Contract, precision: str, faces: EvaluationFaces, table: CalibrationTable | None) -> str:

@@ -134,16 +134,16 @@ class Inspection:
     size_bytes: int
     sha256: str
     kind: str
-    contract: Contract | None
-    precision: Precision | None
-    graph: OnnxFacts | None
-    header: PlanHeader | None
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
-    lineage: Lineage | None
-    manifest: Manifest | None
-    target: str | None
-    problems: tuple[str, ...]
+    contract: Contract | None = None
+    precision: Precision | None = None
+    graph: OnnxFacts | None = None
+    header: PlanHeader | None = None
+    inputs: tuple[TensorSpec, ...] = ()
+    outputs: tuple[TensorSpec, ...] = ()
+    lineage: Lineage | None = None
+    manifest: Manifest | None = None
+    target: str | None = None
+    problems: tuple[str, ...] = ()
 
     @property
     def counts(self) -> dict[str, int]:
@@ -202,7 +202,6 @@ def _onnx(file: Path) -> Inspection:
     return Inspection(
         *(file, file.stat().st_size, sha256_file(file), kind, contract, precision),
         graph=facts,
-        header=None,
         inputs=facts.inputs,
         outputs=facts.outputs,
         lineage=lineage,
@@ -242,13 +241,11 @@ def _plan(file: Path) -> Inspection:
         lineage = lineage_of(file, contract, manifest.model_sha256, manifest.weights_sha256)
     return Inspection(
         *(file, file.stat().st_size, sha256_file(file), "plan", contract, precision),
-        graph=None,
         header=header,
         inputs=inputs,
         outputs=outputs,
         lineage=lineage,
         manifest=manifest,
-        target=None,
         problems=tuple(problems),
     )
 

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
@@ -157,9 +157,8 @@ def main() -> None:
 
 def _driver() -> dict[str, Any]:
     found = survey()
-    devices = [{"name": d.name, "capability": d.capability, "integrated": d.integrated} for d in found.devices]
     problem = None if found.problem is None else {"message": found.problem.message, "hint": found.problem.hint}
-    return {"cuda": found.cuda, "devices": devices, "problem": problem}
+    return {"cuda": found.cuda, "devices": [asdict(device) for device in found.devices], "problem": problem}
 
 
 def _package(name: str, function: str) -> dict[str, Any]:

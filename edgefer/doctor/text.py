@@ -174,10 +174,7 @@ def _driver(found: Diagnosis) -> Fact:
 
 def _gpu(found: Diagnosis) -> Fact:
     devices = found.driver.devices
-    parts = {
-        "devices": [{"name": d.name, "capability": d.capability, "integrated": d.integrated} for d in devices],
-        "in_a_slot": found.machine.nvidia_pci,
-    }
+    parts = {"devices": [asdict(device) for device in devices], "in_a_slot": found.machine.nvidia_pci}
     if devices:
         shared = ", memory shared with the CPU" if devices[0].integrated else ""
         return Fact("gpu", "GPU", True, "; ".join(map(str, devices)) + shared, parts)
