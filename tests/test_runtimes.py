@@ -133,6 +133,13 @@ def test_a_row_is_all_that_a_runtime_needs(toy, model, faces):
     assert found.commands == ("pip install 'edgefer[cpu]'",)
 
 
+def test_a_row_joins_auto(toy, model, faces):
+    result = edgefer.build_engine(
+        model, model.with_name("auto.onnx"), precision="auto", quantisation=edgefer.Quantisation(data=faces)
+    )
+    assert {"fp32", "int8"} == {row.precision for row in result.candidates if row.runtime == "toy"}
+
+
 def test_a_row_s_precisions_are_what_it_builds(toy, model):
     with pytest.raises(EdgeferError, match="Toy Runtime does not compute in BF16 on a CPU"):
         edgefer.build_engine(
@@ -168,7 +175,7 @@ def literals(tree):
 def test_no_runtime_is_named_outside_its_module_and_the_table(path):
     """Prose may name runtimes; the examples in a command's help are commands as a user types them."""
     relative = path.relative_to(PACKAGE).as_posix()
-    if relative == "runtimes.py" or relative.startswith("optimize/"):
+    if relative == "runtimes.py":
         return
     allowed = set().union(*(names for home, names in own_modules() if relative.startswith(home)))
     found = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from numpy.typing import NDArray
 
@@ -58,6 +58,23 @@ class Session(Protocol):
 
     def close(self) -> None:
         """Free what the runtime holds. A second call does nothing."""
+
+
+@dataclass(frozen=True)
+class CallTiming:
+    """What one call took on the GPU, in ms between its events; ``graph``: whether a captured graph was replayed."""
+
+    upload: float
+    compute: float
+    download: float
+    graph: bool
+
+
+@runtime_checkable
+class TimedSession(Session, Protocol):
+    """A session whose runtime tells what its last call took on the GPU; None before the first."""
+
+    timing: CallTiming | None
 
 
 def open_session(runtime: str, model: Source, threads: int = 1, precision: str = "fp32") -> Session:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from edgefer.contract import INPUT_NAME
 from edgefer.data import FaceSet
 from edgefer.engines.classifier import Classifier
-from edgefer.engines.tensorrt.run import CallTiming, TensorRtSession
+from edgefer.engines.session import CallTiming, TimedSession
 from edgefer.errors import EdgeferError
 
 Runner = Callable[[], object]
@@ -397,7 +397,7 @@ class GpuTimes:
 class Watched:
     """A runner that keeps what each of its calls took on the GPU."""
 
-    def __init__(self, run: Runner, session: TensorRtSession) -> None:
+    def __init__(self, run: Runner, session: TimedSession) -> None:
         self._run, self._session = run, session
         self._kept: list[CallTiming | None] = []
 
@@ -426,7 +426,7 @@ class Watched:
 def watched(classifier: Classifier, run: Runner) -> Runner:
     """``run``, watched where the classifier's session times its calls."""
     session = classifier.session
-    return Watched(run, session) if isinstance(session, TensorRtSession) else run
+    return Watched(run, session) if isinstance(session, TimedSession) else run
 
 
 def gpu_times(runners: Mapping[str, Runner], timing: Interleaved) -> dict[str, GpuTimes]:

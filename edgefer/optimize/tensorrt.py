@@ -105,8 +105,8 @@ def _target(rtx: bool, version: str | None, onnx_only: bool) -> Target:
     if rtx:
         if version is not None:
             raise EdgeferError(
-                f"--for {version} names a version of TensorRT, and --target tensorrt-rtx is another product",
-                hint="leave --for out, or use --target tensorrt",
+                f"--for {version} names a version of TensorRT, and {TENSORRT_RTX.option} is another product",
+                hint=f"leave --for out, or use {TENSORRT.option}",
             )
         return RTX if onnx_only else import_tensorrt(True)[1]
     asked = None if version is None else target_of(version)

@@ -19,7 +19,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from edgefer.engines.session import Source, TensorSpec
+from edgefer.engines.session import CallTiming, Source, TensorSpec
 from edgefer.engines.tensorrt.compat import import_tensorrt, loads, log_of, make_runtime
 from edgefer.engines.tensorrt.cuda import Buffer, Device, Graphs, Owned, open_cuda, probe
 from edgefer.errors import EdgeferError
@@ -296,16 +296,6 @@ class ExecutionContexts:
         for one in self._all:
             one.unset()
         self._all.clear()
-
-
-@dataclass(frozen=True)
-class CallTiming:
-    """What one call took on the GPU, in ms between CUDA events; ``graph``: whether a captured graph was replayed."""
-
-    upload: float
-    compute: float
-    download: float
-    graph: bool
 
 
 class TensorRtSession:
