@@ -101,11 +101,8 @@ class Calibration:
 
         self.settings.check(target, precision, **more)
         if self.settings.data is None:
-            how, usual = self.reading or ReadSettings(), ReadSettings()
-            idle = [name for name in ("votes", "exclude") if getattr(self, name) is not None]
-            idle += [f.name for f in fields(how) if getattr(how, f.name) != getattr(usual, f.name)]
-            flags = {"relabelling": "--map", "boxes": "--no-boxes"}
-            refuse_idle([flags.get(name, f"--{name.replace('_', '-')}") for name in idle], "without --calib")
+            idle = [f"--{name}" for name in ("votes", "exclude") if getattr(self, name) is not None]
+            refuse_idle([*idle, *(self.reading or ReadSettings()).given().values()], "without --calib")
             return self.settings
         data = open_dataset(str(self.settings.data), votes=self.votes, exclude=self.exclude, reading=self.reading)
         return replace(self.settings, data=data)

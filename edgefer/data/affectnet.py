@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from edgefer.data import splits
 from edgefer.data.classes import AFFECTNET
-from edgefer.data.sources import FileSource, Loaded, without_missing
+from edgefer.data.sources import FileSource, Loaded, is_file, without_missing
 from edgefer.errors import EdgeferError
 from edgefer.progress import progress
 
@@ -39,7 +39,9 @@ class _Rows:
 
 
 def is_affectnet(path: Path) -> bool:
-    """Whether the first line of a csv (or csv.gz) names AffectNet's column of image paths."""
+    """Whether it is a csv (or csv.gz) whose first line names AffectNet's column of image paths."""
+    if not is_file(path, ".csv", ".csv.gz"):
+        return False
     try:
         with _opened(path) as stream:
             return PATH_COLUMN in [name.strip().strip('"').lower() for name in stream.readline(1 << 14).split(",")]
@@ -50,7 +52,7 @@ def is_affectnet(path: Path) -> bool:
 def load_affectnet(
     path: Path,
     *,
-    scheme: str | None = None,
+    classes: str | None = None,
     root: Path | None = None,
     allow_missing: bool = False,
     boxes: bool = True,
@@ -59,7 +61,7 @@ def load_affectnet(
 
     Args:
         path: the csv. One called training or validation declares that part.
-        scheme: of ``SCHEMES``; ``affectnet8`` if None. Faces of other expressions are left out and counted.
+        classes: of ``SCHEMES``; ``affectnet8`` if None. Faces of other expressions are left out and counted.
         root: the folder that the csv's paths start from; the csv's own if None.
         allow_missing: leave out images that are not there.
         boxes: cut the face box out, where the csv has one; False where the images are cut already.
@@ -67,7 +69,7 @@ def load_affectnet(
     Raises:
         EdgeferError: the csv cannot be read, a row is malformed (says which line), or images are missing.
     """
-    name = scheme or "affectnet8"
+    name = classes or "affectnet8"
     if name not in SCHEMES:
         raise EdgeferError(f"there is no set of classes '{name}'", hint=f"--classes {', '.join(SCHEMES)}")
     rows = _read(path, _left_out(name))

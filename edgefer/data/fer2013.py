@@ -14,7 +14,7 @@ import numpy as np
 
 from edgefer.data import splits
 from edgefer.data.classes import FER2013
-from edgefer.data.sources import ArraySource, Faces, Loaded, unlabelled
+from edgefer.data.sources import ArraySource, Faces, Loaded, is_file, unlabelled
 from edgefer.errors import EdgeferError
 from edgefer.progress import progress
 
@@ -33,6 +33,11 @@ class _Columns:
     emotion: int
     pixels: int
     usage: int | None
+
+
+def is_csv(path: Path) -> bool:
+    """Whether it is called a csv, which is FER2013's unless another format knows its columns."""
+    return is_file(path, ".csv", ".csv.gz")
 
 
 def load_csv(path: Path) -> Loaded:

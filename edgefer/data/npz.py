@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from edgefer.atomic import atomic_path
 from edgefer.data import splits
 from edgefer.data.classes import FER2013
-from edgefer.data.sources import ArraySource, Faces, Loaded, unlabelled
+from edgefer.data.sources import ArraySource, Faces, Loaded, is_file, unlabelled
 from edgefer.errors import EdgeferError
 
 _HINT = "write one with edgefer.data.save_npz(path, images, labels)"
@@ -43,6 +43,11 @@ def save_npz(
         content["splits"] = np.asarray(splits, dtype=np.str_)
     with atomic_path(path) as temporary, temporary.open("wb") as stream:
         np.savez(stream, **content)  # type: ignore[arg-type]  # numpy's stub takes the names for its own options
+
+
+def is_npz(path: Path) -> bool:
+    """Whether it is called so."""
+    return is_file(path, ".npz")
 
 
 def load_npz(path: Path) -> Loaded:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,16 +13,14 @@ from edgefer.data import splits
 from edgefer.data.affectnet import is_affectnet, load_affectnet
 from edgefer.data.classes import relabel
 from edgefer.data.faceset import FaceSet
-from edgefer.data.fer2013 import load_csv
+from edgefer.data.fer2013 import is_csv, load_csv
 from edgefer.data.ferplus import apply_votes, distribution
 from edgefer.data.folder import load_folder
 from edgefer.data.inspection import without_unreadable
-from edgefer.data.npz import load_npz
-from edgefer.data.rafdb import find_list, load_rafdb
+from edgefer.data.npz import is_npz, load_npz
+from edgefer.data.rafdb import is_rafdb, load_rafdb
 from edgefer.data.sources import Loaded
 from edgefer.errors import EdgeferError
-
-_KINDS = "a FER2013 csv (or csv.gz), AffectNet's csv, an npz with images and labels, or a folder of images by class"
 
 
 @dataclass(frozen=True)
@@ -42,6 +40,43 @@ class ReadSettings:
     allow_missing: bool = False
     boxes: bool = True
     relabelling: Mapping[str, str] = field(default_factory=dict)
+
+    def given(self) -> dict[str, str]:
+        """Field → its option on the command line, of the fields that are not at their default."""
+        usual, flags = ReadSettings(), {"relabelling": "--map", "boxes": "--no-boxes"}
+        changed = [f.name for f in fields(self) if getattr(self, f.name) != getattr(usual, f.name)]
+        return {name: flags.get(name, f"--{name.replace('_', '-')}") for name in changed}
+
+
+@dataclass(frozen=True)
+class Format:
+    """One kind of data set.
+
+    Attributes:
+        title: for messages.
+        matches: whether a path that exists is of this kind; it raises nothing.
+        read: takes the path, and those of ``settings`` as keyword arguments; images in files are only listed.
+        settings: the fields of :class:`ReadSettings` that have an effect, besides ``relabelling``, which always has.
+    """
+
+    title: str
+    matches: Callable[[Path], bool]
+    read: Callable[..., Loaded]
+    settings: tuple[str, ...] = ()
+
+
+FORMATS = (
+    Format("an AffectNet csv", is_affectnet, load_affectnet, ("classes", "root", "allow_missing", "boxes")),
+    Format("a FER2013 csv (or csv.gz)", is_csv, load_csv),
+    Format("an npz with images and labels", is_npz, load_npz),
+    Format("RAF-DB with its list of labels", is_rafdb, load_rafdb, ("root", "allow_missing")),
+    Format("a folder of images by class", Path.is_dir, load_folder),
+)
+"""The first that matches reads: a particular kind stands before a more general one."""
+
+
+def _one_of(formats: Sequence[Format]) -> str:
+    return " or ".join(filter(None, (", ".join(row.title for row in formats[:-1]), formats[-1].title)))
 
 
 def open_dataset(
@@ -98,38 +133,26 @@ def _parse(spec: str) -> tuple[Path, str | None]:
         splits.check_name(tail)
         spec = head
     if not Path(spec).exists():
-        raise EdgeferError(f"there is no data set {spec}", hint=f"pass {_KINDS}")
+        raise EdgeferError(f"there is no data set {spec}", hint=f"pass {_one_of(FORMATS)}")
     return Path(spec), tail if colon else None
 
 
 def _read(path: Path, reading: ReadSettings, inspecting: bool) -> Loaded:
-    """Read ``path`` with the reader of its kind, and refuse settings that have no effect with it."""
-    root = None if reading.root is None else Path(reading.root)
-    allow_missing = reading.allow_missing or inspecting
-    csv = path.name.lower().endswith((".csv", ".csv.gz")) and path.is_file()
-    if csv and is_affectnet(path):
-        return load_affectnet(path, scheme=reading.classes, root=root, allow_missing=allow_missing, boxes=reading.boxes)
-    _refuse({"--classes": reading.classes is not None, "--no-boxes": not reading.boxes}, path, "an AffectNet csv")
-    if path.is_dir() and find_list(path) is not None:
-        return load_rafdb(path, folder=root, allow_missing=allow_missing)
-    _refuse({"--root": root is not None, "--allow-missing": reading.allow_missing}, path, "a list of images")
-    if path.is_dir():
-        return load_folder(path)
-    if path.name.lower().endswith(".npz"):
-        return load_npz(path)
-    if csv:
-        return load_csv(path)
-    raise EdgeferError(f"{path} is of no known kind", hint=f"pass {_KINDS}")
-
-
-def _refuse(given: Mapping[str, bool], path: Path, kind: str) -> None:
-    names = [name for name, is_given in given.items() if is_given]
-    if names:
-        hint = "leave it out"
-        if "--classes" in names and path.is_dir():
+    """Read ``path`` as the first format that it matches, and refuse settings that have no effect with that."""
+    row = next((row for row in FORMATS if row.matches(path)), None)
+    if row is None:
+        raise EdgeferError(f"{path} is of no known kind", hint=f"pass {_one_of(FORMATS)}")
+    idle = {name: flag for name, flag in reading.given().items() if name not in (*row.settings, "relabelling")}
+    if idle:
+        hint = "leave it out" if len(idle) == 1 else "leave them out"
+        if "classes" in idle and path.is_dir():
             hint += ": the classes of a folder are its folders, which --map OLD=NEW renames"
-        effect = "has no effect" if len(names) == 1 else "have no effect"
-        raise EdgeferError(f"{' and '.join(names)} {effect} with {path}, which is not {kind}", hint=hint)
+        effect = "has no effect" if len(idle) == 1 else "have no effect"
+        takers = _one_of([other for other in FORMATS if set(idle) & set(other.settings)])
+        raise EdgeferError(f"{' and '.join(idle.values())} {effect} with {path}, which is not {takers}", hint=hint)
+    root = None if reading.root is None else Path(reading.root)
+    reading = replace(reading, root=root, allow_missing=reading.allow_missing or inspecting)
+    return row.read(path, **{name: getattr(reading, name) for name in row.settings})
 
 
 def _faces(loaded: Loaded, origin: str) -> FaceSet:
@@ -138,7 +161,7 @@ def _faces(loaded: Loaded, origin: str) -> FaceSet:
         reasons = ", ".join(f"{reason} ({count:,})" for reason, count in loaded.dropped.items())
         raise EdgeferError(
             f"{origin} has no labelled face" + (f": all were left out: {reasons}" if reasons else ""),
-            hint="choose other classes or labels" if reasons else f"pass {_KINDS}",
+            hint="choose other classes or labels" if reasons else f"pass {_one_of(FORMATS)}",
         )
     faces = FaceSet(
         loaded.source,

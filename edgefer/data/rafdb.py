@@ -20,25 +20,25 @@ NUMBERS = frozenset(str(number) for number in range(1, len(RAFDB) + 1))
 """Names of class folders that are RAF-DB's numbering: 1 surprise, 2 fear, … 7 neutral."""
 
 
-def find_list(root: Path) -> Path | None:
-    """RAF-DB's list of labels below ``root``, or None."""
-    return next((root / place for place in _PLACES if (root / place).is_file()), None)
+def is_rafdb(path: Path) -> bool:
+    """Whether RAF-DB's list of labels is below the folder ``path``."""
+    return _list_below(path) is not None
 
 
-def load_rafdb(root: Path, *, folder: Path | None = None, allow_missing: bool = False) -> Loaded:
+def load_rafdb(path: Path, *, root: Path | None = None, allow_missing: bool = False) -> Loaded:
     """List the aligned faces of RAF-DB; they are decoded later. Classes come in FER2013's order.
 
     Args:
-        root: the folder that has the list of labels.
-        folder: that of the aligned faces; looked for beside the list if None.
+        path: the folder that has the list of labels.
+        root: that of the aligned faces; looked for beside the list if None.
         allow_missing: leave out images that are not there.
 
     Raises:
         EdgeferError: a line is malformed (says which), or images are missing.
     """
-    listing = find_list(root)
+    listing = _list_below(path)
     if listing is None:
-        raise EdgeferError(f"{root} has no {LIST}", hint=_HINT)
+        raise EdgeferError(f"{path} has no {LIST}", hint=_HINT)
     names, labels, parts = [], [], []
     for number, line in enumerate(_lines(listing), 1):
         words = line.split()
@@ -52,18 +52,22 @@ def load_rafdb(root: Path, *, folder: Path | None = None, allow_missing: bool = 
         parts.append(part)
     if not names:
         raise EdgeferError(f"{listing} has no lines", hint=_HINT)
-    aligned = folder or _aligned(listing)
+    aligned = root or _aligned(listing)
     paths = [aligned / f"{Path(name).stem}_aligned{Path(name).suffix}" for name in names]
-    numbers, missing = without_missing(paths, np.asarray(labels, np.int64), str(root), allow_missing)
+    numbers, missing = without_missing(paths, np.asarray(labels, np.int64), str(path), allow_missing)
     return Loaded(
         FileSource(paths),
         numbers,
         FER2013,
         np.asarray(parts, np.int8),
-        names=tuple(path.name for path in paths),
+        names=tuple(file.name for file in paths),
         dropped={what: len(files) for what, files in missing.items()},
         faults=missing,
     )
+
+
+def _list_below(folder: Path) -> Path | None:
+    return next((folder / place for place in _PLACES if (folder / place).is_file()), None)
 
 
 def _lines(listing: Path) -> list[str]:

@@ -123,6 +123,11 @@ def read_image(path: Path) -> Faces:
     return face
 
 
+def is_file(path: Path, *suffixes: str) -> bool:
+    """Whether ``path`` is a file whose name ends in one of ``suffixes``, in capitals or not."""
+    return path.name.lower().endswith(suffixes) and path.is_file()
+
+
 def face_hash(face: Faces) -> str:
     """16 hexadecimal digits of the SHA-256 of a face's shape and pixels."""
     digest = hashlib.sha256(f"{face.shape}".encode())

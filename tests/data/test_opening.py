@@ -1,9 +1,13 @@
 """``DATA`` and ``DATA:split``."""
 
+from dataclasses import fields
+
 import numpy as np
 import pytest
 
-from edgefer.data import open_dataset, save_npz
+from edgefer.data import ReadSettings, open_dataset, save_npz
+from edgefer.data.opening import FORMATS, Format
+from edgefer.data.sources import ArraySource, Loaded
 from edgefer.errors import EdgeferError
 
 
@@ -73,3 +77,41 @@ def test_faces_of_another_set_are_kept_out_of_what_trains(tmp_path):
     assert len(kept.split("all")) == 400
     named = open_dataset(f"{tmp_path / 'train.npz'}:calib", exclude=tmp_path / "test.npz")
     assert named.face_hashes() == kept.split("calib").face_hashes()
+
+
+def test_a_setting_without_effect_names_what_takes_it(path):
+    for settings, message in (
+        (
+            {"root": "x"},
+            f"--root has no effect with {path}, which is not an AffectNet csv or RAF-DB with its list of labels",
+        ),
+        (
+            {"boxes": False, "allow_missing": True},
+            f"--allow-missing and --no-boxes have no effect with {path}, which is not an AffectNet csv or RAF-DB",
+        ),
+    ):
+        with pytest.raises(EdgeferError) as caught:
+            open_dataset(path, reading=ReadSettings(**settings))
+        assert caught.value.message.startswith(message)
+
+
+def test_every_format_takes_settings_that_exist():
+    known = {f.name for f in fields(ReadSettings)} - {"relabelling"}
+    assert all(set(row.settings) <= known for row in FORMATS)
+
+
+def test_a_further_format_is_a_row(monkeypatch, tmp_path):
+    def read(path):
+        labels = np.array([0, 1, 0])
+        return Loaded(ArraySource(np.full((3, 8, 8), int(path.read_text()), np.uint8)), labels, ("a", "b"), None)
+
+    row = Format("a file that is a number", lambda path: path.suffix == ".number", read)
+    monkeypatch.setattr("edgefer.data.opening.FORMATS", (row, *FORMATS))
+    (tmp_path / "x.number").write_text("7")
+    opened = open_dataset(tmp_path / "x.number")
+    assert (opened.classes, opened.labels.tolist(), opened.images([2]).max()) == (("a", "b"), [0, 1, 0], 7)
+    with pytest.raises(EdgeferError, match="--root has no effect with"):
+        open_dataset(tmp_path / "x.number", reading=ReadSettings(root="y"))
+    with pytest.raises(EdgeferError) as caught:
+        open_dataset(tmp_path / "missing")
+    assert "a file that is a number" in caught.value.hint
