@@ -57,7 +57,7 @@ $(VENV)/.dev: $(VENV)/.run
 
 # The packages' names are Debian's and Ubuntu's. CPP_JOBS=2 builds faster where there is memory for it.
 CPP_JOBS ?= 1
-CPP_NEEDS := cmake g++ make nlohmann-json3-dev doctest-dev opencv-data \
+CPP_NEEDS := cmake g++ make nlohmann-json3-dev libcli11-dev doctest-dev opencv-data \
 	$(foreach part,core imgproc imgcodecs videoio highgui objdetect,libopencv-$(part)-dev)
 CPP_FLAGS := -DPython3_EXECUTABLE=$(abspath $(BIN)/python)
 OPENVINO = $(shell $(BIN)/python -c 'import importlib.util as u; print(u.find_spec("openvino").submodule_search_locations[0])')
@@ -82,7 +82,7 @@ test-cpp-all: cpp cpp-vectors
 	cd cpp_demo && ctest --preset asan -LE slow
 
 test-aarch64: $(VENV)/.run
-	@cpp_demo/needs.sh cmake make nlohmann-json3-dev doctest-dev g++-aarch64-linux-gnu qemu-user-static
+	@cpp_demo/needs.sh cmake make nlohmann-json3-dev libcli11-dev doctest-dev g++-aarch64-linux-gnu qemu-user-static
 	$(BIN)/python cpp_demo/tests/make_vectors.py cpp_demo/build/vectors --only-geometry
 	cd cpp_demo && cmake --preset aarch64-cross && cmake --build --preset aarch64-cross -j$(CPP_JOBS)
 	cd cpp_demo && ctest --preset aarch64-cross

@@ -17,11 +17,6 @@ SOURCES = sorted(
 PUBLIC = [path for path in SOURCES if (CPP / "include") in path.parents]
 
 
-def test_files_stay_small():
-    assert len(SOURCES) > 40
-    assert not {str(p.relative_to(CPP)): n for p in SOURCES if (n := len(p.read_text("utf-8").splitlines())) > 300}
-
-
 @pytest.mark.parametrize("path", PUBLIC, ids=lambda p: p.name)
 def test_public_headers_need_nothing_but_the_standard_library(path):
     included = re.findall(r'#include [<"]([^>"]+)[>"]', path.read_text("utf-8"))
@@ -32,7 +27,9 @@ def test_public_headers_need_nothing_but_the_standard_library(path):
 
 def test_every_source_is_built():
     lists = "".join(path.read_text("utf-8") for path in CPP.rglob("*.txt")) + (CPP / "cmake/Runtimes.cmake").read_text()
-    assert not [path.name for path in (CPP / "src").glob("*.c*") if path.name not in lists]
+    sources = [path.name for folder in ("src", "app", "tools") for path in (CPP / folder).glob("*.c*")]
+    assert len(sources) > 20
+    assert not [name for name in sources if name not in lists]
 
 
 def test_presets_that_the_readme_names():
@@ -48,8 +45,8 @@ def test_tolerances_and_instructions_are_pythons():
     from edgefer.engines import cpu
     from edgefer.runtimes import TOLERANCE
 
-    seal = (CPP / "tools/seal.cpp").read_text("utf-8")
-    known = dict(re.findall(r'\{"(\w+)", (\de-\d)\}', seal))
+    tool = (CPP / "tools/write_manifest.cpp").read_text("utf-8")
+    known = dict(re.findall(r'\{"(\w+)", (\de-\d)\}', tool))
     assert {name: float(value) for name, value in known.items()} == TOLERANCE
     source = (CPP / "src/cpu.cpp").read_text("utf-8")
     for name, wanted in (("x86", cpu.X86 + cpu.X86_TILES), ("arm", cpu.ARM), ("vnni", tuple(cpu.VNNI))):

@@ -1,20 +1,41 @@
 #include "app.hpp"
 
 #include <algorithm>
+#include <cctype>
 #include <chrono>
 #include <utility>
 
-#include "clock.hpp"
 #include "notices.hpp"
 
 namespace edgefer::app {
 namespace {
 
-constexpr double kFilmFps = 30.0;  // assumed of a film that does not state its own
+constexpr double kVideoFps = 30.0;  // assumed of a video that does not state its own
 
 bool any_wants_picture(const std::vector<Sink*>& sinks) {
   return std::any_of(sinks.begin(), sinks.end(), [](const Sink* sink) { return sink->wants_picture(); });
 }
+
+std::string engine_name(const Manifest& manifest) {
+  std::string precision = manifest.precision;
+  std::transform(precision.begin(), precision.end(), precision.begin(),
+                 [](unsigned char c) { return std::toupper(c); });
+  return manifest.contract.architecture + " " + precision;
+}
+
+std::string written(cv::Size size) { return std::to_string(size.width) + "×" + std::to_string(size.height); }
+
+Image image_of(const cv::Mat& pixels) {
+  Image image;
+  image.data = pixels.data;
+  image.width = pixels.cols;
+  image.height = pixels.rows;
+  image.stride = static_cast<std::ptrdiff_t>(pixels.step[0]);
+  image.format = Format::bgr;
+  return image;
+}
+
+double area(const TrackedFace& face) { return face.detection.box.width * face.detection.box.height; }
 
 }  // namespace
 
@@ -30,14 +51,14 @@ App::App(Source& source, Finder& find, Labeller& label, std::vector<Sink*> sinks
       wants_picture_(any_wants_picture(sinks_)),
       frames_(newest_),
       found_(newest_),
-      seen_(newest_) {}
+      labelled_(newest_) {}
 
 App::~App() = default;
 
 Summary App::run() {
   begin(&App::capture, [this] { frames_.close(); });
   begin(&App::detect, [this] { found_.close(); });
-  begin(&App::infer, [this] { seen_.close(); });
+  begin(&App::infer, [this] { labelled_.close(); });
   try {
     show();  // in the thread of the caller: windows want that
   } catch (...) {
@@ -56,12 +77,12 @@ void App::stop() {
   stopped_.notify_all();
   frames_.close();
   found_.close();
-  seen_.close();
+  labelled_.close();
 }
 
-/// First stage: read, turn, stamp; at the film's speed where that is asked for.
+/// First stage: read, turn, stamp; at the video's speed where that is asked for.
 void App::capture() {
-  const double fps = source_.fps.value_or(kFilmFps), start = monotonic();
+  const double fps = source_.fps.value_or(kVideoFps), start = monotonic();
   std::int64_t number = 0;
   while (true) {
     const bool paced = options_.realtime && !source_.live;
@@ -88,29 +109,29 @@ void App::detect() {
 }
 
 void App::infer() {
-  while (auto found = found_.get()) seen_.put(label_(std::move(*found)));
+  while (auto found = found_.get()) labelled_.put(label_(std::move(*found)));
 }
 
 /// Last stage.
 void App::show() {
-  while (auto seen = seen_.get()) {
-    meter_.count(*seen);
-    if (seen->left_out > 0 && !std::exchange(told_, true)) {
-      announce("note: " + std::to_string(seen->left_out + seen->faces.size()) + " faces at once: the largest " +
-               std::to_string(seen->faces.size()) + " are labelled (--most-faces)");
+  while (auto labelled = labelled_.get()) {
+    meter_.count(*labelled);
+    if (labelled->left_out > 0 && !std::exchange(told_, true)) {
+      announce("note: " + std::to_string(labelled->left_out + labelled->faces.size()) + " faces at once: the largest " +
+               std::to_string(labelled->faces.size()) + " are labelled (--max-faces)");
     }
-    if (!put_out(*seen)) return;
+    if (!put_out(*labelled)) return;
   }
 }
 
 /// Draw the frame and give it to the sinks; false if one asks for the end.
-bool App::put_out(Seen& seen) {
+bool App::put_out(LabelledFrame& labelled) {
   const double start = monotonic();
-  if (wants_picture_) draw(seen.frame.pixels, seen, label_.labels(), {meter_.fps(), label_.engine()});
+  if (wants_picture_) draw(labelled.frame.pixels, labelled, label_.labels(), {meter_.fps(), label_.engine()});
   const double drawn = monotonic();
   bool wanted = true;
-  for (Sink* sink : sinks_) wanted = sink->write(seen) && wanted;
-  meter_.count_output(seen, 1000.0 * (drawn - start), 1000.0 * (monotonic() - drawn));
+  for (Sink* sink : sinks_) wanted = sink->write(labelled) && wanted;
+  meter_.count_output(labelled, 1000.0 * (drawn - start), 1000.0 * (monotonic() - drawn));
   return wanted;
 }
 
@@ -165,7 +186,7 @@ Summary App::summary() const {
   found.read = read_;
   found.dropped_detect = frames_.dropped();
   found.dropped_infer = found_.dropped();
-  found.dropped_draw = seen_.dropped();
+  found.dropped_draw = labelled_.dropped();
   found.reconnects = source_.reconnects;
   return found;
 }
@@ -175,6 +196,89 @@ bool App::pause_until(double moment) {
   std::unique_lock lock(mutex_);
   const double seconds = std::max(0.0, moment - monotonic());
   return stopped_.wait_for(lock, std::chrono::duration<double>(seconds), [this] { return stop_; });
+}
+
+cv::Mat turned(cv::Mat pixels, const Options& options) {
+  if (options.rotate != 0) {
+    const auto how = options.rotate == 90    ? cv::ROTATE_90_CLOCKWISE
+                     : options.rotate == 180 ? cv::ROTATE_180
+                                             : cv::ROTATE_90_COUNTERCLOCKWISE;
+    cv::Mat result;
+    cv::rotate(pixels, result, how);
+    pixels = result;
+  }
+  if (options.mirror) {
+    cv::Mat result;
+    cv::flip(pixels, result, 1);
+    pixels = result;
+  }
+  return pixels;
+}
+
+Finder::Finder(Detector& detector, const Options& options, bool stills)
+    : detector_(detector), every_(options.every), stills_(stills), tracker_(stills ? 1 : detector.confirmations()) {}
+
+TrackedFrame Finder::operator()(Frame frame) {
+  const double start = monotonic();
+  if (!stills_ && size_.area() > 0 && frame.pixels.size() != size_) {
+    announce("note: pictures were " + written(size_) + " and are " + written(frame.pixels.size()) + " now");
+    tracker_.reset();  // their places are of another scale
+    looked_.reset();
+  }
+  size_ = frame.pixels.size();
+  if (stills_) tracker_.reset();
+  TrackedFrame found;
+  found.searched = stills_ || !looked_ || frame.number - *looked_ >= every_ || tracker_.wants_search();
+  if (found.searched) {
+    looked_ = frame.number;
+    const double before = monotonic();
+    const auto detections = detector_.detect(frame);
+    found.detect_ms = 1000.0 * (monotonic() - before);
+    found.tracks = tracker_.look(detections, frame.time);
+  } else {
+    found.tracks = tracker_.predict(frame.time);
+  }
+  found.frame = std::move(frame);
+  found.track_ms = 1000.0 * (monotonic() - start) - found.detect_ms;
+  return found;
+}
+
+Labeller::Labeller(Classifier& classifier, const Options& options)
+    : classifier_(classifier),
+      max_faces_(static_cast<std::size_t>(options.max_faces)),
+      level_(options.level),
+      engine_(engine_name(classifier.manifest())),
+      smoothers_(options.smoothing) {}
+
+LabelledFrame Labeller::operator()(TrackedFrame found) {
+  const double start = monotonic();
+  auto& tracks = found.tracks;
+  std::stable_sort(tracks.begin(), tracks.end(), [](const auto& a, const auto& b) { return area(a) > area(b); });
+  const std::size_t count = std::min(tracks.size(), max_faces_);
+  const Contract& contract = classifier_.contract();
+  crops_.resize(count * contract.face_bytes());
+  const Image image = image_of(found.frame.pixels);
+  std::vector<int> numbers;
+  for (std::size_t i = 0; i < count; ++i) {
+    cut(image, contract, tracks[i].detection.crop, crops_.data() + i * contract.face_bytes(), level_);
+    numbers.push_back(tracks[i].number);
+  }
+  const double are_cut = monotonic();
+  const float* rows = count > 0 ? classifier_.probabilities(crops_.data(), count).data() : nullptr;
+  const double inferred = monotonic();
+  auto smoothed = smoothers_.update(numbers, rows, contract.labels.size(), found.frame.time);
+  LabelledFrame labelled;
+  for (std::size_t i = 0; i < count; ++i) labelled.faces.push_back({std::move(tracks[i]), std::move(smoothed[i])});
+  labelled.left_out = tracks.size() - count;
+  labelled.searched = found.searched;
+  labelled.detect_ms = found.detect_ms;
+  labelled.track_ms = found.track_ms;
+  labelled.frame = std::move(found.frame);
+  labelled.labelled_at = monotonic();
+  labelled.cut_ms = 1000.0 * (are_cut - start);
+  labelled.infer_ms = 1000.0 * (inferred - are_cut);
+  labelled.smooth_ms = 1000.0 * (labelled.labelled_at - inferred);
+  return labelled;
 }
 
 }  // namespace edgefer::app

@@ -2,22 +2,130 @@
 #pragma once
 
 #include <atomic>
+#include <condition_variable>
+#include <cstdint>
 #include <exception>
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
-#include "mailbox.hpp"
-#include "overlay.hpp"
+#include "detector.hpp"
+#include "edgefer/classifier.hpp"
+#include "edgefer/smoothing.hpp"
+#include "edgefer/tracking.hpp"
+#include "measure.hpp"
 #include "sink.hpp"
 #include "source.hpp"
-#include "stages.hpp"
-#include "summary.hpp"
 
 namespace edgefer::app {
+
+/// How the app works.
+struct Options {
+  int every = 3;                  ///< search every so many frames for faces; between, tracks move on
+  bool level = true;              ///< turn tilted faces upright before they are labelled
+  int max_faces = 32;             ///< label the largest so many; the others are counted
+  int rotate = 0;                 ///< clockwise, degrees: 0, 90, 180 or 270
+  bool mirror = false;            ///< left and right swapped, after the rotation
+  bool realtime = false;          ///< play a file at its own speed and drop frames as a camera would
+  bool every_frame = false;       ///< lose no frame of a camera either: wait instead of dropping
+  std::optional<double> seconds;  ///< stop after so many
+  Smoothing smoothing;
+};
+
+/// `pixels` rotated and mirrored as the options say.
+cv::Mat turned(cv::Mat pixels, const Options& options);
+
+/// Second stage: which faces are where.
+class Finder {
+ public:
+  Finder(Detector& detector, const Options& options, bool stills);
+
+  /// Search the frame if it is its turn, else move the tracks on.
+  TrackedFrame operator()(Frame frame);
+
+ private:
+  Detector& detector_;
+  const int every_;
+  const bool stills_;
+  Tracker tracker_;
+  std::optional<std::int64_t> looked_;
+  cv::Size size_;
+};
+
+/// Third stage: what the faces show.
+class Labeller {
+ public:
+  Labeller(Classifier& classifier, const Options& options);
+
+  /// Cut, label and smooth all faces of a frame.
+  LabelledFrame operator()(TrackedFrame found);
+
+  const std::vector<std::string>& labels() const { return classifier_.contract().labels; }
+  /// E.g. "mini_xception INT8".
+  const std::string& engine() const { return engine_; }
+
+ private:
+  Classifier& classifier_;
+  const std::size_t max_faces_;
+  const bool level_;
+  const std::string engine_;
+  Smoothers smoothers_;
+  std::vector<std::uint8_t> crops_;
+};
+
+/// Holds at most one item. With `newest`, a new item replaces one that nobody took, which is counted; without, the
+/// giver waits, so that nothing is lost and the slowest stage sets the pace.
+template <typename T>
+class Mailbox {
+ public:
+  explicit Mailbox(bool newest) : newest_(newest) {}
+
+  /// Leave `item`; after close() it is thrown away.
+  void put(T item) {
+    std::unique_lock lock(mutex_);
+    if (!newest_) changed_.wait(lock, [this] { return !item_ || closed_; });
+    if (closed_) return;
+    if (item_) ++dropped_;
+    item_ = std::move(item);
+    changed_.notify_all();
+  }
+
+  /// The item, as soon as there is one; nothing if the box is closed and empty.
+  std::optional<T> get() {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [this] { return item_ || closed_; });
+    std::optional<T> item = std::move(item_);
+    item_.reset();
+    changed_.notify_all();
+    return item;
+  }
+
+  /// No more items will come; what is inside can still be taken.
+  void close() {
+    const std::lock_guard lock(mutex_);
+    closed_ = true;
+    changed_.notify_all();
+  }
+
+  /// Items that were replaced by a newer one.
+  std::int64_t dropped() const {
+    const std::lock_guard lock(mutex_);
+    return dropped_;
+  }
+
+ private:
+  const bool newest_;
+  mutable std::mutex mutex_;
+  std::condition_variable changed_;
+  std::optional<T> item_;
+  bool closed_ = false;
+  std::int64_t dropped_ = 0;
+};
 
 /// A live source (and a file with `realtime`) drops frames that a slow stage cannot take, and counts them; a file, and
 /// whatever runs with `every_frame`, waits, and no frame is lost.
@@ -52,7 +160,7 @@ class App {
   void detect();
   void infer();
   void show();
-  bool put_out(Seen& seen);
+  bool put_out(LabelledFrame& labelled);
   void begin(void (App::*work)(), std::function<void()> close_next);
   void fail(std::exception_ptr fault);
   void finish();
@@ -68,8 +176,8 @@ class App {
   const bool newest_;
   const bool wants_picture_;
   Mailbox<Frame> frames_;
-  Mailbox<Found> found_;
-  Mailbox<Seen> seen_;
+  Mailbox<TrackedFrame> found_;
+  Mailbox<LabelledFrame> labelled_;
   std::vector<Stage> stages_;
   std::mutex mutex_;
   std::condition_variable stopped_;

@@ -3,14 +3,14 @@
 #include <cstdio>
 #include <filesystem>
 
-#include "command_line.hpp"
+#include "../tools/command_line.hpp"
 #include "edgefer/manifest.hpp"
 #include "notices.hpp"
 
 namespace edgefer::app {
 namespace {
 
-constexpr int kAny = 1'000'000'000;
+using namespace command_line;
 
 cv::Size parse_size(const std::string& text) {
   int width = 0, height = 0;
@@ -28,69 +28,70 @@ Smoothing::Kind parse_smoothing(const std::string& text) {
   throw Error("there is no smoothing '" + text + "'", "--smooth ema, majority or none");
 }
 
-void add_source(CommandLine& line, Arguments& found) {
-  line.value("--source", "SOURCE",
-             "Webcam number, film, picture, folder of pictures, frames/%04d.png, rtsp://, http://,\n"
-             "                            csi://0, or a GStreamer pipeline. [0]",
-             [&](const std::string& text) { found.source = text; });
-  line.value("--size", "WxH", "Ask a camera for this size.",
-             [&](const std::string& text) { found.source_wishes.size = parse_size(text); });
-  line.whole("--rotate", "DEGREES", "Clockwise: 90, 180 or 270. [0]", -kAny, kAny,
-             [&](int degrees) { found.options.rotate = degrees; });
-  line.flag("--mirror", "Swap left and right, as in a mirror.", [&](bool on) { found.options.mirror = on; });
-  line.number("--patience", "SECONDS", "How long to try to reconnect. [30]", 0, kAny,
-              [&](double seconds) { found.source_wishes.patience = seconds; });
-  line.flag("--realtime", "Play a file at its own speed, dropping frames like a camera.",
-            [&](bool on) { found.options.realtime = on; });
-  line.flag("--every-frame", "Drop no frame, of a camera either: wait instead.",
-            [&](bool on) { found.options.every_frame = on; });
-  line.number("--seconds", "SECONDS", "Stop after so many; of --bench: how long to time the engine.", 0.1, kAny,
-              [&](double seconds) { found.options.seconds = seconds; });
+int parse_rotation(const std::string& text) {
+  for (const int degrees : {0, 90, 180, 270}) {
+    if (text == std::to_string(degrees)) return degrees;
+  }
+  throw Error("pictures cannot be rotated by " + text + "°", "--rotate 0, 90, 180 or 270");
 }
 
-void add_finding(CommandLine& line, Arguments& found) {
-  line.value("--detector", "haar|yunet|FILE", "haar comes with OpenCV; yunet is better and faster. [haar]",
-             [&](const std::string& text) { found.detector = text; });
-  line.value("--boxes", "FILE", "Take faces from a file instead, as --events writes it.",
-             [&](const std::string& text) { found.boxes = text; });
-  line.number("--smallest-face", "PIXELS", "Width of the smallest face to find; larger is faster. [60]", 10, kAny,
-              [&](double pixels) { found.detector_wishes.smallest = pixels; });
-  line.flag(
-      "--level", "Turn tilted faces upright (YuNet). [level]", [&](bool on) { found.options.level = on; }, true);
-  line.whole("--detect-every", "FRAMES", "From search to search. [3]", 1, kAny,
-             [&](int n) { found.options.every = n; });
-  line.whole("--most-faces", "COUNT", "Label the largest. [32]", 1, kAny, [&](int n) { found.options.most_faces = n; });
-  line.value("--smooth", "ema|majority|none", "Calm labels. [ema]",
-             [&](const std::string& text) { found.options.smoothing.kind = parse_smoothing(text); });
-  line.number("--smooth-seconds", "SECONDS", "Of ema: its time constant. [0.4]", 1e-6, kAny,
-              [&](double seconds) { found.options.smoothing.seconds = seconds; });
-  line.number("--unsure-under", "SHARE", "No label below this probability. [0.4]", 0, 1,
-              [&](double share) { found.options.smoothing.unsure_under = share; });
+void add_source(CLI::App& app, Arguments& found) {
+  app.option_defaults()->group("Source");
+  add_text(app, "--source", "SOURCE", found.source,
+           "Webcam number, video, picture, folder of pictures,\n"
+           "frames/%04d.png, rtsp://, http://, csi://0, or a\n"
+           "GStreamer pipeline. [0]");
+  app.add_option_function<std::string>(
+         "--size", [&](const std::string& text) { found.source_options.size = parse_size(text); },
+         "Ask a camera for this size.")
+      ->type_name("WxH");
+  app.add_option_function<std::string>(
+         "--rotate", [&](const std::string& text) { found.options.rotate = parse_rotation(text); },
+         "Turn pictures clockwise by 90, 180 or 270. [0]")
+      ->type_name("DEGREES");
+  add_flag(app, "--mirror", found.options.mirror, "Swap left and right, as in a mirror.");
+  add_number(app, "--patience", "SECONDS", found.source_options.patience, 0, kUnbounded,
+             "Try to reconnect for this long. [30]");
+  add_flag(app, "--realtime", found.options.realtime,
+           "Play a file at its own speed, dropping frames as a\ncamera would.");
+  add_flag(app, "--every-frame", found.options.every_frame, "Drop no frame, of a camera either: wait instead.");
+  add_number(app, "--seconds", "SECONDS", found.options.seconds, 0.1, kUnbounded,
+             "Stop after this time; with --bench, time the\nengine for this long.");
 }
 
-void add_results(CommandLine& line, Arguments& found) {
-  line.flag(
-      "--window", "Show a window. [if there is a display]", [&](bool on) { found.window = on; }, true);
-  line.value("--video", "FILE.mp4", "Write a film with boxes and labels.",
-             [&](const std::string& text) { found.video = text; });
-  line.value("--events", "FILE", "Write a line of JSON a face and frame; - for stdout.",
-             [&](const std::string& text) { found.events = text; });
-  line.whole("--serve", "PORT", "Stream MJPEG over HTTP.", 0, 65535, [&](int port) { found.serve = port; });
-  line.value("--host", "HOST", "Of --serve; 0.0.0.0 for all networks. [127.0.0.1]",
-             [&](const std::string& text) { found.host = text; });
-  line.whole("--threads", "COUNT", "Of each network and of OpenCV. [1]", 1, 1024,
-             [&](int count) { found.threads = count; });
-  line.flag("--bench", "Time the engine, and the app on --source; JSON on stdout.", [&](bool on) { found.bench = on; });
-  line.flag("--version", "Say what this is and what it was built with.", [&](bool on) { found.version = on; });
-  line.flag("--help", "This.", [&](bool on) { found.help = on; });
+void add_faces(CLI::App& app, Arguments& found) {
+  app.option_defaults()->group("Faces");
+  add_text(app, "--detector", "haar|yunet|FILE", found.detector,
+           "haar comes with OpenCV; yunet is better and\nfaster. [haar]");
+  add_text(app, "--boxes", "FILE", found.boxes, "Take faces from a file, as --events writes it.");
+  add_number(app, "--smallest-face", "PIXELS", found.detector_options.smallest, 10, kUnbounded,
+             "Width of the smallest face to find; larger is\nfaster. [60]");
+  add_flag(app, "--level,!--no-level", found.options.level, "Turn tilted faces upright (YuNet). [level]");
+  add_number(app, "--detect-every", "FRAMES", found.options.every, 1, kUnbounded,
+             "Frames from one search to the next. [3]");
+  add_number(app, "--max-faces", "COUNT", found.options.max_faces, 1, kUnbounded,
+             "Label the largest faces, up to this number. [32]");
+  app.add_option_function<std::string>(
+         "--smooth", [&](const std::string& text) { found.options.smoothing.kind = parse_smoothing(text); },
+         "How labels are smoothed. [ema]")
+      ->type_name("ema|majority|none");
+  add_number(app, "--smooth-seconds", "SECONDS", found.options.smoothing.seconds, 1e-6, kUnbounded,
+             "Time constant of ema. [0.4]");
+  add_number(app, "--min-confidence", "PROBABILITY", found.options.smoothing.min_confidence, 0, 1,
+             "Show no label below this probability. [0.4]");
 }
 
-CommandLine table(Arguments& found) {
-  CommandLine line;
-  add_source(line, found);
-  add_finding(line, found);
-  add_results(line, found);
-  return line;
+void add_results(CLI::App& app, Arguments& found) {
+  app.option_defaults()->group("Results");
+  add_flag(app, "--window,!--no-window", found.window, "Show a window. [if there is a display]");
+  add_text(app, "--video", "FILE.mp4", found.video, "Write a video with boxes and labels.");
+  add_text(app, "--events", "FILE", found.events, "Write a line of JSON for each face of each frame;\n- is stdout.");
+  add_number(app, "--serve", "PORT", found.serve, 0, 65535, "Stream MJPEG over HTTP.");
+  add_text(app, "--host", "HOST", found.host, "Address for --serve; 0.0.0.0 is all networks.\n[127.0.0.1]");
+  app.option_defaults()->group("Program");
+  add_number(app, "--threads", "COUNT", found.threads, 1, 1024, "Threads of each network and of OpenCV. [1]");
+  add_flag(app, "--bench", found.bench, "Time the engine, and the app on --source; JSON on\nstdout.");
+  add_flag(app, "--version", found.version, "Print the version and what it was built with.");
 }
 
 /// Opening a file of results empties it: it may be none of those that this run reads.
@@ -124,10 +125,6 @@ void check_pointless(const Arguments& found) {
 }
 
 void check(const Arguments& found) {
-  const int rotate = found.options.rotate;
-  if (rotate != 0 && rotate != 90 && rotate != 180 && rotate != 270) {
-    throw Error("pictures cannot be rotated by " + std::to_string(rotate) + "°", "--rotate 0, 90, 180 or 270");
-  }
   if (found.options.realtime && found.options.every_frame) {
     throw Error("--realtime drops frames and --every-frame drops none", "leave one of the two out");
   }
@@ -142,23 +139,28 @@ void check(const Arguments& found) {
 
 Arguments parse_arguments(const std::vector<std::string>& arguments) {
   Arguments found;
-  const auto engines = table(found).parse(arguments);
+  CLI::App app(
+      "Label the faces of a camera, stream, video or folder with ENGINE (.onnx or\n"
+      ".engine, its manifest beside it). Ends with the source, q in its window, or\nCtrl-C.",
+      "edgefer_camera");
+  command_line::prepare(app);
+  app.add_option("ENGINE", found.engine, "The engine, such as mini.int8.onnx.");
+  add_source(app, found);
+  add_faces(app, found);
+  add_results(app, found);
+  app.footer(
+      "Examples:\n"
+      "  edgefer_camera mini.int8.onnx\n"
+      "  edgefer_camera face.engine --source csi://0 --detector yunet.engine \\\n"
+      "    --serve 8080 --host 0.0.0.0");
+  found.help = command_line::parse(app, arguments, "engine");
   if (found.help || found.version) return found;
-  if (engines.empty())
+  if (found.engine.empty()) {
     throw Error("no engine was given", "edgefer_camera ENGINE.onnx --source 0; --help lists the options");
-  if (engines.size() > 1) throw Error("'" + engines[1] + "' is one engine too many", "edgefer_camera takes one");
-  found.engine = engines.front();
-  found.detector_wishes.threads = found.threads;
+  }
+  found.detector_options.threads = found.threads;
   check(found);
   return found;
-}
-
-std::string help_page() {
-  Arguments unused;
-  return "edgefer_camera ENGINE [options]\n\n"
-         "Label faces of a camera, stream, film or folder with ENGINE (.onnx or .engine, its manifest beside it).\n"
-         "Ends with the source, q in its window, or Ctrl-C.\n\n" +
-         table(unused).help();
 }
 
 }  // namespace edgefer::app

@@ -5,9 +5,9 @@
 #include <string>
 #include <vector>
 
+#include "app.hpp"
 #include "detector.hpp"
 #include "source.hpp"
-#include "stages.hpp"
 
 namespace edgefer::app {
 
@@ -15,23 +15,20 @@ namespace edgefer::app {
 struct Arguments {
   std::string engine;
   std::optional<std::string> source;  ///< camera 0 if absent; with `bench`, none
-  SourceWishes source_wishes;
+  SourceOptions source_options;
   Options options;
   std::string detector = "haar";
-  DetectorWishes detector_wishes;
+  DetectorOptions detector_options;
   std::optional<std::string> boxes, video, events;
   std::optional<bool> window;  ///< if absent: where there is a display
   std::optional<int> serve;
   std::string host = "127.0.0.1";
   int threads = 1;
-  bool bench = false;
-  bool help = false, version = false;
+  bool bench = false, version = false;
+  std::optional<std::string> help;  ///< the page, if it was asked for; the rest is not checked then
 };
 
 /// Throws Error: an unknown option, or a value that makes no sense.
 Arguments parse_arguments(const std::vector<std::string>& arguments);
-
-/// What --help prints.
-std::string help_page();
 
 }  // namespace edgefer::app

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "edgefer/tracking.hpp"
-#include "seen.hpp"
+#include "frame.hpp"
 
 namespace edgefer::app {
 
@@ -18,25 +18,25 @@ class Detector {
 
   /// The faces in the frame's picture, the most certain first.
   virtual std::vector<Detection> detect(const Frame& frame) = 0;
-  /// In how many pictures of a film a face must be found before it is believed.
+  /// In how many pictures of a video a face must be found before it is believed.
   virtual int confirmations() const { return 1; }
 };
 
 /// What to look for, and with how much.
-struct DetectorWishes {
+struct DetectorOptions {
   double smallest = 60.0;  ///< width in pixels of the smallest face to find; larger is faster
   int threads = 1;         ///< of the runtime
 };
 
 /// Open what a user names: `haar`, `yunet` (from the user's cache), or the path of a YuNet file (.onnx, or a TensorRT
 /// .engine of it). Throws Error.
-std::unique_ptr<Detector> open_detector(const std::string& spec, const DetectorWishes& wishes);
+std::unique_ptr<Detector> open_detector(const std::string& spec, const DetectorOptions& options);
 
 /// OpenCV's Haar cascade.
 std::unique_ptr<Detector> open_haar(double smallest);
 
 /// YuNet over a Session.
-std::unique_ptr<Detector> open_yunet(const std::filesystem::path& path, const DetectorWishes& wishes);
+std::unique_ptr<Detector> open_yunet(const std::filesystem::path& path, const DetectorOptions& options);
 
 /// Boxes that a file gives for each frame, as --events writes them: lines of JSON with `frame` and `box`.
 std::unique_ptr<Detector> open_given_boxes(const std::filesystem::path& path);

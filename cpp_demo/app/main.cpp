@@ -1,13 +1,16 @@
-// edgefer_camera: label faces of a camera, stream, film or folder.
-#include <clocale>
+// edgefer_camera: label faces of a camera, stream, video or folder.
+#include <atomic>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <ctime>
 #include <exception>
 #include <filesystem>
 #include <functional>
 #include <iostream>
 #include <memory>
+#include <mutex>
+#include <thread>
 #include <utility>
 
 #include <opencv2/core.hpp>
@@ -15,9 +18,8 @@
 
 #include "app.hpp"
 #include "arguments.hpp"
-#include "bench.hpp"
 #include "edgefer/classifier.hpp"
-#include "interrupts.hpp"
+#include "measure.hpp"
 #include "notices.hpp"
 
 namespace edgefer::app {
@@ -25,8 +27,77 @@ namespace {
 
 constexpr int kFault = 2;
 constexpr double kBenchSeconds = 10.0;
-constexpr double kFpsUnstated = 25.0;     // of a film that is written, where the source states none
+constexpr double kFpsUnstated = 25.0;     // of a video that is written, where the source states none
 constexpr auto kMostPixels = "50000000";  // of a picture; phones have 12 to 48 million
+
+constexpr int kInterrupted = 130;  // 128 + SIGINT, as shells report it
+constexpr long kLookNanoseconds = 100'000'000;
+
+sigset_t both() {
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGINT);
+  sigaddset(&set, SIGTERM);
+  return set;
+}
+
+/// From its construction on, both signals are taken by a thread of ours. The first one ends what `on_signal` was told
+/// of, or the process (exit code 130) where nothing has to be finished yet; those that the impatient add are swallowed,
+/// so that they cannot keep the app from finishing its files.
+class Interrupts {
+ public:
+  /// Must come before any other thread is started: threads inherit which signals they do not take.
+  Interrupts();
+  ~Interrupts();
+  Interrupts(const Interrupts&) = delete;
+  Interrupts& operator=(const Interrupts&) = delete;
+
+  /// Call `end` at the signal, from another thread; nothing to leave the process at once.
+  void on_signal(std::function<void()> end);
+
+  bool came() const { return came_; }
+
+ private:
+  void watch();
+
+  std::mutex mutex_;
+  std::function<void()> end_;
+  std::atomic<bool> came_{false};
+  std::atomic<bool> over_{false};
+  std::thread thread_;
+};
+
+Interrupts::Interrupts() {
+  const sigset_t set = both();
+  pthread_sigmask(SIG_BLOCK, &set, nullptr);
+  thread_ = std::thread([this] { watch(); });
+}
+
+Interrupts::~Interrupts() {
+  over_ = true;
+  thread_.join();
+}
+
+void Interrupts::on_signal(std::function<void()> end) {
+  const std::lock_guard lock(mutex_);
+  end_ = std::move(end);
+}
+
+void Interrupts::watch() {
+  const sigset_t set = both();
+  while (!over_) {
+    const timespec look{0, kLookNanoseconds};
+    if (sigtimedwait(&set, nullptr, &look) < 0 || came_) continue;
+    const std::lock_guard lock(mutex_);
+    if (!end_) {
+      announce("interrupted");
+      std::_Exit(kInterrupted);
+    }
+    came_ = true;
+    announce("stopping");
+    end_();
+  }
+}
 
 /// What OpenCV and its decoders read from the environment; what a file lacks is said by our errors.
 void prepare_opencv(int threads) {
@@ -54,17 +125,17 @@ bool wants_window(const Arguments& asked) {
 std::vector<std::unique_ptr<Sink>> open_sinks(const Arguments& asked, const Source& source,
                                               const Classifier& classifier, std::function<bool()> is_over) {
   std::vector<std::unique_ptr<Sink>> sinks;
-  const bool film = !source.live && !source.stills;
+  const bool video = !source.live && !source.stills;
   if (wants_window(asked)) {
     sinks.push_back(open_window("edgefer · " + source.name, source.stills, std::move(is_over)));
   }
   if (asked.serve) sinks.push_back(open_stream(asked.host, *asked.serve));
   if (asked.video) {
     const bool live = source.live || asked.options.realtime;
-    sinks.push_back(open_film(*asked.video, source.fps.value_or(kFpsUnstated), live));
+    sinks.push_back(open_video(*asked.video, source.fps.value_or(kFpsUnstated), live));
   }
   // Last: opening it empties a file that is there.
-  if (asked.events) sinks.push_back(open_events(*asked.events, classifier.contract().labels, film));
+  if (asked.events) sinks.push_back(open_events(*asked.events, classifier.contract().labels, video));
   return sinks;
 }
 
@@ -73,11 +144,11 @@ struct Parts {
   explicit Parts(const Arguments& asked) : asked(asked), classifier(Classifier::load(asked.engine, asked.threads)) {}
 
   void open_app(std::function<bool()> is_over) {
-    source = open_source(asked.source.value_or("0"), asked.source_wishes);
+    source = open_source(asked.source.value_or("0"), asked.source_options);
     options = asked.options;
     // A bench's seconds are the engine's; a file goes to its end, and only a camera has to be stopped.
     if (asked.bench) options.seconds = source->live ? std::optional(bench_seconds(asked)) : std::nullopt;
-    detector = asked.boxes ? open_given_boxes(*asked.boxes) : open_detector(asked.detector, asked.detector_wishes);
+    detector = asked.boxes ? open_given_boxes(*asked.boxes) : open_detector(asked.detector, asked.detector_options);
     find = std::make_unique<Finder>(*detector, options, source->stills);
     label = std::make_unique<Labeller>(classifier, options);
     sinks = open_sinks(asked, *source, classifier, std::move(is_over));
@@ -139,7 +210,7 @@ int run(const Arguments& asked, Interrupts& interrupts) {
 int main_of(const std::vector<std::string>& arguments) {
   try {
     const Arguments asked = parse_arguments(arguments);
-    if (asked.help) std::cout << help_page();
+    if (asked.help) std::cout << *asked.help;
     if (asked.version) std::cout << version_line() << "\n";
     if (asked.help || asked.version) return 0;
     std::signal(SIGPIPE, SIG_IGN);  // who reads our events may go; that is an answer of write(), not a death

@@ -1,7 +1,8 @@
-// The film as MJPEG over HTTP: a browser, VLC or another program looks at it while it runs.
+// The video as MJPEG over HTTP: a browser, VLC or another program looks at it while it runs.
 #include <condition_variable>
 #include <mutex>
 
+#include <nlohmann/json.hpp>
 #include <opencv2/imgcodecs.hpp>
 
 #include "http_server.hpp"
@@ -30,13 +31,13 @@ class Stream final : public Sink {
   bool wants_picture() const override { return true; }
 
   /// Encode the frame if anybody is waiting for one.
-  bool write(const Seen& seen) override {
+  bool write(const LabelledFrame& labelled) override {
     {
       const std::lock_guard lock(mutex_);
       if (waiting_ == 0) return true;
     }
     std::vector<unsigned char> content;
-    cv::imencode(".jpg", seen.frame.pixels, content, {cv::IMWRITE_JPEG_QUALITY, 85});
+    cv::imencode(".jpg", labelled.frame.pixels, content, {cv::IMWRITE_JPEG_QUALITY, 85});
     {
       const std::lock_guard lock(mutex_);
       newest_ = std::make_shared<const std::vector<unsigned char>>(std::move(content));
@@ -75,7 +76,8 @@ class Stream final : public Sink {
                 visitor.send(jpeg->data(), jpeg->size()) && visitor.send("\r\n");
       }
     } else {
-      visitor.answer("404 Not Found", "application/json", R"({"error": "there are /, /stream and /snapshot.jpg"})");
+      visitor.answer("404 Not TrackedFrame", "application/json",
+                     nlohmann::json{{"error", "there are /, /stream and /snapshot.jpg"}}.dump());
     }
   }
 

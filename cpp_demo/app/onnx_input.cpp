@@ -1,4 +1,4 @@
-#include "onnx_input.hpp"
+#include "yunet.hpp"
 
 #include <cstdint>
 

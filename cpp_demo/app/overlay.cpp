@@ -1,4 +1,4 @@
-#include "overlay.hpp"
+#include "sink.hpp"
 
 #include <algorithm>
 #include <array>
@@ -63,7 +63,7 @@ const cv::Scalar& readable_on(const cv::Scalar& colour) {
 }
 
 /// Bars right of `box`, or left of it where there is no room.
-void draw_bars(cv::Mat& pixels, const Face& face, const std::vector<std::string>& labels, const cv::Rect& box,
+void draw_bars(cv::Mat& pixels, const LabelledFace& face, const std::vector<std::string>& labels, const cv::Rect& box,
                double scale) {
   const double small = 0.75 * scale;
   int names = 0;
@@ -79,13 +79,13 @@ void draw_bars(cv::Mat& pixels, const Face& face, const std::vector<std::string>
     const auto index = static_cast<std::size_t>(row);
     const int base = top + row * line;
     put(pixels, labels[index], {left + line / 4, base + static_cast<int>(0.72 * line)}, small, kLight);
-    const int end = start + rounded(static_cast<double>(face.calm.probabilities[index]) * room);
+    const int end = start + rounded(static_cast<double>(face.smoothed.probabilities[index]) * room);
     cv::rectangle(pixels, {start, base + line / 5}, {end, base + 4 * line / 5}, kPalette[index % kPalette.size()], -1);
   }
 }
 
 /// Box and label of one face, with bars if it is large enough.
-void draw_face(cv::Mat& pixels, const Face& face, const std::vector<std::string>& labels) {
+void draw_face(cv::Mat& pixels, const LabelledFace& face, const std::vector<std::string>& labels) {
   const auto& found = face.tracked.detection.box;
   const cv::Rect box(rounded(found.x), rounded(found.y), rounded(found.width), rounded(found.height));
   const cv::Scalar& colour = face.sure() ? kPalette[face.label() % kPalette.size()] : kUnsure;
@@ -93,7 +93,7 @@ void draw_face(cv::Mat& pixels, const Face& face, const std::vector<std::string>
   cv::rectangle(pixels, box.tl(), box.br(), colour, std::max(1, rounded(3 * scale)));
   std::string title = "unsure";
   if (face.sure()) {
-    const auto share = static_cast<double>(face.calm.probabilities[face.label()]);
+    const auto share = static_cast<double>(face.smoothed.probabilities[face.label()]);
     title = labels[face.label()] + " " + fixed(100.0 * share, 0) + "%";
   }
   const cv::Size text = text_size(title, scale);
@@ -111,12 +111,13 @@ void draw_face(cv::Mat& pixels, const Face& face, const std::vector<std::string>
 
 double text_scale(cv::Size size) { return std::max(0.35, std::min(size.width, size.height) / 900.0); }
 
-void draw(cv::Mat& pixels, const Seen& seen, const std::vector<std::string>& labels, const Status& status) {
+void draw(cv::Mat& pixels, const LabelledFrame& labelled, const std::vector<std::string>& labels,
+          const Status& status) {
   // The largest last, on top.
-  for (auto face = seen.faces.rbegin(); face != seen.faces.rend(); ++face) draw_face(pixels, *face, labels);
+  for (auto face = labelled.faces.rbegin(); face != labelled.faces.rend(); ++face) draw_face(pixels, *face, labels);
   std::string text = status.fps ? fixed(*status.fps, 0) + " fps  " : "";
-  text += fixed(seen.age_ms(), 0) + " ms  " + status.engine;
-  if (seen.left_out > 0) text += "  +" + std::to_string(seen.left_out) + " faces";
+  text += fixed(labelled.age_ms(), 0) + " ms  " + status.engine;
+  if (labelled.left_out > 0) text += "  +" + std::to_string(labelled.left_out) + " faces";
   const double scale = text_scale(pixels.size());
   const cv::Size size = text_size(text, scale);
   shade(pixels, {0, 0, size.width + size.height, 2 * size.height});

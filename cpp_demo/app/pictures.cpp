@@ -1,4 +1,4 @@
-#include "pictures.hpp"
+#include "source.hpp"
 
 #include <algorithm>
 #include <array>

@@ -1,5 +1,7 @@
 // YuNet in any runtime that this build has: the network runs as a Session, its outputs are decoded here. The file is
 // face_detection_yunet_2023mar.onnx of OpenCV's zoo (MIT): BGR float32 1×3×H×W, 0 to 255, in.
+#include "yunet.hpp"
+
 #include <algorithm>
 #include <cmath>
 #include <fstream>
@@ -15,8 +17,6 @@
 #include "detector.hpp"
 #include "edgefer/session.hpp"
 #include "notices.hpp"
-#include "onnx_input.hpp"
-#include "yunet_decode.hpp"
 
 namespace edgefer::app {
 namespace fs = std::filesystem;
@@ -27,9 +27,9 @@ constexpr float kConfidence = 0.5F;
 constexpr double kOverlap =
     0.3;  // of two boxes that overlap by more than this, the worse is left out; OpenCV's default
 constexpr double kFacePixels =
-    40.0;  // the smallest face is so wide in what is searched: edgefer/camera/yunet.py has why
+    40.0;  // the smallest face is so wide in what is searched: edgefer/camera/detectors.py has why
 constexpr std::size_t kKeptSizes = 4;
-constexpr int kKeptPixels = 8'000'000;  // of all inputs together, as in edgefer/camera/yunet.py
+constexpr int kKeptPixels = 8'000'000;  // of all inputs together, as in edgefer/camera/detectors.py
 
 int padded(int size) { return (size + 31) / 32 * 32; }
 
@@ -79,10 +79,10 @@ class TemporaryFile {
 
 class Yunet final : public Detector {
  public:
-  Yunet(const fs::path& path, const DetectorWishes& wishes) : path_(path), wishes_(wishes) {
+  Yunet(const fs::path& path, const DetectorOptions& options) : path_(path), options_(options) {
     if (path.extension() == ".engine") {  // its size was chosen when it was built
       if (!fs::is_regular_file(path)) read_model(path);
-      sessions_.push_back({{}, open_session("tensorrt", path, options())});
+      sessions_.push_back({{}, open_session("tensorrt", path, session_options())});
       const auto& inputs = sessions_.front().session->inputs();
       if (inputs.size() != 1 || inputs[0].shape.size() != 4) throw not_yunet(path, "it has another input");
       fixed_ = cv::Size(static_cast<int>(inputs[0].shape[3]), static_cast<int>(inputs[0].shape[2]));
@@ -103,7 +103,7 @@ class Yunet final : public Detector {
 
   std::vector<Detection> detect(const Frame& frame) override {
     const cv::Mat& pixels = frame.pixels;
-    double scale = std::min(1.0, kFacePixels / wishes_.smallest);
+    double scale = std::min(1.0, kFacePixels / options_.smallest);
     if (fixed_) {
       scale = std::min({1.0, static_cast<double>(fixed_->width) / pixels.cols,  //
                         static_cast<double>(fixed_->height) / pixels.rows});
@@ -125,7 +125,7 @@ class Yunet final : public Detector {
     std::unique_ptr<Session> session;
   };
 
-  SessionOptions options() const { return {wishes_.threads, "fp32"}; }
+  SessionOptions session_options() const { return {options_.threads, "fp32"}; }
 
   static std::set<std::string> outputs_of(const Session& session) {
     std::set<std::string> names;
@@ -155,7 +155,7 @@ class Yunet final : public Detector {
       sessions_.pop_front();
     }
     const TemporaryFile file(with_input_size(model_, size.height, size.width, path_.string()), ".onnx");
-    sessions_.push_back({size, open_session("openvino", file.path(), options())});
+    sessions_.push_back({size, open_session("openvino", file.path(), session_options())});
     return *sessions_.back().session;
   }
 
@@ -205,22 +205,86 @@ class Yunet final : public Detector {
     }
     std::vector<Detection> kept;
     for (const std::size_t index : suppress(boxes, scores, kOverlap)) {
-      if (faces[index].box.width >= 0.8 * wishes_.smallest) kept.push_back(faces[index]);
+      if (faces[index].box.width >= 0.8 * options_.smallest) kept.push_back(faces[index]);
     }
     return kept;
   }
 
   const fs::path path_;
-  const DetectorWishes wishes_;
+  const DetectorOptions options_;
   std::optional<cv::Size> fixed_;
   std::string model_;
   std::list<Sized> sessions_;
 };
 
+constexpr std::size_t kCandidates = 2000;  // of a stride
+constexpr double kSideOfBox =
+    1.1;  // FER2013's square over the mean of the box's sides: measured in edgefer/camera/detectors.py
+constexpr double kPi = 3.14159265358979323846;
+
+struct Cell {
+  std::size_t index;
+  float score;
+};
+
+/// The cells that are sure enough, the surest first.
+std::vector<Cell> sure_cells(const YunetStride& output, std::size_t count, float confidence) {
+  std::vector<Cell> cells;
+  for (std::size_t i = 0; i < count; ++i) {
+    const float score =
+        std::sqrt(std::clamp(output.scores[i], 0.0F, 1.0F) * std::clamp(output.objectness[i], 0.0F, 1.0F));
+    if (score >= confidence) cells.push_back({i, score});
+  }
+  std::stable_sort(cells.begin(), cells.end(), [](const Cell& a, const Cell& b) { return a.score > b.score; });
+  if (cells.size() > kCandidates) cells.resize(kCandidates);
+  return cells;
+}
+
+Detection face_of(const YunetStride& output, const Cell& cell, int stride, std::size_t columns) {
+  const auto column = static_cast<double>(cell.index % columns), row = static_cast<double>(cell.index / columns);
+  const float* box = output.boxes + 4 * cell.index;
+  const float* points = output.points + 10 * cell.index;
+  const auto extent = [&](float value) {
+    return std::exp(std::clamp(static_cast<double>(value), -20.0, 20.0)) * stride;
+  };
+  Detection found;
+  const double width = extent(box[2]), height = extent(box[3]);
+  found.box = {(column + static_cast<double>(box[0])) * stride - width / 2,
+               (row + static_cast<double>(box[1])) * stride - height / 2, width, height};
+  found.score = static_cast<double>(cell.score);
+  Landmarks landmarks;
+  for (std::size_t i = 0; i < landmarks.size(); ++i) {
+    landmarks[i] = {static_cast<float>((column + static_cast<double>(points[2 * i])) * stride),
+                    static_cast<float>((row + static_cast<double>(points[2 * i + 1])) * stride)};
+  }
+  found.landmarks = landmarks;
+  return found;
+}
+
 }  // namespace
 
-std::unique_ptr<Detector> open_yunet(const fs::path& path, const DetectorWishes& wishes) {
-  return std::make_unique<Yunet>(path, wishes);
+std::unique_ptr<Detector> open_yunet(const fs::path& path, const DetectorOptions& options) {
+  return std::make_unique<Yunet>(path, options);
+}
+
+std::vector<Detection> decode_yunet(const std::array<YunetStride, 3>& outputs, int height, int width,
+                                    float confidence) {
+  std::vector<Detection> faces;
+  for (std::size_t i = 0; i < kYunetStrides.size(); ++i) {
+    const int stride = kYunetStrides[i];
+    const auto columns = static_cast<std::size_t>(width / stride), rows = static_cast<std::size_t>(height / stride);
+    for (const Cell& cell : sure_cells(outputs[i], columns * rows, confidence)) {
+      faces.push_back(face_of(outputs[i], cell, stride, columns));
+    }
+  }
+  return faces;
+}
+
+Square face_square(const Box& box, const Landmarks& points) {
+  const double across = static_cast<double>(points[1].x) - static_cast<double>(points[0].x);
+  const double down = static_cast<double>(points[1].y) - static_cast<double>(points[0].y);
+  const double side = kSideOfBox * std::max(std::sqrt(box.width * box.height), 1.0);
+  return {box.x + box.width / 2, box.y + box.height / 2, side, std::atan2(down, across) * 180.0 / kPi};
 }
 
 }  // namespace edgefer::app

@@ -9,9 +9,9 @@
 #include <sstream>
 #include <utility>
 
-#include "backends.hpp"
 #include "edgefer/error.hpp"
 #include "edgefer/notes.hpp"
+#include "internal.hpp"
 
 namespace edgefer {
 namespace {
@@ -46,8 +46,8 @@ bool same(const Contract& one, const Contract& other) {
 
 /// The batch to run for `count` faces that wait: one of `batches` where the session takes it.
 std::size_t batch_for(std::size_t count, const Session& session) {
-  const auto least = static_cast<std::size_t>(session.least());
-  const std::size_t most = session.most() < 0 ? batches.back() : static_cast<std::size_t>(session.most());
+  const auto least = static_cast<std::size_t>(session.min_batch());
+  const std::size_t most = session.max_batch() < 0 ? batches.back() : static_cast<std::size_t>(session.max_batch());
   const auto enough = [count](std::size_t size) { return size >= count; };
   const auto wanted = std::find_if(batches.begin(), batches.end(), enough);
   return std::max(least, std::min(most, wanted == batches.end() ? batches.back() : *wanted));

@@ -1,5 +1,3 @@
-#include "cpu.hpp"
-
 #include <algorithm>
 #include <array>
 #include <fstream>
@@ -7,9 +5,9 @@
 #include <set>
 #include <sstream>
 
-#include "backends.hpp"
 #include "edgefer/error.hpp"
 #include "edgefer/notes.hpp"
+#include "internal.hpp"
 
 namespace edgefer {
 namespace {

@@ -5,7 +5,6 @@
 #include "cuda_handles.hpp"
 #include "edgefer/cuda_faces.hpp"
 #include "edgefer/face_pixel.hpp"
-#include "window.hpp"
 
 namespace edgefer {
 namespace {

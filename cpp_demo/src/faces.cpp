@@ -9,7 +9,6 @@
 
 #include "edgefer/error.hpp"
 #include "edgefer/face_pixel.hpp"
-#include "window.hpp"
 
 namespace edgefer {
 namespace {

@@ -6,8 +6,8 @@
 #include <openvino/openvino.hpp>
 #include <utility>
 
-#include "backends.hpp"
 #include "edgefer/error.hpp"
+#include "internal.hpp"
 
 namespace edgefer {
 namespace {
@@ -77,8 +77,8 @@ class OpenVinoSession final : public Session {
   const std::string& version() const noexcept override { return version_; }
   const std::vector<TensorSpec>& inputs() const noexcept override { return inputs_; }
   const std::vector<TensorSpec>& outputs() const noexcept override { return outputs_; }
-  std::int64_t least() const noexcept override { return most() < 0 ? 1 : most(); }
-  std::int64_t most() const noexcept override {
+  std::int64_t min_batch() const noexcept override { return max_batch() < 0 ? 1 : max_batch(); }
+  std::int64_t max_batch() const noexcept override {
     return inputs_.empty() || inputs_[0].shape.empty() ? -1 : inputs_[0].shape[0];
   }
 

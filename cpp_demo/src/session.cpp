@@ -2,8 +2,8 @@
 
 #include <fstream>
 
-#include "backends.hpp"
 #include "edgefer/error.hpp"
+#include "internal.hpp"
 
 namespace edgefer {
 

@@ -19,16 +19,16 @@ constexpr double forget = 5.0;      // seconds; track numbers are never given tw
 
 Smoother::Smoother(const Smoothing& smoothing) : how_(smoothing) {
   const bool sensible = smoothing.seconds > 0 && smoothing.margin >= 0 && smoothing.margin < 1 &&
-                        smoothing.unsure_under >= 0 && smoothing.unsure_under <= 1;
+                        smoothing.min_confidence >= 0 && smoothing.min_confidence <= 1;
   if (!sensible) {
     throw Error("smoothing over " + std::to_string(smoothing.seconds) + " s with a margin of " +
-                    std::to_string(smoothing.margin) + ", unsure under " + std::to_string(smoothing.unsure_under) +
+                    std::to_string(smoothing.margin) + ", unsure under " + std::to_string(smoothing.min_confidence) +
                     ", makes no sense",
                 "seconds above 0, the two others from 0 to 1");
   }
 }
 
-Calm Smoother::update(const float* probabilities, std::size_t classes, double at) {
+SmoothedLabel Smoother::update(const float* probabilities, std::size_t classes, double at) {
   smooth(probabilities, classes, at);
   const std::size_t best = top(mean_.data(), classes);
   const double margin = how_.kind == Smoothing::Kind::none ? 0.0 : how_.margin;
@@ -37,7 +37,7 @@ Calm Smoother::update(const float* probabilities, std::size_t classes, double at
   if (leader_ < 0 || mean_[best] > mean_[static_cast<std::size_t>(leader_)] + lead) leader_ = static_cast<int>(best);
   const double confidence = static_cast<double>(mean_[static_cast<std::size_t>(leader_)]);
   // What is sure stays so a little below the limit, so that a value at the limit does not blink.
-  sure_ = confidence >= (sure_ ? how_.unsure_under - margin / 2 : how_.unsure_under);
+  sure_ = confidence >= (sure_ ? how_.min_confidence - margin / 2 : how_.min_confidence);
   return {mean_, sure_ ? leader_ : -1};
 }
 
@@ -67,8 +67,9 @@ Smoothers::Smoothers(const Smoothing& smoothing) : smoothing_(smoothing) {
   const Smoother check(smoothing);  // so that nonsense is refused before the first face
 }
 
-std::vector<Calm> Smoothers::update(const std::vector<int>& tracks, const float* rows, std::size_t classes, double at) {
-  std::vector<Calm> calm;
+std::vector<SmoothedLabel> Smoothers::update(const std::vector<int>& tracks, const float* rows, std::size_t classes,
+                                             double at) {
+  std::vector<SmoothedLabel> calm;
   calm.reserve(tracks.size());
   for (std::size_t row = 0; row < tracks.size(); ++row) {
     Memory& memory = each_.try_emplace(tracks[row], Memory{Smoother(smoothing_), at}).first->second;

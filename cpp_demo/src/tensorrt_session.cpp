@@ -10,10 +10,10 @@
 #include <type_traits>
 #include <utility>
 
-#include "backends.hpp"
 #include "cuda_handles.hpp"
 #include "edgefer/error.hpp"
 #include "edgefer/notes.hpp"
+#include "internal.hpp"
 #include "tensorrt_support.hpp"
 
 namespace edgefer {
@@ -229,8 +229,8 @@ TensorRtSession::~TensorRtSession() = default;
 const std::string& TensorRtSession::version() const noexcept { return impl_->version_; }
 const std::vector<TensorSpec>& TensorRtSession::inputs() const noexcept { return impl_->inputs_; }
 const std::vector<TensorSpec>& TensorRtSession::outputs() const noexcept { return impl_->outputs_; }
-std::int64_t TensorRtSession::least() const noexcept { return impl_->least_; }
-std::int64_t TensorRtSession::most() const noexcept { return impl_->most_; }
+std::int64_t TensorRtSession::min_batch() const noexcept { return impl_->least_; }
+std::int64_t TensorRtSession::max_batch() const noexcept { return impl_->most_; }
 void* TensorRtSession::input(std::string_view name, const Shape& shape) { return impl_->input(name, shape, false); }
 void TensorRtSession::run() { impl_->run(); }
 TensorView TensorRtSession::output(std::string_view name) const { return impl_->output(name); }

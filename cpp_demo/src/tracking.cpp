@@ -129,13 +129,13 @@ void Tracker::Track::see(const Detection& found, double when) noexcept {
   misses = 0;
 }
 
-bool Tracker::wants_look() const noexcept {
+bool Tracker::wants_search() const noexcept {
   return std::any_of(tracks_.begin(), tracks_.end(), [this](const Track& track) {
     return track.misses > 0 || track.looks < std::max(confirmations_, 2);
   });
 }
 
-std::vector<Tracked> Tracker::look(const std::vector<Detection>& detections, double at) {
+std::vector<TrackedFace> Tracker::look(const std::vector<Detection>& detections, double at) {
   std::vector<Box> places, found;
   for (const Track& track : tracks_) places.push_back(track.place(at));
   for (const Detection& detection : detections) found.push_back(detection.box);
@@ -162,10 +162,10 @@ std::vector<Tracked> Tracker::look(const std::vector<Detection>& detections, dou
   return views(at, false);
 }
 
-std::vector<Tracked> Tracker::predict(double at) const { return views(at, true); }
+std::vector<TrackedFace> Tracker::predict(double at) const { return views(at, true); }
 
-std::vector<Tracked> Tracker::views(double at, bool predicted) const {
-  std::vector<Tracked> shown;
+std::vector<TrackedFace> Tracker::views(double at, bool predicted) const {
+  std::vector<TrackedFace> shown;
   for (const Track& track : tracks_) {
     if (track.number == 0) continue;
     const Box place = track.place(at);

@@ -4,7 +4,7 @@
 
 FOLDER gets ``faces.json``, ``turned.json``, ``tracking.json``, ``smoothing.json`` and, unless left out, the engines
 ``fp32.onnx`` and ``int8.onnx`` of the shipped mini_xception for OpenVINO with their manifests and ``logits.json``.
-Pictures are drawn or noise.
+Pictures are synthetic or noise.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ def face_case(image: np.ndarray, form: str, about: Contract, box: Any, face: np.
 
 
 def picture(generator: np.random.Generator, height: int, width: int, channels: int) -> np.ndarray:
-    """Noise over a drawn face, so that both smooth and rough places are read."""
-    drawn = golden_faces(contract(height, width, channels, 0.0), 1)[0].astype(np.int64)
-    return np.clip(drawn + generator.integers(-60, 61, drawn.shape), 0, 255).astype(np.uint8)
+    """Noise over a synthetic face, so that both smooth and rough places are read."""
+    face = golden_faces(contract(height, width, channels, 0.0), 1)[0].astype(np.int64)
+    return np.clip(face + generator.integers(-60, 61, face.shape), 0, 255).astype(np.uint8)
 
 
 def faces() -> list[dict[str, Any]]:
@@ -107,7 +107,7 @@ def shown(tracks: list[TrackedFace]) -> list[dict[str, Any]]:
 
 def tracking() -> list[dict[str, Any]]:
     """Films of faces that move, cross, vanish and come back, with pictures that were not searched between."""
-    films = []
+    videos = []
     for seed, confirmations in ((1, 1), (2, 2), (3, 3)):
         generator = np.random.default_rng(seed)
         tracker, steps, at = Tracker(confirmations), [], 0.0
@@ -125,14 +125,14 @@ def tracking() -> list[dict[str, Any]]:
                 tracks = shown(tracker.update(found, at))
                 plains = [plain(one) for one in found]
                 steps.append({"at": at, "found": plains, "reset": step == 45, "tracks": tracks})
-            steps[-1]["wants_look"] = tracker.wants_search
-        films.append({"confirmations": confirmations, "steps": steps})
-    return films
+            steps[-1]["wants_search"] = tracker.wants_search
+        videos.append({"confirmations": confirmations, "steps": steps})
+    return videos
 
 
 def smoothing() -> list[dict[str, Any]]:
     """A face whose expression changes, smoothed in every way."""
-    films = []
+    videos = []
     for kind in ("ema", "majority", "none"):
         generator = np.random.default_rng(5)
         smoother, steps, at, logits = Smoother(Smoothing(kind)), [], 0.0, np.zeros(7)
@@ -143,8 +143,8 @@ def smoothing() -> list[dict[str, Any]]:
             calm = smoother.update(row, at)
             answer = [float(v) for v in calm.probabilities]
             steps.append({"at": at, "in": [float(v) for v in row], "out": answer, "label": calm.label})
-        films.append({"kind": kind, "steps": steps})
-    return films
+        videos.append({"kind": kind, "steps": steps})
+    return videos
 
 
 def engines(folder: Path) -> None:

@@ -60,7 +60,7 @@ TEST_SUITE_BEGIN("classifier");
 
 TEST_CASE("FP32 logits are Python's, in any batch") {
   Classifier classifier = Classifier::load(vectors::folder() / "fp32.onnx");
-  const std::vector<std::uint8_t> faces = vectors::drawn();
+  const std::vector<std::uint8_t> faces = vectors::synthetic_faces();
   CHECK(classifier.golden_difference() < 1e-5);
   CHECK(apart(classifier.logits(faces.data(), 13), vectors::answers("fp32")) < 1e-4);
   CHECK(apart(classifier.logits(faces.data(), 13), vectors::answers("onnxruntime")) < 1e-4);
@@ -75,7 +75,7 @@ TEST_CASE("FP32 logits are Python's, in any batch") {
 
 TEST_CASE("INT8 answers are Python's, to the bit") {
   Classifier classifier = Classifier::load(vectors::folder() / "int8.onnx");
-  const std::vector<std::uint8_t> faces = vectors::drawn();
+  const std::vector<std::uint8_t> faces = vectors::synthetic_faces();
   CHECK(classifier.golden_difference() == 0.0);
   CHECK(classifier.logits(faces.data(), 8) == vectors::answers("int8-batch8"));
   const std::vector<float> wanted = vectors::answers("int8");
@@ -183,7 +183,7 @@ TEST_CASE("engines cut short or changed, with a manifest that says so") {
 TEST_CASE("a session refuses what it does not know") {
   auto session = edgefer::open_session("openvino", vectors::folder() / "fp32.onnx");
   CHECK(edgefer::to_string(session->inputs()[0]) == "'faces' uint8 N×48×48×1");
-  CHECK(session->most() == -1);
+  CHECK(session->max_batch() == -1);
   CHECK_THROWS_WITH_AS(session->run(), doctest::Contains("was not filled"), Error);
   CHECK_THROWS_WITH_AS(session->output("logits"), doctest::Contains("before anything was run"), Error);
   CHECK_THROWS_WITH_AS(session->input("face", {1, 48, 48, 1}), doctest::Contains("no input 'face'"), Error);
@@ -200,21 +200,21 @@ TEST_CASE("a session refuses what it does not know") {
 TEST_CASE("an engine from elsewhere gets a manifest if it answers as the host's did") {
   const Copy copy("int8.onnx");
   const auto host = (vectors::folder() / "fp32.onnx.json").string();
-  const auto seal = [&](const std::string& like, const std::string& precision) {
-    return std::system((EDGEFER_SEAL " " + copy.engine.string() + " --like " + like + " --precision " + precision +
-                        " > /dev/null 2>&1")
+  const auto written = [&](const std::string& like, const std::string& precision) {
+    return std::system((EDGEFER_WRITE_MANIFEST " " + copy.engine.string() + " --like " + like + " --precision " +
+                        precision + " > /dev/null 2>&1")
                            .c_str());
   };
   const auto manifest = edgefer::manifest_path(copy.engine);
   std::filesystem::remove(manifest);
-  CHECK(seal(host, "fp32") != 0);  // INT8 is further from the host's FP32 than FP32 may be
-  CHECK(seal(host, "int7") != 0);
-  CHECK(seal("/nowhere.json", "int8") != 0);
-  CHECK(seal(host, "int8 --dla one") != 0);
-  CHECK(seal(host, "int8 --dla -1") != 0);
-  CHECK(seal(host, "int8 --dla 0") != 0);  // a CPU's engine
+  CHECK(written(host, "fp32") != 0);  // INT8 is further from the host's FP32 than FP32 may be
+  CHECK(written(host, "int7") != 0);
+  CHECK(written("/nowhere.json", "int8") != 0);
+  CHECK(written(host, "int8 --dla one") != 0);
+  CHECK(written(host, "int8 --dla -1") != 0);
+  CHECK(written(host, "int8 --dla 0") != 0);  // a CPU's engine
   CHECK_FALSE(std::filesystem::exists(manifest));
-  REQUIRE(seal(host, "int8") == 0);
+  REQUIRE(written(host, "int8") == 0);
   Classifier classifier = Classifier::load(copy.engine);
   CHECK(classifier.golden_difference() == 0.0);
   CHECK(classifier.manifest().precision == "int8");
@@ -233,7 +233,7 @@ TEST_CASE("other languages") {
   CHECK(edgefer_labels(engine) == 7);
   CHECK(std::string(edgefer_label(engine, 3)) == "happy");
   CHECK(edgefer_label(engine, 7) == nullptr);
-  const std::vector<std::uint8_t> faces = vectors::drawn();
+  const std::vector<std::uint8_t> faces = vectors::synthetic_faces();
   std::vector<float> rows(2 * 7);
   const edgefer_box boxes[2] = {{0, 0, 48, 48}, {0, 0, 48, 48}};
   REQUIRE(edgefer_classify(engine, faces.data(), 48, 48, 48, EDGEFER_GREY, boxes, 2, rows.data()) == 0);

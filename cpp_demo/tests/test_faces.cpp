@@ -3,7 +3,6 @@
 #include <cmath>
 #include <limits>
 
-#include "../src/window.hpp"
 #include "edgefer/error.hpp"
 #include "edgefer/face_pixel.hpp"
 #include "vectors.hpp"

@@ -1,7 +1,6 @@
 #include <doctest/doctest.h>
 
-#include "../src/base64.hpp"
-#include "../src/cpu.hpp"
+#include "../src/internal.hpp"
 #include "edgefer/error.hpp"
 #include "edgefer/manifest.hpp"
 #include "edgefer/notes.hpp"

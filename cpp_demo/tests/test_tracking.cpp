@@ -31,13 +31,13 @@ TEST_SUITE_BEGIN("tracking");
 
 TEST_CASE("identities, places and predictions are Python's") {
   std::size_t shown = 0;
-  for (const vectors::Film& film : vectors::tracking()) {
-    edgefer::Tracker tracker(film.confirmations);
-    for (const vectors::Look& look : film.looks) {
+  for (const vectors::Video& video : vectors::tracking()) {
+    edgefer::Tracker tracker(video.confirmations);
+    for (const vectors::Look& look : video.looks) {
       if (look.reset) tracker.reset();
       const auto tracks = look.searched ? tracker.look(look.found, look.at) : tracker.predict(look.at);
       REQUIRE(tracks.size() == look.tracks.size());
-      CHECK(tracker.wants_look() == look.wants_look);
+      CHECK(tracker.wants_search() == look.wants_search);
       for (std::size_t i = 0; i < tracks.size(); ++i, ++shown) {
         CHECK(tracks[i].number == look.tracks[i].number);
         CHECK(tracks[i].predicted == look.tracks[i].predicted);
@@ -67,7 +67,7 @@ TEST_CASE("labels change when Python's do") {
     edgefer::Smoother smoother(how);
     int changes = 0, last = -2;
     for (const vectors::Calming& step : mood.steps) {
-      const edgefer::Calm calm = smoother.update(step.in.data(), step.in.size(), step.at);
+      const edgefer::SmoothedLabel calm = smoother.update(step.in.data(), step.in.size(), step.at);
       CHECK(calm.label == step.label);
       REQUIRE(calm.probabilities.size() == step.out.size());
       for (std::size_t i = 0; i < step.out.size(); ++i) {

@@ -8,7 +8,7 @@
 #include <nlohmann/json.hpp>
 #include <stdexcept>
 
-#include "../src/base64.hpp"
+#include "../src/internal.hpp"
 
 namespace vectors {
 namespace {
@@ -48,7 +48,7 @@ Look look(const Json& content) {
   Look step{content["at"].get<double>(),
             content["reset"].get<bool>(),
             !content["found"].is_null(),
-            content["wants_look"].get<bool>(),
+            content["wants_search"].get<bool>(),
             {},
             {}};
   if (step.searched) {
@@ -113,13 +113,13 @@ std::vector<FaceCase> faces(const std::string& file) {
   return cases;
 }
 
-std::vector<Film> tracking() {
-  std::vector<Film> films;
+std::vector<Video> tracking() {
+  std::vector<Video> videos;
   for (const Json& content : load("tracking.json")) {
-    films.push_back({content["confirmations"].get<int>(), {}});
-    for (const Json& step : content["steps"]) films.back().looks.push_back(look(step));
+    videos.push_back({content["confirmations"].get<int>(), {}});
+    for (const Json& step : content["steps"]) videos.back().looks.push_back(look(step));
   }
-  return films;
+  return videos;
 }
 
 std::vector<Mood> smoothing() {
@@ -137,7 +137,7 @@ std::vector<Mood> smoothing() {
   return moods;
 }
 
-std::vector<std::uint8_t> drawn() { return unpacked(load("logits.json")["faces"]).values; }
+std::vector<std::uint8_t> synthetic_faces() { return unpacked(load("logits.json")["faces"]).values; }
 
 std::vector<float> answers(const std::string& name) {
   std::vector<float> found;

@@ -34,17 +34,17 @@ std::vector<FaceCase> faces(const std::string& file);
 
 struct Look {
   double at;
-  bool reset, searched, wants_look;
+  bool reset, searched, wants_search;
   std::vector<edgefer::Detection> found;
-  std::vector<edgefer::Tracked> tracks;
+  std::vector<edgefer::TrackedFace> tracks;
 };
 
-struct Film {
+struct Video {
   int confirmations;
   std::vector<Look> looks;
 };
 
-std::vector<Film> tracking();
+std::vector<Video> tracking();
 
 struct Calming {
   double at;
@@ -59,8 +59,8 @@ struct Mood {
 
 std::vector<Mood> smoothing();
 
-/// 13 drawn faces of 48×48×1, and rows of answers under a name such as "fp32", one after the other.
-std::vector<std::uint8_t> drawn();
+/// 13 synthetic faces of 48×48×1, and rows of answers under a name such as "fp32", one after the other.
+std::vector<std::uint8_t> synthetic_faces();
 std::vector<float> answers(const std::string& name);
 
 /// A manifest with the members of `changes` (JSON merge patch, RFC 7396) put over those of `text`.

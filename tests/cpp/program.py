@@ -1,4 +1,4 @@
-"""The C++ program as tests run it, engines for it, and drawn films."""
+"""The C++ program as tests run it, engines for it, and videos of synthetic pictures."""
 
 import json
 import os
@@ -110,7 +110,7 @@ def write_sequence(folder, pictures):
     return folder / "%04d.png"
 
 
-def write_film(path, pictures, fps=30.0):
+def write_video(path, pictures, fps=30.0):
     height, width = pictures[0].shape[:2]
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), fps, (width, height))
     for picture in pictures:
@@ -120,7 +120,7 @@ def write_film(path, pictures, fps=30.0):
 
 
 def frames_of(path):
-    """All pictures of a film that plays."""
+    """All pictures of a video that plays."""
     capture = cv2.VideoCapture(str(path))
     assert capture.isOpened()
     pictures = []

@@ -18,7 +18,7 @@ import pytest
 
 from edgefer.manifest import manifest_path
 
-from .program import QUIET, ended_by, events_of, flat, frames_of, program, run, until_lines, write_boxes, write_film
+from .program import QUIET, ended_by, events_of, flat, frames_of, program, run, until_lines, write_boxes, write_video
 
 SECOND = 1.0
 
@@ -86,18 +86,18 @@ def start(*arguments):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_it_within_a_second_and_the_film_plays(brightness, boxes, tmp_path, number):
+def test_a_signal_ends_it_within_a_second_and_the_video_plays(brightness, boxes, tmp_path, number):
     program()
-    source = write_film(tmp_path / "film.avi", [flat(level % 250) for level in range(900)])
-    film, events = tmp_path / "out.mp4", tmp_path / "events.jsonl"
-    app = start(brightness, "--source", source, "--realtime", "--boxes", boxes, "--video", film, "--events", events)
+    source = write_video(tmp_path / "video.avi", [flat(level % 250) for level in range(900)])
+    video, events = tmp_path / "out.mp4", tmp_path / "events.jsonl"
+    app = start(brightness, "--source", source, "--realtime", "--boxes", boxes, "--video", video, "--events", events)
     until_lines(app, events, 20)
     seconds, said = ended_by(app, number)
     assert seconds < SECOND
     assert app.returncode == 0, said
     assert "stopping" in said
     assert "frames shown" in said
-    assert len(frames_of(film)) >= 15
+    assert len(frames_of(video)) >= 15
     for line in events.read_text().splitlines():
         json.loads(line)
     assert [path.name for path in tmp_path.glob(".*")] == []
@@ -105,23 +105,23 @@ def test_a_signal_ends_it_within_a_second_and_the_film_plays(brightness, boxes, 
 
 def test_a_signal_ends_it_while_a_camera_is_silent(brightness, boxes, tmp_path):
     program()
-    events, film = tmp_path / "events.jsonl", tmp_path / "out.mp4"
+    events, video = tmp_path / "events.jsonl", tmp_path / "out.mp4"
     with Camera(None) as camera:
-        app = start(brightness, "--source", camera.url, "--boxes", boxes, "--events", events, "--video", film)
+        app = start(brightness, "--source", camera.url, "--boxes", boxes, "--events", events, "--video", video)
         until_lines(app, events, 5)
         camera.silent.wait(20)
         time.sleep(0.6)  # now it waits inside the driver
         seconds, said = ended_by(app, signal.SIGINT)
     assert seconds < SECOND
     assert app.returncode == 0, said
-    assert len(frames_of(film)) > 2
+    assert len(frames_of(video)) > 2
 
 
-def test_a_second_signal_cannot_spoil_the_film(brightness, boxes, tmp_path):
+def test_a_second_signal_cannot_spoil_the_video(brightness, boxes, tmp_path):
     program()
-    source = write_film(tmp_path / "film.avi", [flat(level % 250) for level in range(900)])
-    film, events = tmp_path / "out.mp4", tmp_path / "events.jsonl"
-    app = start(brightness, "--source", source, "--realtime", "--boxes", boxes, "--video", film, "--events", events)
+    source = write_video(tmp_path / "video.avi", [flat(level % 250) for level in range(900)])
+    video, events = tmp_path / "out.mp4", tmp_path / "events.jsonl"
+    app = start(brightness, "--source", source, "--realtime", "--boxes", boxes, "--video", video, "--events", events)
     until_lines(app, events, 10)
     app.send_signal(signal.SIGINT)
     for _ in range(20):
@@ -129,23 +129,23 @@ def test_a_second_signal_cannot_spoil_the_film(brightness, boxes, tmp_path):
         app.send_signal(signal.SIGTERM)
     _, said = app.communicate(timeout=20)
     assert app.returncode == 0, said
-    assert len(frames_of(film)) > 2
+    assert len(frames_of(video)) > 2
 
 
 def test_a_camera_that_vanishes_is_tried_again_and_then_the_error(brightness, boxes, tmp_path):
     program()
-    events, film = tmp_path / "events.jsonl", tmp_path / "out.mp4"
+    events, video = tmp_path / "events.jsonl", tmp_path / "out.mp4"
     with Camera(20) as camera:
         done = run(
             *(brightness, "--source", camera.url, "--boxes", boxes, "--patience", "0.5"),
-            *("--events", events, "--video", film),
+            *("--events", events, "--video", video),
         )
     assert done.returncode == 2, done.stderr
     assert "gives no more frames: trying again for 0.5 s" in done.stderr
     assert re.search(r"stopped after \d+ frames and did not come back within 0.5 s", done.stderr)
     assert "hint: check its cable" in done.stderr
     assert events_of(events)
-    assert frames_of(film)
+    assert frames_of(video)
 
 
 @pytest.mark.slow
@@ -161,7 +161,7 @@ def test_a_camera_that_comes_back_goes_on(brightness, boxes, tmp_path):
 
 def test_who_reads_the_events_may_go(brightness, boxes, tmp_path):
     program()
-    source = write_film(tmp_path / "film.avi", [flat(30)] * 600)
+    source = write_video(tmp_path / "video.avi", [flat(30)] * 600)
     app = start(brightness, "--source", source, "--boxes", boxes, "--events", "-")
     assert json.loads(app.stdout.readline())["label"] == "dark"
     app.stdout.close()
@@ -172,7 +172,7 @@ def test_who_reads_the_events_may_go(brightness, boxes, tmp_path):
 
 def test_the_stream_shows_the_picture_with_its_boxes(brightness, boxes, tmp_path):
     program()
-    source = write_film(tmp_path / "film.avi", [flat(30)] * 900)
+    source = write_video(tmp_path / "video.avi", [flat(30)] * 900)
     app = start(brightness, "--source", source, "--realtime", "--boxes", boxes, "--serve", "0")
     try:
         line = ""
@@ -203,14 +203,14 @@ def test_the_stream_shows_the_picture_with_its_boxes(brightness, boxes, tmp_path
             app.wait()
 
 
-def test_a_film_on_a_web_server_has_an_end(brightness, boxes, tmp_path):
+def test_a_video_on_a_web_server_has_an_end(brightness, boxes, tmp_path):
     program()
-    write_film(tmp_path / "film.avi", [flat(30)] * 12)
+    write_video(tmp_path / "video.avi", [flat(30)] * 12)
     quiet = type("Quiet", (http.server.SimpleHTTPRequestHandler,), {"log_message": lambda *_: None})
     handler = functools.partial(quiet, directory=str(tmp_path))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-        url = f"http://127.0.0.1:{server.server_address[1]}/film.avi"
+        url = f"http://127.0.0.1:{server.server_address[1]}/video.avi"
         done = run(brightness, "--source", url, "--boxes", boxes, "--events", tmp_path / "e", "--patience", "0.2")
         server.shutdown()
     assert done.returncode == 0, done.stderr
@@ -231,7 +231,7 @@ def test_bench_has_the_keys_of_pythons_bench(brightness, boxes, tmp_path):
     manifest = json.loads(manifest_path(brightness).read_text())
     version, manifest["runtime"]["version"] = manifest["runtime"]["version"], "2020.1"
     manifest_path(engine).write_text(json.dumps(manifest))
-    source = write_film(tmp_path / "film.avi", [flat(30)] * 40)
+    source = write_video(tmp_path / "video.avi", [flat(30)] * 40)
     held = b"x" * 600_000_000  # of this process; it must not count
     done = run(engine, "--bench", "--source", source, "--boxes", boxes, "--seconds", "0.4")
     assert done.returncode == 0, done.stderr

@@ -16,7 +16,7 @@ FRAMES = 40
 
 
 class Pictures:
-    """A film of pictures in memory."""
+    """A video of pictures in memory."""
 
     live = False
     name, fps = "pictures", None
@@ -123,7 +123,7 @@ def test_turned_and_mirrored_pictures_are_python_s_too(brightness, tmp_path):
     assert_alike(events_of(out), in_python(brightness, turned, Given(turned, boxes), Options()))
 
 
-def test_haar_follows_a_drawn_face(brightness, tmp_path):
+def test_haar_follows_a_synthetic_face(brightness, tmp_path):
     program()
     pictures = [with_face(room(), 100 + 4 * number, 120, 120) for number in range(30)]
     sequence = write_sequence(tmp_path / "frames", pictures)

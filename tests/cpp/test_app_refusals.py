@@ -14,7 +14,7 @@ import pytest
 from edgefer.manifest import manifest_path
 
 from ..camera.conftest import room
-from .program import events_of, flat, frames_of, program, refused, run, write_boxes, write_film, write_sequence
+from .program import events_of, flat, frames_of, program, refused, run, write_boxes, write_sequence, write_video
 
 
 @pytest.fixture
@@ -27,40 +27,40 @@ def engine(brightness, tmp_path):
 
 
 @pytest.fixture
-def film(tmp_path):
+def video(tmp_path):
     program()
-    return write_film(tmp_path / "film.avi", [flat(40 + number) for number in range(20)])
+    return write_video(tmp_path / "video.avi", [flat(40 + number) for number in range(20)])
 
 
 def test_options_are_those_of_the_python_app():
     from edgefer.cli.tryout import camera
 
     done = run("--help")
-    ours = set(re.findall(r"^  (--[a-z-]+)", done.stdout, re.MULTILINE))
+    ours = set(re.findall(r"^ +(--[a-z-]+)", done.stdout, re.MULTILINE))
     python = {option for parameter in camera.params for option in parameter.opts if option.startswith("--")}
     assert python - ours == {"--record-faces", "--detector-runtime"}
     assert ours - python == {"--every-frame", "--boxes", "--bench", "--version", "--help"}
 
 
-def test_an_engine_without_manifest(engine, film):
+def test_an_engine_without_manifest(engine, video):
     manifest_path(engine).unlink()
-    said = refused(engine, "--source", film, "--events", "-")
+    said = refused(engine, "--source", video, "--events", "-")
     assert "engine.onnx" in said
     assert "manifest" in said
     assert "hint: " in said
 
 
-def test_an_engine_that_is_not_its_manifests(engine, film):
+def test_an_engine_that_is_not_its_manifests(engine, video):
     engine.write_bytes(engine.read_bytes() + b"\0")
-    said = refused(engine, "--source", film, "--events", "-")
+    said = refused(engine, "--source", video, "--events", "-")
     assert json.loads(manifest_path(engine).read_text())["engine"]["sha256"][:16] in said
 
 
-def test_golden_vectors_that_differ_are_both_printed(engine, film):
+def test_golden_vectors_that_differ_are_both_printed(engine, video):
     content = json.loads(manifest_path(engine).read_text())
     content["golden"]["logits"][1] = [7.25, -3.5, 0.125]
     manifest_path(engine).write_text(json.dumps(content))
-    said = refused(engine, "--source", film, "--events", "-")
+    said = refused(engine, "--source", video, "--events", "-")
     assert "golden" in said
     assert "7.25" in said
     original = json.loads(manifest_path(engine).read_text())["golden"]["logits"][0]
@@ -68,8 +68,8 @@ def test_golden_vectors_that_differ_are_both_printed(engine, film):
     assert original != content["golden"]["logits"][1]
 
 
-def test_an_engine_that_is_not_there(film, tmp_path):
-    assert "none.onnx" in refused(tmp_path / "none.onnx", "--source", film, "--events", "-")
+def test_an_engine_that_is_not_there(video, tmp_path):
+    assert "none.onnx" in refused(tmp_path / "none.onnx", "--source", video, "--events", "-")
 
 
 @pytest.mark.parametrize(
@@ -89,34 +89,34 @@ def test_an_engine_that_is_not_there(film, tmp_path):
         (["--events", "-", "--detector", "dlib"], "no face detector is called 'dlib'"),
     ],
 )
-def test_what_cannot_be_is_refused_with_advice(brightness, film, arguments, part):
-    source = [] if "--source" in arguments else ["--source", film]
+def test_what_cannot_be_is_refused_with_advice(brightness, video, arguments, part):
+    source = [] if "--source" in arguments else ["--source", video]
     said = refused(brightness, *source, *arguments)
     assert part in said
     assert "hint: " in said
     assert "secret" not in said
 
 
-def test_a_display_that_is_gone(brightness, film):
+def test_a_display_that_is_gone(brightness, video):
     assert "cannot open a window on this display" in refused(
-        brightness, "--source", film, environment={"DISPLAY": ":997"}
+        brightness, "--source", video, environment={"DISPLAY": ":997"}
     )
 
 
-def test_events_that_are_there_stay_where_the_film_cannot_be_written(brightness, film, tmp_path):
+def test_events_that_are_there_stay_where_the_video_cannot_be_written(brightness, video, tmp_path):
     events = tmp_path / "events.jsonl"
     events.write_text("precious")
-    said = refused(brightness, "--source", film, "--events", events, "--video", tmp_path / "none" / "out.mp4")
+    said = refused(brightness, "--source", video, "--events", events, "--video", tmp_path / "none" / "out.mp4")
     assert "there is no folder" in said
     assert events.read_text() == "precious"
 
 
-def test_a_port_in_use(brightness, film):
+def test_a_port_in_use(brightness, video):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        assert f"port {port} of 127.0.0.1 is in use" in refused(brightness, "--source", film, "--serve", port)
+        assert f"port {port} of 127.0.0.1 is in use" in refused(brightness, "--source", video, "--serve", port)
 
 
 def test_pictures_that_are_none(brightness, tmp_path):
@@ -144,24 +144,24 @@ def test_pictures_of_sixteen_bits_and_with_transparency(brightness, tmp_path):
     assert [json.loads(line)["label"] for line in done.stdout.splitlines()] == ["bright", "bright"]
 
 
-@pytest.mark.parametrize("kind", ["pictures", "film"])
+@pytest.mark.parametrize("kind", ["pictures", "video"])
 def test_a_source_that_changes_its_resolution(brightness, tmp_path, kind):
     program()
     pictures = [flat(30, size) for size in [(120, 160)] * 12 + [(240, 320)] * 12]
-    source = tmp_path / "film.mjpeg"
-    if kind == "film":
+    source = tmp_path / "video.mjpeg"
+    if kind == "video":
         source.write_bytes(b"".join(cv2.imencode(".jpg", picture)[1].tobytes() for picture in pictures))
     else:
         source = write_sequence(tmp_path / "frames", pictures)
     places = {number: [(10, 10, 50, 50) if number < 12 else (200, 150, 80, 80)] for number in range(24)}
     boxes = write_boxes(tmp_path / "boxes", places)
-    out, film = tmp_path / "events.jsonl", tmp_path / "out.mp4"
-    done = run(brightness, "--source", source, "--boxes", boxes, "--events", out, "--video", film)
+    out, video = tmp_path / "events.jsonl", tmp_path / "out.mp4"
+    done = run(brightness, "--source", source, "--boxes", boxes, "--events", out, "--video", video)
     assert done.returncode == 0, done.stderr
-    shown = frames_of(film)
+    shown = frames_of(video)
     assert len(shown) == 24
     assert {picture.shape for picture in shown} == {(120, 160, 3)}
-    if kind == "pictures":  # some versions of OpenCV bring a film's pictures to the size of its first by themselves
+    if kind == "pictures":  # some versions of OpenCV bring a video's pictures to the size of its first by themselves
         assert "pictures were 160×120 and are 320×240 now" in done.stderr
         events = events_of(out)
         assert [event["frame"] for event in events] == list(range(24))
@@ -169,9 +169,9 @@ def test_a_source_that_changes_its_resolution(brightness, tmp_path, kind):
         assert events[12]["box"] == [200, 150, 80, 80]
 
 
-def test_a_film_cut_short_and_one_of_rubbish(brightness, film, tmp_path):
+def test_a_video_cut_short_and_one_of_rubbish(brightness, video, tmp_path):
     cut = tmp_path / "cut.avi"
-    cut.write_bytes(film.read_bytes()[: film.stat().st_size // 2])
+    cut.write_bytes(video.read_bytes()[: video.stat().st_size // 2])
     done = run(brightness, "--source", cut, "--events", tmp_path / "e")
     assert done.returncode == 0, done.stderr
     assert 0 < int(done.stderr.split(" frames shown")[0].split()[-1]) < 20
@@ -180,15 +180,15 @@ def test_a_film_cut_short_and_one_of_rubbish(brightness, film, tmp_path):
     assert "is not a video that OpenCV can read" in refused(brightness, "--source", rubbish, "--events", "-")
 
 
-def test_a_full_disk_ends_the_film_while_it_still_plays(brightness, tmp_path):
+def test_a_full_disk_ends_the_video_while_it_still_plays(brightness, tmp_path):
     program()
     disk = tmp_path / "disk"
     disk.mkdir()
     frames = [np.random.default_rng(number).integers(0, 255, (240, 320, 3), dtype=np.uint8) for number in range(100)]
     source = write_sequence(tmp_path / "frames", frames)
     script = (
-        'mount -t tmpfs -o size=4600k tmpfs "$1" || exit 77; shift; film=$1; copy=$2; shift 2; "$@"; code=$?; '
-        'cp "$film" "$copy"; ls -A "$(dirname "$film")" >&2; exit $code'
+        'mount -t tmpfs -o size=4600k tmpfs "$1" || exit 77; shift; video=$1; copy=$2; shift 2; "$@"; code=$?; '
+        'cp "$video" "$copy"; ls -A "$(dirname "$video")" >&2; exit $code'
     )
     command = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script, "sh", disk, disk / "out.mp4"]
     command += [tmp_path / "copy.mp4", program(), brightness, "--source", source, "--video", disk / "out.mp4"]
@@ -197,7 +197,7 @@ def test_a_full_disk_ends_the_film_while_it_still_plays(brightness, tmp_path):
         pytest.skip(f"no disk of our own can be mounted here: {done.stderr.splitlines()[0]}")
     assert done.returncode == 2, done.stderr
     assert "is full" in done.stderr
-    assert "the film until here plays" in done.stderr
+    assert "the video until here plays" in done.stderr
     assert done.stderr.splitlines()[-1] == "out.mp4"
     assert 2 < len(frames_of(tmp_path / "copy.mp4")) < 100
 

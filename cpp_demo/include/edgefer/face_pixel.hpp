@@ -133,3 +133,12 @@ EDGEFER_HOST_DEVICE inline void face(const Image& image, const Window& window, i
 }
 
 }  // namespace edgefer::pixel
+
+namespace edgefer {
+
+/// The pixels that `box` means, corners rounded half up, and the steps to a face of `contract`'s size.
+///
+/// Throws Error: the picture has no pixels, or the box no area.
+pixel::Window window_of(const Image& image, const Contract& contract, const Box& box);
+
+}  // namespace edgefer

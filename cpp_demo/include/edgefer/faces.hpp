@@ -46,7 +46,7 @@ void prepare(const Image& image, const Contract& contract, const Box& box, std::
 /// The whole image, without a margin.
 void prepare(const Image& image, const Contract& contract, std::uint8_t* face);
 
-/// Cut `square`, which may be tilted, as edgefer/camera/align.py does; below three degrees it is cut level.
+/// Cut `square`, which may be tilted, as edgefer/camera/detection.py does; below three degrees it is cut level.
 void cut(const Image& image, const Contract& contract, const Square& square, std::uint8_t* face, bool level = true);
 
 }  // namespace edgefer

@@ -30,7 +30,7 @@ struct Contract {
 /// What the engine answered when it was built.
 struct Golden {
   std::size_t count = 0;                    ///< Of faces.
-  std::vector<std::uint8_t> faces;          ///< count×height×width×channels, drawn.
+  std::vector<std::uint8_t> faces;          ///< count×height×width×channels, synthetic.
   std::vector<float> logits;                ///< count×labels.
   std::map<std::string, double> tolerance;  ///< Runtime → largest allowed max|logits − golden| / max|golden|.
 };

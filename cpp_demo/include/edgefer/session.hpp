@@ -59,8 +59,8 @@ class Session {
   virtual const std::string& version() const noexcept = 0;
   virtual const std::vector<TensorSpec>& inputs() const noexcept = 0;
   virtual const std::vector<TensorSpec>& outputs() const noexcept = 0;
-  virtual std::int64_t least() const noexcept = 0;  ///< Smallest batch it takes.
-  virtual std::int64_t most() const noexcept = 0;   ///< Largest batch it takes; −1: any.
+  virtual std::int64_t min_batch() const noexcept = 0;  ///< Smallest batch it takes.
+  virtual std::int64_t max_batch() const noexcept = 0;  ///< Largest batch it takes; −1: any.
 
   /// What the model's file says of itself under `key`, as ONNX files do; empty where it or the runtime does not tell.
   virtual std::string metadata([[maybe_unused]] const std::string& key) const { return {}; }

@@ -15,13 +15,13 @@ struct Smoothing {
     none,
   };
   Kind kind = Kind::ema;
-  double seconds = 0.4;       ///< Time constant of the mean: a change has come through by 63 % after it.
-  double margin = 0.08;       ///< Probability by which another label must lead before it replaces the one shown.
-  double unsure_under = 0.4;  ///< Below this probability there is no label.
+  double seconds = 0.4;         ///< Time constant of the mean: a change has come through by 63 % after it.
+  double margin = 0.08;         ///< Probability by which another label must lead before it replaces the one shown.
+  double min_confidence = 0.4;  ///< Below this probability there is no label.
 };
 
 /// One face's answer after smoothing.
-struct Calm {
+struct SmoothedLabel {
   std::vector<float> probabilities;
   int label = -1;  ///< Index of what is shown; −1 if unsure.
 };
@@ -33,7 +33,7 @@ class Smoother {
   explicit Smoother(const Smoothing& smoothing);
 
   /// Take one picture's probabilities, `classes` that sum to 1, at the time `at` in seconds.
-  Calm update(const float* probabilities, std::size_t classes, double at);
+  SmoothedLabel update(const float* probabilities, std::size_t classes, double at);
 
  private:
   void smooth(const float* probabilities, std::size_t classes, double at);
@@ -53,7 +53,7 @@ class Smoothers {
   explicit Smoothers(const Smoothing& smoothing);
 
   /// A row of `classes` probabilities at `rows` for each of `tracks`, at the time `at` in seconds.
-  std::vector<Calm> update(const std::vector<int>& tracks, const float* rows, std::size_t classes, double at);
+  std::vector<SmoothedLabel> update(const std::vector<int>& tracks, const float* rows, std::size_t classes, double at);
 
  private:
   struct Memory {

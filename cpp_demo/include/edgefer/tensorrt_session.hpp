@@ -26,8 +26,8 @@ class TensorRtSession final : public Session {
   const std::string& version() const noexcept override;
   const std::vector<TensorSpec>& inputs() const noexcept override;
   const std::vector<TensorSpec>& outputs() const noexcept override;
-  std::int64_t least() const noexcept override;
-  std::int64_t most() const noexcept override;
+  std::int64_t min_batch() const noexcept override;
+  std::int64_t max_batch() const noexcept override;
 
   void* input(std::string_view name, const Shape& shape) override;
   void run() override;

@@ -34,26 +34,26 @@ double overlap(const Box& one, const Box& other) noexcept;
 std::vector<std::size_t> suppress(const std::vector<Box>& boxes, const std::vector<double>& scores, double limit);
 
 /// A face with an identity.
-struct Tracked {
+struct TrackedFace {
   int number = 0;       ///< From 1; never given twice.
   Detection detection;  ///< Where it is now, seen or predicted.
   bool predicted = false;
 };
 
-/// Keeps identities of faces over a film, as edgefer/camera/track.py does: greedy matching, an α-β filter.
+/// Keeps identities of faces over a video, as edgefer/camera/track.py does: greedy matching, an α-β filter.
 class Tracker {
  public:
   /// `confirmations`: looks that must find a face before it is shown.
   explicit Tracker(int confirmations = 1) noexcept : confirmations_(confirmations) {}
 
   /// Whether the next picture should be searched out of turn: a face is new, or was missed.
-  bool wants_look() const noexcept;
+  bool wants_search() const noexcept;
 
   /// Take what the detector found at the time `at` (seconds); return the faces that are believed.
-  std::vector<Tracked> look(const std::vector<Detection>& detections, double at);
+  std::vector<TrackedFace> look(const std::vector<Detection>& detections, double at);
 
   /// The faces at the time `at`, in a picture that was not searched.
-  std::vector<Tracked> predict(double at) const;
+  std::vector<TrackedFace> predict(double at) const;
 
   /// Forget all faces: the next picture has nothing to do with the last. Numbers go on.
   void reset() noexcept { tracks_.clear(); }
@@ -69,7 +69,7 @@ class Tracker {
     Box place(double when) const noexcept;
     void see(const Detection& found, double when) noexcept;
   };
-  std::vector<Tracked> views(double at, bool predicted) const;
+  std::vector<TrackedFace> views(double at, bool predicted) const;
 
   int confirmations_;
   int count_ = 0;

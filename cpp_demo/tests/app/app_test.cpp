@@ -2,8 +2,8 @@
 #include <thread>
 
 #include "app.hpp"
-#include "clock.hpp"
 #include "fakes.hpp"
+#include "frame.hpp"
 #include "support.hpp"
 
 using namespace edgefer::app;
@@ -33,12 +33,12 @@ TEST_CASE("a file loses no frame and ends cleanly") {
   KeepingSink sink;
   Bench bench(std::make_unique<FakeSource>(40, false), FakeDetector(kOne), {&sink});
   const Summary summary = bench.app.run();
-  REQUIRE(sink.seen.size() == 40);
+  REQUIRE(sink.labelled.size() == 40);
   for (std::size_t i = 0; i < 40; ++i) {
-    CHECK(sink.seen[i].frame.number == static_cast<std::int64_t>(i));
-    REQUIRE(sink.seen[i].faces.size() == 1);
-    CHECK(sink.seen[i].faces[0].tracked.number == 1);
-    CHECK(sink.seen[i].faces[0].calm.label == 2);
+    CHECK(sink.labelled[i].frame.number == static_cast<std::int64_t>(i));
+    REQUIRE(sink.labelled[i].faces.size() == 1);
+    CHECK(sink.labelled[i].faces[0].tracked.number == 1);
+    CHECK(sink.labelled[i].faces[0].smoothed.label == 2);
   }
   CHECK(summary.read == 40);
   CHECK(summary.shown == 40);
@@ -54,8 +54,8 @@ TEST_CASE("the detector looks every so many frames, and at once when something i
   Bench bench(std::make_unique<FakeSource>(20, false), FakeDetector(kOne), {&sink}, options);
   bench.app.run();
   std::vector<std::int64_t> searched;
-  for (const auto& seen : sink.seen) {
-    if (seen.searched) searched.push_back(seen.frame.number);
+  for (const auto& labelled : sink.labelled) {
+    if (labelled.searched) searched.push_back(labelled.frame.number);
   }
   CHECK(searched == std::vector<std::int64_t>{0, 1, 6, 11, 16});
 }
@@ -82,7 +82,7 @@ TEST_CASE("a slow stage drops frames of a camera and counts them; with every_fra
 TEST_CASE("a fault in any stage ends the app with it, and the sinks are closed") {
   const auto full = []() -> bool { throw Error("the disk is full"); };
   for (const int where : {0, 1, 2}) {
-    KeepingSink sink([&](const Seen& seen) { return where != 2 || seen.frame.number < 3 || full(); });
+    KeepingSink sink([&](const LabelledFrame& labelled) { return where != 2 || labelled.frame.number < 3 || full(); });
     const auto detect = [&](const Frame& frame) {
       if (where == 1 && frame.number >= 3) full();  // the third itself may have been dropped
       return std::vector<Detection>{};
@@ -99,7 +99,7 @@ TEST_CASE("a fault in any stage ends the app with it, and the sinks are closed")
 
 TEST_CASE("a sink, another thread or the clock can end it within a second") {
   for (const int how : {0, 1, 2}) {
-    KeepingSink sink([&](const Seen& seen) { return how != 0 || seen.frame.number < 7; });
+    KeepingSink sink([&](const LabelledFrame& labelled) { return how != 0 || labelled.frame.number < 7; });
     Options options;
     if (how == 2) options.seconds = 0.1;
     Bench bench(std::make_unique<FakeSource>(1'000'000, true, nullptr, 0.001), FakeDetector(kNone), {&sink}, options);
@@ -129,12 +129,12 @@ TEST_CASE("pictures that change their size are followed anew") {
   options.every = 10;
   Bench bench(std::move(source), FakeDetector(detect), {&sink}, options);
   bench.app.run();
-  REQUIRE(sink.seen.size() == 12);
-  for (const auto& seen : sink.seen) {
-    REQUIRE(seen.faces.size() == 1);
-    const bool small = seen.frame.pixels.cols == 64;
-    CHECK(seen.faces[0].tracked.number == (small ? 1 : 2));
-    CHECK(seen.faces[0].tracked.detection.box.x == doctest::Approx(small ? 10 : 90));
+  REQUIRE(sink.labelled.size() == 12);
+  for (const auto& labelled : sink.labelled) {
+    REQUIRE(labelled.faces.size() == 1);
+    const bool small = labelled.frame.pixels.cols == 64;
+    CHECK(labelled.faces[0].tracked.number == (small ? 1 : 2));
+    CHECK(labelled.faces[0].tracked.detection.box.x == doctest::Approx(small ? 10 : 90));
   }
 }
 
@@ -146,13 +146,13 @@ TEST_CASE("two hundred faces are labelled up to the most, and the rest is counte
     return faces;
   };
   Options options;
-  options.most_faces = 50;
+  options.max_faces = 50;
   Bench bench(std::make_unique<FakeSource>(3, false), FakeDetector(crowd), {&sink}, options);
   bench.app.run();
-  for (const auto& seen : sink.seen) {
-    CHECK(seen.faces.size() == 50);
-    CHECK(seen.left_out == 150);
-    for (const auto& face : seen.faces) CHECK(face.tracked.detection.box.width > 9.4);
+  for (const auto& labelled : sink.labelled) {
+    CHECK(labelled.faces.size() == 50);
+    CHECK(labelled.left_out == 150);
+    for (const auto& face : labelled.faces) CHECK(face.tracked.detection.box.width > 9.4);
   }
 }
 
@@ -164,7 +164,7 @@ TEST_CASE("hours without a face, and with faces that come and go, need no more m
      public:
       Counting(int& count, long& mark) : count_(count), mark_(mark) {}
       bool wants_picture() const override { return false; }
-      bool write(const Seen&) override {
+      bool write(const LabelledFrame&) override {
         if (++count_ == 2000) mark_ = resident_kilobytes();
         return true;
       }

@@ -21,11 +21,11 @@ TEST_CASE("options are taken as the Python app names them") {
                                       "--serve",     "0",
                                       "--no-window", "--seconds",
                                       "1.5",         "--detect-every",
-                                      "5",           "--unsure-under=0.3",
+                                      "5",           "--min-confidence=0.3",
                                       "--threads",   "2"});
   CHECK(found.engine == "x.onnx");
   CHECK(found.source == "rtsp://camera/1");
-  CHECK(found.source_wishes.size == cv::Size(1280, 720));
+  CHECK(found.source_options.size == cv::Size(1280, 720));
   CHECK(found.options.rotate == 90);
   CHECK(found.options.mirror);
   CHECK_FALSE(found.options.level);
@@ -34,8 +34,8 @@ TEST_CASE("options are taken as the Python app names them") {
   CHECK(found.window == false);
   CHECK(found.options.seconds == 1.5);
   CHECK(found.options.every == 5);
-  CHECK(found.options.smoothing.unsure_under == 0.3);
-  CHECK(found.detector_wishes.threads == 2);
+  CHECK(found.options.smoothing.min_confidence == 0.3);
+  CHECK(found.detector_options.threads == 2);
 }
 
 TEST_CASE("nothing asked for is what Python does") {
@@ -44,9 +44,9 @@ TEST_CASE("nothing asked for is what Python does") {
   CHECK_FALSE(found.window);
   CHECK(found.detector == "haar");
   CHECK(found.options.every == 3);
-  CHECK(found.options.most_faces == 32);
+  CHECK(found.options.max_faces == 32);
   CHECK(found.options.smoothing.seconds == 0.4);
-  CHECK(found.source_wishes.patience == 30);
+  CHECK(found.source_options.patience == 30);
   CHECK(found.host == "127.0.0.1");
 }
 
@@ -77,25 +77,41 @@ TEST_CASE("what would have no effect is refused, not ignored") {
 
 TEST_CASE("what is read is never written over") {
   const support::Folder folder;
-  const std::string film = folder.path / "film.mp4", engine = folder.path / "x.onnx", boxes = folder.path / "b.jsonl";
-  const std::string manifest = engine + ".json", other = folder.path / "." / "film.mp4";
-  for (const auto& path : {film, engine, boxes, manifest}) support::write(path, "precious");
+  const std::string video = folder.path / "video.mp4", engine = folder.path / "x.onnx", boxes = folder.path / "b.jsonl";
+  const std::string manifest = engine + ".json", other = folder.path / "." / "video.mp4";
+  for (const auto& path : {video, engine, boxes, manifest}) support::write(path, "precious");
   const auto refused = [&](const std::string& option, const std::string& written) {
-    CHECK(contains(fault({engine, "--source", film, "--boxes", boxes, option, written}), "would be overwritten"));
+    CHECK(contains(fault({engine, "--source", video, "--boxes", boxes, option, written}), "would be overwritten"));
   };
-  refused("--events", film);
+  refused("--events", video);
   refused("--video", other);
   refused("--events", boxes);
   refused("--events", engine);
   refused("--events", manifest);
-  CHECK(parse_arguments({engine, "--source", film, "--events", folder.path / "new.jsonl"}).events);
+  CHECK(parse_arguments({engine, "--source", video, "--events", folder.path / "new.jsonl"}).events);
 }
 
 TEST_CASE("the help page names every option once and fits a terminal") {
-  const std::string page = edgefer::app::help_page();
+  const std::string page = parse_arguments({"--help"}).help.value();
   for (const auto* option : {"--source", "--every-frame", "--boxes", "--no-window", "--bench", "--events"}) {
     CHECK(contains(page, option));
   }
   std::stringstream lines(page);
-  for (std::string line; std::getline(lines, line);) CHECK(line.size() <= 120);
+  for (std::string line; std::getline(lines, line);) CHECK(line.size() <= 80);
+}
+
+TEST_CASE("a misspelt option says what was meant") {
+  CHECK(contains(fault({"x.onnx", "--sorce", "0"}), "did you mean --source?"));
+  CHECK(contains(fault({"x.onnx", "--no-windo"}), "did you mean --no-window?"));
+  CHECK(contains(fault({"--sorce=a", "x.onnx"}), "there is no option '--sorce'"));
+  CHECK_FALSE(contains(fault({"x.onnx", "-v"}), "did you mean"));
+}
+
+TEST_CASE("of an option that is repeated, the last counts, and a value may begin with a dash") {
+  CHECK(parse_arguments({"x.onnx", "--source", "a", "--source", "b"}).source == "b");
+  CHECK(parse_arguments({"x.onnx", "--no-window", "--window"}).window == true);
+  CHECK(parse_arguments({"x.onnx", "--level", "--no-level"}).options.level == false);
+  CHECK(parse_arguments({"x.onnx", "--events", "-"}).events == "-");
+  CHECK(parse_arguments({"x.onnx", "--source", "a b ! [c]"}).source == "a b ! [c]");
+  CHECK(contains(fault({"x.onnx", "--detect-every", "-1"}), "--detect-every -1 is out of range"));
 }

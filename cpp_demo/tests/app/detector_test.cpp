@@ -2,9 +2,8 @@
 #include <random>
 
 #include "detector.hpp"
-#include "onnx_input.hpp"
 #include "support.hpp"
-#include "yunet_decode.hpp"
+#include "yunet.hpp"
 
 using namespace edgefer::app;
 using edgefer::Detection;

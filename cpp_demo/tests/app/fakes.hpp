@@ -27,8 +27,8 @@ class FakeSession final : public edgefer::Session {
   const std::string& version() const noexcept override { return version_; }
   const std::vector<edgefer::TensorSpec>& inputs() const noexcept override { return inputs_; }
   const std::vector<edgefer::TensorSpec>& outputs() const noexcept override { return outputs_; }
-  std::int64_t least() const noexcept override { return 1; }
-  std::int64_t most() const noexcept override { return -1; }
+  std::int64_t min_batch() const noexcept override { return 1; }
+  std::int64_t max_batch() const noexcept override { return -1; }
   void* input(std::string_view, const edgefer::Shape& shape) override {
     count_ = static_cast<std::size_t>(shape[0]);
     faces_.resize(count_ * 16);
@@ -116,19 +116,19 @@ class FakeDetector final : public Detector {
 
 class KeepingSink final : public Sink {
  public:
-  explicit KeepingSink(std::function<bool(const Seen&)> script = {}) : script_(std::move(script)) {}
+  explicit KeepingSink(std::function<bool(const LabelledFrame&)> script = {}) : script_(std::move(script)) {}
   bool wants_picture() const override { return false; }
-  bool write(const Seen& one) override {
-    seen.push_back(one);
+  bool write(const LabelledFrame& one) override {
+    labelled.push_back(one);
     return !script_ || script_(one);
   }
   void close() override { closed = true; }
 
-  std::vector<Seen> seen;
+  std::vector<LabelledFrame> labelled;
   bool closed = false;
 
  private:
-  const std::function<bool(const Seen&)> script_;
+  const std::function<bool(const LabelledFrame&)> script_;
 };
 
 /// Everything that an app needs, put together.

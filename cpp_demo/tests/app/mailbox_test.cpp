@@ -1,6 +1,6 @@
 #include <thread>
 
-#include "mailbox.hpp"
+#include "app.hpp"
 #include "support.hpp"
 
 using edgefer::app::Mailbox;

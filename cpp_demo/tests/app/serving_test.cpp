@@ -4,7 +4,7 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 
-#include "clock.hpp"
+#include "frame.hpp"
 #include "http_server.hpp"
 #include "sink.hpp"
 #include "support.hpp"
@@ -118,7 +118,7 @@ TEST_CASE("the stream gives the newest frames to whoever looks, and ends with th
   const auto stream = open_stream("127.0.0.1", port);
   CHECK(contains(get(port, "/"), "<img src=\"/stream\""));
   CHECK(contains(get(port, "/?time=1"), "<img src=\"/stream\""));
-  CHECK(contains(get(port, "/nothing"), "404 Not Found"));
+  CHECK(contains(get(port, "/nothing"), "404 Not TrackedFrame"));
   std::string watched, picture;
   std::thread watcher([&] {
     Client client(port);
@@ -127,9 +127,9 @@ TEST_CASE("the stream gives the newest frames to whoever looks, and ends with th
   });
   std::thread looker([&] { picture = get(port, "/snapshot.jpg"); });
   for (int number = 0; number < 40; ++number) {
-    Seen seen;
-    seen.frame = support::frame(number);
-    CHECK(stream->write(seen));
+    LabelledFrame labelled;
+    labelled.frame = support::frame(number);
+    CHECK(stream->write(labelled));
     std::this_thread::sleep_for(std::chrono::milliseconds(5));
   }
   looker.join();

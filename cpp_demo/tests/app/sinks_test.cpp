@@ -2,9 +2,8 @@
 #include <nlohmann/json.hpp>
 #include <opencv2/videoio.hpp>
 
-#include "overlay.hpp"
+#include "measure.hpp"
 #include "sink.hpp"
-#include "summary.hpp"
 #include "support.hpp"
 
 using namespace edgefer::app;
@@ -15,18 +14,18 @@ namespace {
 
 const std::vector<std::string> kLabels{"angry", "ha\"ppy", "träurig"};
 
-Seen seen(std::int64_t number, cv::Size size = {64, 48}) {
-  Seen made;
+LabelledFrame labelled(std::int64_t number, cv::Size size = {64, 48}) {
+  LabelledFrame made;
   made.frame = support::frame(number, size);
-  made.labelled = made.frame.captured + 0.0094;
+  made.labelled_at = made.frame.captured + 0.0094;
   return made;
 }
 
 long frames_of(const std::filesystem::path& path) {
-  cv::VideoCapture film(path.string());
+  cv::VideoCapture video(path.string());
   cv::Mat pixels;
   long count = 0;
-  while (film.read(pixels)) ++count;
+  while (video.read(pixels)) ++count;
   return count;
 }
 
@@ -36,77 +35,77 @@ TEST_CASE("events are Python's: the same keys, rounded alike, one line a face") 
   const Folder folder;
   const auto file = folder.path / "events.jsonl";
   auto sink = open_events(file.string(), kLabels, true);
-  auto first = seen(3);
+  auto first = labelled(3);
   first.faces = {support::face(1, 1), support::face(2, -1, 30.26)};
   CHECK(sink->write(first));
-  CHECK(sink->write(seen(4)));
+  CHECK(sink->write(labelled(4)));
   sink->close();
   std::stringstream lines(support::read(file));
   std::vector<nlohmann::json> events;
   for (std::string line; std::getline(lines, line);) events.push_back(nlohmann::json::parse(line));
   REQUIRE(events.size() == 2);
-  CHECK(events[0] == nlohmann::json::parse(R"({"time": 1764000000.5, "frame": 3, "film_s": 0.1, "track": 1,
+  CHECK(events[0] == nlohmann::json::parse(R"({"time": 1764000000.5, "frame": 3, "video_s": 0.1, "track": 1,
     "box": [10.0, 12.0, 20.0, 24.0], "score": 0.932, "predicted": false, "label": "ha\"ppy",
     "probabilities": {"angry": 0.1, "ha\"ppy": 0.7, "träurig": 0.2}, "age_ms": 9.4})"));
   CHECK(events[1]["label"].is_null());
   CHECK(events[1]["box"][0] == 30.3);
 }
 
-TEST_CASE("of a camera, events carry no place in a film") {
+TEST_CASE("of a camera, events carry no place in a video") {
   const Folder folder;
   auto sink = open_events((folder.path / "e").string(), kLabels, false);
-  auto one = seen(0);
+  auto one = labelled(0);
   one.faces = {support::face(1, 0)};
   sink->write(one);
-  CHECK(contains(support::read(folder.path / "e"), "\"film_s\": null"));
+  CHECK(nlohmann::json::parse(support::read(folder.path / "e")).at("video_s").is_null());
 }
 
 TEST_CASE("events that cannot be written are said") {
   const auto fault = [](const char* path) { return support::refusal([&] { open_events(path, kLabels, false); }); };
   CHECK(contains(fault("/no/such/folder/e.jsonl"), "No such file or directory"));
   auto full = open_events("/dev/full", kLabels, false);
-  auto one = seen(0);
+  auto one = labelled(0);
   one.faces = {support::face(1, 0)};
   CHECK(contains(support::refusal([&] { full->write(one); }), "No space left on device"));
 }
 
-TEST_CASE("a film of a file has every frame once, and its name only when it is whole") {
+TEST_CASE("a video of a file has every frame once, and its name only when it is whole") {
   const Folder folder;
   const auto path = folder.path / "out.mp4";
-  auto film = open_film(path, 30, false);
-  for (int number = 0; number < 12; ++number) film->write(seen(number));
+  auto video = open_video(path, 30, false);
+  for (int number = 0; number < 12; ++number) video->write(labelled(number));
   CHECK_FALSE(std::filesystem::exists(path));
-  film->close();
+  video->close();
   CHECK(frames_of(path) == 12);
   CHECK(std::distance(std::filesystem::directory_iterator(folder.path), {}) == 1);
 }
 
-TEST_CASE("a film of a camera runs at the right speed: frames are repeated or left out") {
+TEST_CASE("a video of a camera runs at the right speed: frames are repeated or left out") {
   const Folder folder;
   for (const double fps : {10.0, 60.0}) {
     const auto path = folder.path / "out.mp4";
-    auto film = open_film(path, fps, true);
-    for (int number = 0; number <= 30; ++number) film->write(seen(number));  // a second, at thirty frames
-    film->close();
+    auto video = open_video(path, fps, true);
+    for (int number = 0; number <= 30; ++number) video->write(labelled(number));  // a second, at thirty frames
+    video->close();
     CHECK(std::abs(static_cast<double>(frames_of(path)) - fps) <= 2);
   }
 }
 
-TEST_CASE("a film goes on at its own size when the pictures change theirs") {
+TEST_CASE("a video goes on at its own size when the pictures change theirs") {
   const Folder folder;
-  auto film = open_film(folder.path / "out.mp4", 30, false);
+  auto video = open_video(folder.path / "out.mp4", 30, false);
   for (int number = 0; number < 4; ++number)
-    film->write(seen(number, number < 2 ? cv::Size(64, 48) : cv::Size(96, 64)));
-  film->close();
+    video->write(labelled(number, number < 2 ? cv::Size(64, 48) : cv::Size(96, 64)));
+  video->close();
   CHECK(frames_of(folder.path / "out.mp4") == 4);
 }
 
-TEST_CASE("a picture of another shape keeps its proportions in a film") {
+TEST_CASE("a picture of another shape keeps its proportions in a video") {
   const Folder folder;
-  auto film = open_film(folder.path / "out.mp4", 30, false);
-  film->write(seen(0, {96, 48}));
-  film->write(seen(1, {48, 48}));
-  film->close();
+  auto video = open_video(folder.path / "out.mp4", 30, false);
+  video->write(labelled(0, {96, 48}));
+  video->write(labelled(1, {48, 48}));
+  video->close();
   cv::VideoCapture written((folder.path / "out.mp4").string());
   cv::Mat pixels;
   for (int i = 0; i < 2; ++i) REQUIRE(written.read(pixels));
@@ -115,14 +114,14 @@ TEST_CASE("a picture of another shape keeps its proportions in a film") {
   CHECK(cv::mean(pixels.colRange(28, 68))[0] == doctest::Approx(90).epsilon(0.1));
 }
 
-TEST_CASE("a film that cannot be is refused, and one without frames is not written") {
+TEST_CASE("a video that cannot be is refused, and one without frames is not written") {
   const Folder folder;
   const auto fault = [](const std::filesystem::path& path) {
-    return support::refusal([&] { open_film(path, 30, false); });
+    return support::refusal([&] { open_video(path, 30, false); });
   };
   CHECK(contains(fault("out.avi"), "--video out.mp4"));
   CHECK(contains(fault(folder.path / "none" / "out.mp4"), "there is no folder"));
-  open_film(folder.path / "out.mp4", 30, false)->close();
+  open_video(folder.path / "out.mp4", 30, false)->close();
   CHECK(std::filesystem::is_empty(folder.path));
 }
 
@@ -135,7 +134,7 @@ TEST_CASE("no window without a display") {
 
 TEST_CASE("the overlay draws the box in the colour of the class, and stays inside the picture") {
   for (const auto& at : {cv::Point(40, 60), cv::Point(-15, -10), cv::Point(180, 130)}) {
-    auto one = seen(0, {200, 150});
+    auto one = labelled(0, {200, 150});
     one.faces = {support::face(1, 1, at.x, at.y)};
     one.faces[0].tracked.detection.box.width = 50;
     const cv::Mat before = one.frame.pixels.clone();
@@ -144,7 +143,7 @@ TEST_CASE("the overlay draws the box in the colour of the class, and stays insid
     cv::compare(before.reshape(1), one.frame.pixels.reshape(1), changed, cv::CMP_NE);
     CHECK(cv::countNonZero(changed) > 200);
   }
-  auto one = seen(0, {200, 150});
+  auto one = labelled(0, {200, 150});
   one.faces = {support::face(1, 1, 40, 90)};
   draw(one.frame.pixels, one, kLabels, {12.0, "net FP32"});
   CHECK(one.frame.pixels.at<cv::Vec3b>(100, 40) == cv::Vec3b(70, 150, 50));

@@ -1,7 +1,5 @@
 #include <opencv2/imgcodecs.hpp>
 
-#include "devices.hpp"
-#include "pictures.hpp"
 #include "source.hpp"
 #include "support.hpp"
 
@@ -33,7 +31,7 @@ TEST_CASE("a folder's pictures stand for themselves, in the order of their names
   CHECK(blues(*source) == std::vector<int>{'a', 'b', 'c'});
 }
 
-TEST_CASE("numbered pictures are a film, in the order of their numbers") {
+TEST_CASE("numbered pictures are a video, in the order of their numbers") {
   const Folder folder;
   for (const int number : {9, 10, 11, 100})
     picture(folder.path / ("f" + std::to_string(number) + ".png"), {double(number), 0, 0});
@@ -69,7 +67,7 @@ TEST_CASE("what is no picture is named") {
 TEST_CASE("sources that are not there are refused with advice") {
   const Folder folder;
   support::write(folder.path / "empty.mp4", "");
-  support::write(folder.path / "text.mp4", "this is no film");
+  support::write(folder.path / "text.mp4", "this is no video");
   const auto fault = [](const std::string& text) { return support::refusal([&] { open_source(text, {}); }); };
   CHECK(contains(fault("nothing/here"), "there is no source 'nothing/here'"));
   CHECK(contains(fault("csi://front"), "'csi://front' is no camera port"));
@@ -78,10 +76,10 @@ TEST_CASE("sources that are not there are refused with advice") {
   CHECK(contains(fault((folder.path / "empty.mp4").string()), "empty.mp4 is empty"));
   CHECK(contains(fault((folder.path / "text.mp4").string()), "not a video"));
   CHECK(contains(fault("/dev/video97"), "camera"));
-  SourceWishes wishes;
-  wishes.size = cv::Size(1280, 720);
+  SourceOptions options;
+  options.size = cv::Size(1280, 720);
   for (const auto& text : {folder.path.string(), std::string("a ! b"), std::string("rtsp://me:secret@host/")}) {
-    const std::string said = support::refusal([&] { open_source(text, wishes); });
+    const std::string said = support::refusal([&] { open_source(text, options); });
     CHECK(contains(said, "--size asks a camera for its size"));
     CHECK_FALSE(contains(said, "secret"));
   }

@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #include "edgefer/error.hpp"
-#include "seen.hpp"
+#include "frame.hpp"
 
 namespace support {
 
@@ -65,13 +65,13 @@ inline edgefer::app::Frame frame(std::int64_t number, cv::Size size = {64, 48}, 
 }
 
 /// A face of the class `label` (−1: unsure) at x, y.
-inline edgefer::app::Face face(int number, int label, double x = 10, double y = 12) {
-  edgefer::app::Face made;
+inline edgefer::app::LabelledFace face(int number, int label, double x = 10, double y = 12) {
+  edgefer::app::LabelledFace made;
   made.tracked.number = number;
   made.tracked.detection.box = {x, y, 20, 24};
   made.tracked.detection.score = 0.9321;
-  made.calm.probabilities = {0.1F, 0.7F, 0.2F};
-  made.calm.label = label;
+  made.smoothed.probabilities = {0.1F, 0.7F, 0.2F};
+  made.smoothed.label = label;
   return made;
 }
 

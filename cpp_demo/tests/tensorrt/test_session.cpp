@@ -62,8 +62,8 @@ TEST_CASE("named tensors, in the order that inputs come first") {
   CHECK(edgefer::to_string(session.outputs().at(0)) == "'logits' float32 N×3");
   CHECK(session.version() == "10.3.0");
   CHECK(session.device() == "Fake, SM87");
-  CHECK(session.least() == 1);
-  CHECK(session.most() == 8);
+  CHECK(session.min_batch() == 1);
+  CHECK(session.max_batch() == 8);
 }
 
 TEST_CASE("an engine for a DLA core is loaded for that core, where there is one") {

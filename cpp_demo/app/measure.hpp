@@ -1,4 +1,5 @@
-// Frames a second, ages, drops and what each part of the work took, in memory that does not grow.
+// Frames a second, ages, drops and what each part of the work took, in memory that does not grow; and these figures as
+// JSON.
 #pragma once
 
 #include <array>
@@ -8,7 +9,8 @@
 #include <string>
 #include <vector>
 
-#include "seen.hpp"
+#include "edgefer/classifier.hpp"
+#include "frame.hpp"
 
 namespace edgefer::app {
 
@@ -45,9 +47,9 @@ enum class Part { read, turn, detect, track, cut, infer, smooth, draw, write, wa
 /// Counts what reaches the sinks.
 class Meter {
  public:
-  void count(const Seen& seen);
+  void count(const LabelledFrame& labelled);
   /// What drawing and writing that frame took, now that it is done.
-  void count_output(const Seen& seen, double draw_ms, double write_ms);
+  void count_output(const LabelledFrame& labelled, double draw_ms, double write_ms);
 
   /// Of the last sixty frames.
   std::optional<double> fps() const;
@@ -69,5 +71,20 @@ class Meter {
   std::int64_t shown_ = 0;
   int tracks_ = 0;
 };
+
+/// Call `classifier` on its golden faces, one by one, for so many seconds after a warm-up: milliseconds a call.
+std::vector<double> time_engine(Classifier& classifier, double seconds);
+
+/// What a run of the app is reported with.
+struct Run {
+  std::string source;
+  Summary summary;
+  const Meter& meter;
+};
+
+/// The JSON object: `calls_ms` of the engine with `threads`, and the app's run if there was one. What this program does
+/// not measure (accuracy and a baseline) is null.
+std::string bench_json(Classifier& classifier, std::uint64_t size_bytes, int threads,
+                       const std::vector<double>& calls_ms, const std::optional<Run>& run);
 
 }  // namespace edgefer::app

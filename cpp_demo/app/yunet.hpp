@@ -1,9 +1,10 @@
-// YuNet's outputs to faces.
+// YuNet's outputs to faces, and the size of pictures that is baked into its file.
 //
-// W. Wu, H. Peng, S. Yu: YuNet: A Tiny Millisecond-level Face Detector. Machine Intelligence Research 20, 2023.
+// W. Wu, H. Peng, S. Yu: YuNet: A Tiny Millisecond-level LabelledFace Detector. Machine Intelligence Research 20, 2023.
 #pragma once
 
 #include <array>
+#include <string>
 #include <vector>
 
 #include "edgefer/tracking.hpp"
@@ -29,5 +30,17 @@ std::vector<Detection> decode_yunet(const std::array<YunetStride, 3>& outputs, i
 
 /// The square that FER2013 shows of a face with this box and these landmarks, with the angle of its eyes.
 Square face_square(const Box& box, const Landmarks& points);
+
+/// What stands in an ONNX file's graph: names of its inputs and outputs.
+struct OnnxNames {
+  std::vector<std::string> inputs, outputs;
+};
+
+/// Throws Error if `model` is no ONNX file; `name` stands in the message.
+OnnxNames onnx_names(const std::string& model, const std::string& name);
+
+/// `model` for pictures 1×3×`height`×`width`: its inputs get that shape, its outputs none, and what was noted of
+/// tensors inside is left out, so that the runtime works the shapes out again. Throws Error if `model` is no ONNX file.
+std::string with_input_size(const std::string& model, int height, int width, const std::string& name);
 
 }  // namespace edgefer::app

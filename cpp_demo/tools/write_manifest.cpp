@@ -1,10 +1,11 @@
-// edgefer_seal: write the manifest of an engine that trtexec built where there is no Python, JetPack 5 for one.
+// edgefer_write_manifest: write the manifest of an engine that trtexec built where there is no Python, JetPack 5 for
+// one.
 //
 // The engine must answer the golden faces as the host's engine of the same network did, within the tolerance of its
 // precision; its own answers then become the golden ones of its manifest.
 
 #include <algorithm>
-#include <charconv>
+#include <cstdlib>
 #include <ctime>
 #include <filesystem>
 #include <fstream>
@@ -13,9 +14,9 @@
 #include <map>
 #include <nlohmann/json.hpp>
 #include <string>
-#include <system_error>
 #include <vector>
 
+#include "command_line.hpp"
 #include "edgefer/classifier.hpp"
 #include "edgefer/error.hpp"
 #ifdef EDGEFER_TENSORRT
@@ -25,42 +26,32 @@
 namespace {
 
 using edgefer::Error;
-using Json = nlohmann::ordered_json;
-
-constexpr const char* usage =
-    "usage: edgefer_seal ENGINE --like HOST_ENGINE.onnx.json --precision fp16|int8+fp16|… [--dla CORE]";
+using Json = nlohmann::json;
+namespace command_line = edgefer::command_line;
 
 struct Arguments {
-  std::filesystem::path engine, like;
-  std::string precision;
+  std::string engine, like, precision;
   int dla_core = -1;  // −1: it is for the GPU
 };
 
-int core_of(const std::string& word) {
-  int core = -1;
-  const auto [end, fault] = std::from_chars(word.data(), word.data() + word.size(), core);
-  if (fault != std::errc() || end != word.data() + word.size() || core < 0)
-    throw Error("'" + word + "' is no DLA core", "--dla 0 or --dla 1, as trtexec's --useDLACore was");
-  return core;
-}
-
 Arguments parse(const std::vector<std::string>& words) {
   Arguments found;
-  for (std::size_t i = 0; i < words.size(); ++i) {
-    const bool has_value = i + 1 < words.size();
-    if (words[i] == "--like" && has_value) {
-      found.like = words[++i];
-    } else if (words[i] == "--precision" && has_value) {
-      found.precision = words[++i];
-    } else if (words[i] == "--dla" && has_value) {
-      found.dla_core = core_of(words[++i]);
-    } else if (words[i].rfind("--", 0) != 0 && found.engine.empty()) {
-      found.engine = words[i];
-    } else {
-      throw Error("'" + words[i] + "' is not understood", usage);
-    }
+  CLI::App app("Write the manifest of an engine that trtexec built on this device.", "edgefer_write_manifest");
+  command_line::prepare(app);
+  app.add_option("ENGINE", found.engine, "The engine, such as face.engine.")->required();
+  app.add_option("--like", found.like, "Manifest of an engine of the same network that the\nhost built.")
+      ->type_name("FILE.json")
+      ->required();
+  app.add_option("--precision", found.precision, "What trtexec was asked for: fp16, int8, int8+fp16.")
+      ->type_name("PRECISION")
+      ->required();
+  command_line::add_number(app, "--dla", "CORE", found.dla_core, 0, command_line::kUnbounded,
+                           "DLA core, as in trtexec's --useDLACore.");
+  app.footer("Example: edgefer_write_manifest face.engine --like host.onnx.json --precision int8+fp16");
+  if (const auto help = command_line::parse(app, words, "engine")) {
+    std::cout << *help;
+    std::exit(0);
   }
-  if (found.engine.empty() || found.like.empty() || found.precision.empty()) throw Error("something is missing", usage);
   return found;
 }
 
@@ -112,29 +103,29 @@ Json rows_of(const std::vector<float>& logits, std::size_t classes) {
   return rows;
 }
 
-void seal(const Arguments& wanted) {
-  const std::string host = read(wanted.like),
-                    runtime = wanted.engine.extension() == ".engine" ? "tensorrt" : "openvino";
-  edgefer::Manifest manifest = edgefer::Manifest::parse(host, wanted.like.string());
+void write_manifest(const Arguments& wanted) {
+  const std::filesystem::path engine = wanted.engine, like = wanted.like;
+  const std::string host = read(like), runtime = engine.extension() == ".engine" ? "tensorrt" : "openvino";
+  edgefer::Manifest manifest = edgefer::Manifest::parse(host, like.string());
   const double tolerance = tolerance_of(wanted.precision);
   if (wanted.dla_core >= 0 && runtime != "tensorrt")
-    throw Error(wanted.engine.string() + " is no TensorRT engine, and others have no DLA", "leave --dla out");
-  auto session = edgefer::open_session(runtime, wanted.engine, {1, wanted.precision, wanted.dla_core});
+    throw Error(engine.string() + " is no TensorRT engine, and others have no DLA", "leave --dla out");
+  auto session = edgefer::open_session(runtime, engine, {1, wanted.precision, wanted.dla_core});
   const std::string version = session->version();
-  const Json batches = runtime == "tensorrt" ? Json::array({session->least(), session->most()}) : Json();
+  const Json batches = runtime == "tensorrt" ? Json::array({session->min_batch(), session->max_batch()}) : Json();
   std::string device;
 #ifdef EDGEFER_TENSORRT
   if (const auto* gpu = dynamic_cast<edgefer::TensorRtSession*>(session.get())) device = gpu->device();
 #endif
   manifest.precision = wanted.precision;
   manifest.golden.tolerance = {{runtime, tolerance}};
-  edgefer::Classifier classifier(std::move(session), manifest, wanted.engine.string());  // refuses other answers
+  edgefer::Classifier classifier(std::move(session), manifest, engine.string());  // refuses other answers
 
   Json content = Json::parse(host);
   content["created"] = now();
-  content["engine"] = {{"file", wanted.engine.filename().string()},
-                       {"sha256", edgefer::sha256_file(wanted.engine)},
-                       {"bytes", std::filesystem::file_size(wanted.engine)}};
+  content["engine"] = {{"file", engine.filename().string()},
+                       {"sha256", edgefer::sha256_file(engine)},
+                       {"bytes", std::filesystem::file_size(engine)}};
   content["target"] = runtime == "tensorrt" ? "tensorrt" : "cpu";
   content["runtime"] = {{"name", runtime}, {"version", version}};
   content["precision"] = {{"asked", wanted.precision}, {"got", wanted.precision}, {"layers", Json::array()}};
@@ -146,18 +137,18 @@ void seal(const Arguments& wanted) {
   content["device"] = device;
   content["batches"] = batches;
   content["dla_core"] = wanted.dla_core < 0 ? Json() : Json(wanted.dla_core);
-  content["note"] = "built elsewhere, compared with " + wanted.like.filename().string() + ", and sealed here";
+  content["note"] = "built by trtexec, compared with " + like.filename().string() + "; this manifest was written here";
   content["audit"] = Json::array();
-  write_whole(edgefer::manifest_path(wanted.engine), content.dump(1) + "\n");
-  std::cout << edgefer::manifest_path(wanted.engine).string() << ": golden answers within "
-            << classifier.golden_difference() << " of the host's scale, " << tolerance << " is allowed\n";
+  write_whole(edgefer::manifest_path(engine), content.dump(1) + "\n");
+  std::cout << edgefer::manifest_path(engine).string() << ": golden answers within " << classifier.golden_difference()
+            << " of the host's scale, " << tolerance << " is allowed\n";
 }
 
 }  // namespace
 
 int main(int count, char** words) {
   try {
-    seal(parse({words + 1, words + count}));
+    write_manifest(parse({words + 1, words + count}));
     return 0;
   } catch (const Error& fault) {
     std::cerr << "error: " << fault.message() << '\n';
