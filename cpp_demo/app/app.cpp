@@ -223,18 +223,18 @@ TrackedFrame Finder::operator()(Frame frame) {
   if (!stills_ && size_.area() > 0 && frame.pixels.size() != size_) {
     announce("note: pictures were " + written(size_) + " and are " + written(frame.pixels.size()) + " now");
     tracker_.reset();  // their places are of another scale
-    looked_.reset();
+    searched_at_.reset();
   }
   size_ = frame.pixels.size();
   if (stills_) tracker_.reset();
   TrackedFrame found;
-  found.searched = stills_ || !looked_ || frame.number - *looked_ >= every_ || tracker_.wants_search();
+  found.searched = stills_ || !searched_at_ || frame.number - *searched_at_ >= every_ || tracker_.wants_search();
   if (found.searched) {
-    looked_ = frame.number;
+    searched_at_ = frame.number;
     const double before = monotonic();
     const auto detections = detector_.detect(frame);
     found.detect_ms = 1000.0 * (monotonic() - before);
-    found.tracks = tracker_.look(detections, frame.time);
+    found.tracks = tracker_.update(detections, frame.time);
   } else {
     found.tracks = tracker_.predict(frame.time);
   }

@@ -26,14 +26,14 @@ namespace edgefer::app {
 
 /// How the app works.
 struct Options {
-  int every = 3;                  ///< search every so many frames for faces; between, tracks move on
+  int every = 3;                  ///< frames from one search for faces to the next; between them, tracks move on
   bool level = true;              ///< turn tilted faces upright before they are labelled
-  int max_faces = 32;             ///< label the largest so many; the others are counted
+  int max_faces = 32;             ///< largest faces that are labelled; the others are counted
   int rotate = 0;                 ///< clockwise, degrees: 0, 90, 180 or 270
   bool mirror = false;            ///< left and right swapped, after the rotation
   bool realtime = false;          ///< play a file at its own speed and drop frames as a camera would
   bool every_frame = false;       ///< lose no frame of a camera either: wait instead of dropping
-  std::optional<double> seconds;  ///< stop after so many
+  std::optional<double> seconds;  ///< stop after this time
   Smoothing smoothing;
 };
 
@@ -53,7 +53,7 @@ class Finder {
   const int every_;
   const bool stills_;
   Tracker tracker_;
-  std::optional<std::int64_t> looked_;
+  std::optional<std::int64_t> searched_at_;
   cv::Size size_;
 };
 

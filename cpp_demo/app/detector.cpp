@@ -105,11 +105,11 @@ class Haar final : public Detector {
       const auto side = [&](int length) { return std::max(1, static_cast<int>(std::lrint(length * scale))); };
       grey = shrunk(grey, {side(grey.cols), side(grey.rows)});
     }
-    const int least = std::max(24, static_cast<int>(std::lrint(smallest_ * scale * 0.9)));
+    const int min_side = std::max(24, static_cast<int>(std::lrint(smallest_ * scale * 0.9)));
     std::vector<cv::Rect> boxes;
     std::vector<int> levels;
     std::vector<double> weights;
-    cascade_.detectMultiScale(grey, boxes, levels, weights, kScaleStep, kNeighbours, 0, {least, least}, {}, true);
+    cascade_.detectMultiScale(grey, boxes, levels, weights, kScaleStep, kNeighbours, 0, {min_side, min_side}, {}, true);
     std::vector<std::size_t> order(boxes.size());
     std::iota(order.begin(), order.end(), std::size_t{0});
     std::stable_sort(order.begin(), order.end(), [&](auto one, auto other) { return weights[one] > weights[other]; });
@@ -141,7 +141,7 @@ std::unique_ptr<Detector> open_detector(const std::string& spec, const DetectorO
     throw Error("the smallest face is at least 10 pixels wide, not " + shortest(options.smallest),
                 "--smallest-face 60; larger is faster");
   }
-  if (spec == "haar") return open_haar(options.smallest);
+  if (spec == "haar") return std::make_unique<Haar>(options.smallest);
   if (spec == "yunet") {
     if (!fs::is_regular_file(cached_yunet())) {
       throw Error(
@@ -161,7 +161,5 @@ cv::Mat shrunk(const cv::Mat& pixels, cv::Size size) {
   cv::resize(pixels, small, size, 0, 0, 2 * size.height <= pixels.rows ? cv::INTER_AREA : cv::INTER_LINEAR);
   return small;
 }
-
-std::unique_ptr<Detector> open_haar(double smallest) { return std::make_unique<Haar>(smallest); }
 
 }  // namespace edgefer::app

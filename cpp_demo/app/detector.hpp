@@ -22,7 +22,7 @@ class Detector {
   virtual int confirmations() const { return 1; }
 };
 
-/// What to look for, and with how much.
+/// How a detector is opened.
 struct DetectorOptions {
   double smallest = 60.0;  ///< width in pixels of the smallest face to find; larger is faster
   int threads = 1;         ///< of the runtime
@@ -31,9 +31,6 @@ struct DetectorOptions {
 /// Open what a user names: `haar`, `yunet` (from the user's cache), or the path of a YuNet file (.onnx, or a TensorRT
 /// .engine of it). Throws Error.
 std::unique_ptr<Detector> open_detector(const std::string& spec, const DetectorOptions& options);
-
-/// OpenCV's Haar cascade.
-std::unique_ptr<Detector> open_haar(double smallest);
 
 /// YuNet over a Session.
 std::unique_ptr<Detector> open_yunet(const std::filesystem::path& path, const DetectorOptions& options);

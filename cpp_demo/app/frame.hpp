@@ -47,7 +47,7 @@ struct TrackedFrame {
 struct LabelledFrame {
   Frame frame;
   std::vector<LabelledFace> faces;  ///< largest first
-  std::size_t left_out = 0;         ///< faces beyond the most that are labelled
+  std::size_t left_out = 0;         ///< number of faces beyond the maximum that is labelled
   bool searched = false;            ///< as of TrackedFrame, and the next two
   double detect_ms = 0;
   double track_ms = 0;

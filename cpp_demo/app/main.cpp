@@ -27,11 +27,10 @@ namespace {
 
 constexpr int kFault = 2;
 constexpr double kBenchSeconds = 10.0;
-constexpr double kFpsUnstated = 25.0;     // of a video that is written, where the source states none
-constexpr auto kMostPixels = "50000000";  // of a picture; phones have 12 to 48 million
-
-constexpr int kInterrupted = 130;  // 128 + SIGINT, as shells report it
-constexpr long kLookNanoseconds = 100'000'000;
+constexpr double kFpsUnstated = 25.0;    // of a video that is written, where the source states none
+constexpr auto kMaxPixels = "50000000";  // of a picture; phones have 12 to 48 million
+constexpr int kInterrupted = 130;        // 128 + SIGINT, as shells report it
+constexpr long kPollNanoseconds = 100'000'000;
 
 sigset_t both() {
   sigset_t set;
@@ -42,23 +41,47 @@ sigset_t both() {
 }
 
 /// From its construction on, both signals are taken by a thread of ours. The first one ends what `on_signal` was told
-/// of, or the process (exit code 130) where nothing has to be finished yet; those that the impatient add are swallowed,
-/// so that they cannot keep the app from finishing its files.
+/// of, or the process (exit code 130) where nothing has to be finished yet; further ones are swallowed, so that they
+/// cannot keep the app from finishing its files.
 class Interrupts {
  public:
   /// Must come before any other thread is started: threads inherit which signals they do not take.
-  Interrupts();
-  ~Interrupts();
+  Interrupts() {
+    const sigset_t set = both();
+    pthread_sigmask(SIG_BLOCK, &set, nullptr);
+    thread_ = std::thread([this] { watch(); });
+  }
+  ~Interrupts() {
+    over_ = true;
+    thread_.join();
+  }
   Interrupts(const Interrupts&) = delete;
   Interrupts& operator=(const Interrupts&) = delete;
 
   /// Call `end` at the signal, from another thread; nothing to leave the process at once.
-  void on_signal(std::function<void()> end);
+  void on_signal(std::function<void()> end) {
+    const std::lock_guard lock(mutex_);
+    end_ = std::move(end);
+  }
 
   bool came() const { return came_; }
 
  private:
-  void watch();
+  void watch() {
+    const sigset_t set = both();
+    while (!over_) {
+      const timespec poll{0, kPollNanoseconds};
+      if (sigtimedwait(&set, nullptr, &poll) < 0 || came_) continue;
+      const std::lock_guard lock(mutex_);
+      if (!end_) {
+        announce("interrupted");
+        std::_Exit(kInterrupted);
+      }
+      came_ = true;
+      announce("stopping");
+      end_();
+    }
+  }
 
   std::mutex mutex_;
   std::function<void()> end_;
@@ -67,42 +90,10 @@ class Interrupts {
   std::thread thread_;
 };
 
-Interrupts::Interrupts() {
-  const sigset_t set = both();
-  pthread_sigmask(SIG_BLOCK, &set, nullptr);
-  thread_ = std::thread([this] { watch(); });
-}
-
-Interrupts::~Interrupts() {
-  over_ = true;
-  thread_.join();
-}
-
-void Interrupts::on_signal(std::function<void()> end) {
-  const std::lock_guard lock(mutex_);
-  end_ = std::move(end);
-}
-
-void Interrupts::watch() {
-  const sigset_t set = both();
-  while (!over_) {
-    const timespec look{0, kLookNanoseconds};
-    if (sigtimedwait(&set, nullptr, &look) < 0 || came_) continue;
-    const std::lock_guard lock(mutex_);
-    if (!end_) {
-      announce("interrupted");
-      std::_Exit(kInterrupted);
-    }
-    came_ = true;
-    announce("stopping");
-    end_();
-  }
-}
-
 /// What OpenCV and its decoders read from the environment; what a file lacks is said by our errors.
 void prepare_opencv(int threads) {
   setenv("OPENCV_FFMPEG_LOGLEVEL", "-8", 0);
-  setenv("OPENCV_IO_MAX_IMAGE_PIXELS", kMostPixels, 0);
+  setenv("OPENCV_IO_MAX_IMAGE_PIXELS", kMaxPixels, 0);
   cv::utils::logging::setLogLevel(cv::utils::logging::LOG_LEVEL_SILENT);
   cv::setNumThreads(threads);
 }

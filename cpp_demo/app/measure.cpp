@@ -16,8 +16,14 @@
 namespace edgefer::app {
 namespace {
 
+using nlohmann::json;
+
 constexpr std::size_t kRecent = 60;
 constexpr std::size_t kKept = 4096;
+constexpr double kWarmUpSeconds = 2.0;
+constexpr std::size_t kWindow = 5;
+constexpr double kSettled = 0.05;
+constexpr double kTailSamples = 10;  // a percentile is shown only with this number of samples beyond it: n·(1−p) ≥ 10
 
 /// 1234567 as 1,234,567.
 std::string grouped(std::int64_t count) {
@@ -31,13 +37,6 @@ std::string grouped(std::int64_t count) {
 std::string plural(int count, const std::string& noun) {
   return std::to_string(count) + " " + noun + (count == 1 ? "" : "s");
 }
-
-using nlohmann::json;
-
-constexpr double kWarmUpSeconds = 2.0;
-constexpr std::size_t kWindow = 5;
-constexpr double kSettled = 0.05;
-constexpr double kTailSamples = 10;  // a percentile is shown only with so many samples beyond it: n·(1−p) ≥ 10
 
 /// Linearly interpolated, as numpy does it.
 double percentile(const std::vector<double>& sorted, double percent) {

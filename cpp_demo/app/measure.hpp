@@ -72,7 +72,8 @@ class Meter {
   int tracks_ = 0;
 };
 
-/// Call `classifier` on its golden faces, one by one, for so many seconds after a warm-up: milliseconds a call.
+/// Call `classifier` on its golden faces, one by one, for `seconds` after a warm-up; returns the milliseconds of
+/// each call.
 std::vector<double> time_engine(Classifier& classifier, double seconds);
 
 /// What a run of the app is reported with.

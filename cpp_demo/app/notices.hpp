@@ -16,7 +16,7 @@ inline void announce(const std::string& message) {
   std::fputs(line.c_str(), stderr);
 }
 
-/// `value` with so many digits after the point.
+/// `value` with `digits` digits after the point.
 inline std::string fixed(double value, int digits) {
   char text[64];
   std::snprintf(text, sizeof text, "%.*f", digits, value);

@@ -25,6 +25,9 @@ const cv::Scalar kUnsure{140, 140, 140}, kDark{25, 25, 25}, kLight{245, 245, 245
 constexpr int kFont = cv::FONT_HERSHEY_SIMPLEX;
 constexpr double kBarsFrom = 0.16;  // of the picture's height: on smaller faces nobody could read them
 
+/// OpenCV's font scale for a picture: readable from 160 to 4,000 lines.
+double text_scale(cv::Size size) { return std::max(0.35, std::min(size.width, size.height) / 900.0); }
+
 int rounded(double value) { return static_cast<int>(std::lrint(value)); }
 
 /// OpenCV's fonts have ASCII only; a question mark stands for each other character.
@@ -108,8 +111,6 @@ void draw_face(cv::Mat& pixels, const LabelledFace& face, const std::vector<std:
 }
 
 }  // namespace
-
-double text_scale(cv::Size size) { return std::max(0.35, std::min(size.width, size.height) / 900.0); }
 
 void draw(cv::Mat& pixels, const LabelledFrame& labelled, const std::vector<std::string>& labels,
           const Status& status) {

@@ -109,7 +109,7 @@ cv::Mat read_picture(const fs::path& path) {
   cv::Mat found;
   try {
     found = cv::imdecode(content, jpeg ? cv::IMREAD_COLOR : cv::IMREAD_UNCHANGED);
-  } catch (const cv::Exception& cause) {  // larger than kMostPixels of main.cpp
+  } catch (const cv::Exception& cause) {  // larger than kMaxPixels of main.cpp
     throw Error(name + " cannot be decoded: " + cause.err, "shrink it first");
   }
   if (found.empty()) {

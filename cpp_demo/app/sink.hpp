@@ -55,7 +55,4 @@ struct Status {
 /// Draw faces and status onto `pixels`, the frame's own picture.
 void draw(cv::Mat& pixels, const LabelledFrame& labelled, const std::vector<std::string>& labels, const Status& status);
 
-/// OpenCV's font scale for a picture: readable from 160 to 4,000 lines.
-double text_scale(cv::Size size);
-
 }  // namespace edgefer::app

@@ -33,7 +33,7 @@ using Json = nlohmann::ordered_json;  // keys as Python writes them
 using Json = nlohmann::json;  // Ubuntu 20.04's 3.7 sorts them
 #endif
 
-/// To so many parts of one, as Python's round() does for events.
+/// To a multiple of 1/`parts`, as Python's events are rounded.
 double rounded(double value, double parts) { return std::round(value * parts) / parts; }
 
 /// Written a frame at a time with one call, so that whoever follows the file reads whole lines; what a full disk cut is
@@ -212,12 +212,12 @@ class Video final : public Sink {
     return count;
   }
 
-  /// Throws Error when the disk is nearly full; looked at on every eighth frame, and a few times a second.
+  /// Throws Error when the disk is nearly full; checked on every eighth frame, and a few times a second.
   void check_room() {
     ++frames_;
     const double now = monotonic();
-    if (now - looked_ < 0.2 && frames_ % 8 != 0) return;
-    looked_ = now;
+    if (now - checked_at_ < 0.2 && frames_ % 8 != 0) return;
+    checked_at_ = now;
     std::error_code fault;
     const auto room = fs::space(temporary_.parent_path(), fault).available;
     if (!fault && room < kReserveBytes + kIndexBytes * frames_) {
@@ -243,7 +243,7 @@ class Video final : public Sink {
   long written_ = 0;
   std::uintmax_t frames_ = 0;
   double last_ = 0.0;
-  double looked_ = 0.0;
+  double checked_at_ = 0.0;
 };
 
 bool set(const char* variable) {

@@ -158,6 +158,60 @@ class CaptureSource final : public Source {
   long expected_ = 0;
 };
 
+std::string first_line(const fs::path& path) {
+  std::ifstream file(path);
+  std::string line;
+  std::getline(file, line);
+  return line;
+}
+
+std::string joined(const std::vector<std::string>& parts) {
+  std::string text;
+  for (const auto& part : parts) text += (text.empty() ? "" : ", ") + part;
+  return text;
+}
+
+/// The names of the elements in a pipeline, without caps and references to pads.
+std::vector<std::string> elements(const std::string& pipeline) {
+  static const std::regex kElement("(?:^|!)\\s*([A-Za-z][A-Za-z0-9_-]*)(?=\\s|!|$)");
+  std::vector<std::string> names;
+  for (std::sregex_iterator found(pipeline.begin(), pipeline.end(), kElement), end; found != end; ++found) {
+    names.push_back((*found)[1]);
+  }
+  return names;
+}
+
+/// The first of `names` that GStreamer does not know; empty if it knows all, or cannot be asked.
+std::string unknown_element(const std::vector<std::string>& names) {
+  // Asked through the library that OpenCV itself has loaded, so that nothing has to be linked for it.
+  void* library = dlopen("libgstreamer-1.0.so.0", RTLD_LAZY);
+  if (library == nullptr) return "";
+  using Init = int (*)(int*, char***, void**);
+  using Find = void* (*)(const char*);
+  const auto init = reinterpret_cast<Init>(dlsym(library, "gst_init_check"));
+  const auto find = reinterpret_cast<Find>(dlsym(library, "gst_element_factory_find"));
+  if (init == nullptr || find == nullptr || init(nullptr, nullptr, nullptr) == 0) return "";
+  const auto unknown =
+      std::find_if(names.begin(), names.end(), [&](const auto& name) { return find(name.c_str()) == nullptr; });
+  return unknown == names.end() ? "" : *unknown;
+}
+
+/// Throws Error where this OpenCV was built without GStreamer, or where an element of `pipeline` is not installed:
+/// OpenCV would wait for it for ever.
+void check_gstreamer(const std::string& pipeline, const std::string& name) {
+  const auto backends = cv::videoio_registry::getStreamBackends();
+  if (std::find(backends.begin(), backends.end(), cv::CAP_GSTREAMER) == backends.end()) {
+    throw Error(name + " needs GStreamer, and this OpenCV was built without it",
+                "install the system's OpenCV and gstreamer1.0-plugins-base and -good; a webcam or rtsp:// needs none");
+  }
+  const std::string unknown = unknown_element(elements(pipeline));
+  if (unknown.empty()) return;
+  const bool jetson = unknown.rfind("nv", 0) == 0;
+  throw Error(name + " needs the GStreamer element '" + unknown + "', which is not installed",
+              jetson ? "it comes with JetPack; in a container, use NVIDIA's l4t images with the camera passed through"
+                     : "gst-inspect-1.0 lists what there is; gstreamer1.0-plugins-base and -good have most");
+}
+
 std::unique_ptr<Source> webcam(int index, const SourceOptions& options) {
   const auto open = [index, size = options.size] {
     cv::VideoCapture capture(index, cv::CAP_V4L2);
@@ -212,44 +266,6 @@ std::unique_ptr<Source> video(const fs::path& path) {
                  "give an mp4, avi, mkv or webm file; `ffmpeg -i FILE out.mp4` converts others");
   };
   return std::make_unique<CaptureSource>(Capture{path.string(), open, refusal, false, 0.0});
-}
-
-std::string first_line(const fs::path& path) {
-  std::ifstream file(path);
-  std::string line;
-  std::getline(file, line);
-  return line;
-}
-
-std::string joined(const std::vector<std::string>& parts) {
-  std::string text;
-  for (const auto& part : parts) text += (text.empty() ? "" : ", ") + part;
-  return text;
-}
-
-/// The names of the elements in a pipeline, without caps and references to pads.
-std::vector<std::string> elements(const std::string& pipeline) {
-  static const std::regex kElement("(?:^|!)\\s*([A-Za-z][A-Za-z0-9_-]*)(?=\\s|!|$)");
-  std::vector<std::string> names;
-  for (std::sregex_iterator found(pipeline.begin(), pipeline.end(), kElement), end; found != end; ++found) {
-    names.push_back((*found)[1]);
-  }
-  return names;
-}
-
-/// The first of `names` that GStreamer does not know; empty if it knows all, or cannot be asked.
-std::string unknown_element(const std::vector<std::string>& names) {
-  // Asked through the library that OpenCV itself has loaded, so that nothing has to be linked for it.
-  void* library = dlopen("libgstreamer-1.0.so.0", RTLD_LAZY);
-  if (library == nullptr) return "";
-  using Init = int (*)(int*, char***, void**);
-  using Find = void* (*)(const char*);
-  const auto init = reinterpret_cast<Init>(dlsym(library, "gst_init_check"));
-  const auto find = reinterpret_cast<Find>(dlsym(library, "gst_element_factory_find"));
-  if (init == nullptr || find == nullptr || init(nullptr, nullptr, nullptr) == 0) return "";
-  const auto unknown =
-      std::find_if(names.begin(), names.end(), [&](const auto& name) { return find(name.c_str()) == nullptr; });
-  return unknown == names.end() ? "" : *unknown;
 }
 
 }  // namespace
@@ -327,20 +343,6 @@ Error no_camera(int index, const fs::path& folder) {
   }
   return Error("there is no camera " + number + "; this machine has " + joined(found),
                "--source " + found.front().substr(0, found.front().find(' ')));
-}
-
-void check_gstreamer(const std::string& pipeline, const std::string& name) {
-  const auto backends = cv::videoio_registry::getStreamBackends();
-  if (std::find(backends.begin(), backends.end(), cv::CAP_GSTREAMER) == backends.end()) {
-    throw Error(name + " needs GStreamer, and this OpenCV was built without it",
-                "install the system's OpenCV and gstreamer1.0-plugins-base and -good; a webcam or rtsp:// needs none");
-  }
-  const std::string unknown = unknown_element(elements(pipeline));
-  if (unknown.empty()) return;
-  const bool jetson = unknown.rfind("nv", 0) == 0;
-  throw Error(name + " needs the GStreamer element '" + unknown + "', which is not installed",
-              jetson ? "it comes with JetPack; in a container, use NVIDIA's l4t images with the camera passed through"
-                     : "gst-inspect-1.0 lists what there is; gstreamer1.0-plugins-base and -good have most");
 }
 
 }  // namespace edgefer::app

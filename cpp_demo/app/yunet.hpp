@@ -1,6 +1,6 @@
 // YuNet's outputs to faces, and the size of pictures that is baked into its file.
 //
-// W. Wu, H. Peng, S. Yu: YuNet: A Tiny Millisecond-level LabelledFace Detector. Machine Intelligence Research 20, 2023.
+// W. Wu, H. Peng, S. Yu: YuNet: A Tiny Millisecond-level Face Detector. Machine Intelligence Research 20, 2023.
 #pragma once
 
 #include <array>

@@ -46,11 +46,11 @@ bool same(const Contract& one, const Contract& other) {
 
 /// The batch to run for `count` faces that wait: one of `batches` where the session takes it.
 std::size_t batch_for(std::size_t count, const Session& session) {
-  const auto least = static_cast<std::size_t>(session.min_batch());
-  const std::size_t most = session.max_batch() < 0 ? batches.back() : static_cast<std::size_t>(session.max_batch());
+  const auto min = static_cast<std::size_t>(session.min_batch());
+  const std::size_t max = session.max_batch() < 0 ? batches.back() : static_cast<std::size_t>(session.max_batch());
   const auto enough = [count](std::size_t size) { return size >= count; };
   const auto wanted = std::find_if(batches.begin(), batches.end(), enough);
-  return std::max(least, std::min(most, wanted == batches.end() ? batches.back() : *wanted));
+  return std::max(min, std::min(max, wanted == batches.end() ? batches.back() : *wanted));
 }
 
 }  // namespace
@@ -192,10 +192,10 @@ const std::vector<float>& Classifier::probabilities(const std::uint8_t* faces, s
 }
 
 void softmax(float* values, std::size_t classes) noexcept {
-  const float most = values[top(values, classes)];
+  const float largest = values[top(values, classes)];
   float sum = 0.0F;
   for (std::size_t i = 0; i < classes; ++i) {
-    values[i] = std::exp(values[i] - most);
+    values[i] = std::exp(values[i] - largest);
     sum += values[i];
   }
   for (std::size_t i = 0; i < classes; ++i) values[i] /= sum;

@@ -17,9 +17,9 @@ namespace {
 
 using Json = nlohmann::json;
 
-constexpr std::int64_t schema = 1;            // the newest that is read
-constexpr std::int64_t largest_side = 16384;  // of a face: keeps every product of sizes far from overflow
-constexpr std::int64_t most_golden = 4096;
+constexpr std::int64_t schema = 1;        // the newest that is read
+constexpr std::int64_t max_side = 16384;  // of a face: keeps every product of sizes far from overflow
+constexpr std::int64_t max_golden = 4096;
 constexpr const char* rebuild =
     "build the engine again with `edgefer build-engine`; engine and manifest are written together";
 
@@ -43,13 +43,13 @@ std::string text_or_empty(const Json& object, const char* key) {
   return object.contains(key) ? text(object, key) : std::string();
 }
 
-std::int64_t integer(const Json& value, const char* key, std::int64_t least, std::int64_t most) {
+std::int64_t integer(const Json& value, const char* key, std::int64_t min, std::int64_t max) {
   if (!value.is_number_integer()) throw wrong(key, "a whole number");
-  if (value.is_number_unsigned() && value.get<std::uint64_t>() > static_cast<std::uint64_t>(most)) {
+  if (value.is_number_unsigned() && value.get<std::uint64_t>() > static_cast<std::uint64_t>(max)) {
     throw wrong(key, "a number in its range");
   }
   const auto number = value.get<std::int64_t>();
-  if (number < least || number > most) throw wrong(key, "a number in its range");
+  if (number < min || number > max) throw wrong(key, "a number in its range");
   return number;
 }
 
@@ -85,8 +85,8 @@ std::uint32_t digit(char letter) {
 Contract contract_of(const Json& content) {
   Contract contract;
   contract.labels = texts(content, "labels");
-  contract.height = static_cast<int>(integer(at(content, "height"), "height", 1, largest_side));
-  contract.width = static_cast<int>(integer(at(content, "width"), "width", 1, largest_side));
+  contract.height = static_cast<int>(integer(at(content, "height"), "height", 1, max_side));
+  contract.width = static_cast<int>(integer(at(content, "width"), "width", 1, max_side));
   contract.channels = static_cast<int>(integer(at(content, "channels"), "channels", 1, 3));
   contract.crop_margin = real(at(content, "crop_margin"), "crop_margin");
   contract.architecture = text(content, "architecture");
@@ -104,9 +104,9 @@ Golden golden_of(const Json& content, const Contract& contract) {
   Golden golden;
   const Json& shape = list(content, "shape");
   if (shape.size() != 4) throw wrong("shape", "four numbers");
-  golden.count = static_cast<std::size_t>(integer(shape[0], "shape", 1, most_golden));
-  if (integer(shape[1], "shape", 1, largest_side) != contract.height ||
-      integer(shape[2], "shape", 1, largest_side) != contract.width ||
+  golden.count = static_cast<std::size_t>(integer(shape[0], "shape", 1, max_golden));
+  if (integer(shape[1], "shape", 1, max_side) != contract.height ||
+      integer(shape[2], "shape", 1, max_side) != contract.width ||
       integer(shape[3], "shape", 1, 3) != contract.channels) {
     throw wrong("shape", "the contract's");
   }

@@ -56,11 +56,11 @@ class OpenVinoSession final : public Session {
  public:
   OpenVinoSession(const std::filesystem::path& model, const SessionOptions& options) try
       : model_(core().read_model(model.string())) {
-    const bool half = ("+" + options.precision + "+").find("+bf16+") != std::string::npos;
-    if (half) check_bfloat16();
+    const bool bf16 = ("+" + options.precision + "+").find("+bf16+") != std::string::npos;
+    if (bf16) check_bfloat16();
     version_ = ov::get_openvino_version().buildNumber;
     version_ = version_.substr(0, version_.find('-'));
-    settings_ = {ov::hint::inference_precision(half ? ov::element::bf16 : ov::element::f32),
+    settings_ = {ov::hint::inference_precision(bf16 ? ov::element::bf16 : ov::element::f32),
                  ov::inference_num_threads(options.threads), ov::num_streams(1),
                  ov::hint::performance_mode(ov::hint::PerformanceMode::LATENCY)};
     for (const auto& port : std::as_const(*model_).inputs()) inputs_.push_back(spec_of(port));
@@ -118,7 +118,7 @@ class OpenVinoSession final : public Session {
   TensorView output(std::string_view name) const override {
     const std::size_t index = index_of(outputs_, name, "output");
     if (!ran_) throw Error("output '" + std::string(name) + "' was asked for before anything was run", "call run()");
-    const ov::Tensor tensor = lanes_.front().request.get_output_tensor(index);
+    const ov::Tensor tensor = compiled_.front().request.get_output_tensor(index);
     const ov::Shape& shape = tensor.get_shape();
     return {outputs_[index].type, Shape(shape.begin(), shape.end()), tensor.data()};
   }
@@ -126,7 +126,7 @@ class OpenVinoSession final : public Session {
  private:
   /// The network compiled for one set of shapes: then OpenVINO plans memory and chooses kernels once, which on small
   /// networks is faster than a free batch.
-  struct Lane {
+  struct Compiled {
     std::vector<ov::PartialShape> shapes;
     mutable ov::InferRequest request;  // asking for a tensor is not const there
   };
@@ -137,21 +137,21 @@ class OpenVinoSession final : public Session {
     throw Error("this CPU has no bfloat16 arithmetic", "build the engine with --fp32 or --int8");
   }
 
-  /// The request for `shapes`, which becomes the first of the lanes.
+  /// The request for `shapes`, which becomes the first of the compiled ones.
   ov::InferRequest& request_for(const std::vector<ov::PartialShape>& shapes) {
-    const auto same = [&](const Lane& lane) { return lane.shapes == shapes; };
-    const auto found = std::find_if(lanes_.begin(), lanes_.end(), same);
-    if (found != lanes_.end()) {
-      lanes_.splice(lanes_.begin(), lanes_, found);
-      return lanes_.front().request;
+    const auto same = [&](const Compiled& one) { return one.shapes == shapes; };
+    const auto found = std::find_if(compiled_.begin(), compiled_.end(), same);
+    if (found != compiled_.end()) {
+      compiled_.splice(compiled_.begin(), compiled_, found);
+      return compiled_.front().request;
     }
-    if (lanes_.size() == kept_shapes) lanes_.pop_back();
+    if (compiled_.size() == kept_shapes) compiled_.pop_back();
     const std::shared_ptr<ov::Model> shaped = model_->clone();
     std::map<std::size_t, ov::PartialShape> by_index;
     for (std::size_t i = 0; i < shapes.size(); ++i) by_index[i] = shapes[i];
     shaped->reshape(by_index);
-    lanes_.push_front({shapes, core().compile_model(shaped, "CPU", settings_).create_infer_request()});
-    return lanes_.front().request;
+    compiled_.push_front({shapes, core().compile_model(shaped, "CPU", settings_).create_infer_request()});
+    return compiled_.front().request;
   }
 
   std::shared_ptr<ov::Model> model_;
@@ -159,7 +159,7 @@ class OpenVinoSession final : public Session {
   ov::AnyMap settings_;
   std::vector<TensorSpec> inputs_, outputs_;
   std::vector<ov::Tensor> feeds_;
-  std::list<Lane> lanes_;
+  std::list<Compiled> compiled_;
   bool ran_ = false;
 };
 

@@ -22,8 +22,8 @@ Smoother::Smoother(const Smoothing& smoothing) : how_(smoothing) {
                         smoothing.min_confidence >= 0 && smoothing.min_confidence <= 1;
   if (!sensible) {
     throw Error("smoothing over " + std::to_string(smoothing.seconds) + " s with a margin of " +
-                    std::to_string(smoothing.margin) + ", unsure under " + std::to_string(smoothing.min_confidence) +
-                    ", makes no sense",
+                    std::to_string(smoothing.margin) + " and a confidence threshold of " +
+                    std::to_string(smoothing.min_confidence) + " makes no sense",
                 "seconds above 0, the two others from 0 to 1");
   }
 }
@@ -69,17 +69,17 @@ Smoothers::Smoothers(const Smoothing& smoothing) : smoothing_(smoothing) {
 
 std::vector<SmoothedLabel> Smoothers::update(const std::vector<int>& tracks, const float* rows, std::size_t classes,
                                              double at) {
-  std::vector<SmoothedLabel> calm;
-  calm.reserve(tracks.size());
+  std::vector<SmoothedLabel> smoothed;
+  smoothed.reserve(tracks.size());
   for (std::size_t row = 0; row < tracks.size(); ++row) {
     Memory& memory = each_.try_emplace(tracks[row], Memory{Smoother(smoothing_), at}).first->second;
     memory.seen = at;
-    calm.push_back(memory.smoother.update(rows + row * classes, classes, at));
+    smoothed.push_back(memory.smoother.update(rows + row * classes, classes, at));
   }
   for (auto each = each_.begin(); each != each_.end();) {
     each = at - each->second.seen > forget ? each_.erase(each) : std::next(each);
   }
-  return calm;
+  return smoothed;
 }
 
 }  // namespace edgefer

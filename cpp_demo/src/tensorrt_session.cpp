@@ -21,7 +21,7 @@ namespace edgefer {
 using trt::check;
 
 /// One execution context, the shapes it is set to, and their CUDA graph once there is one.
-struct Lane {
+struct ExecutionContext {
   std::unique_ptr<nvinfer1::IExecutionContext> context;
   std::vector<Shape> shapes;
   std::vector<bool> on_device;  // inputs that somebody fills on the GPU
@@ -36,7 +36,7 @@ class TensorRtSession::Impl {
     read_engine(file, dla_core);
     read_tensors();
     for (std::size_t i = 0; i < specs_.size(); ++i) {
-      buffers_.push_back(std::make_unique<cuda::Buffer>(trt::bytes_of(specs_[i], most_shapes_[i]), device_.integrated));
+      buffers_.push_back(std::make_unique<cuda::Buffer>(trt::bytes_of(specs_[i], max_shapes_[i]), device_.integrated));
     }
     shapes_.resize(inputs_.size());
     on_device_.assign(inputs_.size(), false);
@@ -45,7 +45,7 @@ class TensorRtSession::Impl {
   void* input(std::string_view name, const Shape& shape, bool on_device) {
     const std::size_t index = index_of(inputs_, name, "input");
     check_shape(inputs_[index], shape);
-    trt::check_profile(shape, least_, most_);
+    trt::check_profile(shape, min_batch_, max_batch_);
     shapes_[index] = shape;
     on_device_[index] = on_device;
     return on_device ? buffers_[index]->device() : buffers_[index]->host();
@@ -55,21 +55,21 @@ class TensorRtSession::Impl {
     for (std::size_t i = 0; i < shapes_.size(); ++i) {
       if (shapes_[i].empty()) throw Error("the input " + to_string(inputs_[i]) + " was not filled", "call input()");
     }
-    Lane& lane = lane_for_shapes();
-    if (lane.graph) {
-      cuda::check(cudaGraphLaunch(lane.graph.get(), stream_.get()), "cudaGraphLaunch");
-    } else if (lane.ran && capturable_) {
-      capture(lane);
+    ExecutionContext& one = context_for_shapes();
+    if (one.graph) {
+      cuda::check(cudaGraphLaunch(one.graph.get(), stream_.get()), "cudaGraphLaunch");
+    } else if (one.ran && capturable_) {
+      capture(one);
     } else {
-      enqueue(lane);  // the first run of a shape: TensorRT finishes setting it up, which a graph must not contain
+      enqueue(one);  // the first run of a shape: TensorRT finishes setting it up, which a graph must not contain
     }
     cuda::check(cudaStreamSynchronize(stream_.get()), "cudaStreamSynchronize");
-    lane.ran = true;
+    one.ran = true;
   }
 
   TensorView output(std::string_view name) const {
     const std::size_t index = index_of(outputs_, name, "output");
-    if (lanes_.empty() || !lanes_.front().ran) {
+    if (contexts_.empty() || !contexts_.front().ran) {
       throw Error("output '" + std::string(name) + "' was asked for before anything was run", "call run()");
     }
     return {outputs_[index].type, answer_shapes_[index], buffers_[inputs_.size() + index]->host()};
@@ -78,7 +78,7 @@ class TensorRtSession::Impl {
   cuda::Device device_;
   std::string device_text_, version_;
   std::vector<TensorSpec> inputs_, outputs_;
-  std::int64_t least_ = 1, most_ = 1;
+  std::int64_t min_batch_ = 1, max_batch_ = 1;
   int graphs_ = 0;
   cudaStream_t stream() const noexcept { return stream_.get(); }
 
@@ -101,7 +101,7 @@ class TensorRtSession::Impl {
     check(engine_ != nullptr, "TensorRT " + version_ + " cannot load " + file.string(), logger_);
   }
 
-  /// Inputs come first in specs_, most_shapes_ and buffers_, then outputs.
+  /// Inputs come first in specs_, max_shapes_ and buffers_, then outputs.
   void read_tensors() {
     for (const auto mode : {nvinfer1::TensorIOMode::kINPUT, nvinfer1::TensorIOMode::kOUTPUT}) {
       for (std::int32_t i = 0; i < engine_->getNbIOTensors(); ++i) {
@@ -112,26 +112,28 @@ class TensorRtSession::Impl {
       }
     }
     if (inputs_.empty() || outputs_.empty()) throw Error("the engine has no input or no output", "build it again");
-    trt::read_profile(*engine_, inputs_[0], least_, most_);
+    trt::read_profile(*engine_, inputs_[0], min_batch_, max_batch_);
     for (const TensorSpec& spec : specs_) {
-      most_shapes_.push_back(spec.shape);
-      for (std::int64_t& size : most_shapes_.back()) size = size < 0 ? most_ : size;
+      max_shapes_.push_back(spec.shape);
+      for (std::int64_t& size : max_shapes_.back()) size = size < 0 ? max_batch_ : size;
     }
   }
 
-  /// The context for the shapes that were asked for, which becomes the first of the lanes.
-  Lane& lane_for_shapes() {
-    const auto same = [this](const Lane& lane) { return lane.shapes == shapes_ && lane.on_device == on_device_; };
-    const auto found = std::find_if(lanes_.begin(), lanes_.end(), same);
-    if (found != lanes_.end()) {
-      lanes_.splice(lanes_.begin(), lanes_, found);
+  /// The context for the shapes that were asked for, which becomes the first of the contexts.
+  ExecutionContext& context_for_shapes() {
+    const auto same = [this](const ExecutionContext& one) {
+      return one.shapes == shapes_ && one.on_device == on_device_;
+    };
+    const auto found = std::find_if(contexts_.begin(), contexts_.end(), same);
+    if (found != contexts_.end()) {
+      contexts_.splice(contexts_.begin(), contexts_, found);
     } else {
-      if (lanes_.size() < trt::most_contexts()) {
-        lanes_.push_front(make_lane());
+      if (contexts_.size() < trt::max_contexts()) {
+        contexts_.push_front(make_context());
       } else {
-        lanes_.splice(lanes_.begin(), lanes_, std::prev(lanes_.end()));  // the least recently used
+        contexts_.splice(contexts_.begin(), contexts_, std::prev(contexts_.end()));  // the least recently used
       }
-      set_shapes(lanes_.front());
+      set_shapes(contexts_.front());
     }
     for (std::size_t i = 0; i < outputs_.size(); ++i) {
       answer_shapes_[i] = answer_shape(i);
@@ -141,54 +143,54 @@ class TensorRtSession::Impl {
                     "export it with outputs that have a row for each input, and build it again");
       }
     }
-    return lanes_.front();
+    return contexts_.front();
   }
 
-  Lane make_lane() {
-    Lane lane;
-    lane.context.reset(engine_->createExecutionContext());
-    check(lane.context != nullptr, "TensorRT could not make an execution context; it needs more GPU memory", logger_);
+  ExecutionContext make_context() {
+    ExecutionContext one;
+    one.context.reset(engine_->createExecutionContext());
+    check(one.context != nullptr, "TensorRT could not make an execution context; it needs more GPU memory", logger_);
     for (std::size_t i = 0; i < specs_.size(); ++i) {
-      const bool taken = lane.context->setTensorAddress(specs_[i].name.c_str(), buffers_[i]->device());
+      const bool taken = one.context->setTensorAddress(specs_[i].name.c_str(), buffers_[i]->device());
       check(taken, "TensorRT did not take the memory of " + to_string(specs_[i]), logger_);
     }
-    return lane;
+    return one;
   }
 
-  void set_shapes(Lane& lane) {
-    lane.graph.reset();
-    lane.ran = false;
-    lane.shapes.clear();  // until all are set: a failure must not look like a lane that fits
+  void set_shapes(ExecutionContext& one) {
+    one.graph.reset();
+    one.ran = false;
+    one.shapes.clear();  // until all are set: a failure must not look like a context that fits
     for (std::size_t i = 0; i < inputs_.size(); ++i) {
-      const bool taken = lane.context->setInputShape(inputs_[i].name.c_str(), trt::dims_of(shapes_[i]));
+      const bool taken = one.context->setInputShape(inputs_[i].name.c_str(), trt::dims_of(shapes_[i]));
       check(taken, "TensorRT did not take " + to_string({inputs_[i].name, inputs_[i].type, shapes_[i]}), logger_);
     }
-    lane.shapes = shapes_;
-    lane.on_device = on_device_;
+    one.shapes = shapes_;
+    one.on_device = on_device_;
     answer_shapes_.resize(outputs_.size());
   }
 
   Shape answer_shape(std::size_t index) const {
-    return trt::shape_of(lanes_.front().context->getTensorShape(outputs_[index].name.c_str()));
+    return trt::shape_of(contexts_.front().context->getTensorShape(outputs_[index].name.c_str()));
   }
 
   /// Copies in, kernels, copies out, in order on the stream.
-  void enqueue(const Lane& lane) {
+  void enqueue(const ExecutionContext& one) {
     for (std::size_t i = 0; i < inputs_.size(); ++i) {
       if (!on_device_[i]) buffers_[i]->upload(trt::bytes_of(inputs_[i], shapes_[i]), stream_.get());
     }
-    check(lane.context->enqueueV3(stream_.get()), "TensorRT " + version_ + " could not run the engine", logger_);
+    check(one.context->enqueueV3(stream_.get()), "TensorRT " + version_ + " could not run the engine", logger_);
     for (std::size_t i = 0; i < outputs_.size(); ++i) {
       buffers_[inputs_.size() + i]->download(trt::bytes_of(outputs_[i], answer_shapes_[i]), stream_.get());
     }
   }
 
   /// Record what enqueue() does, and launch it. An engine that cannot be recorded goes on without a graph, announced.
-  void capture(Lane& lane) {
+  void capture(ExecutionContext& one) {
     cuda::check(cudaStreamBeginCapture(stream_.get(), cudaStreamCaptureModeThreadLocal), "cudaStreamBeginCapture");
     std::string fault;
     try {
-      enqueue(lane);
+      enqueue(one);
     } catch (const Error& error) {
       fault = error.message();
     }
@@ -198,16 +200,16 @@ class TensorRtSession::Impl {
     cudaGraphExec_t made = nullptr;
     if (fault.empty() && ended == cudaSuccess) {
       cuda::check(cudaGraphInstantiateWithFlags(&made, graph.get(), 0), "cudaGraphInstantiateWithFlags");
-      lane.graph.reset(made);
+      one.graph.reset(made);
       ++graphs_;
-      cuda::check(cudaGraphLaunch(lane.graph.get(), stream_.get()), "cudaGraphLaunch");
+      cuda::check(cudaGraphLaunch(one.graph.get(), stream_.get()), "cudaGraphLaunch");
       return;
     }
     capturable_ = false;
     cudaGetLastError();  // the failed capture's, which would be taken for the next call's
     announce("the engine cannot be a CUDA graph (" + (fault.empty() ? cudaGetErrorString(ended) : fault) +
              "); it runs kernel by kernel");
-    enqueue(lane);
+    enqueue(one);
   }
 
   trt::Logger logger_;
@@ -216,10 +218,10 @@ class TensorRtSession::Impl {
   std::unique_ptr<nvinfer1::IRuntime> runtime_;
   std::unique_ptr<nvinfer1::ICudaEngine> engine_;
   std::vector<TensorSpec> specs_;
-  std::vector<Shape> most_shapes_, shapes_, answer_shapes_;
+  std::vector<Shape> max_shapes_, shapes_, answer_shapes_;
   std::vector<bool> on_device_;
   std::vector<std::unique_ptr<cuda::Buffer>> buffers_;
-  std::list<Lane> lanes_;
+  std::list<ExecutionContext> contexts_;
   bool capturable_ = true;
 };
 
@@ -229,8 +231,8 @@ TensorRtSession::~TensorRtSession() = default;
 const std::string& TensorRtSession::version() const noexcept { return impl_->version_; }
 const std::vector<TensorSpec>& TensorRtSession::inputs() const noexcept { return impl_->inputs_; }
 const std::vector<TensorSpec>& TensorRtSession::outputs() const noexcept { return impl_->outputs_; }
-std::int64_t TensorRtSession::min_batch() const noexcept { return impl_->least_; }
-std::int64_t TensorRtSession::max_batch() const noexcept { return impl_->most_; }
+std::int64_t TensorRtSession::min_batch() const noexcept { return impl_->min_batch_; }
+std::int64_t TensorRtSession::max_batch() const noexcept { return impl_->max_batch_; }
 void* TensorRtSession::input(std::string_view name, const Shape& shape) { return impl_->input(name, shape, false); }
 void TensorRtSession::run() { impl_->run(); }
 TensorView TensorRtSession::output(std::string_view name) const { return impl_->output(name); }

@@ -78,7 +78,7 @@ std::string version() {
 
 bool same_version(const std::string& manifest, const std::string& here) { return numbers(manifest) == numbers(here); }
 
-std::size_t most_contexts() { return loaded() >= 100000 ? 4 : 1; }
+std::size_t max_contexts() { return loaded() >= 100000 ? 4 : 1; }
 
 TensorSpec spec_of(const nvinfer1::ICudaEngine& engine, const char* name) {
   TensorSpec spec{name, type_of(engine.getTensorDataType(name), name), shape_of(engine.getTensorShape(name))};
@@ -90,24 +90,26 @@ TensorSpec spec_of(const nvinfer1::ICudaEngine& engine, const char* name) {
   return spec;
 }
 
-void read_profile(const nvinfer1::ICudaEngine& engine, const TensorSpec& first, std::int64_t& least,
-                  std::int64_t& most) {
+void read_profile(const nvinfer1::ICudaEngine& engine, const TensorSpec& first, std::int64_t& min_batch,
+                  std::int64_t& max_batch) {
   if (first.shape.empty()) throw Error("the engine's input " + to_string(first) + " has no batch", "build it again");
-  least = most = first.shape[0];
-  if (least >= 0) return;
+  min_batch = max_batch = first.shape[0];
+  if (min_batch >= 0) return;
   const auto side = [&](nvinfer1::OptProfileSelector which) {
     return static_cast<std::int64_t>(engine.getProfileShape(first.name.c_str(), 0, which).d[0]);
   };
-  least = side(nvinfer1::OptProfileSelector::kMIN);
-  most = side(nvinfer1::OptProfileSelector::kMAX);
-  if (least < 1 || most < least) throw Error("the engine has no profile for " + to_string(first), "build it again");
+  min_batch = side(nvinfer1::OptProfileSelector::kMIN);
+  max_batch = side(nvinfer1::OptProfileSelector::kMAX);
+  if (min_batch < 1 || max_batch < min_batch)
+    throw Error("the engine has no profile for " + to_string(first), "build it again");
 }
 
-void check_profile(const Shape& shape, std::int64_t least, std::int64_t most) {
-  if (shape[0] >= least && shape[0] <= most) return;
-  const std::string built = least == most ? std::to_string(most) : std::to_string(least) + "…" + std::to_string(most);
+void check_profile(const Shape& shape, std::int64_t min_batch, std::int64_t max_batch) {
+  if (shape[0] >= min_batch && shape[0] <= max_batch) return;
+  const std::string built =
+      min_batch == max_batch ? std::to_string(max_batch) : std::to_string(min_batch) + "…" + std::to_string(max_batch);
   throw Error("a batch of " + std::to_string(shape[0]) + " is outside the engine's profile, " + built,
-              "feed " + std::to_string(most) + " at a time, or build it again with --max-batch or --min-batch");
+              "feed " + std::to_string(max_batch) + " at a time, or build it again with --max-batch or --min-batch");
 }
 
 std::size_t bytes_of(const TensorSpec& spec, const Shape& shape) {

@@ -33,17 +33,17 @@ std::string version();
 bool same_version(const std::string& manifest, const std::string& here);
 
 /// Execution contexts that may share the engine's one profile: before TensorRT 10, one.
-std::size_t most_contexts();
+std::size_t max_contexts();
 
 /// Throws Error: a type that is not supported, or a free size beside the batch's.
 TensorSpec spec_of(const nvinfer1::ICudaEngine& engine, const char* name);
 
 /// The batch sizes that the engine takes, from the first profile of `first`.
-void read_profile(const nvinfer1::ICudaEngine& engine, const TensorSpec& first, std::int64_t& least,
-                  std::int64_t& most);
+void read_profile(const nvinfer1::ICudaEngine& engine, const TensorSpec& first, std::int64_t& min_batch,
+                  std::int64_t& max_batch);
 
 /// Throws Error: a batch outside the profile.
-void check_profile(const Shape& shape, std::int64_t least, std::int64_t most);
+void check_profile(const Shape& shape, std::int64_t min_batch, std::int64_t max_batch);
 
 std::size_t bytes_of(const TensorSpec& spec, const Shape& shape);
 Shape shape_of(const nvinfer1::Dims& dims);

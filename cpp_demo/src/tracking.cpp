@@ -11,7 +11,7 @@ namespace {
 // The figures of edgefer/camera/track.py, where each is explained.
 constexpr double match_overlap = 0.3;  // from which a detection may be a track's face
 constexpr double reach = 0.6;          // where nothing overlaps: how many of its sizes a face may have jumped
-constexpr int most_misses = 2;         // looks in a row that may miss a face before its track ends
+constexpr int max_misses = 2;          // searches in a row that may miss a face before its track ends
 constexpr double place_gain = 0.8, speed_gain = 0.5, size_gain = 0.5;
 constexpr double horizon = 0.4;  // seconds for which a track goes on with its speed; then it stands still
 constexpr double tiny = 1e-9;
@@ -27,9 +27,9 @@ double nearness(const Box& one, const Box& other) {
   return alike > 0.5 ? 1.0 - apart / std::max(reach * (size + second) / 2, tiny) : -1.0;
 }
 
-/// Pair tracks with detections that are free, best first, while a pair is worth more than `least`.
+/// Pair tracks with detections that are free, best first, while a pair is worth more than `min_worth`.
 template <class Worth>
-void take(const std::vector<Box>& tracks, const std::vector<Box>& found, const Worth& worth, double least,
+void take(const std::vector<Box>& tracks, const std::vector<Box>& found, const Worth& worth, double min_worth,
           std::vector<std::size_t>& partner) {
   std::vector<bool> taken(found.size(), false);
   for (const std::size_t column : partner) {
@@ -37,7 +37,7 @@ void take(const std::vector<Box>& tracks, const std::vector<Box>& found, const W
   }
   while (true) {
     std::size_t best_row = none, best_column = none;
-    double best = least;
+    double best = min_worth;
     for (std::size_t row = 0; row < tracks.size(); ++row) {
       for (std::size_t column = 0; partner[row] == none && column < found.size(); ++column) {
         const double value = taken[column] ? -1.0 : worth(tracks[row], found[column]);
@@ -111,31 +111,31 @@ void Tracker::Track::see(const Detection& found, double when) noexcept {
   const double elapsed = std::max(when - at, 1e-3);
   const double moved_x = found.box.x + found.box.width / 2 - x, moved_y = found.box.y + found.box.height / 2 - y;
   const double ahead_x = speed_x * std::min(elapsed, horizon), ahead_y = speed_y * std::min(elapsed, horizon);
-  if (looks == 1) {  // nothing known before: the first step is the speed
+  if (hits == 1) {  // nothing known before: the first step is the speed
     speed_x = moved_x / elapsed;
     speed_y = moved_y / elapsed;
   } else {
     speed_x += speed_gain * (moved_x - ahead_x) / elapsed;
     speed_y += speed_gain * (moved_y - ahead_y) / elapsed;
   }
-  const double gain = looks > 1 ? place_gain : 1.0;
+  const double gain = hits > 1 ? place_gain : 1.0;
   x = x + ahead_x + gain * (moved_x - ahead_x);
   y = y + ahead_y + gain * (moved_y - ahead_y);
   width += size_gain * (found.box.width - width);
   height += size_gain * (found.box.height - height);
   detection = found;
   at = when;
-  ++looks;
+  ++hits;
   misses = 0;
 }
 
 bool Tracker::wants_search() const noexcept {
   return std::any_of(tracks_.begin(), tracks_.end(), [this](const Track& track) {
-    return track.misses > 0 || track.looks < std::max(confirmations_, 2);
+    return track.misses > 0 || track.hits < std::max(confirmations_, 2);
   });
 }
 
-std::vector<TrackedFace> Tracker::look(const std::vector<Detection>& detections, double at) {
+std::vector<TrackedFace> Tracker::update(const std::vector<Detection>& detections, double at) {
   std::vector<Box> places, found;
   for (const Track& track : tracks_) places.push_back(track.place(at));
   for (const Detection& detection : detections) found.push_back(detection.box);
@@ -147,8 +147,8 @@ std::vector<TrackedFace> Tracker::look(const std::vector<Detection>& detections,
     if (partner[row] != none) {
       track.see(detections[partner[row]], at);
       taken[partner[row]] = true;
-    } else if (++track.misses > most_misses || track.number == 0) {
-      continue;  // a face that was never confirmed is no face; one that was may hide for a look or two
+    } else if (++track.misses > max_misses || track.number == 0) {
+      continue;  // a face that was never confirmed is no face; one that was may hide for a search or two
     }
     going_on.push_back(track);
   }
@@ -157,7 +157,7 @@ std::vector<TrackedFace> Tracker::look(const std::vector<Detection>& detections,
     if (!taken[index]) tracks_.emplace_back(detections[index], at);
   }
   for (Track& track : tracks_) {
-    if (track.number == 0 && track.looks >= confirmations_) track.number = ++count_;
+    if (track.number == 0 && track.hits >= confirmations_) track.number = ++count_;
   }
   return views(at, false);
 }

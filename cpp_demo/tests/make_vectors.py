@@ -140,9 +140,9 @@ def smoothing() -> list[dict[str, Any]]:
             at += float(generator.uniform(0.0, 0.15))
             logits = 0.8 * logits + generator.normal(0, 1.2, 7)
             row = (np.exp(logits) / np.exp(logits).sum()).astype(np.float32)
-            calm = smoother.update(row, at)
-            answer = [float(v) for v in calm.probabilities]
-            steps.append({"at": at, "in": [float(v) for v in row], "out": answer, "label": calm.label})
+            smoothed = smoother.update(row, at)
+            answer = [float(v) for v in smoothed.probabilities]
+            steps.append({"at": at, "in": [float(v) for v in row], "out": answer, "label": smoothed.label})
         videos.append({"kind": kind, "steps": steps})
     return videos
 

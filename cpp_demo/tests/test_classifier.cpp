@@ -41,9 +41,9 @@ struct Copy {
 
 double apart(const std::vector<float>& found, const std::vector<float>& wanted) {
   REQUIRE(found.size() == wanted.size());
-  double most = 0.0;
-  for (std::size_t i = 0; i < found.size(); ++i) most = std::max<double>(most, std::abs(found[i] - wanted[i]));
-  return most;
+  double max = 0.0;
+  for (std::size_t i = 0; i < found.size(); ++i) max = std::max<double>(max, std::abs(found[i] - wanted[i]));
+  return max;
 }
 
 /// Resident memory of this process in MB.

@@ -13,7 +13,7 @@ using edgefer::Format;
 using vectors::FaceCase;
 
 struct Apart {
-  int most = 0;
+  int max = 0;
   std::size_t count = 0;  // of bytes that are not the same
 };
 
@@ -22,7 +22,7 @@ Apart apart(const std::vector<std::uint8_t>& found, const std::vector<std::uint8
   Apart result;
   for (std::size_t i = 0; i < found.size(); ++i) {
     const int difference = std::abs(found[i] - wanted[i]);
-    result.most = std::max(result.most, difference);
+    result.max = std::max(result.max, difference);
     result.count += difference > 0 ? 1 : 0;
   }
   return result;
@@ -46,7 +46,7 @@ TEST_CASE("crops are Python's, in every format") {
   std::size_t different = 0, bytes = 0;
   for (const FaceCase& one : vectors::faces("faces.json")) {
     const Apart result = apart(prepared(one), one.face.values);
-    CHECK(result.most <= 1);
+    CHECK(result.max <= 1);
     different += result.count;
     bytes += one.face.values.size();
   }
@@ -66,7 +66,7 @@ TEST_CASE("the pixel that a kernel's thread computes is the loop's") {
         edgefer::pixel::face(image, window, row, column, one.contract.channels, out);
       }
     }
-    CHECK(apart(face, one.face.values).most <= 1);
+    CHECK(apart(face, one.face.values).max <= 1);
   }
 }
 
@@ -77,11 +77,11 @@ TEST_CASE("tilted squares are those of OpenCV's warp, whose steps are a thirty-s
     std::vector<std::uint8_t> face(one.contract.face_bytes());
     edgefer::cut(one.view(), one.contract, one.square, face.data());
     const Apart result = apart(face, one.face.values);
-    CHECK(result.most <= 3);
+    CHECK(result.max <= 3);
     sum += static_cast<double>(result.count);
     bytes += face.size();
     edgefer::cut(one.view(), one.contract, one.square, face.data(), false);
-    CHECK(apart(face, one.face.values).most > 20);  // cut level, it is another face
+    CHECK(apart(face, one.face.values).max > 20);  // cut level, it is another face
   }
   CHECK(sum / static_cast<double>(bytes) < 0.4);
 }

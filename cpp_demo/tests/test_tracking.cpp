@@ -33,15 +33,15 @@ TEST_CASE("identities, places and predictions are Python's") {
   std::size_t shown = 0;
   for (const vectors::Video& video : vectors::tracking()) {
     edgefer::Tracker tracker(video.confirmations);
-    for (const vectors::Look& look : video.looks) {
-      if (look.reset) tracker.reset();
-      const auto tracks = look.searched ? tracker.look(look.found, look.at) : tracker.predict(look.at);
-      REQUIRE(tracks.size() == look.tracks.size());
-      CHECK(tracker.wants_search() == look.wants_search);
+    for (const vectors::Step& step : video.steps) {
+      if (step.reset) tracker.reset();
+      const auto tracks = step.searched ? tracker.update(step.found, step.at) : tracker.predict(step.at);
+      REQUIRE(tracks.size() == step.tracks.size());
+      CHECK(tracker.wants_search() == step.wants_search);
       for (std::size_t i = 0; i < tracks.size(); ++i, ++shown) {
-        CHECK(tracks[i].number == look.tracks[i].number);
-        CHECK(tracks[i].predicted == look.tracks[i].predicted);
-        check_equal(tracks[i].detection, look.tracks[i].detection);
+        CHECK(tracks[i].number == step.tracks[i].number);
+        CHECK(tracks[i].predicted == step.tracks[i].predicted);
+        check_equal(tracks[i].detection, step.tracks[i].detection);
       }
     }
   }
@@ -67,14 +67,14 @@ TEST_CASE("labels change when Python's do") {
     edgefer::Smoother smoother(how);
     int changes = 0, last = -2;
     for (const vectors::Calming& step : mood.steps) {
-      const edgefer::SmoothedLabel calm = smoother.update(step.in.data(), step.in.size(), step.at);
-      CHECK(calm.label == step.label);
-      REQUIRE(calm.probabilities.size() == step.out.size());
+      const edgefer::SmoothedLabel smoothed = smoother.update(step.in.data(), step.in.size(), step.at);
+      CHECK(smoothed.label == step.label);
+      REQUIRE(smoothed.probabilities.size() == step.out.size());
       for (std::size_t i = 0; i < step.out.size(); ++i) {
-        CHECK(calm.probabilities[i] == doctest::Approx(step.out[i]).epsilon(1e-5));
+        CHECK(smoothed.probabilities[i] == doctest::Approx(step.out[i]).epsilon(1e-5));
       }
-      changes += calm.label != last ? 1 : 0;
-      last = calm.label;
+      changes += smoothed.label != last ? 1 : 0;
+      last = smoothed.label;
     }
     CHECK(changes > 3);
   }

@@ -44,8 +44,8 @@ edgefer::Detection detection(const Json& content) {
   return found;
 }
 
-Look look(const Json& content) {
-  Look step{content["at"].get<double>(),
+Step step_of(const Json& content) {
+  Step step{content["at"].get<double>(),
             content["reset"].get<bool>(),
             !content["found"].is_null(),
             content["wants_search"].get<bool>(),
@@ -117,7 +117,7 @@ std::vector<Video> tracking() {
   std::vector<Video> videos;
   for (const Json& content : load("tracking.json")) {
     videos.push_back({content["confirmations"].get<int>(), {}});
-    for (const Json& step : content["steps"]) videos.back().looks.push_back(look(step));
+    for (const Json& step : content["steps"]) videos.back().steps.push_back(step_of(step));
   }
   return videos;
 }

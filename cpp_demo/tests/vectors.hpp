@@ -32,7 +32,7 @@ struct FaceCase {
 
 std::vector<FaceCase> faces(const std::string& file);
 
-struct Look {
+struct Step {
   double at;
   bool reset, searched, wants_search;
   std::vector<edgefer::Detection> found;
@@ -41,7 +41,7 @@ struct Look {
 
 struct Video {
   int confirmations;
-  std::vector<Look> looks;
+  std::vector<Step> steps;
 };
 
 std::vector<Video> tracking();

@@ -118,11 +118,11 @@ inline std::size_t distance(const std::string& one, const std::string& other) {
 /// "did you mean --source?" of `--sauce`; where nothing is like it, where to look.
 inline std::string meant(const CLI::App& app, const std::string& name) {
   std::string best;
-  std::size_t least = name.size() / 3;
+  std::size_t fewest = name.size() / 3;
   for (const CLI::Option* option : app.get_options()) {
     for (const std::string& known : option->get_lnames()) {
       const std::size_t edits = distance(name, "--" + known);
-      if (edits <= least) best = "--" + known, least = edits;
+      if (edits <= fewest) best = "--" + known, fewest = edits;
     }
   }
   return best.empty() ? kHelp : "did you mean " + best + "? " + kHelp;

@@ -7,7 +7,7 @@
 
 namespace edgefer {
 
-/// How labels are calmed.
+/// How labels are smoothed.
 struct Smoothing {
   enum class Kind {
     ema,       ///< Exponential mean of probabilities.
@@ -17,7 +17,7 @@ struct Smoothing {
   Kind kind = Kind::ema;
   double seconds = 0.4;         ///< Time constant of the mean: a change has come through by 63 % after it.
   double margin = 0.08;         ///< Probability by which another label must lead before it replaces the one shown.
-  double min_confidence = 0.4;  ///< Below this probability there is no label.
+  double min_confidence = 0.4;  ///< The confidence threshold: below this probability there is no label.
 };
 
 /// One face's answer after smoothing.

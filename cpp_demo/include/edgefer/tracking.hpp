@@ -43,14 +43,14 @@ struct TrackedFace {
 /// Keeps identities of faces over a video, as edgefer/camera/track.py does: greedy matching, an α-β filter.
 class Tracker {
  public:
-  /// `confirmations`: looks that must find a face before it is shown.
+  /// `confirmations`: searches that must find a face before it is shown.
   explicit Tracker(int confirmations = 1) noexcept : confirmations_(confirmations) {}
 
   /// Whether the next picture should be searched out of turn: a face is new, or was missed.
   bool wants_search() const noexcept;
 
   /// Take what the detector found at the time `at` (seconds); return the faces that are believed.
-  std::vector<TrackedFace> look(const std::vector<Detection>& detections, double at);
+  std::vector<TrackedFace> update(const std::vector<Detection>& detections, double at);
 
   /// The faces at the time `at`, in a picture that was not searched.
   std::vector<TrackedFace> predict(double at) const;
@@ -63,7 +63,7 @@ class Tracker {
     int number = 0;  // none yet: only a face that is believed gets one
     Detection detection;
     double x = 0.0, y = 0.0, width = 0.0, height = 0.0, speed_x = 0.0, speed_y = 0.0, at = 0.0;
-    int looks = 1, misses = 0;
+    int hits = 1, misses = 0;
 
     Track(const Detection& found, double when);
     Box place(double when) const noexcept;

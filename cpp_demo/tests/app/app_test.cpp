@@ -47,7 +47,7 @@ TEST_CASE("a file loses no frame and ends cleanly") {
   CHECK_FALSE(bench.app.left_a_thread_behind());
 }
 
-TEST_CASE("the detector looks every so many frames, and at once when something is new") {
+TEST_CASE("the detector searches every N frames, and at once when something is new") {
   KeepingSink sink;
   Options options;
   options.every = 5;
@@ -138,7 +138,7 @@ TEST_CASE("pictures that change their size are followed anew") {
   }
 }
 
-TEST_CASE("two hundred faces are labelled up to the most, and the rest is counted") {
+TEST_CASE("two hundred faces are labelled up to the maximum, and the rest is counted") {
   KeepingSink sink;
   const auto crowd = [](const Frame&) {
     std::vector<Detection> faces;

@@ -19,10 +19,10 @@ struct State {
   int allowed = 1 << 30;   // allocations before memory runs out
   int live = 0;            // allocations, streams, graphs, engines, contexts that were not given back
   int copies = 0, enqueued = 0, launched = 0;
-  int dla_cores = 0;         // that the chip has
-  int dla_core = -1;         // that the engine was loaded for
-  long least = 1, most = 8;  // the engine's profile
-  long side = 2, rows = 1;   // of its faces, -1: free; of its answers to each face
+  int dla_cores = 0;                  // that the chip has
+  int dla_core = -1;                  // that the engine was loaded for
+  long min_batch = 1, max_batch = 8;  // the engine's profile
+  long side = 2, rows = 1;            // of its faces, -1: free; of its answers to each face
   Work waiting;
   Work* recording = nullptr;
 };

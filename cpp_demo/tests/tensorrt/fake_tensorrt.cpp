@@ -87,7 +87,8 @@ struct Engine final : EndingVCudaEngine {
     return std::strcmp(name, "faces") == 0 ? nvinfer1::TensorIOMode::kINPUT : nvinfer1::TensorIOMode::kOUTPUT;
   }
   Dims getProfileShape(char const*, int32_t, nvinfer1::OptProfileSelector which) const noexcept override {
-    return dims({which == nvinfer1::OptProfileSelector::kMIN ? fake::state().least : fake::state().most, 2, 2, 1});
+    return dims(
+        {which == nvinfer1::OptProfileSelector::kMIN ? fake::state().min_batch : fake::state().max_batch, 2, 2, 1});
   }
 #if NV_TENSORRT_MAJOR >= 10
   nvinfer1::IExecutionContext* createExecutionContext(nvinfer1::ExecutionContextAllocationStrategy) noexcept override{

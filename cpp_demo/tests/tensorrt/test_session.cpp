@@ -6,7 +6,7 @@
 #include <numeric>
 #include <vector>
 
-#include "../../src/backends.hpp"
+#include "../../src/internal.hpp"
 #include "../../src/tensorrt_support.hpp"
 #include "../vectors.hpp"
 #include "edgefer/error.hpp"
