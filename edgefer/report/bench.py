@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from edgefer import __version__
 from edgefer.atomic import atomic_path
 from edgefer.contract import Contract
 from edgefer.data import FaceSet, aligned, open_dataset, refuse_overlap
@@ -125,10 +126,8 @@ def make_report(
         environment: where.
         warnings: what else limits the numbers.
     """
-    from edgefer import __version__
-
     base = raw.predictions[0]
-    axis = time_axis(found.timing) if found.timing.rounds_ms else None
+    axis = time_axis(found.timing)
     filled = [_with_timing(row, found, settings.batch, axis) for row in rows]
     for place, answers in enumerate(raw.predictions[1:], start=1):
         paired = PairedAccuracy.of(base, answers, settings.margin_pp)
@@ -167,8 +166,8 @@ def _row(name: str, classifier: Classifier, predictions: Predictions) -> Row:
     )
 
 
-def _with_timing(row: Row, found: Timed, batch: int, axis: tuple[float, float] | None) -> Row:
-    if axis is None or row.runtime is None:  # predictions are not timed
+def _with_timing(row: Row, found: Timed, batch: int, axis: tuple[float, float]) -> Row:
+    if row.runtime is None:  # predictions are not timed
         return row
     latency = LatencySummary.of(found.timing, row.name, axis)
     return replace(

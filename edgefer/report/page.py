@@ -102,10 +102,10 @@ def _margins(report: Report) -> Iterator[str]:
 
 def _latency(report: Report) -> Iterator[str]:
     yield '<h2 id="latency">Latency</h2>' + legend([row.name for row in report.rows])
-    parts = []
-    if report.time_axis_ms is not None:
-        parts.append(("How often each call took how long", charts.histogram(report.rows, report.time_axis_ms)))
-        parts.append(("Share of calls that took at most so long", charts.cumulative(report.rows, report.time_axis_ms)))
+    parts = [
+        ("How often each call took how long", charts.histogram(report.rows, report.time_axis_ms)),
+        ("Share of calls that took at most so long", charts.cumulative(report.rows, report.time_axis_ms)),
+    ]
     front = charts.pareto(report.rows)
     parts += [("Accuracy against latency", front)] if front else []
     yield _grid(parts)

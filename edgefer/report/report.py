@@ -291,10 +291,10 @@ class Report:
         variables: the environment's variables that change how fast a runtime is.
         environment: see :func:`edgefer.measure.environment.describe_environment`.
         rows: the baseline, then the engines in the order they were given.
+        time_axis_ms: from and to where the charts of latencies run.
         warnings: sentences that limit what the numbers mean.
         invalid: reasons not to believe the latencies: throttled, shared cores, drift, too short.
         telemetry: see ``Recording.summary``; None if nothing was watched.
-        time_axis_ms: from and to where the charts of latencies run; None where nothing was timed.
         edgefer: the version that measured it.
         created: when, UTC.
         raw: what it was computed from; None where it was read from a file.
@@ -310,10 +310,10 @@ class Report:
     variables: Mapping[str, str]
     environment: Mapping[str, Any]
     rows: tuple[Row, ...]
+    time_axis_ms: Interval
     warnings: tuple[str, ...] = ()
     invalid: tuple[str, ...] = ()
     telemetry: Mapping[str, Any] | None = None
-    time_axis_ms: Interval | None = None
     edgefer: str = ""
     created: str = field(default_factory=lambda: datetime.now(timezone.utc).isoformat(timespec="seconds"))
     raw: Raw | None = field(default=None, compare=False, repr=False)
@@ -477,6 +477,8 @@ def _check_schema(content: Mapping[str, Any], name: str | os.PathLike[str]) -> N
 def _check_consistent(report: Report) -> None:
     """ValueError if parts of a report contradict each other: outputs then need not ask."""
     n, size = report.rows[0].accuracy.n, len(report.classes)
+    if not 0 < report.time_axis_ms[0] < report.time_axis_ms[1]:
+        raise ValueError(f"the time axis is {report.time_axis_ms}")
     for row in report.rows:
         if row.accuracy.n != n or n < 1:
             raise ValueError(f"{row.name} was evaluated on {row.accuracy.n} faces, {report.rows[0].name} on {n}")
@@ -484,11 +486,10 @@ def _check_consistent(report: Report) -> None:
         lists = [row.accuracy.per_class, *([] if row.paired is None else [row.paired.per_class])]
         if any(len(part) != size for table in tables for part in (table, *table)) or {*map(len, lists)} != {size}:
             raise ValueError(f"{row.name} has figures of another number of classes than {size}")
+        if any(min(found.value, *found.ci95) <= 0 for found in row.percentiles.values()):
+            raise ValueError(f"{row.name} has a latency that is not positive")
         if row.latency is not None and (len(row.latency.histogram), len(row.latency.quantiles)) != (BINS, len(SHARES)):
             raise ValueError(f"{row.name} has no {BINS} bins and {len(SHARES)} quantiles of its latency")
-        low, high = report.time_axis_ms or (0.0, 0.0)
-        if row.latency is not None and not 0 < low < high:
-            raise ValueError(f"{row.name} was timed, and the time axis is {report.time_axis_ms}")
     for digits in (report.labels, *(row.accuracy.answers for row in report.rows)):
         if digits is not None and len(digits) != n:
             raise ValueError(f"{len(digits)} labels or answers of {n} faces")

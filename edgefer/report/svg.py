@@ -37,8 +37,9 @@ class Scale:
 
     def __call__(self, value: float) -> float:
         """Where ``value`` lies; what is outside goes to the nearer end."""
-        low, high, at = (math.log(v) if self.logarithmic else v for v in (self.low, self.high, value))
-        share = 0.5 if high == low else min(1.0, max(0.0, (at - low) / (high - low)))
+        inside = min(max(value, self.low), self.high)
+        low, high, at = (math.log(v) if self.logarithmic else v for v in (self.low, self.high, inside))
+        share = 0.5 if high == low else (at - low) / (high - low)
         return round(self.start + share * (self.end - self.start), 2)
 
     def ticks(self) -> list[float]:

@@ -160,6 +160,7 @@ def test_scales_put_values_where_they_belong():
     linear = svg.Scale(0, 10, 100, 200)
     assert (linear(0), linear(5), linear(10), linear(99)) == (100, 150, 200, 200)
     assert svg.Scale(1, 100, 0, 10, logarithmic=True)(10) == 5
+    assert svg.Scale(1, 100, 0, 10, logarithmic=True)(0) == 0
 
 
 def test_a_layer_that_got_something_else_than_asked_is_hatched():

@@ -206,11 +206,12 @@ def in_engine(**changed):
         (in_details(groups=["0 x"]), "edgefer wrote: ValueError", "--json"),
         (in_details(classes=["angry"]), "of another number of classes than 1", "--json"),
         (in_details(telemetry={"mhz": {"median": "x"}}), "telemetry.mhz.median is 'x'", "--json"),
-        (in_details(time_axis_ms=None), "the time axis is None", "--json"),
+        (in_details(time_axis_ms=None), "details.time_axis_ms is None", "--json"),
         (in_details(time_axis_ms=[1.0]), "edgefer wrote: ValueError", "--json"),
         (in_details(settings={"scope": "fast"}), "there is no scope 'fast'", "--json"),
         (in_engine(size_bytes="many"), r"details.rows\[1\].size_bytes is 'many'", "--json"),
         (in_engine(images_per_s=float("inf")), r"rows\[1\].images_per_s is inf", "--json"),
+        (in_details(time_axis_ms=[2.0, 1.0]), r"the time axis is \(2.0, 1.0\)", "--json"),
         (in_engine(latency={"n": 3}), r"KeyError: 'details.rows\[1\].latency.rounds'", "--json"),
     ],
 )
