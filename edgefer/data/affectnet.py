@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgefer.data import splits
 from edgefer.data.classes import AFFECTNET
-from edgefer.data.sources import FileSource, Loaded, is_file, without_missing
+from edgefer.data.sources import FileSource, Loaded, csv_rows, is_file, opened, without_missing
 from edgefer.errors import EdgeferError
 from edgefer.progress import progress
 
@@ -43,10 +38,11 @@ def is_affectnet(path: Path) -> bool:
     if not is_file(path, ".csv", ".csv.gz"):
         return False
     try:
-        with _opened(path) as stream:
-            return PATH_COLUMN in [name.strip().strip('"').lower() for name in stream.readline(1 << 14).split(",")]
-    except (OSError, EOFError, UnicodeDecodeError):
+        with opened(path) as stream:
+            header = stream.readline(1 << 14).decode("utf-8-sig")
+    except (EdgeferError, UnicodeDecodeError):
         return False  # another reader says what is wrong with the file
+    return PATH_COLUMN in [name.strip().strip('"').lower() for name in header.split(",")]
 
 
 def load_affectnet(
@@ -108,37 +104,23 @@ def _labels(expressions: NDArray[np.int64], scheme: str) -> tuple[NDArray[np.int
     return labels, {reason: int(rows.sum()) for reason, rows in reasons.items() if rows.any()}
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[TextIO]:
-    with path.open("rb") as raw:
-        zipped = raw.read(2) == b"\x1f\x8b"
-    opener = gzip.open if zipped else open
-    with opener(path, "rt", encoding="utf-8-sig", newline="") as stream:
-        yield cast(TextIO, stream)
-
-
 def _read(path: Path, left_out: frozenset[int]) -> _Rows:
     names: list[str] = []
     expressions: list[int] = []
     boxes: list[tuple[float, ...]] = []
-    try:
-        with _opened(path) as stream, progress(f"reading {path.name}", None) as advance:
-            rows = csv.reader(stream)
-            place = {title.strip().lower(): i for i, title in enumerate(next(rows, []))}
-            boxed = all(column in place for column in _BOX)
-            if PATH_COLUMN not in place or "expression" not in place:
-                raise EdgeferError(f"{path} is not AffectNet's csv: it has {', '.join(list(place)[:8])}", hint=_HINT)
-            for row in rows:
-                if row:
-                    where = f"{path} line {rows.line_num}"
-                    name, expression, box = _row(row, place, boxed, left_out, where)
-                    names.append(name)
-                    expressions.append(expression)
-                    boxes.append(box)
-                    advance()
-    except (OSError, EOFError, UnicodeDecodeError, csv.Error) as cause:
-        reason = cause.strerror if isinstance(cause, OSError) and cause.strerror else str(cause)
-        raise EdgeferError(f"cannot read {path}: {reason}", hint="copy or unpack it again") from cause
+    rows = csv_rows(path)
+    _, header = next(rows, ("", []))
+    place = {title.strip().lower(): i for i, title in enumerate(header)}
+    boxed = all(column in place for column in _BOX)
+    if PATH_COLUMN not in place or "expression" not in place:
+        raise EdgeferError(f"{path} is not AffectNet's csv: it has {', '.join(list(place)[:8])}", hint=_HINT)
+    with progress(f"reading {path.name}", None) as advance:
+        for where, row in rows:
+            name, expression, box = _row(row, place, boxed, left_out, where)
+            names.append(name)
+            expressions.append(expression)
+            boxes.append(box)
+            advance()
     if not names:
         raise EdgeferError(f"{path} has a header and no rows", hint=_HINT)
     return _Rows(names, np.asarray(expressions, np.int64), np.asarray(boxes, np.float64) if boxed else None)

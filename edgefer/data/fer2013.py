@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import gzip
 import warnings
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO
 
 import numpy as np
 
 from edgefer.data import splits
 from edgefer.data.classes import FER2013
-from edgefer.data.sources import ArraySource, Faces, Loaded, is_file, unlabelled
+from edgefer.data.sources import ArraySource, Faces, Loaded, is_file, opened, unlabelled
 from edgefer.errors import EdgeferError
 from edgefer.progress import progress
 
@@ -41,7 +39,7 @@ def is_csv(path: Path) -> bool:
 
 
 def load_csv(path: Path) -> Loaded:
-    """Read a FER2013 csv: 2,304 bytes of memory a face and a few MB for the text at hand.
+    """Read a FER2013 csv: 2,304 bytes of memory for each face and a few MB for the text at hand.
 
     Raises:
         EdgeferError: no such file, no FER2013 csv, or a bad row: says which line and what is wrong with it.
@@ -49,39 +47,20 @@ def load_csv(path: Path) -> Loaded:
     pixels = bytearray()  # grows in place: no second copy of the faces at the end
     labels: list[int] = []
     parts: list[int] = []
-    try:
-        with _open(path) as stream, progress(f"reading {path.name}", None) as advance:
-            columns = _header(stream, path)
-            line = 2
-            while lines := stream.readlines(_CHUNK_BYTES):
-                texts = _fields(lines, line, columns, path, labels, parts)
-                if texts:
-                    pixels += _pixels(texts, path).tobytes()
-                line += len(lines)
-                advance(len(lines))
-    except EOFError as cause:
-        raise EdgeferError(
-            f"{path} ends too soon, after {len(labels)} faces: the gzip file is cut off",
-            hint="copy or download it again",
-        ) from cause
-    except (gzip.BadGzipFile, zlib.error) as cause:
-        raise EdgeferError(f"{path} is a damaged gzip file ({cause})", hint="copy or download it again") from cause
-    except OSError as cause:
-        raise EdgeferError(
-            f"cannot read {path}: {cause.strerror or cause}", hint="check the path and its permissions"
-        ) from cause
+    with opened(path) as stream, progress(f"reading {path.name}", None) as advance:
+        columns = _header(stream, path)
+        line = 2
+        while lines := stream.readlines(_CHUNK_BYTES):
+            if texts := _fields(lines, line, columns, path, labels, parts):
+                pixels += _pixels(texts, path).tobytes()
+            line += len(lines)
+            advance(len(lines))
     if not labels:
         raise EdgeferError(f"{path} has a header and no rows", hint=_HINT)
     images = np.frombuffer(pixels, np.uint8).reshape(-1, SIZE, SIZE)
     numbers = np.asarray(labels, np.int64)
     declared = None if columns.usage is None else np.asarray(parts, np.int8)
     return Loaded(ArraySource(images), numbers, FER2013, declared, dropped=unlabelled(numbers))
-
-
-def _open(path: Path) -> BinaryIO:
-    with path.open("rb") as stream:
-        zipped = stream.read(2) == b"\x1f\x8b"
-    return cast(BinaryIO, gzip.open(path, "rb")) if zipped else path.open("rb")
 
 
 def _header(stream: BinaryIO, path: Path) -> _Columns:
@@ -108,40 +87,24 @@ def _fields(
     """Append the labels and parts of ``lines``; return their pixel texts with their line numbers."""
     texts = []
     for number, line in enumerate(lines, first):
-        fields = line.split(b",")
+        fields = [field.strip(b' "\r\n\t') for field in line.split(b",")]
         if len(fields) != columns.count:
             if not line.strip():
                 continue
             raise _bad(path, number, f"{len(fields)} columns, and the header has {columns.count}")
-        labels.append(_label(fields[columns.emotion], path, number))
-        parts.append(splits.TRAIN if columns.usage is None else _part(fields[columns.usage], path, number))
-        texts.append((number, fields[columns.pixels].strip(b' "\r\n\t')))
+        label = fields[columns.emotion].decode("utf-8", errors="replace")
+        if label.removeprefix("-").isdecimal() and -1 <= int(label) < len(FER2013):
+            labels.append(int(label))
+        else:
+            known = f"0…6 ({', '.join(FER2013)}) or −1 (leave it out)"
+            raise _bad(path, number, f"the label '{label[:30]}' is not one of {known}")
+        usage = "train" if columns.usage is None else fields[columns.usage].decode("utf-8", errors="replace")
+        part = splits.part_named(usage)
+        if part is None:
+            raise _bad(path, number, f"the Usage '{usage[:30]}' is none of Training, PublicTest, PrivateTest")
+        parts.append(part)
+        texts.append((number, fields[columns.pixels]))
     return texts
-
-
-def _label(field: bytes, path: Path, number: int) -> int:
-    text = _text(field)
-    try:
-        label = int(text)
-    except ValueError:
-        label = len(FER2013)
-    if not -1 <= label < len(FER2013):
-        raise _bad(
-            path, number, f"the label '{text[:30]}' is not one of 0…6 ({', '.join(FER2013)}) or −1 (leave it out)"
-        )
-    return label
-
-
-def _part(field: bytes, path: Path, number: int) -> int:
-    text = _text(field)
-    part = splits.part_named(text)
-    if part is None:
-        raise _bad(path, number, f"the Usage '{text[:30]}' is none of Training, PublicTest, PrivateTest")
-    return part
-
-
-def _text(field: bytes) -> str:
-    return field.strip(b' "\r\n\t').decode("utf-8", errors="replace")
 
 
 def _pixels(texts: Sequence[tuple[int, bytes]], path: Path) -> Faces:

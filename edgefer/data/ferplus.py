@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import itertools
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 
 from edgefer.data import splits
 from edgefer.data.classes import FERPLUS, canonical, distributions
-from edgefer.data.sources import Loaded
+from edgefer.data.sources import Loaded, csv_rows
 from edgefer.errors import EdgeferError
 
 COLUMNS = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt", "unknown", "NF")
@@ -151,20 +150,15 @@ def read_votes(path: Path) -> VoteFile:
     Raises:
         EdgeferError: it cannot be read, is something else, or a row is malformed (says which line).
     """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            rows = csv.reader(stream)
-            place = _columns(next(rows, []), path)
-            votes, parts, names = [], [], []
-            for row in rows:
-                if row:
-                    line = _row(row, place, f"{path} line {rows.line_num}")
-                    votes.append(line[0])
-                    parts.append(line[1])
-                    names.append(line[2])
-    except (OSError, UnicodeDecodeError, csv.Error) as cause:
-        reason = cause.strerror if isinstance(cause, OSError) else "it is not a text file"
-        raise EdgeferError(f"cannot read the votes in {path}: {reason}", hint="pass FER+'s fer2013new.csv") from cause
+    rows = csv_rows(path)
+    _, header = next(rows, ("", []))
+    place = _columns(header, path)
+    votes, parts, names = [], [], []
+    for where, row in rows:
+        line = _row(row, place, where)
+        votes.append(line[0])
+        parts.append(line[1])
+        names.append(line[2])
     return VoteFile(np.asarray(votes, np.int64).reshape(-1, 10), np.asarray(parts, np.int8), tuple(names))
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from edgefer.data import splits
 from edgefer.data.classes import FER2013, RAFDB
-from edgefer.data.sources import FileSource, Loaded, without_missing
+from edgefer.data.sources import FileSource, Loaded, opened, without_missing
 from edgefer.errors import EdgeferError
 
 LIST = "list_patition_label.txt"  # so spelt by its authors
@@ -40,7 +40,9 @@ def load_rafdb(path: Path, *, root: Path | None = None, allow_missing: bool = Fa
     if listing is None:
         raise EdgeferError(f"{path} has no {LIST}", hint=_HINT)
     names, labels, parts = [], [], []
-    for number, line in enumerate(_lines(listing), 1):
+    with opened(listing) as stream:
+        lines = stream.read().decode("utf-8-sig", errors="replace").splitlines()
+    for number, line in enumerate(lines, 1):
         words = line.split()
         if not words:
             continue
@@ -68,13 +70,6 @@ def load_rafdb(path: Path, *, root: Path | None = None, allow_missing: bool = Fa
 
 def _list_below(folder: Path) -> Path | None:
     return next((folder / place for place in _PLACES if (folder / place).is_file()), None)
-
-
-def _lines(listing: Path) -> list[str]:
-    try:
-        return listing.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as cause:
-        raise EdgeferError(f"cannot read {listing}: {cause}", hint=_HINT) from cause
 
 
 def _aligned(listing: Path) -> Path:

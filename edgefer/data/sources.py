@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import csv
+import gzip
 import hashlib
+import io
 import mmap
+import zlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -194,3 +199,36 @@ def without_missing(
     labels = labels.copy()
     labels[missing] = -1
     return labels, {"image missing on disk": tuple(str(paths[row]) for row in missing)}
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[BinaryIO]:
+    """Open a file that may be gzipped; whatever goes wrong while it is read becomes an EdgeferError."""
+    again = "copy or download it again"
+    try:
+        with path.open("rb") as stream:
+            zipped = stream.read(2) == b"\x1f\x8b"
+        with cast(BinaryIO, gzip.open(path, "rb")) if zipped else path.open("rb") as stream:
+            yield stream
+    except EOFError as cause:
+        raise EdgeferError(f"{path} ends too soon: the gzip file is cut off", hint=again) from cause
+    except (gzip.BadGzipFile, zlib.error) as cause:
+        raise EdgeferError(f"{path} is a damaged gzip file ({cause})", hint=again) from cause
+    except OSError as cause:
+        hint = "check the path and its permissions"
+        raise EdgeferError(f"cannot read {path}: {cause.strerror or cause}", hint=hint) from cause
+
+
+def csv_rows(path: Path) -> Iterator[tuple[str, list[str]]]:
+    """The rows of a csv that may be gzipped, without blank ones; each with its place for messages (file and line).
+
+    Raises:
+        EdgeferError: the file cannot be read, or is not text.
+    """
+    with opened(path) as stream, io.TextIOWrapper(stream, "utf-8-sig", newline="") as text:
+        rows = csv.reader(text)
+        try:
+            yield from ((f"{path} line {rows.line_num}", row) for row in rows if row)
+        except (UnicodeDecodeError, csv.Error) as cause:
+            reason = "it is not a text file" if isinstance(cause, UnicodeDecodeError) else str(cause)
+            raise EdgeferError(f"cannot read {path} as a csv: {reason}", hint="copy or unpack it again") from cause

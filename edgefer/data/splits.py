@@ -194,8 +194,8 @@ class Grouping:
 
     def keys(self) -> NDArray[np.uint64]:
         """For each face the smallest content hash of its group, which no order of rows changes."""
-        order = np.argsort(self._hashes, kind="stable")
-        root = _exact(self._hashes, order)
+        _, first, same = np.unique(self._hashes, return_index=True, return_inverse=True)
+        root: NDArray[np.int64] = first[same]
         for table in self._tables():
             ranked = np.lexsort((self._hashes, table))
             for step in range(1, _NEIGHBOURS + 1):
@@ -265,15 +265,6 @@ def normalised(cells: NDArray[np.float64]) -> NDArray[np.float32]:
     length = np.linalg.norm(centred, axis=1, keepdims=True)
     unit: NDArray[np.float64] = np.divide(centred, length, out=np.zeros_like(centred), where=length > 1e-6)
     return unit.astype(np.float32)
-
-
-def _exact(hashes: NDArray[np.uint64], order: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Start each face's group at the first face with the same hash."""
-    ranked = hashes[order]
-    first = np.concatenate([[True], ranked[1:] != ranked[:-1]])[: len(order)]
-    root = np.empty(len(order), np.int64)
-    root[order] = order[np.flatnonzero(first)[np.cumsum(first) - 1]] if len(order) else order
-    return root
 
 
 def _join(root: NDArray[np.int64], left: NDArray[np.int64], right: NDArray[np.int64]) -> None:

@@ -137,7 +137,7 @@ def test_bad_votes_are_named(content, message, csv_of_seven, tmp_path):
 
 
 def test_missing_votes_are_named(csv_of_seven, tmp_path):
-    with pytest.raises(EdgeferError, match=r"cannot read the votes in .*none\.csv: No such file"):
+    with pytest.raises(EdgeferError, match=r"cannot read .*none\.csv: No such file"):
         open_dataset(csv_of_seven, votes=tmp_path / "none.csv")
 
 
