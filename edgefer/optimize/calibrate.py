@@ -248,12 +248,10 @@ def calibrate(model: onnx.ModelProto, contract: Contract, faces: FaceSet, recipe
     """
     batches = _seen(faces, contract)
     with progress("calibrating", len(faces)) as advance:
-        budget = max(DEFAULT_BUDGET, activation_bytes(model))  # a large network's faces go through one at a time
         ranges = observe(
             model,
             open_runner,
             batches,
-            budget_bytes=budget,
             name_of=lambda face: f"face {face} of the sample ({faces.name_of(face)} of {faces.origin})",
             advance=advance,
         )

@@ -236,26 +236,17 @@ def correct(
         steps: of :data:`STEPS`.
         advance: called with 1 after every layer.
     """
-    current = onnx.ModelProto()
-    current.CopyFrom(model)
-    layers = _layers(current, plan)
+    layers = _layers(model, plan)
     changes = dict.fromkeys((step for step in STEPS if step in steps), 0)
-
-    def integer() -> onnx.ModelProto:
-        return quantise(current, plan, ranges, method=method, same_model=False).model
-
-    if not layers:
-        return Corrected(current, changes)
-    for group in np.array_split(np.array(layers, dtype=object), min(STAGES, len(layers))):
+    work = _Work(model, plan, ranges, method, faces, run)
+    for group in np.array_split(np.array(layers, dtype=object), min(STAGES, len(layers))) if layers else []:
         if ROUNDING in changes:
-            changes[ROUNDING] += _round(
-                model, current, integer(), [n for n in group if _own(current, n)], plan.scheme, faces, run
-            )
+            changes[ROUNDING] += work.round([name for name in group if _own(work.current, name)])
         if BIAS in changes:
-            changes[BIAS] += _correct(model, current, integer(), list(group), faces, run)
+            changes[BIAS] += work.correct_biases(list(group))
         if advance is not None:
             advance(len(group))
-    return Corrected(current, changes)
+    return Corrected(work.current, changes)
 
 
 def _layers(model: onnx.ModelProto, plan: Plan) -> list[str]:
@@ -281,29 +272,6 @@ def _own(model: onnx.ModelProto, layer: str) -> bool:
     return Columns(node, shape).inputs <= MAX_INPUTS
 
 
-def _round(
-    model: onnx.ModelProto,
-    current: onnx.ModelProto,
-    integer: onnx.ModelProto,
-    group: Sequence[str],
-    scheme: Scheme,
-    faces: Sequence[Faces],
-    run: Open,
-) -> int:
-    """Round the weights of ``group`` in ``current``, in place, to answer like ``model``; returns how many changed."""
-    if not group:
-        return 0
-    reads = {name: (_node(model, name).input[0], _node(integer, name).input[0]) for name in group}
-    view = GraphView(model)
-    cuts = {name: Columns(_node(model, name), view.constant_shape(_node(model, name).input[1]) or ()) for name in group}
-    moments = {name: Moments.empty(cut.groups, cut.inputs) for name, cut in cuts.items()}
-    random = np.random.default_rng(0)
-    for in_float, in_int8 in _runs(model, integer, list(reads.values()), faces, run):
-        for name, (one, two) in reads.items():
-            moments[name].add(*cuts[name].both(in_float[one], in_int8[two], random))
-    return sum(_round_one(current, name, scheme, moments[name], _input_scale(integer, name)) for name in group)
-
-
 def _round_one(model: onnx.ModelProto, layer: str, scheme: Scheme, moments: Moments, input_scale: float) -> bool:
     view, node = GraphView(model), _node(model, layer)
     stored = view.constant(node.input[1])
@@ -321,47 +289,62 @@ def _round_one(model: onnx.ModelProto, layer: str, scheme: Scheme, moments: Mome
     return bool(np.any(levels != nearest))
 
 
-def _correct(
-    model: onnx.ModelProto,
-    current: onnx.ModelProto,
-    integer: onnx.ModelProto,
-    group: Sequence[str],
-    faces: Sequence[Faces],
-    run: Open,
-) -> int:
-    """Add to biases of ``group`` in ``current``, in place, what their mean answers lack; returns how many changed."""
-    written = {name: str(_node(model, name).output[0]) for name in group}
-    sums: dict[str, NDArray[np.float64]] = {name: np.zeros(1) for name in group}
-    places = dict.fromkeys(group, 0)
-    for in_float, in_int8 in _runs(model, integer, [(tensor, tensor) for tensor in written.values()], faces, run):
-        for name, tensor in written.items():
-            lacking = in_float[tensor].astype(np.float64) - in_int8[tensor]
-            axes = (0, *range(2, lacking.ndim))
-            sums[name] = sums[name] + lacking.sum(axis=axes)
-            places[name] += lacking.size // lacking.shape[1]
-    view = GraphView(current)
-    for name in group:
-        node = _node(current, name)
-        bias = view.constant(node.input[2]) if len(node.input) > 2 and node.input[2] else np.float32(0)
-        assert bias is not None  # _layers looked
-        _replace(current, node, 2, (bias + sums[name] / places[name]).astype(np.float32))
-    return sum(bool(np.any(total != 0)) for total in sums.values())
+class _Work:
+    """Changes ``current``, a copy of the float network, in place, so that its INT8 form answers like ``model``."""
 
+    def __init__(
+        self, model: onnx.ModelProto, plan: Plan, ranges: Ranges, method: str, faces: Sequence[Faces], run: Open
+    ) -> None:
+        self.model, self.plan, self.ranges, self.method = model, plan, ranges, method
+        self.faces, self.run = faces, run
+        self.current = onnx.ModelProto()
+        self.current.CopyFrom(model)
 
-def _runs(
-    model: onnx.ModelProto,
-    integer: onnx.ModelProto,
-    pairs: Sequence[tuple[str, str]],
-    faces: Sequence[Faces],
-    run: Open,
-) -> Any:
-    """Yield the tensors of both networks, a batch at a time."""
-    runners = [
-        run(only_outputs(which, {pair[side] for pair in pairs}).SerializeToString())
-        for side, which in enumerate((model, integer))
-    ]
-    for batch in faces:
-        yield tuple(runner(batch) for runner in runners)
+    def _integer(self) -> onnx.ModelProto:
+        return quantise(self.current, self.plan, self.ranges, method=self.method, same_model=False).model
+
+    def round(self, group: Sequence[str]) -> int:
+        """Round the weights of ``group`` to answer like the float network; returns how many layers changed."""
+        if not group:
+            return 0
+        integer, view = self._integer(), GraphView(self.model)
+        nodes = {name: _node(self.model, name) for name in group}
+        reads = {name: (node.input[0], _node(integer, name).input[0]) for name, node in nodes.items()}
+        cuts = {name: Columns(node, view.constant_shape(node.input[1]) or ()) for name, node in nodes.items()}
+        moments = {name: Moments.empty(cut.groups, cut.inputs) for name, cut in cuts.items()}
+        random = np.random.default_rng(0)
+        for in_float, in_int8 in self._runs(integer, list(reads.values())):
+            for name, (one, two) in reads.items():
+                moments[name].add(*cuts[name].both(in_float[one], in_int8[two], random))
+        scheme = self.plan.scheme
+        return sum(_round_one(self.current, name, scheme, moments[name], _input_scale(integer, name)) for name in group)
+
+    def correct_biases(self, group: Sequence[str]) -> int:
+        """Add to the biases of ``group`` what their mean answers lack; returns how many changed."""
+        written = {name: str(_node(self.model, name).output[0]) for name in group}
+        sums: dict[str, NDArray[np.float64]] = {name: np.zeros(1) for name in group}
+        places = dict.fromkeys(group, 0)
+        for in_float, in_int8 in self._runs(self._integer(), [(tensor, tensor) for tensor in written.values()]):
+            for name, tensor in written.items():
+                lacking = in_float[tensor].astype(np.float64) - in_int8[tensor]
+                sums[name] = sums[name] + lacking.sum(axis=(0, *range(2, lacking.ndim)))
+                places[name] += lacking.size // lacking.shape[1]
+        view = GraphView(self.current)
+        for name in group:
+            node = _node(self.current, name)
+            bias = view.constant(node.input[2]) if len(node.input) > 2 and node.input[2] else np.float32(0)
+            assert bias is not None  # _layers looked
+            _replace(self.current, node, 2, (bias + sums[name] / places[name]).astype(np.float32))
+        return sum(bool(np.any(total != 0)) for total in sums.values())
+
+    def _runs(self, integer: onnx.ModelProto, pairs: Sequence[tuple[str, str]]) -> Any:
+        """Yield the tensors of both networks, a batch at a time."""
+        runners = [
+            self.run(only_outputs(which, {pair[side] for pair in pairs}).SerializeToString())
+            for side, which in enumerate((self.model, integer))
+        ]
+        for batch in self.faces:
+            yield tuple(runner(batch) for runner in runners)
 
 
 def only_outputs(model: onnx.ModelProto, names: Collection[str]) -> onnx.ModelProto:

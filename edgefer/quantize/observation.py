@@ -32,7 +32,7 @@ Runner = Callable[[Faces], Mapping[str, NDArray[Any]]]
 DEFAULT_BUDGET = 64 << 20
 """Bytes of activations held at a time."""
 
-_MOST_FACES = 256  # larger batches gain nothing, and would make the working set depend on tiny networks' budgets
+_MAX_FACES = 256  # larger batches gain nothing, and would make the working set depend on tiny networks' budgets
 
 
 def observed_tensors(model: onnx.ModelProto) -> tuple[str, ...]:
@@ -86,8 +86,10 @@ def activation_bytes(model: onnx.ModelProto) -> int:
 def batch_for_budget(model: onnx.ModelProto, budget_bytes: int = DEFAULT_BUDGET) -> int:
     """How many faces to run at a time so that their activations stay within ``budget_bytes``; 1 … 256.
 
+    A large network's faces go through one at a time, whatever they need.
+
     Raises:
-        EdgeferError: not even one face fits; the batch axis is fixed at something other than 1.
+        EdgeferError: the batch axis is fixed at something other than 1.
     """
     fixed = int(model.graph.input[0].type.tensor_type.shape.dim[0].dim_value)  # 0 where it is a name
     if fixed > 1:
@@ -95,13 +97,8 @@ def batch_for_budget(model: onnx.ModelProto, budget_bytes: int = DEFAULT_BUDGET)
             f"the model's batch axis is fixed at {fixed}: any number of faces cannot be cut into such batches",
             hint="export the model again; edgefer's own exports have a dynamic batch axis",
         )
-    each = activation_bytes(model)
-    if each > budget_bytes:
-        raise EdgeferError(
-            f"one face needs {each / 1e6:.1f} MB of activations, the calibration budget is {budget_bytes / 1e6:.1f} MB",
-            hint=f"allow {math.ceil(each / 1e6)} MB or more",
-        )
-    return 1 if fixed == 1 else max(1, min(_MOST_FACES, budget_bytes // each))
+    each = max(1, activation_bytes(model))
+    return 1 if fixed == 1 else max(1, min(_MAX_FACES, budget_bytes // each))
 
 
 def observe(
@@ -110,7 +107,6 @@ def observe(
     faces: Iterable[Faces],
     *,
     budget_bytes: int = DEFAULT_BUDGET,
-    origin: Mapping[str, str] | None = None,
     name_of: Callable[[int], str] = "face {}".format,
     advance: Callable[[int], object] | None = None,
 ) -> Ranges:
@@ -123,7 +119,6 @@ def observe(
         run: opens a serialised model and returns the function that runs it.
         faces: uint8 N×H×W×C batches of any sizes, read once.
         budget_bytes: of activations held at a time.
-        origin: recorded in the ranges.
         name_of: what errors call the face of that number.
         advance: called with the number of faces done after every batch.
 
@@ -150,7 +145,7 @@ def observe(
             advance(len(batch))
     if seen == 0:
         raise EdgeferError("there are no faces to calibrate with", hint="give a dataset whose calib part holds some")
-    return Ranges(fingerprint(model), seen, histograms, dict(origin or {}))
+    return Ranges(fingerprint(model), seen, histograms)
 
 
 def rebatched(batches: Iterable[Faces], size: int) -> Iterator[Faces]:

@@ -76,7 +76,6 @@ def quantise(
     ranges: Ranges,
     *,
     method: str = DEFAULT_METHOD,
-    percentile: float = DEFAULT_PERCENTILE,
     same_model: bool = True,
 ) -> Quantised:
     """Quantise ``model`` as ``plan`` says; the input is left as it was, the same inputs give the same bytes.
@@ -87,7 +86,6 @@ def quantise(
         ranges: of this model; with ``same_model=False``, of one with the same tensor names (a calibration table
             that ships, for a network exported anew).
         method: as in :func:`~edgefer.quantize.ranges.threshold`.
-        percentile: likewise.
         same_model: whether the ranges must carry this model's fingerprint.
 
     Raises:
@@ -102,12 +100,12 @@ def quantise(
         )
     scheme = plan.scheme
     result = _at_opset(model, scheme)
-    writer = _Writer(result, plan, _scales(result, plan, ranges, method, percentile))
+    writer = _Writer(result, plan, _scales(result, plan, ranges, method))
     writer.write()
     _set_metadata(result, PRECISION_KEY, "int8")
     how = {"scheme": scheme.name, "method": method, "faces": ranges.faces}
     if method == "percentile":
-        how["percentile"] = percentile
+        how["percentile"] = DEFAULT_PERCENTILE
     _set_metadata(result, QUANTISATION_KEY, json.dumps(how, sort_keys=True))
     onnx.checker.check_model(result, full_check=True)
     return Quantised(result, layer_precisions(result, plan))
@@ -117,15 +115,13 @@ Scale = tuple[str, NDArray[np.float32], NDArray[np.integer[Any]]]
 """The name of a scale, its value and its zero point."""
 
 
-def _scales(model: onnx.ModelProto, plan: Plan, ranges: Ranges, method: str, percentile: float) -> dict[str, Scale]:
+def _scales(model: onnx.ModelProto, plan: Plan, ranges: Ranges, method: str) -> dict[str, Scale]:
     """For every site: tensors of one shared group have the same scale, which spans the ranges of all of them."""
     view, scheme = GraphView(model), plan.scheme
     scales: dict[str, Scale] = {}
     for group in plan.shared:
         sources = dict.fromkeys(source for tensor in group for source in view.range_sources(tensor))
-        spans = [
-            threshold(ranges[source], method, symmetric=scheme.symmetric, percentile=percentile) for source in sources
-        ]
+        spans = [threshold(ranges[source], method, symmetric=scheme.symmetric) for source in sources]
         low, high = min(span[0] for span in spans), max(span[1] for span in spans)
         scales.update(dict.fromkeys(group, (group[0], *scheme.scale_and_zero_point(low, high))))
     return scales

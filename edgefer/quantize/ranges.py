@@ -50,11 +50,6 @@ class Histogram:
         """Of one bin, in the units of the tensor."""
         return math.ldexp(1.0, self.exponent) / HALF_BINS
 
-    @property
-    def edges(self) -> NDArray[np.float64]:
-        """The 4097 bin edges."""
-        return np.arange(-HALF_BINS, HALF_BINS + 1, dtype=np.float64) * self.width
-
     def add(self, values: NDArray[Any]) -> bool:
         """Count ``values`` (float, any shape); False, and nothing counted, where one is NaN or infinite."""
         flat = np.ravel(np.asarray(values, dtype=np.float32))
@@ -96,16 +91,6 @@ class Histogram:
             pairs = self.counts[0::2] + self.counts[1::2]
             self.counts[:] = 0
             self.counts[HALF_BINS // 2 : HALF_BINS // 2 + HALF_BINS] = pairs
-
-    def merge(self, other: Histogram) -> None:
-        """Add what ``other`` counted; ``other`` is left as it was."""
-        copy = Histogram(other.exponent, other.counts.copy(), other.minimum, other.maximum, other.count, other.zeros)
-        self.grow(copy.exponent)
-        copy.grow(self.exponent)
-        self.counts += copy.counts
-        self.minimum, self.maximum = min(self.minimum, copy.minimum), max(self.maximum, copy.maximum)
-        self.count += copy.count
-        self.zeros += copy.zeros
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready; runs of empty bins at both ends are left out. :meth:`from_dict` is its inverse."""
@@ -168,13 +153,11 @@ class Ranges:
         model: :func:`~edgefer.quantize.graphview.fingerprint` of the network that was observed.
         faces: how many faces went through it.
         histograms: tensor name to :class:`Histogram`.
-        origin: anything that the caller wants to be able to read later, e.g. the dataset's fingerprint; text to text.
     """
 
     model: str
     faces: int
     histograms: Mapping[str, Histogram]
-    origin: Mapping[str, str] = field(default_factory=dict)
 
     def __getitem__(self, tensor: str) -> Histogram:
         """The histogram of ``tensor``.
@@ -197,7 +180,6 @@ class Ranges:
             "model": self.model,
             "faces": self.faces,
             "tensors": len(self.histograms),
-            "origin": dict(sorted(self.origin.items())),
         }
         lines = [header, *({"tensor": name, **h.to_dict()} for name, h in self.histograms.items())]
         return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
@@ -229,7 +211,7 @@ class Ranges:
                 origin, above + len(lines), f"{header.get('tensors')} tensors announced, {len(histograms)} there"
             )
         try:
-            return cls(str(header["model"]), int(header["faces"]), histograms, dict(header["origin"]))
+            return cls(str(header["model"]), int(header["faces"]), histograms)
         except (KeyError, TypeError, ValueError) as cause:
             raise _damaged(origin, above, f"{type(cause).__name__}: {cause}") from cause
 

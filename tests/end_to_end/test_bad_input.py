@@ -116,7 +116,7 @@ def test_targets_that_are_not_installed(road, tmp_path, target, package, hint):
 def test_precisions_that_onnxruntime_lacks_on_a_cpu(road, tmp_path, flags):
     calib = ("--calib", road.faces) if "--int8" in flags else ()
     done = edgefer("build-engine", road.model, *flags, *calib, "-o", tmp_path / "x.onnx")
-    refused(done, "onnxruntime")
+    refused(done, "ONNX Runtime")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from edgefer.quantize import SCHEMES, make_plan, observe, quantise
 from edgefer.quantize.corrections import (
     BIAS,
     ROUNDING,
@@ -18,7 +17,10 @@ from edgefer.quantize.corrections import (
     only_outputs,
     rounded_levels,
 )
-from edgefer.quantize.observation import with_outputs
+from edgefer.quantize.observation import observe, with_outputs
+from edgefer.quantize.plan import make_plan
+from edgefer.quantize.qdq import quantise
+from edgefer.quantize.scheme import SCHEMES
 
 X86 = SCHEMES["x86-vnni"]
 

@@ -4,9 +4,12 @@ import pytest
 from onnx import numpy_helper
 
 from edgefer.errors import EdgeferError
-from edgefer.quantize import SCHEMES, make_plan, observe, quantise
 from edgefer.quantize.corrections import only_outputs
 from edgefer.quantize.equalise import DEGREE, apply_scales, channel_powers, components, equalising_scales
+from edgefer.quantize.observation import observe
+from edgefer.quantize.plan import make_plan
+from edgefer.quantize.qdq import quantise
+from edgefer.quantize.scheme import SCHEMES
 
 
 def channel_peaks(activation):

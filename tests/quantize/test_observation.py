@@ -6,7 +6,6 @@ import pytest
 from onnx import helper, numpy_helper
 
 from edgefer.errors import EdgeferError
-from edgefer.quantize import SCHEMES, make_plan, quantise
 from edgefer.quantize.graphview import GraphView, fingerprint, macs_by_layer
 from edgefer.quantize.observation import (
     activation_bytes,
@@ -16,7 +15,10 @@ from edgefer.quantize.observation import (
     rebatched,
     with_outputs,
 )
+from edgefer.quantize.plan import make_plan
+from edgefer.quantize.qdq import quantise
 from edgefer.quantize.ranges import Ranges
+from edgefer.quantize.scheme import SCHEMES
 
 
 def test_only_tensors_that_can_become_int8_are_observed(network):
@@ -89,6 +91,7 @@ def test_activation_bytes_of_a_known_network(builder):
     assert activation_bytes(model) == 64 * (1 + 4 + 4 + 4 + 16)
     assert batch_for_budget(model, 10 * 64 * 29 + 5) == 10
     assert batch_for_budget(model, 1 << 30) == 256
+    assert batch_for_budget(model, 1000) == 1
 
 
 def test_a_graph_that_doubles_the_batch_needs_twice_the_bytes_and_work(builder):
@@ -112,12 +115,6 @@ def test_a_batch_axis_fixed_at_one_is_kept_and_any_other_refused(builder):
     with pytest.raises(EdgeferError, match="batch axis is fixed at 8") as caught:
         batch_for_budget(b.model(top, outputs=4, batch=8))
     assert "dynamic batch" in caught.value.hint
-
-
-def test_a_budget_below_one_face_is_refused(network):
-    with pytest.raises(EdgeferError, match="the calibration budget is 0.0 MB") as caught:
-        batch_for_budget(network, 1000)
-    assert caught.value.hint == "allow 1 MB or more"
 
 
 @pytest.mark.parametrize("size", [1, 4, 7, 100])
@@ -180,11 +177,11 @@ def test_progress_is_told_of_every_face(network, faces, run):
 
 
 def test_ranges_as_text_round_trip(network, faces, run):
-    ranges = observe(network, run, [faces], origin={"faces_sha256": "abc"})
+    ranges = observe(network, run, [faces])
     text = ranges.to_text()
     again = Ranges.from_text(text)
     assert again.to_text() == text
-    assert (again.model, again.faces, again.origin) == (ranges.model, 96, {"faces_sha256": "abc"})
+    assert (again.model, again.faces) == (ranges.model, 96)
     assert list(again.histograms) == list(ranges.histograms)
     np.testing.assert_array_equal(again["relu1_out"].counts, ranges["relu1_out"].counts)
 

@@ -3,8 +3,8 @@ import onnx
 import pytest
 
 from edgefer.errors import EdgeferError
-from edgefer.quantize import SCHEMES, Scheme, make_plan, named_scheme
-from edgefer.quantize.plan import idle_layers, plan_to_the_end
+from edgefer.quantize.plan import idle_layers, make_plan, plan_to_the_end
+from edgefer.quantize.scheme import SCHEMES, Scheme, named_scheme
 
 
 def asked(plan) -> dict[str, str]:

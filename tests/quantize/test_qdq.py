@@ -6,8 +6,11 @@ import pytest
 from onnx import TensorProto, numpy_helper
 
 from edgefer.errors import EdgeferError
-from edgefer.quantize import METHODS, SCHEMES, Ranges, Scheme, make_plan, observe, quantise
-from edgefer.quantize.qdq import quantise_bias, quantise_weights, weight_scales
+from edgefer.quantize.observation import observe
+from edgefer.quantize.plan import make_plan
+from edgefer.quantize.qdq import quantise, quantise_bias, quantise_weights, weight_scales
+from edgefer.quantize.ranges import METHODS, Ranges
+from edgefer.quantize.scheme import SCHEMES, Scheme
 
 X86 = SCHEMES["x86-vnni"]
 

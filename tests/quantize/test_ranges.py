@@ -20,10 +20,8 @@ def test_growing_by_merging_is_exactly_one_pass_at_the_final_range():
     for batch in batches():
         assert histogram.add(batch)
     everything = np.concatenate([batch.ravel() for batch in batches()])
-    counts, edges = np.histogram(
-        everything.astype(np.float64), bins=2 * HALF_BINS, range=(histogram.edges[0], -histogram.edges[0])
-    )
-    np.testing.assert_array_equal(histogram.edges, edges)
+    end = HALF_BINS * histogram.width
+    counts, _ = np.histogram(everything.astype(np.float64), bins=2 * HALF_BINS, range=(-end, end))
     np.testing.assert_array_equal(histogram.counts, counts)
     assert histogram.count == everything.size
     assert histogram.zeros == int((everything == 0).sum()) > 0
@@ -45,17 +43,6 @@ def test_order_and_division_into_batches_do_not_matter():
         for part in np.array_split(batch, 3, axis=1):
             other.add(part)
     assert one.to_dict() == other.to_dict()
-
-
-def test_merge_equals_adding_everything_to_one():
-    left, right, whole = Histogram(), Histogram(), Histogram()
-    for number, batch in enumerate(batches()):
-        (left if number % 2 else right).add(batch)
-        whole.add(batch)
-    before = right.to_dict()
-    left.merge(right)
-    assert left.to_dict() == whole.to_dict()
-    assert right.to_dict() == before
 
 
 def test_tiny_negative_values_stay_on_their_side_of_zero():
