@@ -116,7 +116,7 @@ def build_engine(
 def _fastest(
     job: Job, candidates: Sequence[Candidate], cost: TimeCost
 ) -> tuple[Candidate, Sequence[CandidateResult], str]:
-    """Of several schemes the one that takes least time, with what was measured."""
+    """The fastest of several schemes, with what was measured."""
     if len(candidates) == 1:
         return candidates[0], (), ""
     rows = [CandidateResult.of(candidate) for candidate in candidates]

@@ -122,6 +122,11 @@ class Candidate:
             session, contract, precision=self.precision.got, size_bytes=len(self.engine), name=self.variant.label
         )
 
+    def answers(self, contract: Contract, faces: FaceSet, threads: int = 1) -> Predictions:
+        """Open, ask about ``faces``, close."""
+        with self.open(contract, threads) as engine:
+            return evaluate(engine, faces)
+
 
 @dataclass(frozen=True)
 class CandidateResult:
@@ -292,25 +297,19 @@ class Evaluation:
     def of(cls, job: Job, runtime: str, faces: FaceSet, threads: int = 1) -> Evaluation:
         """Build the float network for ``runtime`` and ask it about ``faces``."""
         reference = job.build(Variant(runtime, "fp32"))
-        return cls(job, faces, reference, answers(reference, job.contract, faces, threads), threads)
+        return cls(job, faces, reference, reference.answers(job.contract, faces, threads), threads)
 
     def on(self, faces: FaceSet) -> Evaluation:
         """The same on other faces."""
-        return replace(self, faces=faces, wanted=answers(self.reference, self.job.contract, faces, self.threads))
+        return replace(self, faces=faces, wanted=self.reference.answers(self.job.contract, faces, self.threads))
 
     def answers(self, candidate: Candidate) -> Predictions:
         """Of ``candidate``."""
-        return answers(candidate, self.job.contract, self.faces, self.threads)
+        return candidate.answers(self.job.contract, self.faces, self.threads)
 
     def paired(self, candidate: Candidate) -> Paired:
         """The answers of ``candidate`` beside the float network's."""
         return Paired.from_predictions(self.wanted, self.answers(candidate))
-
-
-def answers(candidate: Candidate, contract: Contract, faces: FaceSet, threads: int = 1) -> Predictions:
-    """Open, ask about ``faces``, close."""
-    with candidate.open(contract, threads) as engine:
-        return evaluate(engine, faces)
 
 
 def output_error(reference: Predictions, candidate: Predictions) -> tuple[float, float]:
@@ -395,8 +394,8 @@ def verdict(results: Sequence[CandidateResult]) -> str:
         return sentence + "."
     quickest = min(integer, key=lambda row: row.p50_ms or 0.0)
     if not any(row.within for row in integer):
-        least = min(row.drop_pp or 0.0 for row in integer)
-        return sentence + f". INT8 loses too much accuracy here: {least:.2f} points."
+        smallest = min(row.drop_pp or 0.0 for row in integer)
+        return sentence + f". INT8 loses too much accuracy here: {smallest:.2f} points."
     return sentence + f". INT8 does not pay here: its best is {quickest.p50_ms:.3g} ms ({quickest.label})."
 
 

@@ -76,7 +76,7 @@ class TimeCost:
     batch: int
 
     def fastest(self, job: Job, variants: Sequence[Variant]) -> Variant:
-        """The variant that takes least time."""
+        """The variant that takes the shortest time."""
         if len(variants) == 1:
             return variants[0]
         files = [job.uncorrected().build(variant) for variant in variants]
@@ -204,9 +204,9 @@ def choose_method(evaluation: Evaluation, variants: Sequence[Variant], cost: Cos
                 tried.append(file)
                 rows.append(replace(row, label=label, method=method, sqnr_db=sqnr_db, kl=kl))
                 advance(1, label)
-    least = min(row.kl or 0.0 for row in rows)
+    smallest = min(row.kl or 0.0 for row in rows)
     best = [min((i for i, t in enumerate(tried) if t.variant == v), key=lambda i: rows[i].kl or 0.0) for v in variants]
-    near = [i for i in best if (rows[i].kl or 0.0) <= ALIKE * least]
+    near = [i for i in best if (rows[i].kl or 0.0) <= ALIKE * smallest]
     if len(near) > 1:
         plans: list[tuple[tuple[str, ...], Candidate]] = [((), tried[i]) for i in near]
         for index, row in zip(near, cost.filled(job, [rows[i] for i in near], plans), strict=True):
@@ -299,9 +299,9 @@ def check_power(groups: NDArray[np.generic], max_drop: float) -> None:
     )
 
 
-def _order(costs: Sequence[LayerCost], prices: Mapping[str, float]) -> list[str]:
+def _order(gains: Sequence[LayerCost], costs: Mapping[str, float]) -> list[str]:
     """Layers by gain over cost, the best to bring back first."""
-    return [cost.layer for cost in sorted(costs, key=lambda cost: -cost.kl / prices[cost.layer])]
+    return [gain.layer for gain in sorted(gains, key=lambda gain: -gain.kl / costs[gain.layer])]
 
 
 def _plans(

@@ -150,25 +150,25 @@ def for_tensorrt(model: onnx.ModelProto, contract: Contract, no_rewrite: Collect
 
 def _made(job: Job, precision: str, target: Target, settings: Quantisation, options: BuilderOptions) -> Prepared:
     """Q/DQ where INT8 is explicit, FP16 tensors where types decide; checked against the float32 form."""
-    half = "fp16" in precision and not options.weakly_typed(target)
-    if half:
+    by_types = "fp16" in precision and not options.weakly_typed(target)
+    if by_types:
         check_fp16(job.model, job.contract)
     candidates: tuple[CandidateResult, ...] = ()
     reason, changes, got = "", dict(job.rewritten.changes), precision
     made = onnx.ModelProto()
     made.CopyFrom(job.model)
     if precision.startswith("int8") and not options.implicit:
-        variant = Variant(REFERENCE.name, "int8", (TENSORRT_FP16 if half else TENSORRT).name)
+        variant = Variant(REFERENCE.name, "int8", (TENSORRT_FP16 if by_types else TENSORRT).name)
         if not settings.evaluates:
-            built = job.build(variant)
+            file = job.build(variant)
         else:  # only a device can run the file: here it is evaluated in the reference runtime, which computes in float
             found = search(job, (variant,), settings, MacCost())
-            job, built, candidates, reason = found.job, found.candidate, found.rows, found.reason
-        made, changes = onnx.load_model_from_string(built.engine), job.changes(built)
-        if built.precision.got == "fp32":
+            job, file, candidates, reason = found.job, found.candidate, found.rows, found.reason
+        made, changes = onnx.load_model_from_string(file.engine), job.changes(file)
+        if file.precision.got == "fp32":
             got = precision.removeprefix("int8").removeprefix("+") or "fp32"
     return Prepared(
-        to_fp16(made) if half else made,
+        to_fp16(made) if by_types else made,
         job.contract,
         got,
         job.model_sha256,

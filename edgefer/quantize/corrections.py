@@ -149,7 +149,7 @@ _ON_A_LEVEL = 1e-3
 def rounded_levels(
     weights: Array, scales: Array, moments: Moments, limit: int, *, sweeps: int = SWEEPS, ridge: float = RIDGE
 ) -> NDArray[np.int8]:
-    """Levels, G×O×K, whose layer answers most like ``weights``.
+    """Levels, G×O×K, with which a layer answers like ``weights`` as nearly as possible.
 
     Args:
         weights: G×O×K, float.

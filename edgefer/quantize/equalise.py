@@ -137,15 +137,15 @@ def channel_powers(activation: NDArray[Any], unit: float) -> NDArray[np.float64]
     return np.asarray((np.square(fourth) * fourth).sum(axis=(0, 2), dtype=np.float64))
 
 
-def equalising_scales(peaks: Iterable[NDArray[np.float64]], most: float = 64.0) -> NDArray[np.float32]:
+def equalising_scales(peaks: Iterable[NDArray[np.float64]], max_ratio: float = 64.0) -> NDArray[np.float32]:
     """The factors that make the channels' ``peaks`` equal, the largest 1; for several tensors their geometric mean.
 
-    A channel below ``1 / most`` of the largest gets that: one that never fires has no range to be made equal.
+    A channel below ``1 / max_ratio`` of the largest gets that: one that never fires has no range to be made equal.
     """
     logs = []
     for peak in peaks:
         top = float(peak.max())
-        logs.append(np.log(np.maximum(peak / top, 1.0 / most)) if top > 0 else np.zeros(peak.shape))
+        logs.append(np.log(np.maximum(peak / top, 1.0 / max_ratio)) if top > 0 else np.zeros(peak.shape))
     mean = np.mean(logs, axis=0)
     return np.asarray(np.exp(mean - mean.max()), dtype=np.float32)
 

@@ -221,7 +221,7 @@ class _Planner:
     def _mixed(self, node: onnx.NodeProto) -> bool:
         """Whether ``node`` concatenates a rectified tensor with a signed one, for runtimes with integer operators.
 
-        They leave a Relu to saturation only where the zero point is the least level, which a scale shared with
+        They leave a Relu to saturation only where the zero point is the smallest level, which a scale shared with
         signed values forbids; their concatenation can rescale instead.
         """
         makers = [self.view.producer.get(source) for source in self.view.computed_from(node.output[0])]

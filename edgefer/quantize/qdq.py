@@ -18,7 +18,7 @@ from edgefer.quantize.plan import Plan, layer_precisions
 from edgefer.quantize.ranges import DEFAULT_METHOD, DEFAULT_PERCENTILE, Ranges, threshold
 from edgefer.quantize.scheme import Scheme
 
-_MOST_BIAS = 2**30  # half of int32's range, the other half is for the sum that the bias is added to
+_MAX_BIAS = 2**30  # half of int32's range, the other half is for the sum that the bias is added to
 
 
 def weight_scales(
@@ -32,7 +32,7 @@ def weight_scales(
     others = tuple(a for a in range(weights.ndim) if a != axis)
     scales: NDArray[np.float64] = np.abs(weights).max(axis=others).astype(np.float64) / limit
     if bias is not None:
-        scales = np.maximum(scales, np.abs(bias.astype(np.float64)) / (input_scale * _MOST_BIAS))
+        scales = np.maximum(scales, np.abs(bias.astype(np.float64)) / (input_scale * _MAX_BIAS))
     scales[scales < np.finfo(np.float32).tiny] = 1.0
     return scales.astype(np.float32)
 

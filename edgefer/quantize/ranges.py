@@ -16,10 +16,10 @@ from edgefer.errors import EdgeferError
 HALF_BINS = 2048
 """Bins on each side of zero; 16 for each of the 128 levels that a signed 8-bit value has on that side."""
 
-LEAST_EXPONENT = -64
+MIN_EXPONENT = -64
 """A tensor whose largest magnitude is below 2⁻⁶⁴ is counted as if that were its range."""
 
-_GREATEST_EXPONENT = 128  # of float32
+_MAX_EXPONENT = 128  # of float32
 
 _CHUNK = 1 << 15  # values at a time: the scratch buffers (4 + 8 + 1 bytes a value) stay in the second-level cache
 
@@ -38,7 +38,7 @@ class Histogram:
         count: how many values were seen; zeros: how many of them were exactly zero.
     """
 
-    exponent: int = LEAST_EXPONENT
+    exponent: int = MIN_EXPONENT
     counts: NDArray[np.int64] = field(default_factory=lambda: np.zeros(2 * HALF_BINS, np.int64))
     minimum: float = math.inf
     maximum: float = -math.inf
@@ -132,8 +132,8 @@ class Histogram:
 
     def _check(self) -> None:
         """Raise a ValueError where no values could have been counted like that."""
-        if not LEAST_EXPONENT <= self.exponent <= _GREATEST_EXPONENT:
-            raise ValueError(f"the exponent {self.exponent} is outside {LEAST_EXPONENT}…{_GREATEST_EXPONENT}")
+        if not MIN_EXPONENT <= self.exponent <= _MAX_EXPONENT:
+            raise ValueError(f"the exponent {self.exponent} is outside {MIN_EXPONENT}…{_MAX_EXPONENT}")
         if int(self.counts.min()) < 0 or not 0 <= self.zeros <= int(self.counts[HALF_BINS]):
             raise ValueError(f"a bin holds fewer than no values, or {self.zeros} zeros do not fit theirs")
         bound = math.ldexp(1.0, self.exponent)
@@ -186,7 +186,7 @@ class Ranges:
 
     @classmethod
     def from_text(cls, text: str, origin: str = "the calibration table", above: int = 0) -> Ranges:
-        """Read what :meth:`to_text` wrote; ``origin`` names the file in errors, with so many lines ``above`` the text.
+        """Read what :meth:`to_text` wrote; ``origin`` names the file in errors, with ``above`` lines above the text.
 
         Raises:
             EdgeferError: it is something else, damaged, or cut short; names the line.
@@ -239,7 +239,7 @@ DEFAULT_PERCENTILE = 99.99
 
 _MSE_RATIOS = np.linspace(0.2, 1.0, 161)
 _KL_CANDIDATES = 128
-_KL_MOST_CLIPPED = 1e-3
+_KL_MAX_CLIPPED = 1e-3
 Range = tuple[float, float]
 
 
@@ -288,7 +288,7 @@ def _percentile(histogram: Histogram, symmetric: bool, percentile: float) -> Ran
 
 
 def _mse(histogram: Histogram, symmetric: bool, percentile: float) -> Range:
-    """The clip ratio with the least mean squared error over the histogram, of 161 ratios of the full range."""
+    """The clip ratio with the smallest mean squared error over the histogram, of 161 ratios of the full range."""
     low, high = min(histogram.minimum, 0.0), max(histogram.maximum, 0.0)
     if symmetric:
         low, high = -max(-low, high), max(-low, high)
@@ -299,15 +299,15 @@ def _mse(histogram: Histogram, symmetric: bool, percentile: float) -> Range:
     counts[used == HALF_BINS] -= histogram.zeros  # zero is always a level: no error, and not at the bin's centre
     values = (used - HALF_BINS + 0.5) * histogram.width
     scales = _MSE_RATIOS * (high - low) / (254 if symmetric else 255)
-    least = np.rint(low / (high - low) * 255) if not symmetric else -127.0
-    levels = np.clip(np.rint(values[None, :] / scales[:, None]), least, least + (254 if symmetric else 255))
+    lowest = np.rint(low / (high - low) * 255) if not symmetric else -127.0
+    levels = np.clip(np.rint(values[None, :] / scales[:, None]), lowest, lowest + (254 if symmetric else 255))
     error = ((levels * scales[:, None] - values[None, :]) ** 2) @ counts
     best = float(_MSE_RATIOS[int(np.argmin(error))])
     return low * best, high * best
 
 
 def _entropy(histogram: Histogram, symmetric: bool, percentile: float) -> Range:
-    """The magnitude whose clipped, 8-bit distribution has the least Kullback–Leibler divergence from the true one.
+    """The magnitude whose clipped, 8-bit distribution has the smallest Kullback–Leibler divergence from the true one.
 
     After Migacz, "8-bit inference with TensorRT" (GTC 2017), with the exact zeros left out: a ReLU's spike at zero
     would otherwise outweigh everything else. At most one value in a thousand is clipped.
@@ -321,7 +321,7 @@ def _entropy(histogram: Histogram, symmetric: bool, percentile: float) -> Range:
     one_sided = histogram.minimum >= 0 or histogram.maximum <= 0
     levels = 256 if one_sided and not symmetric else 128
     # A spike elsewhere than zero (a channel that mostly is its bias) misleads KL as zeros do: bound what it may clip.
-    first = int(np.searchsorted(np.cumsum(counts), counts.sum() * (1.0 - _KL_MOST_CLIPPED))) + 1
+    first = int(np.searchsorted(np.cumsum(counts), counts.sum() * (1.0 - _KL_MAX_CLIPPED))) + 1
     ends = np.unique(np.linspace(min(max(levels, first), size), size, _KL_CANDIDATES).astype(int))
     best = min(ends, key=lambda end: (_divergence(counts[:size], int(end), levels), -end))
     magnitude = float(best) * histogram.width

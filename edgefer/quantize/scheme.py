@@ -25,7 +25,7 @@ class Scheme:
             whatever follows a layer into it).
         bias: ``"int32"`` with scale s_x · s_w, or left ``"float"``.
         weight_bits: 8, or 7 where uint8 × int8 products are summed in saturating 16 bits.
-        opset: the least opset the file must have; None keeps the model's.
+        opset: the smallest opset the file must have; None keeps the model's.
         fp16_scales: scales are values that float16 holds exactly, so that the file can be typed FP16 without a change.
     """
 
@@ -44,7 +44,7 @@ class Scheme:
 
     @property
     def limits(self) -> tuple[int, int]:
-        """The least and greatest activation level that scales are computed for."""
+        """The smallest and largest activation level that scales are computed for."""
         if self.activation == "uint8":
             return 0, 255
         return (-127, 127) if self.symmetric else (-128, 127)
@@ -61,14 +61,14 @@ class Scheme:
         gets scale 1.
         """
         low, high = min(low, 0.0), max(high, 0.0)
-        least, greatest = self.limits
+        lowest, highest = self.limits
         if self.symmetric:
             low, high = -max(-low, high), max(-low, high)
-        scale = np.float32((high - low) / (greatest - least))
+        scale = np.float32((high - low) / (highest - lowest))
         if scale < np.finfo(np.float32).tiny:  # nothing but zeros, or subnormals that kernels flush to zero
             scale = np.float32(1.0)
         scale = np.float32(self.stored(np.asarray(scale)))
-        zero = 0 if self.symmetric else int(np.clip(np.rint(least - low / float(scale)), least, greatest))
+        zero = 0 if self.symmetric else int(np.clip(np.rint(lowest - low / float(scale)), lowest, highest))
         return np.asarray(scale), np.asarray(zero, dtype=self.activation)
 
     def stored(self, scales: NDArray[np.float32]) -> NDArray[np.float32]:
