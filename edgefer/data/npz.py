@@ -152,17 +152,15 @@ def _parts(content: Mapping[str, NDArray[np.generic]], count: int, path: Path) -
         raise EdgeferError(
             f"{path}: 'splits' is {names.dtype} of shape {names.shape}", hint=f"it must be {count} names"
         )
-    codes = {}
-    for name in np.unique(names):
+    spelt, which = np.unique(names, return_inverse=True)
+    codes = []
+    for name in spelt:
         text = name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)
         code = splits.part_named(text)
         if code is None:
             raise EdgeferError(f"{path}: 'splits' names '{text}'", hint=f"it may name {', '.join(splits.DECLARED)}")
-        codes[name] = code
-    parts = np.zeros(count, np.int8)
-    for name, code in codes.items():
-        parts[names == name] = code
-    return splits.settle(parts, str(path))
+        codes.append(code)
+    return splits.settle(np.asarray(codes, np.int8)[which], str(path))
 
 
 def _votes(content: Mapping[str, NDArray[np.generic]], count: int, path: Path) -> NDArray[np.int64] | None:
