@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from rich.console import Console
@@ -188,16 +188,12 @@ def _row_json(report: Report, row: Row, found: Change | None) -> dict[str, Any]:
     return {
         "report": str(report.path),
         "name": row.name,
-        "latency_ms": {percent: _pair(value) for percent, value in row.percentiles.items()},
-        "top1": _pair(Estimate(row.accuracy.top1, row.accuracy.ci95)),
+        "latency_ms": {percent: asdict(value) for percent, value in row.percentiles.items()},
+        "top1": asdict(Estimate(row.accuracy.top1, row.accuracy.ci95)),
         "size_bytes": row.size_bytes,
-        "slowdown": None if found is None else {p: _pair(value) for p, value in found.slowdown.items()},
-        "drop_pp": None if found is None else {**_pair(found.drop_pp), "paired": found.is_paired},
+        "slowdown": None if found is None else {p: asdict(value) for p, value in found.slowdown.items()},
+        "drop_pp": None if found is None else {**asdict(found.drop_pp), "paired": found.is_paired},
     }
-
-
-def _pair(estimate: Estimate) -> dict[str, Any]:
-    return {"value": estimate.value, "ci95": list(estimate.ci95)}
 
 
 def _cells(row: Row, found: Change | None) -> Iterator[str]:

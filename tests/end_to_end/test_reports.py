@@ -52,6 +52,17 @@ def test_one_run_is_written_in_every_form(reports):
     assert saved.top1 == pytest.approx(details["rows"][0]["accuracy"]["top1"])
 
 
+def test_a_host_draws_what_a_device_measured(reports):
+    done = edgefer("report", "r.json", "--html", "host.html", "--markdown", "host.md", "--force", cwd=reports)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert (reports / "host.md").read_bytes() == (reports / "r.md").read_bytes()
+    page, with_images = ((reports / name).read_text(encoding="utf-8") for name in ("host.html", "r.html"))
+    start, end = with_images.index('<h2 id="faces">'), with_images.index('<h2 id="environment">')
+    assert page == with_images[:start] + with_images[end:]
+    printed = edgefer("report", "r.json", cwd=reports)
+    assert "onnxruntime INT8" in printed.stdout
+
+
 def test_answers_of_a_host_are_a_baseline_without_torch(road, reports):
     done = edgefer(
         *("bench", road.int8, "--data", road.faces, "--baseline", reports / "base.npz", "--iterations", 20, "--json")
