@@ -115,9 +115,9 @@ def test_the_page_of_training_says_what_was_measured():
     assert measured["quiet"]
     assert measured["threads"] == 2
     assert measured["data_share"] < 0.1
-    assert f"{100 * measured['data_share']:.1f} % of one in FP32" in text
-    assert f"{speeds['edgefer fp32']} faces a second, {speeds['edgefer bf16']} in bfloat16" in text
-    assert f"against {speeds['tutorial']} of the loop" in text
+    assert f"{100 * measured['data_share']:.1f} % of a training step in FP32" in text
+    assert f"{speeds['edgefer fp32']} faces per second, or {speeds['edgefer bf16']} in bfloat16" in text
+    assert f"a DataLoader, Adam) processes {speeds['tutorial']}." in text
 
 
 def test_a_measured_zoo_is_on_its_page_at_once(tmp_path, monkeypatch):
