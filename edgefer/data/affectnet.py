@@ -15,11 +15,10 @@ from edgefer.errors import EdgeferError
 from edgefer.progress import progress
 
 PATH_COLUMN = "subdirectory_filepath"
-SCHEMES = {"affectnet7": AFFECTNET[:7], "affectnet8": AFFECTNET, "affectnet9": (*AFFECTNET, "none")}
+CLASS_SETS = {"affectnet7": AFFECTNET[:7], "affectnet8": AFFECTNET, "affectnet9": (*AFFECTNET, "none")}
 """What ``--classes`` may name: seven expressions without contempt; eight; eight and one class for 8, 9 and 10."""
 
-_REST = {8: "none", 9: "uncertain", 10: "no face"}
-_CONTEMPT = 7
+_EXPRESSIONS = (*AFFECTNET, "none", "uncertain", "no face")
 _BOX = ("face_x", "face_y", "face_width", "face_height")
 _HINT = "AffectNet's csv has the columns subDirectory_filePath and expression (and face_x, face_y, …)"
 
@@ -57,7 +56,7 @@ def load_affectnet(
 
     Args:
         path: the csv. One called training or validation declares that part.
-        classes: of ``SCHEMES``; ``affectnet8`` if None. Faces of other expressions are left out and counted.
+        classes: of ``CLASS_SETS``; ``affectnet8`` if None. Faces of other expressions are left out and counted.
         root: the folder that the csv's paths start from; the csv's own if None.
         allow_missing: leave out images that are not there.
         boxes: cut the face box out, where the csv has one; False where the images are cut already.
@@ -66,10 +65,14 @@ def load_affectnet(
         EdgeferError: the csv cannot be read, a row is malformed (says which line), or images are missing.
     """
     name = classes or "affectnet8"
-    if name not in SCHEMES:
-        raise EdgeferError(f"there is no set of classes '{name}'", hint=f"--classes {', '.join(SCHEMES)}")
-    rows = _read(path, _left_out(name))
-    labels, dropped = _labels(rows.expressions, name)
+    if name not in CLASS_SETS:
+        raise EdgeferError(f"there is no set of classes '{name}'", hint=f"--classes {', '.join(CLASS_SETS)}")
+    codes, count = np.arange(len(_EXPRESSIONS)), len(CLASS_SETS[name])
+    label_of = np.minimum(codes, 8) if name == "affectnet9" else np.where(codes < count, codes, -1)
+    rows = _read(path, label_of)
+    labels = label_of[rows.expressions]
+    lost = rows.expressions[labels < 0]
+    dropped = {f"AffectNet {_EXPRESSIONS[code]}": int(np.sum(lost == code)) for code in np.unique(lost)}
     folder = path.parent if root is None else root
     paths = [folder / name.replace("\\", "/") for name in rows.names]
     labels, missing = without_missing(paths, labels, str(path), allow_missing)
@@ -79,7 +82,7 @@ def load_affectnet(
     return Loaded(
         FileSource(paths, rows.boxes if boxes else None),
         labels,
-        SCHEMES[name],
+        CLASS_SETS[name],
         declared,
         names=tuple(item.name for item in paths),
         dropped=dropped,
@@ -87,24 +90,8 @@ def load_affectnet(
     )
 
 
-def _left_out(scheme: str) -> frozenset[int]:
-    """The expressions that a scheme has no class for: their rows may lack a path or a box."""
-    others = () if scheme == "affectnet9" else tuple(_REST)
-    return frozenset((*others, _CONTEMPT) if scheme == "affectnet7" else others)
-
-
-def _labels(expressions: NDArray[np.int64], scheme: str) -> tuple[NDArray[np.int64], dict[str, int]]:
-    """Labels of a scheme, −1 for faces that it leaves out, and why."""
-    if scheme == "affectnet9":
-        return np.minimum(expressions, 8), {}
-    reasons = {f"AffectNet {name}": expressions == code for code, name in _REST.items()}
-    if scheme == "affectnet7":
-        reasons["AffectNet contempt"] = expressions == _CONTEMPT
-    labels = np.where(np.any(list(reasons.values()), axis=0), -1, expressions)
-    return labels, {reason: int(rows.sum()) for reason, rows in reasons.items() if rows.any()}
-
-
-def _read(path: Path, left_out: frozenset[int]) -> _Rows:
+def _read(path: Path, label_of: NDArray[np.int64]) -> _Rows:
+    """Rows of expressions without a label (−1) may lack a path or a box."""
     names: list[str] = []
     expressions: list[int] = []
     boxes: list[tuple[float, ...]] = []
@@ -116,7 +103,7 @@ def _read(path: Path, left_out: frozenset[int]) -> _Rows:
         raise EdgeferError(f"{path} is not AffectNet's csv: it has {', '.join(list(place)[:8])}", hint=_HINT)
     with progress(f"reading {path.name}", None) as advance:
         for where, row in rows:
-            name, expression, box = _row(row, place, boxed, left_out, where)
+            name, expression, box = _row(row, place, boxed, label_of, where)
             names.append(name)
             expressions.append(expression)
             boxes.append(box)
@@ -127,15 +114,15 @@ def _read(path: Path, left_out: frozenset[int]) -> _Rows:
 
 
 def _row(
-    row: list[str], place: dict[str, int], boxed: bool, left_out: frozenset[int], where: str
+    row: list[str], place: dict[str, int], boxed: bool, label_of: NDArray[np.int64], where: str
 ) -> tuple[str, int, tuple[float, ...]]:
     try:
         name, text = row[place[PATH_COLUMN]].strip(), row[place["expression"]].strip()
     except IndexError as cause:
         raise EdgeferError(f"{where}: {cause}", hint=_HINT) from cause
-    if not (text.isascii() and text.isdigit()) or int(text) > max(_REST):
+    if not (text.isascii() and text.isdigit()) or int(text) >= len(label_of):
         raise EdgeferError(f"{where}: the expression '{text[:30]}' is not one of 0…10", hint=_HINT)
-    if int(text) in left_out:
+    if label_of[int(text)] < 0:
         return name, int(text), (0.0,) * (len(_BOX) if boxed else 0)
     try:
         box = tuple(float(row[place[column]]) for column in _BOX) if boxed else ()

@@ -21,7 +21,7 @@ def test_weights_of_a_size_carry_it_and_begin_runs_of_theirs_and_others(tmp_path
     assert torch.allclose(load_weights(small).state[kernel], load_weights(large).state[kernel], atol=1e-6)
     train(faces, "mini_xception", again, quick(epochs=1), init=large)
     assert load_weights(again).contract.face_shape == (64, 64, 1)
-    import_weights(large, "mini_xception", half, half=True)
+    import_weights(large, "mini_xception", half, fp16=True)
     assert load_weights(half).contract.face_shape == (64, 64, 1)
     import_weights(large, "mini_xception", half, classes=("a", "b"), drop_head=True)
     assert load_weights(half).contract.face_shape == (64, 64, 1)
