@@ -4,7 +4,8 @@
 A video of 640×480 with one and with four faces in real motion, generated and known frame by frame. The loop (Haar 1.3/5
 on every frame, PyTorch eager for each face, no threads) and the app with Haar and with YuNet take turns on it; the
 overlay is drawn in all. Then the app at a source of 30 frames a second: processor time, frame to label, drops; then
-its memory over 20,000 frames; then single pictures (camera_stills.py).
+its memory over 20,000 frames; then single pictures: how many faces are found, how well they are cut out, and what that
+costs.
 
 Faces come from FER2013 where it lies beside the repository (--data DATA takes another set): those of the video are the
 first in which the loop's own detector finds a face. Without any, synthetic faces are used and stills are left out.
@@ -12,49 +13,49 @@ first in which the loop's own detector finds a face. Without any, synthetic face
 
 from __future__ import annotations
 
+import itertools
 import os
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import click
 import cv2
 import numpy as np
-from camera_stills import measure_stills
-from ending import conclude, destination, one_error
+from common import REPOSITORY, Watch, busy_mark, conclude, destination, faces_of, one_error, options, real_faces, table
 from numpy.typing import NDArray
-from scenes import FPS, BoxCounter, Place, Video, VideoSource, make_video, paste, room, tutorial_loop
-from sources import REPOSITORY, real_faces
+from scenes import FPS, BoxCounter, Place, Video, VideoSource, make_video, overlap, paste, room, spread, tutorial_loop
 
 from edgefer.camera.app import App, Options, Summary
-from edgefer.camera.detection import Detector
+from edgefer.camera.detection import Detector, cut
 from edgefer.camera.detectors import open_detector
+from edgefer.camera.predict import probabilities
 from edgefer.data import FaceSet, synthetic_faces
 from edgefer.engines.classifier import Classifier
 from edgefer.engines.load import load_baseline, load_engine
 from edgefer.errors import EdgeferError
+from edgefer.faces import prepare_batch
 from edgefer.graph.export import export
-from edgefer.measure.environment import (
-    Usage,
-    available_cores,
-    busy_before,
-    describe_environment,
-    others_since,
-    too_busy,
-)
+from edgefer.measure.accuracy import Predictions, wilson_interval
+from edgefer.measure.environment import available_cores
+from edgefer.measure.paired import Paired
 from edgefer.progress import announce
 
-RESULTS = Path(__file__).resolve().parent / "results" / "camera.json"
 YUNET = REPOSITORY.parent / "shared" / "detectors" / "face_detection_yunet_2023mar.onnx"
 NETWORK = "mini_xception"
 LOOP, HAAR, YUNET_APP = "tutorials' loop", "app, Haar", "app, YuNet"
+SIDES = (64, 96, 144, 200)
+TILTS = (0.0, 10.0, 20.0)
+ROOMS = 25  # shares no factor with the twelve pairs of side and tilt
+_NEAR = 0.5
+"""A detection belongs to the face if its centre lies within this share of the face's side."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How long: rounds of so many frames for the loop and for the app; seconds at 30 fps; frames for memory; stills."""
+    """How long: rounds of frames for the loop and for the app; seconds at 30 fps; frames for memory; stills."""
 
     rounds: int
     loop_frames: int
@@ -69,23 +70,31 @@ FULL = Plan(5, 240, 1200, 20.0, 20_000, 2400, 2.0)
 QUICK = Plan(1, 12, 40, 0.5, 60, 24, 0.2)
 
 
+@dataclass(frozen=True)
+class Bench:
+    """What is measured with what: detectors of the app by name, its engine, and the loop's network in PyTorch."""
+
+    plan: Plan
+    detectors: dict[str, Detector]
+    engine: Classifier
+    eager: Classifier
+
+
 @click.command()
-@click.option("--quick", is_flag=True, help="To see that it works; no figure is worth anything.")
+@options("camera")
 @click.option("--data", metavar="DATA", help="A data set; its test faces are pasted into scenes.")
 @click.option("--yunet", default=str(YUNET) if YUNET.is_file() else "yunet", help="The file, or 'yunet': download.")
-@click.option("--output", type=click.Path(path_type=Path), help=f"JSON; benchmarks/results/{RESULTS.name} if absent.")
 def main(quick: bool, data: str | None, yunet: str, output: Path | None) -> None:
     """Measure the camera app beside the tutorials' loop."""
     with one_error():
-        path = destination(RESULTS, output, part=quick)
+        path = destination("camera", output, part=quick)
         conclude({"quick": quick, **measure(QUICK if quick else FULL, data, yunet)}, path)
 
 
 def measure(plan: Plan, data: str | None, yunet: str) -> dict[str, Any]:
     """Everything, for JSON."""
-    started = time.monotonic()
-    busy = busy_before(plan.watch_seconds)
-    environment = {**describe_environment(), "opencv": cv2.__version__}
+    watch = Watch(plan.watch_seconds)
+    watch.environment["opencv"] = cv2.__version__
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         found = real_faces(data, folder)
@@ -96,38 +105,24 @@ def measure(plan: Plan, data: str | None, yunet: str) -> dict[str, Any]:
             load_engine(folder / "model.onnx") as engine,
             load_baseline(NETWORK, threads=available_cores()) as eager,
         ):
-            pool = video_faces(test)
-            start = Usage.now()
+            pool, bench = video_faces(test), Bench(plan, detectors, engine, eager)
             videos, paced = {}, {}
-            for count in (1, 4):
-                announce(f"{count} face{'s' if count > 1 else ''}: {plan.rounds} rounds of {LOOP}, {HAAR}, {YUNET_APP}")
-                video = make_video(pool[:count])
-                videos[str(count)] = _video(plan, video, detectors, engine, eager)
-                announce(f"the same at {FPS:g} frames a second, {plan.paced_seconds:g} s each")
-                paced[str(count)] = _paced(plan, video, detectors, engine, eager)
-            others = others_since(start)
+            with watch.over("the videos"):
+                for count in (1, 4):
+                    announce(f"{faces_of(str(count))}: {plan.rounds} rounds of {LOOP}, {HAAR}, {YUNET_APP}")
+                    video = make_video(pool[:count])
+                    videos[str(count)] = _video(bench, video)
+                    announce(f"the same at {FPS:g} frames a second, {plan.paced_seconds:g} s each")
+                    paced[str(count)] = _paced(bench, video)
             announce(f"memory over {plan.memory_frames:,} frames")
             memory = _memory(plan, make_video(pool[:1]), detectors[YUNET_APP], engine)
             stills = None
             if test is not None:
-                drawn = test.stratified(min(plan.stills, len(test)), seed=0)
-                announce(f"{len(drawn)} faces in scenes")
-                stills = measure_stills(drawn, {"haar": detectors[HAAR], "yunet": detectors[YUNET_APP]}, engine)
-    if others is not None and too_busy(others):
-        busy.append(f"other processes used {others:.2f} cores during the run")
-    return {
-        "benchmark": "camera",
-        "quiet": not busy,
-        "busy": busy,
-        "seconds": round(time.monotonic() - started),
-        "environment": environment,
-        "network": NETWORK,
-        "faces": "drawn" if found is None else found[1],
-        "videos": videos,
-        "paced": paced,
-        "memory": memory,
-        "stills": stills,
-    }
+                chosen = test.stratified(min(plan.stills, len(test)), seed=0)
+                announce(f"{len(chosen)} faces in scenes")
+                stills = measure_stills(chosen, {"haar": detectors[HAAR], "yunet": detectors[YUNET_APP]}, engine)
+    about = {"network": NETWORK, "faces": "synthetic" if found is None else found[1]}
+    return watch.result("camera", **about, videos=videos, paced=paced, memory=memory, stills=stills)
 
 
 def video_faces(test: FaceSet | None) -> list[NDArray[np.uint8]]:
@@ -152,18 +147,15 @@ def video_faces(test: FaceSet | None) -> list[NDArray[np.uint8]]:
     raise EdgeferError(f"the loop finds fewer than four of {len(candidates)} faces", hint="give another --data")
 
 
-def _video(
-    plan: Plan, video: Video, detectors: dict[str, Detector], engine: Classifier, eager: Classifier
-) -> dict[str, Any]:
+def _video(bench: Bench, video: Video) -> dict[str, Any]:
     """Rounds in which all take turns; frames a second are medians of the rounds, ratios medians of each round's."""
-    rounds: dict[str, list[float]] = {name: [] for name in (LOOP, *detectors)}
+    rounds: dict[str, list[float]] = {name: [] for name in (LOOP, *bench.detectors)}
     counters: dict[str, BoxCounter] = {}
-    for _ in range(plan.rounds):
+    for _ in range(bench.plan.rounds):
         for name, speeds in rounds.items():
-            count = plan.loop_frames if name == LOOP else plan.app_frames
-            counter, seconds, _ = _run(name, VideoSource(video, count), video, detectors, engine, eager)
-            speeds.append(counter.frames / seconds)
-            counters[name] = counter
+            count = bench.plan.loop_frames if name == LOOP else bench.plan.app_frames
+            counters[name], seconds, _ = _run(bench, name, VideoSource(video, count), video)
+            speeds.append(counters[name].frames / seconds)
     return {
         name: {
             "fps": float(np.median(values)),
@@ -175,35 +167,25 @@ def _video(
     }
 
 
-def _run(
-    name: str,
-    source: VideoSource,
-    video: Video,
-    detectors: dict[str, Detector],
-    engine: Classifier,
-    eager: Classifier,
-) -> tuple[BoxCounter, float, Summary | None]:
+def _run(bench: Bench, name: str, source: VideoSource, video: Video) -> tuple[BoxCounter, float, Summary | None]:
     start = time.monotonic()
     if name == LOOP:
         cv2.setNumThreads(available_cores())
-        counter = tutorial_loop(source, video, eager)
+        counter = tutorial_loop(source, video, bench.eager)
         return counter, time.monotonic() - start, None
     cv2.setNumThreads(1)  # as the command does: the stages share the cores
     counter = BoxCounter(video)
-    summary = App(source, detectors[name], engine, [counter], Options()).run()
+    summary = App(source, bench.detectors[name], bench.engine, [counter], Options()).run()
     return counter, time.monotonic() - start, summary
 
 
-def _paced(
-    plan: Plan, video: Video, detectors: dict[str, Detector], engine: Classifier, eager: Classifier
-) -> dict[str, Any]:
+def _paced(bench: Bench, video: Video) -> dict[str, Any]:
     """At 30 frames a second: cores used, frame to label, drops. The loop reads what it can and drops nothing itself."""
     result = {}
-    for name in (LOOP, *detectors):
+    for name in (LOOP, *bench.detectors):
         used = time.process_time()
-        counter, seconds, summary = _run(
-            name, VideoSource(video, round(plan.paced_seconds * FPS), FPS), video, detectors, engine, eager
-        )
+        source = VideoSource(video, round(bench.plan.paced_seconds * FPS), FPS)
+        counter, seconds, summary = _run(bench, name, source, video)
         result[name] = {
             "cores": (time.process_time() - used) / seconds,
             "fps": counter.frames / seconds,
@@ -237,6 +219,136 @@ def _memory(plan: Plan, video: Video, detector: Detector, engine: Classifier) ->
 def _resident() -> float:
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def measure_stills(
+    faces: FaceSet, detectors: dict[str, Detector], classifier: Classifier, seed: int = 0
+) -> dict[str, Any]:
+    """Each of ``faces`` pasted into a scene of 640×480 at one of the sides and tilts, in turn, either way.
+
+    Returns:
+        For each detector and for ``level=False``: the share found (with Wilson interval, and by side and tilt), the
+        crops' intersection over union with the pasted square, wrong finds, and the accuracy on what was found, paired
+        with that of the faces themselves.
+    """
+    generator = np.random.default_rng(seed)
+    rooms = [room(generator) for _ in range(ROOMS)]
+    cells = itertools.cycle(itertools.product(SIDES, TILTS))
+    seen = {name: _Seen() for name in detectors}
+    for row in range(len(faces)):
+        side, tilt = next(cells)
+        place = spread(1, float(side), generator, float(generator.choice([-1, 1])) * tilt)[0]
+        scene = rooms[row % len(rooms)].copy()
+        paste(scene, faces.images([row])[0].squeeze(), place)
+        for name, detector in detectors.items():
+            found = detector.detect(scene)
+            near = [d for d in found if np.hypot(d.crop.x - place.x, d.crop.y - place.y) < _NEAR * place.side]
+            seen[name].wrong += len(found) - len(near)
+            seen[name].cells.append((side, tilt, bool(near)))
+            if near:
+                crop, contract = near[0].crop, classifier.contract
+                seen[name].rows.append(row)
+                seen[name].overlaps.append(overlap(crop, place.square))
+                seen[name].level.append(cut(scene, crop, contract))
+                seen[name].as_is.append(cut(scene, crop, contract, level=False))
+    evaluated = {name: _evaluated(faces, classifier, found) for name, found in seen.items()}
+    return {"faces": len(faces), "sides": list(SIDES), "tilts": list(TILTS), "detectors": evaluated}
+
+
+@dataclass
+class _Seen:
+    """What a detector made of the scenes; ``rows`` are the faces that it found, the lists after that theirs."""
+
+    cells: list[tuple[int, float, bool]] = field(default_factory=list)
+    wrong: int = 0
+    rows: list[int] = field(default_factory=list)
+    overlaps: list[float] = field(default_factory=list)
+    level: list[NDArray[np.uint8]] = field(default_factory=list)
+    as_is: list[NDArray[np.uint8]] = field(default_factory=list)
+
+
+def _evaluated(faces: FaceSet, classifier: Classifier, seen: _Seen) -> dict[str, Any]:
+    hits = [hit for _, _, hit in seen.cells]
+
+    def share_by(key: int) -> dict[str, float]:
+        values = sorted({cell[key] for cell in seen.cells})
+        return {f"{v:g}": float(np.mean([cell[2] for cell in seen.cells if cell[key] == v])) for v in values}
+
+    result: dict[str, Any] = {
+        "found": {"share": float(np.mean(hits)), "ci95": list(wilson_interval(sum(hits), len(hits)))},
+        "found_by_side": share_by(0),
+        "found_by_tilt": share_by(1),
+        "wrong_finds": seen.wrong,
+    }
+    if not seen.rows:
+        return result
+    subset = faces.subset(np.array(seen.rows))
+    groups = subset.group_keys().astype(np.int64)
+
+    def answers(pictures: NDArray[np.uint8], name: str) -> Predictions:
+        values = probabilities(classifier, pictures)
+        return Predictions(values, subset.labels, classifier.contract.labels, subset.fingerprint(), name, groups)
+
+    direct = prepare_batch(subset.images(np.arange(len(subset))), classifier.contract)
+    baseline = answers(direct, "the faces themselves")
+    p10, median = np.percentile(seen.overlaps, (10, 50))
+    result["crop_iou"] = {"mean": float(np.mean(seen.overlaps)), "p10": float(p10), "median": float(median)}
+    result["top1_direct"] = baseline.top1
+    for kind, pictures in (("level", seen.level), ("as_is", seen.as_is)):
+        found = answers(np.stack(pictures), kind)
+        result[kind] = {"top1": found.top1, **Paired.from_predictions(baseline, found).to_dict()}
+    return result
+
+
+def page(result: dict[str, Any]) -> str:
+    """Videos, the paced source, memory and single pictures: a table each."""
+    environment, memory = result["environment"], result["memory"]
+    parts = [
+        f"{environment['cpu']}, {environment['cores']} cores, OpenCV {environment['opencv']}, {result['network']} in "
+        f"FP32, faces: {result['faces']}. A box is right from an intersection over union of 0.5 on. The app is at its "
+        "defaults (faces from 60 pixels on, searched for on every third frame, bars drawn); the loop searches each "
+        "frame for faces from 24 pixels on, as tutorials do.",
+        *busy_mark(result),
+    ]
+    for count, rows in result["videos"].items():
+        head = ["frames/s", "over the loop", "right boxes", "cores at 30 fps", "frame to label p95, ms", "dropped"]
+        lines = []
+        for name, row in rows.items():
+            slow = result["paced"][count][name]
+            lines.append([name, f"{row['fps']:.0f}", f"{row['over_loop']:.1f}×", f"{100 * row['right_boxes']:.1f} %"])
+            lines[-1] += [f"{slow['cores']:.2f}", f"{slow['frame_to_label_p95_ms']:.1f}"]
+            lines[-1].append("–" if slow["dropped"] is None else str(sum(slow["dropped"].values())))
+        parts.append(table([f"{faces_of(count)}, 640×480", *head], lines))
+    parts.append(
+        f"Memory over {memory['frames']:,} frames: {memory['grown_mb']:+.1f} MB from the second tenth to the last, "
+        f"{memory['resident_mb'][-1]:.0f} MB in all."
+    )
+    return "\n\n".join([*parts, *(_stills(result["stills"]) if result["stills"] else ())])
+
+
+def _stills(stills: dict[str, Any]) -> list[str]:
+    head = ["", "found", "by side", "by tilt", "wrong finds", "crop IoU, mean"]
+    head += ["top-1 of the faces", "as cut", "lost, points"]
+    lines = []
+    for name, row in stills["detectors"].items():
+        low, high = row["found"]["ci95"]
+        for kind, title in (("level", "upright"), ("as_is", "as they are")):
+            evaluated = row[kind]
+            interval = " … ".join(f"{v:+.1f}" for v in evaluated["ci95_pp"])
+            lines.append([f"{name}, {title}"])
+            lines[-1].append(f"{100 * row['found']['share']:.1f} % ({100 * low:.1f} … {100 * high:.1f})")
+            lines[-1] += [
+                " / ".join(f"{100 * v:.0f}" for v in row[f"found_by_{key}"].values()) for key in ("side", "tilt")
+            ]
+            lines[-1] += [str(row["wrong_finds"]), f"{row['crop_iou']['mean']:.2f}"]
+            lines[-1] += [f"{100 * row['top1_direct']:.1f} %", f"{100 * evaluated['top1']:.1f} %"]
+            lines[-1].append(f"{evaluated['drop_pp']:+.1f} ({interval})")
+    note = (
+        f"{stills['faces']:,} test faces pasted into scenes with sides of {'/'.join(map(str, stills['sides']))} pixels "
+        f"and tilts of {'/'.join(f'{tilt:g}' for tilt in stills['tilts'])}°. Accuracies are of the faces that were "
+        "found, paired with the same faces given to the network directly."
+    )
+    return [note, table(head, lines)]
 
 
 if __name__ == "__main__":

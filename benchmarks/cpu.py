@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Every engine for this CPU beside PyTorch and ONNX Runtime: `python benchmarks/cpu.py`, about seven minutes.
 
-A network, a batch size and a number of threads make one run, in which all rows take turns (see turns.py). Networks
+A network, a batch size and a number of threads make one run, in which all rows take turns (see common.py). Networks
 without weights get random ones: speed does not depend on them, accuracy is left out. `auto` is the candidate that the
 auto choice takes from a shorter run of its own, so that its row here is not the luckiest of several.
 """
@@ -9,29 +9,66 @@ auto choice takes from a shorter run of its own, so that its row here is not the
 from __future__ import annotations
 
 import tempfile
-import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
-from ending import conclude, destination, one_error
-from network import CALIBRATION_FACES, EAGER, ONNXRUNTIME, Network, prepare
+from common import (
+    UNKNOWN,
+    Effort,
+    Watch,
+    as_json,
+    busy_mark,
+    conclude,
+    destination,
+    number,
+    one_error,
+    options,
+    ratio,
+    real_faces,
+    synthetic_set,
+    table,
+    take_turns,
+)
 from numpy.typing import NDArray
-from sources import real_faces, synthetic_set
-from turns import Effort, figures, take_turns
 
-from edgefer.data import synthetic_faces
+from edgefer.contract import Contract
+from edgefer.data import FaceSet, refuse_overlap, synthetic_faces
+from edgefer.data.classes import FER2013
 from edgefer.engines.classifier import Classifier
 from edgefer.errors import EdgeferError
-from edgefer.measure.environment import Usage, busy_before, describe_environment, others_since, too_busy
-from edgefer.models import names
-from edgefer.models.weights import shipped
-from edgefer.optimize.candidates import choose
+from edgefer.faces import prepare_batch
+from edgefer.graph.export import export
+from edgefer.measure.accuracy import macro_f1, macro_f1_ci95
+from edgefer.measure.evaluate import evaluate
+from edgefer.measure.latency import Interleaved
+from edgefer.measure.paired import Paired
+from edgefer.models import create, default_contract, names
+from edgefer.models.weights import load_network, shipped
+from edgefer.optimize.build import MAX_DROP_PP
+from edgefer.optimize.candidates import (
+    FLOAT,
+    Candidate,
+    CandidateResult,
+    Job,
+    all_variants,
+    choose,
+    evaluated,
+    prepare_job,
+)
+from edgefer.optimize.settings import Quantisation
 from edgefer.progress import announce
+from edgefer.runtimes import CPU, PYTORCH, for_target
 
-RESULTS = Path(__file__).resolve().parent / "results" / "cpu.json"
+if TYPE_CHECKING:
+    from torch import nn
+
+EAGER, ONNXRUNTIME = "PyTorch eager", FLOAT.label
+CALIBRATION_FACES = 500
 NETWORKS = ("mini_xception", "resnet11", "vgg9")
 TIMED_FACES = 64
 
@@ -64,78 +101,72 @@ QUICK = Plan(
 
 
 @click.command()
-@click.option("--quick", is_flag=True, help="A few seconds, to see that it works; no row is worth anything.")
+@options("cpu")
 @click.option("--only", multiple=True, metavar="NAME", help="Measure this network (may be repeated).")
 @click.option("--data", metavar="DATA", help="A data set with train and test faces: ranges and accuracies.")
-@click.option("--output", type=click.Path(path_type=Path), help=f"JSON; benchmarks/results/{RESULTS.name} if absent.")
 def main(quick: bool, only: tuple[str, ...], data: str | None, output: Path | None) -> None:
     """Time every engine for this CPU beside PyTorch eager and onnxruntime FP32."""
     with one_error():
         unknown = [name for name in only if name not in names()]
         if unknown:
             raise EdgeferError(f"no network is called '{unknown[0]}'", hint=f"known: {', '.join(names())}")
-        path = destination(RESULTS, output, part=quick or bool(only))
+        path = destination("cpu", output, part=quick or bool(only))
         conclude({"quick": quick, **measure(QUICK if quick else FULL, only or NETWORKS, data)}, path)
 
 
 def measure(plan: Plan, networks: tuple[str, ...], data: str | None) -> dict[str, Any]:
     """Everything, for JSON."""
-    started = time.monotonic()
-    busy = busy_before(plan.watch_seconds)
-    for reason in busy:
-        announce(f"warning: {reason}: the results will be marked")
-    environment = describe_environment()
+    watch = Watch(plan.watch_seconds)
     measured: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        judging = data is not None or any(shipped(network_name) for network_name in networks)
-        found = real_faces(data, folder) if judging else None
-        real, called = (None, None) if found is None else found
-        drawn = synthetic_set(plan.calibration_faces or CALIBRATION_FACES, 1, folder / "drawn.npz")
-        for network_name in networks:
-            network = prepare(network_name, folder, real, drawn, plan.calibration_faces)
-            runs = _runs(plan, network)
-            measured[network_name] = {**network.describe(), "runs": runs}
-            busy += [f"{network_name}, {run['busy']}" for run in runs if run["busy"]]
-    return {
-        "benchmark": "cpu",
-        "quiet": not busy,
-        "busy": busy,
-        "seconds": round(time.monotonic() - started),
-        "environment": environment,
-        "data": called if any(row["accuracy"] for n in measured.values() for row in n["rows"]) else None,
-        "networks": measured,
-    }
+    with tempfile.TemporaryDirectory() as folder:
+        with_accuracy = data is not None or any(shipped(name) for name in networks)
+        real, called = (real_faces(data, Path(folder)) if with_accuracy else None) or (None, None)
+        synthetic = synthetic_set(plan.calibration_faces or CALIBRATION_FACES, Path(folder) / "synthetic.npz")
+        for name in networks:
+            network = prepare(name, Path(folder), real, synthetic, plan.calibration_faces)
+            measured[name] = {**network.describe(), "runs": _runs(plan, network, watch)}
+    judged = any(row["accuracy"] for network in measured.values() for row in network["rows"])
+    return watch.result("cpu", data=called if judged else None, networks=measured)
 
 
-def _runs(plan: Plan, network: Network) -> list[dict[str, Any]]:
+def _runs(plan: Plan, network: Network, watch: Watch) -> list[dict[str, Any]]:
     """All combinations; sessions are opened once a number of threads, and the others' are closed by then."""
     runs = []
     for threads in sorted({threads for _, threads in plan.combinations}):
         with network.opened(threads) as engines:
             for batch in [batch for batch, wanted in plan.combinations if wanted == threads]:
                 announce(f"{network.name}: timing batch {batch}, threads {threads}, {len(engines)} rows")
-                runs.append(_run(plan, network, engines, batch, threads))
+                where = f"{network.name}, batch {batch}, {threads} thread{'s' if threads > 1 else ''}"
+                with watch.over(where):
+                    runs.append(_run(plan, network, engines, batch, threads))
     return runs
 
 
 def _run(plan: Plan, network: Network, engines: dict[str, Classifier], batch: int, threads: int) -> dict[str, Any]:
     batches = batches_of(network, batch)
-    start = Usage.now()
     auto = chosen_by_auto(network, engines, batches, threads, plan.choosing[batch])
     taken = take_turns(engines, batches, threads, plan.timing[batch])
-    others = others_since(start)
     references = {"over_pytorch": EAGER, "over_onnxruntime": ONNXRUNTIME}
-    where = f"batch {batch}, {threads} thread{'s' if threads > 1 else ''}"
     return {
         "batch": batch,
         "threads": threads,
-        "busy": f"{where}: other processes used {others:.2f} cores" if others and too_busy(others) else None,
-        "others_cores": others,
         "unsettled": list(taken.unsettled),
         "rounds": len(taken.rounds_ms[EAGER]),
         "auto": auto,
         "rows": {label: figures(taken, label, batch, references) for label in engines},
+    }
+
+
+def figures(taken: Interleaved, name: str, batch: int, references: Mapping[str, str]) -> dict[str, Any]:
+    """One row: ms, faces a second (batch ÷ median), and how many times faster than each of ``references``."""
+    latency = taken.latency(name)
+    return {
+        "p50_ms": latency.p50,
+        "p95_ms": latency.p95,
+        "n": latency.n,
+        "images_per_s": None if latency.p50 is None else 1000.0 * batch / latency.p50,
+        "drift": taken.drift(name),
+        **{key: as_json(taken.speedup(reference, name)) for key, reference in references.items()},
     }
 
 
@@ -155,11 +186,190 @@ def chosen_by_auto(
 
 def batches_of(network: Network, batch: int) -> list[NDArray[np.uint8]]:
     """Different synthetic faces that go round, brought to the network's shape."""
-    from edgefer.faces import prepare_batch
-
     images, _ = synthetic_faces(TIMED_FACES, seed=2)
     faces = prepare_batch(images, network.contract)
     return [np.ascontiguousarray(faces[i : i + batch]) for i in range(0, TIMED_FACES - batch + 1, batch)]
+
+
+@dataclass(frozen=True)
+class Network:
+    """What is timed. ``results`` has an entry an engine, evaluated on ``val`` where there are weights and faces."""
+
+    name: str
+    module: nn.Module
+    contract: Contract
+    weights: str
+    job: Job
+    engines: tuple[Candidate, ...]
+    results: tuple[CandidateResult, ...]
+    accuracy: Mapping[str, Mapping[str, Any]]
+    parity: float  # largest difference of a logit of the exported file from PyTorch's
+
+    @contextmanager
+    def opened(self, threads: int) -> Iterator[dict[str, Classifier]]:
+        """Every row by its label, with ``threads``; closed afterwards."""
+        with opened(self.module, self.contract, self.engines, threads) as rows:
+            yield rows
+
+    def describe(self) -> dict[str, Any]:
+        """What does not depend on batch and threads, for JSON."""
+        calibration = self.job.record
+        rows = [("pytorch", EAGER, "fp32", None, _bytes(self.module))]
+        rows += [(row.runtime, row.label, row.precision, row.scheme, row.bytes) for row in self.results]
+        keys = ("runtime", "label", "precision", "scheme", "bytes")
+        described = [{**dict(zip(keys, row, strict=True)), "accuracy": self.accuracy.get(row[1])} for row in rows]
+        return {
+            "weights": self.weights,
+            "calibration": None
+            if calibration is None
+            else {"faces": calibration.n, "method": calibration.method, "seed": calibration.seed},
+            "rows": described,
+        }
+
+
+def prepare(
+    name: str, folder: Path, real: FaceSet | None, synthetic: FaceSet, faces: int | None, own: Path | None = None
+) -> Network:
+    """Export, calibrate and build ``name``; evaluate it where it has weights and ``real`` faces are there.
+
+    Weights are those of the file ``own``, else those that ship, else random ones. Ranges come from ``faces`` (None: the
+    usual number) of ``real``, or of ``synthetic`` if nothing is evaluated.
+    """
+    file = own or shipped(name)
+    if file is None:
+        announce(f"{name}: no weights, so random ones: speed only, no accuracy")
+        module, contract, weights = _untrained(name), default_contract(name, FER2013), "random"
+    else:
+        module, contract, loaded = load_network(file, name)
+        weights = f"{'shipped' if own is None else 'by its recipe'}, sha256 {loaded.sha256[:12]}…"
+    judging = real if file is not None else None
+    announce(f"{name}: exporting and building")
+    model = folder / f"{name}.onnx"
+    exported = export(module, model, contract=contract)
+    calib = synthetic if judging is None else judging
+    corrections = None if judging is not None else ()  # without accuracy there is nothing to correct
+    job = prepare_job(model, "int8", Quantisation(calib, faces=faces, corrections=corrections))
+    engines = tuple(job.build(variant) for variant in all_variants())
+    results = tuple(CandidateResult.of(built) for built in engines)
+    accuracy: dict[str, dict[str, Any]] = {}
+    if judging is not None:
+        announce(f"{name}: predicting {len(judging.split('test')):,} test faces with {1 + len(engines)} engines")
+        results, accuracy = _evaluated(module, contract, job, engines, judging)
+    parity = exported.max_abs_diff
+    return Network(name, module, contract, weights, job, engines, results, accuracy, parity)
+
+
+def _evaluated(
+    module: nn.Module, contract: Contract, job: Job, engines: tuple[Candidate, ...], faces: FaceSet
+) -> tuple[tuple[CandidateResult, ...], dict[str, dict[str, Any]]]:
+    """``val`` decides what `auto` may take; the public test is what is reported."""
+    test = faces.split("test")
+    if job.record is not None:
+        refuse_overlap(job.record.face_hashes, test.face_hashes(), "the calibration faces", "the test faces")
+    with opened(module, contract, engines, threads=2) as rows:
+        answers = {label: evaluate(engine, test) for label, engine in rows.items()}
+        plain = [CandidateResult.of(built) for built in engines]
+        reference = [f.label for f in plain].index(ONNXRUNTIME)
+        results = evaluated(plain, [rows[f.label] for f in plain], faces.split("val"), reference, MAX_DROP_PP)
+    accuracy = {}
+    for label, predictions in answers.items():
+        paired = Paired.from_predictions(answers[EAGER], predictions)
+        quality = {
+            "top1": predictions.top1,
+            "top1_ci95": list(predictions.top1_ci95),
+            "macro_f1": macro_f1(predictions),
+            "macro_f1_ci95": list(macro_f1_ci95(predictions)),
+        }
+        accuracy[label] = {**quality, "n": predictions.n, **paired.to_dict()}
+    return tuple(results), accuracy
+
+
+@contextmanager
+def opened(
+    module: nn.Module, contract: Contract, engines: tuple[Candidate, ...], threads: int
+) -> Iterator[dict[str, Classifier]]:
+    from edgefer.engines.pytorch import TorchSession
+
+    with ExitStack() as stack:
+        session = TorchSession(module, contract, threads)
+        eager = Classifier(session, contract, precision="fp32", size_bytes=_bytes(module), name=EAGER)
+        rows = {EAGER: stack.enter_context(eager)}
+        for built in engines:
+            rows[built.variant.label] = stack.enter_context(built.open(contract, threads))
+        yield rows
+
+
+def _untrained(name: str) -> nn.Module:
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return create(name).eval()
+
+
+def _bytes(module: nn.Module) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in module.state_dict().values())
+
+
+def page(result: dict[str, Any]) -> str:
+    """A section per network; speed-ups are those of batch 1 with one thread."""
+    environment = result["environment"]
+    packages = [name for row in (PYTORCH, *for_target(CPU).values()) for name in row.distributions]
+    versions = ", ".join(f"{k} {environment['packages'][k]}" for k in packages if k in environment["packages"])
+    lines = [
+        f"{environment['cpu']}, {environment['cores']} cores, {environment['os']}; {versions}. Batch 1: median ms of a "
+        "call. Batch 32: faces a second. t: threads. Speed-ups: batch 1, one thread, with 95 % intervals."
+    ]
+    if result["data"]:
+        lines.append(
+            "Drop (points of top-1, with 95 % interval) and agreement: against PyTorch, on the test faces of "
+            f"{result['data']}."
+        )
+    parts = [" ".join([*lines, *busy_mark(result)])]
+    for name, network in result["networks"].items():
+        parts += [f"#### {name}", _network_table(network), _auto_note(network)]
+    return "\n\n".join(parts)
+
+
+def _network_table(network: dict[str, Any]) -> str:
+    runs = {(run["batch"], run["threads"]): run for run in network["runs"]}
+    first = min(runs)  # speed-ups are taken from it
+    described = {row["label"]: row for row in network["rows"]}
+    with_accuracy = any(row["accuracy"] for row in network["rows"])
+    head = ["", *(f"batch {b}, {t} t, {'ms' if b == 1 else 'faces/s'}" for b, t in sorted(runs))]
+    head += ["over PyTorch", "over onnxruntime FP32", "MB", *(["drop", "agreement"] if with_accuracy else [])]
+    chosen = [(label, label, {key: run["rows"][label] for key, run in runs.items()}) for label in described]
+    chosen.append(("**auto**", runs[first]["auto"], {key: run["rows"][run["auto"]] for key, run in runs.items()}))
+    lines = []
+    for title, label, taken in chosen:
+        row = described[label]
+        cells = [title]
+        cells += [number(taken[key]["p50_ms" if key[0] == 1 else "images_per_s"]) for key in sorted(taken)]
+        for key, itself in (("over_pytorch", EAGER), ("over_onnxruntime", ONNXRUNTIME)):
+            cells.append("1" if label == itself else ratio(taken[first][key]))
+        cells.append(number(row["bytes"] / 1e6))
+        if with_accuracy:
+            cells += _accuracy(row["accuracy"], itself=title == EAGER)
+        lines.append(cells)
+    return table(head, lines)
+
+
+def _accuracy(accuracy: dict[str, Any] | None, *, itself: bool) -> list[str]:
+    if accuracy is None or itself:
+        return [f"top-1 {100 * accuracy['top1']:.2f} %" if accuracy else UNKNOWN, UNKNOWN]
+    low, high = accuracy["ci95_pp"]
+    return [f"{accuracy['drop_pp']:.2f} [{low:.2f}, {high:.2f}]", f"{100 * accuracy['agreement']:.2f} %"]
+
+
+def _auto_note(network: dict[str, Any]) -> str:
+    took: dict[str, list[str]] = {}
+    for run in sorted(network["runs"], key=lambda run: (run["batch"], run["threads"])):
+        took.setdefault(run["auto"], []).append(f"batch {run['batch']} with {run['threads']} t")
+    if len(took) == 1:
+        choice = f"`auto` takes {next(iter(took))} throughout."
+    else:
+        choice = "`auto` takes " + "; ".join(f"{label} for {', '.join(where)}" for label, where in took.items()) + "."
+    return choice + (" Random weights: speed only." if network["weights"] == "random" else "")
 
 
 if __name__ == "__main__":

@@ -20,9 +20,8 @@ from typing import Any, cast
 
 import click
 import numpy as np
-from ending import conclude, one_error
+from common import RESULTS, SMALLEST, Watch, conclude, one_error, synthetic_set
 from numpy.typing import NDArray
-from sources import synthetic_set
 
 import edgefer
 from edgefer.contract import INPUT_NAME
@@ -33,14 +32,13 @@ from edgefer.engines.tensorrt.compat import import_tensorrt
 from edgefer.engines.tensorrt.cuda import open_cuda, probe, survey
 from edgefer.engines.tensorrt.run import TensorRtSession
 from edgefer.errors import EdgeferError
-from edgefer.measure.environment import Usage, describe_environment, others_since, too_busy
+from edgefer.measure.environment import describe_environment
 from edgefer.measure.latency import gpu_times, interleave, watched
 from edgefer.measure.telemetry import Recorder
 from edgefer.models import names
 from edgefer.models.weights import shipped
 from edgefer.progress import announce
 
-RESULTS = Path(__file__).resolve().parent / "results"
 NETWORKS = ("mini_xception", "resnet11", "vgg9", "ddamfn")
 
 
@@ -61,9 +59,9 @@ QUICK = Plan(("fp32", "int8"), (1, 8), 0.1, 16, 70)
 
 @click.command()
 @click.argument("models", nargs=-1, type=click.Path(path_type=Path))
-@click.option("--quick", is_flag=True, help="As little as possible, to see that it works; no figure is worth anything.")
+@click.option("--quick", is_flag=True, help=SMALLEST)
 @click.option("--all", "every", is_flag=True, help=f"Every network, not only {', '.join(NETWORKS)}.")
-@click.option("--data", metavar="DATA", help="A data set with train and test faces; drawn ones if absent.")
+@click.option("--data", metavar="DATA", help="A data set with train and test faces; synthetic ones if absent.")
 @click.option("--output", type=click.Path(path_type=Path), help="JSON; benchmarks/results/DEVICE.json if absent.")
 @click.option("--check", is_flag=True, help="Only say whether there is a GPU with TensorRT.")
 def main(
@@ -116,32 +114,20 @@ def measure(
     plan: Plan, models: tuple[Path, ...], data: str | None, machine: dict[str, Any], folder: Path
 ) -> dict[str, Any]:
     """Everything, for JSON."""
-    started, before = time.monotonic(), Usage.now()
-    faces = open_dataset(data) if data else synthetic_set(plan.calibration * 20, 1, folder / "drawn.npz")
-    environment = describe_environment()
+    watch = Watch(0)
+    faces = open_dataset(data) if data else synthetic_set(plan.calibration * 20, folder / "synthetic.npz")
     networks: dict[str, list[dict[str, Any]]] = {}
-    with Recorder() as recorder:
+    with Recorder() as recorder, watch.over("the run"):
         for model in models:
             networks[model.stem] = _network(plan, model, faces, folder)
         recording = recorder.recording()
-    others = others_since(before)
-    busy = [*recording.throttled()]
-    if too_busy(others):
-        busy.append(f"other processes used {others:.2f} cores")
-    return {
-        "benchmark": "gpu",
-        "busy": busy,
-        "seconds": round(time.monotonic() - started),
-        "machine": machine,
-        "environment": environment,
-        "telemetry": recording.summary(),
-        "faces": Path(data).name if data else "drawn",
-        "networks": networks,
-    }
+    watch.busy += recording.throttled()
+    called = Path(data).name if data else "synthetic"
+    return watch.result("gpu", machine=machine, telemetry=recording.summary(), faces=called, networks=networks)
 
 
 def _network(plan: Plan, model: Path, faces: FaceSet, folder: Path) -> list[dict[str, Any]]:
-    """A row a precision; the engines that were built are timed together, in turns."""
+    """A row per precision; the engines that were built are timed together, in turns."""
     with ExitStack() as opened:
         reference = opened.enter_context(load_engine(model))
         judged = _judged(reference, faces, plan.faces)

@@ -16,11 +16,23 @@ from typing import Any
 import click
 import numpy as np
 import onnx
-from ending import conclude, destination, one_error
-from network import CALIBRATION_FACES
+from common import (
+    Effort,
+    Watch,
+    as_json,
+    busy_mark,
+    conclude,
+    destination,
+    number,
+    one_error,
+    options,
+    ratio,
+    synthetic_set,
+    table,
+    take_turns,
+)
+from cpu import CALIBRATION_FACES
 from onnx import helper, numpy_helper
-from sources import synthetic_set
-from turns import Effort, take_turns
 
 from edgefer.data import synthetic_faces
 from edgefer.faces import prepare_batch
@@ -28,13 +40,11 @@ from edgefer.graph.canonical import canonicalise
 from edgefer.graph.export import export
 from edgefer.graph.onnx_file import load_model, serialise
 from edgefer.graph.rewrite import PASSES, rewrite
-from edgefer.measure.environment import Usage, busy_before, describe_environment, others_since, too_busy
 from edgefer.optimize.calibrate import Calibrated, calibrate, calibration_faces
 from edgefer.optimize.candidates import FLOAT, Job, all_variants
 from edgefer.optimize.settings import Quantisation
 from edgefer.progress import announce
 
-RESULTS = Path(__file__).resolve().parent / "results" / "rewriting.json"
 PLAIN, ALL = "plain", "all passes"
 NETWORKS = ("resnet11", "ddamfn")
 
@@ -53,34 +63,24 @@ QUICK = Plan(Effort(0.1, 3, 8), 14, 0.2)
 
 
 @click.command()
-@click.option("--quick", is_flag=True, help="To see that it works; no figure is worth anything.")
+@options("rewriting")
 @click.option("--only", multiple=True, type=click.Choice(NETWORKS), help="Measure this network (may be repeated).")
-@click.option("--output", type=click.Path(path_type=Path), help=f"JSON; benchmarks/results/{RESULTS.name} if absent.")
 def main(quick: bool, only: tuple[str, ...], output: Path | None) -> None:
     """Time every engine with and without each rewrite pass."""
     with one_error():
-        path = destination(RESULTS, output, part=quick or bool(only))
+        path = destination("rewriting", output, part=quick or bool(only))
         conclude({"quick": quick, **measure(QUICK if quick else FULL, only or NETWORKS)}, path)
 
 
 def measure(plan: Plan, networks: tuple[str, ...]) -> dict[str, Any]:
     """Everything, for JSON."""
-    busy = busy_before(plan.watch_seconds)
+    watch = Watch(plan.watch_seconds)
     measured = {}
     with tempfile.TemporaryDirectory() as name:
         for network in networks:
-            start = Usage.now()
-            measured[network] = _measured(network, Path(name), plan)
-            others = others_since(start)
-            if others and too_busy(others):
-                busy.append(f"{network}: other processes used {others:.2f} cores")
-    return {
-        "benchmark": "rewriting",
-        "quiet": not busy,
-        "busy": busy,
-        "environment": describe_environment(),
-        "networks": measured,
-    }
+            with watch.over(network):
+                measured[network] = _measured(network, Path(name), plan)
+    return watch.result("rewriting", networks=measured)
 
 
 def _measured(network: str, folder: Path, plan: Plan) -> dict[str, Any]:
@@ -89,10 +89,10 @@ def _measured(network: str, folder: Path, plan: Plan) -> dict[str, Any]:
     plain = folder / f"{network}.onnx"
     export(network, plain, random_weights=True)
     _unfold(plain)
-    drawn = synthetic_set(plan.faces, 1, folder / "drawn.npz")
+    synthetic = synthetic_set(plan.faces, folder / "synthetic.npz")
     skipped = {PLAIN: set(PASSES), **{name: set(PASSES) - {name} for name in PASSES}, ALL: set()}
     model, contract = load_model(plain)
-    settings = Quantisation(drawn, faces=plan.faces, seed=0, method="mse")
+    settings = Quantisation(synthetic, faces=plan.faces, seed=0, method="mse")
     recipe, chosen = settings.recipe(network), calibration_faces(settings, contract)
     graphs = {graph: rewrite(model, contract, skip=skip) for graph, skip in skipped.items()}
     graphs = {graph: done for graph, done in graphs.items() if graph == PLAIN or done.changes}
@@ -122,8 +122,8 @@ def _measured(network: str, folder: Path, plan: Plan) -> dict[str, Any]:
                     "engine": variant.label,
                     "graph": graph,
                     "p50_ms": taken.latency(label).p50,
-                    "gain": {"value": gain.value, "ci95": list(gain.ci95)},
-                    "over_plain_onnxruntime": {"value": over.value, "ci95": list(over.ci95)},
+                    "gain": as_json(gain),
+                    "over_plain_onnxruntime": as_json(over),
                     "int8_layers": integers[label],
                 }
             )
@@ -153,6 +153,28 @@ def _unfold(path: Path) -> None:
     del graph.node[:]
     graph.node.extend(copies.node)
     path.write_bytes(serialise(canonicalise(model)))
+
+
+def page(result: dict[str, Any]) -> str:
+    """A table per network: a row per engine, a column per pass."""
+    parts = [
+        f"{result['environment']['cpu']}, batch 1, one thread, random weights. Speed-up of each pass over the same "
+        "engine of the plain graph, with 95 % intervals.",
+        *busy_mark(result),
+    ]
+    for name, network in result["networks"].items():
+        found = {(row["engine"], row["graph"]): row for row in network["rows"]}
+        graphs = list(dict.fromkeys(row["graph"] for row in network["rows"] if row["graph"] != PLAIN))
+        places = {**network["places"], ALL: 0}
+        heads = [f"{graph} ({places[graph]}×)" if places[graph] else graph for graph in graphs]
+        lines = []
+        for engine in dict.fromkeys(row["engine"] for row in network["rows"]):
+            rows = [found[engine, graph] for graph in graphs]
+            gains = [ratio(row["gain"]) for row in rows]
+            lines.append([engine, number(found[engine, PLAIN]["p50_ms"]), *gains])
+            lines[-1].append(ratio(rows[-1]["over_plain_onnxruntime"]))
+        parts += [f"#### {name}", table(["", "plain, ms", *heads, "all, over plain onnxruntime FP32"], lines)]
+    return "\n\n".join(parts)
 
 
 if __name__ == "__main__":

@@ -18,34 +18,32 @@ from typing import Any
 import click
 import numpy as np
 import torch
-from ending import conclude, destination, one_error
+from common import Watch, conclude, destination, one_error, options
 from torch import nn
 
 from edgefer.contract import Contract
 from edgefer.data import synthetic_faces
 from edgefer.data.classes import FER2013
-from edgefer.engines.cpu import BF16, instruction_set
+from edgefer.engines.cpu import instruction_set
 from edgefer.errors import require
-from edgefer.measure.environment import Usage, busy_before, describe_environment, others_since, too_busy
 from edgefer.models import create, default_contract, names
 from edgefer.progress import announce
+from edgefer.runtimes import BF16
 from edgefer.training import TrainConfig
 from edgefer.training.augment import augment
 from edgefer.training.learner import Learner
 
-RESULTS = Path(__file__).resolve().parent / "results" / "training.json"
 FACES, BATCH = 2048, 64
 
 
 @click.command()
-@click.option("--quick", is_flag=True, help="To see that it works; no figure is worth anything.")
+@options("training")
 @click.option("--model", default="mini_xception", show_default=True, type=click.Choice(names()))
 @click.option("--threads", type=click.IntRange(min=1), default=2, show_default=True)
-@click.option("--output", type=click.Path(path_type=Path), help=f"JSON; benchmarks/results/{RESULTS.name} if absent.")
 def main(quick: bool, model: str, threads: int, output: Path | None) -> None:
     """Compare both loops, and say what share of a step is the data's."""
     with one_error():
-        path = destination(RESULTS, output, part=quick)
+        path = destination("training", output, part=quick)
         result = measure(model, threads, rounds=2 if quick else 25)
         for name, row in result["rows"].items():
             announce(f"{name}: {row['faces_per_s']:.0f} faces/s, {row['over_tutorial']:.2f}× the tutorials' loop")
@@ -55,46 +53,34 @@ def main(quick: bool, model: str, threads: int, output: Path | None) -> None:
 
 def measure(model: str, threads: int, rounds: int) -> dict[str, Any]:
     """Everything, for JSON."""
-    busy = busy_before(2.0)
+    watch = Watch(2.0)
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     images, labels = synthetic_faces(FACES, seed=1)
-    start = Usage.now()
     loops = {"tutorial": _tutorial(model, images, labels), "edgefer fp32": _ours(model, images, labels, "fp32")}
-    if BF16 & set(instruction_set()):
+    if {*BF16} & {*instruction_set()}:
         loops["edgefer bf16"] = _ours(model, images, labels, "bf16")
     taken: dict[str, list[float]] = {name: [] for name in loops}
     steps = 4
-    for round_ in range(rounds + 1):
-        for name, step in loops.items():
-            begun = time.perf_counter()
-            for _ in range(steps):
-                step()
-            if round_:  # the first warms up
-                taken[name].append((time.perf_counter() - begun) / steps)
-    fitted = _fitted(images, default_contract(model, FER2013))
-    share = _data_share(fitted, median(taken["edgefer fp32"]), rounds)
-    others = others_since(start)
-    if others and too_busy(others):
-        busy.append(f"other processes used {others:.2f} cores")
+    with watch.over("the run"):
+        for round_ in range(rounds + 1):
+            for name, step in loops.items():
+                begun = time.perf_counter()
+                for _ in range(steps):
+                    step()
+                if round_:  # the first warms up
+                    taken[name].append((time.perf_counter() - begun) / steps)
+        fitted = _fitted(images, default_contract(model, FER2013))
+        share = _data_share(fitted, median(taken["edgefer fp32"]), rounds)
     first = np.asarray(taken["tutorial"])
-    return {
-        "benchmark": "training",
-        "model": model,
-        "threads": threads,
-        "batch": BATCH,
-        "quiet": not busy,
-        "busy": busy,
-        "environment": describe_environment(),
-        "data_share": share,
-        "rows": {
-            name: {
-                "faces_per_s": BATCH / median(seconds),
-                "over_tutorial": float(np.median(first / np.asarray(seconds))),
-            }
-            for name, seconds in taken.items()
-        },
+    rows = {
+        name: {
+            "faces_per_s": BATCH / median(seconds),
+            "over_tutorial": float(np.median(first / np.asarray(seconds))),
+        }
+        for name, seconds in taken.items()
     }
+    return watch.result("training", model=model, threads=threads, batch=BATCH, data_share=share, rows=rows)
 
 
 def _ours(model: str, images: Any, labels: Any, precision: str) -> Callable[[], object]:

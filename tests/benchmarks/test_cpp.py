@@ -20,45 +20,45 @@ def saying(text, code=0):
 
 
 def test_a_runs_last_line_is_read_and_its_memory_is_its_own():
-    import cpp_run
+    import cpp
 
     held = b"x" * 200_000_000  # of this process; it must not count
     line = (
         "streaming\n1,200 frames shown in 7.9 s, 151.9 fps · frame to label 9.4 ms (p50), 12.0 ms (p95) · 1 face · "
         "1,234 of 2,434 frames dropped (1,234 before detect)\n"
     )
-    done = cpp_run.run(saying(line))
+    done = cpp.run(saying(line))
     assert len(held) == 200_000_000
     assert (done.frames, done.ages_ms, done.dropped) == (1200, (9.4, 12.0), 1234)
     assert done.fps == 151.9
     assert 60 < done.rss_mb < 150
     assert 0 < done.cores < 2
     assert done.paced()["frame_to_label_p95_ms"] == 12.0
-    short = cpp_run.run(saying("40 frames shown in 0.3 s, 130.4 fps · 1 face\n"))
+    short = cpp.run(saying("40 frames shown in 0.3 s, 130.4 fps · 1 face\n"))
     assert (short.fps, short.ages_ms, short.dropped) == (130.4, None, 0)
 
 
 @pytest.mark.parametrize("command", [saying("error: no\n", 2), saying("nothing\n")])
 def test_a_run_that_fails_is_an_error(command):
-    import cpp_run
+    import cpp
 
     with pytest.raises(EdgeferError, match="failed"):
-        cpp_run.run(command)
+        cpp.run(command)
 
 
 def test_start_up_ends_with_the_first_event(tmp_path):
-    import cpp_run
+    import cpp
 
     work = "import time; time.sleep(0.2); print('event', flush=True); time.sleep(0.4)"
-    taken = cpp_run.start_up_seconds([sys.executable, "-c", work], tmp_path, 1)
+    taken = cpp.start_up_seconds([sys.executable, "-c", work], tmp_path, 1)
     assert taken["median"] > 0.2
     assert taken["each"] == [taken["median"]]
     with pytest.raises(EdgeferError, match="finds no face"):
-        cpp_run.start_up_seconds([sys.executable, "-c", ""], tmp_path, 1)
+        cpp.start_up_seconds([sys.executable, "-c", ""], tmp_path, 1)
 
 
 def test_labels_are_compared_face_by_face(tmp_path):
-    import cpp_run
+    import cpp
 
     def write(name, faces):
         path = tmp_path / name
@@ -67,26 +67,26 @@ def test_labels_are_compared_face_by_face(tmp_path):
 
     one = write("one", [(0, 1, "happy"), (1, 1, "sad"), (1, 2, None), (2, 1, "sad")])
     other = write("other", [(0, 1, "happy"), (1, 1, "happy"), (1, 2, None), (3, 1, "sad")])
-    assert cpp_run.labels_alike(one, other) == {"faces": 5, "in_both": 3, "share": pytest.approx(2 / 3)}
-    assert cpp_run.labels_alike(one, write("none", []))["share"] is None
+    assert cpp.labels_alike(one, other) == {"faces": 5, "in_both": 3, "share": pytest.approx(2 / 3)}
+    assert cpp.labels_alike(one, write("none", []))["share"] is None
 
 
 def test_a_program_that_is_not_there_is_an_error(tmp_path):
-    import cpp_run
+    import cpp
 
     with pytest.raises(EdgeferError, match="no edgefer_camera at"):
-        cpp_run.found_program(tmp_path / "edgefer_camera")
+        cpp.found_program(tmp_path / "edgefer_camera")
 
 
 def test_a_program_with_sanitizers_is_not_measured(tmp_path, monkeypatch):
-    import cpp_run
+    import cpp
 
-    monkeypatch.setattr(cpp_run, "REPOSITORY", tmp_path)
+    monkeypatch.setattr(cpp, "REPOSITORY", tmp_path)
     for preset in ("cpu", "asan"):  # built in this order, as make test-all does
         program = tmp_path / "cpp_demo" / "build" / preset / "app" / "edgefer_camera"
         program.parent.mkdir(parents=True)
         program.touch()
-    assert cpp_run.found_program(None).parts[-3] == "cpu"
+    assert cpp.found_program(None).parts[-3] == "cpu"
 
 
 @pytest.fixture
@@ -104,7 +104,7 @@ def result():
         "program": {"packages": {"opencv": "4.6"}},
         "network": "net",
         "faces": "drawn",
-        "films": {
+        "videos": {
             "4": {
                 "labels_alike": {"faces": 4801, "in_both": 4800, "share": 0.999},
                 "over_python": 1.6,
@@ -119,9 +119,9 @@ def result():
 
 
 def test_the_table_has_both_and_says_how_many_times_better(result):
-    from cpp_table import cpp_table
+    from cpp import page
 
-    table = cpp_table(result)
+    table = page(result)
     assert "| 4 faces, frames/s | 320 | 200 | 1.60× |" in table
     assert "| 4 faces at 30 fps: frame to label p95, ms | 5.0 | 10.0 | 2.00× |" in table
     assert "| 4 faces, largest resident set, MB | 110 | 330 | 3.00× |" in table
@@ -131,17 +131,17 @@ def test_the_table_has_both_and_says_how_many_times_better(result):
         "0.700 ms a frame outside reading, detection and inference, at 30 fps with the overlay (under 1 ms, " in table
     )
     assert "as demanded): 0.600 of work (p95 0.700: overlay 0.200, " in table
-    assert ") and 0.100 of waits between the threads. Reading and decoding the film takes 0.100." in table
+    assert ") and 0.100 of waits between the threads. Reading and decoding the video takes 0.100." in table
     assert "busy" not in table
 
 
 def test_the_table_hides_neither_a_missed_demand_nor_a_busy_machine(result):
-    from cpp_table import cpp_table
+    from cpp import page
 
     result["quiet"] = False
     result["frame"]["4"]["parts_ms"]["wait"]["mean"] = 0.5
-    result["films"]["4"]["rows"]["Python"]["paced"]["frame_to_label_p95_ms"] = None
-    table = cpp_table(result)
+    result["videos"]["4"]["rows"]["Python"]["paced"]["frame_to_label_p95_ms"] = None
+    table = page(result)
     assert "Measured on a busy machine" in table
     assert "the 1 ms demanded is missed" in table
     assert "| 4 faces at 30 fps: frame to label p95, ms | 5.0 | – | – |" in table
@@ -149,11 +149,11 @@ def test_the_table_hides_neither_a_missed_demand_nor_a_busy_machine(result):
 
 @pytest.mark.slow
 def test_the_script_runs_at_its_smallest(tmp_path, shared):
-    import cpp_run
+    import cpp
 
     pytest.importorskip("torch")
     try:
-        program = cpp_run.found_program(None)
+        program = cpp.found_program(None)
     except EdgeferError as fault:
         pytest.skip(fault.message)
     if subprocess.run([program, "--version"], capture_output=True, check=False).returncode:
@@ -162,10 +162,10 @@ def test_the_script_runs_at_its_smallest(tmp_path, shared):
     done = run("cpp.py", "--quick", "--output", output)
     assert done.returncode == 0, done.stderr
     result = json.loads(output.read_text())
-    assert set(result["films"]) == {"1", "4"}
-    for film in result["films"].values():
-        assert film["labels_alike"]["in_both"] > 0
-        assert film["labels_alike"]["share"] > 0.95
-        assert film["rows"]["C++"]["rss_mb"] < film["rows"]["Python"]["rss_mb"]
+    assert set(result["videos"]) == {"1", "4"}
+    for video in result["videos"].values():
+        assert video["labels_alike"]["in_both"] > 0
+        assert video["labels_alike"]["share"] > 0.95
+        assert video["rows"]["C++"]["rss_mb"] < video["rows"]["Python"]["rss_mb"]
     for frame in result["frame"].values():
         assert 0 < frame["shown"] <= frame["read"] == 40

@@ -19,7 +19,7 @@ def files(tmp_path):
     lineage = {"fit_sha256": train.split("fit").fingerprint()}
     contract = replace(default_contract("lenet", train.classes), lineage=lineage)
     state = load_weights(SHIPPED / "lenet.safetensors").state
-    save_weights(tmp_path / "w.safetensors", state, contract, half=True)
+    save_weights(tmp_path / "w.safetensors", state, contract, fp16=True)
     (tmp_path / "log").write_text("epoch 1: loss 1.9, val top-1 14.2 %\n")
     return tmp_path, train, open_dataset(f"{tmp_path / 'test.npz'}:all")
 
@@ -66,8 +66,8 @@ def test_a_flipped_networks_card_has_the_other_figure_too(files):
     card = model_card.card("m", figures, ["edgefer train"])
     rows = [line for line in card.splitlines() if line.startswith(("| public test", "| the same, without test"))]
     assert len(rows) == 2
-    assert "Mirrored: " in card
-    assert f"by so many points: {gain:+.2f} [{low:+.2f}, {high:+.2f}] on the public test, " in card
+    assert "Test-time augmentation (horizontal flip): " in card
+    assert f"(paired, Tango's interval): {gain:+.2f} [{low:+.2f}, {high:+.2f}] on the public test, " in card
 
 
 def test_weights_of_other_faces_get_no_card(files):

@@ -53,9 +53,9 @@ def result(quiet=True):
 
 
 def test_cpu_table_shows_what_was_measured():
-    from tables import cpu_table
+    import cpu
 
-    lines = cpu_table(result()).splitlines()
+    lines = cpu.page(result()).splitlines()
     assert "| PyTorch eager | 8.00 | 125 | 1 | 0.12 [0.12, 0.13] | 4.00 | top-1 65.00 % | – |" in lines
     assert (
         "| openvino INT8 (x) | 0.500 | 2,000 | 16.00 [15.20, 16.80] | 2.00 [1.90, 2.10] | 1.00 "
@@ -70,10 +70,10 @@ def test_cpu_table_shows_what_was_measured():
 
 
 def test_a_busy_machine_is_said_in_the_table():
-    from tables import cpu_table
+    import cpu
 
-    assert "not to be believed" in cpu_table(result(quiet=False))
-    assert "not to be believed" not in cpu_table(result())
+    assert "not to be believed" in cpu.page(result(quiet=False))
+    assert "not to be believed" not in cpu.page(result())
 
 
 def test_the_block_is_replaced_and_nothing_else():
@@ -123,7 +123,7 @@ def test_the_page_of_training_says_what_was_measured():
 def test_a_measured_zoo_is_on_its_page_at_once(tmp_path, monkeypatch):
     import tables
 
-    monkeypatch.setitem(tables.RENDERERS, "zoo", lambda result: f"{result['x']}")
+    monkeypatch.setattr(tables, "block_of", lambda which, result: f"{result['x']}")
     page = tmp_path / "page.md"
     page.write_text("a\n<!-- zoo:begin -->\nold\n<!-- zoo:end -->\n")
     with pytest.raises(EdgeferError, match="quick run"):
@@ -133,25 +133,25 @@ def test_a_measured_zoo_is_on_its_page_at_once(tmp_path, monkeypatch):
 
 
 def test_a_turn_begins_with_a_rest_that_no_timed_call_sees(monkeypatch):
-    import turns
+    import common
 
-    monkeypatch.setattr(turns, "REST", 0.03)
-    monkeypatch.setattr(turns, "SETTLE", 0.0)
+    monkeypatch.setattr(common, "REST", 0.03)
+    monkeypatch.setattr(common, "SETTLE", 0.0)
     slept = []
-    monkeypatch.setattr(turns.time, "sleep", slept.append)
+    monkeypatch.setattr(common.time, "sleep", slept.append)
 
     class Engine:
         def logits(self, faces):
             return faces
 
-    engines, effort = {"a": Engine(), "b": Engine()}, turns.Effort(1e-9, 6, 4)
+    engines, effort = {"a": Engine(), "b": Engine()}, common.Effort(1e-9, 6, 4)
     faces = [np.zeros((1, 2, 2, 1), np.uint8)]
-    taken = turns.take_turns(engines, faces, 2, effort)
+    taken = common.take_turns(engines, faces, 2, effort)
     assert taken.rounds_ms["a"].shape == (6, 4)
     assert 2 <= len(slept) <= 2 + 12  # at each change of turn; a round may begin with whom the last one ended
     assert set(slept) == {0.03}
     slept.clear()
-    turns.take_turns(engines, faces, 1, effort)
+    common.take_turns(engines, faces, 1, effort)
     assert slept == []
 
 
@@ -179,17 +179,12 @@ def test_other_processes_are_seen_and_our_own_work_is_not():
     assert not too_busy(None)
 
 
-def test_memory_that_is_not_there_is_not_tried(tmp_path, monkeypatch):
+def test_memory_that_is_not_there_is_not_tried(monkeypatch):
     import calibration
 
     monkeypatch.setattr(calibration, "available_memory", lambda: 1_000_000_000)
-    monkeypatch.setattr(calibration, "_measured", lambda *_: pytest.fail("it was run"))
-    row = calibration._row("Entropy", 5000, 2_000_000_000, tmp_path, tmp_path, tmp_path)
-    assert row == {
-        "calibrator": "Entropy",
-        "faces": 5000,
-        "skipped": "keeps every activation: 2.0 GB, and 1.0 GB are free",
-    }
+    assert calibration.memory_lacking(5000, 250_000, 50_000) == "keeps every activation: 2.0 GB, and 1.0 GB are free"
+    assert calibration.memory_lacking(2000, 250_000, 50_000) == ""
 
 
 @pytest.mark.parametrize(("many", "passed"), [(109e6, [True, True]), (112e6, [False, True]), (420e6, [False, False])])
@@ -205,7 +200,7 @@ def test_demands_on_memory(many, passed):
 
 
 def test_zoo_table_has_accuracies_only_of_trained_weights_and_says_who_falls_short():
-    from tables import RENDERERS
+    import zoo
 
     judged = {"top1": 0.62, "top1_ci95": [0.6, 0.64], "macro_f1": 0.57, "macro_f1_ci95": [0.55, 0.591]}
     judged |= {"drop_pp": 0.1, "ci95_pp": [-0.2, 0.4]}
@@ -225,7 +220,7 @@ def test_zoo_table_has_accuracies_only_of_trained_weights_and_says_who_falls_sho
     }
     random = {**shipped, "name": "other", "published": "80 % FER2013", "accuracy": {}, "weights": "random"}
     result = {"quiet": False, "data": "FER2013", "fit_faces": 23856, "environment": {"cpu": "A CPU"}}
-    table = RENDERERS["zoo"]({**result, "networks": [shipped, random]})
+    table = zoo.page({**result, "networks": [shipped, random]})
     assert "busy machine" in table
     assert "hort of" not in table
     assert "\\*" not in table
@@ -238,7 +233,7 @@ def test_zoo_table_has_accuracies_only_of_trained_weights_and_says_who_falls_sho
     published = {"a": "61 % FER2013", "b": "58 % FER2013, 63.5 % balanced", "c": "up to 74 % FER2013"}
     rows = [{**shipped, "name": name, "published": text} for name, text in published.items()]
     rows[2]["weights"] = "by its recipe, sha256 1"
-    table = RENDERERS["zoo"]({**result, "networks": rows})
+    table = zoo.page({**result, "networks": rows})
     assert (
         "Short of the published figure: b by 1.5 points (62.0 % of 63.5 %, which is within its interval); "
         "c by 12.0 points (62.0 % of 74 %). Ours learns from 23,856 fit faces: "
@@ -248,7 +243,7 @@ def test_zoo_table_has_accuracies_only_of_trained_weights_and_says_who_falls_sho
 
 
 def test_the_page_says_which_aims_of_calibration_were_missed():
-    from tables import _aims
+    from calibration import _aims
 
     found = {
         ("edgefer", 5000): {"seconds": 5.0, "peak_bytes": 2e8},

@@ -62,35 +62,35 @@ def test_a_stopped_run_goes_on_with_the_rows_that_still_hold(faces, tmp_path, mo
 
 
 def test_an_environment_is_made_once_and_again_for_other_versions(tmp_path, monkeypatch):
-    import peers
+    import quantisation
 
     made, asked = [], []
-    monkeypatch.setattr(peers.venv, "create", lambda home, **_: (made.append(home), home.mkdir(exist_ok=True)))
+    monkeypatch.setattr(quantisation.venv, "create", lambda home, **_: (made.append(home), home.mkdir(exist_ok=True)))
 
     def pip(command, **_):
         asked.append(command[command.index("--quiet") + 1 :])
-        return peers.subprocess.CompletedProcess(command, 0, "", "")
+        return quantisation.subprocess.CompletedProcess(command, 0, "", "")
 
-    monkeypatch.setattr(peers.subprocess, "run", pip)
-    python = peers.environment("modelopt", tmp_path)
+    monkeypatch.setattr(quantisation.subprocess, "run", pip)
+    python = quantisation.environment("modelopt", tmp_path)
     assert python == tmp_path / "modelopt" / "bin" / "python"
-    assert asked == [list(step) for step in peers.PEERS["modelopt"]]
-    peers.environment("modelopt", tmp_path)
+    assert asked == [list(step) for step in quantisation.PEERS["modelopt"]]
+    quantisation.environment("modelopt", tmp_path)
     assert len(made) == 1
-    monkeypatch.setitem(peers.PEERS, "modelopt", (("nvidia-modelopt==99",),))
-    peers.environment("modelopt", tmp_path)
+    monkeypatch.setitem(quantisation.PEERS, "modelopt", (("nvidia-modelopt==99",),))
+    quantisation.environment("modelopt", tmp_path)
     assert len(made) == 2
 
     def no_network(command, **_):
-        return peers.subprocess.CompletedProcess(command, 1, "", "trying\nno route to host\n")
+        return quantisation.subprocess.CompletedProcess(command, 1, "", "trying\nno route to host\n")
 
-    monkeypatch.setattr(peers.subprocess, "run", no_network)
+    monkeypatch.setattr(quantisation.subprocess, "run", no_network)
     with pytest.raises(EdgeferError, match=r"pip could not install nncf==.* no route to host"):
-        peers.environment("nncf", tmp_path)
+        quantisation.environment("nncf", tmp_path)
 
 
 def test_the_table_shows_what_held_and_what_did_not():
-    from quantisation_table import quantisation_table
+    from quantisation import page
 
     rows = [row("edgefer", 0.9821), row("edgefer, all steps", 0.9830), row("OpenVINO NNCF", 0.9729)]
     rows.append({"label": "nvidia-modelopt", "skipped": "pip could not install it"})
@@ -99,7 +99,7 @@ def test_the_table_shows_what_held_and_what_did_not():
         "test": {"data": "test.npz", "faces": 3573},
         "networks": {"net": {**ABOUT, "rows": rows}},
     }
-    text = quantisation_table(result)
+    text = page(result)
     assert "| edgefer | ONNX Runtime | 98.21 % [97.21, 99.21] | +0.10 [-0.90, +1.10] | 29.0 | 1.23 | 1.30 | 3 |" in text
     assert "| edgefer, all steps | ONNX Runtime | **98.30 %** [" in text
     assert "| nvidia-modelopt | – | not run: pip could not install it |" in text
@@ -110,5 +110,5 @@ def test_the_table_shows_what_held_and_what_did_not():
     result["networks"]["net"]["rows"] = [row("edgefer", 0.99, 0.4), row("OpenVINO NNCF", 0.995)]
     assert (
         "agreement of 98.5 % held; drop of at most 0.3 points **not held**; first in agreement **not held** "
-        "(the best peer is OpenVINO NNCF, 99.50 %)." in quantisation_table(result)
+        "(the best peer is OpenVINO NNCF, 99.50 %)." in page(result)
     )

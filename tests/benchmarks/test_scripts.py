@@ -141,15 +141,16 @@ def test_bad_arguments_say_what_to_do(script, arguments, message, hint):
 
 @pytest.mark.parametrize("which", ["cpu", "zoo", "calibration", "rewriting", "quantisation", "scale", "camera", "cpp"])
 def test_pages_say_what_the_results_say(which):
-    """Or that there are none yet."""
+    """Or that there are none yet; figures of a busy machine need not be on a page."""
     from tables import PAGES
 
     text = (BENCHMARKS.parent / PAGES[which]).read_text(encoding="utf-8")
-    if (BENCHMARKS / "results" / f"{which}.json").is_file():
+    results, begin = BENCHMARKS / "results" / f"{which}.json", f"<!-- {which}:begin -->"
+    if results.is_file() and (begin in text or json.loads(results.read_text(encoding="utf-8"))["quiet"]):
         done = run("tables.py", which, "--check")
         assert done.returncode == 0, done.stderr
-    elif f"<!-- {which}:begin -->" in text:
-        assert f"<!-- {which}:begin -->\nNot measured in full yet.\n<!-- {which}:end -->" in text
+    elif begin in text:
+        assert f"{begin}\nNot measured in full yet.\n<!-- {which}:end -->" in text
 
 
 def test_scale_measures_both_tasks_at_every_count(tmp_path):
@@ -176,7 +177,6 @@ def test_scale_measures_both_tasks_at_every_count(tmp_path):
 
 def test_scale_says_what_is_linear_and_what_is_flat():
     import scale
-    import tables
 
     def row(task, faces, seconds, megabytes):
         return {"task": task, "faces": faces, "seconds": seconds, "peak_bytes": megabytes * 1e6}
@@ -188,26 +188,24 @@ def test_scale_says_what_is_linear_and_what_is_flat():
     assert demands[0]["measured"] == "1.05 times"
     assert demands[3]["measured"] == "889 bytes"
     environment = {"cpu": "An Example CPU", "cores": 2}
-    table = tables.scale_table(
-        {"environment": environment, "model": "m", "rows": rows, "quiet": False, "demands": demands}
-    )
+    table = scale.page({"environment": environment, "model": "m", "rows": rows, "quiet": False, "demands": demands})
     assert "| 100,000 | 21.0 | 9.0 | 300.0 | 90.0 |" in table
     assert "busy machine" in table
     assert "889 bytes (missed)" in table
 
 
-def test_more_faces_than_are_drawn_are_variants_of_them(tmp_path, monkeypatch):
+def test_more_faces_than_are_made_are_variants_of_them(tmp_path, monkeypatch):
     import scale
 
     from edgefer.data import open_dataset, synthetic_faces
 
     monkeypatch.setattr(scale, "BLOCK", 40)
-    monkeypatch.setattr(scale, "DRAWN", 80)
-    scale.write_drawn(tmp_path / "faces.npz", 300)
+    monkeypatch.setattr(scale, "MADE", 80)
+    scale.write_synthetic(tmp_path / "faces.npz", 300)
     faces = open_dataset(tmp_path / "faces.npz").split("train")
     assert len(faces) == 300
     images, labels = synthetic_faces(40, seed=40)
-    assert (faces.images(range(40, 80)) == images).all(), "every block is drawn by a seed of its own"
+    assert (faces.images(range(40, 80)) == images).all(), "every block has a seed of its own"
     assert faces.labels[40:80].tolist() == faces.labels[120:160].tolist() == labels.tolist()
     assert (faces.images(range(120, 160)) == images[:, :, ::-1]).all()
     darker = np.maximum(images.astype(int) - 6, 0)
