@@ -111,11 +111,6 @@ class Latency:
         """99th percentile in ms; needs 1,000 samples."""
         return self.percentile(99)
 
-    @property
-    def p999(self) -> float | None:
-        """99.9th percentile in ms; needs 10,000 samples."""
-        return self.percentile(99.9)
-
     def to_dict(self) -> dict[str, float | int | None]:
         """``p50 p90 p95 p99`` in ms (None where the samples do not carry it) and ``n``."""
         return {"p50": self.p50, "p90": self.p90, "p95": self.p95, "p99": self.p99, "n": self.n}

@@ -159,8 +159,8 @@ def test_impossible_arguments_are_refused(arguments, message):
 
 
 def test_p999_needs_ten_thousand_and_the_spread_is_told():
-    assert Latency.from_samples(np.ones(9_999)).p999 is None
-    assert Latency.from_samples(np.ones(10_000)).p999 == 1.0
+    assert Latency.from_samples(np.ones(9_999)).percentile(99.9) is None
+    assert Latency.from_samples(np.ones(10_000)).percentile(99.9) == 1.0
     assert Latency.from_samples([1.0, 3.0]).variation == pytest.approx(np.sqrt(2) / 2)
     assert Latency.from_samples([1.0]).variation is None
 
