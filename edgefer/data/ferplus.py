@@ -43,11 +43,16 @@ def apply_votes(loaded: Loaded, votes: str, origin: str, own_labels: bool = Fals
         EdgeferError: the votes cannot be read, or do not belong to these faces.
     """
     found = _votes_for(loaded, votes, origin)
-    return replace(loaded, votes=found) if own_labels else _labelled(loaded, found)
+    if own_labels:
+        return replace(loaded, votes=found)
+    labelled = loaded.labels >= 0  # the data set itself leaves the others out, whatever the taggers said
+    labels = np.full(len(found), -1, np.int64)
+    labels[labelled], reasons = majority(found[labelled])
+    return replace(loaded, labels=labels, classes=FERPLUS, dropped={**loaded.dropped, **reasons}, votes=found)
 
 
 def _votes_for(loaded: Loaded, votes: str, origin: str) -> NDArray[np.int64]:
-    """N×10, a row a face of ``loaded``."""
+    """N×10, one row for each face of ``loaded``."""
     if votes == "npz":
         if loaded.votes is None:
             raise EdgeferError(
@@ -126,13 +131,6 @@ def majority(votes: NDArray[np.int64]) -> tuple[NDArray[np.int64], dict[str, int
     return np.where(dropped, -1, winner), {reason: int(rows.sum()) for reason, rows in reasons.items() if rows.any()}
 
 
-def _labelled(loaded: Loaded, votes: NDArray[np.int64]) -> Loaded:
-    labelled = loaded.labels >= 0  # the data set itself leaves the others out, whatever the taggers said
-    labels = np.full(len(votes), -1, np.int64)
-    labels[labelled], reasons = majority(votes[labelled])
-    return replace(loaded, labels=labels, classes=FERPLUS, dropped={**loaded.dropped, **reasons}, votes=votes)
-
-
 def _by_name(table: VoteFile, names: tuple[str, ...], votes: str, origin: str) -> NDArray[np.int64]:
     row_of = {Path(name).stem: row for row, name in enumerate(table.names) if name}
     unknown = [name for name in names if Path(name).stem not in row_of]
@@ -152,38 +150,27 @@ def read_votes(path: Path) -> VoteFile:
     """
     rows = csv_rows(path)
     _, header = next(rows, ("", []))
-    place = _columns(header, path)
-    votes, parts, names = [], [], []
-    for where, row in rows:
-        line = _row(row, place, where)
-        votes.append(line[0])
-        parts.append(line[1])
-        names.append(line[2])
-    return VoteFile(np.asarray(votes, np.int64).reshape(-1, 10), np.asarray(parts, np.int8), tuple(names))
-
-
-def _columns(header: list[str], path: Path) -> dict[str, int]:
     place = {name.strip().lower(): i for i, name in enumerate(header)}
     missing = [name for name in ("Usage", *COLUMNS) if name.lower() not in place]
     if missing:
-        raise EdgeferError(
-            f"{path} is not FER+'s csv: no column {', '.join(missing)}", hint="pass FER+'s fer2013new.csv"
-        )
-    return place
-
-
-def _row(row: list[str], place: dict[str, int], where: str) -> tuple[list[int], int, str]:
-    try:
-        votes = [int(row[place[name.lower()]]) for name in COLUMNS]
-    except (ValueError, IndexError) as cause:
-        raise EdgeferError(
-            f"{where}: ten whole numbers of votes are expected ({cause})", hint="the file is damaged"
-        ) from cause
-    usage = row[place["usage"]] if place["usage"] < len(row) else ""
-    part = splits.part_named(usage)
-    if part is None or min(votes) < 0:
-        raise EdgeferError(f"{where}: Usage '{usage}' with votes {votes} is not FER+'s", hint="the file is damaged")
-    return votes, part, row[place["image name"]].strip() if "image name" in place else ""
+        hint = "pass FER+'s fer2013new.csv"
+        raise EdgeferError(f"{path} is not FER+'s csv: no column {', '.join(missing)}", hint=hint)
+    votes: list[list[int]] = []
+    parts, names = [], []
+    for where, row in rows:
+        try:
+            votes.append([int(row[place[name.lower()]]) for name in COLUMNS])
+        except (ValueError, IndexError) as cause:
+            expected = "ten whole numbers of votes are expected"
+            raise EdgeferError(f"{where}: {expected} ({cause})", hint="the file is damaged") from cause
+        usage = row[place["usage"]] if place["usage"] < len(row) else ""
+        part = splits.part_named(usage)
+        if part is None or min(votes[-1]) < 0:
+            fault = f"{where}: Usage '{usage}' with votes {votes[-1]} is not FER+'s"
+            raise EdgeferError(fault, hint="the file is damaged")
+        parts.append(part)
+        names.append(row[place["image name"]].strip() if "image name" in place else "")
+    return VoteFile(np.asarray(votes, np.int64).reshape(-1, 10), np.asarray(parts, np.int8), tuple(names))
 
 
 def distribution(votes: NDArray[np.int64], labels: NDArray[np.int64], classes: tuple[str, ...]) -> NDArray[np.float32]:

@@ -16,7 +16,8 @@ from edgefer.data import splits
 from edgefer.data.faceset import FaceSet
 from edgefer.data.sources import Faces, face_hash
 from edgefer.data.splits import Grouping
-from edgefer.errors import EdgeferError, require
+from edgefer.errors import EdgeferError
+from edgefer.intake import opencv
 from edgefer.progress import progress
 
 _LISTED = 10
@@ -241,7 +242,7 @@ def contact_sheet(
     Raises:
         EdgeferError: OpenCV is missing, a face cannot be read, or ``predicted`` does not fit.
     """
-    cv2 = require("cv2", "camera", "drawing a contact sheet")
+    cv2 = opencv("drawing a contact sheet")
     if per_class < 1 or (columns is not None and columns < 1):
         raise EdgeferError(
             f"a contact sheet of {per_class} faces per class in {columns} columns shows nothing",
