@@ -103,7 +103,7 @@ def result():
         "environment": {"cpu": "CPU", "cores": 2, "opencv": "4.14"},
         "program": {"packages": {"opencv": "4.6"}},
         "network": "net",
-        "faces": "drawn",
+        "faces": "synthetic",
         "videos": {
             "4": {
                 "labels_alike": {"faces": 4801, "in_both": 4800, "share": 0.999},

@@ -108,7 +108,7 @@ def mini_xception(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def drawn_faces(tmp_path_factory):
+def synthetic_set(tmp_path_factory):
     """420 synthetic faces of the classes of FER2013, all in the train split."""
     path = tmp_path_factory.mktemp("synthetic") / "faces.npz"
     images, labels = synthetic_faces(420, seed=3)

@@ -29,8 +29,8 @@ def model(mini_xception):
 
 
 @pytest.fixture
-def calib(drawn_faces):
-    return drawn_faces
+def calib(synthetic_set):
+    return synthetic_set
 
 
 @pytest.mark.parametrize(

@@ -24,8 +24,8 @@ def model(mini_xception):
 
 
 @pytest.fixture
-def calib(drawn_faces):
-    return drawn_faces
+def calib(synthetic_set):
+    return synthetic_set
 
 
 def test_a_calibration_table_from_our_ranges(model, calib, tmp_path):
