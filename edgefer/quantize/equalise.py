@@ -25,7 +25,7 @@ from edgefer.contract import OUTPUT_NAME, Contract
 from edgefer.errors import EdgeferError
 from edgefer.faces import golden_faces
 from edgefer.graph.rewrite import attributes
-from edgefer.quantize.graphview import GraphView, channel_axis
+from edgefer.quantize.graphview import GraphView, channel_axis, joined
 from edgefer.quantize.observation import Runner
 
 PASSING = frozenset({"Relu", "LeakyRelu", "MaxPool", "AveragePool", "GlobalAveragePool"})
@@ -67,22 +67,11 @@ class Component:
 def components(model: onnx.ModelProto) -> tuple[Component, ...]:
     """Everything in ``model`` that can be equalised, in graph order; weights that two layers share are left out."""
     view = GraphView(model)
-    leader = {name: name for node in view.nodes for name in node.output if name}
-
-    def root(name: str) -> str:
-        while leader[name] != name:
-            name = leader[name]
-        return name
-
-    for node in view.nodes:
-        if _passes(view, node):
-            joined = [name for _, name in view.activations(node) if name in leader]
-            for name in joined:
-                leader[root(name)] = root(node.output[0])
-    groups: dict[str, list[str]] = {}
-    for name in leader:
-        groups.setdefault(root(name), []).append(name)
-    found = (_component(view, tuple(tensors)) for tensors in groups.values())
+    made = [name for node in view.nodes for name in node.output if name]
+    links = [
+        [node.output[0], *(name for _, name in view.activations(node))] for node in view.nodes if _passes(view, node)
+    ]
+    found = (_component(view, tensors) for tensors in joined(made, links))
     return tuple(component for component in found if component is not None)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
 import onnx
@@ -154,6 +154,28 @@ class GraphView:
         if len(readers) != 1 or tensor in self.outputs or tensor not in self.producer:
             return None
         return readers[0][0] if readers[0][0].op_type == op else None
+
+
+def joined(names: Iterable[str], links: Iterable[Iterable[str]]) -> list[tuple[str, ...]]:
+    """``names`` in groups: those of one link, and what they are linked to, stand together; in the order of ``names``.
+
+    What a link names besides is left out.
+    """
+    leader = {name: name for name in names}
+
+    def root(name: str) -> str:
+        while leader[name] != name:
+            name = leader[name]
+        return name
+
+    for link in links:
+        present = [root(name) for name in link if name in leader]
+        for name in present[1:]:
+            leader[root(name)] = root(present[0])
+    groups: dict[str, list[str]] = {}
+    for name in leader:
+        groups.setdefault(root(name), []).append(name)
+    return [tuple(group) for group in groups.values()]
 
 
 def refuse_quantised(model: onnx.ModelProto) -> None:

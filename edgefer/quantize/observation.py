@@ -54,7 +54,9 @@ def observed_tensors(model: onnx.ModelProto) -> tuple[str, ...]:
         tensors = [name for position, name in view.activations(node) if position == 0 or node.op_type in JOINING]
         for tensor in (*tensors, *([view.result(node)] if view.result(node) not in view.outputs else [])):
             wanted.update(dict.fromkeys(view.range_sources(tensor)))
-    element = _element_types(model)
+    inferred = onnx.shape_inference.infer_shapes(model).graph
+    values = (*inferred.input, *inferred.value_info, *inferred.output)
+    element = {value.name: value.type.tensor_type.elem_type for value in values}
     order = [output for node in view.nodes for output in node.output]
     return tuple(n for n in order if n in wanted and n not in inputs and element.get(n) == onnx.TensorProto.FLOAT)
 
@@ -164,12 +166,6 @@ def rebatched(batches: Iterable[Faces], size: int) -> Iterator[Faces]:
             held += len(rest)
     if parts:
         yield parts[0] if len(parts) == 1 else np.concatenate(parts)
-
-
-def _element_types(model: onnx.ModelProto) -> dict[str, int]:
-    inferred = onnx.shape_inference.infer_shapes(model)
-    values = (*inferred.graph.input, *inferred.graph.value_info, *inferred.graph.output)
-    return {value.name: value.type.tensor_type.elem_type for value in values}
 
 
 def _not_finite(

@@ -21,6 +21,7 @@ from edgefer.quantize.graphview import (
     RULED,
     WEIGHTED,
     GraphView,
+    joined,
     layer_name,
     refuse_quantised,
 )
@@ -199,24 +200,12 @@ class _Planner:
 
     def shared(self, sites: tuple[Site, ...]) -> tuple[tuple[str, ...], ...]:
         """Groups of sites joined by integer layers that only move values."""
-        leader = {site.tensor: site.tensor for site in sites}
-
-        def root(name: str) -> str:
-            while leader[name] != name:
-                name = leader[name]
-            return name
-
-        for node in self.view.nodes:
-            if node.op_type not in RANGE_KEEPING or node.output[0] not in self.int8 or self._mixed(node):
-                continue
-            joined = [*node.input] if node.op_type == "Concat" else [node.input[0]]
-            present = [root(name) for name in (*joined, node.output[0]) if name in leader]
-            for name in present[1:]:
-                leader[root(name)] = root(present[0])
-        groups: dict[str, list[str]] = {}
-        for name in leader:
-            groups.setdefault(root(name), []).append(name)
-        return tuple(tuple(group) for group in groups.values())
+        links = [
+            [*(node.input if node.op_type == "Concat" else node.input[:1]), node.output[0]]
+            for node in self.view.nodes
+            if node.op_type in RANGE_KEEPING and node.output[0] in self.int8 and not self._mixed(node)
+        ]
+        return tuple(joined((site.tensor for site in sites), links))
 
     def _mixed(self, node: onnx.NodeProto) -> bool:
         """Whether ``node`` concatenates a rectified tensor with a signed one, for runtimes with integer operators.
