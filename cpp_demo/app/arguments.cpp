@@ -120,7 +120,7 @@ void check_pointless(const Arguments& found) {
   if (found.bench && !found.source &&
       (found.boxes || found.video || found.events || found.serve || found.window.value_or(false))) {
     throw Error("--bench without --source times the engine alone: it sees no picture and writes none",
-                "--source FILM times the app too");
+                "--source VIDEO times the app too");
   }
 }
 

@@ -24,10 +24,8 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr float kConfidence = 0.5F;
-constexpr double kOverlap =
-    0.3;  // of two boxes that overlap by more than this, the worse is left out; OpenCV's default
-constexpr double kFacePixels =
-    40.0;  // the smallest face is so wide in what is searched: edgefer/camera/detectors.py has why
+constexpr double kOverlap = 0.3;      // of two boxes that overlap by more, the worse is left out; OpenCV's default
+constexpr double kFacePixels = 40.0;  // width of the smallest face in what is searched: edgefer/camera/detectors.py
 constexpr std::size_t kKeptSizes = 4;
 constexpr int kKeptPixels = 8'000'000;  // of all inputs together, as in edgefer/camera/detectors.py
 
@@ -218,8 +216,7 @@ class Yunet final : public Detector {
 };
 
 constexpr std::size_t kCandidates = 2000;  // of a stride
-constexpr double kSideOfBox =
-    1.1;  // FER2013's square over the mean of the box's sides: measured in edgefer/camera/detectors.py
+constexpr double kSideOfBox = 1.1;  // FER2013's square over the mean of the box's sides: edgefer/camera/detectors.py
 constexpr double kPi = 3.14159265358979323846;
 
 struct Cell {

@@ -106,7 +106,7 @@ def shown(tracks: list[TrackedFace]) -> list[dict[str, Any]]:
 
 
 def tracking() -> list[dict[str, Any]]:
-    """Films of faces that move, cross, vanish and come back, with pictures that were not searched between."""
+    """Videos of faces that move, cross, vanish and come back, with pictures that were not searched between."""
     videos = []
     for seed, confirmations in ((1, 1), (2, 2), (3, 3)):
         generator = np.random.default_rng(seed)

@@ -1,3 +1,4 @@
+#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN  // here, for all files of the program
 #include <doctest/doctest.h>
 
 #include <cmath>

@@ -1,3 +1,6 @@
+#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN  // here, for all files of the program
+#include <doctest/doctest.h>
+
 #include <chrono>
 #include <thread>
 
@@ -187,4 +190,43 @@ TEST_CASE("hours without a face, and with faces that come and go, need no more m
     CHECK((empty ? summary.tracks == 0 : summary.tracks > 250));
     CHECK((kKeepsFreedMemory || resident_kilobytes() - early < 2048));
   }
+}
+
+TEST_CASE("the newest replaces what nobody took, and is counted") {
+  Mailbox<int> box(true);
+  for (const int item : {1, 2, 3}) box.put(item);
+  CHECK(box.get() == 3);
+  CHECK(box.dropped() == 2);
+}
+
+TEST_CASE("without drops the giver waits, and everything arrives in order") {
+  Mailbox<int> box(false);
+  std::thread giver([&] {
+    for (int item = 0; item < 1000; ++item) box.put(item);
+    box.close();
+  });
+  int next = 0;
+  while (const auto item = box.get()) CHECK(*item == next++);
+  giver.join();
+  CHECK(next == 1000);
+  CHECK(box.dropped() == 0);
+}
+
+TEST_CASE("a closed box gives what is inside, then nothing, and takes nothing") {
+  Mailbox<int> box(true);
+  box.put(7);
+  box.close();
+  box.put(8);
+  CHECK(box.get() == 7);
+  CHECK_FALSE(box.get().has_value());
+}
+
+TEST_CASE("closing frees a giver that waits") {
+  Mailbox<int> box(false);
+  box.put(1);
+  std::thread giver([&] { box.put(2); });
+  box.close();
+  giver.join();
+  CHECK(box.get() == 1);
+  CHECK_FALSE(box.get().has_value());
 }
