@@ -140,7 +140,7 @@ class Quantisation:
         asked |= {"onnx_only"} if onnx_only else set()
         for names, reason in self._without_effect(goal, precision, onnx_only, command):
             refuse_idle([option_of(name) for name in names if name in asked], reason)
-        if "calibrator" in goal.builder:
+        if "calibrator" in goal.builder and precision.startswith("int8"):
             self._check_calibrator(goal.builder, onnx_only)
         if command in ("calibrate", "sensitivity"):
             self._check_measured(command)

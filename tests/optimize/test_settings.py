@@ -74,6 +74,7 @@ def test_what_goes_together(settings, target, precision, more):
         ({"data": "x", "corrections": ("bias",)}, ENTROPY, "int8", {}, "--corrections and --calibrator exclude", ""),
         ({"data": "x", "method": "auto"}, ENTROPY, "int8", {}, "--method auto and --calibrator exclude", ""),
         ({"table": "x"}, ENTROPY, "int8", {}, "--calibration-table and --calibrator exclude each other", ""),
+        ({"data": "x"}, ENTROPY, "fp16", {}, "--calib has no effect with --fp16", "leave it out"),
         ({"data": "x", "method": "auto"}, "cpu", "int8", {"command": "sensitivity"}, "--method auto has no effect", ""),
         ({"data": "x", "max_drop": 1}, "cpu", "int8", {"command": "calibrate"}, "no effect with calibrate", "leave"),
         ({}, "cpu", "int8", {"command": "calibrate"}, "calibrate needs faces, and none were given", "--calib DATA"),
