@@ -25,7 +25,7 @@ from typing import Any
 import click
 import numpy as np
 import onnx
-from common import BESIDE, Watch, busy_mark, conclude, destination, last_line, one_error, options, table
+from common import BESIDE, Watch, busy_mark, last_line, options, run, table
 from numpy.typing import NDArray
 
 from edgefer.data import open_dataset, save_npz, synthetic_faces
@@ -67,17 +67,13 @@ Work = Callable[[str, NDArray[np.uint8], Path], int]
 @click.option("--data", metavar="DATA", help="A data set whose train faces calibrate; FER2013 beside the repository.")
 def main(quick: bool, data: str | None, output: Path | None) -> None:
     """Compare calibrators in seconds and in peak memory."""
-    with one_error():
-        path = destination("calibration", output, part=quick)
-        conclude({"quick": quick, **measure(quick, data)}, path, plot)
+    run("calibration", quick, output, lambda watch: measure(quick, data, watch), plot=plot)
 
 
-def measure(quick: bool, data: str | None) -> dict[str, Any]:
-    """Everything, for JSON."""
+def measure(quick: bool, data: str | None, watch: Watch) -> dict[str, Any]:
     from edgefer.graph.export import export
     from edgefer.models.weights import shipped
 
-    watch = Watch(0.2 if quick else 2.0)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         model = folder / "model.onnx"
@@ -98,7 +94,7 @@ def measure(quick: bool, data: str | None) -> dict[str, Any]:
                     row |= _measured(calibrator, model, faces.first(count), folder, 1 if quick else REPEATS)
                 announce(f"{calibrator}, {count:,} faces: {row['seconds']:.1f} s, {row['peak_bytes'] / 1e6:,.0f} MB")
     about = {"model": MODEL, "faces": faces.called, "kept_bytes_a_face": each}
-    return watch.result("calibration", **about, rows=rows, demands=_demands(rows))
+    return {**about, "rows": rows, "demands": _demands(rows)}
 
 
 class _Faces:

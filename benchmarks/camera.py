@@ -24,7 +24,7 @@ from typing import Any
 import click
 import cv2
 import numpy as np
-from common import REPOSITORY, Watch, busy_mark, conclude, destination, faces_of, one_error, options, real_faces, table
+from common import REPOSITORY, Watch, busy_mark, faces_of, options, real_faces, run, table
 from numpy.typing import NDArray
 from scenes import FPS, BoxCounter, Place, Video, VideoSource, make_video, overlap, paste, room, spread, tutorial_loop
 
@@ -63,11 +63,10 @@ class Plan:
     paced_seconds: float
     memory_frames: int
     stills: int
-    watch_seconds: float
 
 
-FULL = Plan(5, 240, 1200, 20.0, 20_000, 2400, 2.0)
-QUICK = Plan(1, 12, 40, 0.5, 60, 24, 0.2)
+FULL = Plan(5, 240, 1200, 20.0, 20_000, 2400)
+QUICK = Plan(1, 12, 40, 0.5, 60, 24)
 
 
 @dataclass(frozen=True)
@@ -86,14 +85,10 @@ class Bench:
 @click.option("--yunet", default=str(YUNET) if YUNET.is_file() else "yunet", help="The file, or 'yunet': download.")
 def main(quick: bool, data: str | None, yunet: str, output: Path | None) -> None:
     """Measure the camera app beside the tutorials' loop."""
-    with one_error():
-        path = destination("camera", output, part=quick)
-        conclude({"quick": quick, **measure(QUICK if quick else FULL, data, yunet)}, path)
+    run("camera", quick, output, lambda watch: measure(QUICK if quick else FULL, data, yunet, watch))
 
 
-def measure(plan: Plan, data: str | None, yunet: str) -> dict[str, Any]:
-    """Everything, for JSON."""
-    watch = Watch(plan.watch_seconds)
+def measure(plan: Plan, data: str | None, yunet: str, watch: Watch) -> dict[str, Any]:
     watch.environment["opencv"] = cv2.__version__
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -122,7 +117,7 @@ def measure(plan: Plan, data: str | None, yunet: str) -> dict[str, Any]:
                 announce(f"{len(chosen)} faces in scenes")
                 stills = measure_stills(chosen, {"haar": detectors[HAAR], "yunet": detectors[YUNET_APP]}, engine)
     about = {"network": NETWORK, "faces": "synthetic" if found is None else found[1]}
-    return watch.result("camera", **about, videos=videos, paced=paced, memory=memory, stills=stills)
+    return {**about, "videos": videos, "paced": paced, "memory": memory, "stills": stills}
 
 
 def video_faces(test: FaceSet | None) -> list[NDArray[np.uint8]]:

@@ -31,6 +31,8 @@ RESULTS = REPOSITORY / "benchmarks" / "results"
 BESIDE = REPOSITORY.parent / "shared" / "data" / "fer2013"
 """Where FER2013 (not ours to ship) is looked for if --data is not given: train.npz and public_test.npz."""
 UNKNOWN = "–"
+Plot = Callable[[dict[str, Any], Any], str]
+"""Fills in two charts and gives the picture's title."""
 SMALLEST = "To see that it works; no figure is worth anything."
 
 
@@ -43,6 +45,25 @@ def options(name: str, quick: str = SMALLEST) -> Callable[[Callable[..., None]],
         return click.option("--quick", is_flag=True, help=quick)(function)
 
     return add
+
+
+def run(
+    name: str,
+    quick: bool,
+    output: Path | None,
+    measure: Callable[[Watch], dict[str, Any]],
+    *,
+    part: bool = False,
+    plot: Plot | None = None,
+    watch_first: bool = True,
+) -> dict[str, Any]:
+    """A whole benchmark: ``measure`` gives its figures, which are written with what was watched meanwhile."""
+    with one_error():
+        path = destination(name, output, part=quick or part)
+        watch = Watch((0.2 if quick else 2.0) if watch_first else 0)
+        result = watch.result(name, quick=quick, **measure(watch))
+        conclude(result, path, plot)
+        return result
 
 
 @contextmanager
@@ -97,7 +118,7 @@ class Watch:
         return {"benchmark": name, **about, **figures}
 
 
-def conclude(result: Mapping[str, Any], path: Path, plot: Callable[[dict[str, Any], Any], Any] | None = None) -> None:
+def conclude(result: Mapping[str, Any], path: Path, plot: Plot | None = None) -> None:
     """Write ``result`` as JSON, and its picture beside it; say what was demanded of it, and what kept it busy."""
     write_text(path, json.dumps(result, indent=1, ensure_ascii=False) + "\n")
     if plot is not None:
@@ -109,7 +130,7 @@ def conclude(result: Mapping[str, Any], path: Path, plot: Callable[[dict[str, An
         click.echo(f"{'PASS' if demand['passed'] else 'FAIL'}: {demand['demand']}: {demand['measured']}")
 
 
-def _draw(result: dict[str, Any], path: Path, plot: Callable[[dict[str, Any], Any], Any]) -> None:
+def _draw(result: dict[str, Any], path: Path, plot: Plot) -> None:
     """Two charts beside each other, over the number of faces: ``plot`` fills them in and gives the title."""
     require("matplotlib", "dev", "drawing the plot").use("Agg")
     from matplotlib import pyplot

@@ -27,7 +27,8 @@ import click
 import cv2
 import numpy as np
 from camera import YUNET, video_faces
-from common import REPOSITORY, Watch, busy_mark, conclude, destination, faces_of, one_error, options, real_faces, table
+from common import REPOSITORY, Watch, busy_mark, faces_of, options, real_faces, table
+from common import run as run_benchmark
 from scenes import FPS, FRAMES, make_video
 
 from edgefer import BuildTarget, build_engine
@@ -56,18 +57,17 @@ _PARTS = {
 
 @dataclass(frozen=True)
 class Plan:
-    """Rounds of frames; frames at the video's own speed; starts; seconds of engine calls, and of watching."""
+    """Rounds of frames; frames at the video's own speed; starts; seconds of engine calls."""
 
     rounds: int
     frames: int
     paced_frames: int
     starts: int
     engine_seconds: float
-    watch_seconds: float
 
 
-FULL = Plan(rounds=5, frames=1200, paced_frames=600, starts=7, engine_seconds=8.0, watch_seconds=2.0)
-QUICK = Plan(rounds=1, frames=40, paced_frames=30, starts=1, engine_seconds=0.3, watch_seconds=0.2)
+FULL = Plan(rounds=5, frames=1200, paced_frames=600, starts=7, engine_seconds=8.0)
+QUICK = Plan(rounds=1, frames=40, paced_frames=30, starts=1, engine_seconds=0.3)
 
 
 @click.command()
@@ -77,18 +77,15 @@ QUICK = Plan(rounds=1, frames=40, paced_frames=30, starts=1, engine_seconds=0.3,
 @click.option("--program", type=click.Path(path_type=Path), help="edgefer_camera; what make cpp built if absent.")
 def main(quick: bool, data: str | None, yunet: str, program: Path | None, output: Path | None) -> None:
     """Measure the C++ app beside the Python app."""
-    with one_error():
-        path = destination("cpp", output, part=quick)
-        conclude({"quick": quick, **measure(QUICK if quick else FULL, data, yunet, found_program(program))}, path)
+    plan = QUICK if quick else FULL
+    run_benchmark("cpp", quick, output, lambda watch: measure(plan, data, yunet, found_program(program), watch))
 
 
-def measure(plan: Plan, data: str | None, yunet: str, program: Path) -> dict[str, Any]:
-    """Everything, for JSON."""
+def measure(plan: Plan, data: str | None, yunet: str, program: Path, watch: Watch) -> dict[str, Any]:
     if yunet == "yunet":
         from edgefer.camera.detectors import yunet_file
 
         yunet = str(yunet_file())
-    watch = Watch(plan.watch_seconds)  # before anything is prepared, which would look like others' work
     watch.environment["opencv"] = cv2.__version__
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -112,17 +109,16 @@ def measure(plan: Plan, data: str | None, yunet: str, program: Path) -> dict[str
             announce("parts of a frame, and the engine alone")
             bench = {str(count): _bench(plan, programs[CPP], video, folder) for count, video in videos.items()}
             engine_ms = {CPP: bench["1"]["engine"], PYTHON: engine_call_ms(engine, plan.engine_seconds)}
-    return watch.result(
-        "cpp",
-        program=bench["1"]["environment"],
-        network=f"{NETWORK} FP32, OpenVINO",
-        faces="synthetic" if found is None else found[1],
-        videos=measured,
-        start_up_s=start_up,
-        engine_ms=engine_ms,
-        frame={count: values["camera"] for count, values in bench.items()},
-        bytes={path.name: path.stat().st_size for path in _files(program)},
-    )
+    return {
+        "program": bench["1"]["environment"],
+        "network": f"{NETWORK} FP32, OpenVINO",
+        "faces": "synthetic" if found is None else found[1],
+        "videos": measured,
+        "start_up_s": start_up,
+        "engine_ms": engine_ms,
+        "frame": {count: values["camera"] for count, values in bench.items()},
+        "bytes": {path.name: path.stat().st_size for path in _files(program)},
+    }
 
 
 def write_video(path: Path, faces: list[Any], frames: int) -> Path:

@@ -16,24 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+import common
 import numpy as np
-from common import (
-    UNKNOWN,
-    Effort,
-    Watch,
-    as_json,
-    busy_mark,
-    conclude,
-    destination,
-    number,
-    one_error,
-    options,
-    ratio,
-    real_faces,
-    synthetic_set,
-    table,
-    take_turns,
-)
 from numpy.typing import NDArray
 
 from edgefer.contract import Contract
@@ -78,58 +62,53 @@ class Plan:
     """What to measure (batch size, threads), and how long: batch size → effort of the timing, and of `auto`'s own."""
 
     combinations: tuple[tuple[int, int], ...]
-    timing: dict[int, Effort]
-    choosing: dict[int, Effort]
+    timing: dict[int, common.Effort]
+    choosing: dict[int, common.Effort]
     calibration_faces: int | None
-    watch_seconds: float
 
 
 FULL = Plan(
     combinations=((1, 1), (1, 2), (32, 1), (32, 2)),
-    timing={1: Effort(12.0, 15, 20), 32: Effort(12.0, 12, 2)},
-    choosing={1: Effort(3.0, 10, 10), 32: Effort(3.0, 10, 2)},
+    timing={1: common.Effort(12.0, 15, 20), 32: common.Effort(12.0, 12, 2)},
+    choosing={1: common.Effort(3.0, 10, 10), 32: common.Effort(3.0, 10, 2)},
     calibration_faces=None,
-    watch_seconds=2.0,
 )
 QUICK = Plan(
     combinations=((1, 2), (32, 1)),
-    timing={1: Effort(0.1, 3, 8), 32: Effort(0.1, 3, 1)},
-    choosing={1: Effort(0.1, 2, 10), 32: Effort(0.1, 10, 2)},
+    timing={1: common.Effort(0.1, 3, 8), 32: common.Effort(0.1, 3, 1)},
+    choosing={1: common.Effort(0.1, 2, 10), 32: common.Effort(0.1, 10, 2)},
     calibration_faces=70,
-    watch_seconds=0.2,
 )
 
 
 @click.command()
-@options("cpu")
+@common.options("cpu")
 @click.option("--only", multiple=True, metavar="NAME", help="Measure this network (may be repeated).")
 @click.option("--data", metavar="DATA", help="A data set with train and test faces: ranges and accuracies.")
 def main(quick: bool, only: tuple[str, ...], data: str | None, output: Path | None) -> None:
     """Time every engine for this CPU beside PyTorch eager and onnxruntime FP32."""
-    with one_error():
+    with common.one_error():
         unknown = [name for name in only if name not in names()]
         if unknown:
             raise EdgeferError(f"no network is called '{unknown[0]}'", hint=f"known: {', '.join(names())}")
-        path = destination("cpu", output, part=quick or bool(only))
-        conclude({"quick": quick, **measure(QUICK if quick else FULL, only or NETWORKS, data)}, path)
+    plan, networks = QUICK if quick else FULL, only or NETWORKS
+    common.run("cpu", quick, output, lambda watch: measure(plan, networks, data, watch), part=bool(only))
 
 
-def measure(plan: Plan, networks: tuple[str, ...], data: str | None) -> dict[str, Any]:
-    """Everything, for JSON."""
-    watch = Watch(plan.watch_seconds)
+def measure(plan: Plan, networks: tuple[str, ...], data: str | None, watch: common.Watch) -> dict[str, Any]:
     measured: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         with_accuracy = data is not None or any(shipped(name) for name in networks)
-        real, called = (real_faces(data, Path(folder)) if with_accuracy else None) or (None, None)
-        synthetic = synthetic_set(plan.calibration_faces or CALIBRATION_FACES, Path(folder) / "synthetic.npz")
+        real, called = (common.real_faces(data, Path(folder)) if with_accuracy else None) or (None, None)
+        synthetic = common.synthetic_set(plan.calibration_faces or CALIBRATION_FACES, Path(folder) / "synthetic.npz")
         for name in networks:
             network = prepare(name, Path(folder), real, synthetic, plan.calibration_faces)
             measured[name] = {**network.describe(), "runs": _runs(plan, network, watch)}
     judged = any(row["accuracy"] for network in measured.values() for row in network["rows"])
-    return watch.result("cpu", data=called if judged else None, networks=measured)
+    return {"data": called if judged else None, "networks": measured}
 
 
-def _runs(plan: Plan, network: Network, watch: Watch) -> list[dict[str, Any]]:
+def _runs(plan: Plan, network: Network, watch: common.Watch) -> list[dict[str, Any]]:
     """All combinations; sessions are opened once a number of threads, and the others' are closed by then."""
     runs = []
     for threads in sorted({threads for _, threads in plan.combinations}):
@@ -145,7 +124,7 @@ def _runs(plan: Plan, network: Network, watch: Watch) -> list[dict[str, Any]]:
 def _run(plan: Plan, network: Network, engines: dict[str, Classifier], batch: int, threads: int) -> dict[str, Any]:
     batches = batches_of(network, batch)
     auto = chosen_by_auto(network, engines, batches, threads, plan.choosing[batch])
-    taken = take_turns(engines, batches, threads, plan.timing[batch])
+    taken = common.take_turns(engines, batches, threads, plan.timing[batch])
     references = {"over_pytorch": EAGER, "over_onnxruntime": ONNXRUNTIME}
     return {
         "batch": batch,
@@ -166,7 +145,7 @@ def figures(taken: Interleaved, name: str, batch: int, references: Mapping[str, 
         "n": latency.n,
         "images_per_s": None if latency.p50 is None else 1000.0 * batch / latency.p50,
         "drift": taken.drift(name),
-        **{key: as_json(taken.speedup(reference, name)) for key, reference in references.items()},
+        **{key: common.as_json(taken.speedup(reference, name)) for key, reference in references.items()},
     }
 
 
@@ -175,11 +154,11 @@ def chosen_by_auto(
     engines: dict[str, Classifier],
     batches: list[NDArray[np.uint8]],
     threads: int,
-    effort: Effort,
+    effort: common.Effort,
 ) -> str:
     """What `auto` takes here: the fastest engine within the tolerance on val (of all, where nothing was judged)."""
     candidates = {row.label: engines[row.label] for row in network.results}
-    taken = take_turns(candidates, batches, threads, effort)
+    taken = common.take_turns(candidates, batches, threads, effort)
     timed = [replace(row, p50_ms=taken.latency(row.label).p50) for row in network.results]
     return next(row.label for row in choose(timed) if row.chosen)
 
@@ -325,7 +304,7 @@ def page(result: dict[str, Any]) -> str:
             "Drop (points of top-1, with 95 % interval) and agreement: against PyTorch, on the test faces of "
             f"{result['data']}."
         )
-    parts = [" ".join([*lines, *busy_mark(result)])]
+    parts = [" ".join([*lines, *common.busy_mark(result)])]
     for name, network in result["networks"].items():
         parts += [f"#### {name}", _network_table(network), _auto_note(network)]
     return "\n\n".join(parts)
@@ -344,19 +323,19 @@ def _network_table(network: dict[str, Any]) -> str:
     for title, label, taken in chosen:
         row = described[label]
         cells = [title]
-        cells += [number(taken[key]["p50_ms" if key[0] == 1 else "images_per_s"]) for key in sorted(taken)]
+        cells += [common.number(taken[key]["p50_ms" if key[0] == 1 else "images_per_s"]) for key in sorted(taken)]
         for key, itself in (("over_pytorch", EAGER), ("over_onnxruntime", ONNXRUNTIME)):
-            cells.append("1" if label == itself else ratio(taken[first][key]))
-        cells.append(number(row["bytes"] / 1e6))
+            cells.append("1" if label == itself else common.ratio(taken[first][key]))
+        cells.append(common.number(row["bytes"] / 1e6))
         if with_accuracy:
             cells += _accuracy(row["accuracy"], itself=title == EAGER)
         lines.append(cells)
-    return table(head, lines)
+    return common.table(head, lines)
 
 
 def _accuracy(accuracy: dict[str, Any] | None, *, itself: bool) -> list[str]:
     if accuracy is None or itself:
-        return [f"top-1 {100 * accuracy['top1']:.2f} %" if accuracy else UNKNOWN, UNKNOWN]
+        return [f"top-1 {100 * accuracy['top1']:.2f} %" if accuracy else common.UNKNOWN, common.UNKNOWN]
     low, high = accuracy["ci95_pp"]
     return [f"{accuracy['drop_pp']:.2f} [{low:.2f}, {high:.2f}]", f"{100 * accuracy['agreement']:.2f} %"]
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,13 +16,21 @@ from typing import Any
 
 import click
 import numpy as np
+from common import RESULTS, one_error, table
 
 from edgefer.atomic import write_text
 from edgefer.data import FaceSet, open_dataset
 from edgefer.data.classes import FER2013
 from edgefer.engines.load import load_baseline
 from edgefer.errors import EdgeferError
-from edgefer.measure.accuracy import Predictions, macro_f1, macro_f1_ci95, wilson_interval
+from edgefer.measure.accuracy import (
+    Predictions,
+    class_scores,
+    design_effect,
+    macro_f1,
+    macro_f1_ci95,
+    wilson_interval,
+)
 from edgefer.measure.evaluate import evaluate
 from edgefer.measure.paired import Paired
 from edgefer.models.importing import import_weights
@@ -31,7 +38,6 @@ from edgefer.models.registry import architecture
 from edgefer.models.weights import load_weights
 from edgefer.progress import announce
 
-RESULTS = Path(__file__).resolve().parent / "results"
 EPOCH = re.compile(r"epoch (\d+): loss ([\d.]+), val top-1 ([\d.]+) %")
 
 USE = """\
@@ -82,13 +88,10 @@ def main(
     commands: tuple[str, ...],
 ) -> None:
     """Write WEIGHTS' card, WEIGHTS.md, and its figures."""
-    try:
+    with one_error():
         everything, judged = open_dataset(train_data, votes=votes), open_dataset(data, votes=votes)
         train = open_dataset(train_data, votes=votes, exclude=exclude)
         figures = measure(weights, train, everything, judged, curve)
-    except EdgeferError as fault:
-        announce(f"error: {fault}")
-        sys.exit(fault.exit_code)
     write_text(RESULTS / f"{weights.stem}.json", json.dumps(figures, indent=1) + "\n")
     write_text(weights.with_suffix(".md"), card(weights.stem, figures, commands))
     announce(f"written: {weights.with_suffix('.md')}")
@@ -162,86 +165,66 @@ def summary(answers: Predictions) -> dict[str, Any]:
 
 
 def by_class(answers: Predictions) -> list[dict[str, Any]]:
-    """A class each: faces, recall with its Wilson interval, precision, F1."""
-    confusion = answers.confusion()
+    """For each class: faces, recall with its Wilson interval, precision, F1."""
     rows = []
-    for index, name in enumerate(answers.classes):
-        hits, faces, said = int(confusion[index, index]), int(confusion[index].sum()), int(confusion[:, index].sum())
-        rows.append(
-            {
-                "class": name,
-                "n": faces,
-                "recall": hits / faces,
-                "ci95": list(wilson_interval(hits, faces)),
-                "precision": hits / said if said else 0.0,
-                "f1": 2 * hits / (faces + said),
-            }
-        )
+    for label, score in enumerate(class_scores(answers)):
+        faces = answers.labels == label
+        right, groups = answers.correct[faces], answers.groups[faces]
+        interval = wilson_interval(int(right.sum()), score.n, design_effect(right, groups))
+        about = {"class": score.name, "n": score.n, "recall": score.recall, "ci95": list(interval)}
+        rows.append({**about, "precision": score.precision or 0.0, "f1": score.f1})
     return rows
 
 
 def card(name: str, figures: dict[str, Any], commands: Sequence[str]) -> str:
     """The card of the weights ``name`` as Markdown."""
-    test, val, faces = figures["test"], figures["val"], figures["faces"]
+    flipped, faces, curve = figures["test_time_flip"], figures["faces"], figures["curve"]
     left_out = "; ".join(f"{count:,} {reason}" for reason, count in figures["left_out"].items()) or "none"
-    curve = figures["curve"]
     words = {7: "seven", 8: "eight"}[len(figures["classes"])]
+    kept = ", in FP16 but for biases and batch norms" if figures["fp16"] else ""
+    parts = {"public test (chose nothing)": figures["test"]}
+    parts |= {"the same, without test-time flip": figures["flip_gain"]["test"]} if flipped else {}
+    parts |= {"val (chose the checkpoint)": figures["val"]}
+    accuracy = [
+        [name, f"{part['n']:,}", *_share(part, "top1", "ci95"), *_share(part, "macro_f1", "macro_f1_ci95")]
+        for name, part in parts.items()
+    ]
+    classes = [
+        [row["class"], str(row["n"]), *_share(row, "recall", "ci95"), _pc(row["precision"]), _pc(row["f1"])]
+        for row in figures["classes"]
+    ]
     shown = [row for row in curve if row[0] == 1 or row[0] % max(1, len(curve) // 10) == 0]
-    return "\n".join(
-        [
-            f"# {name}, {figures['labels']}",
-            "",
-            f"{figures['parameters']:,} parameters{_kept(figures)}, {figures['input']} faces, {words} classes.",
-            *([FLIPPED] if figures["test_time_flip"] else []),
-            f"Published elsewhere: {figures['published'] or 'no figure'}.",
-            f"SHA-256 `{figures['sha256']}`, {figures['bytes']:,} bytes.",
-            "",
-            "## Accuracy",
-            "",
-            "| faces | n | top-1 | 95 % interval (Wilson) | macro-F1 | 95 % interval (bootstrap) |",
-            "|---|---:|---:|---:|---:|---:|",
-            _row("public test (chose nothing)", test),
-            *(
-                [_row("the same, without test-time flip", figures["flip_gain"]["test"])]
-                if figures["test_time_flip"]
-                else []
-            ),
-            _row("val (chose the checkpoint)", val),
-            "",
-            *([_gain(figures["flip_gain"]), ""] if figures["test_time_flip"] else []),
-            f"Faces of the public test with exact copies in training: {figures['test_faces_also_in_train']}.",
-            *_about_copies(figures["copies"]),
-            "",
-            "| class | n | recall | 95 % interval | precision | F1 |",
-            "|---|---:|---:|---:|---:|---:|",
-            *(
-                f"| {c['class']} | {c['n']} | {_pc(c['recall'])} | {_pc(c['ci95'][0])}…{_pc(c['ci95'][1])} "
-                f"| {_pc(c['precision'])} | {_pc(c['f1'])} |"
-                for c in figures["classes"]
-            ),
-            "",
-            "## Data and recipe",
-            "",
-            f"FER2013's training faces: {faces['fit']:,} fit, {faces['val']:,} val, {faces['calib']:,} calib.",
-            f"Left out by rule: {left_out}.",
-            "",
-            *(f"    {command}" for command in commands),
-            "",
-            "What the command does not say, the recipe does, and else `edgefer train`'s defaults.",
-            *_learnt_from(figures),
-            "",
-            *(
-                ["Training looks at one side of a face at a time, and so does its val top-1:", ""]
-                if figures["test_time_flip"]
-                else []
-            ),
-            "| epoch | training loss | val top-1 % |",
-            "|---:|---:|---:|",
-            *(f"| {epoch} | {loss:.4f} | {top1:.2f} |" for epoch, loss, top1 in shown),
-            "",
-            USE.format(words=words),
-        ]
-    )
+    interval = "95 % interval"
+    lines = [
+        f"# {name}, {figures['labels']}\n",
+        f"{figures['parameters']:,} parameters{kept}, {figures['input']} faces, {words} classes.",
+        *([FLIPPED] if flipped else []),
+        f"Published elsewhere: {figures['published'] or 'no figure'}.",
+        f"SHA-256 `{figures['sha256']}`, {figures['bytes']:,} bytes.\n",
+        "## Accuracy\n",
+        table(["faces", "n", "top-1", f"{interval} (Wilson)", "macro-F1", f"{interval} (bootstrap)"], accuracy) + "\n",
+        *([_gain(figures["flip_gain"]) + "\n"] if flipped else []),
+        f"Faces of the public test with exact copies in training: {figures['test_faces_also_in_train']}.",
+        *_about_copies(figures["copies"]),
+        "",
+        table(["class", "n", "recall", interval, "precision", "F1"], classes) + "\n",
+        "## Data and recipe\n",
+        f"FER2013's training faces: {faces['fit']:,} fit, {faces['val']:,} val, {faces['calib']:,} calib.",
+        f"Left out by rule: {left_out}.\n",
+        *(f"    {command}" for command in commands),
+        "\nWhat the command does not say, the recipe does, and else `edgefer train`'s defaults.",
+        *_learnt_from(figures),
+        "",
+        *(["Training looks at one side of a face at a time, and so does its val top-1:\n"] if flipped else []),
+        table(
+            ["epoch", "training loss", "val top-1 %"],
+            [[str(epoch), f"{loss:.4f}", f"{top1:.2f}"] for epoch, loss, top1 in shown],
+            left=0,
+        ),
+        "",
+        USE.format(words=words),
+    ]
+    return "\n".join(lines)
 
 
 def _learnt_from(figures: dict[str, Any]) -> list[str]:
@@ -278,22 +261,15 @@ def _about_copies(copies: dict[str, Any]) -> list[str]:
     ]
 
 
-def _kept(figures: dict[str, Any]) -> str:
-    return ", in FP16 but for biases and batch norms" if figures["fp16"] else ""
-
-
 def _short(reason: str) -> str:
     """``also in /some/where/test.npz`` → ``also in test.npz``."""
     words, _, path = reason.rpartition(" ")
     return f"{words} {Path(path).name}".strip()
 
 
-def _row(name: str, figures: dict[str, Any]) -> str:
-    cells = [name, f"{figures['n']:,}"]
-    for key, interval in (("top1", "ci95"), ("macro_f1", "macro_f1_ci95")):
-        low, high = figures[interval]
-        cells += [_pc(figures[key]), f"{_pc(low)}…{_pc(high)}"]
-    return f"| {' | '.join(cells)} |"
+def _share(figures: dict[str, Any], key: str, interval: str) -> tuple[str, str]:
+    low, high = figures[interval]
+    return _pc(figures[key]), f"{_pc(low)}…{_pc(high)}"
 
 
 def _pc(value: float) -> str:

@@ -14,23 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import click
+import common
 import numpy as np
 import onnx
-from common import (
-    Effort,
-    Watch,
-    as_json,
-    busy_mark,
-    conclude,
-    destination,
-    number,
-    one_error,
-    options,
-    ratio,
-    synthetic_set,
-    table,
-    take_turns,
-)
 from cpu import CALIBRATION_FACES
 from onnx import helper, numpy_helper
 
@@ -53,34 +39,30 @@ NETWORKS = ("resnet11", "ddamfn")
 class Plan:
     """How long to measure a network, with ranges from how many synthetic faces."""
 
-    effort: Effort
+    effort: common.Effort
     faces: int
-    watch_seconds: float
 
 
-FULL = Plan(Effort(90.0, 30, 5), CALIBRATION_FACES, 2.0)
-QUICK = Plan(Effort(0.1, 3, 8), 14, 0.2)
+FULL = Plan(common.Effort(90.0, 30, 5), CALIBRATION_FACES)
+QUICK = Plan(common.Effort(0.1, 3, 8), 14)
 
 
 @click.command()
-@options("rewriting")
+@common.options("rewriting")
 @click.option("--only", multiple=True, type=click.Choice(NETWORKS), help="Measure this network (may be repeated).")
 def main(quick: bool, only: tuple[str, ...], output: Path | None) -> None:
     """Time every engine with and without each rewrite pass."""
-    with one_error():
-        path = destination("rewriting", output, part=quick or bool(only))
-        conclude({"quick": quick, **measure(QUICK if quick else FULL, only or NETWORKS)}, path)
+    plan, networks = QUICK if quick else FULL, only or NETWORKS
+    common.run("rewriting", quick, output, lambda watch: measure(plan, networks, watch), part=bool(only))
 
 
-def measure(plan: Plan, networks: tuple[str, ...]) -> dict[str, Any]:
-    """Everything, for JSON."""
-    watch = Watch(plan.watch_seconds)
+def measure(plan: Plan, networks: tuple[str, ...], watch: common.Watch) -> dict[str, Any]:
     measured = {}
     with tempfile.TemporaryDirectory() as name:
         for network in networks:
             with watch.over(network):
                 measured[network] = _measured(network, Path(name), plan)
-    return watch.result("rewriting", networks=measured)
+    return {"networks": measured}
 
 
 def _measured(network: str, folder: Path, plan: Plan) -> dict[str, Any]:
@@ -89,7 +71,7 @@ def _measured(network: str, folder: Path, plan: Plan) -> dict[str, Any]:
     plain = folder / f"{network}.onnx"
     export(network, plain, random_weights=True)
     _unfold(plain)
-    synthetic = synthetic_set(plan.faces, folder / "synthetic.npz")
+    synthetic = common.synthetic_set(plan.faces, folder / "synthetic.npz")
     skipped = {PLAIN: set(PASSES), **{name: set(PASSES) - {name} for name in PASSES}, ALL: set()}
     model, contract = load_model(plain)
     settings = Quantisation(synthetic, faces=plan.faces, seed=0, method="mse")
@@ -108,7 +90,9 @@ def _measured(network: str, folder: Path, plan: Plan) -> dict[str, Any]:
             integers[label] = sum(layer.got == "int8" for layer in built.precision.layers)
     faces = prepare_batch(synthetic_faces(16, seed=2)[0], contract)
     announce(f"{network}: timing {len(engines)} engines")
-    taken = take_turns(engines, [np.ascontiguousarray(faces[i : i + 1]) for i in range(len(faces))], 1, plan.effort)
+    taken = common.take_turns(
+        engines, [np.ascontiguousarray(faces[i : i + 1]) for i in range(len(faces))], 1, plan.effort
+    )
     for engine in engines.values():
         engine.close()
     rows = []
@@ -122,8 +106,8 @@ def _measured(network: str, folder: Path, plan: Plan) -> dict[str, Any]:
                     "engine": variant.label,
                     "graph": graph,
                     "p50_ms": taken.latency(label).p50,
-                    "gain": as_json(gain),
-                    "over_plain_onnxruntime": as_json(over),
+                    "gain": common.as_json(gain),
+                    "over_plain_onnxruntime": common.as_json(over),
                     "int8_layers": integers[label],
                 }
             )
@@ -160,7 +144,7 @@ def page(result: dict[str, Any]) -> str:
     parts = [
         f"{result['environment']['cpu']}, batch 1, one thread, random weights. Speed-up of each pass over the same "
         "engine of the plain graph, with 95 % intervals.",
-        *busy_mark(result),
+        *common.busy_mark(result),
     ]
     for name, network in result["networks"].items():
         found = {(row["engine"], row["graph"]): row for row in network["rows"]}
@@ -170,10 +154,10 @@ def page(result: dict[str, Any]) -> str:
         lines = []
         for engine in dict.fromkeys(row["engine"] for row in network["rows"]):
             rows = [found[engine, graph] for graph in graphs]
-            gains = [ratio(row["gain"]) for row in rows]
-            lines.append([engine, number(found[engine, PLAIN]["p50_ms"]), *gains])
-            lines[-1].append(ratio(rows[-1]["over_plain_onnxruntime"]))
-        parts += [f"#### {name}", table(["", "plain, ms", *heads, "all, over plain onnxruntime FP32"], lines)]
+            gains = [common.ratio(row["gain"]) for row in rows]
+            lines.append([engine, common.number(found[engine, PLAIN]["p50_ms"]), *gains])
+            lines[-1].append(common.ratio(rows[-1]["over_plain_onnxruntime"]))
+        parts += [f"#### {name}", common.table(["", "plain, ms", *heads, "all, over plain onnxruntime FP32"], lines)]
     return "\n\n".join(parts)
 
 

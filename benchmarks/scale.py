@@ -29,7 +29,7 @@ from typing import Any
 
 import click
 import numpy as np
-from common import Watch, busy_mark, conclude, destination, one_error, options, table
+from common import Watch, busy_mark, options, run, table
 from numpy.typing import NDArray
 
 from edgefer.data import FaceSet, open_dataset, synthetic_faces
@@ -61,18 +61,14 @@ STYLES = {"evaluate": ("evaluation", "#0072B2", "o"), "calibrate": ("calibration
 @click.option("--max", "most", type=click.IntRange(min=1000), default=COUNTS[-1], show_default=True, help="Faces.")
 def main(quick: bool, most: int, output: Path | None) -> None:
     """Measure seconds and memory over the number of faces."""
-    with one_error():
-        path = destination("scale", output, part=quick or most < COUNTS[-1])
-        counts = QUICK_COUNTS if quick else tuple(count for count in COUNTS if count <= most)
-        conclude({"quick": quick, **measure(counts, quick)}, path, plot)
+    counts = QUICK_COUNTS if quick else tuple(count for count in COUNTS if count <= most)
+    run("scale", quick, output, lambda watch: measure(counts, watch), part=most < COUNTS[-1], plot=plot)
 
 
-def measure(counts: tuple[int, ...], quick: bool) -> dict[str, Any]:
-    """Everything, for JSON."""
+def measure(counts: tuple[int, ...], watch: Watch) -> dict[str, Any]:
     from edgefer.graph.export import export
     from edgefer.models.weights import shipped
 
-    watch = Watch(0.2 if quick else 2.0)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         model, faces = folder / "model.onnx", folder / "faces.npz"
@@ -85,8 +81,7 @@ def measure(counts: tuple[int, ...], quick: bool) -> dict[str, Any]:
             for task in TASKS:
                 with watch.over(f"{task}, {count:,} faces"):
                     rows.append(_row(task, model, faces, count, folder))
-    demands = [] if quick else _demands(rows)
-    return watch.result("scale", drawing_seconds=making, model=MODEL, rows=rows, demands=demands)
+    return {"drawing_seconds": making, "model": MODEL, "rows": rows, "demands": _demands(rows)}
 
 
 def write_synthetic(path: Path, count: int) -> None:

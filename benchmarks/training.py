@@ -18,7 +18,7 @@ from typing import Any
 import click
 import numpy as np
 import torch
-from common import Watch, conclude, destination, one_error, options
+from common import Watch, options, run
 from torch import nn
 
 from edgefer.contract import Contract
@@ -42,18 +42,14 @@ FACES, BATCH = 2048, 64
 @click.option("--threads", type=click.IntRange(min=1), default=2, show_default=True)
 def main(quick: bool, model: str, threads: int, output: Path | None) -> None:
     """Compare both loops, and say what share of a step is the data's."""
-    with one_error():
-        path = destination("training", output, part=quick)
-        result = measure(model, threads, rounds=2 if quick else 25)
-        for name, row in result["rows"].items():
-            announce(f"{name}: {row['faces_per_s']:.0f} faces/s, {row['over_tutorial']:.2f}× the tutorials' loop")
-        announce(f"data: {100 * result['data_share']:.1f} % of a step of FP32")
-        conclude({"quick": quick, **result}, path)
+    rounds = 2 if quick else 25
+    result = run("training", quick, output, lambda watch: measure(model, threads, rounds, watch))
+    for name, row in result["rows"].items():
+        announce(f"{name}: {row['faces_per_s']:.0f} faces/s, {row['over_tutorial']:.2f}× the tutorials' loop")
+    announce(f"data: {100 * result['data_share']:.1f} % of a step of FP32")
 
 
-def measure(model: str, threads: int, rounds: int) -> dict[str, Any]:
-    """Everything, for JSON."""
-    watch = Watch(2.0)
+def measure(model: str, threads: int, rounds: int, watch: Watch) -> dict[str, Any]:
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     images, labels = synthetic_faces(FACES, seed=1)
@@ -80,7 +76,7 @@ def measure(model: str, threads: int, rounds: int) -> dict[str, Any]:
         }
         for name, seconds in taken.items()
     }
-    return watch.result("training", model=model, threads=threads, batch=BATCH, data_share=share, rows=rows)
+    return {"model": model, "threads": threads, "batch": BATCH, "data_share": share, "rows": rows}
 
 
 def _ours(model: str, images: Any, labels: Any, precision: str) -> Callable[[], object]:

@@ -17,21 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-from common import (
-    UNKNOWN,
-    Effort,
-    Watch,
-    busy_mark,
-    conclude,
-    destination,
-    number,
-    one_error,
-    options,
-    real_faces,
-    synthetic_set,
-    table,
-    take_turns,
-)
+import common
 from cpu import EAGER, ONNXRUNTIME, Network, batches_of, chosen_by_auto, figures, prepare
 from tables import put_on_page
 
@@ -55,31 +41,37 @@ class Plan:
     Random weights get their ranges from ``synthetic`` faces.
     """
 
-    timing: Effort
-    choosing: Effort
+    timing: common.Effort
+    choosing: common.Effort
     synthetic: int
     watch_seconds: float
     wait_seconds: float
 
 
-FULL = Plan(Effort(10.0, 15, 5), Effort(3.0, 10, 3), 42, 3.0, 900.0)
-QUICK = Plan(Effort(0.1, 3, 8), Effort(0.1, 3, 8), 14, 0.2, 0.0)
+FULL = Plan(common.Effort(10.0, 15, 5), common.Effort(3.0, 10, 3), 42, 3.0, 900.0)
+QUICK = Plan(common.Effort(0.1, 3, 8), common.Effort(0.1, 3, 8), 14, 0.2, 0.0)
 
 
 @click.command()
-@options("zoo")
+@common.options("zoo")
 @click.option("--only", multiple=True, type=click.Choice(names()), help="Measure this network (may be repeated).")
 @click.option("--data", metavar="DATA", help="A data set with train and test faces, for networks that have weights.")
 @click.option("--weights", type=click.Path(path_type=Path), help="A folder of NAME.safetensors that do not ship.")
 def main(quick: bool, only: tuple[str, ...], data: str | None, weights: Path | None, output: Path | None) -> None:
     """Measure every network of the zoo on this CPU."""
-    with one_error():
-        path = destination("zoo", output, part=quick or bool(only))
+    plan, networks = QUICK if quick else FULL, only or names()
+    with common.one_error():
         files = _files(weights)
-        result = {"quick": quick, **measure(QUICK if quick else FULL, only or names(), data, files)}
-        conclude(result, path)
-        if output is None:
-            put_on_page("zoo", result)
+    result = common.run(
+        "zoo",
+        quick,
+        output,
+        lambda watch: measure(plan, networks, data, files, watch),
+        part=bool(only),
+        watch_first=False,
+    )
+    if output is None:
+        put_on_page("zoo", result)
 
 
 def _files(folder: Path | None) -> dict[str, Path]:
@@ -92,20 +84,20 @@ def _files(folder: Path | None) -> dict[str, Path]:
     return {file.stem: file for file in files}
 
 
-def measure(plan: Plan, networks: tuple[str, ...], data: str | None, files: dict[str, Path]) -> dict[str, Any]:
-    """Everything, for JSON."""
+def measure(
+    plan: Plan, networks: tuple[str, ...], data: str | None, files: dict[str, Path], watch: common.Watch
+) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
-        real, called = real_faces(data, Path(folder)) or (None, None)
-        synthetic = synthetic_set(plan.synthetic, Path(folder) / "synthetic.npz")
+        real, called = common.real_faces(data, Path(folder)) or (None, None)
+        synthetic = common.synthetic_set(plan.synthetic, Path(folder) / "synthetic.npz")
         fit_faces = None if real is None else len(real.split("fit"))
         ready = [prepare(name, Path(folder), real, synthetic, None, files.get(name)) for name in networks]
-    watch = Watch(0)
     watch.busy += _wait_until_quiet(plan)
     rows = []
     for network in ready:
         with watch.over(network.name):
             rows.append(_row(network, plan))
-    return watch.result("zoo", data=called, fit_faces=fit_faces, networks=rows)
+    return {"data": called, "fit_faces": fit_faces, "networks": rows}
 
 
 def _wait_until_quiet(plan: Plan) -> list[str]:
@@ -129,7 +121,7 @@ def _row(network: Network, plan: Plan) -> dict[str, Any]:
         batches = batches_of(network, 1)
         auto = chosen_by_auto(network, engines, batches, 1, plan.choosing)
         announce(f"{network.name}: timing {len(engines)} engines")
-        taken = take_turns(engines, batches, 1, plan.timing)
+        taken = common.take_turns(engines, batches, 1, plan.timing)
         latency = {label: figures(taken, label, 1, {}) for label in engines}
     return {
         "name": network.name,
@@ -156,10 +148,10 @@ def page(result: dict[str, Any]) -> str:
     ]
     if any(_own(row) for row in networks):
         parts[0] += " \\*: weights by the network's recipe that do not ship."
-    parts += busy_mark(result, "milliseconds are ")
+    parts += common.busy_mark(result, "milliseconds are ")
     head = ["network", "parameters", "MACs", "published", "top-1", "macro-F1", "parity"]
     head += ["FP32, ms", "INT8, ms", "auto, ms", "auto takes", "INT8 drop", "agreement"]
-    parts.append(table(head, [_cells(row) for row in networks]))
+    parts.append(common.table(head, [_cells(row) for row in networks]))
     evaluated = [row for row in networks if row["accuracy"]] if "FER2013" in (result["data"] or "").upper() else []
     short = [said for row in evaluated if (said := _shortfall(row))]
     if short:
@@ -187,17 +179,17 @@ def _cells(row: dict[str, Any]) -> list[str]:
     integers = [label for label in latency if "INT8" in label]
     int8 = min(integers, key=lambda label: latency[label]["p50_ms"])
     cells = [row["name"] + ("\\*" if _own(row) else ""), f"{row['parameters']:,}", f"{row['macs'] / 1e6:,.1f} M"]
-    cells.append(row["published"] or UNKNOWN)
+    cells.append(row["published"] or common.UNKNOWN)
     if accuracy:
         eager = accuracy[EAGER]
         cells += [_share(eager["top1"], eager["top1_ci95"]), _share(eager["macro_f1"], eager["macro_f1_ci95"])]
     else:
-        cells += [UNKNOWN, UNKNOWN]
+        cells += [common.UNKNOWN, common.UNKNOWN]
     cells.append(f"{row['parity']:.0e}")
-    cells += [number(latency[label]["p50_ms"]) for label in (ONNXRUNTIME, int8, row["auto"])]
+    cells += [common.number(latency[label]["p50_ms"]) for label in (ONNXRUNTIME, int8, row["auto"])]
     cells.append(row["auto"])
     if not accuracy:
-        return [*cells, UNKNOWN, UNKNOWN]
+        return [*cells, common.UNKNOWN, common.UNKNOWN]
     low, high = accuracy[int8]["ci95_pp"]
     drop = f"{accuracy[int8]['drop_pp']:+.2f} [{low:+.2f}, {high:+.2f}]"
     return [*cells, drop, f"{100 * accuracy[int8]['agreement']:.1f} %"]
