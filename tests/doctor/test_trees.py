@@ -10,6 +10,7 @@ from edgefer.doctor.software import Module
 from edgefer.doctor.text import facts_of, lines, to_json
 from edgefer.engines.tensorrt.compat import JETPACKS
 from edgefer.engines.tensorrt.cuda import Driver
+from edgefer.runtimes import CPU, RUNTIMES, for_target
 from tests.doctor.machines import DRIVERS, NO_DRIVER, ORIN, TREES, WHOLE, machine
 
 
@@ -83,7 +84,9 @@ def test_facts(tree, expected):
 
 def test_a_whole_jetpack_6_can_do_everything_but_train():
     found = machine("jetpack6", WHOLE)
-    assert {a.key for a in capabilities_of(found) if not a.works} == {"openvino", "tensorrt_rtx", "train"}
+    absent = {row.package for row in RUNTIMES.values() if row.opener} - set(WHOLE)
+    assert absent >= {"openvino", "tensorrt_rtx"}
+    assert {a.key for a in capabilities_of(found) if not a.works} == {*absent, "train"}
     assert capability(found, "tensorrt").what.endswith("engines for Orin, SM87 with TensorRT 10.3.0")
     assert before_measuring(found) == ("sudo nvpmodel -m 2", "sudo jetson_clocks"), "MAXN_SUPER has number 2 there"
 
@@ -192,13 +195,24 @@ def test_the_schema_is_the_same_everywhere(tree, tmp_path):
     json = to_json(found)
     assert json["schema"] == 1
     assert set(json) == {"schema", "edgefer", "kind", "facts", "capabilities", "before_measuring"}
+    cpu = [row.package for row in for_target(CPU).values()]
+    assert cpu[:2] == ["onnxruntime", "openvino"]
     assert list(json["facts"]) == [
         *("machine", "memory", "power_mode", "python", "jetpack", "driver", "gpu", "cuda", "cudnn"),
-        *("tensorrt_library", "tensorrt", "trtexec", "onnxruntime", "openvino", "tensorrt_rtx", "cuda_bindings"),
-        *("pycuda", "opencv", "torch"),
+        *(
+            "tensorrt_library",
+            "tensorrt",
+            "trtexec",
+            *cpu,
+            "tensorrt_rtx",
+            "cuda_bindings",
+            "pycuda",
+            "opencv",
+            "torch",
+        ),
     ]
     assert list(json["capabilities"]) == [
-        *("onnxruntime", "openvino", "tensorrt", "trtexec", "tensorrt_rtx", "onnx_only", "train", "camera", "csi")
+        *(*cpu, "tensorrt", "trtexec", "tensorrt_rtx", "onnx_only", "train", "camera", "csi")
     ]
     assert all({"found", "text"} <= set(fact) for fact in json["facts"].values())
     assert json["kind"] == {"desktop": "nvidia", "nothing": "plain"}.get(tree, tree)

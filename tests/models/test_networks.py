@@ -40,16 +40,15 @@ def macs(name: str) -> int:
     return counter.get_total_flops() // 2
 
 
-def test_the_zoo_is_complete():
-    assert set(names()) == ALL
+def test_the_networks_that_were_promised_are_there():
+    assert set(names()) >= ALL
 
 
 @pytest.mark.parametrize("name", names())
 def test_counts(name):
     entry = architecture(name)
-    for classes in (7, 8):
-        assert sum(p.numel() for p in on_meta(name, classes).parameters()) == entry.params[classes]
-    assert macs(name) == entry.macs
+    counted = {classes: sum(p.numel() for p in on_meta(name, classes).parameters()) for classes in (7, 8)}
+    assert (counted, macs(name)) == (entry.params, entry.macs)
     if name in PUBLISHED:
         params, million = PUBLISHED[name]
         assert entry.params[7] == params
