@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import resource
-import subprocess
 import sys
 import tempfile
 import time
@@ -25,7 +24,7 @@ from typing import Any
 import click
 import numpy as np
 import onnx
-from common import BESIDE, Watch, busy_mark, last_line, options, run, table
+from common import BESIDE, Watch, busy_mark, call, memory, options, run, table
 from numpy.typing import NDArray
 
 from edgefer.data import open_dataset, save_npz, synthetic_faces
@@ -145,9 +144,7 @@ def _measured(calibrator: str, model: Path, faces: Path, folder: Path, repeats: 
     command = [sys.executable, __file__, "worker", calibrator, str(model), str(faces), str(output)]
     while len(taken) < repeats and sum(one["seconds"] for one in taken) < REPEAT_SECONDS:
         output.unlink(missing_ok=True)
-        done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
-        if done.returncode or not output.is_file():
-            raise EdgeferError(f"{calibrator} failed with exit code {done.returncode}: {last_line(done)}")
+        call(calibrator, command, output)
         taken.append(json.loads(output.read_text(encoding="utf-8")))
     return {
         "seconds": median(one["seconds"] for one in taken),
@@ -252,19 +249,12 @@ def _forget_peak() -> int:
     if not Path("/proc/self/clear_refs").exists():
         return _peak()
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # proc(5): reset the peak resident set size
-    return _status("VmRSS")
+    return memory("VmRSS")
 
 
 def _peak() -> int:
-    if Path("/proc/self/status").exists():
-        return _status("VmHWM")
     largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return largest if sys.platform == "darwin" else largest * 1024
-
-
-def _status(key: str) -> int:
-    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{key}:"))
+    return memory("VmHWM") or (largest if sys.platform == "darwin" else largest * 1024)
 
 
 def plot(result: dict[str, Any], charts: Any) -> str:

@@ -14,7 +14,6 @@ first in which the loop's own detector finds a face. Without any, synthetic face
 from __future__ import annotations
 
 import itertools
-import os
 import tempfile
 import time
 from dataclasses import dataclass, field
@@ -24,7 +23,7 @@ from typing import Any
 import click
 import cv2
 import numpy as np
-from common import REPOSITORY, Watch, busy_mark, faces_of, options, real_faces, run, table
+from common import REPOSITORY, Watch, busy_mark, faces_of, memory, options, real_faces, run, table
 from numpy.typing import NDArray
 from scenes import FPS, BoxCounter, Place, Video, VideoSource, make_video, overlap, paste, room, spread, tutorial_loop
 
@@ -201,7 +200,7 @@ def _memory(plan: Plan, video: Video, detector: Detector, engine: Classifier) ->
 
         def write(self, seen: Any) -> bool:
             if (seen.frame.number + 1) % (plan.memory_frames // 10) == 0:
-                marks.append(_resident())
+                marks.append(memory("VmRSS") / 1e6)
             return True
 
         def close(self) -> None:
@@ -209,11 +208,6 @@ def _memory(plan: Plan, video: Video, detector: Detector, engine: Classifier) ->
 
     App(VideoSource(video, plan.memory_frames), detector, engine, [Watch()], Options()).run()
     return {"frames": plan.memory_frames, "resident_mb": marks, "grown_mb": marks[-1] - marks[1]}
-
-
-def _resident() -> float:
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 def measure_stills(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import subprocess
 import sys
 import time
@@ -152,9 +153,27 @@ def _draw(result: dict[str, Any], path: Path, plot: Plot) -> None:
     pyplot.close(figure)
 
 
-def last_line(done: subprocess.CompletedProcess[str]) -> str:
-    """What a program that failed said last."""
-    return ((done.stderr or "").strip() or (done.stdout or "").strip() or "it said nothing").splitlines()[-1]
+def call(what: str, command: Sequence[str | Path], output: Path | None = None, **given: Any) -> str:
+    """Run a program to its end; what it said on stdout.
+
+    Raises:
+        EdgeferError: it failed, or did not write ``output``; says its last line.
+    """
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False, **given)
+    if done.returncode or (output is not None and not output.is_file()):
+        said = (done.stderr.strip() or done.stdout.strip() or "it said nothing").splitlines()[-1]
+        raise EdgeferError(f"{what} failed with exit code {done.returncode}: {said}", hint="run it by hand")
+    return str(done.stdout)
+
+
+def memory(key: str, pid: int | str = "self") -> int:
+    """Bytes that /proc tells of a process (VmRSS, VmHWM, RssAnon); 0 where it has just ended."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return 0
+    found = re.search(rf"^{key}:\s*(\d+) kB", status, re.MULTILINE)
+    return int(found.group(1)) * 1024 if found else 0
 
 
 def real_faces(data: str | None, folder: Path) -> tuple[FaceSet, str] | None:

@@ -27,7 +27,7 @@ import click
 import cv2
 import numpy as np
 from camera import YUNET, video_faces
-from common import REPOSITORY, Watch, busy_mark, faces_of, options, real_faces, table
+from common import REPOSITORY, Watch, busy_mark, call, faces_of, memory, options, real_faces, table
 from common import run as run_benchmark
 from scenes import FPS, FRAMES, make_video
 
@@ -109,6 +109,7 @@ def measure(plan: Plan, data: str | None, yunet: str, program: Path, watch: Watc
             announce("parts of a frame, and the engine alone")
             bench = {str(count): _bench(plan, programs[CPP], video, folder) for count, video in videos.items()}
             engine_ms = {CPP: bench["1"]["engine"], PYTHON: engine_call_ms(engine, plan.engine_seconds)}
+    libraries = {path.resolve() for path in program.parents[1].glob("libedgefer.so*")}
     return {
         "program": bench["1"]["environment"],
         "network": f"{NETWORK} FP32, OpenVINO",
@@ -117,7 +118,8 @@ def measure(plan: Plan, data: str | None, yunet: str, program: Path, watch: Watc
         "start_up_s": start_up,
         "engine_ms": engine_ms,
         "frame": {count: values["camera"] for count, values in bench.items()},
-        "bytes": {path.name: path.stat().st_size for path in _files(program)},
+        # not OpenCV and OpenVINO, which Python has too
+        "bytes": {path.name: path.stat().st_size for path in (program, *sorted(libraries))},
     }
 
 
@@ -166,18 +168,9 @@ def _bench(plan: Plan, command: list[str], video: Path, folder: Path) -> dict[st
     """
     arguments = [*command, "--bench", "--seconds", str(plan.engine_seconds), "--source", str(video), "--realtime"]
     arguments += ["--serve", "0", "--events", str(folder / "bench.jsonl")]
-    done = subprocess.run(arguments, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise EdgeferError(f"{command[0]} --bench failed: {done.stderr.strip()}", hint="run it by hand")
-    found: dict[str, Any] = json.loads(done.stdout)
+    found: dict[str, Any] = json.loads(call(f"{command[0]} --bench", arguments))
     camera = {key: value for key, value in found["camera"].items() if key != "source"}  # a temporary path
     return {"camera": camera, "engine": found["latency_ms"], "environment": found["environment"]}
-
-
-def _files(program: Path) -> list[Path]:
-    """The program and our own library, whose links are followed; not OpenCV and OpenVINO, which Python has too."""
-    libraries = {path.resolve() for path in program.parents[1].glob("libedgefer.so*")}
-    return [program, *sorted(libraries)]
 
 
 @dataclass(frozen=True)
@@ -235,7 +228,7 @@ def run(command: list[str]) -> Done:
         resident, ended = 0.0, 0
         while not ended:
             # The system's own maximum would count what this process held when it was copied for the new one.
-            resident = max(resident, _resident_mb(process.pid))
+            resident = max(resident, memory("VmHWM", process.pid) / 1e6)
             time.sleep(_LOOK)
             ended, status, used = os.wait4(process.pid, os.WNOHANG)
         seconds = time.monotonic() - start
@@ -247,20 +240,13 @@ def run(command: list[str]) -> Done:
         raise EdgeferError(f"{' '.join(command)} failed: {text.strip()}", hint="run it by hand")
     ages, dropped = _AGES.search(text), _DROPPED.search(text)
     return Done(
-        frames=_number(shown[1]),
+        frames=int(shown[1].replace(",", "")),
         fps=float(shown[3]),
         ages_ms=None if ages is None else (float(ages[1]), float(ages[2])),
-        dropped=0 if dropped is None else _number(dropped[1]),
+        dropped=0 if dropped is None else int(dropped[1].replace(",", "")),
         cores=(used.ru_utime + used.ru_stime) / seconds,
         rss_mb=resident,
     )
-
-
-def _resident_mb(pid: int) -> float:
-    """The largest resident set so far; 0 where the process has just ended."""
-    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace")
-    found = re.search(r"VmHWM:\s+(\d+) kB", status)
-    return 0.0 if found is None else int(found[1]) * 1024 / 1e6
 
 
 def start_up_seconds(command: list[str], picture: Path, times: int) -> dict[str, Any]:
@@ -297,7 +283,8 @@ def engine_call_ms(engine: Path, seconds: float) -> dict[str, Any]:
 
 def labels_alike(one: Path, other: Path) -> dict[str, Any]:
     """Faces that both events files have (frame and track), and the share of them with the same label."""
-    first, second = ({(e["frame"], e["track"]): e["label"] for e in _events(path)} for path in (one, other))
+    lines = ([json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] for path in (one, other))
+    first, second = ({(event["frame"], event["track"]): event["label"] for event in events} for events in lines)
     both = first.keys() & second.keys()
     alike = sum(first[key] == second[key] for key in both)
     return {
@@ -305,14 +292,6 @@ def labels_alike(one: Path, other: Path) -> dict[str, Any]:
         "in_both": len(both),
         "share": alike / len(both) if both else None,
     }
-
-
-def _events(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
-def _number(text: str) -> int:
-    return int(text.replace(",", ""))
 
 
 def _environment() -> dict[str, str]:

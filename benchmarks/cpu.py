@@ -104,8 +104,8 @@ def measure(plan: Plan, networks: tuple[str, ...], data: str | None, watch: comm
         for name in networks:
             network = prepare(name, Path(folder), real, synthetic, plan.calibration_faces)
             measured[name] = {**network.describe(), "runs": _runs(plan, network, watch)}
-    judged = any(row["accuracy"] for network in measured.values() for row in network["rows"])
-    return {"data": called if judged else None, "networks": measured}
+    with_accuracies = any(row["accuracy"] for network in measured.values() for row in network["rows"])
+    return {"data": called if with_accuracies else None, "networks": measured}
 
 
 def _runs(plan: Plan, network: Network, watch: common.Watch) -> list[dict[str, Any]]:
@@ -156,7 +156,7 @@ def chosen_by_auto(
     threads: int,
     effort: common.Effort,
 ) -> str:
-    """What `auto` takes here: the fastest engine within the tolerance on val (of all, where nothing was judged)."""
+    """What `auto` takes here: the fastest engine within the tolerance on val (of all, where nothing was evaluated)."""
     candidates = {row.label: engines[row.label] for row in network.results}
     taken = common.take_turns(candidates, batches, threads, effort)
     timed = [replace(row, p50_ms=taken.latency(row.label).p50) for row in network.results]
@@ -221,19 +221,19 @@ def prepare(
     else:
         module, contract, loaded = load_network(file, name)
         weights = f"{'shipped' if own is None else 'by its recipe'}, sha256 {loaded.sha256[:12]}…"
-    judging = real if file is not None else None
+    labelled = real if file is not None else None
     announce(f"{name}: exporting and building")
     model = folder / f"{name}.onnx"
     exported = export(module, model, contract=contract)
-    calib = synthetic if judging is None else judging
-    corrections = None if judging is not None else ()  # without accuracy there is nothing to correct
+    calib = synthetic if labelled is None else labelled
+    corrections = None if labelled is not None else ()  # without accuracy there is nothing to correct
     job = prepare_job(model, "int8", Quantisation(calib, faces=faces, corrections=corrections))
     engines = tuple(job.build(variant) for variant in all_variants())
     results = tuple(CandidateResult.of(built) for built in engines)
     accuracy: dict[str, dict[str, Any]] = {}
-    if judging is not None:
-        announce(f"{name}: predicting {len(judging.split('test')):,} test faces with {1 + len(engines)} engines")
-        results, accuracy = _evaluated(module, contract, job, engines, judging)
+    if labelled is not None:
+        announce(f"{name}: predicting {len(labelled.split('test')):,} test faces with {1 + len(engines)} engines")
+        results, accuracy = _evaluated(module, contract, job, engines, labelled)
     parity = exported.max_abs_diff
     return Network(name, module, contract, weights, job, engines, results, accuracy, parity)
 

@@ -130,8 +130,8 @@ def _network(plan: Plan, model: Path, faces: FaceSet, folder: Path) -> list[dict
     """A row per precision; the engines that were built are timed together, in turns."""
     with ExitStack() as opened:
         reference = opened.enter_context(load_engine(model))
-        judged = _judged(reference, faces, plan.faces)
-        wanted = reference.logits_of_all(judged)
+        compared = _compared(reference, faces, plan.faces)
+        wanted = reference.logits_of_all(compared)
         rows, engines = [], {}
         for precision in plan.precisions:
             announce(f"{model.stem} {precision.upper()}: building")
@@ -142,7 +142,7 @@ def _network(plan: Plan, model: Path, faces: FaceSet, folder: Path) -> list[dict
                 built = _build(plan, model, engine, precision, faces)
                 row |= {"build_seconds": round(time.monotonic() - began, 1), **built}
                 classifier = opened.enter_context(load_engine(engine))
-                found = classifier.logits_of_all(judged)
+                found = classifier.logits_of_all(compared)
             except EdgeferError as fault:
                 row["failed"] = fault.message
                 announce(f"{model.stem} {precision.upper()}: FAILED: {fault}")
@@ -152,7 +152,7 @@ def _network(plan: Plan, model: Path, faces: FaceSet, folder: Path) -> list[dict
             row["timing"] = {}
             engines[precision] = (row, classifier)
         for batch in plan.batches if engines else ():
-            _time(plan, batch, judged, engines)
+            _time(plan, batch, compared, engines)
     for row in rows:
         announce(f"{model.stem} {_told(row)}")
     return rows
@@ -171,7 +171,7 @@ def _build(plan: Plan, model: Path, engine: Path, precision: str, faces: FaceSet
     return {"got": manifest.precision.got, "bytes": manifest.engine_bytes}
 
 
-def _judged(reference: Classifier, faces: FaceSet, count: int) -> NDArray[np.uint8]:
+def _compared(reference: Classifier, faces: FaceSet, count: int) -> NDArray[np.uint8]:
     """The faces that answers are compared on, as the network takes them; at least a batch's worth is not needed."""
     part = faces if faces.picked is not None else faces.part("test")
     spread = np.arange(min(count, len(part))) * len(part) // min(count, len(part))

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Judge weights and write their model card: `python benchmarks/model_card.py WEIGHTS --data … --train … --curve LOG …`.
+"""Evaluate weights and write their model card: `python benchmarks/model_card.py WEIGHTS --data … --train … --curve …`.
 
 The card stands beside the weights; its figures are kept in benchmarks/results/ as JSON. It is run once, after the
 training: nothing is chosen by what it says.
@@ -70,7 +70,7 @@ use them."""
 
 @click.command()
 @click.argument("weights", type=click.Path(path_type=Path))
-@click.option("--data", required=True, help="The faces to judge on, e.g. public_test.npz:all.")
+@click.option("--data", required=True, help="The faces to evaluate on, e.g. public_test.npz:all.")
 @click.option("--train", "train_data", required=True, help="What it was trained on.")
 @click.option("--exclude", help="What was kept out of that, as for `edgefer train`.")
 @click.option("--votes", help="FER+'s votes instead of FER2013's labels, as for `edgefer train`.")
@@ -89,25 +89,28 @@ def main(
 ) -> None:
     """Write WEIGHTS' card, WEIGHTS.md, and its figures."""
     with one_error():
-        everything, judged = open_dataset(train_data, votes=votes), open_dataset(data, votes=votes)
+        everything, test_faces = open_dataset(train_data, votes=votes), open_dataset(data, votes=votes)
         train = open_dataset(train_data, votes=votes, exclude=exclude)
-        figures = measure(weights, train, everything, judged, curve)
+        figures = measure(weights, train, everything, test_faces, curve)
     write_text(RESULTS / f"{weights.stem}.json", json.dumps(figures, indent=1) + "\n")
     write_text(weights.with_suffix(".md"), card(weights.stem, figures, commands))
     announce(f"written: {weights.with_suffix('.md')}")
 
 
-def measure(weights: Path, train: FaceSet, everything: FaceSet, judged: FaceSet, curve: Path) -> dict[str, Any]:
+def measure(weights: Path, train: FaceSet, everything: FaceSet, test_faces: FaceSet, curve: Path) -> dict[str, Any]:
     """Everything that the card says."""
     loaded = load_weights(weights)
     lineage = (contract := loaded.contract) and contract.lineage
     if not contract or not lineage or lineage["fit_sha256"] != train.split("fit").fingerprint():
         raise EdgeferError(f"{weights} was not trained on the fit part of {train.origin}", hint="give its own --train")
     with load_baseline(weights) as network:
-        val, test = evaluate(network, train.split("val")), evaluate(network, judged)
-    seen = np.isin(judged.face_hashes(), train.split("train").face_hashes())
-    published = np.isin(judged.face_hashes(), everything.split("train").face_hashes())
-    right = test.answers == test.labels
+        val, test = evaluate(network, train.split("val")), evaluate(network, test_faces)
+    seen = np.isin(test_faces.face_hashes(), train.split("train").face_hashes())
+    published = np.isin(test_faces.face_hashes(), everything.split("train").face_hashes())
+    right, gain = test.correct, None
+    if contract.test_time_flip:
+        answers = {"test": test, "val": val}
+        gain = _flip_gain(weights, contract.architecture, answers, test_faces, train.split("val"))
     return {
         "architecture": contract.architecture,
         "labels": "FER2013" if contract.labels == FER2013 else "FER+",
@@ -128,10 +131,8 @@ def measure(weights: Path, train: FaceSet, everything: FaceSet, judged: FaceSet,
             "top1_of_others": float(right[~published].mean()),
         },
         "val": summary(val),
-        "test": {"data": Path(judged.origin).name, **summary(test)},
-        "flip_gain": _flip_gain(weights, contract.architecture, {"test": test, "val": val}, judged, train.split("val"))
-        if contract.test_time_flip
-        else None,
+        "test": {"data": Path(test_faces.origin).name, **summary(test)},
+        "flip_gain": gain,
         "classes": by_class(test),
         "curve": [[int(a), float(b), float(c)] for a, b, c in EPOCH.findall(curve.read_text(encoding="utf-8"))],
     }
@@ -256,7 +257,7 @@ def _about_copies(copies: dict[str, Any]) -> list[str]:
         return []
     return [
         f"FER2013's training part has copies of {copies['n']} of the test faces; they were left out of this training.",
-        "A training that keeps them is judged on faces that it saw. "
+        "A training that keeps them is evaluated on faces that it saw. "
         f"Top-1 on those {copies['n']}: {_pc(copies['top1'])} %, on the others: {_pc(copies['top1_of_others'])} %.",
     ]
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import subprocess
 import tempfile
 import time
 import venv
@@ -24,7 +23,7 @@ from typing import Any
 import click
 import numpy as np
 import onnx
-from common import BESIDE, REPOSITORY, UNKNOWN, destination, last_line, one_error, table
+from common import BESIDE, REPOSITORY, UNKNOWN, call, destination, one_error, table
 
 from calibration import Reader, kept_bytes, memory_lacking
 from edgefer.atomic import write_text
@@ -97,20 +96,20 @@ def main(  # noqa: PLR0913 - a command
             return
         path = destination("quantisation", output, part=quick)
         calib = open_dataset(data or f"{BESIDE / 'train.npz'}")
-        judges = open_dataset(test or f"{BESIDE / 'public_test.npz'}:all").part("test")
-        if limit is not None and limit < len(judges):
-            judges = judges.stratified(limit, 0)
-        calib = calib.keeping_out(judges)
-        record = Record(path, calib, judges, faces)
+        test_faces = open_dataset(test or f"{BESIDE / 'public_test.npz'}:all").part("test")
+        if limit is not None and limit < len(test_faces):
+            test_faces = test_faces.stratified(limit, 0)
+        calib = calib.keeping_out(test_faces)
+        record = Record(path, calib, test_faces, faces)
         for file in (*filter(None, (shipped("mini_xception"),)), *weights):
-            measure(file, calib, judges, faces, only, environments, record)
+            measure(file, calib, test_faces, faces, only, environments, record)
         record.finish(quick)
 
 
 class Record:
     """The results file, written after every row; of a run that was stopped it gives back the rows."""
 
-    def __init__(self, path: Path, calib: FaceSet, judges: FaceSet, faces: int) -> None:
+    def __init__(self, path: Path, calib: FaceSet, test_faces: FaceSet, faces: int) -> None:
         self._path = path
         self.result: dict[str, Any] = {
             "benchmark": "quantisation",
@@ -118,7 +117,7 @@ class Record:
             "unfinished": True,
             "environment": describe_environment(),
             "calibration": {"data": Path(calib.origin).name, "faces": faces},
-            "test": {"data": Path(judges.origin).name, "faces": len(judges)},
+            "test": {"data": Path(test_faces.origin).name, "faces": len(test_faces)},
             "code": _code(),
             "networks": {},
         }
@@ -163,7 +162,7 @@ def _code() -> str:
 def measure(
     weights: Path,
     calib: FaceSet,
-    judges: FaceSet,
+    test_faces: FaceSet,
     faces: int,
     only: tuple[str, ...],
     environments: Path,
@@ -174,9 +173,9 @@ def measure(
         bench = Bench.of(weights, Path(name), calib, faces, environments)
         job = bench.job
         assert job.record is not None  # it is INT8
-        refuse_overlap(job.record.face_hashes, judges.face_hashes(), "the calibration faces", "the test faces")
+        refuse_overlap(job.record.face_hashes, test_faces.face_hashes(), "the calibration faces", "the test faces")
         plain = job.build(Variant("onnxruntime", "fp32")).engine
-        wanted = answers("onnxruntime", plain, job.contract, judges)
+        wanted = answers("onnxruntime", plain, job.contract, test_faces)
         about = {
             "architecture": job.contract.architecture,
             "weights_sha256": load_weights(weights).sha256,
@@ -188,19 +187,19 @@ def measure(
         done = {row["label"]: row for row in entry["rows"]}
         for label, way in sorted(ways.items(), key=lambda item: item[0].startswith("edgefer")):  # they outlive our code
             if label not in done:
-                done[label] = _row(label, way, job.contract, judges, wanted)
+                done[label] = _row(label, way, job.contract, test_faces, wanted)
                 announce(f"{weights.stem}: {done[label]}")
             entry["rows"] = [done[name] for name in ways if name in done]
             record.result["networks"][weights.stem] = entry
             record.write()
 
 
-def _row(label: str, way: Way, contract: Contract, judges: FaceSet, wanted: Predictions) -> dict[str, Any]:
+def _row(label: str, way: Way, contract: Contract, test_faces: FaceSet, wanted: Predictions) -> dict[str, Any]:
     start = time.monotonic()
     try:
         engine = way.make()
         seconds = time.monotonic() - start
-        found = answers(way.runtime, engine, contract, judges)
+        found = answers(way.runtime, engine, contract, test_faces)
     except EdgeferError as fault:
         return {"label": label, "skipped": fault.message}
     paired, (sqnr_db, kl) = Paired.from_predictions(wanted, found), output_error(wanted, found)
@@ -323,16 +322,7 @@ class Bench:
         worker = Path(__file__).with_name("quantisation_peer.py")
         files = (self.folder / "float.onnx", self.folder / "faces.npz", output)
         command = [environment(peer, self.environments), worker, peer, *files]
-        done = subprocess.run(
-            list(map(str, command)),
-            capture_output=True,
-            text=True,
-            check=False,
-            cwd=self.folder,
-            env={**os.environ, "PYTHONPATH": str(worker.parents[1])},
-        )
-        if done.returncode or not output.is_file():
-            raise EdgeferError(f"{peer} failed: {last_line(done)}")
+        call(peer, command, output, cwd=self.folder, env={**os.environ, "PYTHONPATH": str(worker.parents[1])})
         return output
 
 
@@ -350,11 +340,11 @@ def environment(peer: str, folder: Path = FOLDER) -> Path:
     announce(f"making an environment for {peer} in {home}")
     venv.create(home, clear=True, with_pip=True)
     for step in PEERS[peer]:
-        done = subprocess.run(
-            [str(python), "-m", "pip", "install", "--quiet", *step], capture_output=True, text=True, check=False
-        )
-        if done.returncode:
-            raise EdgeferError(f"pip could not install {' '.join(step)}: {last_line(done)}", hint="is there a network?")
+        try:
+            call("pip", [python, "-m", "pip", "install", "--quiet", *step])
+        except EdgeferError as fault:
+            lacking = f"pip could not install {' '.join(step)}: {fault.message}"
+            raise EdgeferError(lacking, hint="is there a network?") from fault
     mark.write_text(wanted, encoding="utf-8")
     return python
 

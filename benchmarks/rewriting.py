@@ -37,7 +37,7 @@ NETWORKS = ("resnet11", "ddamfn")
 
 @dataclass(frozen=True)
 class Plan:
-    """How long to measure a network, with ranges from how many synthetic faces."""
+    """How long to measure a network, with ranges from a number of synthetic faces."""
 
     effort: common.Effort
     faces: int

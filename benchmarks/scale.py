@@ -17,7 +17,6 @@ after the imports, the model and the first small run; the peak is watched from o
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 import sys
 import tempfile
@@ -29,7 +28,7 @@ from typing import Any
 
 import click
 import numpy as np
-from common import Watch, busy_mark, options, run, table
+from common import Watch, busy_mark, memory, options, run, table
 from numpy.typing import NDArray
 
 from edgefer.data import FaceSet, open_dataset, synthetic_faces
@@ -126,7 +125,7 @@ def _row(task: str, model: Path, faces: Path, count: int, folder: Path) -> dict[
     )
     level, peak = 0, 0
     while process.poll() is None:
-        now = _anonymous_bytes(process.pid)
+        now = memory("RssAnon", process.pid)
         if not output.with_suffix(".ready").exists():
             level = now
         elif now:
@@ -139,16 +138,6 @@ def _row(task: str, model: Path, faces: Path, count: int, folder: Path) -> dict[
     row = {"task": task, "faces": count, **seconds, "level_bytes": level, "peak_bytes": max(0, peak - level)}
     announce(f"{task}, {count:,} faces: {row['seconds']:.1f} s, {row['peak_bytes'] / 1e6:,.1f} MB")
     return row
-
-
-def _anonymous_bytes(pid: int) -> int:
-    """Memory of its own that a process has now; 0 where it has just ended."""
-    try:
-        status = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return 0
-    found = re.search(r"^RssAnon:\s*(\d+) kB", status, re.MULTILINE)
-    return int(found.group(1)) * 1024 if found else 0
 
 
 def _demands(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

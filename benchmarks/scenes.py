@@ -159,7 +159,7 @@ def make_video(faces: Sequence[NDArray[np.uint8]], seed: int = 0) -> Video:
 
 
 def right_boxes(boxes: Sequence[Square], places: Sequence[Place]) -> int:
-    """How many of the ``places`` have a box on them."""
+    """Number of the ``places`` that have a box on them."""
     level = [Square(place.x, place.y, place.side) for place in places]
     return sum(any(overlap(box, place) >= RIGHT for box in boxes) for place in level)
 

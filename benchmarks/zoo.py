@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """The zoo in figures and as the README's table: `python benchmarks/zoo.py` measures and writes both.
 
-Every network is exported, calibrated, built in every way for this CPU and judged on the test faces, which takes an hour
-or so. Then it waits until nothing else uses the machine, and times them at batch 1 with one thread, a network's engines
-taking turns in one run. Networks without weights, shipped or in --weights, get random ones, which are good for speed
-and parity only.
+Every network is exported, calibrated, built in every way for this CPU and evaluated on the test faces, which takes an
+hour or so. Then it waits until nothing else uses the machine, and times them at batch 1 with one thread, a network's
+engines taking turns in one run. Networks without weights, shipped or in --weights, get random ones, which are good for
+speed and parity only.
 """
 
 from __future__ import annotations

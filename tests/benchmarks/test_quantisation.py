@@ -1,6 +1,7 @@
 """The quantisation benchmark: what it keeps of a run that was stopped, its peers' environments, its table."""
 
 import json
+import subprocess
 
 import numpy as np
 import pytest
@@ -69,9 +70,9 @@ def test_an_environment_is_made_once_and_again_for_other_versions(tmp_path, monk
 
     def pip(command, **_):
         asked.append(command[command.index("--quiet") + 1 :])
-        return quantisation.subprocess.CompletedProcess(command, 0, "", "")
+        return subprocess.CompletedProcess(command, 0, "", "")
 
-    monkeypatch.setattr(quantisation.subprocess, "run", pip)
+    monkeypatch.setattr(subprocess, "run", pip)
     python = quantisation.environment("modelopt", tmp_path)
     assert python == tmp_path / "modelopt" / "bin" / "python"
     assert asked == [list(step) for step in quantisation.PEERS["modelopt"]]
@@ -82,9 +83,9 @@ def test_an_environment_is_made_once_and_again_for_other_versions(tmp_path, monk
     assert len(made) == 2
 
     def no_network(command, **_):
-        return quantisation.subprocess.CompletedProcess(command, 1, "", "trying\nno route to host\n")
+        return subprocess.CompletedProcess(command, 1, "", "trying\nno route to host\n")
 
-    monkeypatch.setattr(quantisation.subprocess, "run", no_network)
+    monkeypatch.setattr(subprocess, "run", no_network)
     with pytest.raises(EdgeferError, match=r"pip could not install nncf==.* no route to host"):
         quantisation.environment("nncf", tmp_path)
 
