@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgefer.contract import INPUT_NAME
 from edgefer.engines.cpu import saturates
 from edgefer.engines.session import Source, TensorSpec
 from edgefer.errors import EdgeferError, import_package, require
@@ -97,6 +98,12 @@ class OnnxRuntimeSession:
 def open_model(model: Source, threads: int, precision: str) -> OnnxRuntimeSession:
     """A session over ``model``, whose precision is in the file."""
     return OnnxRuntimeSession(model, threads)
+
+
+def open_runner(model: bytes) -> Callable[[NDArray[np.uint8]], dict[str, NDArray[Any]]]:
+    """A serialised model on one thread, from faces to all outputs: how quantisation sees activations."""
+    session = OnnxRuntimeSession(model)
+    return lambda faces: session.run({INPUT_NAME: faces})
 
 
 def schemes(instructions: Collection[str]) -> tuple[str, ...]:

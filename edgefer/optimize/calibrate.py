@@ -11,9 +11,9 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from edgefer.contract import INPUT_NAME, Contract
+from edgefer.contract import Contract
 from edgefer.data import FaceSet, aligned, open_dataset
-from edgefer.engines.onnxruntime import OnnxRuntimeSession
+from edgefer.engines.onnxruntime import open_runner
 from edgefer.errors import EdgeferError
 from edgefer.graph.onnx_file import load_model
 from edgefer.graph.rewrite import check_names, rewrite
@@ -32,7 +32,7 @@ from edgefer.quantize.equalise import (
     is_exact,
 )
 from edgefer.quantize.graphview import RULED, WEIGHTED, GraphView, fingerprint, refuse_quantised
-from edgefer.quantize.observation import DEFAULT_BUDGET, Faces, Runner, activation_bytes, observe, observed_tensors
+from edgefer.quantize.observation import DEFAULT_BUDGET, Faces, activation_bytes, observe, observed_tensors
 from edgefer.quantize.plan import Plan
 from edgefer.quantize.ranges import Ranges
 
@@ -284,12 +284,6 @@ def _seen(faces: FaceSet, contract: Contract) -> Iterator[NDArray[np.uint8]]:
             f"({'black' if level == 0 else f'grey level {level}'}): ranges made from them fit no real face",
             hint="look at them: `edgefer data inspect DATA --sheet faces.png`; calibrate on real faces",
         )
-
-
-def open_runner(model: bytes) -> Runner:
-    """A serialised model in ONNX Runtime on one thread, from faces to all outputs."""
-    session = OnnxRuntimeSession(model, threads=1)
-    return lambda batch: session.run({INPUT_NAME: batch})
 
 
 def announce_unruled(model: onnx.ModelProto) -> None:
