@@ -25,7 +25,7 @@ import cv2
 import numpy as np
 from common import REPOSITORY, Watch, busy_mark, faces_of, memory, options, real_faces, run, table
 from numpy.typing import NDArray
-from scenes import FPS, BoxCounter, Place, Video, VideoSource, make_video, overlap, paste, room, spread, tutorial_loop
+from scenes import FPS, BoxCounter, Place, Video, VideoSource, anywhere, make_video, overlap, paste, room, tutorial_loop
 
 from edgefer.camera.app import App, Options, Summary
 from edgefer.camera.detection import Detector, cut
@@ -226,7 +226,7 @@ def measure_stills(
     seen = {name: _Seen() for name in detectors}
     for row in range(len(faces)):
         side, tilt = next(cells)
-        place = spread(1, float(side), generator, float(generator.choice([-1, 1])) * tilt)[0]
+        place = anywhere(float(side), float(generator.choice([-1, 1])) * tilt, generator)
         scene = rooms[row % len(rooms)].copy()
         paste(scene, faces.images([row])[0].squeeze(), place)
         for name, detector in detectors.items():

@@ -12,9 +12,10 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -76,7 +77,8 @@ def main(
         with tempfile.TemporaryDirectory() as name:
             chosen = models or tuple(_exported(names() if every else NETWORKS, Path(name)))
             result = {"quick": quick, **measure(QUICK if quick else FULL, chosen, data, machine, Path(name))}
-        path = output or RESULTS / f"{_slug(machine['name'])}{'.quick' if quick else ''}.json"
+        slug = re.sub(r"[^a-z0-9]+", "_", machine["name"].lower()).strip("_")
+        path = output or RESULTS / f"{slug}{'.quick' if quick else ''}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         conclude(result, path)
     sys.exit(1 if any(row["failed"] for network in result["networks"].values() for row in network) else 0)
@@ -182,7 +184,10 @@ def _time(
     plan: Plan, batch: int, faces: NDArray[np.uint8], engines: dict[str, tuple[dict[str, Any], Classifier]]
 ) -> None:
     feed = np.ascontiguousarray(faces[np.arange(batch) % len(faces)])
-    runners = {name: watched(classifier, _runner(classifier, feed)) for name, (_, classifier) in engines.items()}
+    runners = {
+        name: watched(classifier, partial(classifier.session.run, {INPUT_NAME: feed}))
+        for name, (_, classifier) in engines.items()
+    }
     timing = interleave(runners, seconds=plan.seconds, warm_up_seconds=min(2.0, plan.seconds))
     on_gpu = gpu_times(runners, timing)
     for name, (row, classifier) in engines.items():
@@ -195,10 +200,6 @@ def _time(
         }
 
 
-def _runner(classifier: Classifier, feed: NDArray[np.uint8]) -> Callable[[], object]:
-    return lambda: classifier.session.run({INPUT_NAME: feed})
-
-
 def _told(row: dict[str, Any]) -> str:
     if row["failed"]:
         return f"{row['precision'].upper()}: failed"
@@ -207,10 +208,6 @@ def _told(row: dict[str, Any]) -> str:
         f"{row['precision'].upper()}: {first['gpu_ms']['compute']:.3f} ms on the GPU, "
         f"{row['agreement']:.1%} of the answers as in onnxruntime FP32"
     )
-
-
-def _slug(name: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
 
 
 if __name__ == "__main__":

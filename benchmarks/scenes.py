@@ -111,18 +111,12 @@ def overlap(square: Square, other: Square) -> float:
     return shared / (square.side**2 + other.side**2 - shared)
 
 
-def spread(count: int, side: float, generator: np.random.Generator, tilt: float = 0.0) -> list[Place]:
-    """``count`` places of faces of ``side`` that do not touch each other nor the edge."""
-    places: list[Place] = []
+def anywhere(side: float, tilt: float, generator: np.random.Generator) -> Place:
+    """A place of a face that does not touch the edge."""
     margin = 0.75 * side
-    for _ in range(10_000):
-        if len(places) == count:
-            return places
-        x = generator.uniform(margin, WIDTH - margin)
-        y = generator.uniform(min(margin, HEIGHT / 2), max(HEIGHT - margin, HEIGHT / 2))
-        if all(np.hypot(x - p.x, y - p.y) > 1.5 * side for p in places):
-            places.append(Place(x, y, side, tilt))
-    raise ValueError(f"{count} faces of {side} pixels do not fit")
+    x = generator.uniform(margin, WIDTH - margin)
+    y = generator.uniform(min(margin, HEIGHT / 2), max(HEIGHT - margin, HEIGHT / 2))
+    return Place(x, y, side, tilt)
 
 
 @dataclass(frozen=True, eq=False)

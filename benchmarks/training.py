@@ -26,6 +26,7 @@ from edgefer.data import synthetic_faces
 from edgefer.data.classes import FER2013
 from edgefer.engines.cpu import instruction_set
 from edgefer.errors import require
+from edgefer.faces import prepare_batch
 from edgefer.models import create, default_contract, names
 from edgefer.progress import announce
 from edgefer.runtimes import BF16
@@ -66,8 +67,8 @@ def measure(model: str, threads: int, rounds: int, watch: Watch) -> dict[str, An
                     step()
                 if round_:  # the first warms up
                     taken[name].append((time.perf_counter() - begun) / steps)
-        fitted = _fitted(images, default_contract(model, FER2013))
-        share = _data_share(fitted, median(taken["edgefer fp32"]), rounds)
+        fitted = prepare_batch(images, default_contract(model, FER2013))
+        share = _data_share(np.ascontiguousarray(fitted), median(taken["edgefer fp32"]), rounds)
     first = np.asarray(taken["tutorial"])
     rows = {
         name: {
@@ -82,7 +83,7 @@ def measure(model: str, threads: int, rounds: int, watch: Watch) -> dict[str, An
 def _ours(model: str, images: Any, labels: Any, precision: str) -> Callable[[], object]:
     contract = default_contract(model, FER2013)
     learner = Learner(create(model), contract, TrainConfig(precision=precision).resolved(model), None)
-    faces, wanted = torch.from_numpy(_fitted(images, contract)), torch.from_numpy(labels)
+    faces, wanted = torch.from_numpy(np.ascontiguousarray(prepare_batch(images, contract))), torch.from_numpy(labels)
 
     def step() -> object:
         rows = torch.randint(len(faces), (BATCH,))
@@ -158,12 +159,6 @@ def _changed_by_pil(contract: Contract) -> Callable[[Any], torch.Tensor]:
         return (values - 0.5) / 0.5
 
     return change
-
-
-def _fitted(images: Any, contract: Any) -> Any:
-    from edgefer.faces import prepare_batch
-
-    return np.ascontiguousarray(prepare_batch(images, contract))
 
 
 if __name__ == "__main__":
