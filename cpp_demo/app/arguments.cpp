@@ -37,61 +37,68 @@ int parse_rotation(const std::string& text) {
 
 void add_source(CLI::App& app, Arguments& found) {
   app.option_defaults()->group("Source");
-  add_text(app, "--source", "SOURCE", found.source,
-           "Webcam number, video, picture, folder of pictures,\n"
-           "frames/%04d.png, rtsp://, http://, csi://0, or a\n"
-           "GStreamer pipeline. [0]");
+  add_text(app, "--source", "WHAT", found.source,
+           "Webcam number, video, picture, folder of pictures,\nframes/%04d.png, rtsp://, http://, csi://0, or a\n"
+           "GStreamer pipeline. [default: 0]");
   app.add_option_function<std::string>(
          "--size", [&](const std::string& text) { found.source_options.size = parse_size(text); },
-         "Ask a camera for this size.")
+         "Ask the camera for this size.")
       ->type_name("WxH");
   app.add_option_function<std::string>(
          "--rotate", [&](const std::string& text) { found.options.rotate = parse_rotation(text); },
-         "Turn pictures clockwise by 90, 180 or 270. [0]")
-      ->type_name("DEGREES");
+         "Rotate clockwise by 90, 180 or 270 degrees.\n[default: 0]")
+      ->type_name("N");
   add_flag(app, "--mirror", found.options.mirror, "Swap left and right, as in a mirror.");
-  add_number(app, "--patience", "SECONDS", found.source_options.patience, 0, kUnbounded,
-             "Try to reconnect for this long. [30]");
+  add_number(app, "--patience", "X", found.source_options.patience, 0, kUnbounded,
+             "Seconds to reconnect. [default: 30]");
   add_flag(app, "--realtime", found.options.realtime,
            "Play a file at its own speed, dropping frames as a\ncamera would.");
-  add_flag(app, "--every-frame", found.options.every_frame, "Drop no frame, of a camera either: wait instead.");
-  add_number(app, "--seconds", "SECONDS", found.options.seconds, 0.1, kUnbounded,
-             "Stop after this time; with --bench, time the\nengine for this long.");
+  add_flag(app, "--every-frame", found.options.every_frame,
+           "Drop no frames, of a camera either: slow stages\nhold the source up.");
+  add_number(app, "--seconds", "X", found.options.seconds, 0.1, kUnbounded,
+             "Stop after X seconds; with --bench, time the\nengine for X seconds.");
 }
 
 void add_faces(CLI::App& app, Arguments& found) {
-  app.option_defaults()->group("Faces");
+  app.option_defaults()->group("Finding faces");
   add_text(app, "--detector", "haar|yunet|FILE", found.detector,
-           "haar comes with OpenCV; yunet is better and\nfaster. [haar]");
-  add_text(app, "--boxes", "FILE", found.boxes, "Take faces from a file, as --events writes it.");
+           "haar comes with OpenCV; yunet is better and\nfaster; or a YuNet file. [default: haar]");
+  add_text(app, "--boxes", "FILE", found.boxes,
+           "Take faces from this file, which --events wrote,\ninstead of a detector.");
   add_number(app, "--smallest-face", "PIXELS", found.detector_options.smallest, 10, kUnbounded,
-             "Width of the smallest face to find; larger is\nfaster. [60]");
-  add_flag(app, "--level,!--no-level", found.options.level, "Turn tilted faces upright (YuNet). [level]");
-  add_number(app, "--detect-every", "FRAMES", found.options.every, 1, kUnbounded,
-             "Frames from one search to the next. [3]");
-  add_number(app, "--max-faces", "COUNT", found.options.max_faces, 1, kUnbounded,
-             "Label the largest faces, up to this number. [32]");
-  app.add_option_function<std::string>(
-         "--smooth", [&](const std::string& text) { found.options.smoothing.kind = parse_smoothing(text); },
-         "How labels are smoothed. [ema]")
-      ->type_name("ema|majority|none");
-  add_number(app, "--smooth-seconds", "SECONDS", found.options.smoothing.seconds, 1e-6, kUnbounded,
-             "Time constant of ema. [0.4]");
-  add_number(app, "--min-confidence", "PROBABILITY", found.options.smoothing.min_confidence, 0, 1,
-             "Show no label below this probability. [0.4]");
+             "Width of the smallest face to find; a larger value\nis faster. [default: 60]");
+  add_flag(app, "--level,!--no-level", found.options.level, "Rotate tilted faces upright (YuNet).\n[default: level]");
+  add_number(app, "--detect-every", "N", found.options.every, 1, kUnbounded,
+             "Look for new faces in every Nth frame.\n[default: 3]");
+  add_number(app, "--max-faces", "N", found.options.max_faces, 1, kUnbounded, "Label N faces at most. [default: 32]");
 }
 
-void add_results(CLI::App& app, Arguments& found) {
-  app.option_defaults()->group("Results");
-  add_flag(app, "--window,!--no-window", found.window, "Show a window. [if there is a display]");
-  add_text(app, "--video", "FILE.mp4", found.video, "Write a video with boxes and labels.");
-  add_text(app, "--events", "FILE", found.events, "Write a line of JSON for each face of each frame;\n- is stdout.");
+void add_labels(CLI::App& app, Arguments& found) {
+  app.option_defaults()->group("Labels");
+  app.add_option_function<std::string>(
+         "--smooth", [&](const std::string& text) { found.options.smoothing.kind = parse_smoothing(text); },
+         "How labels are smoothed over time. [default: ema]")
+      ->type_name("ema|majority|none");
+  add_number(app, "--smooth-seconds", "X", found.options.smoothing.seconds, 1e-6, kUnbounded,
+             "Time constant of ema, in seconds. [default: 0.4]");
+  add_number(app, "--min-confidence", "X", found.options.smoothing.min_confidence, 0, 1,
+             "Show no label below this probability.\n[default: 0.4]");
+}
+
+void add_output(CLI::App& app, Arguments& found) {
+  app.option_defaults()->group("Output");
+  add_flag(app, "--window,!--no-window", found.window, "Show a window. [default: if there is a display]");
+  add_text(app, "--video", "FILE", found.video, "Write an mp4 with boxes and labels.");
+  add_text(app, "--events", "FILE", found.events, "Write one line of JSON per face and frame; - is\nstdout.");
   add_number(app, "--serve", "PORT", found.serve, 0, 65535, "Stream MJPEG over HTTP.");
-  add_text(app, "--host", "HOST", found.host, "Address for --serve; 0.0.0.0 is all networks.\n[127.0.0.1]");
-  app.option_defaults()->group("Program");
-  add_number(app, "--threads", "COUNT", found.threads, 1, 1024, "Threads of each network and of OpenCV. [1]");
-  add_flag(app, "--bench", found.bench, "Time the engine, and the app on --source; JSON on\nstdout.");
-  add_flag(app, "--version", found.version, "Print the version and what it was built with.");
+  add_text(app, "--host", "HOST", found.host, "Address for --serve; 0.0.0.0 opens it to all.\n[default: 127.0.0.1]");
+  add_flag(app, "--bench", found.bench, "Time the engine, and the app on --source; write\nJSON to stdout.");
+}
+
+void add_others(CLI::App& app, Arguments& found) {
+  app.option_defaults()->group("Other options");
+  add_number(app, "--threads", "N", found.threads, 1, 1024, "Threads that each network and OpenCV use.\n[default: 1]");
+  add_flag(app, "--version", found.version, "Show the version and the runtimes, and exit.");
 }
 
 /// Opening a file of results empties it: it may be none of those that this run reads.
@@ -140,19 +147,21 @@ void check(const Arguments& found) {
 Arguments parse_arguments(const std::vector<std::string>& arguments) {
   Arguments found;
   CLI::App app(
-      "Label the faces of a camera, stream, video or folder with ENGINE (.onnx or\n"
-      ".engine, its manifest beside it). Ends with the source, q in its window, or\nCtrl-C.",
+      "Label the faces of a camera, stream, video or folder.\n\n"
+      "ENGINE is an .onnx or .engine file with its manifest beside it. The program\n"
+      "ends with its source, on q in its window, or on Ctrl-C.",
       "edgefer_camera");
   command_line::prepare(app);
-  app.add_option("ENGINE", found.engine, "The engine, such as mini.int8.onnx.");
+  app.add_option("ENGINE", found.engine, "Engine file, such as model.int8.onnx.");
   add_source(app, found);
   add_faces(app, found);
-  add_results(app, found);
+  add_labels(app, found);
+  add_output(app, found);
+  add_others(app, found);
   app.footer(
       "Examples:\n"
-      "  edgefer_camera mini.int8.onnx\n"
-      "  edgefer_camera face.engine --source csi://0 --detector yunet.engine \\\n"
-      "    --serve 8080 --host 0.0.0.0");
+      "  edgefer_camera model.int8.onnx --source in.mp4 --video out.mp4\n"
+      "  edgefer_camera face.engine --source csi://0 --serve 8080");
   found.help = command_line::parse(app, arguments, "engine");
   if (found.help || found.version) return found;
   if (found.engine.empty()) {

@@ -33,6 +33,8 @@ class HelpFormat final : public CLI::Formatter {
     std::string name = CLI::Formatter::make_option_name(option, is_positional);
     const auto mark = name.find("{false}");  // of a flag that has an opposite
     if (mark != std::string::npos) name.erase(mark);
+    const auto comma = name.find(',');
+    if (comma != std::string::npos) name.replace(comma, 1, name[1] == '-' ? " / " : ", ");
     return name;
   }
   std::string make_option_opts(const CLI::Option* option) const override {
@@ -143,12 +145,14 @@ inline Error mismatch(const CLI::App& app, const CLI::ArgumentMismatch& fault) {
 /// many, or a value that is missing or not allowed.
 inline std::optional<std::string> parse(CLI::App& app, const std::vector<std::string>& arguments,
                                         const std::string& what) {
-  app.set_help_flag("--help", "Print this page and exit.");  // here, so that it stands last
+  app.set_help_flag("-h,--help", "Show this message and exit.");  // here, so that it stands last
   std::optional<Error> fault;
   try {
     app.parse(std::vector<std::string>(arguments.rbegin(), arguments.rend()));  // CLI11 takes them from the back
   } catch (const CLI::CallForHelp&) {
-    return app.help();
+    std::string page = app.help();
+    for (auto at = page.find("\n\n\n"); at != std::string::npos; at = page.find("\n\n\n", at)) page.erase(at, 1);
+    return page;
   } catch (const CLI::ArgumentMismatch& found) {
     fault = mismatch(app, found);
   } catch (const CLI::ParseError& found) {

@@ -38,16 +38,19 @@ Arguments parse(const std::vector<std::string>& words) {
   Arguments found;
   CLI::App app("Write the manifest of an engine that trtexec built on this device.", "edgefer_write_manifest");
   command_line::prepare(app);
-  app.add_option("ENGINE", found.engine, "The engine, such as face.engine.")->required();
-  app.add_option("--like", found.like, "Manifest of an engine of the same network that the\nhost built.")
+  app.add_option("ENGINE", found.engine, "Engine file, such as face.engine.")->required();
+  app.add_option("--like", found.like, "Manifest of the engine that the host built of the\nsame network.")
       ->type_name("FILE.json")
       ->required();
-  app.add_option("--precision", found.precision, "What trtexec was asked for: fp16, int8, int8+fp16.")
+  app.add_option("--precision", found.precision, "Precision that trtexec was given: fp16, int8 or\nint8+fp16.")
       ->type_name("PRECISION")
       ->required();
   command_line::add_number(app, "--dla", "CORE", found.dla_core, 0, command_line::kUnbounded,
-                           "DLA core, as in trtexec's --useDLACore.");
-  app.footer("Example: edgefer_write_manifest face.engine --like host.onnx.json --precision int8+fp16");
+                           "DLA core, as in --useDLACore of trtexec.");
+  app.footer(
+      "Examples:\n"
+      "  edgefer_write_manifest face.engine --like host.onnx.json --precision fp16\n"
+      "  edgefer_write_manifest dla.engine --like host.onnx.json --precision int8 --dla 0");
   if (const auto help = command_line::parse(app, words, "engine")) {
     std::cout << *help;
     std::exit(0);

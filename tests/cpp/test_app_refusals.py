@@ -36,7 +36,7 @@ def test_options_are_those_of_the_python_app():
     from edgefer.cli.tryout import camera
 
     done = run("--help")
-    ours = set(re.findall(r"^ +(--[a-z-]+)", done.stdout, re.MULTILINE))
+    ours = set(re.findall(r"^ +(?:-h, )?(--[a-z-]+)", done.stdout, re.MULTILINE))
     python = {option for parameter in camera.params for option in parameter.opts if option.startswith("--")}
     assert python - ours == {"--record-faces", "--detector-runtime"}
     assert ours - python == {"--every-frame", "--boxes", "--bench", "--version", "--help"}

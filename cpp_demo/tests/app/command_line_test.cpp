@@ -93,6 +93,7 @@ TEST_CASE("what is read is never written over") {
 
 TEST_CASE("the help page names every option once and fits a terminal") {
   const std::string page = parse_arguments({"--help"}).help.value();
+  CHECK(parse_arguments({"x.onnx", "-h"}).help == page);
   for (const auto* option : {"--source", "--every-frame", "--boxes", "--no-window", "--bench", "--events"}) {
     CHECK(contains(page, option));
   }
