@@ -21,7 +21,7 @@ def atomic_path(final: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path in the folder of ``final``; rename it onto ``final`` if the block succeeds.
 
     The temporary keeps the suffix of ``final`` (libraries choose formats by it). On any exception, Ctrl-C included,
-    it is removed and ``final`` stays as it was. After a SIGKILL only a dot-file is left, never half a ``final``.
+    it is removed and ``final`` stays as it was. After a SIGKILL only a dot-file is left, never a partial ``final``.
 
     Raises:
         EdgeferError: the folder cannot be made or written, the disk is full, or ``final`` is there and no regular file.

@@ -21,14 +21,14 @@ OUTPUT_NAME = "logits"
 
 @dataclass(frozen=True)
 class Normalisation:
-    """``y = (x · scale − mean) / std`` a channel, from uint8 ``x`` in 0…255 to float32 ``y``."""
+    """``y = (x · scale − mean) / std`` per channel, from uint8 ``x`` in 0…255 to float32 ``y``."""
 
     scale: float = 1.0 / 255.0
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
 
     def affine(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """``(a, b)``, float32 of one value a channel each, so that ``y = a·x + b``."""
+        """``(a, b)``, float32 with one value per channel each, so that ``y = a·x + b``."""
         std = np.asarray(self.std, dtype=np.float64)
         mean = np.asarray(self.mean, dtype=np.float64)
         return (self.scale / std).astype(np.float32), (-mean / std).astype(np.float32)
@@ -40,11 +40,11 @@ class Contract:
 
     Attributes:
         labels: class names in the order of the logits.
-        height, width, channels: of the uint8 faces; 1 channel is grey, 3 are RGB.
+        height, width, channels: size of the uint8 faces; 1 channel is grey, 3 are RGB.
         normalisation: done inside the graph; recorded so that it can be read, not so that it can be repeated.
         crop_margin: fraction of a face box's size added on each side before the crop.
         architecture: name in the registry, or of a foreign network.
-        lineage: where it came from, e.g. ``weights_sha256``, ``trained_on``; text to text.
+        lineage: origin of the network, e.g. ``weights_sha256``, ``trained_on``; text to text.
         test_time_flip: test-time augmentation: the graph returns the mean logits of a face and its horizontal flip.
     """
 

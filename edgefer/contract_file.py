@@ -90,13 +90,13 @@ def render(
     """A commented contract in TOML; what is not given stays unfilled, and :func:`read_contract` asks for it by name.
 
     Args:
-        architecture: what to call the network.
+        architecture: name of the network.
         labels: class names in the order of the outputs.
         size: height, width, channels.
-        normalisation: of the pixels.
+        normalisation: how the graph normalises the pixels.
         crop_margin: see :class:`~edgefer.contract.Contract`.
         test_time_flip: see there too.
-        lineage: where the network came from.
+        lineage: origin of the network.
         notes: comments above everything else.
     """
     norm = normalisation or Normalisation(0.0, (), ())
@@ -121,7 +121,7 @@ def render(
         f"width = {width}",
         f"channels = {channels}  # 1: grey, 3: RGB",
         "",
-        "# y = (x * scale - mean) / std for a pixel x from 0 to 255, one mean and one std a channel. Typical:",
+        "# y = (x * scale - mean) / std for a pixel x from 0 to 255, one mean and one std per channel. Typical:",
         '#   faces from 0 to 1:     scale = "1/255", mean = [0.0], std = [1.0]',
         '#   faces from -1 to 1:    scale = "1/255", mean = [0.5], std = [0.5]',
         '#   ImageNet (torchvision): scale = "1/255", mean = [0.485, 0.456, 0.406], std = [0.229, 0.224, 0.225]',
@@ -200,7 +200,7 @@ def _truth(value: Any, key: str, file: Path) -> bool:
 
 def _numbers(value: Any, key: str, file: Path) -> tuple[float, ...]:
     if not isinstance(value, list) or not value:
-        raise _bad(file, key, value, "a list with one number a channel")
+        raise _bad(file, key, value, "a list with one number per channel")
     return tuple(_number(item, key, file) for item in value)
 
 

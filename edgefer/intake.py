@@ -22,17 +22,17 @@ from numpy.typing import NDArray
 from edgefer.errors import EdgeferError, require
 
 MAX_PIXELS = 50_000_000
-"""In an image; phones have 12 to 48 million."""
+"""Maximum number of pixels of an image; phones have 12 to 48 million."""
 
 MAX_DECODED_BYTES = 200_000_000
-"""Pixels × channels × bytes a sample: 50 million pixels with transparency, or 25 million of those with 16 bits."""
+"""Pixels × channels × bytes per sample: 50 million pixels with transparency, or 25 million of those with 16 bits."""
 
 _SHRINK = "shrink it first: faces need no more than a few hundred pixels"
 
 
 @dataclass(frozen=True)
 class ImageHeader:
-    """What an image will be once it is decoded: width and height in pixels, ``bits`` a sample.
+    """What an image will be once it is decoded: width and height in pixels, ``bits`` per sample.
 
     Attributes:
         kind: ``JPEG``, ``PNG``, ``WebP``, ``GIF``, ``BMP``, ``TIFF`` or ``PNM``.
@@ -72,8 +72,8 @@ def decode_image(content: bytes, name: str, flags: int | None = None) -> NDArray
 
     Args:
         content: the file.
-        name: what messages call it.
-        flags: of ``cv2.imdecode``; None decodes a JPEG to upright BGR and anything else unchanged.
+        name: its name in messages.
+        flags: flags of ``cv2.imdecode``; None decodes a JPEG to upright BGR and anything else unchanged.
 
     Raises:
         EdgeferError: OpenCV is missing; the image is empty, too large, damaged, or no image.

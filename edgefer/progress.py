@@ -29,8 +29,8 @@ def progress(description: str, total: float | None, *, quiet: bool = False) -> I
     """Yield ``advance(steps=1, note="")``; draws a bar with the time left on a terminal and nothing elsewhere.
 
     Args:
-        description: what takes so long.
-        total: how many steps; None if that is not known.
+        description: name of the work.
+        total: number of steps; None if that is not known.
         quiet: draw only inside ``advance``, and no thread of its own: for work whose time is being measured.
     """
     columns = (

@@ -35,7 +35,7 @@ SMALL_MACS = 20_000_000
 
 @dataclass(frozen=True)
 class Quickstart:
-    """What a quickstart measured, and each file it made with what it is."""
+    """The report of a quickstart, and each file it made with its description."""
 
     report: Report
     files: tuple[tuple[Path, str], ...]
@@ -80,7 +80,7 @@ def run(output: Path, *, data: str | None, model: str, seconds: float, seed: int
         engines.append(engine)
     settings = BenchSettings(seconds=BENCH_SECONDS, limit=TEST_FACES, seed=seed)
     report = benchmark(engines, faces, str(weights), settings)
-    write_text(made("report.json", "the figures above"), json.dumps(report.to_json(), indent=2) + "\n")
+    write_text(made("report.json", "the numbers above"), json.dumps(report.to_json(), indent=2) + "\n")
     test = faces.split("test")
     shown = test.stratified(min(len(test), SHOWN_PER_CLASS * len(test.classes)), seed)
     with load_engine(engines[-1]) as int8:

@@ -41,18 +41,18 @@ class Runtime:
     """One row.
 
     Attributes:
-        name: in manifests, in reports and after ``--runtime``.
-        title: for people.
-        label: in the names of a report's rows, which are ``label PRECISION``; the title where empty.
+        name: name in manifests, in reports and after ``--runtime``.
+        title: name for people.
+        label: first part of the names of a report's rows, ``label PRECISION``; the title where empty.
         package: the Python package that is imported.
-        distributions: what pip calls it; the first is the usual one.
-        extra: of pyproject.toml, that brings it.
+        distributions: its names for pip; the first is the usual one.
+        extra: extra of pyproject.toml that installs it.
         precisions: each precision that it offers → CPU features of which it needs one; none needed where empty.
         opener: ``"module:function"``; the function takes a model (a path or bytes), the number of threads and the
             precision as manifests say it (``"int8+bf16"``), and returns a :class:`~edgefer.engines.session.Session`.
-        target: what engines are built for: ``"cpu"``, or the name of an own builder; ``""``: it runs networks as they
+        target: the target of its engines: ``"cpu"``, or the name of an own builder; ``""``: it runs networks as they
             are and builds nothing.
-        suffix: of its engines.
+        suffix: suffix of its engines' files.
         schemes: ``"module:function"``; the function takes the CPU's features and returns the names of the Q/DQ schemes
             that suit the runtime on that CPU, the preferred one first. ``""``: the target's builder knows.
         check: ``"module:function"``; the function takes an engine's path and manifest, before it is opened, and refuses
@@ -82,7 +82,7 @@ class Runtime:
 
     @property
     def option(self) -> str:
-        """What chooses it on the command line of ``build-engine``."""
+        """The options of ``build-engine`` that choose it."""
         return f"--runtime {self.name}" if self.target == CPU else f"--target {self.target}"
 
     @property
@@ -90,7 +90,7 @@ class Runtime:
         """Whether its package is here; it is not imported."""
         try:
             return importlib.util.find_spec(self.package) is not None
-        except (ImportError, ValueError):  # half a package, or one that was put into sys.modules without a spec
+        except (ImportError, ValueError):  # an incomplete package, or one that was put into sys.modules without a spec
             return False
 
     def tolerance_of(self, precision: str) -> float:
@@ -233,7 +233,7 @@ def for_target(target: str) -> dict[str, Runtime]:
 
 
 def targets() -> tuple[str, ...]:
-    """What engines can be built for, the CPU first."""
+    """The targets that engines can be built for, the CPU first."""
     return tuple(dict.fromkeys(row.target for row in RUNTIMES.values() if row.target))
 
 
@@ -243,7 +243,7 @@ def for_detectors() -> tuple[str, ...]:
 
 
 def engine_suffixes() -> tuple[str, ...]:
-    """What engines' names end in."""
+    """The suffixes of engines' files."""
     return tuple(dict.fromkeys(row.suffix for row in RUNTIMES.values() if row.suffix))
 
 
@@ -253,7 +253,7 @@ def title_of(name: str) -> str:
 
 
 def label_of(name: str) -> str:
-    """What the rows of reports call the runtime named ``name``."""
+    """The label of the runtime ``name`` in the rows of reports."""
     return (name in RUNTIMES and RUNTIMES[name].label) or title_of(name)
 
 

@@ -93,7 +93,7 @@ def test_the_template_asks_by_name_for_what_is_left_empty(write, left):
         ("height = 32", "", "lacks input.height"),
         ("channels = 3", "channels = 2", "1 (grey) or 3 (RGB) channels, not 2"),
         ("[0.485, 0.456, 0.406]", "[0.5]", "normalisation.mean has 1 values for 3 channels"),
-        ("[0.485, 0.456, 0.406]", "0.5", "normalisation.mean is 0.5, not a list with one number a channel"),
+        ("[0.485, 0.456, 0.406]", "0.5", "normalisation.mean is 0.5, not a list with one number per channel"),
         ("[0.229, 0.224, 0.225]", "[0.1, 0.0, 0.1]", "normalisation.std must be positive"),
         ('"1/255"', '"1/0"', 'normalisation.scale is "1/0", not a number other than 0, or a fraction'),
         ('"1/255"', '"255"', 'normalisation.scale is "255"'),

@@ -52,7 +52,7 @@ class Options:
         mirror: left and right swapped, after the rotation.
         realtime: play a file at its own speed and drop frames as a camera would, instead of using every frame.
         seconds: stop after them; None to go on.
-        smoothing: of the labels.
+        smoothing: how labels are smoothed over time.
     """
 
     every: int = 3
@@ -75,7 +75,7 @@ class Options:
 
 
 def turned(pixels: Pixels, options: Options) -> Pixels:
-    """``pixels`` rotated and mirrored as the options say."""
+    """``pixels`` rotated and flipped as the options say."""
     if options.rotate:
         pixels = cv2.rotate(pixels, getattr(cv2, _TURNS[options.rotate]))
     return cv2.flip(pixels, 1) if options.mirror else pixels
@@ -249,7 +249,7 @@ class App:
         return self.summary()
 
     def summary(self) -> Summary:
-        """What happened so far."""
+        """The summary of the run so far."""
         dropped = {"detect": self._frames.dropped, "infer": self._found.dropped, "draw": self._labelled.dropped}
         reconnects = getattr(self._source, "reconnects", 0)
         return self._meter.summary(self._read, dropped, reconnects, ages=self._newest)
@@ -349,15 +349,15 @@ def _closed(sink: Sink) -> Exception | None:
 
 @dataclass(frozen=True)
 class Summary:
-    """What a run of the app did.
+    """Summary of a run of the app.
 
     Attributes:
         read: frames that the source gave.
         shown: frames that reached the sinks.
         dropped: stage → frames that were replaced by a newer one before it.
-        seconds: from the first to the last frame shown.
-        fps: frames shown a second; None with fewer than two.
-        age_p50_ms, age_p95_ms: from reading a frame to having its labels, of the last 4,096; None for a file, whose
+        seconds: duration from the first to the last frame shown.
+        fps: frames shown per second; None with fewer than two.
+        age_p50_ms, age_p95_ms: time from reading a frame to its labels, last 4,096 frames; None for a file, whose
             frames wait until they are wanted.
         tracks: different faces.
         reconnects: times that the source came back.
@@ -408,7 +408,7 @@ class Meter:
 
     @property
     def fps(self) -> float | None:
-        """Of the last sixty frames."""
+        """Frames per second, over the last sixty frames."""
         if len(self._moments) < 2 or self._moments[-1] <= self._moments[0]:
             return None
         return (len(self._moments) - 1) / (self._moments[-1] - self._moments[0])

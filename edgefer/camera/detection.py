@@ -50,7 +50,7 @@ class Detection:
     Attributes:
         box: x, y, width, height in pixels, as the detector gives it; parts may lie outside the picture.
         score: 0 to 1, the detector's own scale.
-        crop: what to show the network.
+        crop: the square that the network is shown.
         landmarks: float32 5×2 (x, y): the eye on the left of the picture, that on the right, the tip of the nose, the
             left and the right corner of the mouth; None if the detector knows none.
     """
@@ -62,7 +62,7 @@ class Detection:
 
     @property
     def centre(self) -> tuple[float, float]:
-        """Of the box, in pixels."""
+        """Centre of the box, in pixels."""
         x, y, width, height = self.box
         return x + width / 2, y + height / 2
 
@@ -84,8 +84,8 @@ class Detector(Protocol):
     """Finds faces. A further detector needs these and a line in ``edgefer.camera.detectors.open_detector``.
 
     Attributes:
-        name: for messages and events.
-        confirmations: in how many pictures of a video a face must be found before it is believed.
+        name: name in messages and events.
+        confirmations: number of pictures of a video in which a face must be found before it is reported.
     """
 
     name: str

@@ -4,7 +4,7 @@ The cascade comes with OpenCV 4: nothing to download, slower, and it misses more
 
 YuNet: W. Wu, H. Peng, S. Yu: YuNet: A Tiny Millisecond-level Face Detector. Machine Intelligence Research 20, 2023. The
 file is face_detection_yunet_2023mar.onnx of OpenCV's zoo (MIT): BGR float32 1×3×H×W, 0 to 255, in; for each of the
-strides 8, 16 and 32 a class score, an objectness, a box and five landmarks a cell out. The network runs as a session;
+strides 8, 16 and 32 a class score, an objectness, a box and five landmarks per cell out. The network runs as a session;
 its outputs are decoded here.
 """
 
@@ -46,7 +46,7 @@ OUTPUTS = tuple(f"{kind}_{stride}" for kind in ("cls", "obj", "bbox", "kps") for
 
 CONFIDENCE = 0.5
 OVERLAP = 0.3
-"""Of two boxes that overlap by more than this, the worse is left out; OpenCV's default."""
+"""If two boxes overlap by more than this, the one with the lower score is left out; OpenCV's default."""
 
 YUNET_FACE_PIXELS = 40.0
 """The picture is shrunk until the smallest face that is asked for has this width. YuNet sees smaller heads, but
@@ -78,8 +78,8 @@ def open_detector(
     Args:
         spec: ``haar``, ``yunet`` (from the user's cache, downloaded once), or the path of a YuNet file.
         smallest: width in pixels of the smallest face to find.
-        runtime: for YuNet: one of :func:`edgefer.runtimes.for_detectors`.
-        threads: of that runtime.
+        runtime: runtime of YuNet, one of :func:`edgefer.runtimes.for_detectors`.
+        threads: number of that runtime's threads.
 
     Raises:
         EdgeferError: an unknown name, or what the detector refuses.
@@ -125,7 +125,7 @@ class Haar:
         self._smallest = smallest
 
     def detect(self, pixels: Pixels) -> list[Detection]:
-        """The faces in uint8 H×W×3 BGR ``pixels``, the most certain first."""
+        """The faces in uint8 H×W×3 BGR ``pixels``, sorted by falling score."""
         scale = min(1.0, HAAR_FACE_PIXELS / self._smallest)
         grey = cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY)
         if scale < 1.0:
@@ -174,7 +174,7 @@ class YuNet:
         path: the ONNX file.
         smallest: width in pixels of the smallest face that has to be found: the larger, the faster.
         runtime: one of :func:`edgefer.runtimes.for_detectors`.
-        threads: of the runtime.
+        threads: number of the runtime's threads.
         confidence: 0 to 1; faces below it are not reported.
 
     Raises:
@@ -206,7 +206,7 @@ class YuNet:
             self.close()
 
     def detect(self, pixels: Pixels) -> list[Detection]:
-        """The faces in uint8 H×W×3 BGR ``pixels``, the most certain first."""
+        """The faces in uint8 H×W×3 BGR ``pixels``, sorted by falling score."""
         scale = min(1.0, YUNET_FACE_PIXELS / self._smallest)
         height, width = (max(1, round(size * scale)) for size in pixels.shape[:2])
         small = pixels if scale == 1.0 else shrunk(pixels, width, height)
@@ -247,7 +247,7 @@ def decode(
     landmarks ``(c + k₂ₙ, r + k₂ₙ₊₁) · s`` and the score ``√(class · objectness)`` (``face_detect.cpp`` of OpenCV 4.8).
 
     Args:
-        outputs: by name, batch of one.
+        outputs: the network's outputs by name, batch of one.
         size: height and width of the input, multiples of 32.
         confidence: cells below it are left out.
     """

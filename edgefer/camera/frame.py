@@ -15,7 +15,7 @@ class Frame:
 
     Attributes:
         number: counts from 0, dropped ones included.
-        pixels: uint8 H×W×3 BGR, rotated and mirrored as asked for.
+        pixels: uint8 H×W×3 BGR, rotated and flipped as asked for.
         time: seconds on the scale of motion: the video's own for a file, the clock's for a camera.
         captured: ``time.monotonic()`` when it was read.
         clock: ``time.time()`` when it was read, seconds since 1970.
@@ -56,7 +56,7 @@ class LabelledFrame:
         faces: largest first.
         left_out: number of faces beyond the maximum that is labelled.
         searched: whether the detector ran on this frame.
-        detect_ms, infer_ms: what the two stages took.
+        detect_ms, infer_ms: duration of the two stages.
         labelled_at: ``time.monotonic()`` when the labels were ready.
     """
 

@@ -45,7 +45,7 @@ _POLICY = (
 
 
 class Page:
-    """What the page knows and does.
+    """State and answers of the page.
 
     Args:
         engines: one, or two to show side by side; with the same labels.

@@ -71,7 +71,7 @@ def to_bgr(found: NDArray[Any], name: str) -> Pixels:
     if found.dtype not in (np.uint8, np.uint16) or found.ndim not in (2, 3):
         raise EdgeferError(
             f"{name} has {found.dtype} values of shape {shape}",
-            hint="pictures have 8 or 16 bits a channel: convert it first",
+            hint="pictures have 8 or 16 bits per channel: convert it first",
         )
     channels = 1 if found.ndim == 2 else found.shape[2]
     if channels not in (1, 3, 4):

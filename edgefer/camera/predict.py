@@ -39,7 +39,7 @@ then compiles four, not one for every number of people who walk past."""
 
 @dataclass(frozen=True, eq=False)
 class PredictedFace:
-    """A face, its probabilities (float32 classes), its label (the most probable) and whether that is sure enough."""
+    """A face, its probabilities (float32 classes), its label and whether the label is sure enough."""
 
     detection: Detection
     probabilities: Probabilities
@@ -60,7 +60,7 @@ class Prediction:
         labels: the classes, in the order of probabilities.
         size: width and height of the picture in pixels.
         faces: largest first.
-        detect_ms, infer_ms: what finding and labelling took.
+        detect_ms, infer_ms: duration of finding and of labelling.
         crops: the faces as the network saw them.
     """
 

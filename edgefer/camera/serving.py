@@ -19,7 +19,7 @@ from edgefer.errors import EdgeferError
 LOCAL = ("127.0.0.1", "localhost", "::1")
 
 _SILENT_SECONDS = 30.0
-_MOST_CONNECTIONS = 32
+_MAX_CONNECTIONS = 32
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -70,7 +70,7 @@ class _Server(ThreadingHTTPServer):
     def __init__(self, address: tuple[str, int], handler: type[Handler]) -> None:
         if ":" in address[0]:
             self.address_family = socket.AF_INET6
-        self._free = threading.BoundedSemaphore(_MOST_CONNECTIONS)
+        self._free = threading.BoundedSemaphore(_MAX_CONNECTIONS)
         super().__init__(address, handler)
 
     def process_request(self, request: Any, client_address: Any) -> None:
@@ -113,7 +113,7 @@ def open_server(host: str, port: int, handler: type[Handler]) -> ThreadingHTTPSe
 
 
 def address(server: ThreadingHTTPServer) -> str:
-    """What to type into a browser."""
+    """The address to type into a browser."""
     host, port = str(server.server_address[0]), server.server_address[1]
     name = f"[{host}]" if ":" in host else "localhost" if host in LOCAL else host
     return f"http://{name}:{port}/"

@@ -60,7 +60,7 @@ class Window:
     """A window; q, Esc or its closing button end the app.
 
     Args:
-        title: of the window.
+        title: title of the window.
         stays: each picture stays until a key is pressed, as single ones must: the next would hide it at once.
 
     Raises:
@@ -120,7 +120,7 @@ class Video:
 
     Args:
         path: ends in ``.mp4``.
-        fps: of the video.
+        fps: frame rate of the video.
         live: frames come at their own times; they are repeated or left out so that the video runs at the right speed.
     """
 
@@ -358,7 +358,7 @@ class FaceRecorder:
                 f"cannot make the folder {folder}: {cause.strerror}", hint="--record-faces FOLDER"
             ) from cause
         announce(
-            f"recording faces into {folder.resolve()}: at most one a second of each person, {MAX_FACES:,} in all; "
+            f"recording faces into {folder.resolve()}: at most one per second of each person, {MAX_FACES:,} in all; "
             "tell the people in front of the camera"
         )
 

@@ -15,7 +15,7 @@ from edgefer.errors import EdgeferError
 Probabilities = NDArray[np.float32]
 
 WINDOW = 10
-"""Of the majority vote, in pictures: the tutorials' ten."""
+"""Length of the majority vote, in pictures: ten, as in the tutorials."""
 
 _FORGET = 5.0  # seconds; track numbers are never given twice
 
@@ -25,7 +25,7 @@ class Smoothing:
     """How labels are smoothed.
 
     Attributes:
-        kind: ``ema`` (exponential mean of probabilities), ``majority`` (most frequent label of the last ten pictures)
+        kind: ``ema`` (exponential mean of probabilities), ``majority`` (of the labels of the last ten pictures)
             or ``none``.
         seconds: time constant of the mean: a change has come through by 63 % after it.
         margin: probability by which another label must lead before it replaces the one that is shown.

@@ -29,10 +29,10 @@ class Source(Protocol):
     """Gives pictures one after the other.
 
     Attributes:
-        name: for messages, without passwords.
+        name: name in messages, without passwords.
         live: pictures come by themselves and get old; False for files, which wait.
         stills: each picture stands for itself; False for videos.
-        fps: pictures a second as the source states them; None if it does not.
+        fps: pictures per second as the source states them; None if it does not.
     """
 
     name: str
@@ -56,7 +56,7 @@ class CaptureSource:
 
     Args:
         open_capture: opens the device anew; called again to reconnect.
-        name: for messages.
+        name: name in messages.
         live: a source that stops is tried again; a file that stops has ended. None: live unless it states a length.
         patience: seconds of trying.
 
@@ -303,7 +303,7 @@ def without_password(url: str) -> str:
 
 
 def webcam_index(text: str) -> int | None:
-    """Of ``0``, ``/dev/video0`` and of links to it, as under ``/dev/v4l/by-id``; None of anything else."""
+    """The number of ``0``, ``/dev/video0`` and of links to it, as under ``/dev/v4l/by-id``; None for anything else."""
     device = os.path.realpath(text) if text.startswith("/dev/") else text
     number = device.removeprefix("/dev/video")
     return int(number) if _NUMBER.fullmatch(number) else None

@@ -20,7 +20,7 @@ MISSES = 2
 """Searches in a row that may miss a face before its track ends."""
 
 PLACE_GAIN, SPEED_GAIN, SIZE_GAIN = 0.8, 0.5, 0.5
-"""Of an α-β filter: how much of the difference from the prediction goes into place, speed and size."""
+"""Gains of an α-β filter: how much of the difference from the prediction goes into place, speed and size."""
 
 HORIZON = 0.4
 """Seconds for which a track goes on with its speed; then it stands still."""
@@ -36,7 +36,7 @@ class TrackedFace:
 
 
 class _Track:
-    """One face's motion: pixels, pixels a second, seconds."""
+    """One face's motion: pixels, pixels per second, seconds."""
 
     def __init__(self, detection: Detection, at: float) -> None:
         self.number = 0  # none yet: only a face that is believed gets one

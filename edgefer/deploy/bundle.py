@@ -68,8 +68,8 @@ class EvaluationFaces:
     """Faces with labels, and what the baseline answered to them.
 
     Attributes:
-        faces: as they were opened.
-        origin: what messages call them; without folders, since a bundle travels.
+        faces: the faces as they were opened.
+        origin: their name in messages; without folders, since a bundle travels.
         count: number of faces.
         synthetic: whether they are synthetic, so that an accuracy says nothing about people.
         baseline: its name; ``""`` until it was asked.
@@ -86,13 +86,13 @@ class EvaluationFaces:
 
 @dataclass(frozen=True)
 class Bundle:
-    """What was written.
+    """Summary of a written bundle.
 
     Attributes:
         path: the folder.
         precision: ``"int8+fp16"``, …: of TensorRT engines; CPU engines are INT8 or FP32.
         files: name → bytes.
-        faces: what engines are evaluated on, and against what baseline.
+        faces: the faces and the baseline that engines are evaluated with.
     """
 
     path: Path
@@ -124,16 +124,16 @@ def make_bundle(
     """Write a bundle.
 
     Args:
-        model: what :func:`edgefer.export` wrote.
+        model: a file written by :func:`edgefer.export`.
         output: the folder; it must be empty, or not be there.
-        precision: of :data:`edgefer.engines.tensorrt.options.PRECISIONS`; None: ``"int8+fp16"`` with calibration data
+        precision: see :data:`edgefer.engines.tensorrt.options.PRECISIONS`; None: ``"int8+fp16"`` with calibration data
             or a table that is given or ships, else ``"fp16"``, which is announced.
         quantisation: calibration data, or a calibration table instead.
         data: faces to evaluate on: their `test` part, copied into the bundle. None: synthetic faces.
         limit: maximum number of them, sampled by ``seed``.
-        baseline: whose answers the device compares with, see :func:`edgefer.engines.load.load_baseline`. None: the
-            float model in :data:`edgefer.runtimes.REFERENCE`.
-        seed: of that sample, and of the synthetic faces.
+        baseline: the network that the device compares answers with, see :func:`edgefer.engines.load.load_baseline`.
+            None: the float model in :data:`edgefer.runtimes.REFERENCE`.
+        seed: seed of that sample, and of the synthetic faces.
 
     Raises:
         EdgeferError: bad input; ``output`` has something in it; INT8 without calibration; another model's table.
@@ -340,8 +340,8 @@ def _script(contract: Contract, precision: str, names: dict[str, str], golden: G
     """``run.sh`` of this package with its settings filled in.
 
     Args:
-        contract: of the network.
-        precision: of TensorRT engines.
+        contract: the network's contract.
+        precision: the precision of TensorRT engines.
         names: version of :data:`~edgefer.engines.tensorrt.compat.GENERATIONS` → the file that it builds from.
         golden: its tolerance is what trtexec's engine is compared within.
         has_table: whether a calibration table is in the bundle.

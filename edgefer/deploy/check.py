@@ -22,12 +22,12 @@ _AGAIN = "copy it again, or make it again: `edgefer deploy bundle model.onnx -o 
 
 @dataclass(frozen=True)
 class Checked:
-    """What was checked.
+    """Result of a check.
 
     Attributes:
         files: number of files.
-        distance: with an engine, how far its logits are from the float model's, relative to their scale.
-        allowed: how far they may be.
+        distance: largest difference of an engine's logits from the float model's, relative to their scale.
+        allowed: largest distance that passes.
     """
 
     files: int

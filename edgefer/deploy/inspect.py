@@ -70,13 +70,13 @@ class Ancestor:
 
 @dataclass(frozen=True)
 class Lineage:
-    """What a file was made from.
+    """Origin of a file.
 
     Attributes:
-        architecture: of the network.
+        architecture: the network's architecture.
         model: the exported model.onnx; unknown where the file is one itself.
         weights: the weights that were exported.
-        stated: what else the contract says, e.g. ``trained_on``.
+        stated: other entries of the contract, e.g. ``trained_on``.
     """
 
     architecture: str
@@ -91,8 +91,8 @@ class OnnxFacts:
 
     Attributes:
         inputs, outputs: its tensors.
-        opset: of the standard operators.
-        producer: what wrote it.
+        opset: opset of the standard operators.
+        producer: the program that wrote it.
         nodes: number of nodes, without constants.
         parameters: number of values in its weights.
         weights_bytes: type → bytes.
@@ -117,17 +117,17 @@ class Inspection:
 
     Attributes:
         file: the path.
-        size_bytes, sha256: of the file.
-        kind: of :data:`KINDS`.
+        size_bytes, sha256: size and hash of the file.
+        kind: one of :data:`KINDS`.
         contract: labels, input, normalisation.
-        precision: of the whole and of each layer: the manifest's, else the graph's.
-        graph: of an ONNX file.
-        header: of a plan.
-        inputs, outputs: of the graph; of a plan, those that its manifest names.
+        precision: precision of the whole and of each layer: the manifest's, else the graph's.
+        graph: facts of an ONNX file's graph.
+        header: header of a TensorRT plan.
+        inputs, outputs: the graph's tensors; for a plan, those that its manifest names.
         lineage: back to the weights.
-        manifest: what lies beside it.
-        target: what a device file was written for.
-        problems: what does not fit together, one sentence each.
+        manifest: the manifest beside it.
+        target: the target that a device file was written for.
+        problems: contradictions, one sentence each.
     """
 
     file: Path
@@ -153,7 +153,7 @@ class Inspection:
 
 
 def inspect_file(path: str | os.PathLike[str]) -> Inspection:
-    """Look at a file; nothing of it is run.
+    """Look at a file without running it.
 
     Raises:
         EdgeferError: it is missing, empty, or neither ONNX nor a plan.

@@ -47,10 +47,10 @@ class Capability:
     """One thing that edgefer does.
 
     Attributes:
-        key: for programs.
+        key: name for programs.
         what: to complete "edgefer can …".
         why: why it cannot here; ``""`` where it can.
-        commands: what to type so that it works; empty where nothing helps.
+        commands: install hints; empty where nothing helps.
     """
 
     key: str
@@ -73,7 +73,7 @@ class Verdict:
         what: precision and runtime, as its manifest says; ``""`` without one.
         runs: whether it was loaded and, with a manifest, answered its golden faces as when it was built.
         why: why not; ``""`` where it runs.
-        hint: what the loader advises; ``""`` where it does not.
+        hint: hint of the loader; ``""`` where there is none.
         install: commands that bring what this engine lacks here; empty where nothing that can be installed is missing.
         build: the command that makes an engine that runs here, from the same network.
     """
@@ -88,7 +88,7 @@ class Verdict:
 
 
 def kind_of(found: Diagnosis) -> Kind:
-    """What kind of machine it is, as far as installing goes."""
+    """The kind of machine that install hints depend on."""
     jetsons: dict[str, Kind] = {"4": "jetpack4", "5": "jetpack5", "6": "jetpack6", "7": "jetpack7"}
     generation = (found.jetpack or "").split(".")[0]
     if generation in jetsons:
@@ -133,7 +133,7 @@ def _runtime(found: Diagnosis, key: str, row: Runtime, what: str) -> Capability:
 
 
 def _needs(found: Diagnosis, key: str, package: str, what: str, extra: str) -> Capability:
-    """What takes one Python package, which ``extra`` brings."""
+    """A capability that needs one Python package, which ``extra`` installs."""
     module = found.module(package)
     if module.works:
         return Capability(key, what)
@@ -150,7 +150,7 @@ def _tensorrt(found: Diagnosis) -> Capability:
 
 
 def _against_tensorrt(found: Diagnosis) -> Iterator[str]:
-    """Every reason why TensorRT's Python cannot be used, the most basic first."""
+    """Every reason why TensorRT's Python cannot be used, sorted by what has to be installed first."""
     if found.driver.problem is not None:
         yield found.driver.problem.message
     elif not found.driver.devices:
@@ -222,7 +222,7 @@ def _major(version: str) -> int:
 
 
 def _cuda_major(found: Diagnosis) -> int | None:
-    """Of what the driver serves or, without one, of the system's libraries."""
+    """CUDA's major version: that of the driver or, without one, that of the system's libraries."""
     serves = found.driver.cuda or (found.libraries.cuda.version if found.libraries.cuda else "")
     major = serves.split(".", maxsplit=1)[0]
     return int(major) if major.isdigit() else None
@@ -320,7 +320,7 @@ def check_engine(engine: Path, found: Diagnosis) -> Verdict:
 
 
 def _manifest(engine: Path) -> Manifest | None:
-    """None where there is none, or one that cannot be read: the trial says which."""
+    """The engine's manifest; None where there is none, or one that cannot be read: the trial says which."""
     try:
         return read_manifest(engine)
     except EdgeferError:

@@ -73,7 +73,7 @@ class Machine:
     """A computer; None is what its system does not tell.
 
     Attributes:
-        board: from the device tree, e.g. a Jetson's name.
+        board: name in the device tree, e.g. a Jetson's.
         cpu: the processor's name.
         architecture: ``"x86_64"``, ``"aarch64"``.
         cores: number of processors that the kernel lists.
@@ -81,8 +81,8 @@ class Machine:
         system: ``"Ubuntu 22.04.5 LTS"``.
         distribution: ``"ubuntu"``, ``"debian"``.
         kernel: Linux's version number, without what distributions and owners append.
-        memory_bytes, available_bytes, swap_bytes: of /proc/meminfo.
-        governor: of CPU frequencies.
+        memory_bytes, available_bytes, swap_bytes: sizes from /proc/meminfo.
+        governor: governor of CPU frequencies.
         nvidia_pci: whether an NVIDIA GPU is in a slot, with or without a driver.
         driver: the version of NVIDIA's kernel module.
     """
@@ -132,7 +132,7 @@ class Libraries:
     """NVIDIA's libraries of the system; None is what is not there.
 
     Attributes:
-        cuda, cudnn, tensorrt: from package lists and, failing that, from file names.
+        cuda, cudnn, tensorrt: versions from package lists and, failing that, from file names.
         trtexec: the path of NVIDIA's builder.
         python_bindings: whether the package python3-libnvinfer is installed: TensorRT's Python, for the system's own
             interpreter.
@@ -185,7 +185,7 @@ def diagnose(
 
     Args:
         root: ``/``, or a recorded tree of /etc, /proc, /sys, /usr and /var/lib.
-        architecture: as ``platform.machine()`` says it, which is asked if None: no file tells it on all kernels.
+        architecture: that of ``platform.machine()``, which is called if None: no file has it on all kernels.
         python: the interpreter's version; this one's if None.
         software: the driver and the Python packages; asked, each in a process of its own, if None.
     """

@@ -47,7 +47,7 @@ class Module:
 
     @property
     def works(self) -> bool:
-        """Whether it was imported."""
+        """Whether the package was imported."""
         return self.version is not None and self.problem is None
 
 
@@ -71,7 +71,7 @@ def probe_software() -> tuple[Driver, dict[str, Module]]:
 
 
 def try_engine(path: Path, timeout: float = 300.0) -> dict[str, Any]:
-    """What came of loading an engine in a process of its own: ``{"problem": None | {"message", "hint"}, …}``."""
+    """Result of loading an engine in a process of its own: ``{"problem": None | {"message", "hint"}, …}``."""
     answer = _ask({"engine": ("engine", str(path))}, timeout)["engine"]
     if "error" in answer:
         return {"problem": {"message": f"loading it failed: {answer['error']}", "hint": None}}
@@ -81,7 +81,7 @@ def try_engine(path: Path, timeout: float = 300.0) -> dict[str, Any]:
 def _is_here(module: str) -> bool:
     try:
         return importlib.util.find_spec(module) is not None
-    except (ImportError, ValueError):  # half a package, or one that was put into sys.modules without a spec
+    except (ImportError, ValueError):  # an incomplete package, or one that was put into sys.modules without a spec
         return False
 
 

@@ -26,11 +26,11 @@ class Fact:
     """One thing about the machine.
 
     Attributes:
-        key: for programs; the same in every version of the schema.
-        title: for people.
+        key: name for programs; the same in every version of the schema.
+        title: name for people.
         found: whether it is there.
-        text: what there is to say, on one line.
-        parts: for programs.
+        text: the fact, on one line.
+        parts: values for programs.
     """
 
     key: str

@@ -30,7 +30,7 @@ from edgefer.progress import announce, progress
 OPSET = 17
 """TensorRT 8 reads no more."""
 
-LEAST_OPSET = 13
+MIN_OPSET = 13
 """Per-channel QuantizeLinear begins here."""
 
 
@@ -93,10 +93,10 @@ def to_opset(model: onnx.ModelProto, origin: Path) -> tuple[onnx.ModelProto, str
         onnx.checker.check_model(converted, full_check=True)
     except Exception as cause:  # its errors share no base class but Exception
         reason = (str(cause).strip().splitlines() or [type(cause).__name__])[0]
-        if version < LEAST_OPSET:
+        if version < MIN_OPSET:
             raise EdgeferError(
                 f"{origin} is in opset {version}, which onnx {onnx.__version__} cannot convert to {OPSET}: {reason}",
-                hint=f"export it again with opset_version={OPSET}; {LEAST_OPSET} is the least",
+                hint=f"export it again with opset_version={OPSET}; {MIN_OPSET} is the minimum",
             ) from cause
         return _dated(plain), f"it stays in opset {version}, which cannot be converted to {OPSET} ({reason})"
     return _dated(canonicalise(converted)), f"opset {version} was converted to {OPSET}"
@@ -172,12 +172,12 @@ class AdoptResult:
 
     Attributes:
         path: the file.
-        sha256: of the file.
+        sha256: hash of the file.
         bytes: its size.
         nodes: operators in the graph.
-        layout: of the foreign input, ``"NCHW"`` or ``"NHWC"``.
-        opset: of the file.
-        changes: what was changed besides the input, a sentence each; announced as well.
+        layout: layout of the foreign input, ``"NCHW"`` or ``"NHWC"``.
+        opset: opset of the written file.
+        changes: changes besides the input, one sentence each; announced as well.
         max_abs_diff: largest difference of a logit from the foreign file's on the same faces.
         logit_scale: the foreign file's largest absolute logit there.
         simplified: whether onnxsim's result was taken.

@@ -28,7 +28,7 @@ _FOLDED = frozenset(
         *("Add", "Sub", "Mul", "Div", "Neg", "Abs", "Sqrt", "Reciprocal", "Min", "Max", "Floor", "Ceil", "Identity"),
     )
 )
-"""Of these every machine gives the same bits. (De)QuantizeLinear is not among them: INT8 weights stay INT8."""
+"""Operators whose results have the same bits on every machine, without (De)QuantizeLinear: INT8 weights stay INT8."""
 
 _LARGEST = 1 << 26
 """Elements that folding may make in all, 256 MiB of floats: a Tile or Expand that makes more stays in the graph."""
@@ -39,7 +39,7 @@ def fold_constants(graph: onnx.GraphProto, opsets: list[onnx.OperatorSetIdProto]
 
     Args:
         graph: nodes in the order in which they can run; Constant nodes are initialisers already.
-        opsets: of the model.
+        opsets: the model's opset imports.
 
     Raises:
         EdgeferError: a node cannot be computed; it is named.
@@ -92,7 +92,7 @@ def _computed(
 
 
 def _grown(node: onnx.NodeProto, constants: list[onnx.TensorProto]) -> int:
-    """At most so many elements come of a node that makes large things of small ones."""
+    """Maximum number of elements in the output of a node that makes large constants of small ones."""
     of_name = {tensor.name: numpy_helper.to_array(tensor) for tensor in constants}
     if node.op_type == "Range":
         start, limit, step = (float(of_name[name]) for name in node.input)

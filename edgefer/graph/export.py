@@ -38,11 +38,11 @@ def export(
         model: a name of the zoo; ``package.module:factory``, which returns a module; or a module, normalised float
             N×C×H×W → logits, which brings its own weights.
         output: the ``.onnx`` file.
-        weights: for a name: a weights file; those that ship if None. For a factory: a state dict; those that it gives
+        weights: with a name: a weights file; those that ship if None. With a factory: a state dict; those that it gives
             if None.
-        random_weights: for a name: fresh weights (seed 0) instead, for measuring speed.
-        labels: for a name: the classes, where random weights (FER2013's if None) or a bare state dict do not say.
-        contract: for a module or a factory: what it takes and returns, or a TOML file that says so.
+        random_weights: with a name: fresh weights (seed 0) instead, for measuring speed.
+        labels: with a name: the classes, where random weights (FER2013's if None) or a bare state dict do not say.
+        contract: with a module or a factory: the contract of its input and output, or a TOML file of it.
         simplify: run onnxsim, checked.
         tolerance: largest difference from PyTorch relative to the largest logit.
 

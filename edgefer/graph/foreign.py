@@ -35,7 +35,7 @@ def leading_scaling(model: onnx.ModelProto, entry: str) -> list[str]:
     size.
 
     Args:
-        model: in canonical form: nodes in the order in which they can run, constants as initialisers.
+        model: the model in canonical form: nodes in the order in which they can run, constants as initialisers.
         entry: the name of the input.
     """
     constants = {tensor.name for tensor in model.graph.initializer}
@@ -62,11 +62,11 @@ OWN_DOMAINS = ("", "ai.onnx")
 RESHAPING = ("Identity", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Transpose")
 """What may stand behind the last real operator of a network without changing its answers."""
 
-HALVES = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
+_SIXTEEN_BITS = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
 _PLAIN = "export the network alone: one float input of images, one output of class scores"
 
 Size: TypeAlias = int | str
-"""Of an axis: a number, or a name (``"?"`` for none) where it is free."""
+"""Size of an axis: a number, or a name (``"?"`` for none) where it is free."""
 
 
 @dataclass(frozen=True)
@@ -74,13 +74,13 @@ class Foreign:
     """A foreign graph that can be put behind a contract.
 
     Attributes:
-        raw: as it was read, local functions inlined.
-        model: in canonical form; one float32 input of four axes.
+        raw: the model as it was read, local functions inlined.
+        model: the model in canonical form; one float32 input of four axes.
         input: its name.
         layout: ``"NCHW"`` or ``"NHWC"``.
         batch: the fixed batch of the input, or None where it is free.
         output: the name of the output with the class scores.
-        notes: what was settled about it that the file leaves open, a sentence each.
+        notes: decisions on what the file leaves open, one sentence each.
         bound: whether axes of its faces were free, and have the contract's size now.
     """
 
@@ -101,14 +101,14 @@ def read_foreign(
 
     Args:
         path: the file; weights in files beside it are read in.
-        contract: what the network is said to take and return.
+        contract: the stated input and output of the network.
         layout: ``"NCHW"`` or ``"NHWC"`` where the file does not say.
         own_scaling: the graph scales its input itself, and that comes after the contract's normalisation.
 
     Raises:
         EdgeferError: not ONNX; an edgefer file; several inputs; a uint8 input, or scaling that the contract repeats;
-            sizes or a number of classes other than the contract's; operators that are not ONNX's own; a body in half
-            precision; a Sigmoid at the end.
+            sizes or a number of classes other than the contract's; operators that are not ONNX's own; a body in FP16
+            or BF16; a Sigmoid at the end.
     """
     origin = Path(path)
     raw = parse_foreign(origin)
@@ -201,11 +201,11 @@ def _refuse_halves(model: onnx.ModelProto, origin: Path) -> None:
     casts = [(node, a.i) for node in model.graph.node if node.op_type == "Cast" for a in node.attribute]
     kinds += [(f"{node.op_type} '{node.name}'", kind) for node, kind in casts]
     kinds += [(f"the input '{value.name}'", value.type.tensor_type.elem_type) for value in model.graph.input]
-    half = next(((what, kind) for what, kind in kinds if kind in HALVES), None)
-    if half is not None:
-        name = onnx.TensorProto.DataType.Name(half[1]).lower()
+    found = next(((what, kind) for what, kind in kinds if kind in _SIXTEEN_BITS), None)
+    if found is not None:
+        name = onnx.TensorProto.DataType.Name(found[1]).lower()
         raise EdgeferError(
-            f"{origin} computes in {name} ({half[0]})",
+            f"{origin} computes in {name} ({found[0]})",
             hint="export the FP32 network and adopt that: `edgefer build-engine --fp16` or --bf16 makes it small again",
         )
 
@@ -217,7 +217,7 @@ def _refuse_sigmoid(model: onnx.ModelProto, output: str, origin: Path) -> None:
         node = maker.get(node.input[0])
     if node is not None and node.op_type in ("Sigmoid", "HardSigmoid"):
         raise EdgeferError(
-            f"{origin} ends in a {node.op_type}, which judges each class by itself; a contract's logits are for a "
+            f"{origin} ends in a {node.op_type}, which scores each class by itself; a contract's logits are for a "
             "softmax over all of them",
             hint="export the network without it, if its classes exclude each other and its logits may be compared",
         )

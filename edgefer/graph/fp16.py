@@ -83,9 +83,9 @@ class _Typing:
             self.nodes.append(node)
             for position, name in enumerate(original.output):
                 if lowers and name in outputs and self._is_float(name):
-                    node.output[position] = f"{name}_half"
-                    self.lowered[name] = f"{name}_half"
-                    cast = helper.make_node("Cast", [f"{name}_half"], [name], name=f"{name}/Cast", to=TensorProto.FLOAT)
+                    node.output[position] = f"{name}_fp16"
+                    self.lowered[name] = f"{name}_fp16"
+                    cast = helper.make_node("Cast", [f"{name}_fp16"], [name], name=f"{name}/Cast", to=TensorProto.FLOAT)
                     self.nodes.append(cast)
         self._finish()
 
@@ -121,14 +121,14 @@ class _Typing:
                     f"the constant '{name}' holds {largest:.4g}, and FP16 ends at {_LARGEST:.0f}",
                     hint="build with --fp32, or --int8 without --fp16",
                 )
-            self.lowered[name] = f"{name}_half"
-            self.constants[f"{name}_half"] = numpy_helper.from_array(value.astype(np.float16), f"{name}_half")
+            self.lowered[name] = f"{name}_fp16"
+            self.constants[f"{name}_fp16"] = numpy_helper.from_array(value.astype(np.float16), f"{name}_fp16")
         return self.lowered[name]
 
     def _cast_down(self, name: str) -> str:
         if name not in self.lowered:
-            self.lowered[name] = f"{name}_half"
-            node = helper.make_node("Cast", [name], [f"{name}_half"], name=f"{name}/Cast", to=TensorProto.FLOAT16)
+            self.lowered[name] = f"{name}_fp16"
+            node = helper.make_node("Cast", [name], [f"{name}_fp16"], name=f"{name}/Cast", to=TensorProto.FLOAT16)
             self.nodes.append(node)
         return self.lowered[name]
 

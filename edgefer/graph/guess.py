@@ -118,7 +118,7 @@ def guess_keras(path: Path) -> str:
 
 
 def _network_of(keras: KerasFile) -> str | None:
-    """By its input and pools; of weights alone by what the first convolution makes."""
+    """The network's name, by its input and pools; for weights alone, by the channels of the first convolution."""
     for name in NETWORKS:
         entry = architecture(name)
         shape = (entry.size, entry.size, entry.channels)
@@ -173,7 +173,7 @@ def _of_the_zoo(state: Mapping[str, Tensor]) -> Guess | None:
 
 
 def _meta_shapes(name: str, classes: int) -> dict[str, tuple[int, ...]]:
-    """Of a network that takes no memory."""
+    """The shapes of a network's tensors, by name, without memory for the tensors."""
     torch = require("torch", "export", "reading weights")
     with torch.device("meta"):
         return _shapes(create(name, classes).state_dict())

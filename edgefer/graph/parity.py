@@ -26,7 +26,7 @@ class Parity:
         max_abs_diff: largest absolute difference of a logit.
         logit_scale: largest absolute logit of the reference.
         top1_agreement: share of faces with the same top class, 0…1.
-        faces: how many faces were compared.
+        faces: number of compared faces.
     """
 
     max_abs_diff: float

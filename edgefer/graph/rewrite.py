@@ -156,15 +156,15 @@ def _split(editing: Editing, output: str) -> bool:
     return True
 
 
-MOST_GROWTH = 2.5
-"""Merged where the one kernel multiplies at most so many times as often as the several did."""
+MAX_GROWTH = 2.5
+"""Maximum ratio of multiplications, merged kernel to separate kernels, at which they are merged."""
 
 
 def merge_depthwise(model: onnx.ModelProto) -> int:
     """Write Split → depthwise convolutions → Concat as one depthwise convolution; returns how many times.
 
     Smaller kernels get a border of zeros. Odd kernels with half of them as padding, one stride, no dilation, and the
-    parts in their order; anything else is left alone, and so is what would multiply :data:`MOST_GROWTH` times as often.
+    parts in their order; anything else is left alone, and so is what would multiply :data:`MAX_GROWTH` times as often.
     """
     editing = Editing(model)
     return sum(_merge(editing, output) for output in editing.made_by("Concat"))
@@ -183,7 +183,7 @@ def _merge(editing: Editing, output: str) -> bool:
         return False
     side = max(kernel.shape[2] for kernel in kernels)
     merged = np.concatenate([_bordered(kernel, side) for kernel in kernels])
-    if merged.size > MOST_GROWTH * sum(kernel.size for kernel in kernels):
+    if merged.size > MAX_GROWTH * sum(kernel.size for kernel in kernels):
         return False
     names = [editing.add_constant(merged, output)]
     if biases:

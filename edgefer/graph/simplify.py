@@ -48,8 +48,8 @@ def simplify_model(
     answers like the original in ONNX Runtime on synthetic faces and noise, within ``tolerance`` of the logits' scale.
 
     Args:
-        model: with the contract's input and output.
-        contract: of the model.
+        model: a model with the contract's input and output.
+        contract: the model's contract.
         tolerance: largest difference of a logit relative to the largest logit.
         timeout_s: seconds after which onnxsim is stopped.
         worker: the command that simplifies; it is given the source and the target path.

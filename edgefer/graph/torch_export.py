@@ -45,14 +45,14 @@ class ExportResult:
 
     Attributes:
         path: the file.
-        sha256: of the file; the same weights give the same.
+        sha256: hash of the file; the same weights give the same hash.
         bytes: its size.
         nodes: operators in the graph.
         max_abs_diff: largest difference of a logit from PyTorch's, over synthetic faces and noise.
         logit_scale: PyTorch's largest absolute logit there.
         top1_agreement: share of those faces with PyTorch's top class.
         simplified: whether onnxsim's result was taken.
-        note: what simplification did, or why it was not taken.
+        note: result of simplification, or why it was not taken.
         seconds: it all took.
     """
 
@@ -137,7 +137,7 @@ def _with_lineage(contract: Contract, network: nn.Module) -> Contract:
 
 
 def untrained(contract: Contract, seed: int = 0) -> tuple[Network, Contract]:
-    """The contract's network with fresh weights drawn from ``seed``, and the contract with that in its lineage."""
+    """The contract's network with fresh random weights from ``seed``, and the contract with that in its lineage."""
     with torch.random.fork_rng(devices=[]):  # the caller's random numbers go on as they were
         torch.manual_seed(seed)
         network = create(contract.architecture, len(contract.labels))

@@ -39,7 +39,7 @@ class Predictions:
         labels: int64 N, the truth, 0 ≤ label < classes.
         classes: names in the order of the logits.
         faces_sha256: ``FaceSet.fingerprint()`` of the faces: two predictions with the same one can be paired.
-        name: what to call the network in tables.
+        name: name of the network in tables.
         groups: int64 N, the same number for a face and its near-duplicates; numbered from 0 once they are stored. By
             default every face is a group of its own.
 
@@ -88,7 +88,7 @@ class Predictions:
 
     @property
     def distinct(self) -> int:
-        """Number of groups of near-duplicates: of faces, if copies count once."""
+        """Number of groups of near-duplicates, which is the number of faces if copies count once."""
         return int(self.groups.max()) + 1
 
     @property
@@ -237,8 +237,8 @@ def wilson_of_share(share: float, n: float) -> tuple[float, float]:
     """Wilson's interval of a share seen in ``n`` independent observations, or in what is worth as many, 0–1."""
     z2 = Z95 * Z95
     centre = (share + z2 / (2 * n)) / (1 + z2 / n)
-    half = Z95 / (1 + z2 / n) * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n))
-    return max(0.0, centre - half), min(1.0, centre + half)
+    margin = Z95 / (1 + z2 / n) * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n))
+    return max(0.0, centre - margin), min(1.0, centre + margin)
 
 
 def _read_npz(path: Path) -> dict[str, NDArray[np.generic]]:
@@ -271,7 +271,7 @@ class ClassScore:
     """One class of one network; None is what its faces or answers do not define.
 
     Attributes:
-        name: of the class.
+        name: the class's name.
         n: its faces.
         precision: share of the answers with this name that were right; None if it was never answered.
         recall: share of its faces that were named rightly; None if it has no face.
@@ -320,8 +320,8 @@ def macro_f1_ci95(predictions: Predictions, samples: int = BOOTSTRAP_SAMPLES, se
     np.add.at(rows, (numbered(predictions.groups[copied]), cells[copied]), 1)
     patterns, repeated = np.unique(rows, axis=0, return_counts=True)
     weights = np.concatenate([np.bincount(cells[~copied], minlength=size * size), repeated]) / predictions.distinct
-    drawn = np.random.default_rng(seed).multinomial(predictions.distinct, weights, size=samples)
-    counts = (drawn @ np.concatenate([np.eye(size * size, dtype=np.int64), patterns])).reshape(samples, size, size)
+    sampled = np.random.default_rng(seed).multinomial(predictions.distinct, weights, size=samples)
+    counts = (sampled @ np.concatenate([np.eye(size * size, dtype=np.int64), patterns])).reshape(samples, size, size)
     right, faces, answers = np.einsum("dcc->dc", counts), counts.sum(axis=2), counts.sum(axis=1)
     f1 = 2 * right / np.maximum(faces + answers, 1)
     means = (f1 * (faces > 0)).sum(axis=1) / (faces > 0).sum(axis=1)
@@ -349,7 +349,7 @@ def calibration_error(predictions: Predictions, bins: int = ECE_BINS) -> float:
 
 
 def kl_divergence(baseline: Predictions, candidate: Predictions) -> float:
-    """Mean Kullback–Leibler divergence Σ p·ln(p/q), nats a face, of ``candidate`` (q) from ``baseline`` (p).
+    """Mean Kullback–Leibler divergence Σ p·ln(p/q), nats per face, of ``candidate`` (q) from ``baseline`` (p).
 
     0 where both give the same probabilities; the two must have been made on the same faces.
     """

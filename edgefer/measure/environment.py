@@ -128,7 +128,7 @@ def others_since(start: Usage) -> float | None:
 
 
 def too_busy(others: float | None) -> bool:
-    """Whether others used more than :data:`TOLERATED_CORES`."""
+    """Whether other processes used more than :data:`TOLERATED_CORES`."""
     return others is not None and others > TOLERATED_CORES
 
 

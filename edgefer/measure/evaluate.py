@@ -46,10 +46,11 @@ def evaluate(
     Args:
         classifier: the network; it computes the faces itself if there is one process.
         faceset: the faces, decoded as they are needed, in each process for itself.
-        batch_size: faces a call.
-        processes: that share the work; each opens the network by ``reopen``, which must be picklable.
+        batch_size: number of faces per call.
+        processes: number of processes that share the work; each opens the network by
+            ``reopen``, which must be picklable.
         reopen: opens the same network again.
-        cache: where every finished chunk is kept; a run that was interrupted goes on from there. It is keyed by the
+        cache: folder of finished chunks, from which an interrupted run goes on. It is keyed by the
             faces, by an engine's hash and by what the network answers, so that nothing stale is taken. Its owner
             empties it.
 

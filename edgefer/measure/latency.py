@@ -86,7 +86,7 @@ class Latency:
         return float(self.samples_ms.std(ddof=1) / self.mean) if self.n > 1 and self.mean else None
 
     def percentile(self, percent: float) -> float | None:
-        """That percentile in ms, linearly interpolated, or None unless n·(1−p) ≥ 10."""
+        """The percentile ``percent`` in ms, linearly interpolated, or None unless n·(1−p) ≥ 10."""
         if not carries(self.n, percent):
             return None
         return float(np.percentile(self.samples_ms, percent))
@@ -200,12 +200,12 @@ def interleave(
 
     Args:
         runners: name → a call that runs one batch to its end.
-        seconds: how long the rounds last, all runners together; ``min_rounds`` are made even if that takes longer.
+        seconds: duration of the rounds, all runners together; ``min_rounds`` are made even if that takes longer.
         min_rounds: the minimum number of rounds.
         calls: timed calls per turn.
         warm_up_seconds: cap of a runner's warm-up; it stops earlier once the medians of two successive windows of
             5 calls are within 5 %.
-        seed: of the order within the rounds.
+        seed: seed of the order within the rounds.
         clock: nanoseconds, monotonic.
         tick: called between rounds, about once a second, with the seconds gone since its last call.
 
@@ -304,11 +304,11 @@ def timed_batches(classifier: Classifier, faces: FaceSet, batch: int) -> list[ND
 
 @dataclass(frozen=True, eq=False)
 class Load:
-    """What callers got together.
+    """Latency and throughput of several callers together.
 
     Attributes:
-        latency: of all their calls, ms.
-        calls_per_s: of all callers together: each one's calls over the time that it took for them.
+        latency: duration of all their calls, ms.
+        calls_per_s: sum over all callers of calls ÷ the time that the caller took for them.
         settled: whether the warm-up of every caller ended before its cap.
     """
 
@@ -371,9 +371,9 @@ class GpuTimes:
     """Medians of the timed calls, ms between CUDA events.
 
     Attributes:
-        upload: of the copy to the GPU.
-        compute: of the network.
-        download: of the copy back.
+        upload: duration of the copy to the GPU.
+        compute: duration of the network.
+        download: duration of the copy back.
         calls: number of timed calls.
         replayed: number of those that replayed a captured CUDA graph.
     """
@@ -402,10 +402,10 @@ class Watched:
         self._kept.append(self._session.timing)
 
     def times(self, rounds: int, calls: int) -> GpuTimes | None:
-        """Of the timed calls alone, if nothing was called since; None of fewer than a median needs.
+        """GPU times of the timed calls alone, if nothing was called since; None with fewer calls than a median needs.
 
         Args:
-            rounds: that were made after the warm-up.
+            rounds: number of rounds made after the warm-up.
             calls: timed ones in a round; one that is not timed comes before them, as in
                 :func:`~edgefer.measure.latency.interleave` and :func:`~edgefer.measure.pacing.pace`.
         """

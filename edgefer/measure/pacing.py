@@ -28,11 +28,11 @@ class FrameRate:
     """How often a frame is due, and within which time its answer.
 
     Attributes:
-        fps: frames a second.
-        deadline_ms: after the frame; one period if it is not given.
+        fps: frames per second.
+        deadline_ms: time allowed after the frame; one period if it is not given.
 
     Raises:
-        EdgeferError: a rate or a deadline that is not positive and finite, or a rate above a million a second.
+        EdgeferError: a rate or a deadline that is not positive and finite, or a rate above a million per second.
     """
 
     fps: float
@@ -56,9 +56,9 @@ class Pace:
     """How one runner kept up.
 
     Attributes:
-        fps: frames a second that were due.
+        fps: frames per second that were due.
         deadline_ms: within which an answer was due after its frame.
-        frames: that were due, answered or dropped.
+        frames: number of frames that were due, answered or dropped.
         misses: answers that came late, and dropped frames.
         dropped: frames that were due while the one before was still being answered; a camera drops those.
         miss_ci95: interval of the share of misses, 0–1; see :func:`miss_interval`.
@@ -104,11 +104,11 @@ def pace(
 
     Args:
         runners: name → a call that answers one frame (or batch).
-        rate: of the frames, with the deadline.
-        seconds: how long all runners take together, about; :data:`MIN_BLOCKS` each are made in any case.
+        rate: frame rate, with the deadline.
+        seconds: approximate duration, all runners together; :data:`MIN_BLOCKS` each are made in any case.
         frames: minimum number of answered frames per runner; overrides ``seconds``.
         warm_up_seconds: cap of the warm-up before the first block of each runner.
-        seed: of the order.
+        seed: seed of the order.
         clock: nanoseconds, monotonic.
         sleep: waits for a number of seconds.
 

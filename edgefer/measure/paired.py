@@ -272,7 +272,7 @@ class NonInferiority:
 
     Attributes:
         margin_pp: the greatest drop that would be accepted, percentage points, positive.
-        drop_pp: what was measured.
+        drop_pp: the measured drop.
         ci95_pp: its interval.
         n: number of independent faces that were measured, or that the measured ones are worth.
 
@@ -313,8 +313,8 @@ class NonInferiority:
         if self.verdict is not Verdict.INCONCLUSIVE or distance == 0:
             return None
         low, high = self.ci95_pp
-        half = high - self.drop_pp if self.drop_pp < self.margin_pp else self.drop_pp - low
-        return math.ceil(self.n * (half / distance) ** 2)
+        width = high - self.drop_pp if self.drop_pp < self.margin_pp else self.drop_pp - low
+        return math.ceil(self.n * (width / distance) ** 2)
 
     def sentence(self) -> str:
         """What was shown and what was not, for people."""
@@ -344,7 +344,7 @@ class ClassDrop:
     """Recall that a class lost to the baseline, in percentage points; None where the class has no face.
 
     Attributes:
-        name: of the class.
+        name: the class's name.
         n: its faces.
         drop_pp: recall of the baseline − recall of the candidate; positive: the candidate is worse.
         ci_pp: its interval; with the probability that was asked for, those of all classes hold together.

@@ -30,7 +30,7 @@ class Sensors:
     Args:
         root: ``/``, or a recorded tree.
         pid: the process whose memory is read; None for none.
-        cores: whose load is counted; all if None.
+        cores: CPU cores whose load is counted; all if None.
     """
 
     def __init__(self, root: Path = Path("/"), pid: int | None = None, cores: frozenset[int] | None = None) -> None:

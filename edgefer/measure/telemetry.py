@@ -213,7 +213,7 @@ class Watch:
     Args:
         root: ``/``, or a recorded tree.
         pid: the process that is watched.
-        cores: that it may use.
+        cores: CPU cores that it may use.
         gpu: NVML, if there is any.
         tegrastats: the tool, if it is needed.
     """

@@ -25,7 +25,7 @@ networks, which are exported to measure speed, have weights other than 0.
 """
 
 ATTENTION_SHARE = 0.1
-"""Of the attention loss in the loss that is trained."""
+"""Weight of the attention loss in the loss that is trained."""
 
 
 class ConvBlock(nn.Module):
@@ -76,7 +76,7 @@ class MixedDepthwise(nn.Module):
 
 
 class _Attention(nn.Module):
-    """What both coordinate attentions share: two strips of a map to one weight a row and one a column.
+    """What both coordinate attentions share: two strips of a map to one weight per row and one per column.
 
     Source: Hou, Zhou and Feng, "Coordinate Attention for Efficient Mobile Network Design" (2021).
     """
@@ -204,7 +204,7 @@ class TrainingOutputs:
 
     Attributes:
         logits: float32 N×classes.
-        features: of the backbone, float32 N×512×7×7.
+        features: the backbone's features, float32 N×512×7×7.
         attention: the maps of the two heads, each float32 N×512×7×7 from 0 to 1.
     """
 

@@ -9,7 +9,7 @@ from edgefer.contract import Contract
 
 
 class Deployable(nn.Module):
-    """A network behind its contract's normalisation, ``y = a·x + b`` a channel.
+    """A network behind its contract's normalisation, ``y = a·x + b`` per channel.
 
     Training, PyTorch inference and the exported graph all use this module, so that they cannot disagree. The cast
     comes first: TensorRT takes a uint8 input only if its first consumer is a cast to float. With ``test_time_flip``,

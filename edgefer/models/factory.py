@@ -154,7 +154,7 @@ def build_from_factory(
     Args:
         spec: ``package.module:name``; the current directory is importable. ``name`` is a module, or a class or function
             that returns one and takes nothing, or the number of classes (as ``num_classes`` or as its one argument).
-        contract: what the network takes and returns.
+        contract: the contract of the network's input and output.
         weights: a state dict (.safetensors, .pth, .pt); without it the network keeps those that its factory gave it,
             and that is announced.
 

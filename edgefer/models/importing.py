@@ -40,10 +40,10 @@ class ImportResult:
 
     Attributes:
         path: the weights file.
-        contract: of it; its architecture may be a variant of the network that was asked for.
-        tensors: how many came from the file.
+        contract: its contract; the architecture may be a variant of the network that was asked for.
+        tensors: number of tensors that came from the file.
         unused: those of them that no forward pass uses, by name.
-        fresh: tensors that the file did not have, by name: of a dropped head, or never used.
+        fresh: names of the tensors that the file did not have: those of a dropped head, or never used.
         assumed_classes: whether the class names are an assumption, because the file does not say them.
     """
 
@@ -77,8 +77,8 @@ def import_weights(
             FER2013's seven or FER+'s eight for others), which is an assumption.
         drop_head: leave out the file's last layer and start a fresh one for ``classes`` (FER2013's if None).
         fp16: keep them in FP16: see :func:`~edgefer.models.weights.save_weights`.
-        test_time_flip: of the contract (:class:`~edgefer.contract.Contract`); if None, the file's, or else False.
-        seed: of that layer.
+        test_time_flip: the contract's value (:class:`~edgefer.contract.Contract`); if None, the file's, or else False.
+        seed: seed of that layer's weights.
 
     Raises:
         EdgeferError: an unknown network; the file is damaged or another network's; tensors that are missing, unknown or
@@ -228,13 +228,13 @@ def _complete(
     wanted = template.state_dict()
     absent = [n for n, tensor in wanted.items() if n not in state or state[n].shape != tensor.shape]
     fresh = tuple(n for n in absent if not n.endswith(COUNTER))
-    drawn: Mapping[str, Tensor] = {}
+    initial: Mapping[str, Tensor] = {}
     if fresh:
         with torch.random.fork_rng(devices=[]):  # the caller's random numbers go on as they were
             torch.manual_seed(seed)
-            drawn = create(name, classes).state_dict()
+            initial = create(name, classes).state_dict()
     zeros = {n: torch.zeros(wanted[n].shape, dtype=wanted[n].dtype) for n in absent if n.endswith(COUNTER)}
-    found = {**state, **zeros, **{n: drawn[n] for n in fresh}}
+    found = {**state, **zeros, **{n: initial[n] for n in fresh}}
     return {n: found[n].to(tensor.dtype) for n, tensor in wanted.items()}, fresh
 
 

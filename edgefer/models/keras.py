@@ -156,9 +156,9 @@ def _big_xception() -> dict[str, str]:
     for index in range(2):
         part, block = f"residual.{index}", f"block{index + 2}"
         names |= {f"conv2d#{3 + index}": f"{part}.right.0", f"batch_normalization#{1 + index}": f"{part}.right.1"}
-        for half, (separable, norm) in enumerate(((0, 1), (3, 4)), start=1):
-            names[f"separable_conv2d#{2 * index + half}"] = f"{part}.left.{separable}"
-            names[f"{block}_sepconv{half}_bn"] = f"{part}.left.{norm}"
+        for part_number, (separable, norm) in enumerate(((0, 1), (3, 4)), start=1):
+            names[f"separable_conv2d#{2 * index + part_number}"] = f"{part}.left.{separable}"
+            names[f"{block}_sepconv{part_number}_bn"] = f"{part}.left.{norm}"
     return names | {"conv2d#5": "conv"}
 
 

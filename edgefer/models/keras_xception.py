@@ -16,7 +16,7 @@ from torch.nn import functional
 from edgefer.models.layers import Downsample, kaiming
 
 EPSILON = 1e-3
-"""Of Keras's batch norms."""
+"""Epsilon of Keras's batch norms."""
 MOMENTUM = 0.01
 """1 − Keras's 0.99: the two libraries count from opposite ends."""
 
@@ -83,8 +83,8 @@ class KerasXception(nn.Module):
         base: channels of the first two convolutions.
         modules: channels of the residual modules.
         size: pixels a side of the faces.
-        stride: of the first convolution.
-        relu_first: of the residual modules but the first.
+        stride: stride of the first convolution.
+        relu_first: whether the residual modules but the first begin with a ReLU.
         last_halves: whether the last residual module halves the sides, as the others do.
         num_classes: number of logits.
     """

@@ -43,7 +43,7 @@ class LeNet(nn.Module):
 class LeNet7(nn.Module):
     """LeNet with a third convolution and a fourth fully connected layer: seven layers with weights.
 
-    ReLU in place of LeNet's sigmoids, whose slope of at most 1/4 a layer leaves the first of seven without a gradient.
+    ReLU replaces LeNet's sigmoids, whose slope of at most 1/4 leaves the first of seven layers without a gradient.
     Logits, float32 N×classes, from normalised grey faces, float32 N×1×48×48.
     """
 

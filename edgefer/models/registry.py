@@ -15,7 +15,7 @@ GREY = Normalisation(scale=1.0 / 255.0, mean=(0.5,), std=(0.5,))
 """Grey faces from −1 to 1."""
 
 IMAGENET = Normalisation(scale=1.0 / 255.0, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
-"""RGB with ImageNet's mean and deviation a channel, as torchvision's weights and DDAMFN's expect."""
+"""RGB with ImageNet's mean and deviation per channel, as torchvision's weights and DDAMFN's expect."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Architecture:
         params: number of classes → number of learnable numbers.
         macs: multiply-accumulates of convolutions and fully connected layers for one face, with 7 classes.
         factory: ``module:Class`` in ``edgefer.models``; called with ``num_classes`` it returns the ``torch.nn.Module``.
-        source_note: where the layers come from.
+        source_note: source of the layers.
         published: the accuracy that its authors, or those who trained it on faces, print; empty if none.
         measured: the accuracy that this project measured, with which weights and on what; empty if none.
         variant_of: the network whose name also accepts this one's weights: the same but for details of a file.

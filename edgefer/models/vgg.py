@@ -46,9 +46,9 @@ class Vgg(nn.Module):
 
     Args:
         plan: ``(convolutions, output channels)`` a block; every block halves the sides.
-        channels: of the faces.
+        channels: number of channels of the faces.
         area: pixels that are left of a map after the last block.
-        width: of the two fully connected layers before the last.
+        width: width of the two fully connected layers before the last.
         num_classes: number of logits.
         norms: a batch norm after each convolution.
     """

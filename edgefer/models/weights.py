@@ -46,7 +46,7 @@ class Fit:
     unused: tuple[str, ...]
 
     def faults(self, listed: int = _LISTED) -> str:
-        """What does not fit, at most ``listed`` names a kind; empty if all fits."""
+        """What does not fit, at most ``listed`` names per kind; empty if all fits."""
         kinds = (("missing", self.missing), ("unknown", self.extra), ("misshapen", self.misshapen))
         return "; ".join(f"{len(names)} {kind}: {listing(names, listed)}" for kind, names in kinds if names)
 
@@ -71,9 +71,9 @@ def compare(network: nn.Module, found: Mapping[str, Tensor], *, needless: bool =
     )
 
 
-def listing(names: Sequence[str], most: int = _LISTED) -> str:
-    """Names with commas, cut after ``most``."""
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+def listing(names: Sequence[str], maximum: int = _LISTED) -> str:
+    """Names with commas, cut after ``maximum``."""
+    return ", ".join(names[:maximum]) + (f" and {len(names) - maximum} more" if len(names) > maximum else "")
 
 
 def _shape(tensor: Tensor) -> str:
@@ -87,7 +87,7 @@ _TORCH_SUFFIXES = (".pth", ".pt")
 _NESTED_UNDER = ("state_dict", "model_state_dict", "model")
 SEEN_KEY = "edgefer.fit_faces"
 SEEN_DIGITS = 10
-"""So many hexadecimal digits of a face's hash are kept of each face trained on: 40 bits, 5 bytes."""
+"""Number of hexadecimal digits kept of the hash of each face trained on: 40 bits, 5 bytes."""
 CONVERSION = "torch.save(model.state_dict(), 'weights.pth')"
 
 
@@ -137,8 +137,8 @@ def save_weights(
     Args:
         path: the file.
         state: tensors by name.
-        contract: of the network.
-        seen: the ``face_hashes`` of the faces trained on: whoever judges the weights can leave those out.
+        contract: the network's contract.
+        seen: the ``face_hashes`` of the faces trained on: an evaluation of the weights can leave those out.
         fp16: keep the weights of convolutions and fully connected layers in FP16: a file of half the size. Networks
             compute with them in FP32. Biases and batch norms stay FP32: they are few, and variances can be tiny.
 

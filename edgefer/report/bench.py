@@ -66,7 +66,7 @@ def benchmark(
         data: a dataset, of which the ``test`` split is taken, ``DATA:split``, or a face set.
         baseline: a network of the zoo, a weights file, an engine, an open classifier, or predictions (an npz path or
             a value), which have an accuracy and no latency.
-        settings: how they are timed and compared.
+        settings: settings of timing and comparison.
         processes: processes that share the evaluation of each engine that is given as a path.
         cache: a folder where finished parts of the evaluation are kept, for a run that is interrupted.
         telemetry: watch clock, temperature, throttling, memory and power from a second process.
@@ -122,9 +122,9 @@ def make_report(
         rows: the baseline first.
         raw: their predictions, in the same order.
         found: their timing, by their names.
-        settings: how they were timed.
+        settings: settings that they were timed with.
         environment: where.
-        warnings: what else limits the numbers.
+        warnings: further sentences that limit what the numbers mean.
     """
     base = raw.predictions[0]
     axis = time_axis(found.timing)

@@ -28,7 +28,7 @@ def histogram(rows: Sequence[Row], axis: Interval) -> str:
     band = 62.0
     chart = Chart(height=10 + band * len(found) + 36, label="Histogram of latencies", left=10)
     x = chart.x(*axis, logarithmic=True)
-    chart.axes(x, None, "ms a call (logarithmic)")
+    chart.axes(x, None, "ms per call (logarithmic)")
     edges = np.geomspace(*axis, BINS + 1).tolist()
     for place, (i, row, latency) in enumerate(found):
         floor, highest = 10 + band * (place + 1), max(latency.histogram)
@@ -50,7 +50,7 @@ def cumulative(rows: Sequence[Row], axis: Interval) -> str:
     """The share of calls that took at most a given time, all rows together."""
     chart = Chart(height=260, label="Cumulative distribution of latencies")
     x, y = chart.x(*axis, logarithmic=True), chart.y(0, 100)
-    chart.axes(x, y, "ms a call (logarithmic)", "{:g} %")
+    chart.axes(x, y, "ms per call (logarithmic)", "{:g} %")
     for i, _, latency in _timed(rows):
         points = [(x(value), y(100 * share)) for value, share in zip(latency.quantiles, SHARES, strict=True)]
         chart.path(points, colour(i))
@@ -70,7 +70,7 @@ def pareto(rows: Sequence[Row]) -> str:
     x = chart.x(min(medians) / 1.4, max(medians) * 1.4, logarithmic=True)
     bounds = [100 * end for row in rows for end in row.accuracy.ci95]
     y = chart.y(max(0.0, min(bounds) - 0.5), min(100.0, max(bounds) + 0.5))
-    chart.axes(x, y, "median ms a call (logarithmic)", "{:g} %")
+    chart.axes(x, y, "median ms per call (logarithmic)", "{:g} %")
     front = _front([(p50, 100 * row.accuracy.top1) for _, row, p50 in found])
     steps = [step for (px, py), (qx, qy) in itertools.pairwise(front) for step in ((px, py), (qx, py), (qx, qy))]
     corners = [(x(px), y(py)) for px, py in steps or front]
@@ -110,7 +110,7 @@ def _around(start: tuple[float, float], end: tuple[float, float], room: float) -
 
 
 def forest(drops: Sequence[ClassDrop], index: int, margin_pp: float) -> str:
-    """What each class lost, with intervals that hold together."""
+    """Recall that each class lost, with simultaneous intervals."""
     known = [drop for drop in drops if drop.ci_pp is not None]
     ends = [end for drop in known if drop.ci_pp is not None for end in drop.ci_pp]
     names = [f"{shortened(drop.name, CLASS_WIDTH)} ({drop.n:,})" for drop in drops]

@@ -1,4 +1,4 @@
-"""Reports beside each other: what became of every network since the first report, and what limits the comparison."""
+"""Comparison of reports: how every network changed since the first report, and what limits the comparison."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _SAME_MACHINE = ("cpu", "board", "cores", "instruction_set")
 
 @dataclass(frozen=True)
 class Change:
-    """What one network's figures became from one report to another.
+    """One network's results in two reports, and how they changed.
 
     Attributes:
-        name: of the network in both.
+        name: the network's name in both.
         slowdown: percentile → new ÷ old latency, with an interval; 1 is unchanged.
         drop_pp: points of top-1 lost, positive: worse now; paired if both were evaluated on the same faces.
         is_paired: whether it was.
@@ -63,7 +63,7 @@ def ratio(new: Estimate, old: Estimate) -> Estimate:
 
 
 def differences(old: Report, new: Report) -> Iterator[str]:
-    """What else is different between two reports, and so limits what a comparison of latencies means."""
+    """Other differences between two reports, which limit what a comparison of latencies means."""
     ours, theirs = old.settings.to_dict(), new.settings.to_dict()
     for key in _SAME_SETTINGS:
         one, two = ours.get(key), theirs.get(key)

@@ -1,4 +1,4 @@
-"""Gates: limits that a report is held to, each PASS, FAIL or INCONCLUSIVE by an interval and not by a point.
+"""Gates: limits for a report, each PASS, FAIL or INCONCLUSIVE by an interval and not by a point.
 
 The checks can be written as a JUnit file, which every continuous integration shows.
 """
@@ -22,7 +22,7 @@ from edgefer.report.report import Report, Row
 
 EXIT_CODES = {Verdict.PASS: 0, Verdict.FAIL: 1, Verdict.INCONCLUSIVE: 3}
 SLOWDOWN = 0.05
-"""By default a network may become so much slower than in the report it is held against."""
+"""By default a network may become slower by this share of its median in the report it is compared with."""
 
 _UNPAIRED = "the report does not compare it with a baseline"  # a limit held against nothing lets nothing through
 _TIME = re.compile(r"(\d+(?:\.\d+)?)\s*(us|µs|ms|s)?")
@@ -31,15 +31,15 @@ _MS = {"us": 1e-3, "µs": 1e-3, "ms": 1.0, "s": 1e3, None: 1.0}
 
 @dataclass(frozen=True)
 class Limits:
-    """What is asked of every engine of a report; None asks nothing.
+    """Limits for every engine of a report; None is no limit.
 
     Attributes:
         max_drop_pp: points of top-1 lost to the report's baseline.
         max_ms: percentile (``"50"``, ``"95"``, ``"99"``) → ms.
-        min_agreement: with the baseline, 0–1.
+        min_agreement: minimum agreement with the baseline, 0–1.
         min_top1: 0–1.
         max_misses: share of missed deadlines of a paced run, 0–1.
-        max_slowdown: of the median, against another report: 0.05 is 5 %.
+        max_slowdown: maximum slowdown of the median against another report: 0.05 is 5 %.
         max_regression_pp: points of top-1 lost, against another report.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What ``edgefer.optimize`` measured: the candidates of an automatic choice, and what INT8 costs layer by layer."""
+"""Results of ``edgefer.optimize``: the candidates of an automatic choice, and what INT8 costs layer by layer."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def draw_sensitivity(found: Sensitivity, path: str | os.PathLike[str]) -> None:
 
 
 def _draw_divergence(axes: Any, rows: Sequence[LayerCost], places: Sequence[int], colours: Sequence[str]) -> None:
-    """A bar a row, with its number; the axis ends behind the costliest layer, and the last row's bar may run beyond."""
+    """One bar per row, with its number. The axis ends behind the costliest layer; the last row's bar may run beyond."""
     values = [1000 * cost.kl for cost in rows]
     end = 1.2 * max(*values[:-1], 1e-6)
     axes.barh(places, values, color=colours)

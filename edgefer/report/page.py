@@ -36,7 +36,7 @@ def page(report: Report, *, force: bool = True, with_images: bool = False) -> st
     """The HTML document.
 
     Args:
-        report: what to show.
+        report: the report to show.
         force: show the latencies of an invalid run too; its reasons stand at the top in any case.
         with_images: show the faces whose answer changed: the page then contains people's pictures, where the data do.
 
@@ -69,7 +69,7 @@ def _sections(report: Report, hide: bool, with_images: bool) -> Iterator[str]:
         yield '<h2 id="faces">Faces whose answer changed</h2>'
         if report.raw is None:
             raise EdgeferError(
-                "the evaluated faces are not at hand, only their figures", hint="make the page with `edgefer bench`"
+                "the evaluated faces are not at hand, only their results", hint="make the page with `edgefer bench`"
             )
         for place, row in enumerate(report.engines, start=1):
             yield f"<h3>{escape(row.name)}</h3>{changed_faces(report.raw, place)}"
@@ -104,7 +104,7 @@ def _latency(report: Report) -> Iterator[str]:
     yield '<h2 id="latency">Latency</h2>' + legend([row.name for row in report.rows])
     parts = [
         ("How often each call took how long", charts.histogram(report.rows, report.time_axis_ms)),
-        ("Share of calls that took at most so long", charts.cumulative(report.rows, report.time_axis_ms)),
+        ("Share of calls that took at most a given time", charts.cumulative(report.rows, report.time_axis_ms)),
     ]
     front = charts.pareto(report.rows)
     parts += [("Accuracy against latency", front)] if front else []

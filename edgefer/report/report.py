@@ -35,7 +35,7 @@ PERCENTS = (50.0, 90.0, 95.0, 99.0, 99.9)
 KEPT_FACES = 100_000
 """Answers are kept face by face up to this number of faces: two reports on the same faces can then be paired."""
 BINS = 60
-"""Of a histogram of latencies."""
+"""Number of bins of a histogram of latencies."""
 SHARES = tuple(sorted([*np.linspace(0, 1, 101).tolist(), 0.995, 0.999]))
 """Shares of calls, 0–1, whose latencies are kept for the cumulative distribution."""
 
@@ -108,7 +108,7 @@ class LatencySummary:
 
 
 def time_axis(timing: Interleaved) -> Interval:
-    """From and to how many ms the charts of latencies run, all networks together."""
+    """Ends of the time axis that the charts of latencies share, ms."""
     ends = [np.percentile(rounds, _SHOWN_PERCENTS) for rounds in timing.rounds_ms.values()]
     low, high = min(float(low) for low, _ in ends), max(float(high) for _, high in ends)
     floor = max(low / 1.15, 1e-6)
@@ -117,7 +117,7 @@ def time_axis(timing: Interleaved) -> Interval:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """What one network's answers are worth, shares 0–1.
+    """Accuracy of one network, shares 0–1.
 
     Attributes:
         n: number of evaluated faces.
@@ -128,7 +128,7 @@ class Accuracy:
         calibration_error: expected calibration error.
         per_class: precision, recall and F1 of every class.
         confusion: counts, rows are the truth, columns the answers.
-        answers: a base-36 digit a face; None where they are too many to be kept.
+        answers: one base-36 digit per face; None where they are too many to be kept.
     """
 
     n: int
@@ -172,7 +172,7 @@ class PairedAccuracy:
         kl_nats: mean Kullback–Leibler divergence from the baseline's probabilities.
         confusion_difference: this network's confusion counts minus the baseline's.
         per_class: recall that each class lost; the intervals hold together.
-        non_inferiority: the drop beside the margin.
+        non_inferiority: the drop compared with the margin.
     """
 
     drop_pp: float
@@ -215,21 +215,21 @@ class Row:
     """One network in one runtime; None is what was not measured.
 
     Attributes:
-        name: for tables, e.g. ``onnxruntime INT8``.
+        name: name in tables, e.g. ``onnxruntime INT8``.
         model: the contract's architecture.
         runtime: e.g. ``onnxruntime``.
         runtime_version: e.g. ``1.31.1``.
         precision: e.g. ``int8``.
         size_bytes: size of the file it was loaded from.
-        accuracy: what its answers are worth.
+        accuracy: accuracy of its answers.
         paired: its answers beside the baseline's; None for the baseline itself.
         latency: duration of one call with a whole batch.
         images_per_s: batch · 1000 / median ms: what one caller that waits for each answer gets.
-        speedup: over the baseline, medians; None for the baseline or where one of the two was not timed.
-        pace: how it kept up with a frame rate.
-        energy: where the machine tells it.
-        gpu_ms: what calls took on the GPU, where the engine's runtime times that.
-        layers: layer by layer, from the engine's manifest.
+        speedup: speed-up over the baseline, of medians; None for the baseline or where one of the two was not timed.
+        pace: results at a fixed frame rate.
+        energy: energy, where the machine can measure it.
+        gpu_ms: duration of calls on the GPU, where the engine's runtime times them.
+        layers: precision of each layer, from the engine's manifest.
     """
 
     name: str
@@ -264,11 +264,11 @@ class Row:
 
 @dataclass(frozen=True, eq=False)
 class Raw:
-    """What a report was computed from, at hand where it was measured; no JSON carries it.
+    """The data that a report was computed from, kept in the process that measured it; no JSON carries it.
 
     Attributes:
         faces: the evaluated faces.
-        predictions: of each row, in the rows' order.
+        predictions: predictions of each row, in the rows' order.
         rounds_ms: row's name → float64 rounds × calls, ms.
     """
 
@@ -282,22 +282,22 @@ class Report:
     """A baseline and one or more engines, evaluated on the same faces and timed in the same rounds.
 
     Attributes:
-        data: what the faces are called, e.g. ``fer2013.csv:test``, without the folder.
+        data: name of the faces, e.g. ``fer2013.csv:test``, without the folder.
         faces_sha256: fingerprint of the evaluated faces and labels.
-        classes: of the networks.
-        labels: a base-36 digit a face; None where they are too many to be kept.
-        groups: of each group of near-duplicates, the indices of its faces; None where they are too many to be kept.
-        settings: how it was measured.
+        classes: the networks' classes.
+        labels: one base-36 digit per face; None where they are too many to be kept.
+        groups: indices of the faces of each group of near-duplicates; None where they are too many to be kept.
+        settings: settings of the benchmark.
         variables: the environment's variables that change how fast a runtime is.
         environment: see :func:`edgefer.measure.environment.describe_environment`.
         rows: the baseline, then the engines in the order they were given.
-        time_axis_ms: from and to where the charts of latencies run.
+        time_axis_ms: ends of the time axis that the charts of latencies share.
         warnings: sentences that limit what the numbers mean.
         invalid: reasons not to believe the latencies: throttled, shared cores, drift, too short.
         telemetry: see ``Recording.summary``; None if nothing was watched.
         edgefer: the version that measured it.
-        created: when, UTC.
-        raw: what it was computed from; None where it was read from a file.
+        created: time of creation, UTC.
+        raw: the data that it was computed from; None where it was read from a file.
         path: the file it was read from.
     """
 
@@ -341,7 +341,7 @@ class Report:
         return "this report" if self.path is None else self.path.name
 
     def row(self, name: str) -> Row | None:
-        """The row of that name."""
+        """The row called ``name``, if there is one."""
         return next((row for row in self.rows if row.name == name), None)
 
     def to_json(self) -> dict[str, Any]:
@@ -420,7 +420,7 @@ def read_report(path: str | os.PathLike[str]) -> Report:
 
 
 def to_digits(labels: NDArray[np.int64], classes: int) -> str | None:
-    """A base-36 digit a face; None for too many faces or classes."""
+    """One base-36 digit per face; None for too many faces or classes."""
     if len(labels) > KEPT_FACES or classes > len(_DIGITS):
         return None
     return _DIGITS[labels].tobytes().decode("ascii")
@@ -485,7 +485,7 @@ def _check_consistent(report: Report) -> None:
         tables = [row.accuracy.confusion, *([] if row.paired is None else [row.paired.confusion_difference])]
         lists = [row.accuracy.per_class, *([] if row.paired is None else [row.paired.per_class])]
         if any(len(part) != size for table in tables for part in (table, *table)) or {*map(len, lists)} != {size}:
-            raise ValueError(f"{row.name} has figures of another number of classes than {size}")
+            raise ValueError(f"{row.name} has results for another number of classes than {size}")
         if any(min(found.value, *found.ci95) <= 0 for found in row.percentiles.values()):
             raise ValueError(f"{row.name} has a latency that is not positive")
         if row.latency is not None and (len(row.latency.histogram), len(row.latency.quantiles)) != (BINS, len(SHARES)):

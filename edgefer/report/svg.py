@@ -21,7 +21,7 @@ LINE = 14.0
 
 
 def colour(index: int) -> str:
-    """Of row ``index``: 0 is the baseline."""
+    """Colour of row ``index``: 0 is the baseline."""
     return BASELINE if index == 0 else COLOURS[(index - 1) % len(COLOURS)]
 
 

@@ -128,7 +128,7 @@ def threads_text(report: Report) -> str:
 def cells(row: Row, report: Report, *, hide: bool, percentiles: Sequence[str]) -> Iterator[tuple[str, str]]:
     """A value and its doubt, a pair for each column; with ``hide``, no latency.
 
-    The columns: ``percentiles`` in ms (below the first, how many calls), images a second, speed-up, size, top-1 in
+    The columns: ``percentiles`` in ms (below the first, how many calls), images per second, speed-up, size, top-1 in
     percent, points of it lost, agreement in percent. An interval is ``low…high``.
     """
     latency, speedup = (None, None) if hide else (row.latency, row.speedup)
@@ -195,14 +195,14 @@ def _classes(drops: tuple[ClassDrop, ...]) -> str:
         return f"classes whose recall changed (intervals hold for all classes together): {', '.join(told)}"
     drop, points, (low, high) = max(known, key=lambda found: found[2][1] - found[2][0])
     interval = f"{points:+.2f} [{low:+.2f}, {high:+.2f}]"
-    return f"no class's recall is seen to change; least is known of {drop.name}: {interval} points lost"
+    return f"no class's recall is seen to change; the widest interval is that of {drop.name}: {interval} points lost"
 
 
 def _speed(row: Row, report: Report) -> Iterator[str]:
     pace, latency = row.pace, row.latency
     if pace is not None:
         yield (
-            f"at {pace.fps:g} frames a second: {pace.misses} of {pace.frames} answers missed {pace.deadline_ms:.3g} "
+            f"at {pace.fps:g} frames per second: {pace.misses} of {pace.frames} answers missed {pace.deadline_ms:.3g} "
             f"ms, {pace.dropped} frames dropped, jitter {pace.jitter_ms:.2g} ms"
         )
     if latency is not None and latency.variation is not None and not report.invalid:
@@ -216,13 +216,13 @@ def _speed(row: Row, report: Report) -> Iterator[str]:
 
 
 def gpu_line(times: GpuTimes) -> str:
-    """What calls took on the GPU, on one line."""
+    """Durations of calls on the GPU, on one line."""
     steps = f"{digits(times.upload)} ms to it, {digits(times.compute)} ms computing, {digits(times.download)} ms back"
     return f"on the GPU: {steps} (medians of {times.calls:,} calls, {times.replayed:,} replayed as a CUDA graph)"
 
 
 def telemetry_line(report: Report) -> str:
-    """What a second process saw, on one line."""
+    """What a second process watched, on one line."""
     seen = report.telemetry or {}
     parts = [f"{seen['cpu_load']:.2f} cores busy"] if seen.get("cpu_load") is not None else []
     if seen.get("mhz"):
@@ -236,5 +236,5 @@ def telemetry_line(report: Report) -> str:
         parts.append(f"peak memory {seen['peak_rss_bytes'] / 1e6:,.0f} MB")
     if seen.get("untold"):
         names = {"mhz": "clock", "celsius": "temperature", "watts": "power"}
-        parts.append(f"not told by this machine: {', '.join(names.get(key, key) for key in seen['untold'])}")
+        parts.append(f"not measurable on this machine: {', '.join(names.get(key, key) for key in seen['untold'])}")
     return ", ".join(parts)

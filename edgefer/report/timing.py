@@ -1,4 +1,4 @@
-"""How a benchmark is asked for, its timing, watched, and whether what came out can be believed."""
+"""Settings of a benchmark, its timing with what is watched meanwhile, and reasons not to believe the result."""
 
 from __future__ import annotations
 
@@ -51,11 +51,11 @@ class BenchSettings:
     Attributes:
         batch: faces a timed call.
         threads: threads that each runtime is given.
-        scope: what a timed call is: ``compute``, ``e2e`` or ``paced``; see ``edgefer.measure.latency``.
+        scope: extent of a timed call: ``compute``, ``e2e`` or ``paced``; see ``edgefer.measure.latency``.
         seconds: duration of the timing, all runners together.
         iterations: timed calls a runner, instead of ``seconds``; None for ``seconds``.
         warm_up: cap of each runner's warm-up, seconds.
-        fps: frames a second, of the scope ``paced``.
+        fps: frames per second, of the scope ``paced``.
         deadline_ms: deadline of a frame, of the scope ``paced``; one period if None.
         limit: maximum number of evaluated faces, sampled at random by ``seed``; None for all.
         seed: seed of that sample, of the order within timing rounds and of the speed-up's bootstrap.
@@ -121,7 +121,7 @@ def variables() -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Energy:
-    """Joules an image of everything that the source feeds, e.g. ``INA3221``."""
+    """Joules per image of everything that the source feeds, e.g. ``INA3221``."""
 
     source: str
     joules_per_image: float
@@ -129,7 +129,7 @@ class Energy:
 
 @dataclass(frozen=True, eq=False)
 class Timed:
-    """What timing brought.
+    """Results of timing.
 
     Attributes:
         timing: all samples.
@@ -138,7 +138,7 @@ class Timed:
         gpu_ms: name → what its calls took on the GPU; only engines whose runtime times them.
         telemetry: see ``Recording.summary``; None if nothing was watched.
         invalid: reasons not to believe the latencies.
-        warnings: what limits them.
+        warnings: sentences that limit what they mean.
     """
 
     timing: Interleaved
@@ -221,7 +221,7 @@ def _measure(
 def _energies(
     runners: Mapping[str, Callable[[], object]], batch: int, recorder: Recorder, seen: Recording
 ) -> dict[str, Energy]:
-    """Joules an image of each runner alone: interleaved turns are shorter than the readings' interval."""
+    """Joules per image of each runner alone: interleaved turns are shorter than the readings' interval."""
     if not any(reading.get("power") for reading in seen.readings):
         return {}
     stretches = {}
@@ -259,12 +259,12 @@ def unsteady(timing: Interleaved) -> Iterator[str]:
 
 
 def unsettled(timing: Interleaved) -> Iterator[str]:
-    """What had not settled when its warm-up ended."""
+    """A reason per runner that had not settled when its warm-up ended."""
     for name in timing.unsettled:
         yield f"{name} had not settled at the end of its warm-up: its first samples may be too high"
 
 
 def too_many_threads(cores: int, threads: int) -> Iterator[str]:
-    """Whether more threads were asked for than there are cores."""
+    """The reason, if more threads were asked for than there are cores."""
     if threads > cores:
         yield f"{threads} threads were asked for and this process may use {cores} cores"

@@ -52,20 +52,20 @@ def types(model):
     return {v.name: v.type.tensor_type.elem_type for v in (*inferred.value_info, *inferred.output)}
 
 
-def test_everything_behind_the_normalisation_is_half():
+def test_everything_behind_the_normalisation_is_fp16():
     model = network()
     before = model.SerializeToString()
-    half = to_fp16(model)
+    fp16 = to_fp16(model)
     assert model.SerializeToString() == before
-    found = types(half)
+    found = types(fp16)
     assert {name for name, kind in found.items() if kind == TensorProto.FLOAT} == {
         *("float", "planes", "scaled", "normal", "logits"),
     }
-    stored = {tensor.name: tensor.data_type for tensor in half.graph.initializer}
+    stored = {tensor.name: tensor.data_type for tensor in fp16.graph.initializer}
     assert stored.pop("scale") == stored.pop("shift") == TensorProto.FLOAT
     assert set(stored.values()) == {TensorProto.FLOAT16}
-    assert sum(node.op_type == "Cast" for node in half.graph.node) == 3  # from uint8, to half, to the logits
-    assert half.graph.output[0].name == "logits"
+    assert sum(node.op_type == "Cast" for node in fp16.graph.node) == 3  # from uint8, to FP16, to the logits
+    assert fp16.graph.output[0].name == "logits"
 
 
 def test_it_answers_alike():
@@ -88,7 +88,7 @@ def test_a_weight_beyond_float16_is_refused():
     assert "--fp32" in error.value.hint
 
 
-def test_scales_in_half_need_opset_19():
+def test_scales_in_fp16_need_opset_19():
     model = network()
     for tensor in (np.float32(0.5), np.int8(0)):
         name = "s" if tensor.dtype == np.float32 else "z"
@@ -103,9 +103,9 @@ def test_scales_in_half_need_opset_19():
     assert "strongly typed" in error.value.hint
     model.opset_import[0].version = 19
     model.ir_version = 9
-    half = to_fp16(model)
-    assert types(half)["dq"] == TensorProto.FLOAT16
-    assert next(t for t in half.graph.initializer if t.name == "s_half").data_type == TensorProto.FLOAT16
+    fp16 = to_fp16(model)
+    assert types(fp16)["dq"] == TensorProto.FLOAT16
+    assert next(t for t in fp16.graph.initializer if t.name == "s_fp16").data_type == TensorProto.FLOAT16
 
 
 def test_comparisons_read_constants_of_the_same_type():
@@ -115,9 +115,9 @@ def test_comparisons_read_constants_of_the_same_type():
     model.graph.node[at].input[0] = "chosen"
     model.graph.node.insert(at, helper.make_node("Greater", ["sum", "half"], ["above"]))
     model.graph.node.insert(at + 1, helper.make_node("Where", ["above", "sum", "prelu"], ["chosen"]))
-    half = to_fp16(model)
-    assert types(half)["above"] == TensorProto.BOOL
+    fp16 = to_fp16(model)
+    assert types(fp16)["above"] == TensorProto.BOOL
     faces = RANDOM.integers(0, 256, (2, 8, 8, 1), dtype=np.uint8)
     assert np.isfinite(
-        OnnxRuntimeSession(half.SerializeToString(), optimise=False).run({"faces": faces})["logits"]
+        OnnxRuntimeSession(fp16.SerializeToString(), optimise=False).run({"faces": faces})["logits"]
     ).all()

@@ -124,5 +124,5 @@ def test_stamp_replaces_and_sorts_metadata():
     model = build()
     stamp(model, CONTRACT, "int8", {"edgefer.scheme": "x"})
     keys = [entry.key for entry in model.metadata_props]
-    assert keys == ["edgefer.contract", "edgefer.scheme", "edgefer.precision"]
-    assert model.metadata_props[2].value == "int8"
+    assert keys == ["edgefer.contract", "edgefer.precision", "edgefer.scheme"]
+    assert model.metadata_props[1].value == "int8"

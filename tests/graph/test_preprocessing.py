@@ -97,7 +97,7 @@ def test_a_sigmoid_at_the_end(foreign, tmp_path):
             return super().forward(x).sigmoid()
 
     path = save(Independent(softmax=False), tmp_path / "f.onnx", (1, 3, 16, 16))
-    with pytest.raises(EdgeferError, match="ends in a Sigmoid, which judges each class by itself") as caught:
+    with pytest.raises(EdgeferError, match="ends in a Sigmoid, which scores each class by itself") as caught:
         adopt(path, foreign, tmp_path / "m.onnx")
     assert "without it" in caught.value.hint
 

@@ -62,7 +62,7 @@ def test_frames_that_fall_due_meanwhile_are_dropped_not_queued():
     assert latency.samples_ms == pytest.approx(np.full(20, 25)), "a queue would make each later than the last"
     assert found.frames == 20 + found.dropped
     assert found.dropped == 19 * 2, "of three frames one is answered; what follows the last is not counted"
-    assert found.misses == found.frames, "25 ms are late at 100 frames a second"
+    assert found.misses == found.frames, "25 ms are late at 100 frames per second"
 
 
 def test_ten_blocks_are_made_in_any_case():

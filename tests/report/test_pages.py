@@ -186,7 +186,7 @@ def test_below_the_table_stand_margin_classes_pace_and_energy(invented):
     text = "\n".join(detail_lines(report))
     assert "macro-F1" in text
     assert "worse than 0.5 points: at least +" in text
-    assert "at 30 frames a second: 7 of 100 answers missed 20 ms, 2 frames dropped, jitter 1.5 ms" in text
+    assert "at 30 frames per second: 7 of 100 answers missed 20 ms, 2 frames dropped, jitter 1.5 ms" in text
     assert "4.2 mJ an image (INA3221" in text
     read(page(report))
 
