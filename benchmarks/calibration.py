@@ -193,7 +193,7 @@ def _edgefer(faces: str) -> Work:
     import onnxruntime  # noqa: F401 - imported before the level is taken, as for the others
 
     from edgefer.graph.onnx_file import load_model
-    from edgefer.optimize.calibrate import calibrate
+    from edgefer.optimize.calibrate import take_ranges
     from edgefer.optimize.settings import Recipe
     from edgefer.quantize.ranges import threshold
 
@@ -202,7 +202,7 @@ def _edgefer(faces: str) -> Work:
 
     def work(model: str, images: NDArray[np.uint8], scratch: Path) -> int:
         proto, contract = load_model(model)
-        ranges, _ = calibrate(proto, contract, dataset, Recipe(len(dataset), 0, "percentile"))
+        ranges, _ = take_ranges(proto, contract, dataset, Recipe(len(dataset), 0, "percentile"))
         return len([threshold(h, "percentile", symmetric=False) for h in ranges.histograms.values()])
 
     return work

@@ -26,7 +26,7 @@ from edgefer.graph.canonical import canonicalise
 from edgefer.graph.export import export
 from edgefer.graph.onnx_file import load_model, serialise
 from edgefer.graph.rewrite import PASSES, rewrite
-from edgefer.optimize.calibrate import Calibrated, calibrate, calibration_faces
+from edgefer.optimize.calibrate import Calibrated, calibration_faces, take_ranges
 from edgefer.optimize.candidates import FLOAT, Job, all_variants
 from edgefer.optimize.settings import Quantisation
 from edgefer.progress import announce
@@ -81,7 +81,7 @@ def _measured(network: str, folder: Path, plan: Plan) -> dict[str, Any]:
     variants = all_variants()
     engines, integers = {}, {}
     for graph, done in graphs.items():
-        ranges, record = calibrate(done.model, contract, chosen, recipe)
+        ranges, record = take_ranges(done.model, contract, chosen, recipe)
         job = Job(done, contract, "", recipe.method, Calibrated(done.model, ranges, record))
         for variant in variants:
             built = job.build(variant)

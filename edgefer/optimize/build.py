@@ -14,7 +14,7 @@ from edgefer.engines.classifier import Classifier
 from edgefer.engines.load import load_engine
 from edgefer.errors import EdgeferError
 from edgefer.manifest import read_manifest, write_engine
-from edgefer.optimize.calibrate import evaluation_faces, opened
+from edgefer.optimize.calibrate import evaluation_faces, with_data_open
 from edgefer.optimize.candidates import (
     FLOAT,
     BuildResult,
@@ -92,10 +92,10 @@ def build_engine(
         )
     cost = TimeCost(goal.threads or 1, goal.batch or 1)
     if precision == AUTO:
-        return _build_auto(model, destination, opened(settings), cost, no_rewrite)
+        return _build_auto(model, destination, with_data_open(settings), cost, no_rewrite)
     variants = variants_of(precision, goal.runtime or REFERENCE.name)
     if settings.evaluates:
-        settings = opened(settings)
+        settings = with_data_open(settings)
     job = prepare_job(model, precision, settings, no_rewrite)
     rows: Sequence[CandidateResult] = ()
     if settings.evaluates:

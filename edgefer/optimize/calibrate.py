@@ -63,15 +63,6 @@ class Calibrated:
     corrector: Corrector | None = None
 
 
-def calibrated(model: onnx.ModelProto, contract: Contract, settings: Quantisation) -> Calibrated:
-    """Equalise ``model`` (float, rewritten) and take its ranges: from faces where there are any, else from a table.
-
-    Raises:
-        EdgeferError: what :func:`on_faces` and :func:`by_table` raise.
-    """
-    return by_table(model, contract, settings) if settings.data is None else on_faces(model, contract, settings)
-
-
 def on_faces(model: onnx.ModelProto, contract: Contract, settings: Quantisation) -> Calibrated:
     """Equalise ``model`` and take its ranges on a sample of the calibration images.
 
@@ -81,9 +72,9 @@ def on_faces(model: onnx.ModelProto, contract: Contract, settings: Quantisation)
     recipe = settings.recipe(contract.architecture)
     chosen = DEFAULT_CORRECTIONS if settings.corrections is None else settings.corrections
     faces = calibration_faces(settings, contract)
-    scales: Scales = equalising(model, contract, faces) if EQUALISE in chosen else {}
+    scales: Scales = equalising_factors(model, contract, faces) if EQUALISE in chosen else {}
     changed = equalised(model, scales, contract)
-    ranges, record = calibrate(changed, contract, faces, recipe)
+    ranges, record = take_ranges(changed, contract, faces, recipe)
     announce_unruled(model)
     applied = scales if changed is not model else {}
     return Calibrated(changed, ranges, record, applied, Corrector.over(changed, faces, contract, chosen))
@@ -170,7 +161,7 @@ def write_table(
     return table
 
 
-def opened(settings: Quantisation) -> Quantisation:
+def with_data_open(settings: Quantisation) -> Quantisation:
     """``settings`` with the data set open, for choices by answers: it must not name a split.
 
     Raises:
@@ -187,7 +178,7 @@ def opened(settings: Quantisation) -> Quantisation:
 
 
 def evaluation_faces(settings: Quantisation, contract: Contract) -> FaceSet:
-    """The `val` part of data that :func:`opened` opened: ranges come from another part.
+    """The `val` part of data that :func:`with_data_open` opened: ranges come from another part.
 
     Raises:
         EdgeferError: there is no such part.
@@ -237,7 +228,9 @@ def _per_class(faces: FaceSet, wanted: int, seed: int) -> FaceSet:
     return faces.stratified(sum(taken.values()), seed)
 
 
-def calibrate(model: onnx.ModelProto, contract: Contract, faces: FaceSet, recipe: Recipe) -> tuple[Ranges, Calibration]:
+def take_ranges(
+    model: onnx.ModelProto, contract: Contract, faces: FaceSet, recipe: Recipe
+) -> tuple[Ranges, Calibration]:
     """Stream ``faces`` through the float ``model`` once; memory does not depend on how many they are.
 
     Returns:
@@ -298,7 +291,7 @@ def announce_unruled(model: onnx.ModelProto) -> None:
         announce(f"note: no INT8 rule for {listed}: left in float")
 
 
-def equalising(model: onnx.ModelProto, contract: Contract, faces: FaceSet) -> Scales:
+def equalising_factors(model: onnx.ModelProto, contract: Contract, faces: FaceSet) -> Scales:
     """The factors that equalise ``model`` on ``faces``; empty where nothing in it can be equalised."""
     watched = set(observed_tensors(model))
     found = [(c, [t for t in c.tensors if t in watched]) for c in components(model)]

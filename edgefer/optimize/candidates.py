@@ -28,7 +28,7 @@ from edgefer.measure.accuracy import Predictions, kl_divergence
 from edgefer.measure.evaluate import evaluate
 from edgefer.measure.latency import interleave
 from edgefer.measure.paired import Paired
-from edgefer.optimize.calibrate import Calibrated, calibrated
+from edgefer.optimize.calibrate import Calibrated, by_table, on_faces
 from edgefer.optimize.settings import EQUALISE, Quantisation
 from edgefer.progress import announce, progress
 from edgefer.quantize.corrections import Corrected
@@ -203,7 +203,8 @@ class Job:
 
     def calibrate(self, settings: Quantisation) -> Job:
         """The same with ranges: from faces, from a table, or from the table that ships."""
-        found = calibrated(self.rewritten.model, self.contract, settings)
+        calibrate = by_table if settings.data is None else on_faces
+        found = calibrate(self.rewritten.model, self.contract, settings)
         return replace(self, calibrated=found, record=found.record)
 
     def with_method(self, method: str) -> Job:

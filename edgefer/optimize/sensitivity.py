@@ -9,7 +9,7 @@ from typing import Any
 
 from edgefer.errors import EdgeferError
 from edgefer.measure.paired import Paired
-from edgefer.optimize.calibrate import evaluation_faces, opened
+from edgefer.optimize.calibrate import evaluation_faces, with_data_open
 from edgefer.optimize.candidates import Evaluation, Job, Variant, output_error, prepare_job, variants_of
 from edgefer.optimize.settings import BuildTarget, Quantisation
 from edgefer.progress import progress
@@ -101,7 +101,7 @@ def sensitivity(
     """
     quantisation.check(BuildTarget(CPU, runtime), "int8", command="sensitivity")
     variant = chosen_variant(runtime, scheme)
-    settings = opened(quantisation)
+    settings = with_data_open(quantisation)
     job = prepare_job(model, "int8", settings, no_rewrite)
     faces = evaluation_faces(settings, job.contract)
     if limit is not None and limit < len(faces):

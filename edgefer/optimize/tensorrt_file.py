@@ -25,7 +25,7 @@ from edgefer.graph.onnx_file import metadata_of, serialise, stamp
 from edgefer.graph.parity import measure_parity, parity_faces, require_parity
 from edgefer.graph.rewrite import PASSES, Rewritten, check_names, rewrite
 from edgefer.manifest import PRECISION_KEY, Calibration, calibration_from
-from edgefer.optimize.calibrate import opened
+from edgefer.optimize.calibrate import with_data_open
 from edgefer.optimize.candidates import CandidateResult, Job, Variant
 from edgefer.optimize.search import MacCost, search
 from edgefer.optimize.settings import Quantisation, option_of
@@ -124,7 +124,7 @@ def prepare_file(
     method = settings.recipe(contract.architecture).method
     job = Job(rewritten, contract, digest, method, record=known.calibration)
     if settings.evaluates:
-        settings = opened(settings)
+        settings = with_data_open(settings)
     if precision.startswith("int8") and (observe or not options.implicit):
         job = job.calibrate(settings)
     made = _made(job, precision, target, settings, options)

@@ -15,7 +15,7 @@ from edgefer.graph.onnx_file import load_model
 from edgefer.manifest import Precision, read_manifest
 from edgefer.optimize import build as building
 from edgefer.optimize import search
-from edgefer.optimize.calibrate import Corrector, equalising
+from edgefer.optimize.calibrate import Corrector, equalising_factors
 from edgefer.optimize.candidates import Candidate, Evaluation, Variant, variants_of
 from edgefer.optimize.settings import Quantisation
 
@@ -224,14 +224,16 @@ def test_equalisation_does_not_depend_on_which_faces_come_first(model, faces, mo
     """Batches may grow from silence to large values: the norm goes on in the larger unit."""
     proto, contract = load_model(model)
     some = faces.split("train").subset(np.arange(60))
-    forwards = equalising(proto, contract, some)
+    forwards = equalising_factors(proto, contract, some)
     batches = [images for images, _ in some.batches(20, contract)]
     dark = [np.zeros_like(batches[0])]
     for order in (batches[::-1], [*batches[1:], batches[0]]):
         monkeypatch.setattr(type(some), "batches", lambda self, size, contract, order=order: ((b, None) for b in order))
-        again = equalising(proto, contract, some)
+        again = equalising_factors(proto, contract, some)
         assert forwards.keys() == again.keys()
         for name, scales in forwards.items():
             np.testing.assert_allclose(again[name], scales, rtol=1e-4)
     monkeypatch.setattr(type(some), "batches", lambda self, size, contract: ((b, None) for b in dark))
-    assert all((scales <= 1).all() and (scales > 0).all() for scales in equalising(proto, contract, some).values())
+    assert all(
+        (scales <= 1).all() and (scales > 0).all() for scales in equalising_factors(proto, contract, some).values()
+    )
