@@ -37,7 +37,7 @@ _FINDING = (
         default=REFERENCE.name,
         show_default=True,
         metavar="NAME",
-        help=f"Runtime for YuNet: {' or '.join(for_detectors())}.",
+        help=f"Runtime for YuNet: {', '.join(for_detectors())}.",
     ),
     option(
         "--smallest-face",
