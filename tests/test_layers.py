@@ -1,6 +1,7 @@
 """Dependencies point downwards only; this reads every import and holds it."""
 
 import ast
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -58,3 +59,25 @@ def test_only_the_training_half_imports_torch(path):
     uses = {name.split(".")[0] for name in imports(path)} & {"torch"}
     if relative == "models/registry.py" or not relative.startswith(TORCH_ALLOWED):
         assert not uses
+
+
+def test_imports_form_no_cycle():
+    """Those inside functions count too; those for type checkers do not."""
+    names = {
+        ".".join(("edgefer", *p.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__"): p for p in FILES
+    }
+    graph = {}
+    for name, path in names.items():
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        typed = {
+            id(node)
+            for branch in ast.walk(tree)
+            if isinstance(branch, ast.If) and ast.unparse(branch.test) == "TYPE_CHECKING"
+            for node in ast.walk(branch)
+        }
+        found = [n for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.module and id(n) not in typed]
+        imported = {
+            f"{n.module}.{a.name}" if f"{n.module}.{a.name}" in names else n.module for n in found for a in n.names
+        }
+        graph[name] = imported & names.keys()
+    TopologicalSorter(graph).prepare()  # a CycleError names the modules
