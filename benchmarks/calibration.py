@@ -42,7 +42,7 @@ GROWTH, MAX_MB = 0.10, 400.0
 OURS = "edgefer"
 CALIBRATORS = (OURS, "MinMax", "Entropy", "Percentile")
 KEEPS_ALL = ("Entropy", "Percentile")
-"""Of onnxruntime's, those that keep every activation until the last face."""
+"""The calibrators of onnxruntime that keep every activation until the last face."""
 REPEATS, REPEAT_SECONDS = 3, 20.0
 """Maximum number of repeats of a measurement, and the seconds after which no further one begins."""
 HEADROOM = 0.85

@@ -3,7 +3,7 @@
 
 A video of 640×480 with one and with four faces in real motion, generated and known frame by frame. The loop (Haar 1.3/5
 on every frame, PyTorch eager for each face, no threads) and the app with Haar and with YuNet take turns on it; the
-overlay is drawn in all. Then the app at a source of 30 frames a second: processor time, frame to label, drops; then
+overlay is drawn in all. Then the app at a source of 30 frames per second: processor time, frame to label, drops; then
 its memory over 20,000 frames; then single pictures: how many faces are found, how well they are cut out, and what that
 costs.
 
@@ -106,7 +106,7 @@ def measure(plan: Plan, data: str | None, yunet: str, watch: Watch) -> dict[str,
                     announce(f"{faces_of(str(count))}: {plan.rounds} rounds of {LOOP}, {HAAR}, {YUNET_APP}")
                     video = make_video(pool[:count])
                     videos[str(count)] = _video(bench, video)
-                    announce(f"the same at {FPS:g} frames a second, {plan.paced_seconds:g} s each")
+                    announce(f"the same at {FPS:g} frames per second, {plan.paced_seconds:g} s each")
                     paced[str(count)] = _paced(bench, video)
             announce(f"memory over {plan.memory_frames:,} frames")
             memory = _memory(plan, make_video(pool[:1]), detectors[YUNET_APP], engine)
@@ -142,7 +142,7 @@ def video_faces(test: FaceSet | None) -> list[NDArray[np.uint8]]:
 
 
 def _video(bench: Bench, video: Video) -> dict[str, Any]:
-    """Rounds in which all take turns; frames a second are medians of the rounds, ratios medians of each round's."""
+    """Rounds in which all take turns; frames per second are medians of the rounds, ratios medians of each round's."""
     rounds: dict[str, list[float]] = {name: [] for name in (LOOP, *bench.detectors)}
     counters: dict[str, BoxCounter] = {}
     for _ in range(bench.plan.rounds):
@@ -174,7 +174,7 @@ def _run(bench: Bench, name: str, source: VideoSource, video: Video) -> tuple[Bo
 
 
 def _paced(bench: Bench, video: Video) -> dict[str, Any]:
-    """At 30 frames a second: cores used, frame to label, drops. The loop reads what it can and drops nothing itself."""
+    """At 30 frames per second: cores used, frame to label, drops. The loop reads all that it can, and drops nothing."""
     result = {}
     for name in (LOOP, *bench.detectors):
         used = time.process_time()

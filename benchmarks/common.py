@@ -58,7 +58,7 @@ def run(
     plot: Plot | None = None,
     watch_first: bool = True,
 ) -> dict[str, Any]:
-    """A whole benchmark: ``measure`` gives its figures, which are written with what was watched meanwhile."""
+    """A whole benchmark: ``measure`` gives its results, which are written with what was watched meanwhile."""
     with one_error():
         path = destination(name, output, part=quick or part)
         watch = Watch((0.2 if quick else 2.0) if watch_first else 0)
@@ -112,11 +112,11 @@ class Watch:
         if too_busy(others := others_since(start)):
             self.busy.append(f"{what}: other processes used {others:.2f} cores")
 
-    def result(self, name: str, **figures: Any) -> dict[str, Any]:
+    def result(self, name: str, **results: Any) -> dict[str, Any]:
         """The results of the benchmark ``name``, for JSON."""
         seconds = round(time.monotonic() - self._started)
         about = {"quiet": not self.busy, "busy": self.busy, "seconds": seconds, "environment": self.environment}
-        return {"benchmark": name, **about, **figures}
+        return {"benchmark": name, **about, **results}
 
 
 def conclude(result: Mapping[str, Any], path: Path, plot: Plot | None = None) -> None:
@@ -262,7 +262,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> 
 
 
 def busy_mark(result: Mapping[str, Any], what: str = "") -> list[str]:
-    """The sentence that a page shows of figures from a busy machine."""
+    """The sentence that a page shows beside numbers from a busy machine."""
     return [] if result["quiet"] else [f"**Measured on a busy machine: {what}not to be believed.**"]
 
 

@@ -3,7 +3,7 @@
 
 Both are started as a user starts them, on the same engine (the shipped mini_xception, FP32, OpenVINO), the same YuNet
 and the same videos of 640×480 with one and with four faces in motion (scenes.py), and take turns. The videos are
-played as fast as it goes, every frame, for frames a second; at their own 30 frames a second for frame to label and
+played as fast as it goes, every frame, for frames per second; at their own 30 frames per second for frame to label and
 processor time; a single picture tells how long it takes from nothing to a label. What both wrote is compared face by
 face.
 
@@ -136,7 +136,7 @@ def write_video(path: Path, faces: list[Any], frames: int) -> Path:
 
 def _video(plan: Plan, video: Path, programs: dict[str, list[str]], folder: Path) -> dict[str, Any]:
     """Rounds in which both take turns; medians of the rounds, ratios medians of each round's."""
-    announce(f"faces: {video.stem}; {plan.rounds} rounds, then at {FPS:g} frames a second")
+    announce(f"faces: {video.stem}; {plan.rounds} rounds, then at {FPS:g} frames per second")
     rounds: dict[str, list[Done]] = {name: [] for name in programs}
     events = {name: folder / f"{video.stem}-{index}.jsonl" for index, name in enumerate(programs)}
     for _ in range(plan.rounds):
@@ -178,10 +178,10 @@ class Done:
     """What a run of an app said in its last line, and what the system says of it.
 
     Attributes:
-        frames, fps: shown, and shown a second from the first to the last.
+        frames, fps: number of frames shown, and frames per second from the first to the last.
         ages_ms: frame to label, p50 and p95; None where frames waited.
         dropped: frames.
-        cores: processor seconds a second of the run, start-up included.
+        cores: processor seconds per second of the run, start-up included.
         rss_mb: largest resident set.
     """
 
@@ -193,7 +193,7 @@ class Done:
     rss_mb: float
 
     def paced(self) -> dict[str, Any]:
-        """Of a run at the video's own speed."""
+        """Results of a run at the video's own speed."""
         p50, p95 = self.ages_ms or (None, None)
         return {
             "frames": self.frames,
@@ -354,12 +354,12 @@ def _overhead(frames: dict[str, Any]) -> str:
     sentences = []
     for count, frame in frames.items():
         overhead, parts = frame["overhead_ms"], frame["parts_ms"]
-        most = sorted(_PARTS, key=lambda part: -parts[part]["mean"])
-        detail = ", ".join(f"{_PARTS[part]} {parts[part]['mean']:.3f}" for part in most)
+        order = sorted(_PARTS, key=lambda part: -parts[part]["mean"])
+        detail = ", ".join(f"{_PARTS[part]} {parts[part]['mean']:.3f}" for part in order)
         whole = overhead["mean"] + parts["wait"]["mean"]
         verdict = "under 1 ms, as demanded" if whole < 1 else "the 1 ms demanded is missed"
         sentences.append(
-            f"{faces_of(count)}: {whole:.3f} ms a frame outside reading, detection and inference, at 30 fps with the "
+            f"{faces_of(count)}: {whole:.3f} ms per frame outside reading, detection and inference, at 30 fps with the "
             f"overlay ({verdict}): {overhead['mean']:.3f} of work (p95 {overhead['p95']:.3f}: {detail}) and "
             f"{parts['wait']['mean']:.3f} of waits between the threads. Reading and decoding the video takes "
             f"{parts['read']['mean']:.3f}."

@@ -132,12 +132,12 @@ def _run(plan: Plan, network: Network, engines: dict[str, Classifier], batch: in
         "unsettled": list(taken.unsettled),
         "rounds": len(taken.rounds_ms[EAGER]),
         "auto": auto,
-        "rows": {label: figures(taken, label, batch, references) for label in engines},
+        "rows": {label: row_of(taken, label, batch, references) for label in engines},
     }
 
 
-def figures(taken: Interleaved, name: str, batch: int, references: Mapping[str, str]) -> dict[str, Any]:
-    """One row: ms, faces a second (batch ÷ median), and how many times faster than each of ``references``."""
+def row_of(taken: Interleaved, name: str, batch: int, references: Mapping[str, str]) -> dict[str, Any]:
+    """One row: ms, faces per second (batch ÷ median), and how many times faster than each of ``references``."""
     latency = taken.latency(name)
     return {
         "p50_ms": latency.p50,
@@ -297,7 +297,7 @@ def page(result: dict[str, Any]) -> str:
     versions = ", ".join(f"{k} {environment['packages'][k]}" for k in packages if k in environment["packages"])
     lines = [
         f"{environment['cpu']}, {environment['cores']} cores, {environment['os']}; {versions}. Batch 1: median ms of a "
-        "call. Batch 32: faces a second. t: threads. Speed-ups: batch 1, one thread, with 95 % intervals."
+        "call. Batch 32: faces per second. t: threads. Speed-ups: batch 1, one thread, with 95 % intervals."
     ]
     if result["data"]:
         lines.append(

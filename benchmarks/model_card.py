@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Evaluate weights and write their model card: `python benchmarks/model_card.py WEIGHTS --data … --train … --curve …`.
 
-The card stands beside the weights; its figures are kept in benchmarks/results/ as JSON. It is run once, after the
+The card stands beside the weights; its results are kept in benchmarks/results/ as JSON. It is run once, after the
 training: nothing is chosen by what it says.
 """
 
@@ -71,12 +71,18 @@ use them."""
 @click.command()
 @click.argument("weights", type=click.Path(path_type=Path))
 @click.option("--data", required=True, help="The faces to evaluate on, e.g. public_test.npz:all.")
-@click.option("--train", "train_data", required=True, help="What it was trained on.")
-@click.option("--exclude", help="What was kept out of that, as for `edgefer train`.")
+@click.option("--train", "train_data", required=True, help="The data that it was trained on.")
+@click.option("--exclude", help="The data that were left out of --train, as for `edgefer train`.")
 @click.option("--votes", help="FER+'s votes instead of FER2013's labels, as for `edgefer train`.")
-@click.option("--curve", type=click.Path(path_type=Path), required=True, help="What `edgefer train` said on stderr.")
 @click.option(
-    "--command", "commands", required=True, multiple=True, help="What trained it, for the card; may be repeated."
+    "--curve", type=click.Path(path_type=Path), required=True, help="The file with stderr of `edgefer train`."
+)
+@click.option(
+    "--command",
+    "commands",
+    required=True,
+    multiple=True,
+    help="A command that trained it, for the card; may be repeated.",
 )
 def main(
     weights: Path,
@@ -87,13 +93,13 @@ def main(
     curve: Path,
     commands: tuple[str, ...],
 ) -> None:
-    """Write WEIGHTS' card, WEIGHTS.md, and its figures."""
+    """Write WEIGHTS' card, WEIGHTS.md, and its results."""
     with one_error():
         everything, test_faces = open_dataset(train_data, votes=votes), open_dataset(data, votes=votes)
         train = open_dataset(train_data, votes=votes, exclude=exclude)
-        figures = measure(weights, train, everything, test_faces, curve)
-    write_text(RESULTS / f"{weights.stem}.json", json.dumps(figures, indent=1) + "\n")
-    write_text(weights.with_suffix(".md"), card(weights.stem, figures, commands))
+        results = measure(weights, train, everything, test_faces, curve)
+    write_text(RESULTS / f"{weights.stem}.json", json.dumps(results, indent=1) + "\n")
+    write_text(weights.with_suffix(".md"), card(weights.stem, results, commands))
     announce(f"written: {weights.with_suffix('.md')}")
 
 
@@ -177,36 +183,36 @@ def by_class(answers: Predictions) -> list[dict[str, Any]]:
     return rows
 
 
-def card(name: str, figures: dict[str, Any], commands: Sequence[str]) -> str:
+def card(name: str, results: dict[str, Any], commands: Sequence[str]) -> str:
     """The card of the weights ``name`` as Markdown."""
-    flipped, faces, curve = figures["test_time_flip"], figures["faces"], figures["curve"]
-    left_out = "; ".join(f"{count:,} {reason}" for reason, count in figures["left_out"].items()) or "none"
-    words = {7: "seven", 8: "eight"}[len(figures["classes"])]
-    kept = ", in FP16 but for biases and batch norms" if figures["fp16"] else ""
-    parts = {"public test (chose nothing)": figures["test"]}
-    parts |= {"the same, without test-time flip": figures["flip_gain"]["test"]} if flipped else {}
-    parts |= {"val (chose the checkpoint)": figures["val"]}
+    flipped, faces, curve = results["test_time_flip"], results["faces"], results["curve"]
+    left_out = "; ".join(f"{count:,} {reason}" for reason, count in results["left_out"].items()) or "none"
+    words = {7: "seven", 8: "eight"}[len(results["classes"])]
+    kept = ", in FP16 but for biases and batch norms" if results["fp16"] else ""
+    parts = {"public test (chose nothing)": results["test"]}
+    parts |= {"the same, without test-time flip": results["flip_gain"]["test"]} if flipped else {}
+    parts |= {"val (chose the checkpoint)": results["val"]}
     accuracy = [
         [name, f"{part['n']:,}", *_share(part, "top1", "ci95"), *_share(part, "macro_f1", "macro_f1_ci95")]
         for name, part in parts.items()
     ]
     classes = [
         [row["class"], str(row["n"]), *_share(row, "recall", "ci95"), _pc(row["precision"]), _pc(row["f1"])]
-        for row in figures["classes"]
+        for row in results["classes"]
     ]
     shown = [row for row in curve if row[0] == 1 or row[0] % max(1, len(curve) // 10) == 0]
     interval = "95 % interval"
     lines = [
-        f"# {name}, {figures['labels']}\n",
-        f"{figures['parameters']:,} parameters{kept}, {figures['input']} faces, {words} classes.",
+        f"# {name}, {results['labels']}\n",
+        f"{results['parameters']:,} parameters{kept}, {results['input']} faces, {words} classes.",
         *([FLIPPED] if flipped else []),
-        f"Published elsewhere: {figures['published'] or 'no figure'}.",
-        f"SHA-256 `{figures['sha256']}`, {figures['bytes']:,} bytes.\n",
+        f"Published elsewhere: {results['published'] or 'no figure'}.",
+        f"SHA-256 `{results['sha256']}`, {results['bytes']:,} bytes.\n",
         "## Accuracy\n",
         table(["faces", "n", "top-1", f"{interval} (Wilson)", "macro-F1", f"{interval} (bootstrap)"], accuracy) + "\n",
-        *([_gain(figures["flip_gain"]) + "\n"] if flipped else []),
-        f"Faces of the public test with exact copies in training: {figures['test_faces_also_in_train']}.",
-        *_about_copies(figures["copies"]),
+        *([_gain(results["flip_gain"]) + "\n"] if flipped else []),
+        f"Faces of the public test with exact copies in training: {results['test_faces_also_in_train']}.",
+        *_about_copies(results["copies"]),
         "",
         table(["class", "n", "recall", interval, "precision", "F1"], classes) + "\n",
         "## Data and recipe\n",
@@ -214,7 +220,7 @@ def card(name: str, figures: dict[str, Any], commands: Sequence[str]) -> str:
         f"Left out by rule: {left_out}.\n",
         *(f"    {command}" for command in commands),
         "\nWhat the command does not say, the recipe does, and else `edgefer train`'s defaults.",
-        *_learnt_from(figures),
+        *_learnt_from(results),
         "",
         *(["Training looks at one side of a face at a time, and so does its val top-1:\n"] if flipped else []),
         table(
@@ -228,16 +234,16 @@ def card(name: str, figures: dict[str, Any], commands: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
-def _learnt_from(figures: dict[str, Any]) -> list[str]:
+def _learnt_from(results: dict[str, Any]) -> list[str]:
     """What it began with and had beside the labels."""
-    lineage, lines = figures["lineage"], []
+    lineage, lines = results["lineage"], []
     if "init_sha256" in lineage:
         lines.append(f"It began with the weights of SHA-256 `{lineage['init_sha256']}`.")
     if "teachers_sha256" in lineage:
         hashes = [f"`{digest[:16]}…`" for digest in lineage["teachers_sha256"].split(",")]
         count = "another network" if len(hashes) == 1 else f"{len(hashes)} other networks"
         lines.append(TAUGHT.format(count=count, teachers=", ".join(hashes)))
-    if "votes_sha256" in lineage and figures["labels"] == "FER2013":
+    if "votes_sha256" in lineage and results["labels"] == "FER2013":
         lines.append(VOTED)
     return lines
 
@@ -252,7 +258,7 @@ def _gain(flip_gain: dict[str, Any]) -> str:
 
 
 def _about_copies(copies: dict[str, Any]) -> list[str]:
-    """Why figures that others publish are higher: their trainings had copies of some test faces."""
+    """Why accuracies that others publish are higher: their trainings had copies of some test faces."""
     if not copies["n"]:
         return []
     return [
@@ -268,9 +274,9 @@ def _short(reason: str) -> str:
     return f"{words} {Path(path).name}".strip()
 
 
-def _share(figures: dict[str, Any], key: str, interval: str) -> tuple[str, str]:
-    low, high = figures[interval]
-    return _pc(figures[key]), f"{_pc(low)}…{_pc(high)}"
+def _share(results: dict[str, Any], key: str, interval: str) -> tuple[str, str]:
+    low, high = results[interval]
+    return _pc(results[key]), f"{_pc(low)}…{_pc(high)}"
 
 
 def _pc(value: float) -> str:

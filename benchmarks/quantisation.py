@@ -68,12 +68,16 @@ AIM_AGREEMENT, AIM_DROP = 0.985, 0.3
 
 @click.command()
 @click.option("--weights", multiple=True, type=click.Path(path_type=Path), help="May be repeated; beside what ships.")
-@click.option("--data", help="Whose `calib` part calibrates; FER2013 beside the repository if absent.")
+@click.option("--data", help="Calibrate on the `calib` part of this; FER2013 beside the repository if absent.")
 @click.option("--test", help="Faces to answer for; the public test beside the repository if absent.")
-@click.option("--faces", type=click.IntRange(min=7), default=FACES, show_default=True, help="That calibrate.")
+@click.option(
+    "--faces", type=click.IntRange(min=7), default=FACES, show_default=True, help="Number of calibration faces."
+)
 @click.option("--limit", type=click.IntRange(min=7), help="Maximum number of test faces.")
 @click.option("--only", multiple=True, help="These rows only (may be repeated).")
-@click.option("--environments", type=click.Path(path_type=Path), default=FOLDER, show_default=True, help="Of peers.")
+@click.option(
+    "--environments", type=click.Path(path_type=Path), default=FOLDER, show_default=True, help="Peers' environments."
+)
 @click.option("--environments-only", is_flag=True, help="Make the environments of all peers, and end.")
 @click.option("--output", type=click.Path(path_type=Path), help="JSON; benchmarks/results/quantisation.json if absent.")
 def main(  # noqa: PLR0913 - a command
@@ -151,7 +155,7 @@ class Record:
 
 
 def _code() -> str:
-    """Of what makes our rows: they are measured again when it changes."""
+    """Hash of the code that makes our rows: they are measured again when it changes."""
     digest = hashlib.sha256()
     for folder in ("quantize", "optimize", "graph"):
         for file in sorted((REPOSITORY / "edgefer" / folder).rglob("*.py")):

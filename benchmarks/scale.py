@@ -49,7 +49,7 @@ POLL = 0.02
 LINEAR = 1.15
 """Maximum of seconds per face at the largest count, as a multiple of those at 10,000."""
 MAX_BYTES_PER_FACE = 400.0
-"""Of anonymous memory, between 10,000 and the largest count; a face has 2,304 pixels."""
+"""Maximum of anonymous memory per face between 10,000 and the largest count; a face has 2,304 pixels."""
 WARM = 256
 """Faces of the first small run: libraries, arenas and buffers are then in memory."""
 STYLES = {"evaluate": ("evaluation", "#0072B2", "o"), "calibrate": ("calibration", "#D55E00", "s")}
@@ -57,11 +57,18 @@ STYLES = {"evaluate": ("evaluation", "#0072B2", "o"), "calibrate": ("calibration
 
 @click.command()
 @options("scale", "300 and 600 faces, to see that it works.")
-@click.option("--max", "most", type=click.IntRange(min=1000), default=COUNTS[-1], show_default=True, help="Faces.")
-def main(quick: bool, most: int, output: Path | None) -> None:
+@click.option(
+    "--max",
+    "max_faces",
+    type=click.IntRange(min=1000),
+    default=COUNTS[-1],
+    show_default=True,
+    help="Maximum number of faces.",
+)
+def main(quick: bool, max_faces: int, output: Path | None) -> None:
     """Measure seconds and memory over the number of faces."""
-    counts = QUICK_COUNTS if quick else tuple(count for count in COUNTS if count <= most)
-    run("scale", quick, output, lambda watch: measure(counts, watch), part=most < COUNTS[-1], plot=plot)
+    counts = QUICK_COUNTS if quick else tuple(count for count in COUNTS if count <= max_faces)
+    run("scale", quick, output, lambda watch: measure(counts, watch), part=max_faces < COUNTS[-1], plot=plot)
 
 
 def measure(counts: tuple[int, ...], watch: Watch) -> dict[str, Any]:
@@ -152,9 +159,9 @@ def _demands(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         grown = (last["peak_bytes"] - first["peak_bytes"]) / (last["faces"] - first["faces"])
         span = f"{task}, {first['faces']:,} to {last['faces']:,} faces"
         for demand, measured, passed in (
-            (f"seconds a face at most {LINEAR} times as many", f"{times:.2f} times", times <= LINEAR),
+            (f"seconds per face at most {LINEAR} times as many", f"{times:.2f} times", times <= LINEAR),
             (
-                f"at most {MAX_BYTES_PER_FACE:.0f} bytes of memory a face",
+                f"at most {MAX_BYTES_PER_FACE:.0f} bytes of memory per face",
                 f"{grown:.0f} bytes",
                 grown <= MAX_BYTES_PER_FACE,
             ),

@@ -128,7 +128,7 @@ class Video:
 
 
 def make_video(faces: Sequence[NDArray[np.uint8]], seed: int = 0) -> Video:
-    """One or four ``faces`` that wander, come nearer and tilt: up to some 150 pixels, 15 % and 10° a second."""
+    """One or four ``faces`` that wander, come nearer and tilt: up to some 150 pixels, 15 % and 10° per second."""
     generator = np.random.default_rng(seed)
     wall = room(generator)
     columns, rows = (1, 1) if len(faces) == 1 else (2, 2)

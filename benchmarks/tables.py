@@ -76,7 +76,7 @@ def put_on_page(which: str, result: dict[str, Any], page: Path | None = None) ->
     if updated is None or updated == text:
         return
     if result["quick"]:
-        raise EdgeferError("these are figures of a quick run, which belong on no page", hint="run it whole")
+        raise EdgeferError("these are numbers of a quick run, which belong on no page", hint="run it whole")
     write_text(page, updated)
     announce(f"{page} is up to date")
 

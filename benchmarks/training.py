@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Faces a second of `edgefer train` beside the loop of the tutorials: `python benchmarks/training.py`, two minutes.
+"""Faces per second of `edgefer train` beside the loop of the tutorials: `python benchmarks/training.py`, two minutes.
 
 The other loop is what field tutorials write: a Dataset that changes PIL images one by one (flip, rotation, shift,
 zoom, brightness, contrast: the operations that torchvision calls), a DataLoader, Adam, contiguous tensors, FP32. Both

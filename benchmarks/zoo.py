@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The zoo in figures and as the README's table: `python benchmarks/zoo.py` measures and writes both.
+"""The zoo's results and the README's table: `python benchmarks/zoo.py` measures and writes both.
 
 Every network is exported, calibrated, built in every way for this CPU and evaluated on the test faces, which takes an
 hour or so. Then it waits until nothing else uses the machine, and times them at batch 1 with one thread, a network's
@@ -18,7 +18,7 @@ from typing import Any
 
 import click
 import common
-from cpu import EAGER, ONNXRUNTIME, Network, batches_of, chosen_by_auto, figures, prepare
+from cpu import EAGER, ONNXRUNTIME, Network, batches_of, chosen_by_auto, prepare, row_of
 from tables import put_on_page
 
 from edgefer.errors import EdgeferError
@@ -122,7 +122,7 @@ def _row(network: Network, plan: Plan) -> dict[str, Any]:
         auto = chosen_by_auto(network, engines, batches, 1, plan.choosing)
         announce(f"{network.name}: timing {len(engines)} engines")
         taken = common.take_turns(engines, batches, 1, plan.timing)
-        latency = {label: figures(taken, label, 1, {}) for label in engines}
+        latency = {label: row_of(taken, label, 1, {}) for label in engines}
     return {
         "name": network.name,
         "parameters": known.params[len(network.contract.labels)],
@@ -165,8 +165,8 @@ def _own(row: dict[str, Any]) -> bool:
 
 def _shortfall(row: dict[str, Any]) -> str:
     """How far top-1 is below the best figure published on FER2013; empty if it is not, or there is none."""
-    figures = re.findall(r"(\d+(?:\.\d+)?) %", row["published"]) if "FER2013" in row["published"] else []
-    best, quality = max(map(float, figures), default=0.0), row["accuracy"][EAGER]
+    numbers = re.findall(r"(\d+(?:\.\d+)?) %", row["published"]) if "FER2013" in row["published"] else []
+    best, quality = max(map(float, numbers), default=0.0), row["accuracy"][EAGER]
     top1, high = 100 * quality["top1"], 100 * quality["top1_ci95"][1]
     if top1 >= best:
         return ""

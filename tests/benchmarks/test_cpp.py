@@ -128,7 +128,7 @@ def test_the_table_has_both_and_says_how_many_times_better(result):
     assert "| start to first label, s | 0.25 | 1.00 | 4.00× |" in table
     assert "4,800 of 4,801 labelled faces stand in the events of both, 99.90 % with the same label." in table
     assert (
-        "0.700 ms a frame outside reading, detection and inference, at 30 fps with the overlay (under 1 ms, " in table
+        "0.700 ms per frame outside reading, detection and inference, at 30 fps with the overlay (under 1 ms, " in table
     )
     assert "as demanded): 0.600 of work (p95 0.700: overlay 0.200, " in table
     assert ") and 0.100 of waits between the threads. Reading and decoding the video takes 0.100." in table
