@@ -44,7 +44,7 @@ class Runtime:
         name: name in manifests, in reports and after ``--runtime``.
         title: name for people.
         label: first part of the names of a report's rows, ``label PRECISION``; the title where empty.
-        package: the Python package that is imported.
+        package: the Python package that is imported; a top-level one, so that looking for it imports nothing.
         distributions: its names for pip; the first is the usual one.
         extra: extra of pyproject.toml that installs it.
         precisions: each precision that it offers → CPU features of which it needs one; none needed where empty.
