@@ -16,7 +16,7 @@ from edgefer.progress import progress
 
 PATH_COLUMN = "subdirectory_filepath"
 CLASS_SETS = {"affectnet7": AFFECTNET[:7], "affectnet8": AFFECTNET, "affectnet9": (*AFFECTNET, "none")}
-"""What ``--classes`` may name: seven expressions without contempt; eight; eight and one class for 8, 9 and 10."""
+"""The values of ``--classes``: seven expressions without contempt; eight; eight and one class for 8, 9 and 10."""
 
 _EXPRESSIONS = (*AFFECTNET, "none", "uncertain", "no face")
 _BOX = ("face_x", "face_y", "face_width", "face_height")
@@ -56,7 +56,7 @@ def load_affectnet(
 
     Args:
         path: the csv. One called training or validation declares that part.
-        classes: of ``CLASS_SETS``; ``affectnet8`` if None. Faces of other expressions are left out and counted.
+        classes: one of ``CLASS_SETS``; ``affectnet8`` if None. Faces of other expressions are left out and counted.
         root: the folder that the csv's paths start from; the csv's own if None.
         allow_missing: leave out images that are not there.
         boxes: cut the face box out, where the csv has one; False where the images are cut already.

@@ -29,10 +29,10 @@ class FaceSet:
     Attributes:
         classes: class names; a label is an index into them.
         labels: int64 N, one for each face.
-        origin: what to call the set in messages, e.g. ``fer2013.csv:calib``.
+        origin: name of the set in messages, e.g. ``fer2013.csv:calib``.
         dropped: reason → number of faces of the source that were left out.
         picked: the split that this set is, or None for a whole data set.
-        faults: what is wrong on disk → the files, of the whole data set.
+        faults: fault on disk → the files that have it, for the whole data set.
         soft: float32 N×classes, a distribution for each face where annotators voted (FER+), or None.
         voted: whether the labels are the majority of those votes.
     """
@@ -121,7 +121,7 @@ class FaceSet:
         return self._hashes
 
     def name_of(self, index: int) -> str:
-        """What to look for to see the face at ``index``: its file, or its number in the source, from 0."""
+        """The name by which a user finds the face at ``index``: its file, or its number in the source, from 0."""
         return self._source.name(int(self._rows[index]))
 
     def fingerprint(self) -> str:

@@ -20,7 +20,7 @@ _MIN_KAPPA = 0.25
 """FER+'s majority and FER2013's labels agree on about two thirds of the faces, Cohen's kappa 0.6; rows of another order
 give 0."""
 _ENOUGH = 50
-"""Of fewer faces, agreement by chance and by right are not told apart."""
+"""With fewer faces, agreement by chance cannot be told from right agreement."""
 
 
 @dataclass(frozen=True)
@@ -116,8 +116,8 @@ def _check_agreement(loaded: Loaded, votes: NDArray[np.int64], named: str, origi
 def majority(votes: NDArray[np.int64]) -> tuple[NDArray[np.int64], dict[str, int]]:
     """Labels 0…7 from votes N×10, or −1, with the reasons and their counts.
 
-    The column with most votes wins. A tie for the first place has no majority and drops the face: any way to break it
-    would be a guess. So does a win of 'unknown' or 'NF' (not a face).
+    The column with the largest number of votes wins. A tie for the first place has no majority and drops the face: any
+    way to break it would be a guess. So does a win of 'unknown' or 'NF' (not a face).
     """
     winner = votes.argmax(axis=1)
     highest = votes.max(axis=1, initial=0)
@@ -174,7 +174,7 @@ def read_votes(path: Path) -> VoteFile:
 
 
 def distribution(votes: NDArray[np.int64], labels: NDArray[np.int64], classes: tuple[str, ...]) -> NDArray[np.float32]:
-    """What share of a face's taggers said each of ``classes``: float32 N×classes, rows sum to 1.
+    """Share of a face's taggers who chose each of ``classes``: float32 N×classes, rows sum to 1.
 
     Votes for anything else (contempt where that is no class, unknown, not a face) do not count; a face without any
     other vote gets its label.

@@ -42,20 +42,20 @@ class Repeats:
 
 @dataclass(frozen=True)
 class Inspection:
-    """What :func:`inspect_faces` found.
+    """Result of :func:`inspect_faces`.
 
     Attributes:
-        origin: what the set is called.
+        origin: name of the set.
         faces: number of faces that have a label and can be read.
         classes: names, in order.
         counts: split → class → faces.
-        sizes: ``"48×48×1"`` → faces, the most frequent first.
+        sizes: ``"48×48×1"`` → number of faces, sorted by falling number.
         exact: faces with the same pixels.
         near: faces that differ little (see :mod:`edgefer.data.splits`), those with the same pixels included.
         dropped: reason → faces that were left out by rule.
         unreadable: number of faces that could not be read; ``unreadable_listed`` says why for the first ones.
-        faults: what is wrong on disk → the files.
-        problems: what should be looked at, one sentence for each.
+        faults: fault on disk → the files that have it.
+        problems: points that need attention, one sentence for each.
     """
 
     origin: str

@@ -28,7 +28,7 @@ class ReadSettings:
     """How a data set is read.
 
     Attributes:
-        classes: of an AffectNet csv: ``affectnet7``, ``affectnet8`` (if None) or ``affectnet9``.
+        classes: classes of an AffectNet csv: ``affectnet7``, ``affectnet8`` (if None) or ``affectnet9``.
         root: the folder of the images that a list (AffectNet's or RAF-DB's) names, if not beside the list.
         allow_missing: leave out images that such a list names and that do not exist.
         boxes: cut the faces of an AffectNet csv out of their images.
@@ -53,7 +53,7 @@ class Format:
     """One kind of data set.
 
     Attributes:
-        title: for messages.
+        title: name in messages.
         matches: whether a path that exists is of this kind; it raises nothing.
         read: takes the path, and those of ``settings`` as keyword arguments; images in files are only listed.
         settings: the fields of :class:`ReadSettings` that have an effect, besides ``relabelling``, which always has.
@@ -97,7 +97,7 @@ def open_dataset(
         own_labels: keep the data's own labels and classes beside the votes, which are then for ``.soft`` alone.
         exclude: another data set, e.g. the test faces where they are in a file of their own: faces with the same pixels
             are left out of ``train``, ``fit``, ``val`` and ``calib``. (Within one data set this is automatic.)
-        reading: how the files are read; the defaults of :class:`ReadSettings` if None.
+        reading: settings of reading the files; the defaults of :class:`ReadSettings` if None.
         inspecting: open even a faulty data set, to report its faults: images that a list names and that are missing are
             left out, and those that cannot be read before a split is picked; ``.faults`` lists both.
 

@@ -30,7 +30,7 @@ def load_rafdb(path: Path, *, root: Path | None = None, allow_missing: bool = Fa
 
     Args:
         path: the folder that has the list of labels.
-        root: that of the aligned faces; looked for beside the list if None.
+        root: folder of the aligned faces; looked for beside the list if None.
         allow_missing: leave out images that are not there.
 
     Raises:

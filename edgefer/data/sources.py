@@ -36,7 +36,7 @@ class Source(Protocol):
         """The faces of ``rows`` in order, uint8 N×H×W×C: all in one array, or each file as it is asked for."""
 
     def name(self, row: int) -> str:
-        """What messages call the face of ``row``."""
+        """The name of the face of ``row`` in messages."""
 
 
 class ArraySource:
@@ -150,7 +150,7 @@ class Loaded:
         votes: FER+ votes, N×10, where the source has them.
         names: file names, where the faces are files.
         dropped: reason → how many labels of −1 have it.
-        faults: what is wrong on disk → the files.
+        faults: fault on disk → the files that have it.
     """
 
     source: Source

@@ -25,10 +25,10 @@ from edgefer.errors import EdgeferError
 from edgefer.progress import announce
 
 NAMES = ("train", "fit", "val", "calib", "test", "private", "all")
-"""What ``DATA:split`` may name."""
+"""The splits of ``DATA:split``."""
 
 DECLARED = ("train", "val", "test", "private")
-"""What a file or folder may declare; a face's part is an index into this."""
+"""The splits that a file or folder may declare; a face's part is an index into this."""
 
 TRAIN, VAL, TEST, PRIVATE = range(4)
 
@@ -138,7 +138,7 @@ def announce_dropped(origin: str, before: Mapping[str, int], after: Mapping[str,
 
 
 def fair_quotas(available: Sequence[int], total: int) -> list[int]:
-    """How many to take of each class so that ``total`` is as equal as what is available allows."""
+    """Number to take of each class, so that ``total`` is divided as equally as the available faces allow."""
     quotas = [0] * len(available)
     left = total
     for rank, i in enumerate(sorted(range(len(available)), key=lambda i: available[i])):
@@ -160,7 +160,7 @@ def refuse_overlap(a_hashes: Iterable[str], b_hashes: Iterable[str], what_a: str
     if shared:
         raise EdgeferError(
             f"{len(shared)} of the faces are both in {what_a} and in {what_b} (for example {min(shared)})",
-            hint="the figures would be flattered: train and build with --exclude and the file of the test faces",
+            hint="the results would be too good: train and build with --exclude and the file of the test faces",
         )
 
 

@@ -37,7 +37,7 @@ class Canvas:
         self._grey: Floats = np.zeros((len(roll), size, size), np.float32)
 
     def turn(self, yaw: Floats, nod: Floats) -> None:
-        """Move what is painted from now on as features move over a head that turns: most in its middle."""
+        """Move what is painted from now on as features move over a head that turns: the middle moves farthest."""
         bulge = np.clip(1 - self.x**2 - 0.5 * self.y**2, 0, None)
         self.x, self.y = self.x - yaw * bulge * 1.6, self.y - nod * bulge * 1.4
 
@@ -63,7 +63,7 @@ class Canvas:
         self._grey += cover * (grey - self._grey)
 
     def ellipse(self, x: Number, y: Number, width: Number, height: Number) -> Floats:
-        """An ellipse with half axes ``width`` and ``height`` (its distance is approximate, exact on the edge)."""
+        """An ellipse with semi-axes ``width`` and ``height`` (its distance is approximate, exact on the edge)."""
         radius = np.sqrt(((self.x - x) / width) ** 2 + ((self.y - y) / height) ** 2)
         distance: Floats = (radius - 1) * np.minimum(width, height)
         return distance
@@ -125,7 +125,7 @@ class Canvas:
         return np.rint(np.clip(grey, 0, 255)).astype(np.uint8)
 
 
-_BATCH = 64  # faces at once: what is being drawn stays in the processor's cache
+_BATCH = 64  # faces at once: what is being painted stays in the processor's cache
 
 # mouth_curve: corners up; mouth_open: jaw; mouth_width; lip_raise: upper lip; inner, outer: ends of the brows up;
 # lids: opening of the eyes; wrinkle: of the nose; cheeks: raised; teeth: bared
@@ -293,15 +293,15 @@ def _nose(canvas: Canvas, traits: dict[str, Floats], skin: Floats, ink: Floats, 
 
 
 def _mouth(canvas: Canvas, traits: dict[str, Floats], skin: Floats, ink: Floats, height: Floats, lip: Floats) -> None:
-    half = 0.27 * np.clip(traits["mouth_width"], 0.55, 1.5)
-    across = np.clip((canvas.x - 0.0) / half, -1, 1)
+    reach = 0.27 * np.clip(traits["mouth_width"], 0.55, 1.5)
+    across = np.clip((canvas.x - 0.0) / reach, -1, 1)
     bend = 0.15 * traits["mouth_curve"]
     middle = height + bend * (0.45 - across**2)  # corners up where the curve is positive
     arch = np.sqrt(np.clip(1 - across**2, 0, None))
     jaw = traits["mouth_open"]
     upper = middle - (0.045 * jaw + 0.075 * traits["lip_raise"] * np.clip(0.3 + jaw, 0, 1)) * arch
     lower = middle + 0.235 * jaw * arch
-    beyond = np.abs(canvas.x) - half
+    beyond = np.abs(canvas.x) - reach
     lips = np.maximum(
         np.maximum(upper - lip * (0.4 + 0.6 * arch) - canvas.y, canvas.y - lower - lip * 1.35 * arch), beyond
     )
@@ -314,7 +314,7 @@ def _mouth(canvas: Canvas, traits: dict[str, Floats], skin: Floats, ink: Floats,
     line = np.maximum(np.abs(canvas.y - middle) - 0.016, beyond)
     canvas.paint(line, ink * 0.6, np.clip(1 - 5 * jaw, 0, 0.9))
     for sign in (-1, 1):
-        canvas.paint(canvas.ellipse(sign * half, height - 0.55 * bend, 0.03, 0.03), ink * 0.8, 0.6)
+        canvas.paint(canvas.ellipse(sign * reach, height - 0.55 * bend, 0.03, 0.03), ink * 0.8, 0.6)
 
 
 def _folds(canvas: Canvas, traits: dict[str, Floats], skin: Floats) -> None:

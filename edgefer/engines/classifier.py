@@ -27,11 +27,11 @@ class Classifier:
 
     Args:
         session: a loaded network with one input ``faces`` and one output ``logits``.
-        contract: what the faces and the logits mean.
-        precision: what the network computes in: ``"fp32"``, ``"int8"``, ….
-        size_bytes: of the file it was loaded from.
+        contract: the contract of the faces and logits.
+        precision: precision of the network's arithmetic: ``"fp32"``, ``"int8"``, ….
+        size_bytes: size of the file it was loaded from.
         name: what messages call it: a path or a network's name.
-        manifest: what lay beside the engine, if it is one.
+        manifest: the manifest beside the engine, if it is one.
         seen: beginnings of the hashes of the faces that it is known to have been trained on.
 
     Raises:

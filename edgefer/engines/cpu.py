@@ -20,7 +20,7 @@ def instruction_set(cpuinfo: str | None = None, machine: str | None = None) -> t
 
     Args:
         cpuinfo: the text of /proc/cpuinfo; read if None.
-        machine: as ``platform.machine()`` says it; asked if None.
+        machine: that of ``platform.machine()``, which is called if None.
     """
     text = _read_cpuinfo() if cpuinfo is None else cpuinfo
     kind = (platform.machine() if machine is None else machine).lower()

@@ -57,7 +57,7 @@ def load_baseline(spec: str | os.PathLike[str], threads: int = 1, *, contract: C
     Args:
         spec: a network's name (its shipped weights), a weights file (.safetensors, .pth, .pt), or an engine (.onnx).
         threads: inside one operator.
-        contract: what to assume of a .pth or .pt file, which carries none: that of the engine it is compared with.
+        contract: contract of a .pth or .pt file, which carries none: that of the engine it is compared with.
 
     Raises:
         EdgeferError: neither a file nor a name that is known; or the file is refused.

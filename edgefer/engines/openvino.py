@@ -27,7 +27,7 @@ _DTYPES = {
 }
 _HINTS = {"fp32": "f32", "bf16": "bf16"}
 _KEPT_SHAPES = 4
-"""Compiled networks kept, one a batch size, the least recently used given up first."""
+"""Number of compiled networks kept, one per batch size; the one whose last use is longest ago is given up first."""
 
 
 class OpenVinoSession:
@@ -38,7 +38,7 @@ class OpenVinoSession:
 
     Args:
         model: a file, or a serialised ModelProto.
-        threads: of the whole inference.
+        threads: number of threads of the whole inference.
         floats: ``"fp32"`` or ``"bf16"``: what is computed in where the file has no INT8.
 
     Raises:
@@ -86,7 +86,7 @@ class OpenVinoSession:
         key = tuple(array.shape for array in arrays)
         try:
             request = self._requests.pop(key, None) or self._compiled(key)
-            self._requests[key] = request  # last, as the most recently used
+            self._requests[key] = request  # last, since it was used just now
             request.infer(arrays, share_inputs=True)
         except RuntimeError as cause:
             raise EdgeferError(f"OpenVINO {self.version} could not run the model: {_first_line(cause)}") from cause

@@ -21,7 +21,7 @@ class TorchSession:
 
     Args:
         network: normalised float N×C×H×W → logits; put in evaluation mode.
-        contract: what it takes and returns.
+        contract: the contract of its input and output.
         threads: inside one operator. PyTorch has one such number a process: a run that finds another sets it.
     """
 

@@ -1,4 +1,4 @@
-"""What every runtime looks like from outside: named tensors in, named tensors out."""
+"""The interface of every runtime: named tensors in, named tensors out."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ class Session(Protocol):
 
     Attributes:
         name: the runtime, as :mod:`edgefer.runtimes` calls it, and manifests and golden tolerances with it.
-        version: of the runtime.
-        inputs: in the network's order.
+        version: version of the runtime.
+        inputs: the inputs in the network's order.
         outputs: likewise.
     """
 
@@ -62,7 +62,7 @@ class Session(Protocol):
 
 @dataclass(frozen=True)
 class CallTiming:
-    """What one call took on the GPU, in ms between its events; ``graph``: whether a captured graph was replayed."""
+    """Durations of one call on the GPU, in ms between its events; ``graph``: whether a captured graph was replayed."""
 
     upload: float
     compute: float

@@ -55,7 +55,7 @@ def build_engine(
     """Build an engine from an exported ``model`` and write it with its manifest.
 
     Args:
-        model: what :func:`edgefer.export` wrote.
+        model: a file written by :func:`edgefer.export`.
         output: the engine: an ``.onnx`` file for a CPU, an ``.engine`` file of TensorRT.
         precision: ``"fp32"``, ``"int8"``; for a CPU also ``"bf16"`` or ``"int8+bf16"`` (the rest in bfloat16), for
             TensorRT ``"fp16"`` or ``"int8+fp16"``. ``"auto"``: the fastest engine for this CPU whose accuracy on
@@ -63,7 +63,7 @@ def build_engine(
             bfloat16 where the CPU has it, and in INT8 in every scheme that suits the runtime; with the method
             ``"auto"`` each scheme gets the method with the smallest error on ``val``. All are kept in
             ``<output stem>.candidates/``, for :func:`retune`.
-        quantisation: for INT8: where ranges come from, and what is done with them.
+        quantisation: settings of INT8: the source of the ranges and their use.
         target: its name, or all that is known about it.
         onnx_only: write the ONNX file that the target takes, and no manifest.
         no_rewrite: passes of :data:`edgefer.graph.rewrite.PASSES` to leave out.
@@ -205,7 +205,7 @@ def retune(engine: str | os.PathLike[str], *, threads: int = 1, batch: int = 1) 
 
 
 def candidates_folder(engine: Path) -> Path:
-    """Where the candidates of ``engine`` lie."""
+    """The folder of the candidates of ``engine``."""
     return engine.with_suffix(".candidates")
 
 

@@ -46,12 +46,12 @@ _CORRECTING_BATCHES = 4, 16
 
 @dataclass(frozen=True)
 class Calibrated:
-    """What INT8 files are made of.
+    """The parts that INT8 files are made of.
 
     Attributes:
-        model: float; the one that was given, or equalised.
-        ranges: of its activations.
-        record: for the manifest.
+        model: the float model: the one that was given, or equalised.
+        ranges: ranges of its activations.
+        record: the manifest's entry on calibration.
         scales: the factors of the equalisation, empty where there is none.
         corrector: does what depends on the plan; None where nothing is to be done.
     """
@@ -137,10 +137,10 @@ def write_table(
     """Calibrate ``model`` and write what :func:`by_table` needs to do so again without faces.
 
     Args:
-        model: what :func:`edgefer.export` wrote.
+        model: a file written by :func:`edgefer.export`.
         output: the table; ``<name of the weights>.calibration.jsonl`` where it is to ship.
-        quantisation: with ``data``; of the corrections a table keeps ``"equalise"`` (done if None): the others depend
-            on the plan.
+        quantisation: settings with ``data``; a table keeps the correction ``"equalise"`` (done if None): the others
+            depend on the plan.
         no_rewrite: rewrite passes to leave out.
 
     Raises:
@@ -252,7 +252,7 @@ def take_ranges(
 
 
 def record_of(faces: FaceSet, recipe: Recipe) -> Calibration:
-    """What the manifest says about the faces that ranges were made from."""
+    """The manifest's entry on the faces that ranges were made from."""
     return Calibration(
         faces_sha256=faces.fingerprint(),
         n=len(faces),

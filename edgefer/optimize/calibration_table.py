@@ -1,7 +1,7 @@
 """Calibration tables: what calibration saw, as reviewable text, so that INT8 engines are built without any image.
 
 JSON lines. The first says what the table is for: SHA-256 of the weights, of the contract (without its lineage) and of
-the graph's layers, and which faces it was made of (hashes, no pixels). Then a line a component of the equalisation,
+the graph's layers, and which faces it was made of (hashes, no pixels). Then one line per component of the equalisation,
 then the text of :class:`~edgefer.quantize.ranges.Ranges`.
 """
 
@@ -82,7 +82,7 @@ class CalibrationTable:
             )
 
     def to_text(self) -> str:
-        """What :func:`read_table` reads; the same table gives the same text."""
+        """The text that :func:`read_table` reads; the same table gives the same text."""
         header = {
             "format": _FORMAT,
             "version": _VERSION,
@@ -139,7 +139,7 @@ def shipped_table(architecture: str, weights_sha256: str) -> CalibrationTable | 
 
 
 def contract_sha256(contract: Contract) -> str:
-    """Of everything in the contract but where the weights came from."""
+    """SHA-256 of everything in the contract but the lineage of the weights."""
     content = {key: value for key, value in contract.to_dict().items() if key != "lineage"}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 

@@ -1,4 +1,4 @@
-"""What an engine can be, the files that are tried, what was measured of each, and which one to ship."""
+"""Candidates: the ways to build an engine, the files that are tried, their results, and the choice among them."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ if TYPE_CHECKING:
     from edgefer.engines.tensorrt.inspect import Audit
 
 SECONDS_EACH = 1.5
-"""Of timing a candidate; the rounds are interleaved, so a drifting clock touches all alike."""
+"""Seconds of timing per candidate; the rounds are interleaved, so a drifting clock affects all alike."""
 
 ALLOWED_ERROR = TOLERANCE["int8"]
-"""Of the logits' scale. Rounding moves INT8 logits by up to 0.04 between runtimes. OpenVINO 2026.4 is off by 0.24 on
-cliquenet, whose convolutions read concatenated maps, in the scheme openvino-inputs: 83 % of its answers to 300 of
+"""Largest error, as a part of the logits' scale. Rounding moves INT8 logits by up to 0.04 between runtimes. OpenVINO
+2026.4 is off by 0.24 on cliquenet, whose convolutions read concatenated maps, in the scheme openvino-inputs: 83 % of its answers to 300 of
 FER2013's val faces are the float network's, where with the same file 98 % of ONNX Runtime's are."""
 
 _MAX_DB = 200.0
@@ -64,7 +64,7 @@ class Variant:
 
     @property
     def label(self) -> str:
-        """What tables call it: ``onnxruntime FP32``, ``openvino INT8 (openvino-all)``.
+        """Its name in tables: ``onnxruntime FP32``, ``openvino INT8 (openvino-all)``.
 
         Files for TensorRT answer in another runtime, and are not called by that.
         """
@@ -73,7 +73,7 @@ class Variant:
 
 
 FLOAT = Variant(REFERENCE.name, "fp32")
-"""What other candidates' accuracy is compared with."""
+"""The candidate that the accuracy of the others is compared with."""
 
 
 def variants_of(precision: str, runtime: str) -> tuple[Variant, ...]:
@@ -130,15 +130,15 @@ class Candidate:
 
 @dataclass(frozen=True)
 class CandidateResult:
-    """What was measured of one candidate; ``None`` is what was not measured.
+    """Results of one candidate; ``None`` is what was not measured.
 
     Attributes:
         p50_ms: median of a call on this machine, ms.
         drop_pp: accuracy drop against the reference on `val`, percentage points, with its 95 % interval.
         agreement: share of `val` faces with the reference's answer.
         within: whether the drop is within the tolerance.
-        method: how histograms became ranges, where that was a choice; sqnr_db, kl: its output error on `val`.
-        float_macs: multiply-accumulates a face in layers kept out of INT8, where that is the cost and not time.
+        method: calibration method, where that was a choice; sqnr_db, kl: its output error on `val`.
+        float_macs: multiply-accumulates per face in layers kept out of INT8, where they are the cost and not time.
     """
 
     label: str
@@ -159,7 +159,7 @@ class CandidateResult:
 
     @classmethod
     def of(cls, candidate: Candidate) -> CandidateResult:
-        """Of ``candidate``, before anything was measured."""
+        """The result of ``candidate`` before anything was measured."""
         variant = candidate.variant
         return cls(variant.label, variant.runtime, variant.precision, variant.scheme, len(candidate.engine))
 
@@ -168,7 +168,7 @@ class CandidateResult:
         return replace(self, drop_pp=paired.drop_pp, ci95_pp=paired.ci95_pp, agreement=paired.agreement)
 
     def to_dict(self) -> dict[str, Any]:
-        """For the manifest; :meth:`from_dict` is its inverse."""
+        """JSON-ready, for the manifest; :meth:`from_dict` is the inverse."""
         return {**self.__dict__, "ci95_pp": None if self.ci95_pp is None else list(self.ci95_pp)}
 
     @classmethod
@@ -180,13 +180,13 @@ class CandidateResult:
 
 @dataclass(frozen=True)
 class Job:
-    """What every candidate of one build shares.
+    """The parts that all candidates of one build share.
 
     Attributes:
-        rewritten: what float files are made of.
-        method: how histograms become ranges.
-        calibrated: what INT8 files are made of, once it is there.
-        record: of the calibration, for manifests.
+        rewritten: the model that float files are made of.
+        method: calibration method, which turns histograms into ranges.
+        calibrated: the parts that INT8 files are made of, after calibration.
+        record: the manifest's entry on calibration.
     """
 
     rewritten: Rewritten
@@ -282,10 +282,10 @@ class Evaluation:
     """Answers of candidates compared with the float network's.
 
     Attributes:
-        job: that makes the candidates.
-        faces: that are asked about.
+        job: the job that makes the candidates.
+        faces: the faces that candidates are evaluated on.
         reference: the float network's file, and its answers ``wanted``.
-        threads: of the engines.
+        threads: number of the engines' threads.
     """
 
     job: Job
@@ -305,7 +305,7 @@ class Evaluation:
         return replace(self, faces=faces, wanted=self.reference.answers(self.job.contract, faces, self.threads))
 
     def answers(self, candidate: Candidate) -> Predictions:
-        """Of ``candidate``."""
+        """The answers of ``candidate``."""
         return candidate.answers(self.job.contract, self.faces, self.threads)
 
     def paired(self, candidate: Candidate) -> Paired:
@@ -314,7 +314,7 @@ class Evaluation:
 
 
 def output_error(reference: Predictions, candidate: Predictions) -> tuple[float, float]:
-    """How far logits are from the float network's on the same faces; needs no labels and no large sample.
+    """Distance of logits from the float network's on the same faces; needs no labels and no large sample.
 
     Returns:
         The signal to quantisation noise ratio of the logits, 10·log₁₀(Σ y² / Σ (ŷ − y)²), dB, at most 200; and the mean
@@ -440,11 +440,11 @@ class BuildResult:
     """The file that was written, and what there is to say about it.
 
     Attributes:
-        path: of the engine, or of the ONNX file with ``onnx_only``.
-        manifest: as written beside it; None with ``onnx_only``.
+        path: path of the engine, or of the ONNX file with ``onnx_only``.
+        manifest: the manifest written beside it; None with ``onnx_only``.
         reason: why it is this one, or what to type next; ``""`` where there is nothing to say.
-        audit: what TensorRT made of each layer.
-        candidates: what was measured of each, where one was chosen.
+        audit: TensorRT's precision of each layer.
+        candidates: results of all candidates, where one was chosen.
     """
 
     path: Path

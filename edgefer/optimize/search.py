@@ -41,7 +41,7 @@ from edgefer.quantize.graphview import macs_by_layer
 from edgefer.quantize.ranges import METHODS
 
 FEW_LAYERS = 12
-"""With at most this many layers, every number of layers in float is tried; with more, numbers that grow by half."""
+"""Up to this number of layers, every number of layers in float is tried; beyond it, numbers that grow by 50 %."""
 
 NOISE = 0.02
 """A plan that is slower than all-INT8 by less than this share costs nothing: timing does not tell them apart."""
@@ -54,10 +54,10 @@ class CostModel(Protocol):
     """How plans are compared: :class:`TimeCost` or :class:`MacCost`."""
 
     def fastest(self, job: Job, variants: Sequence[Variant]) -> Variant:
-        """Which of ``variants`` to go on with."""
+        """The one of ``variants`` to go on with."""
 
     def of_layers(self, job: Job, variant: Variant, layers: Sequence[str]) -> Mapping[str, float]:
-        """What each layer costs when it alone is float; greater than 0."""
+        """Cost of each layer when it alone is float; greater than 0."""
 
     def filled(
         self, job: Job, rows: Sequence[CandidateResult], plans: Sequence[tuple[Collection[str], Candidate]]
@@ -107,14 +107,14 @@ class TimeCost:
 
 @dataclass(frozen=True)
 class MacCost:
-    """Multiply-accumulates a face that are not done in INT8: for engines that this machine cannot run."""
+    """Multiply-accumulates per face that are not done in INT8: for engines that this machine cannot run."""
 
     def fastest(self, job: Job, variants: Sequence[Variant]) -> Variant:
         """The first: there is one way for TensorRT."""
         return variants[0]
 
     def of_layers(self, job: Job, variant: Variant, layers: Sequence[str]) -> Mapping[str, float]:
-        """The layers' own."""
+        """Multiply-accumulates of each layer, at least 1."""
         macs = macs_by_layer(job.model)
         return {layer: float(max(1, macs[layer])) for layer in layers}
 
@@ -127,19 +127,19 @@ class MacCost:
         return [replace(row, float_macs=cost) for row, cost in zip(rows, costs, strict=True)]
 
     def of(self, row: CandidateResult) -> float:
-        """Of the layers in float."""
+        """Multiply-accumulates of the layers in float."""
         return float(row.float_macs or 0)
 
 
 @dataclass(frozen=True)
 class Found:
-    """What was chosen, and why.
+    """The choice, and the reason for it.
 
     Attributes:
-        job: with the method.
+        job: the job with the chosen method.
         candidate: the file.
-        rows: what was measured of every candidate.
-        reason: in sentences.
+        rows: results of every candidate.
+        reason: the reason, in sentences.
     """
 
     job: Job
@@ -149,15 +149,15 @@ class Found:
 
 
 def search(job: Job, variants: Sequence[Variant], settings: Quantisation, cost: CostModel, threads: int = 1) -> Found:
-    """Choose what does best on the `val` part of the data.
+    """Choose the candidate that does best on the `val` part of the data.
 
     Args:
-        job: calibrated.
-        variants: of one runtime; the schemes that may be chosen from.
-        settings: opened. The method ``"auto"``: choose among all methods, not the job's only. ``max_drop``: certify
-            that the drop is within it.
-        cost: of plans, and of schemes that err alike.
-        threads: of the engines.
+        job: a calibrated job.
+        variants: variants of one runtime, with the schemes that may be chosen from.
+        settings: settings with opened data. The method ``"auto"``: choose among all methods, not the job's only.
+            ``max_drop``: certify that the drop is within it.
+        cost: cost model of plans, and of schemes with equal errors.
+        threads: number of the engines' threads.
 
     Raises:
         EdgeferError: the data name one split; too few faces to certify ``max_drop``.
@@ -215,15 +215,15 @@ def choose_method(evaluation: Evaluation, variants: Sequence[Variant], cost: Cos
     rows[winner] = row = replace(rows[winner], chosen=True)
     others = ", ".join(f"{r.label} {1000 * (r.kl or 0.0):.2f}" for r in rows if not r.chosen)
     reason = (
-        f"{row.label} answers most like float on {len(evaluation.faces):,} faces: KL {1000 * (row.kl or 0.0):.2f}·10⁻³ "
-        f"nats ({others})."
+        f"{row.label} has the answers closest to float on {len(evaluation.faces):,} faces: "
+        f"KL {1000 * (row.kl or 0.0):.2f}·10⁻³ nats ({others})."
     )
     return Found(job.with_method(str(row.method)), tried[winner], tuple(rows), reason)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Layers kept in float, the file that this gives, what was measured of it on the choosing half, and its cost."""
+    """Layers kept in float, the file with them, its results on the choosing half of `val`, and its cost."""
 
     kept: tuple[str, ...]
     candidate: Candidate
@@ -243,11 +243,11 @@ def within_budget(
     """Find the cheapest INT8 file whose drop against float is certified to be at most ``max_drop`` points.
 
     Args:
-        evaluation: on faces of `val` that choose.
-        variants: INT8 ones of one runtime; the fastest of them is gone on with.
+        evaluation: evaluation on the faces of `val` that choose.
+        variants: INT8 variants of one runtime; the fastest of them is used.
         certifying: other faces of `val`; :func:`check_power` has found them enough.
         max_drop: percentage points of top-1, compared with the upper end of the drop's 95 % interval.
-        cost: of plans.
+        cost: cost model of plans.
     """
     variant = cost.fastest(evaluation.job, variants)
     _, costs = layer_costs(evaluation, variant)
@@ -265,20 +265,20 @@ def halves(faces: FaceSet) -> tuple[FaceSet, FaceSet]:
     """
     _, first, group, sizes = np.unique(faces.group_keys(), return_index=True, return_inverse=True, return_counts=True)
     random = np.random.default_rng(0)
-    counts = np.zeros((2, len(faces.classes) + 1), np.int64)  # a half and class, and in all
-    half = np.zeros(len(first), np.int64)
+    counts = np.zeros((2, len(faces.classes) + 1), np.int64)  # per side and class, and in all
+    sides = np.zeros(len(first), np.int64)
     for index in sorted(random.permutation(len(first)), key=lambda index: -sizes[index]):  # the few large ones first
         label = int(faces.labels[first[index]])
-        side = half[index] = int((counts[1, label], counts[1, -1]) < (counts[0, label], counts[0, -1]))
+        side = sides[index] = int((counts[1, label], counts[1, -1]) < (counts[0, label], counts[0, -1]))
         counts[side, [label, -1]] += sizes[index]
-    return faces.subset(np.flatnonzero(half[group] == 0)), faces.subset(np.flatnonzero(half[group] == 1))
+    return faces.subset(np.flatnonzero(sides[group] == 0)), faces.subset(np.flatnonzero(sides[group] == 1))
 
 
 def check_power(groups: NDArray[np.generic], max_drop: float) -> None:
     """Refuse a budget that not even a network with the very same answers could be shown to meet.
 
     Args:
-        groups: of near-duplicates, one per certifying face.
+        groups: group of near-duplicates of each certifying face.
         max_drop: the budget, percentage points.
 
     Raises:
@@ -332,7 +332,7 @@ def _plans(
 
 
 def sizes(layers: int) -> list[int]:
-    """How many layers to keep in float, in turn: 0 … ``layers``."""
+    """Numbers of layers to keep in float, in turn: 0 … ``layers``."""
     found = [0]
     while found[-1] < layers:
         step = 1 if layers <= FEW_LAYERS else max(1, found[-1] // 2)
@@ -341,9 +341,9 @@ def sizes(layers: int) -> list[int]:
 
 
 def cheapest(plans: Sequence[Plan], allowed: Collection[int]) -> int:
-    """Of the ``allowed`` indices, the plan that costs least over all-INT8 (the first one of ``plans``).
+    """Index in ``allowed`` of the plan with the minimum cost over all-INT8 (the first one of ``plans``).
 
-    Plans that timing does not tell apart from it cost nothing; of those, the one with most layers in INT8.
+    Plans that timing does not tell apart from it cost nothing; of those, the one with the largest number of layers in INT8.
     """
     base = plans[0].cost * (1 + NOISE)
     return min(allowed, key=lambda index: (max(0.0, plans[index].cost - base), index))
@@ -386,7 +386,7 @@ def _drop(paired: Paired) -> str:
 
 
 def _verdict(plan: Plan, layers: int, paired: Paired, max_drop: float) -> str:
-    """What was kept, and what is certified."""
+    """The layers kept in float and the certified drop, in sentences."""
     certified = f"certified on {paired.n:,} faces that chose nothing: {_drop(paired)}, {max_drop:g} allowed."
     if not plan.kept:
         return f"No layer had to be kept out of INT8; {certified}"

@@ -1,4 +1,4 @@
-"""What INT8 costs, layer by layer: each layer in INT8 alone, everything else in float, evaluated on faces of `val`."""
+"""The cost of INT8, layer by layer: each layer in INT8 alone, everything else in float, evaluated on faces of `val`."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ WHOLE = "all of them"
 
 @dataclass(frozen=True)
 class LayerCost:
-    """What the answers lose when ``layer`` alone is INT8 (in the row :data:`WHOLE`: every layer that can be).
+    """Loss of the answers when ``layer`` alone is INT8 (in the row :data:`WHOLE`: every layer that can be).
 
     Attributes:
-        layer, op: as plans call them.
-        sqnr_db: of the logits against float, dB; 200 where nothing changed.
+        layer, op: names of the layer and its operator in plans.
+        sqnr_db: signal to quantisation noise ratio of the logits against float, dB; 200 where nothing changed.
         kl: mean divergence of the probabilities, nats.
         drop_pp: accuracy drop on the faces, percentage points; ci95_pp: its 95 % interval.
         agreement: share of faces with float's answer, 0–1.
@@ -49,7 +49,7 @@ class LayerCost:
 @dataclass(frozen=True)
 class Sensitivity:
     """Attributes:
-    model: what was looked at; runtime, scheme, method: how it was quantised.
+    model: the analysed model; runtime, scheme, method: settings of its quantisation.
     faces: number of images that it was evaluated on, from ``origin``; top1 of the float network on them, 0–1.
     whole: all layers in INT8 together; layers: each alone, the costliest first.
     float_layers: layer → why it stays float in any case.
@@ -88,13 +88,13 @@ def sensitivity(
     """Rank the layers of ``model`` by what INT8 costs in each alone.
 
     Args:
-        model: what :func:`edgefer.export` wrote.
+        model: a file written by :func:`edgefer.export`.
         quantisation: its ``data`` have a train split: their ``calib`` part sets ranges, their ``val`` part evaluates.
-        runtime: of a CPU.
-        scheme: of those that suit the runtime here; the first if None.
+        runtime: a runtime of this CPU.
+        scheme: one of those that suit the runtime here; the first if None.
         limit: evaluate on this number of images at most, stratified.
         no_rewrite: rewrite passes to leave out.
-        threads: of the engines.
+        threads: number of the engines' threads.
 
     Raises:
         EdgeferError: bad input; the data name a single split; no layer can be INT8.

@@ -1,4 +1,4 @@
-"""What a build is asked for: settings of calibration and quantisation, the target, and calibration recipes."""
+"""Settings of a build: those of calibration and quantisation, the target, and calibration recipes."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ AUTO: Final = "auto"
 
 EQUALISE: Final = "equalise"
 CORRECTIONS: Final = (EQUALISE, ROUNDING, BIAS)
-"""In the order in which they run."""
+"""Names of the corrections, in the order in which they run."""
 DEFAULT_CORRECTIONS: Final = (EQUALISE, BIAS)
-"""What pays everywhere for what it costs: see docs/quantisation.md."""
+"""Corrections that gain more than they cost on every network: see docs/quantisation.md."""
 
 _OPTIONS: Final = {
     "data": "--calib",
@@ -37,14 +37,14 @@ _OPTIONS: Final = {
 
 @dataclass(frozen=True)
 class BuildTarget:
-    """What an engine is built for; None leaves a setting at its default.
+    """The target of an engine; None leaves a setting at its default.
 
     Attributes:
-        name: of :func:`edgefer.runtimes.targets`.
-        runtime: of a CPU; :data:`edgefer.runtimes.REFERENCE` by default.
+        name: one of :func:`edgefer.runtimes.targets`.
+        runtime: runtime of a CPU; :data:`edgefer.runtimes.REFERENCE` by default.
         threads: used when timing candidates, where one has to be chosen; 1 by default.
         batch: images in a timed call; 1 by default.
-        version: of TensorRT, or a JetPack: what ``onnx_only`` writes for; else the one that is installed.
+        version: version of TensorRT, or a JetPack, that ``onnx_only`` writes for; else the one that is installed.
         builder: options of TensorRT's builder: :data:`edgefer.engines.tensorrt.options.NAMES`.
     """
 
@@ -70,9 +70,9 @@ class Quantisation:
             something is chosen by answers, its ``val`` part evaluates.
         faces: number of calibration images, stratified over the classes.
         per_class: number of calibration images of each class instead, or all there are.
-        method: how histograms become ranges: of :data:`edgefer.quantize.ranges.METHODS`; ``"auto"`` tries all.
-        seed: of the sample of calibration images.
-        corrections: of :data:`CORRECTIONS`; :data:`DEFAULT_CORRECTIONS` if None.
+        method: calibration method, one of :data:`edgefer.quantize.ranges.METHODS`; ``"auto"`` tries all.
+        seed: seed of the sample of calibration images.
+        corrections: a subset of :data:`CORRECTIONS`; :data:`DEFAULT_CORRECTIONS` if None.
         table: a calibration table instead of ``data``, as `edgefer calibrate` wrote it; without both, the one that
             ships for the weights.
         max_drop: percentage points of top-1 on ``val``. With ``"auto"``: tolerated (0.5 by default). With INT8:
@@ -121,7 +121,7 @@ class Quantisation:
         This is the only place that decides that, for Python and for the command line; messages use the options' names.
 
         Args:
-            target: what is built for.
+            target: the target of the build.
             precision: ``"auto"``, ``"fp32"``, ``"int8+fp16"``, ….
             onnx_only: whether the build stops at the ONNX file.
             command: ``"build-engine"``, ``"calibrate"``, ``"sensitivity"`` or ``"deploy bundle"``.
@@ -168,7 +168,7 @@ class Quantisation:
     def _without_effect(
         self, target: BuildTarget, precision: str, onnx_only: bool, command: str
     ) -> Iterable[tuple[Collection[str], str]]:
-        """(settings, "with …" or "without …" in which they have no effect), the most telling reasons first."""
+        """(settings, "with …" or "without …" in which they have no effect), sorted by how well the reason explains."""
         everything = [f.name for f in fields(self)]
         if target.name == CPU:
             yield ("version", *target.builder), f"with --target {CPU}: it is for {', '.join(targets()[1:])}"
@@ -277,7 +277,7 @@ def check_corrections(names: Iterable[str]) -> None:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How ranges are made: a stratified sample of ``faces`` images with ``seed``, histograms cut by ``method``.
+    """Recipe of the ranges: a stratified sample of ``faces`` images with ``seed``, histograms cut by ``method``.
 
     With ``per_class``, that many images of each class instead of ``faces`` in all, or as many as there are.
     """

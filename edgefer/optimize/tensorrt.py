@@ -58,11 +58,11 @@ def build_tensorrt(
     """Build an engine with TensorRT or TensorRT-RTX or, with ``onnx_only``, write what a device builds one from.
 
     Args:
-        model: what :func:`edgefer.export` wrote, or a file of ``onnx_only``.
+        model: a file written by :func:`edgefer.export` or with ``onnx_only``.
         output: an ``.engine``; an ``.onnx`` with ``onnx_only``.
-        settings: what INT8 ranges are made from.
-        precision: of :data:`edgefer.engines.tensorrt.options.PRECISIONS`.
-        target: with a version and the builder's options.
+        settings: settings of the INT8 ranges.
+        precision: one of :data:`edgefer.engines.tensorrt.options.PRECISIONS`.
+        target: target with a version and the builder's options.
         onnx_only: write the ONNX file, and with a calibrator its table, and say what to type on the device.
         no_rewrite: rewrite passes to leave out.
 
@@ -194,7 +194,7 @@ def _golden_count(options: BuilderOptions) -> int:
 
 
 def _golden_of_file(prepared: Prepared, options: BuilderOptions, runtime: str) -> Golden:
-    """What the ONNX file answers in ONNX Runtime: for an engine that could not be run where it was built."""
+    """The ONNX file's golden answers in ONNX Runtime, for an engine that cannot run on the machine that built it."""
     faces = golden_faces(prepared.contract, _golden_count(options))
     logits = OnnxRuntimeSession(prepared.content, optimise=False).run({INPUT_NAME: faces})[OUTPUT_NAME]
     tolerance = runtime_named(runtime).tolerance_of(prepared.precision)

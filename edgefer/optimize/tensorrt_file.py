@@ -58,14 +58,14 @@ class Prepared:
 
     Attributes:
         model: typed and quantised as the version wants it, with its metadata.
-        contract: of the network.
+        contract: the network's contract.
         precision: ``"int8+fp16"``, ….
-        model_sha256: of the exported model.onnx.
+        model_sha256: hash of the exported model.onnx.
         calibration: the faces behind the ranges.
         rewrites: pass → in how many places.
-        ranges: with implicit quantisation, what was observed; else None.
-        method: how ranges were cut.
-        candidates: what was measured of methods and plans, where they were chosen; reason: what came of it.
+        ranges: with implicit quantisation, the observed ranges; else None.
+        method: calibration method.
+        candidates: results of methods and plans, where they were chosen; reason: the reason for the choice.
     """
 
     model: onnx.ModelProto
@@ -102,10 +102,10 @@ def prepare_file(
 
     Args:
         path: the model.
-        loaded: what :func:`~edgefer.graph.onnx_file.load_model` read from it.
-        precision: of :data:`edgefer.engines.tensorrt.options.PRECISIONS`.
+        loaded: the result of :func:`~edgefer.graph.onnx_file.load_model` for it.
+        precision: one of :data:`edgefer.engines.tensorrt.options.PRECISIONS`.
         target: the version.
-        settings: what INT8 ranges are made from.
+        settings: settings of the INT8 ranges.
         options: the builder's: with a calibrator the graph stays in FP32, and for a DLA core where the version wants.
         observe: with a calibrator, make ranges for its table all the same.
         no_rewrite: passes to leave out.
@@ -210,7 +210,7 @@ def _as_it_is(
 
 @dataclass(frozen=True)
 class _Origin:
-    """What :data:`ORIGIN_KEY` says; nothing in a file that was exported."""
+    """The content of :data:`ORIGIN_KEY`; empty for a file that was exported."""
 
     model_sha256: str
     calibration: Calibration | None

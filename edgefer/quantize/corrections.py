@@ -35,7 +35,7 @@ from edgefer.quantize.scheme import Scheme
 Array = NDArray[np.float64]
 
 _PLACES = 36
-"""Positions a batch that are looked at of a convolution's output; all of one face say much the same."""
+"""Number of sampled positions per batch of a convolution's output; positions of one face are much alike."""
 
 
 @dataclass
@@ -70,7 +70,7 @@ class Moments:
         self.cross += in_float @ transposed
 
     def means(self) -> tuple[Array, Array]:
-        """Of ``x`` and of ``x̂``, G×K."""
+        """Means of ``x`` and of ``x̂``, G×K."""
         return self.float_sum / self.count, self.int8_sum / self.count
 
     def centred(self) -> tuple[Array, Array]:
@@ -154,7 +154,7 @@ def rounded_levels(
     Args:
         weights: G×O×K, float.
         scales: G×O, of one level.
-        moments: of what the layer reads.
+        moments: moments of the layer's input.
         limit: levels lie in −limit … limit.
         sweeps: over the K inputs.
         ridge: regularisation, a share of the mean variance of an input.
@@ -229,11 +229,11 @@ def correct(
     Args:
         model: float, as the plan and the ranges were made of.
         plan: says which layers are INT8.
-        ranges: of the activations.
-        method: as in :func:`~edgefer.quantize.qdq.quantise`.
+        ranges: ranges of the activations.
+        method: calibration method, as in :func:`~edgefer.quantize.qdq.quantise`.
         faces: uint8 N×H×W×C batches, read twice a stage.
         run: opens a serialised model and returns the function that runs it.
-        steps: of :data:`STEPS`.
+        steps: a subset of :data:`STEPS`.
         advance: called with 1 after every layer.
     """
     layers = _layers(model, plan)

@@ -4,9 +4,9 @@
 divided by ``s_c``; multiplying column ``c`` of the next layer by ``s_c`` gives the same network (Nagel et al. 2019,
 https://arxiv.org/abs/1906.04721, section 4.1). An activation has one INT8 scale for all of its channels, so a channel
 with a tenth of the largest one's range keeps a tenth of the levels. The paper equalises the ranges of weights; here
-weights have a scale a channel anyway, and it is the measured ranges of the activations that are made equal.
+weights have one scale per channel anyway, and it is the measured ranges of the activations that are made equal.
 
-That goes through everything that a positive factor a channel passes through: Relu, LeakyRelu, PRelu, pools, residual
+That goes through everything that a positive factor per channel passes through: Relu, LeakyRelu, PRelu, pools, residual
 sums, depthwise convolutions. A component is all tensors that must share the factors.
 """
 
@@ -29,10 +29,10 @@ from edgefer.quantize.graphview import GraphView, channel_axis, joined
 from edgefer.quantize.observation import Runner
 
 PASSING = frozenset({"Relu", "LeakyRelu", "MaxPool", "AveragePool", "GlobalAveragePool"})
-"""Of one activation; a positive factor a channel goes through."""
+"""Operators on one activation that a positive factor per channel passes through."""
 
 JOINING = frozenset({"Add", "Max"})
-"""Of several activations, likewise."""
+"""Operators on several activations that such a factor passes through."""
 
 FLATTENING = frozenset({"Flatten", "Reshape"})
 """Between maps and a fully connected layer: each channel becomes as many inputs as it has places."""
@@ -41,12 +41,12 @@ TOLERANCE = 1e-4
 """Largest difference of a logit that equalising may make, relative to the largest logit."""
 
 DEGREE = 12
-"""Of the norm that stands for a channel's range: near the peak, but not ruled by the one face that is the peak."""
+"""Degree of the norm used as a channel's range: near the peak, but not ruled by the one face that is the peak."""
 
 _WEIGHTED = frozenset({"Conv", "Gemm"})
 
 Scales = Mapping[str, NDArray[np.float32]]
-"""Component (its first tensor in graph order) → a positive factor a channel."""
+"""Component (its first tensor in graph order) → a positive factor per channel."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Component:
 
     @property
     def name(self) -> str:
-        """What scales are keyed by."""
+        """The key of its factors."""
         return self.tensors[0]
 
 
@@ -83,7 +83,7 @@ def _passes(view: GraphView, node: onnx.NodeProto) -> bool:
     others = [name for name in node.input if view.constant_shape(name) is not None]
     if node.op_type in JOINING:
         return not others
-    return node.op_type in ("Mul", "PRelu") and len(others) == 1  # a factor or a slope a channel
+    return node.op_type in ("Mul", "PRelu") and len(others) == 1  # one factor or slope per channel
 
 
 def _component(view: GraphView, tensors: tuple[str, ...]) -> Component | None:
@@ -117,7 +117,7 @@ def _own_weights(view: GraphView, node: onnx.NodeProto) -> bool:
 
 
 def channel_powers(activation: NDArray[Any], unit: float) -> NDArray[np.float64]:
-    """Of N×C×… values: the sum of ``|value / unit|`` to the power :data:`DEGREE`, a number a channel.
+    """The sum of ``|value / unit|`` to the power :data:`DEGREE`, one number per channel of N×C×… values.
 
     ``unit`` is no less than the largest value, so that float32 holds the powers.
     """

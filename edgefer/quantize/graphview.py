@@ -17,7 +17,7 @@ WEIGHTED: Final = frozenset({"Conv", "Gemm", "MatMul"})
 """Multiply activations by constant weights: where the arithmetic is. They start a stretch of INT8."""
 
 FLOAT_RESULT: Final = frozenset({"Gemm", "MatMul"})
-"""Of those, the ones whose integer kernel can write float32, so that logits need no rounding."""
+"""Those whose integer kernel can write float32, so that logits need no rounding."""
 
 RANGE_KEEPING: Final = frozenset(
     {"MaxPool", "Flatten", "Reshape", "Transpose", "Identity", "Squeeze", "Unsqueeze", "Concat"}
@@ -48,7 +48,7 @@ _SHAPE_LIKE = 64
 
 
 def layer_name(node: onnx.NodeProto) -> str:
-    """What a node is called in plans and messages: its name, or its first output where it has none."""
+    """A node's name in plans and messages: its own, or its first output where it has none."""
     return node.name or node.output[0]
 
 
@@ -204,7 +204,7 @@ def channel_axis(node: onnx.NodeProto) -> int:
 
 
 def macs_by_layer(model: onnx.ModelProto) -> dict[str, int]:
-    """Of each Conv, Gemm and MatMul with constant weights, for one face: places of the output × its weights.
+    """Multiply-accumulates per face of each Conv, Gemm and MatMul with constant weights: output places × weights.
 
     An axis of the output whose size shape inference does not find counts once. A graph that asks about a face twice
     (a test-time flip) counts twice.

@@ -27,7 +27,7 @@ Faces = NDArray[np.uint8]
 """N×H×W×C uint8."""
 
 Runner = Callable[[Faces], Mapping[str, NDArray[Any]]]
-"""From faces to every graph output by name."""
+"""Maps faces to every graph output by name."""
 
 DEFAULT_BUDGET = 64 << 20
 """Bytes of activations held at a time."""
@@ -86,7 +86,7 @@ def activation_bytes(model: onnx.ModelProto) -> int:
 
 
 def batch_for_budget(model: onnx.ModelProto, budget_bytes: int = DEFAULT_BUDGET) -> int:
-    """How many faces to run at a time so that their activations stay within ``budget_bytes``; 1 … 256.
+    """Number of faces to run at a time so that their activations stay within ``budget_bytes``; 1 … 256.
 
     A large network's faces go through one at a time, whatever they need.
 
@@ -120,8 +120,8 @@ def observe(
         model: the float network, one uint8 input.
         run: opens a serialised model and returns the function that runs it.
         faces: uint8 N×H×W×C batches of any sizes, read once.
-        budget_bytes: of activations held at a time.
-        name_of: what errors call the face of that number.
+        budget_bytes: maximum size of the activations held at a time.
+        name_of: index of a face → its name in errors.
         advance: called with the number of faces done after every batch.
 
     Raises:

@@ -30,7 +30,7 @@ from edgefer.quantize.scheme import Scheme
 
 @dataclass(frozen=True)
 class LayerPlan:
-    """What is asked of one layer: ``asked`` is ``"int8"`` or ``"fp32"``, ``reason`` says why."""
+    """The plan of one layer: ``asked`` is ``"int8"`` or ``"fp32"``, ``reason`` says why."""
 
     layer: str
     op: str
@@ -51,10 +51,10 @@ class Site:
 
 @dataclass(frozen=True)
 class Plan:
-    """What :func:`make_plan` decided.
+    """The decisions of :func:`make_plan`.
 
     Attributes:
-        scheme: that it was made for.
+        scheme: the scheme that it was made for.
         layers: every node in graph order, constants left out.
         sites: the tensors to quantise, in graph order.
         shared: groups of sites that must have one scale, because the layer between them moves values only.
@@ -71,7 +71,7 @@ def make_plan(model: onnx.ModelProto, scheme: Scheme, *, keep_float: Collection[
 
     Args:
         model: float, opset 13 or later, batch norms folded.
-        scheme: of the runtime that is to run it.
+        scheme: a scheme of the runtime that is to run it.
         keep_float: layers (names as in :class:`LayerPlan`) that stay float.
 
     Raises:

@@ -24,7 +24,7 @@ _MAX_BIAS = 2**30  # half of int32's range, the other half is for the sum that t
 def weight_scales(
     weights: NDArray[np.float32], axis: int, limit: int, bias: NDArray[np.float32] | None, input_scale: float
 ) -> NDArray[np.float32]:
-    """One scale a channel, float32 (channels,): ``max|w| / limit``.
+    """One scale per channel, float32 (channels,): ``max|w| / limit``.
 
     Raised where the channel's ``bias / (input_scale · scale)`` would not fit int32 (weights much smaller than their
     bias); 1 where a channel is all zeros.
@@ -82,10 +82,10 @@ def quantise(
 
     Args:
         model: float, opset 13 or later.
-        plan: of this model, for the scheme of the runtime that is to run it.
-        ranges: of this model; with ``same_model=False``, of one with the same tensor names (a calibration table
+        plan: plan of this model, for the scheme of the runtime that is to run it.
+        ranges: ranges of this model; with ``same_model=False``, of one with the same tensor names (a calibration table
             that ships, for a network exported anew).
-        method: as in :func:`~edgefer.quantize.ranges.threshold`.
+        method: calibration method, as in :func:`~edgefer.quantize.ranges.threshold`.
         same_model: whether the ranges must carry this model's fingerprint.
 
     Raises:

@@ -35,7 +35,7 @@ class Histogram:
         exponent: e; the range is ``2.0**exponent`` on each side.
         counts: int64 (4096,); bin ``i`` holds values in ``[(i − 2048)·width, (i − 2047)·width)``.
         minimum, maximum: the exact extremes seen (``inf``, ``-inf`` before the first value).
-        count: how many values were seen; zeros: how many of them were exactly zero.
+        count: number of values seen; zeros: number of them that are exactly zero.
     """
 
     exponent: int = MIN_EXPONENT
@@ -47,7 +47,7 @@ class Histogram:
 
     @property
     def width(self) -> float:
-        """Of one bin, in the units of the tensor."""
+        """Width of one bin, in the units of the tensor."""
         return math.ldexp(1.0, self.exponent) / HALF_BINS
 
     def add(self, values: NDArray[Any]) -> bool:
@@ -147,11 +147,11 @@ _VERSION = 1
 
 @dataclass(frozen=True)
 class Ranges:
-    """What calibration saw.
+    """The observations of calibration.
 
     Attributes:
         model: :func:`~edgefer.quantize.graphview.fingerprint` of the network that was observed.
-        faces: how many faces went through it.
+        faces: number of faces that went through it.
         histograms: tensor name to :class:`Histogram`.
     """
 
@@ -173,7 +173,7 @@ class Ranges:
         return self.histograms[tensor]
 
     def to_text(self) -> str:
-        """JSON lines: a header, then one tensor a line. The same ranges give the same text."""
+        """JSON lines: a header, then one line per tensor. The same ranges give the same text."""
         header = {
             "format": _FORMAT,
             "version": _VERSION,
@@ -254,10 +254,10 @@ def threshold(
     (``symmetric``: beyond the largest magnitude).
 
     Args:
-        histogram: of the tensor, not empty.
+        histogram: the tensor's histogram, not empty.
         method: ``minmax``, ``percentile``, ``mse`` or ``entropy``.
         symmetric: ``low == -high``; otherwise the ends are found apart.
-        percentile: of the values on each side (of the magnitudes, where symmetric) that are not clipped.
+        percentile: percentage of the values on each side (of the magnitudes, where symmetric) that are not clipped.
 
     Raises:
         EdgeferError: unknown method, a percentile outside (50, 100], an empty histogram.

@@ -1,4 +1,4 @@
-"""How a runtime wants its INT8 graphs: the only place where quantisation knows about runtimes."""
+"""Q/DQ schemes, the forms of INT8 graphs that runtimes need: the only place where quantisation knows runtimes."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from edgefer.errors import EdgeferError
 
 @dataclass(frozen=True)
 class Scheme:
-    """What turns a plan and ranges into a file that one runtime runs in integer.
+    """The form of an INT8 file that one runtime computes in integers, made from a plan and ranges.
 
     Attributes:
-        name: how it is asked for, and what manifests record.
+        name: its name in options and manifests.
         activation: type of the activations; weights are int8 everywhere.
         symmetric: zero point 0 (``int8`` only); otherwise the range need not be centred.
         placement: ``"all"``: Q/DQ on every tensor that an integer kernel reads or writes (runtimes that replace

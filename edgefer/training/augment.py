@@ -47,7 +47,7 @@ def mix(faces: Tensor, alpha: float) -> tuple[Tensor, Tensor, float]:
 
     Args:
         faces: float32 N×H×W×C.
-        alpha: of the Beta(α, α) that the batch's share is sampled from; 0 leaves faces alone.
+        alpha: parameter of the Beta(α, α) that the batch's share is sampled from; 0 leaves faces alone.
 
     Returns:
         The blended faces, which face each was blended with (int64 N), and its own share, from 0 to 1.

@@ -1,4 +1,4 @@
-"""What a run starts from: fresh weights, or those of a file; and the teachers it learns from."""
+"""The start of a run: fresh weights, or those of a file; and the teachers it learns from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How to train: settings that are checked when they are given, and the recipes that trained each network."""
+"""Training settings, which are checked when they are given, and the recipes that trained each network."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class TrainConfig:
         optimiser: ``adamw``, ``adam`` or ``sgd`` (Nesterov momentum 0.9).
         weight_decay: on weights of convolutions and fully connected layers only.
         warmup: the part of the run in which the learning rate rises from 0.
-        schedule: after the warm-up: ``cosine`` to 0, or ``step``: a tenth after half of the run, a hundredth after ¾.
+        schedule: learning rate after the warm-up: ``cosine`` to 0, or ``step``: ÷ 10 after ½ of the run, ÷ 100 after ¾.
         head_lr: factor on the learning rate of the last layer: above 1 where the rest was trained before.
         frozen: the part of the run in which only the last layer learns.
         sampling: ``shuffled``: every face once in each epoch; ``balanced``: as many faces, every class equally often.
@@ -42,20 +42,20 @@ class TrainConfig:
             (:class:`edgefer.training.losses.Opinions`); the label has the rest. Needs votes.
         teacher_share: share of the loss against the teachers' answers, where there are teachers.
         temperature: softens the teachers' answers; 1 leaves them as they are.
-        class_weights: of the loss: ``none``, or by inverse frequency (``balanced``) or its root (``sqrt``).
+        class_weights: weights of the loss: ``none``, or by inverse frequency (``balanced``) or its root (``sqrt``).
         augment: strength; 1 is ±10° rotation, ±10 % shift and zoom, horizontal flips, light and contrast; 0 is none.
         erasing: probability that a rectangle of a face is blanked.
         noise: maximum share of a face's pixels that turn black or white; each face has a share of its own.
         crop: maximum share of a face's area that is cut off around a window of random place and shape.
         mixup: α of the Beta distribution of the shares in which faces are blended in pairs; 0: none.
-        ema_decay: of the moving average of weights that is evaluated and kept; 0 keeps the last weights themselves.
+        ema_decay: decay of the moving average of weights that is evaluated and kept; 0 keeps the last weights.
         keep: the epoch whose weights are kept: of the highest ``top1`` on val (of equals, the lower loss), or of
             the lowest ``loss``, which varies less by chance.
         clip: maximum norm of the gradient; None: no limit.
         patience: number of epochs without a better one (by ``keep``) after which the run stops; None: never.
         precision: ``fp32``, or ``bf16`` for autocast (faster only where the CPU has bf16 instructions).
         threads: PyTorch's; None leaves them as they are. The same number is needed to repeat a run bit for bit.
-        seed: of weights, order, augmentation and dropout.
+        seed: seed of weights, order, augmentation and dropout.
         checkpoint_seconds: interval at which the state to resume from is written.
     """
 
@@ -150,7 +150,7 @@ class Recipe:
         settings: fields of :class:`TrainConfig`.
         init: the weights to begin with, or None: fresh ones.
         teachers: weights of the networks to learn from.
-        votes: where FER+'s votes are, or None: FER2013's labels.
+        votes: file of FER+'s votes, or None: FER2013's labels.
     """
 
     model: str

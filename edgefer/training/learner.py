@@ -40,7 +40,7 @@ _EVALUATION_BATCH = 256
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Of the averaged weights on ``val``: share of right answers and mean cross-entropy."""
+    """Results of the averaged weights on ``val``: share of right answers and mean cross-entropy."""
 
     top1: float
     loss: float
@@ -110,7 +110,7 @@ class Learner:
         return value, int((logits.detach().argmax(dim=1) == labels).sum())
 
     def _answer(self, faces: Tensor) -> tuple[Tensor, Tensor | float]:
-        """Logits, and what the network itself adds to the loss: 0 for most networks."""
+        """Logits, and the network's own term of the loss: 0 for almost all networks."""
         both: Callable[[Tensor], tuple[Tensor, Tensor]] | None
         both = getattr(self.module.network, "with_auxiliary_loss", None)
         if both is None:

@@ -43,7 +43,7 @@ _FREE_TO_DIFFER = ("threads", "checkpoint_seconds")
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a run reached; ``curve`` has for each epoch: epoch, loss, top1 (augmented), val_loss, val_top1, lr."""
+    """Result of a run; ``curve`` has for each epoch: epoch, loss, top1 (augmented), val_loss, val_top1, lr."""
 
     best_val_top1: float
     best_epoch: int
@@ -230,7 +230,7 @@ class _Run:
             self.on_epoch(self.curve[-1])
 
     def merit(self, top1: float, loss: float) -> tuple[float, float]:
-        """What is larger for the better of two epochs."""
+        """The key by which epochs are compared: larger is better."""
         return (-loss, top1) if self.config.keep == "loss" else (top1, -loss)
 
     def new_order(self) -> torch.Tensor:
@@ -248,7 +248,7 @@ class _Run:
         return done
 
     def seconds(self) -> float:
-        """Of the whole run, earlier parts included."""
+        """Duration of the whole run, earlier parts included."""
         return self.earlier_seconds + time.monotonic() - self.started
 
     def out_of_time(self) -> bool:

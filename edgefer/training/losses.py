@@ -1,4 +1,4 @@
-"""What to learn from beside the labels: the answers of trained networks (distillation) and FER+'s votes."""
+"""Targets beside the labels: the answers of trained networks (distillation) and FER+'s votes."""
 
 from __future__ import annotations
 
@@ -91,8 +91,8 @@ def open_teachers(
 class _Resized(nn.Module):
     """A teacher of another face size than the learner's: faces are brought to its own.
 
-    Bicubic, and nothing averaged: of 48×48 faces enlarged to 64×64 that restores most. resnet11 repeats 95 % of what it
-    says to the faces themselves; after bilinear resizing it is 91 %, and 87 % with anti-aliasing.
+    Bicubic, and nothing averaged: that restores the largest part of 48×48 faces enlarged to 64×64. resnet11 repeats
+    95 % of its answers to the faces themselves; after bilinear resizing it is 91 %, and 87 % with anti-aliasing.
     """
 
     def __init__(self, module: nn.Module, contract: Contract) -> None:
@@ -143,8 +143,8 @@ class Opinions:
         if self.translating:
             asked = "" if teachers is None else " and the teachers' answers to them"
             announce(
-                f"most taggers chose the label of {100 * self.agreeing:.1f} % of the {len(hard):,} faces: the votes"
-                f"{asked} are translated into labels"
+                f"the majority of taggers chose the label of {100 * self.agreeing:.1f} % of the {len(hard):,} faces: "
+                f"the votes{asked} are translated into labels"
             )
             answers = None if teachers is None else _answers(prepared.faces, teachers)
             votes = translated(votes, self.labels, answers)
@@ -169,7 +169,7 @@ def require_votes(faces: FaceSet, share: float) -> NDArray[np.float32]:
 def translated(votes: Tensor, labels: Tensor, answers: Tensor | None) -> Tensor:
     """How probable each label is, given the votes for a face and what teachers say of it.
 
-    A multinomial logistic regression on these faces, of the votes, their roots, the class with most of them, and the
+    A multinomial logistic regression on these faces, of the votes, their roots, the class of their majority, and the
     logarithms of the teachers' answers. Without teachers, nothing but the votes tells faces apart; teachers that know
     the faces' labels by heart give the labels back.
 

@@ -195,7 +195,7 @@ def test_method_auto_takes_what_errs_least_and_keeps_every_figure(model, faces, 
     (chosen,) = [row for row in rows if row["chosen"]]
     assert chosen["kl"] == min(row["kl"] for row in rows)
     assert result.manifest.calibration.method == chosen["method"]
-    assert f"{chosen['label']} answers most like float" in result.reason
+    assert f"{chosen['label']} has the answers closest to float" in result.reason
     same = build(model, faces, tmp_path / "y.onnx", faces=60, method=chosen["method"])
     assert same.path.read_bytes() == result.path.read_bytes()
 

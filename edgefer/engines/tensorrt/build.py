@@ -42,7 +42,7 @@ _MEMORY_SIGNS = ("out of memory", "outofmemory", "insufficient memory", "workspa
 
 @dataclass(frozen=True)
 class SerialisedEngine:
-    """What the builder made.
+    """Result of the builder.
 
     Attributes:
         plan: the engine's bytes.
@@ -73,10 +73,10 @@ def build_plan(
     Args:
         model: a serialised ONNX file as :func:`edgefer.engines.tensorrt.inputs.check_model` lets through.
         contract: of the network. None: a network whose input has a fixed shape, such as a face detector's.
-        precision: of :data:`~edgefer.engines.tensorrt.options.PRECISIONS`.
+        precision: one of :data:`~edgefer.engines.tensorrt.options.PRECISIONS`.
         options: the builder's.
         rtx: TensorRT-RTX instead of TensorRT.
-        calibrator: for implicit quantisation, what :func:`make_calibrator` made.
+        calibrator: for implicit quantisation, a calibrator of :func:`make_calibrator`.
 
     Raises:
         EdgeferError: TensorRT, the driver or a CUDA package is missing; an option that this version lacks; an operator
@@ -213,7 +213,7 @@ def _profile(builder: Any, batches: Batches, contract: Contract) -> Any:
 
 
 def read_timings(path: Path | None) -> bytes | None:
-    """What ``path`` holds, read before anything is built; nothing where it is not there yet."""
+    """The content of ``path``, read before anything is built; empty where it is not there yet."""
     if path is None:
         return None
     check_writable(path)
@@ -319,7 +319,7 @@ def make_calibrator(
         trt: the package.
         kind: ``"entropy"`` or ``"minmax"``.
         faces: uint8 N×H×W×C batches of exactly ``batch``, read once; memory holds one.
-        batch: faces a batch.
+        batch: number of faces per batch.
         table: a calibration table, as :func:`edgefer.engines.tensorrt.inputs.to_table` writes: with one no
             face is read.
         advance: called with the number of faces after every batch.

@@ -34,7 +34,7 @@ class Span:
     """From version ``since`` up to, but without, ``until``; on TensorRT-RTX as ``rtx`` says.
 
     Attributes:
-        what: what it is, to complete "TensorRT 8.5.2 has no …".
+        what: name of the capability, to complete "TensorRT 8.5.2 has no …".
         source: the document.
         jetpack: whether a Jetson has it too.
     """
@@ -52,7 +52,7 @@ class Span:
 
     @property
     def versions(self) -> str:
-        """In words: ``"TensorRT 8.6 and later"``, ``"TensorRT before 11.0"``."""
+        """The versions in words: ``"TensorRT 8.6 and later"``, ``"TensorRT before 11.0"``."""
         start, end = (f"{v[0]}.{v[1]}" for v in (self.since, self.until))
         if self.until == NEVER and self.since == (0, 0, 0):
             return "TensorRT (--target tensorrt)"
@@ -135,7 +135,7 @@ _NEWEST_OPSET: Final = 25
 
 @dataclass(frozen=True)
 class Capabilities:
-    """What one version has; see :data:`SPANS` for each."""
+    """Capabilities of one version; see :data:`SPANS` for each."""
 
     explicit_batch_flag: bool
     strong_typing: bool
@@ -162,8 +162,8 @@ class Target:
     """A version to build for.
 
     Attributes:
-        name: as it was asked for: ``"jetpack6"``, ``"10.3"``, ``"rtx"``.
-        version: of TensorRT, or of TensorRT-RTX.
+        name: name as it was asked for: ``"jetpack6"``, ``"10.3"``, ``"rtx"``.
+        version: version of TensorRT, or of TensorRT-RTX.
         rtx: whether it is TensorRT-RTX, which has numbers of its own.
         jetpack: whether it is a Jetson's.
     """
@@ -175,7 +175,7 @@ class Target:
 
     @property
     def has(self) -> Capabilities:
-        """What it can do."""
+        """Its capabilities."""
         return Capabilities(
             **{
                 f.name: SPANS[f.name].rtx if self.rtx else SPANS[f.name].covers(self.version)
@@ -329,7 +329,7 @@ def need_dla(target: Target) -> None:
 
 
 class Log:
-    """What TensorRT said: the last errors and warnings, and its dump of layers."""
+    """TensorRT's log: the last errors and warnings, and its dump of layers."""
 
     def __init__(self) -> None:
         self.verbose = False
@@ -425,7 +425,7 @@ def logger_of(rtx: bool) -> Any:
 
 
 def make_runtime(trt: Any, target: Target, dla_core: int | None = None) -> Any:
-    """What loads engines. Those of ``--version-compatible`` hold code, TensorRT's lean runtime, which it may run.
+    """A runtime that loads engines. It may run the code in those of ``--version-compatible``: TensorRT's lean runtime.
 
     NvInferRuntime.h, setEngineHostCodeAllowed: without it such engines are refused; setDLACore: an engine runs on the
     DLA core of the runtime that loads it, whichever it was built for.

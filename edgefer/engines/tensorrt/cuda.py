@@ -53,7 +53,7 @@ class Device:
 
 @dataclass(frozen=True)
 class Driver:
-    """What the NVIDIA driver says of itself and of its GPUs.
+    """The NVIDIA driver and its GPUs.
 
     Attributes:
         cuda: the newest CUDA that it serves, ``"12.6"``; None where there is no driver that starts.
@@ -132,7 +132,7 @@ class Owned:
 
     Attributes:
         number: its address or handle.
-        value: what the package calls it.
+        value: its value in the package.
         host: pinned memory as uint8; None for everything else.
     """
 
@@ -166,7 +166,7 @@ class Cuda(Protocol):
 
     Attributes:
         package: the package's name.
-        graphs: what captures and replays CUDA graphs; None where the package cannot.
+        graphs: captures and replays CUDA graphs; None where the package cannot.
     """
 
     package: str
@@ -179,7 +179,7 @@ class Cuda(Protocol):
         """Whether this thread's current context is another one than the primary: asked outside :meth:`current`."""
 
     def free_bytes(self) -> int:
-        """What CUDA calls free."""
+        """Free device memory, as CUDA reports it."""
 
     def extent(self, pointer: int) -> int:
         """Bytes from ``pointer`` to the end of the allocation that it lies in."""
@@ -283,7 +283,7 @@ class Buffer:
 
     @property
     def address(self) -> int:
-        """Of the device memory."""
+        """Address of the device memory."""
         return self._device.number
 
     def fill(self, value: NDArray[Any]) -> None:

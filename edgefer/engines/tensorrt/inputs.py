@@ -1,7 +1,7 @@
-"""What TensorRT's builder is given: the ONNX file, checked before the builder is asked, and a calibration table.
+"""Inputs of TensorRT's builder: the ONNX file, checked before the builder is asked, and a calibration table.
 
 The table is our ranges in TensorRT's format, so that its own calibrator needs no faces. It is text: a line that names
-the version and the algorithm, ``TRT-8602-EntropyCalibration2``, then one tensor a line with its scale, the IEEE 754
+the version and the algorithm, ``TRT-8602-EntropyCalibration2``, then one tensor per line with its scale, the IEEE 754
 bits of a float32 as eight hexadecimal digits, big-endian (TensorRT developer guide, "INT8 Calibration Using Python";
 the format as its samples read it, samples/common/EntropyCalibrator.h).
 """

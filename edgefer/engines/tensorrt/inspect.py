@@ -31,7 +31,7 @@ from edgefer.quantize.scheme import TENSORRT as TENSORRT_SCHEME
 from edgefer.runtimes import TENSORRT, TENSORRT_RTX
 
 FOLDED: Final = "folded"
-"""What a node got that no layer of the engine names: a reshape, or what was computed while building."""
+"""Precision of a node that no layer of the engine names: a reshape, or a node computed while building."""
 
 _VISIBLE: Final = WEIGHTED | POOLING | JOINING | {"MaxPool"}
 """Operators whose type can be seen from outside: functions of one value are done inside other layers' kernels."""
@@ -82,7 +82,7 @@ class LayerAudit:
     origins: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """For the manifest."""
+        """JSON-ready, for the manifest."""
         return {
             "layer": self.layer,
             "kind": self.kind,
@@ -94,7 +94,7 @@ class LayerAudit:
 
 @dataclass(frozen=True)
 class Audit:
-    """What was asked of each ONNX node and each engine layer, and what they got.
+    """Precision asked for and got, of each ONNX node and each engine layer.
 
     Attributes:
         nodes: the ONNX nodes in graph order, Q/DQ and casts left out.
@@ -205,7 +205,7 @@ def audit(model: onnx.ModelProto, layers: Sequence[EngineLayer], asked: Mapping[
 
 
 def _node_got(op: str, asked: str, homes: Iterable[EngineLayer]) -> str:
-    """What a node got: for arithmetic from the layer that does it, otherwise from any that names it."""
+    """The precision that a node got: for arithmetic from the layer that does it, otherwise from any that names it."""
     listed = list(homes)
     if not listed:
         return FOLDED

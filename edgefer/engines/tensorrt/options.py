@@ -1,4 +1,4 @@
-"""What a user can ask of TensorRT's builder: read from text, checked against what a version can do, and written as the
+"""Options of TensorRT's builder: read from text, checked against what a version can do, and written as the
 command to type on the device, edgefer's or NVIDIA's own ``trtexec`` with the flags that its version has.
 
 trtexec's flags are as in samples/common/sampleOptions.cpp of https://github.com/NVIDIA/TensorRT at 8.5.2, v8.6.1,
@@ -66,7 +66,7 @@ class BuilderOptions:
         refit: an engine whose weights can be changed.
         opt_level: 0 … 5, how long the builder searches.
         sparsity: allow 2:4 sparse kernels.
-        calibrator: of :data:`CALIBRATORS`: implicit quantisation instead of Q/DQ.
+        calibrator: one of :data:`CALIBRATORS`: implicit quantisation instead of Q/DQ.
         calibration_cache: a calibration table for it, instead of faces.
         verbose: print all of the builder's log.
     """
@@ -92,7 +92,7 @@ class BuilderOptions:
 
     @property
     def portable(self) -> tuple[str, ...]:
-        """What else the engine is for, as manifests say it: ``"version"``, ``"hardware"``."""
+        """Where else the engine may run, as manifests say it: ``"version"``, ``"hardware"``."""
         asked = (("version", self.version_compatible), ("hardware", self.hardware_compat))
         return tuple(name for name, given in asked if given)
 
@@ -116,7 +116,7 @@ NAMES: Final = (
     *_AS_GIVEN,
     *("workspace", "timing_cache", "calib_cache", "min_batch", "opt_batch", "max_batch", "shapes"),
 )
-"""What :func:`read_options` takes: the options of the command line, with underscores."""
+"""Names that :func:`read_options` takes: the options of the command line, with underscores."""
 
 
 def read_options(given: Mapping[str, Any], contract: Contract) -> BuilderOptions:
@@ -325,10 +325,10 @@ def trtexec_command(
 
     Args:
         model: the ONNX file, as it is called on the device.
-        contract: of the network.
-        target: what the device has.
+        contract: the network's contract.
+        target: TensorRT's version on the device.
         precision: ``"int8+fp16"``, ….
-        options: as for edgefer's own builder.
+        options: options, as for edgefer's own builder.
         cache: a calibration table, for implicit quantisation.
     """
     engine = model.with_suffix(".engine")

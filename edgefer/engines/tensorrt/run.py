@@ -60,7 +60,7 @@ class LoadedEngine:
 
     Attributes:
         target: the TensorRT that is here.
-        inputs, outputs: in the engine's order.
+        inputs, outputs: the tensors in the engine's order.
         min_batch, max_batch: the batch sizes that it takes.
 
     Raises:
@@ -93,7 +93,7 @@ class LoadedEngine:
         self.outputs = tuple(specs[False])
 
     def reason(self) -> str:
-        """What TensorRT's log says went wrong since it was asked last."""
+        """The errors in TensorRT's log since the last call of this."""
         reason = self._log.reason()
         self._log.clear()
         return reason
@@ -225,11 +225,11 @@ class ExecutionContext:
 
     Attributes:
         context: TensorRT's.
-        key: what it is set to; None while it is not.
+        key: the shapes it is set to; None while it is not.
         shapes: tensor → shape, at that batch size.
         runs: times that it was enqueued since it was set.
         stream: the stream that may still be running it; None where nothing is.
-        graph: what was captured of it.
+        graph: the graph captured from it.
     """
 
     context: Any
@@ -252,11 +252,11 @@ class ExecutionContexts:
 
     A captured graph holds shapes and addresses fast, and lives on state of its context that another shape changes:
     NVIDIA's developer guide ("CUDA Graphs") advises one context for each graph. So every batch size has its own, and
-    where there are ``limit`` already, the one that was used least recently is set anew.
+    where there are ``limit`` already, the one whose last use is longest ago is set anew.
 
     Args:
         make: makes an execution context; None where it cannot.
-        limit: how many the version allows at a time.
+        limit: maximum number that the version allows at a time.
     """
 
     def __init__(self, make: Callable[[], Any], limit: int) -> None:
@@ -310,7 +310,7 @@ class TensorRtSession:
 
     Attributes:
         min_batch, max_batch: the batch sizes that the engine takes.
-        timing: of the last :meth:`run`; None before the first.
+        timing: timing of the last :meth:`run`; None before the first.
         without_graphs: why calls are not replayed as a CUDA graph; None where they are, or will be: the first call with
             a batch size is enqueued as it is, the second is captured.
 
@@ -466,7 +466,7 @@ class TensorRtSession:
         chosen.runs += 1
 
     def _capture(self, chosen: ExecutionContext, graphs: Graphs) -> None:
-        """Record the call as a CUDA graph: once a batch size, after a first call, which TensorRT uses to set up."""
+        """Record the call as a CUDA graph: once per batch size, after a first call, which TensorRT uses to set up."""
         context, handle = chosen.context, self._stream.number
         try:
             with _ALONE:
@@ -562,5 +562,5 @@ def check_place(file: Path, manifest: Manifest, version: str, device: Device) ->
 
 
 def _from_ampere_on(device: Device) -> bool:
-    """What a hardware compatible engine runs on (NvInfer.h, HardwareCompatibilityLevel::kAMPERE_PLUS); no Jetson."""
+    """Whether hardware compatible engines run on it (NvInfer.h, HardwareCompatibilityLevel::kAMPERE_PLUS); no Jetson."""
     return int(device.capability.removeprefix("SM")) >= 80 and not device.integrated
