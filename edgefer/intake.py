@@ -46,7 +46,7 @@ class ImageHeader:
 
     @property
     def decoded_bytes(self) -> int:
-        """Of the array that OpenCV decodes it into."""
+        """Size of the array that OpenCV decodes it into."""
         return self.width * self.height * self.channels * -(-self.bits // 8)
 
 

@@ -50,7 +50,7 @@ def test_what_is_rendered_is_read_back(write):
     assert read_contract(write(render_contract(test_time_flip))) == test_time_flip
 
 
-def test_mirrored_is_true_or_false(write):
+def test_the_test_time_flip_is_true_or_false(write):
     with pytest.raises(EdgeferError, match="test_time_flip is 1, not true or false"):
         read_contract(write(f"test_time_flip = 1{GOOD}"))
 

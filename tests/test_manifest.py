@@ -36,7 +36,7 @@ def make(**changes) -> Manifest:
         instruction_set=("avx2", "avx512_vnni"),
         contract=CONTRACT,
         precision=Precision("int8", "int8", (LayerPrecision("Conv_0", "Conv", "int8", "int8"),)),
-        calibration=Calibration("cd" * 32, 100, {"a": 60, "b": 40}, "mse", 7, "drawn", ("0123456789abcdef",)),
+        calibration=Calibration("cd" * 32, 100, {"a": 60, "b": 40}, "mse", 7, "synthetic", ("0123456789abcdef",)),
         golden=Golden(
             rng.integers(0, 256, (2, 4, 4, 1), dtype=np.uint8),
             rng.normal(size=(2, 2)).astype(np.float32),

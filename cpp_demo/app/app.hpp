@@ -37,7 +37,7 @@ struct Options {
   Smoothing smoothing;
 };
 
-/// `pixels` rotated and mirrored as the options say.
+/// `pixels` rotated and flipped as the options say.
 cv::Mat turned(cv::Mat pixels, const Options& options);
 
 /// Second stage: which faces are where.

@@ -16,7 +16,7 @@ class Detector {
  public:
   virtual ~Detector() = default;
 
-  /// The faces in the frame's picture, the most certain first.
+  /// The faces in the frame's picture, sorted by falling score.
   virtual std::vector<Detection> detect(const Frame& frame) = 0;
   /// In how many pictures of a video a face must be found before it is believed.
   virtual int confirmations() const { return 1; }

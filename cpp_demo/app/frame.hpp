@@ -16,7 +16,7 @@ namespace edgefer::app {
 /// One picture.
 struct Frame {
   std::int64_t number = 0;  ///< counts from 0, dropped ones included
-  cv::Mat pixels;           ///< uint8 H×W×3 BGR, turned and mirrored as asked for
+  cv::Mat pixels;           ///< uint8 H×W×3 BGR, rotated and flipped as asked for
   double time = 0;          ///< seconds on the scale of motion: the video's own for a file, the clock's for a camera
   double captured = 0;      ///< monotonic() when it was read
   double clock = 0;         ///< wall() when it was read

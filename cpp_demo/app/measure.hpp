@@ -1,4 +1,4 @@
-// Frames a second, ages, drops and what each part of the work took, in memory that does not grow; and these figures as
+// Frames per second, ages, drops and duration of each part of the work, in memory that does not grow; and these values as
 // JSON.
 #pragma once
 
@@ -20,7 +20,7 @@ struct Summary {
   std::int64_t shown = 0;                                                ///< frames that reached the sinks
   std::int64_t dropped_detect = 0, dropped_infer = 0, dropped_draw = 0;  ///< frames replaced by a newer one before it
   double seconds = 0;                                                    ///< from the first to the last frame shown
-  std::optional<double> fps;                                             ///< frames shown a second
+  std::optional<double> fps;                                             ///< frames shown per second
   std::optional<double> age_p50_ms, age_p95_ms;  ///< from reading a frame to having its labels, if live
   int tracks = 0;                                ///< different faces
   int reconnects = 0;                            ///< times that the source came back
@@ -29,7 +29,7 @@ struct Summary {
   std::string text() const;
 };
 
-/// Milliseconds a frame that a part of the work took, of the last 4,096 frames.
+/// Milliseconds per frame that a part of the work took, of the last 4,096 frames.
 class Durations {
  public:
   void add(double ms);
@@ -55,7 +55,7 @@ class Meter {
   std::optional<double> fps() const;
   const Durations& of(Part part) const { return parts_[static_cast<std::size_t>(part)]; }
   const Durations& ages() const { return ages_; }
-  /// Milliseconds a frame outside reading, detection, inference and waits: mean and percentiles are of sums, frame by
+  /// Milliseconds per frame outside reading, detection, inference and waits: mean and percentiles are of sums, frame by
   /// frame.
   const Durations& overhead() const { return overhead_; }
   /// What is known here: shown, seconds, fps, tracks, and ages if `live`.

@@ -101,7 +101,7 @@ class CaptureSource final : public Source {
   }
 
   std::optional<cv::Mat> grab() {
-    cv::Mat pixels;  // a new one a frame: the last is still on its way through the app
+    cv::Mat pixels;  // a new one per frame: the last is still on its way through the app
     try {
       const std::lock_guard lock(busy_);
       if (!capture_.read(pixels)) return std::nullopt;
@@ -209,7 +209,7 @@ void check_gstreamer(const std::string& pipeline, const std::string& name) {
   const bool jetson = unknown.rfind("nv", 0) == 0;
   throw Error(name + " needs the GStreamer element '" + unknown + "', which is not installed",
               jetson ? "it comes with JetPack; in a container, use NVIDIA's l4t images with the camera passed through"
-                     : "gst-inspect-1.0 lists what there is; gstreamer1.0-plugins-base and -good have most");
+                     : "gst-inspect-1.0 lists what there is; gstreamer1.0-plugins-base and -good have the usual ones");
 }
 
 std::unique_ptr<Source> webcam(int index, const SourceOptions& options) {

@@ -33,7 +33,7 @@ class Source {
   const std::string name;
   const bool live;
   const bool stills;
-  std::optional<double> fps;       ///< pictures a second as the source states them
+  std::optional<double> fps;       ///< pictures per second as the source states them
   std::atomic<int> reconnects{0};  ///< times that it came back
 };
 

@@ -13,7 +13,7 @@ namespace edgefer::app {
 
 inline constexpr std::array kYunetStrides{8, 16, 32};
 
-/// The outputs of one stride: a class score, an objectness, a box (4) and five landmarks (10) a cell, row by row.
+/// The outputs of one stride: a class score, an objectness, a box (4) and five landmarks (10) per cell, row by row.
 struct YunetStride {
   const float* scores = nullptr;
   const float* objectness = nullptr;

@@ -19,7 +19,7 @@ struct FaceSize {
   int width, height, channels;
 };
 
-/// One thread a pixel, one layer of the grid a face.
+/// One thread per pixel, one layer of the grid per face.
 __global__ void cut_faces(Image image, Windows windows, FaceSize size, std::uint8_t* faces) {
   const int column = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
   const int row = static_cast<int>(blockIdx.y * blockDim.y + threadIdx.y);

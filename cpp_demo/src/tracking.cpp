@@ -8,7 +8,7 @@
 namespace edgefer {
 namespace {
 
-// The figures of edgefer/camera/track.py, where each is explained.
+// The constants of edgefer/camera/track.py, where each is explained.
 constexpr double match_overlap = 0.3;  // from which a detection may be a track's face
 constexpr double reach = 0.6;          // where nothing overlaps: how many of its sizes a face may have jumped
 constexpr int max_misses = 2;          // searches in a row that may miss a face before its track ends

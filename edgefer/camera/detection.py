@@ -92,7 +92,7 @@ class Detector(Protocol):
     confirmations: int
 
     def detect(self, pixels: Pixels) -> list[Detection]:
-        """The faces in ``pixels``, the most certain first."""
+        """The faces in ``pixels``, sorted by falling score."""
 
     def close(self) -> None:
         """Free what the detector holds."""

@@ -47,8 +47,8 @@ SECONDS_EACH = 1.5
 
 ALLOWED_ERROR = TOLERANCE["int8"]
 """Largest error, as a part of the logits' scale. Rounding moves INT8 logits by up to 0.04 between runtimes. OpenVINO
-2026.4 is off by 0.24 on cliquenet, whose convolutions read concatenated maps, in the scheme openvino-inputs: 83 % of its answers to 300 of
-FER2013's val faces are the float network's, where with the same file 98 % of ONNX Runtime's are."""
+2026.4 is off by 0.24 on cliquenet, whose convolutions read concatenated maps, in the scheme openvino-inputs: 83 % of
+its answers to 300 of FER2013's val faces are the float network's, but 98 % of ONNX Runtime's with the same file."""
 
 _MAX_DB = 200.0
 """The signal-to-noise ratio of equal logits: no number is above the precision of what was compared."""

@@ -343,7 +343,7 @@ def sizes(layers: int) -> list[int]:
 def cheapest(plans: Sequence[Plan], allowed: Collection[int]) -> int:
     """Index in ``allowed`` of the plan with the minimum cost over all-INT8 (the first one of ``plans``).
 
-    Plans that timing does not tell apart from it cost nothing; of those, the one with the largest number of layers in INT8.
+    Plans that timing does not tell apart from it cost nothing; of those, the one with the fewest layers in float.
     """
     base = plans[0].cost * (1 + NOISE)
     return min(allowed, key=lambda index: (max(0.0, plans[index].cost - base), index))

@@ -1,4 +1,4 @@
-"""The card beside weights says what the weights are, and how sure their figures are."""
+"""The card beside weights says what the weights are, and how sure their results are."""
 
 from dataclasses import replace
 
@@ -24,7 +24,7 @@ def files(tmp_path):
     return tmp_path, train, open_dataset(f"{tmp_path / 'test.npz'}:all")
 
 
-def test_a_card_has_both_figures_with_their_intervals(files):
+def test_a_card_has_both_results_with_their_intervals(files):
     import model_card
 
     from edgefer.engines.load import load_baseline
@@ -32,13 +32,13 @@ def test_a_card_has_both_figures_with_their_intervals(files):
     from edgefer.measure.evaluate import evaluate
 
     folder, train, test = files
-    figures = model_card.measure(folder / "w.safetensors", train, train, test, folder / "log")
+    results = model_card.measure(folder / "w.safetensors", train, train, test, folder / "log")
     with load_baseline(folder / "w.safetensors") as network:
         answers = evaluate(network, test)
     low, high = macro_f1_ci95(answers)
-    assert figures["test"]["macro_f1"] == macro_f1(answers)
-    assert figures["test"]["macro_f1_ci95"] == [low, high]
-    card = model_card.card("w", figures, ["edgefer train"])
+    assert results["test"]["macro_f1"] == macro_f1(answers)
+    assert results["test"]["macro_f1_ci95"] == [low, high]
+    card = model_card.card("w", results, ["edgefer train"])
     (line,) = (line for line in card.splitlines() if line.startswith("| public test"))
     assert line.endswith(f"| {100 * macro_f1(answers):.1f} | {100 * low:.1f}…{100 * high:.1f} |")
     assert "205,451 parameters, in FP16 but for biases and batch norms, 48×48 grey faces, seven classes." in card
@@ -54,16 +54,16 @@ def test_a_flipped_networks_card_has_the_other_figure_too(files):
 
     folder, train, test = files
     import_weights(folder / "w.safetensors", "lenet", folder / "m.safetensors", test_time_flip=True)
-    figures = model_card.measure(folder / "m.safetensors", train, train, test, folder / "log")
+    results = model_card.measure(folder / "m.safetensors", train, train, test, folder / "log")
     with load_baseline(folder / "w.safetensors") as one, load_baseline(folder / "m.safetensors") as both:
         without, with_them = evaluate(one, test), evaluate(both, test)
-    assert figures["flip_gain"]["test"]["macro_f1"] == macro_f1(without) != macro_f1(with_them)
-    assert figures["test"]["macro_f1"] == macro_f1(with_them)
+    assert results["flip_gain"]["test"]["macro_f1"] == macro_f1(without) != macro_f1(with_them)
+    assert results["test"]["macro_f1"] == macro_f1(with_them)
     gain = 100 * (with_them.top1 - without.top1)
-    assert figures["flip_gain"]["gain_pp"]["test"] == pytest.approx(gain)
-    low, high = figures["flip_gain"]["gain_ci95_pp"]["test"]
+    assert results["flip_gain"]["gain_pp"]["test"] == pytest.approx(gain)
+    low, high = results["flip_gain"]["gain_ci95_pp"]["test"]
     assert low < gain < high
-    card = model_card.card("m", figures, ["edgefer train"])
+    card = model_card.card("m", results, ["edgefer train"])
     rows = [line for line in card.splitlines() if line.startswith(("| public test", "| the same, without test"))]
     assert len(rows) == 2
     assert "Test-time augmentation (horizontal flip): " in card

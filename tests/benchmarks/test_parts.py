@@ -14,7 +14,7 @@ FIRST = "before\n<!-- cpu:begin -->\nold\n<!-- cpu:end -->\nafter\n"
 
 
 def result(quiet=True):
-    def figures(ms, batch, over, interval):
+    def row(ms, batch, over, interval):
         return {
             "p50_ms": ms,
             "images_per_s": 1000 * batch / ms,
@@ -24,13 +24,13 @@ def result(quiet=True):
 
     def timing(batch, threads, auto):
         rows = {
-            "PyTorch eager": figures(8.0 * batch, batch, 0.125, [0.12, 0.13]),
-            "onnxruntime FP32": figures(1.0 * batch, batch, 1.0, [1.0, 1.0]),
-            "openvino INT8 (x)": figures(0.5 * batch, batch, 2.0, [1.9, 2.1]),
+            "PyTorch eager": row(8.0 * batch, batch, 0.125, [0.12, 0.13]),
+            "onnxruntime FP32": row(1.0 * batch, batch, 1.0, [1.0, 1.0]),
+            "openvino INT8 (x)": row(0.5 * batch, batch, 2.0, [1.9, 2.1]),
         }
         return {"batch": batch, "threads": threads, "auto": auto, "rows": rows}
 
-    judged = {"top1": 0.65, "drop_pp": 0.25, "ci95_pp": [-0.1, 0.6], "agreement": 0.9812}
+    accuracy = {"top1": 0.65, "drop_pp": 0.25, "ci95_pp": [-0.1, 0.6], "agreement": 0.9812}
     itself = {"top1": 0.65, "drop_pp": 0.0, "ci95_pp": [-0.1, 0.1], "agreement": 1.0}
     return {
         "benchmark": "cpu",
@@ -44,7 +44,7 @@ def result(quiet=True):
                 "rows": [
                     {"label": "PyTorch eager", "bytes": 4_000_000, "accuracy": itself},
                     {"label": "onnxruntime FP32", "bytes": 4_000_000, "accuracy": itself},
-                    {"label": "openvino INT8 (x)", "bytes": 1_000_000, "accuracy": judged},
+                    {"label": "openvino INT8 (x)", "bytes": 1_000_000, "accuracy": accuracy},
                 ],
                 "runs": [timing(1, 1, "openvino INT8 (x)"), timing(32, 2, "onnxruntime FP32")],
             }
@@ -202,8 +202,8 @@ def test_demands_on_memory(many, passed):
 def test_zoo_table_has_accuracies_only_of_trained_weights_and_says_who_falls_short():
     import zoo
 
-    judged = {"top1": 0.62, "top1_ci95": [0.6, 0.64], "macro_f1": 0.57, "macro_f1_ci95": [0.55, 0.591]}
-    judged |= {"drop_pp": 0.1, "ci95_pp": [-0.2, 0.4]}
+    accuracy = {"top1": 0.62, "top1_ci95": [0.6, 0.64], "macro_f1": 0.57, "macro_f1_ci95": [0.55, 0.591]}
+    accuracy |= {"drop_pp": 0.1, "ci95_pp": [-0.2, 0.4]}
     latency = {
         "PyTorch eager": {"p50_ms": 9.0},
         "onnxruntime FP32": {"p50_ms": 2.0},
@@ -214,8 +214,8 @@ def test_zoo_table_has_accuracies_only_of_trained_weights_and_says_who_falls_sho
         **{"name": "net", "parameters": 1234, "macs": 5_500_000, "published": "64 % FER+", "parity": 3e-6},
         **{"latency": latency, "auto": "openvino INT8 (b)", "weights": "shipped, sha256 0"},
         "accuracy": {
-            "PyTorch eager": {**judged, "agreement": 1.0},
-            "openvino INT8 (b)": {**judged, "agreement": 0.981},
+            "PyTorch eager": {**accuracy, "agreement": 1.0},
+            "openvino INT8 (b)": {**accuracy, "agreement": 0.981},
         },
     }
     random = {**shipped, "name": "other", "published": "80 % FER2013", "accuracy": {}, "weights": "random"}

@@ -74,7 +74,7 @@ def test_a_real_video_with_haar_has_one_face_that_moves(video, classifier):
         assert y == pytest.approx(120, abs=16)
 
 
-def test_two_hundred_faces_are_labelled_up_to_the_most_and_the_rest_is_counted(classifier, capsys):
+def test_two_hundred_faces_are_labelled_up_to_the_maximum_and_the_rest_is_counted(classifier, capsys):
     crowd = [detection(12 * (i % 20), 10 * (i // 20), 8 + i / 100) for i in range(200)]
     sink = KeepingSink(wants_picture=True)
     run(FakeSource(3, size=(120, 260)), FakeDetector(lambda _, __: crowd), classifier, [sink], max_faces=50)

@@ -130,7 +130,7 @@ def test_camera_writes_a_video_events_and_faces(tmp_path, video, engine):
     assert len(events) >= 25
     assert {event["track"] for event in events} == {1}
     middles = [event["box"][0] + event["box"][2] / 2 for event in events]
-    assert middles[0] - middles[-1] > 80  # mirrored: it moves to the left
+    assert middles[0] - middles[-1] > 80  # flipped: it moves to the left
     assert len(list((tmp_path / "faces").rglob("*.png"))) >= 1
 
 

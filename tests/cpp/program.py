@@ -44,7 +44,7 @@ def run(*arguments, seconds=60.0, environment=None):
 
 
 def until_lines(app, path, lines, seconds=30.0):
-    """Wait for so many events of a program that runs."""
+    """Wait for a number of events of a program that runs."""
     end = time.monotonic() + seconds
     while not path.exists() or path.read_text().count("\n") < lines:
         assert app.poll() is None, app.stderr.read()

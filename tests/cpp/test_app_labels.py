@@ -110,7 +110,7 @@ def test_a_sequence_with_given_boxes_has_pythons_labels(brightness, tmp_path, op
     assert f"{FRAMES} frames shown" in done.stderr
 
 
-def test_turned_and_mirrored_pictures_are_python_s_too(brightness, tmp_path):
+def test_turned_and_flipped_pictures_are_python_s_too(brightness, tmp_path):
     program()
     pictures = [with_face(room(), 100 + number, 90, 80) for number in range(6)]
     turned = [cv2.flip(cv2.rotate(picture, cv2.ROTATE_90_CLOCKWISE), 1) for picture in pictures]

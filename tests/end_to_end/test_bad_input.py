@@ -41,12 +41,12 @@ def test_calibrating_on_test_faces(road, tmp_path):
     refused(done, "test faces", "--calib")
 
 
-def test_judging_on_calibration_faces(road):
+def test_evaluating_on_calibration_faces(road):
     done = edgefer("bench", road.int8, "--data", f"{road.faces}:all", "--baseline", road.fp32, "--seconds", 0.5)
     refused(done, "calib")
 
 
-def test_judging_on_faces_that_trained_the_baseline(road):
+def test_evaluating_on_faces_that_trained_the_baseline(road):
     done = edgefer("bench", road.fp32, "--data", f"{road.faces}:fit", "--baseline", road.weights, "--seconds", 0.5)
     refused(done, "the faces that trained", "--exclude")
 

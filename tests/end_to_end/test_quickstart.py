@@ -60,7 +60,7 @@ def test_quickstart_on_data_that_are_not_there(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_small_network_learns_the_drawn_faces_but_not_all_of_them(tmp_path):
+def test_a_small_network_learns_the_synthetic_faces_but_not_all_of_them(tmp_path):
     folder = tmp_path / "out"
     report = check(edgefer("quickstart", "-o", folder, "--seconds", 120), folder, FILES | {"faces.npz"})
     assert 0.85 <= report["baseline"]["accuracy"]["top1"] <= 0.99

@@ -127,9 +127,9 @@ def test_batch_norms_that_cannot_be_folded_stay(middle):
     assert result.model is model
 
 
-@pytest.mark.parametrize(("most", "written"), [(1.0, ["Mul", "Max"]), (1.5, ["Mul", "Relu", "Mul", "Add"])])
-def test_prelu_in_simpler_operators(most, written):
-    slopes = np.linspace(-0.5, most, 8).reshape(8, 1, 1)
+@pytest.mark.parametrize(("steepest", "written"), [(1.0, ["Mul", "Max"]), (1.5, ["Mul", "Relu", "Mul", "Add"])])
+def test_prelu_in_simpler_operators(steepest, written):
+    slopes = np.linspace(-0.5, steepest, 8).reshape(8, 1, 1)
     model = network([node("PRelu", "x slope", "y")], [constant("slope", slopes)])
     result = rewritten(model, "split-prelu")
     assert result.changes == {"split-prelu": 1}

@@ -41,11 +41,11 @@ def test_metadata_carries_lineage_and_precision(network, contract, tmp_path):
 
 
 def test_the_hash_of_a_weights_file_is_kept(network, contract, tmp_path):
-    named = Contract(**{**vars(contract), "lineage": {"weights_sha256": "ab" * 32, "trained_on": "drawn"}})
+    named = Contract(**{**vars(contract), "lineage": {"weights_sha256": "ab" * 32, "trained_on": "synthetic"}})
     result = export_model(network, named, tmp_path / "model.onnx", simplify=False)
     lineage = load_model(result.path)[1].lineage
     assert lineage["weights_sha256"] == "ab" * 32
-    assert lineage["trained_on"] == "drawn"
+    assert lineage["trained_on"] == "synthetic"
 
 
 @pytest.mark.parametrize("batch", [1, 2, 7])

@@ -42,7 +42,7 @@ def test_a_class_without_faces_is_unknown_and_one_never_answered_has_no_precisio
     assert macro_f1(net) == pytest.approx((angry.f1 + 0) / 2), "the class without faces is left out"
 
 
-def test_interval_of_macro_f1_is_that_of_faces_drawn_again():
+def test_interval_of_macro_f1_is_that_of_resampled_faces():
     rng = np.random.default_rng(5)
     labels = rng.choice(3, 300, p=[0.6, 0.3, 0.1])
     net = predictions(labels, np.where(rng.random(300) < 0.7, labels, rng.integers(0, 3, 300)))

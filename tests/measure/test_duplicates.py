@@ -21,7 +21,7 @@ def networks(labels, before, after, groups=()):
     return answering(before, "base"), answering(after, "engine")
 
 
-def drawn(count, seed=0):
+def sampled(count, seed=0):
     random = np.random.default_rng(seed)
     labels = random.integers(0, 3, count)
     before = np.where(random.random(count) < 0.6, labels, random.integers(0, 3, count))
@@ -42,8 +42,8 @@ def intervals(base, engine):
 
 
 def test_without_copies_the_intervals_are_wilsons_and_tangos():
-    base, engine = networks(*drawn(200))
-    grouped, other = networks(*drawn(200), groups=np.random.default_rng(1).permutation(200) + 7)
+    base, engine = networks(*sampled(200))
+    grouped, other = networks(*sampled(200), groups=np.random.default_rng(1).permutation(200) + 7)
     assert intervals(base, engine) == intervals(grouped, other)
     paired = Paired.from_predictions(base, engine)
     lost, gained = paired.baseline_only, paired.candidate_only
@@ -56,8 +56,8 @@ def test_without_copies_the_intervals_are_wilsons_and_tangos():
 
 @pytest.mark.parametrize("copies", [2, 30])
 def test_copies_of_every_face_change_no_interval_at_all(copies):
-    once = networks(*drawn(200))
-    many = networks(*(np.tile(part, copies) for part in drawn(200)), groups=np.tile(np.arange(200), copies))
+    once = networks(*sampled(200))
+    many = networks(*(np.tile(part, copies) for part in sampled(200)), groups=np.tile(np.arange(200), copies))
     assert intervals(*many) == intervals(*once)
     assert (many[0].n, many[0].distinct, once[0].distinct) == (200 * copies, 200, 200)
     assert macro_f1_ci95(many[0]) == pytest.approx(macro_f1_ci95(once[0]), abs=2e-3)
@@ -87,7 +87,7 @@ def test_sign_flips_by_brute_force():
 
 
 def test_interval_of_macro_f1_samples_whole_groups():
-    labels, before, _ = drawn(120)
+    labels, before, _ = sampled(120)
     groups = np.concatenate([np.arange(60), np.repeat(np.arange(60, 72), 5)])
     before[60:] = np.repeat(before[60::5], 5)
     labels[60:] = np.repeat(labels[60::5], 5)

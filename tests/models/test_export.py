@@ -8,7 +8,7 @@ from edgefer.graph.export import export
 from tests.models.zoo import BIG, networks
 
 FORBIDDEN = {"If", "Loop", "Scan", "Shape", "NonZero", "RandomUniformLike", "Dropout", "Pad"}
-# Of cliquenet: its stem, 10 layers a block, 2 transitions; the kernels that a layer joins are one constant.
+# Of cliquenet: its stem, 10 layers per block, 2 transitions; the kernels that a layer joins are one constant.
 CONVOLUTIONS = {"cliquenet": 1 + 3 * 10 + 2, "resnet18": 20, "vgg11": 8, "mini_xception_keras": 2 + 4 * 5 + 1}
 
 

@@ -137,7 +137,7 @@ def test_half_the_size_for_the_same_answers(tmp_path, out):
     import_weights(tmp_path / "whole.safetensors", "resnet11", out, fp16=True)
     assert out.stat().st_size < 0.51 * (tmp_path / "whole.safetensors").stat().st_size
     kept = load_weights(out)
-    assert kept.seen == {"a" * 10}  # who judges it can still leave them out
+    assert kept.seen == {"a" * 10}  # an evaluation can still leave them out
     kinds = {(tensor.ndim > 1, tensor.dtype) for name, tensor in kept.state.items() if not name.endswith("tracked")}
     assert kinds == {(True, torch.float16), (False, torch.float32)}
     loaded = load_network(out)[0]
@@ -153,7 +153,7 @@ def test_weights_that_ship_by_name(out):
     assert load_network(out)[1].labels == EIGHT
 
 
-def test_mirrored_is_the_files_unless_it_is_said(tmp_path, out):
+def test_the_test_time_flip_is_the_files_unless_it_is_said(tmp_path, out):
     torch.manual_seed(4)
     network, other = create("lenet").eval(), tmp_path / "other.safetensors"
     save_weights(tmp_path / "plain.safetensors", network.state_dict(), default_contract("lenet", SEVEN))

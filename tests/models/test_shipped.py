@@ -22,11 +22,11 @@ def test_they_are_small():
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_card_results_recipe_and_registry_speak_of_the_same_file(path):
     sha256, name = sha256_file(path), path.stem
-    figures = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
-    assert figures["sha256"] == sha256
+    results = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+    assert results["sha256"] == sha256
     assert f"SHA-256 `{sha256}`" in path.with_suffix(".md").read_text(encoding="utf-8")
-    assert figures["test_faces_also_in_train"] == 0
-    top1 = f"{100 * figures['test']['top1']:.1f} % "
+    assert results["test_faces_also_in_train"] == 0
+    top1 = f"{100 * results['test']['top1']:.1f} % "
     assert load_recipe(name).note.startswith(top1)
     if name in names():
         assert architecture(name).measured.startswith(top1)
@@ -34,8 +34,8 @@ def test_card_results_recipe_and_registry_speak_of_the_same_file(path):
     assert loaded.contract is not None
     size = load_recipe(name).settings.get("size", architecture(loaded.contract.architecture).size)
     assert (loaded.contract.height, loaded.contract.width) == (size, size)
-    assert figures.get("test_time_flip", False) == loaded.contract.test_time_flip
-    assert figures["input"].startswith(f"{size}×{size} ")
-    assert loaded.contract.lineage["fit_sha256"] == figures["lineage"]["fit_sha256"]
-    assert len(loaded.seen) > 0.9 * figures["faces"]["fit"]  # FER2013 has some faces twice
+    assert results.get("test_time_flip", False) == loaded.contract.test_time_flip
+    assert results["input"].startswith(f"{size}×{size} ")
+    assert loaded.contract.lineage["fit_sha256"] == results["lineage"]["fit_sha256"]
+    assert len(loaded.seen) > 0.9 * results["faces"]["fit"]  # FER2013 has some faces twice
     assert all(tensor.isfinite().all() for tensor in loaded.state.values())

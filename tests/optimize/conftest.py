@@ -98,7 +98,7 @@ def faces(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def mini_xception(tmp_path_factory):
-    """The path of mini_xception with weights drawn from a seed, as exported."""
+    """The path of mini_xception with random weights from a seed, as exported."""
     import torch
 
     torch.manual_seed(0)

@@ -23,7 +23,7 @@ def facts(path):
     kinds = {tensor.data_type for tensor in file.graph.initializer}
     return {
         "opset": file.opset_import[0].version,
-        "half": TensorProto.FLOAT16 in kinds,
+        "fp16": TensorProto.FLOAT16 in kinds,
         "q": sum(node.op_type == "QuantizeLinear" for node in file.graph.node),
         "precision": metadata_of(file)["edgefer.precision"],
     }

@@ -188,7 +188,7 @@ def test_schemes_that_err_alike_are_told_apart_by_their_cost(monkeypatch, kl, ta
     assert len(found.rows) == 8
 
 
-def test_method_auto_takes_what_errs_least_and_keeps_every_figure(model, faces, tmp_path):
+def test_method_auto_takes_the_smallest_error_and_keeps_every_result(model, faces, tmp_path):
     result = build(model, faces, tmp_path / "x.onnx", faces=60, method="auto")
     rows = result.manifest.candidates
     assert [row["method"] for row in rows] == ["minmax", "percentile", "mse", "entropy"]

@@ -62,7 +62,7 @@ def test_how_many_layers_come_back(layers, expected):
     assert sizes(layers) == expected
 
 
-def test_the_cheapest_plan_is_the_one_with_most_int8_unless_it_is_slower():
+def test_the_cheapest_plan_is_the_one_with_fewest_float_layers_unless_it_is_slower():
     plans = [plan(0, 1.0, 2.0, within=False), plan(1, 1.01, 0.4), plan(2, 0.8, 0.3), plan(3, 1.6, 0.1)]
     assert cheapest(plans, [1, 2, 3]) == 1  # 1 % is noise, and being faster than all-INT8 is no merit
     assert cheapest(plans, [2, 3]) == 2
@@ -206,7 +206,9 @@ def test_for_tensorrt_a_plan_costs_the_multiply_accumulates_that_it_keeps_in_flo
 
 
 @pytest.mark.parametrize("precision", ["int8", "int8+fp16"])
-def test_a_budget_for_tensorrt_is_judged_here_and_travels_in_the_file(model, faces, tmp_path, monkeypatch, precision):
+def test_a_budget_for_tensorrt_is_evaluated_here_and_travels_in_the_file(
+    model, faces, tmp_path, monkeypatch, precision
+):
     real = search.Paired.from_predictions
 
     def harsh_to_int8(baseline, candidate):

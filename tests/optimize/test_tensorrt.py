@@ -34,7 +34,7 @@ def calib(synthetic_set):
 
 
 @pytest.mark.parametrize(
-    ("version", "precision", "opset", "half", "quantised"),
+    ("version", "precision", "opset", "fp16", "quantised"),
     [
         ("jetpack5", "fp32", 17, False, False),
         ("jetpack5", "fp16", 17, False, False),
@@ -48,11 +48,11 @@ def calib(synthetic_set):
         ("11.4", "int8+fp16", 19, True, True),
     ],
 )
-def test_each_version_gets_what_it_reads(model, calib, tmp_path, version, precision, opset, half, quantised):
+def test_each_version_gets_what_it_reads(model, calib, tmp_path, version, precision, opset, fp16, quantised):
     path = tmp_path / "x.onnx"
     result = write(model, path, precision, version, calib)
     found = facts(path)
-    assert (found["opset"], found["half"], found["q"] > 0) == (opset, half, quantised)
+    assert (found["opset"], found["fp16"], found["q"] > 0) == (opset, fp16, quantised)
     assert found["opset"] <= target_of(version).opset
     assert result.manifest is None
     assert list(tmp_path.iterdir()) == [path]
@@ -60,7 +60,7 @@ def test_each_version_gets_what_it_reads(model, calib, tmp_path, version, precis
     biases = [n.input[2] for n in loaded.graph.node if n.op_type == "Conv" and len(n.input) > 2]
     stored = {t.name: t.data_type for t in loaded.graph.initializer}
     assert biases
-    assert {stored[name] for name in biases} == {TensorProto.FLOAT16 if half else TensorProto.FLOAT}
+    assert {stored[name] for name in biases} == {TensorProto.FLOAT16 if fp16 else TensorProto.FLOAT}
     faces = golden_faces(contract, 4)
     wanted, got = (OnnxRuntimeSession(p, optimise=False).run({"faces": faces})["logits"] for p in (model, path))
     tolerance = 0.2 if quantised else 5e-3
@@ -108,11 +108,11 @@ def test_the_lines_for_the_device(model, calib, tmp_path, version, precision, bu
 def test_for_dla_the_builder_decides_about_fp16_before_11(model, tmp_path):
     on_dla = {"dla": 0, "gpu_fallback": True, "max_batch": 1}
     text = write(model, tmp_path / "x.onnx", "fp16", "jetpack6", **on_dla).summary()
-    assert facts(tmp_path / "x.onnx") == {"opset": 17, "half": False, "q": 0, "precision": "fp32"}
+    assert facts(tmp_path / "x.onnx") == {"opset": 17, "fp16": False, "q": 0, "precision": "fp32"}
     assert "--fp16 --noTF32 --useDLACore=0 --allowGPUFallback" in text
     assert "--stronglyTyped" not in text
     text = write(model, tmp_path / "y.onnx", "fp16", "11.4.1", **on_dla).summary()
-    assert facts(tmp_path / "y.onnx")["half"]
+    assert facts(tmp_path / "y.onnx")["fp16"]
     assert "--fp16 --noTF32" not in text
 
 

@@ -1,4 +1,4 @@
-"""Small networks, drawn from a seed, and a way to run them."""
+"""Small random networks from a seed, and a way to run them."""
 
 from collections.abc import Callable
 

@@ -130,9 +130,9 @@ def test_memory_does_not_grow_with_the_number_of_faces(network, faces, run):
         stream = (np.roll(faces, shift, axis=1) for shift in range(count // 96))
         tracemalloc.start()  # numpy's arrays are counted, those of the outputs among them
         observe(network, run, stream, budget_bytes=2 << 20)
-        most = tracemalloc.get_traced_memory()[1]
+        peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-        return most
+        return peak
 
     peak(96 * 2)  # the first run imports and caches
     few, many = peak(96 * 5), peak(96 * 50)

@@ -28,7 +28,7 @@ def test_growing_by_merging_is_exactly_one_pass_at_the_final_range():
     assert (histogram.minimum, histogram.maximum) == (everything.min(), everything.max())
 
 
-def test_the_range_is_the_least_power_of_two_above_every_magnitude():
+def test_the_range_is_the_smallest_power_of_two_above_every_magnitude():
     histogram = Histogram()
     histogram.add(np.array([-4.0, 1.0], np.float32))  # −4 itself must lie inside, +4 would be the open end
     assert 2.0**histogram.exponent == 8.0

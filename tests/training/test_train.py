@@ -27,7 +27,7 @@ def refused(*args, **kwargs) -> EdgeferError:
 
 def test_the_same_seed_gives_the_same_run_bit_for_bit(faces, tmp_path):
     first = train(faces, "mini_xception", tmp_path / "a.safetensors", quick(epochs=2, erasing=0.2))
-    torch.rand(3)  # what others draw does not matter
+    torch.rand(3)  # random numbers of others do not matter
     second = train(faces, "mini_xception", tmp_path / "b.safetensors", quick(epochs=2, erasing=0.2))
     assert first.curve == second.curve
     assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()

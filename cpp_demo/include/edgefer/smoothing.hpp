@@ -11,7 +11,7 @@ namespace edgefer {
 struct Smoothing {
   enum class Kind {
     ema,       ///< Exponential mean of probabilities.
-    majority,  ///< Most frequent label of the last ten pictures.
+    majority,  ///< Majority of the last ten pictures' labels.
     none,
   };
   Kind kind = Kind::ema;

@@ -31,7 +31,7 @@ long frames_of(const std::filesystem::path& path) {
 
 }  // namespace
 
-TEST_CASE("events are Python's: the same keys, rounded alike, one line a face") {
+TEST_CASE("events are Python's: the same keys, rounded alike, one line per face") {
   const Folder folder;
   const auto file = folder.path / "events.jsonl";
   auto sink = open_events(file.string(), kLabels, true);

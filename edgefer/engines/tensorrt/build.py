@@ -72,7 +72,7 @@ def build_plan(
 
     Args:
         model: a serialised ONNX file as :func:`edgefer.engines.tensorrt.inputs.check_model` lets through.
-        contract: of the network. None: a network whose input has a fixed shape, such as a face detector's.
+        contract: the network's contract. None: a network whose input has a fixed shape, such as a face detector's.
         precision: one of :data:`~edgefer.engines.tensorrt.options.PRECISIONS`.
         options: the builder's.
         rtx: TensorRT-RTX instead of TensorRT.

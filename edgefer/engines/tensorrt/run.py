@@ -562,5 +562,5 @@ def check_place(file: Path, manifest: Manifest, version: str, device: Device) ->
 
 
 def _from_ampere_on(device: Device) -> bool:
-    """Whether hardware compatible engines run on it (NvInfer.h, HardwareCompatibilityLevel::kAMPERE_PLUS); no Jetson."""
+    """Whether hardware compatible engines run here (NvInfer.h, HardwareCompatibilityLevel::kAMPERE_PLUS): no Jetson."""
     return int(device.capability.removeprefix("SM")) >= 80 and not device.integrated

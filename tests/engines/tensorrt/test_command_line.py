@@ -78,7 +78,7 @@ def test_strict_exits_1_where_a_layer_is_another_type(exported, faces, tmp_path,
     """What the compiler really made is as asked; here its log is changed to say that one convolution is not."""
     audit = tensorrt.audit_dump
 
-    def with_one_in_half(model, text):
+    def with_one_in_fp16(model, text):
         lines = [
             line.replace("Int8", "Half") if line.startswith("Name: Conv_3_") else line for line in text.splitlines()
         ]
@@ -87,7 +87,7 @@ def test_strict_exits_1_where_a_layer_is_another_type(exported, faces, tmp_path,
     arguments = ("--int8", "--calib", faces.origin, "--calib-faces", 21, "--target", "tensorrt-rtx", "--strict")
     done = build(exported("mini_xception"), *arguments, "-o", tmp_path / "x.engine")
     assert done.exit_code == 0, done.output
-    monkeypatch.setattr(tensorrt, "audit_dump", with_one_in_half)
+    monkeypatch.setattr(tensorrt, "audit_dump", with_one_in_fp16)
     done = build(exported("mini_xception"), *arguments, "-o", tmp_path / "y.engine")
     assert done.exit_code == 1, done.output
     assert "asked against got: 1 nodes differ" in done.output

@@ -52,7 +52,7 @@ def model(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def drawn(tmp_path_factory):
+def synthetic(tmp_path_factory):
     path = tmp_path_factory.mktemp("faces") / "faces.npz"
     images, labels = synthetic_faces(2000, seed=3)
     save_npz(path, images, labels, FER2013, ["train"] * 2000)
@@ -60,7 +60,7 @@ def drawn(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def engine(model, drawn):
+def engine(model, synthetic):
     """``engine(precision)`` is the path of an engine, built once."""
     import edgefer
 
@@ -72,7 +72,7 @@ def engine(model, drawn):
             edgefer.build_engine(
                 *(model, made[precision]),
                 precision=precision,
-                quantisation=edgefer.Quantisation(drawn, faces=50) if precision.startswith("int8") else None,
+                quantisation=edgefer.Quantisation(synthetic, faces=50) if precision.startswith("int8") else None,
                 target=edgefer.BuildTarget("tensorrt", builder={"max_batch": 8}),
             )
         return made[precision]

@@ -23,7 +23,7 @@ def test_calls_are_captured_once_a_batch_size_and_replayed(machine):
         assert session.timing.graph
 
 
-def test_the_batch_size_that_was_used_least_lately_loses_its_graph(machine):
+def test_the_batch_size_whose_last_use_is_longest_ago_loses_its_graph(machine):
     here = machine()
     captures = counted(here.gpu, "begin_capture")
     with here.session() as session:

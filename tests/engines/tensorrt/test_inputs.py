@@ -18,11 +18,11 @@ IMPLICIT = BuilderOptions(calibrator="entropy")
 ON_DLA = BuilderOptions(Batches(1, 1, 1), dla=1, gpu_fallback=True)
 
 
-def graph(*, zero=None, half=False, opset=17, weights=None, bias=None):
+def graph(*, zero=None, fp16=False, opset=17, weights=None, bias=None):
     """faces → Cast → [Q → DQ →] Gemm → logits."""
-    kind = np.float16 if half else np.float32
+    kind = np.float16 if fp16 else np.float32
     weights = np.ones((32, 3), kind) if weights is None else weights.astype(kind)
-    nodes = [helper.make_node("Cast", ["faces"], ["x"], to=TensorProto.FLOAT16 if half else TensorProto.FLOAT)]
+    nodes = [helper.make_node("Cast", ["faces"], ["x"], to=TensorProto.FLOAT16 if fp16 else TensorProto.FLOAT)]
     constants = [numpy_helper.from_array(weights, "w")]
     top = "x"
     if zero is not None:
@@ -53,10 +53,10 @@ INT8 = np.int8(0)
         (graph(zero=INT8), JETPACK6, "int8", IMPLICIT, "has Q/DQ already, and --calibrator", "leave --calibrator out"),
         (graph(opset=21), target_of("jetpack5"), "fp32", USUAL, "opset 21, and TensorRT 8.5.2 (jetpack5)", "opset 17"),
         (graph(), JETPACK6, "fp16", USUAL, "decided by its tensors, which are FP32", "--onnx-only --for jetpack6"),
-        (graph(half=True), target_of("8.6"), "fp16", USUAL, "decided by the builder", "--onnx-only --for 8.6"),
-        (graph(half=True), JETPACK6, "fp16", ON_DLA, "10.3.0 (jetpack6) on DLA that is decided by the", "with --dla 1"),
+        (graph(fp16=True), target_of("8.6"), "fp16", USUAL, "decided by the builder", "--onnx-only --for 8.6"),
+        (graph(fp16=True), JETPACK6, "fp16", ON_DLA, "10.3.0 (jetpack6) on DLA that is decided by the", "with --dla 1"),
         (graph(), target_of("11.4.1"), "fp16", ON_DLA, "on DLA that is decided by its tensors", "with --dla 1"),
-        (graph(half=True, zero=INT8, opset=19), JETPACK6, "int8", USUAL, "the file is FP16", "--int8 --fp16"),
+        (graph(fp16=True, zero=INT8, opset=19), JETPACK6, "int8", USUAL, "the file is FP16", "--int8 --fp16"),
     ],
 )
 def test_files_that_are_refused(model, target, precision, options, said, hint):
@@ -72,12 +72,12 @@ def test_files_that_are_refused(model, target, precision, options, said, hint):
         (graph(), JETPACK6, "fp32", USUAL),
         (graph(zero=INT8), JETPACK6, "int8", USUAL),
         (graph(zero=INT8), target_of("8.6"), "int8+fp16", USUAL),
-        (graph(half=True), JETPACK6, "fp16", USUAL),
-        (graph(half=True, zero=INT8, opset=19), RTX, "int8+fp16", USUAL),
+        (graph(fp16=True), JETPACK6, "fp16", USUAL),
+        (graph(fp16=True, zero=INT8, opset=19), RTX, "int8+fp16", USUAL),
         (graph(), target_of("8.6"), "fp16", USUAL),
         (graph(), JETPACK6, "int8+fp16", IMPLICIT),
         (graph(), JETPACK6, "fp16", ON_DLA),
-        (graph(half=True), target_of("11.4.1"), "fp16", ON_DLA),
+        (graph(fp16=True), target_of("11.4.1"), "fp16", ON_DLA),
     ],
 )
 def test_files_that_fit(model, target, precision, options):
