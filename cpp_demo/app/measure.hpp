@@ -1,5 +1,5 @@
-// Frames per second, ages, drops and duration of each part of the work, in memory that does not grow; and these values as
-// JSON.
+// Frames per second, ages, drops and duration of each part of the work, in memory that does not grow; and these values
+// as JSON.
 #pragma once
 
 #include <array>

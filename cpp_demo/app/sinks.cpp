@@ -118,7 +118,8 @@ class Events final : public Sink {
 
 constexpr double kLongestGap = 2.0;  // seconds of a frozen picture, e.g. while a source was away
 // OpenCV's writer does not say when a disk is full, and a video without its index at the end does not play. So the
-// video ends while there is room for what is still in the encoder and for the index: four tables of some bytes per frame.
+// video ends while there is room for what is still in the encoder and for the index: four tables of some bytes per
+// frame.
 constexpr std::uintmax_t kReserveBytes = 4u << 20u;
 constexpr std::uintmax_t kIndexBytes = 32;
 

@@ -38,7 +38,7 @@ REPLACED = {
 ALLOWED = (
     r"at[\s_]+(?:the )?(?:least|most)",  # sentences: "at most 8 parameters"
     r"(?:least|most) recently used",  # the name of a cache's rule
-    r"most_common|\.least_|most values",  # Python's Counter; an ordinary sentence on zeros
+    r"most_common|most values",  # Python's Counter; an ordinary sentence on zeros
     r"judge (?:people|that)",  # what the model cards ask of people, not of networks
     r"judging people",
 )
