@@ -324,7 +324,7 @@ def equalised(model: onnx.ModelProto, scales: Scales, contract: Contract) -> onn
     changed = apply_scales(model, scales)
     if is_exact(model, changed, contract, open_runner):
         return changed
-    announce("note: equalisation is left out: this network's logits do not survive it in float32")
+    announce("note: equalisation is left out: it changes this network's logits in float32")
     return model
 
 

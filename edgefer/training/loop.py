@@ -155,7 +155,7 @@ class _Run:
         path = state_path(self.output)
         if resume and path.exists():
             self.restore(load_state(path, self.identity))
-            announce(f"going on from {path} at epoch {self.epoch + 1}, step {self.step + 1}")
+            announce(f"continuing from {path} at epoch {self.epoch + 1}, step {self.step + 1}")
         else:
             path.unlink(missing_ok=True)
             if self.opinions:
