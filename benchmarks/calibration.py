@@ -194,7 +194,7 @@ def _edgefer(faces: str) -> Work:
 
     from edgefer.graph.onnx_file import load_model
     from edgefer.optimize.calibrate import take_ranges
-    from edgefer.optimize.settings import Recipe
+    from edgefer.optimize.settings import CalibrationRecipe
     from edgefer.quantize.ranges import threshold
 
     dataset = open_dataset(f"{faces}:train")
@@ -202,7 +202,7 @@ def _edgefer(faces: str) -> Work:
 
     def work(model: str, images: NDArray[np.uint8], scratch: Path) -> int:
         proto, contract = load_model(model)
-        ranges, _ = take_ranges(proto, contract, dataset, Recipe(len(dataset), 0, "percentile"))
+        ranges, _ = take_ranges(proto, contract, dataset, CalibrationRecipe(len(dataset), 0, "percentile"))
         return len([threshold(h, "percentile", symmetric=False) for h in ranges.histograms.values()])
 
     return work

@@ -30,7 +30,7 @@ from edgefer.data import FaceSet, open_dataset
 from edgefer.engines.classifier import Classifier, difference
 from edgefer.engines.load import load_engine
 from edgefer.engines.tensorrt.compat import import_tensorrt
-from edgefer.engines.tensorrt.cuda import open_cuda, probe, survey
+from edgefer.engines.tensorrt.cuda import find_gpu, open_cuda, survey
 from edgefer.engines.tensorrt.run import TensorRtSession
 from edgefer.errors import EdgeferError
 from edgefer.measure.environment import describe_environment
@@ -90,7 +90,7 @@ def here() -> dict[str, Any]:
     Raises:
         EdgeferError: no driver, no GPU, no TensorRT, no CUDA package.
     """
-    device = probe()
+    device = find_gpu()
     _, target = import_tensorrt(False)
     board = describe_environment()["board"]
     return {

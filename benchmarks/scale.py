@@ -193,10 +193,10 @@ def _evaluate(model: str) -> Callable[[FaceSet], object]:
 def _calibrate(model: str) -> Callable[[FaceSet], object]:
     from edgefer.graph.onnx_file import load_model
     from edgefer.optimize.calibrate import take_ranges
-    from edgefer.optimize.settings import Recipe
+    from edgefer.optimize.settings import CalibrationRecipe
 
     proto, contract = load_model(model)
-    return lambda faces: take_ranges(proto, contract, faces, Recipe(len(faces), 0, "percentile"))
+    return lambda faces: take_ranges(proto, contract, faces, CalibrationRecipe(len(faces), 0, "percentile"))
 
 
 def plot(result: dict[str, Any], charts: Any) -> str:

@@ -64,7 +64,7 @@ def read_contract(path: str | os.PathLike[str]) -> Contract:
 def render_contract(contract: Contract, notes: Sequence[str] = ()) -> str:
     """TOML that :func:`read_contract` reads back to the same contract; ``notes`` are comments above it."""
     norm = contract.normalisation
-    return render(
+    return contract_text(
         architecture=contract.architecture,
         labels=contract.labels,
         size=contract.face_shape,
@@ -76,7 +76,7 @@ def render_contract(contract: Contract, notes: Sequence[str] = ()) -> str:
     )
 
 
-def render(
+def contract_text(
     *,
     architecture: str = "",
     labels: Sequence[str] = (),
@@ -138,7 +138,7 @@ def render(
 
 def template() -> str:
     """A contract with everything explained and nothing filled in."""
-    return render(
+    return contract_text(
         notes=("What a network takes and returns: fill in every value; `edgefer` asks for those left empty.",)
     )
 

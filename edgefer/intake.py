@@ -56,7 +56,7 @@ def cache_folder() -> Path:
     return Path(base) / "edgefer"
 
 
-def opencv(purpose: str) -> Any:
+def require_opencv(purpose: str) -> Any:
     """The module ``cv2``, with a limit on pixels that holds for every format; ``purpose`` as for ``require``.
 
     Raises:
@@ -78,7 +78,7 @@ def decode_image(content: bytes, name: str, flags: int | None = None) -> NDArray
     Raises:
         EdgeferError: OpenCV is missing; the image is empty, too large, damaged, or no image.
     """
-    cv2 = opencv("reading images")
+    cv2 = require_opencv("reading images")
     if not content:
         raise EdgeferError(f"{name} is empty", hint="copy it again")
     header = image_header(content)

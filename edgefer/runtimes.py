@@ -186,7 +186,7 @@ TENSORRT: Final = Runtime(
     opener="edgefer.engines.tensorrt.run:open_model",
     target="tensorrt",
     suffix=".engine",
-    check="edgefer.engines.tensorrt.run:check_engine",
+    check="edgefer.engines.tensorrt.run:check_built_for_here",
     facts="edgefer.engines.tensorrt.compat:facts",
     detector="edgefer.camera.detectors:tensorrt_opener",
 )
@@ -201,7 +201,7 @@ TENSORRT_RTX: Final = Runtime(
     opener="edgefer.engines.tensorrt.run:open_model",
     target="tensorrt-rtx",
     suffix=".engine",
-    check="edgefer.engines.tensorrt.run:check_engine",
+    check="edgefer.engines.tensorrt.run:check_built_for_here",
 )
 
 RUNTIMES: Final[dict[str, Runtime]] = {

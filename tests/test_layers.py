@@ -81,3 +81,26 @@ def test_imports_form_no_cycle():
         }
         graph[name] = imported & names.keys()
     TopologicalSorter(graph).prepare()  # a CycleError names the modules
+
+
+SHARED_NAMES = {
+    "main": "each program that edgefer starts as a process of its own has one",
+    "open_model": "the table of runtimes names one in each runtime's module",
+    "schemes": "the table of runtimes names one in each runtime's module",
+    "facts": "the table of runtimes names one in each runtime's module",
+}
+
+
+def test_a_public_name_is_defined_once():
+    """So that a reader who meets it, or searches for it, knows which one it is; commands are called by their names."""
+    places = {}
+    for path in FILES:
+        relative = path.relative_to(PACKAGE)
+        if relative.parts[0] == "cli":
+            continue
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append(relative.as_posix())
+    twice = {name: found for name, found in places.items() if len(found) > 1}
+    assert {name: found for name, found in twice.items() if name not in SHARED_NAMES} == {}
+    assert twice.keys() == SHARED_NAMES.keys(), "an exception that is none any more is deleted"

@@ -21,7 +21,7 @@ from edgefer.camera.pictures import Pixels, cv2
 from edgefer.camera.predict import probabilities
 from edgefer.camera.sink import FaceRecorder, Sink
 from edgefer.camera.smooth import Smoothers, Smoothing
-from edgefer.camera.source import Source
+from edgefer.camera.source import FrameSource
 from edgefer.camera.track import Tracker
 from edgefer.engines.classifier import Classifier
 from edgefer.errors import EdgeferError
@@ -196,7 +196,7 @@ class App:
 
     def __init__(
         self,
-        source: Source,
+        source: FrameSource,
         detector: Detector,
         classifier: Classifier,
         sinks: Sequence[Sink],

@@ -337,7 +337,7 @@ def tensorrt_opener() -> Callable[[bytes], Session]:
     from edgefer.engines.tensorrt import build, compat, cuda, options, run
 
     try:
-        device = cuda.probe()  # first: without a driver TensorRT may end the process
+        device = cuda.find_gpu()  # first: without a driver TensorRT may end the process
         target = compat.import_tensorrt(False)[1]
     except EdgeferError as fault:
         others = " and ".join(name for name in for_detectors() if not runtime_named(name).detector)

@@ -52,7 +52,7 @@ class Page:
         detector: finds the faces for all of them.
         level: turn tilted faces upright.
         max_bytes: the maximum of an upload.
-        report: an engine's object of `edgefer bench --json`; see :func:`read_report`.
+        report: an engine's object of `edgefer bench --json`; see :func:`report_of_engine`.
 
     Raises:
         EdgeferError: the engines have different labels.
@@ -117,7 +117,7 @@ class Page:
         return _answer(pixels, [first, *others])
 
 
-def read_report(path: Path, engine: Classifier) -> dict[str, Any]:
+def report_of_engine(path: Path, engine: Classifier) -> dict[str, Any]:
     """The part of a `bench --json` report that is about ``engine``: accuracy, latency, the paired drop.
 
     Reports carry no hash of the engine; network, runtime, precision and size together tell it from others.

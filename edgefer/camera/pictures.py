@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from edgefer.atomic import write_bytes
 from edgefer.errors import EdgeferError
-from edgefer.intake import decode_image, opencv
+from edgefer.intake import decode_image, require_opencv
 
 Pixels = NDArray[np.uint8]
 """uint8 H×W×3, BGR."""
@@ -23,7 +23,7 @@ Pixels = NDArray[np.uint8]
 # It and its decoders write "moov atom not found" and the like to stderr; what a file lacks is said by our errors.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
-cv2: Any = opencv("reading pictures and cameras")
+cv2: Any = require_opencv("reading pictures and cameras")
 
 if hasattr(cv2, "utils") and hasattr(cv2.utils, "logging"):  # older system packages lack it
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)

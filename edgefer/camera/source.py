@@ -25,7 +25,7 @@ _VIDEO4LINUX = Path("/sys/class/video4linux")
 _NUMBER = re.compile(r"[0-9]{1,4}")  # of a camera or a port; str.isdigit would take ² for one
 
 
-class Source(Protocol):
+class FrameSource(Protocol):
     """Gives pictures one after the other.
 
     Attributes:
@@ -179,7 +179,7 @@ class PictureSource:
         self._files = iter(())
 
 
-def open_source(text: str, *, size: tuple[int, int] | None = None, patience: float = PATIENCE) -> Source:
+def open_source(text: str, *, size: tuple[int, int] | None = None, patience: float = PATIENCE) -> FrameSource:
     """Open what a user names.
 
     Args:
@@ -241,7 +241,7 @@ def csi_pipeline(sensor: int, size: tuple[int, int]) -> str:
     )
 
 
-def _webcam(index: int, size: tuple[int, int] | None, patience: float) -> Source:
+def _webcam(index: int, size: tuple[int, int] | None, patience: float) -> FrameSource:
     def opened() -> Any:
         capture = cv2.VideoCapture(index)
         if size is not None:
@@ -253,7 +253,7 @@ def _webcam(index: int, size: tuple[int, int] | None, patience: float) -> Source
     return CaptureSource(opened, f"camera {index}", live=True, refusal=lambda: no_camera(index), patience=patience)
 
 
-def _gstreamer(pipeline: str, name: str, patience: float) -> Source:
+def _gstreamer(pipeline: str, name: str, patience: float) -> FrameSource:
     if not has_gstreamer():
         raise EdgeferError(
             f"{name} needs GStreamer, and this OpenCV was built without it (pip's always is)",
@@ -273,7 +273,7 @@ def _gstreamer(pipeline: str, name: str, patience: float) -> Source:
     )
 
 
-def _stream(url: str, patience: float) -> Source:
+def _stream(url: str, patience: float) -> FrameSource:
     name = without_password(url)
     waits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, _OPEN_MS, cv2.CAP_PROP_READ_TIMEOUT_MSEC, _OPEN_MS]
     refusal = EdgeferError(
@@ -288,7 +288,7 @@ def _stream(url: str, patience: float) -> Source:
     )
 
 
-def _video(path: Path) -> Source:
+def _video(path: Path) -> FrameSource:
     refusal = EdgeferError(
         f"{path} is not a video that OpenCV can read" if path.stat().st_size else f"{path} is empty",
         hint="give an mp4, avi, mkv or webm file; `ffmpeg -i FILE out.mp4` converts others",

@@ -147,7 +147,7 @@ def build_engine(  # noqa: PLR0913 - a click command's options
     fp16: bool,
     int8: bool,
     auto: bool,
-    calibration: options.Calibration,
+    calibration: options.CalibrationOptions,
     target: str,
     onnx_only: bool,
     no_rewrite: tuple[str, ...],
@@ -242,7 +242,7 @@ def _show(result: Any) -> None:
     "Output", options.as_json, option("--png", type=options.PATH, help="Write the ranking as a picture too (PNG).")
 )
 def sensitivity(
-    model: Path, calibration: options.Calibration, runtime: str, as_json: bool, png: Path | None, **settings: Any
+    model: Path, calibration: options.CalibrationOptions, runtime: str, as_json: bool, png: Path | None, **settings: Any
 ) -> None:
     """Rank the layers of MODEL.onnx by what INT8 costs in each."""
     from edgefer.optimize.sensitivity import sensitivity as measure
@@ -271,7 +271,7 @@ def sensitivity(
 @options.quantisation(data="Calibrate on the `calib` part of DATA.")
 @options.no_rewrite
 @options.output
-def calibrate(model: Path, calibration: options.Calibration, output: Path, no_rewrite: tuple[str, ...]) -> None:
+def calibrate(model: Path, calibration: options.CalibrationOptions, output: Path, no_rewrite: tuple[str, ...]) -> None:
     """Write a calibration table, to build INT8 without images.
 
     `build-engine --calibration-table` takes it: ranges travel as text that can be reviewed, and no image has to.

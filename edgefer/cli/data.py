@@ -13,7 +13,7 @@ from edgefer.cli.help import Group, command, option, section
 
 if TYPE_CHECKING:
     from edgefer.data import ReadSettings
-    from edgefer.data.inspection import Inspection
+    from edgefer.data.inspection import DataInspection
 
 
 FAILED = 1
@@ -64,7 +64,7 @@ def inspect(
         context.exit(FAILED)
 
 
-def _print(found: Inspection, sheet: Path | None) -> None:
+def _print(found: DataInspection, sheet: Path | None) -> None:
     from rich.console import Console
     from rich.table import Table
 

@@ -86,7 +86,7 @@ def reading(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @dataclass(frozen=True)
-class Calibration:
+class CalibrationOptions:
     """The settings of calibration and quantisation as they were typed, and how their data are to be read."""
 
     settings: Quantisation
@@ -111,7 +111,7 @@ class Calibration:
 def quantisation(
     *more: Callable[..., Any], data: str, methods: tuple[str, ...] = ("minmax", "percentile", "entropy", "mse")
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Add the options of :class:`edgefer.Quantisation`, and ``more`` of them; the command gets a :class:`Calibration`.
+    """Add the options of :class:`edgefer.Quantisation` and ``more``; the command gets :class:`CalibrationOptions`.
 
     ``data`` explains ``--calib``.
     """
@@ -161,7 +161,7 @@ def quantisation(
 
             given = {f.name: others.pop(f.name) for f in fields(Quantisation) if f.name in others}
             steps = None if corrections is None else parse_corrections(corrections)
-            asked = Calibration(Quantisation(**given, corrections=steps), votes, exclude, reading)
+            asked = CalibrationOptions(Quantisation(**given, corrections=steps), votes, exclude, reading)
             return command(*arguments, calibration=asked, **others)
 
         read = section("Reading DATA", votes, exclude, reading)(with_settings)

@@ -115,15 +115,15 @@ def doctor(engine: Path | None, as_json: bool) -> None:
 
     With ENGINE: whether that engine runs here (exit code 1 if not), and what would make it run.
     """
-    from edgefer.doctor.advice import check_engine
+    from edgefer.doctor.advice import engine_verdict
     from edgefer.doctor.probe import diagnose
-    from edgefer.doctor.text import lines, to_json, verdict_json, verdict_lines
+    from edgefer.doctor.text import diagnosis_json, lines, verdict_json, verdict_lines
 
     found = diagnose()
     if engine is None:
-        click.echo(json.dumps(to_json(found), indent=2) if as_json else "\n".join(lines(found)))
+        click.echo(json.dumps(diagnosis_json(found), indent=2) if as_json else "\n".join(lines(found)))
         return
-    verdict = check_engine(engine, found)
+    verdict = engine_verdict(engine, found)
     click.echo(json.dumps(verdict_json(verdict), indent=2) if as_json else "\n".join(verdict_lines(verdict)))
     if not verdict.runs:
         click.get_current_context().exit(1)
@@ -138,11 +138,11 @@ def inspect(file: Path, layers: bool, as_json: bool) -> None:
 
     The exit code is 1 if its parts do not fit together.
     """
-    from edgefer.deploy.inspect import inspect_file, layer_rows, rows, to_json
+    from edgefer.deploy.inspect import inspect_file, inspection_json, layer_rows, rows
 
     found = inspect_file(file)
     if as_json:
-        click.echo(json.dumps(to_json(found), indent=2))
+        click.echo(json.dumps(inspection_json(found), indent=2))
     else:
         listed = list(rows(found))
         width = max(len(title) for title, _ in listed)

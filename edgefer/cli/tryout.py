@@ -20,7 +20,7 @@ from edgefer.runtimes import REFERENCE, for_detectors
 
 if TYPE_CHECKING:
     from edgefer.camera.sink import Sink
-    from edgefer.camera.source import Source
+    from edgefer.camera.source import FrameSource
     from edgefer.engines.classifier import Classifier
 
 
@@ -276,7 +276,7 @@ def camera(  # noqa: PLR0913 - a click command's options
 
 
 def _sinks(
-    source: Source,
+    source: FrameSource,
     classifier: Classifier,
     window: bool,
     video: Path | None,
@@ -343,7 +343,7 @@ def web(  # noqa: PLR0913 - a click command's options
     ENGINE is the shipped mini_xception by default. Pictures stay in memory and are not kept; nothing leaves this
     machine.
     """
-    from edgefer.camera.page import Page, read_report
+    from edgefer.camera.page import Page, report_of_engine
     from edgefer.camera.pictures import cv2
     from edgefer.camera.predict import open_engine
     from edgefer.camera.serving import address
@@ -356,7 +356,7 @@ def web(  # noqa: PLR0913 - a click command's options
         if beside is not None:
             engines.append(opened.enter_context(load_baseline(beside, threads, contract=engines[0].contract)))
         detector = opened.enter_context(closing(open_detector()))
-        measured = None if report is None else read_report(report, engines[0])
+        measured = None if report is None else report_of_engine(report, engines[0])
         page = Page(engines, detector, level=level, max_bytes=int(max_megabytes * 1e6), report=measured)
         server = opened.enter_context(page.open(host, port))
         announce(f"the page is at {address(server)} (Ctrl-C ends it)")

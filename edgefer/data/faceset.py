@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from edgefer.data import splits
-from edgefer.data.sources import Faces, Rows, Source, face_hash
+from edgefer.data.sources import Faces, FaceSource, Rows, face_hash
 from edgefer.data.splits import Grouping
 from edgefer.errors import EdgeferError
 from edgefer.faces import prepare_batch
@@ -39,7 +39,7 @@ class FaceSet:
 
     def __init__(
         self,
-        source: Source,
+        source: FaceSource,
         labels: ArrayLike,
         classes: tuple[str, ...],
         *,

@@ -17,7 +17,7 @@ from edgefer.data.faceset import FaceSet
 from edgefer.data.sources import Faces, face_hash
 from edgefer.data.splits import Grouping
 from edgefer.errors import EdgeferError
-from edgefer.intake import opencv
+from edgefer.intake import require_opencv
 from edgefer.progress import progress
 
 _LISTED = 10
@@ -41,7 +41,7 @@ class Repeats:
 
 
 @dataclass(frozen=True)
-class Inspection:
+class DataInspection:
     """Result of :func:`inspect_faces`.
 
     Attributes:
@@ -87,7 +87,7 @@ class _Seen:
     faults: list[str]
 
 
-def inspect_faces(faces: FaceSet) -> tuple[Inspection, FaceSet]:
+def inspect_faces(faces: FaceSet) -> tuple[DataInspection, FaceSet]:
     """Read every face once; what cannot be read is counted, not fatal.
 
     Returns:
@@ -106,7 +106,7 @@ def inspect_faces(faces: FaceSet) -> tuple[Inspection, FaceSet]:
     exact = _repeats(seen.hashes[seen.readable], parts, kept.labels)
     near = _repeats(seen.keys[seen.readable], parts, kept.labels)
     counts = {name: _counts(kept, parts == name) for name in _names(parts)}
-    found = Inspection(
+    found = DataInspection(
         origin=faces.origin,
         faces=len(kept),
         classes=kept.classes,
@@ -242,7 +242,7 @@ def contact_sheet(
     Raises:
         EdgeferError: OpenCV is missing, a face cannot be read, or ``predicted`` does not fit.
     """
-    cv2 = opencv("drawing a contact sheet")
+    cv2 = require_opencv("drawing a contact sheet")
     if per_class < 1 or (columns is not None and columns < 1):
         raise EdgeferError(
             f"a contact sheet of {per_class} faces per class in {columns} columns shows nothing",

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from edgefer.errors import EdgeferError
 from edgefer.faces import crop
-from edgefer.intake import decode_image, opencv
+from edgefer.intake import decode_image, require_opencv
 from edgefer.progress import announce, progress
 
 Faces = NDArray[np.uint8]
@@ -27,7 +27,7 @@ Rows = NDArray[np.int64]
 _LISTED = 5
 
 
-class Source(Protocol):
+class FaceSource(Protocol):
     """Faces that can be read by row number."""
 
     def __len__(self) -> int: ...
@@ -118,7 +118,7 @@ def read_image(path: Path) -> Faces:
     Raises:
         EdgeferError: OpenCV is missing, or the file is missing, empty, too large, or no image.
     """
-    cv2 = opencv("reading image files")
+    cv2 = require_opencv("reading image files")
     try:
         content = path.read_bytes()
     except OSError as cause:
@@ -153,7 +153,7 @@ class Loaded:
         faults: fault on disk → the files that have it.
     """
 
-    source: Source
+    source: FaceSource
     labels: NDArray[np.int64]
     classes: tuple[str, ...]
     parts: NDArray[np.int8] | None

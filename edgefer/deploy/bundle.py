@@ -26,7 +26,7 @@ from edgefer.contract import INPUT_NAME, OUTPUT_NAME, Contract
 from edgefer.data import FaceSet, aligned, open_dataset, refuse_overlap, save_npz, synthetic_faces
 from edgefer.data.classes import FER2013
 from edgefer.data.sources import ArraySource
-from edgefer.engines.classifier import difference
+from edgefer.engines.classifier import relative_difference
 from edgefer.engines.load import load_baseline
 from edgefer.engines.onnxruntime import OnnxRuntimeSession
 from edgefer.engines.tensorrt.compat import GENERATIONS, SPANS, target_of
@@ -278,7 +278,7 @@ def _golden(model: Path, device_files: Sequence[Path], contract: Contract, preci
     logits = _answers(model, faces)
     distance = 0.0
     if "int8" in precision:
-        distance = max(difference(_answers(file, faces), logits) for file in set(device_files))
+        distance = max(relative_difference(_answers(file, faces), logits) for file in set(device_files))
     tolerance = {**TOLERANCE, "int8": min(_MAX_TOLERANCE, TOLERANCE["int8"] + distance)}
     return Golden(faces, logits, tolerance)
 

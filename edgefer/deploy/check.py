@@ -12,7 +12,7 @@ from typing import Any
 from edgefer.atomic import sha256_file
 from edgefer.contract import Contract
 from edgefer.deploy.bundle import GOLDEN, MANIFEST, SCHEMA
-from edgefer.engines.classifier import Classifier, difference
+from edgefer.engines.classifier import Classifier, relative_difference
 from edgefer.engines.load import load_engine
 from edgefer.errors import EdgeferError
 from edgefer.golden import Golden
@@ -64,7 +64,7 @@ def check_bundle(folder: str | os.PathLike[str], engine: str | os.PathLike[str] 
     contract = Contract.from_dict(_read(bundle / "contract.json"), str(bundle / "contract.json"))
     with load_engine(engine) as classifier:
         _check_same_network(classifier, contract, model_sha256)
-        distance = difference(classifier.logits_of_all(golden.faces), golden.logits)
+        distance = relative_difference(classifier.logits_of_all(golden.faces), golden.logits)
         allowed = max(golden.tolerance[part] for part in classifier.precision.split("+"))
     if not distance <= allowed:
         raise EdgeferError(

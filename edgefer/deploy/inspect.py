@@ -112,7 +112,7 @@ class OnnxFacts:
 
 
 @dataclass(frozen=True)
-class Inspection:
+class FileInspection:
     """Everything that a file and its manifest say; None is what they do not.
 
     Attributes:
@@ -152,7 +152,7 @@ class Inspection:
         return dict(Counter(layer.got for layer in layers).most_common())
 
 
-def inspect_file(path: str | os.PathLike[str]) -> Inspection:
+def inspect_file(path: str | os.PathLike[str]) -> FileInspection:
     """Look at a file without running it.
 
     Raises:
@@ -182,7 +182,7 @@ def lineage_of(file: Path, contract: Contract, model_sha256: str, weights_sha256
     )
 
 
-def _onnx(file: Path) -> Inspection:
+def _onnx(file: Path) -> FileInspection:
     model = read_onnx(file)
     metadata = metadata_of(model)
     contract = Contract.from_metadata(metadata, str(file)) if METADATA_KEY in metadata else None
@@ -199,7 +199,7 @@ def _onnx(file: Path) -> Inspection:
     kind = "foreign" if contract is None else "engine" if manifest else "model" if stated == "fp32" else "device-file"
     if facts.external_weights:
         problems.append("weights lie in other files, which the hash does not cover")
-    return Inspection(
+    return FileInspection(
         *(file, file.stat().st_size, sha256_file(file), kind, contract, precision),
         graph=facts,
         inputs=facts.inputs,
@@ -211,7 +211,7 @@ def _onnx(file: Path) -> Inspection:
     )
 
 
-def _plan(file: Path) -> Inspection:
+def _plan(file: Path) -> FileInspection:
     if not file.is_file() or not file.stat().st_size:
         what = "is empty" if file.is_file() else "is not a file" if file.exists() else "is not there"
         raise EdgeferError(f"{file} {what}", hint="check the path; build or copy it again, with its manifest")
@@ -239,7 +239,7 @@ def _plan(file: Path) -> Inspection:
         inputs = (TensorSpec(INPUT_NAME, "uint8", (size, *contract.face_shape), batches),)
         outputs = (TensorSpec(OUTPUT_NAME, "float32", (size, len(contract.labels))),)
         lineage = lineage_of(file, contract, manifest.model_sha256, manifest.weights_sha256)
-    return Inspection(
+    return FileInspection(
         *(file, file.stat().st_size, sha256_file(file), "plan", contract, precision),
         header=header,
         inputs=inputs,
@@ -346,7 +346,7 @@ def _dtype(number: int) -> tuple[str, int]:
     return kind.name, kind.itemsize
 
 
-def to_json(found: Inspection) -> dict[str, Any]:
+def inspection_json(found: FileInspection) -> dict[str, Any]:
     """One object; its keys are those of docs/doctor.md, and the same for every kind of file."""
     manifest, precision, graph = found.manifest, found.precision, None
     if found.graph is not None:
@@ -412,7 +412,7 @@ def _manifest_json(manifest: Manifest) -> dict[str, Any]:
     }
 
 
-def rows(found: Inspection) -> Iterator[tuple[str, str]]:
+def rows(found: FileInspection) -> Iterator[tuple[str, str]]:
     """``(title, text)``, one fact per line."""
     yield "file", f"{found.file}, {found.size_bytes:,} bytes"
     yield "sha256", found.sha256
@@ -444,7 +444,7 @@ def rows(found: Inspection) -> Iterator[tuple[str, str]]:
     yield from (("problem", problem) for problem in found.problems)
 
 
-def layer_rows(found: Inspection) -> list[tuple[str, str, str, str]]:
+def layer_rows(found: FileInspection) -> list[tuple[str, str, str, str]]:
     """``(layer, operator, asked, got)`` of each layer; the engine's fused layers where its manifest lists them."""
     if found.manifest is not None and found.manifest.audit:
         names = ("layer", "kind", "asked", "got")
@@ -477,7 +477,7 @@ def _contract_rows(contract: Contract) -> Iterator[tuple[str, str]]:
         yield "test-time flip", "logits are the mean over a face and its horizontal flip, inside the graph"
 
 
-def _precision_rows(found: Inspection) -> Iterator[tuple[str, str]]:
+def _precision_rows(found: FileInspection) -> Iterator[tuple[str, str]]:
     precision = found.precision
     if precision is None:
         yield "precision", "unknown: only the manifest tells it"

@@ -65,7 +65,7 @@ class Capability:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class EngineVerdict:
     """Whether an engine runs here.
 
     Attributes:
@@ -289,7 +289,7 @@ def _environment_pip(*packages: str) -> tuple[str, ...]:
     return (f"python3 -m venv --system-site-packages {_VENV}", f"{_VENV}/bin/pip install {install}")
 
 
-def check_engine(engine: Path, found: Diagnosis) -> Verdict:
+def engine_verdict(engine: Path, found: Diagnosis) -> EngineVerdict:
     """Try ``engine`` on the machine that was ``found``, in a process that may die of it.
 
     Raises:
@@ -302,13 +302,13 @@ def check_engine(engine: Path, found: Diagnosis) -> Verdict:
         what += f" on {manifest.device}" if manifest.device else ""
     problem = try_engine(engine)["problem"]
     if problem is None:
-        return Verdict(engine, what, True)
+        return EngineVerdict(engine, what, True)
     row = next(row for row in RUNTIMES.values() if row.suffix == engine.suffix)
     if manifest is not None:
         row = RUNTIMES.get(manifest.runtime, row)
     capabilities = {capability.key: capability for capability in capabilities_of(found)}
     lacks = capabilities[row.package]
-    return Verdict(
+    return EngineVerdict(
         engine,
         what,
         False,

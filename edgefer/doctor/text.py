@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 from edgefer import __version__
-from edgefer.doctor.advice import Verdict, before_measuring, capabilities_of, kind_of
+from edgefer.doctor.advice import EngineVerdict, before_measuring, capabilities_of, kind_of
 from edgefer.doctor.probe import Diagnosis, Library
 from edgefer.runtimes import PYTORCH, RUNTIMES, TENSORRT
 
@@ -40,7 +40,7 @@ class Fact:
     parts: Mapping[str, Any] = field(default_factory=dict)
 
 
-def to_json(found: Diagnosis) -> dict[str, Any]:
+def diagnosis_json(found: Diagnosis) -> dict[str, Any]:
     """One object; its keys are those of docs/doctor.md, and the same on every machine."""
     return {
         "schema": SCHEMA,
@@ -78,12 +78,12 @@ def lines(found: Diagnosis) -> Iterator[str]:
         yield from ("", "Before you measure", *(f"    {command}" for command in before))
 
 
-def verdict_json(verdict: Verdict) -> dict[str, Any]:
+def verdict_json(verdict: EngineVerdict) -> dict[str, Any]:
     """One object; its keys are those of docs/doctor.md."""
     return {"schema": SCHEMA, **asdict(verdict), "engine": str(verdict.engine)}
 
 
-def verdict_lines(verdict: Verdict) -> Iterator[str]:
+def verdict_lines(verdict: EngineVerdict) -> Iterator[str]:
     """Whether an engine runs here; if not: why, what to install for it, and how to build one that runs."""
     yield f"{verdict.engine}: {verdict.what or 'without a manifest'}"
     if verdict.runs:

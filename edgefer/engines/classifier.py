@@ -173,7 +173,7 @@ def make_golden(classifier: Classifier, *, count: int = 4) -> Golden:
     return Golden(faces, classifier.logits(faces), {classifier.runtime: tolerance})
 
 
-def difference(found: Logits, golden: Logits) -> float:
+def relative_difference(found: Logits, golden: Logits) -> float:
     """``max |found − golden| / max |golden|``."""
     scale = float(np.abs(golden).max())
     return float(np.abs(found - golden).max()) / max(scale, float(np.finfo(np.float32).tiny))
@@ -192,7 +192,7 @@ def check_golden(classifier: Classifier, golden: Golden) -> float:
             hint=f"run it with {' or '.join(golden.tolerance)}, or build it for {classifier.runtime}",
         )
     allowed = golden.tolerance[classifier.runtime]
-    found = difference(classifier.logits(golden.faces), golden.logits)
+    found = relative_difference(classifier.logits(golden.faces), golden.logits)
     if not found <= allowed:
         raise EdgeferError(
             f"{classifier.name} does not answer here as when it was built: its golden logits differ by {found:.3g} of "

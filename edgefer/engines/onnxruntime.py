@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from edgefer.contract import INPUT_NAME
 from edgefer.engines.cpu import saturates
-from edgefer.engines.session import Source, TensorSpec
+from edgefer.engines.session import ModelSource, TensorSpec
 from edgefer.errors import EdgeferError, import_package, require
 from edgefer.runtimes import ONNXRUNTIME
 
@@ -42,7 +42,7 @@ class OnnxRuntimeSession:
 
     name = ONNXRUNTIME.name
 
-    def __init__(self, model: Source, threads: int = 1, *, optimise: bool = True) -> None:
+    def __init__(self, model: ModelSource, threads: int = 1, *, optimise: bool = True) -> None:
         if threads < 1:
             raise EdgeferError(f"threads is 1 or more, not {threads}", hint="--threads 1")
         ort: Any = require(ONNXRUNTIME.package, ONNXRUNTIME.extra, "running an ONNX engine on the CPU")
@@ -95,7 +95,7 @@ class OnnxRuntimeSession:
         self._session = None
 
 
-def open_model(model: Source, threads: int, precision: str) -> OnnxRuntimeSession:
+def open_model(model: ModelSource, threads: int, precision: str) -> OnnxRuntimeSession:
     """A session over ``model``, whose precision is in the file."""
     return OnnxRuntimeSession(model, threads)
 

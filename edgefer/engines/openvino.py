@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgefer.engines.cpu import saturates
-from edgefer.engines.session import Source, TensorSpec
+from edgefer.engines.session import ModelSource, TensorSpec
 from edgefer.errors import EdgeferError, require
 from edgefer.runtimes import OPENVINO
 
@@ -47,7 +47,7 @@ class OpenVinoSession:
 
     name = OPENVINO.name
 
-    def __init__(self, model: Source, threads: int = 1, *, floats: str = "fp32") -> None:
+    def __init__(self, model: ModelSource, threads: int = 1, *, floats: str = "fp32") -> None:
         if threads < 1:
             raise EdgeferError(f"threads is 1 or more, not {threads}", hint="--threads 1")
         ov = _openvino()
@@ -106,7 +106,7 @@ class OpenVinoSession:
         return self._core.compile_model(model, "CPU", self._settings).create_infer_request()
 
 
-def open_model(model: Source, threads: int, precision: str) -> OpenVinoSession:
+def open_model(model: ModelSource, threads: int, precision: str) -> OpenVinoSession:
     """A session over ``model`` that computes in bfloat16 if that is a part of ``precision``, e.g. ``"int8+bf16"``."""
     return OpenVinoSession(model, threads, floats="bf16" if "bf16" in precision.split("+") else "fp32")
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from edgefer.errors import EdgeferError
 from edgefer.runtimes import resolve, runtime_named
 
-Source = str | os.PathLike[str] | bytes
+ModelSource = str | os.PathLike[str] | bytes
 """A file, or a serialised model."""
 
 
@@ -77,7 +77,7 @@ class TimedSession(Session, Protocol):
     timing: CallTiming | None
 
 
-def open_session(runtime: str, model: Source, threads: int = 1, precision: str = "fp32") -> Session:
+def open_session(runtime: str, model: ModelSource, threads: int = 1, precision: str = "fp32") -> Session:
     """Open ``model`` in ``runtime`` with ``threads``; ``precision`` as manifests say it, e.g. ``"int8+bf16"``.
 
     Raises:

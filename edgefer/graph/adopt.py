@@ -35,7 +35,7 @@ MIN_OPSET = 13
 
 
 @dataclass(frozen=True)
-class Head:
+class CutHead:
     """What stood at the end of the graph: ``kind`` is ``"Softmax"``, ``"LogSoftmax"`` or ``""``."""
 
     kind: str
@@ -50,7 +50,7 @@ class Head:
         return answer
 
 
-def cut_head(model: onnx.ModelProto, output: str) -> tuple[onnx.ModelProto, Head]:
+def cut_head(model: onnx.ModelProto, output: str) -> tuple[onnx.ModelProto, CutHead]:
     """A copy with ``output`` as its only output, taken before a Softmax or LogSoftmax at its end."""
     result = onnx.ModelProto()
     result.CopyFrom(model)
@@ -63,8 +63,8 @@ def cut_head(model: onnx.ModelProto, output: str) -> tuple[onnx.ModelProto, Head
     while node is not None and node.op_type in RESHAPING:
         node = maker.get(node.input[0])
     if node is None or node.op_type not in ("Softmax", "LogSoftmax"):
-        return canonicalise(result), Head("")
-    head = Head(node.op_type)
+        return canonicalise(result), CutHead("")
+    head = CutHead(node.op_type)
     node.op_type = "Identity"
     del node.attribute[:]
     return canonicalise(result), head
@@ -277,7 +277,7 @@ def adopt(
     )
 
 
-def _behind(found: Foreign, contract: Contract, origin: Path) -> tuple[onnx.ModelProto, Head, tuple[str, ...]]:
+def _behind(found: Foreign, contract: Contract, origin: Path) -> tuple[onnx.ModelProto, CutHead, tuple[str, ...]]:
     """The foreign network with the contract's input and output, what its end was, and what was changed."""
     changes = list(found.notes)
     model, head = cut_head(found.model, found.output)
@@ -372,7 +372,7 @@ def _check_batch(content: bytes, contract: Contract, origin: Path, tolerance: fl
 
 
 def _check_answers(
-    head: Head, foreign: _ForeignSession, candidate: OnnxRuntimeSession, contract: Contract, tolerance: float
+    head: CutHead, foreign: _ForeignSession, candidate: OnnxRuntimeSession, contract: Contract, tolerance: float
 ) -> None:
     """What was cut off, put on the logits again, must give what the untouched file gives."""
     for faces in parity_faces(contract):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import onnx
 
 from edgefer.contract import METADATA_KEY, Contract, Normalisation
-from edgefer.contract_file import render, render_contract
+from edgefer.contract_file import contract_text, render_contract
 from edgefer.data.classes import FER2013, FERPLUS, RAFDB
 from edgefer.errors import EdgeferError, require
 from edgefer.graph.foreign import only_input, parse_foreign, sizes_of
@@ -55,7 +55,7 @@ class Guess:
         """A contract for a person to check, with what it rests on as comments."""
         notes = [f"GUESSED from {origin.name}, and to be checked line by line: {self.why}."]
         notes += [f"In doubt: {doubt}" for doubt in self.doubts]
-        return render(
+        return contract_text(
             architecture=self.architecture,
             labels=self.labels,
             size=self.size,

@@ -29,7 +29,7 @@ from edgefer.graph.parity import Parity, measure_parity, require_parity
 from edgefer.graph.simplify import simplify_model
 from edgefer.models import create
 from edgefer.models.deployable import Deployable
-from edgefer.models.factory import failed, probe
+from edgefer.models.factory import error_of_network, try_network
 from edgefer.progress import progress
 
 Network = nn.Module
@@ -100,7 +100,7 @@ def export_model(
         redirect_stdout(sys.stderr),  # what a network prints is no result
         progress(f"exporting {contract.architecture}", 3) as advance,
     ):
-        probe(network, contract)
+        try_network(network, contract)
         contract = _with_lineage(contract, network)
         advance(0, "tracing")
         model = canonicalise(_traced(Deployable(network, contract).eval(), contract))
@@ -189,7 +189,7 @@ def _traced(module: nn.Module, contract: Contract) -> onnx.ModelProto:
                 hint="replace that operator in the network by ones that ONNX has",
             ) from cause
         except (Exception, SystemExit) as cause:  # whatever the user's network does when it is traced
-            raise failed(f"tracing {contract.architecture}", cause) from cause
+            raise error_of_network(f"tracing {contract.architecture}", cause) from cause
         return onnx.load(path)
 
 

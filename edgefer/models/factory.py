@@ -39,7 +39,7 @@ _FACES = 2
 _NOT_THEIRS = (str(Path(torch.__file__).parent), str(Path(__file__).parent))
 
 
-def failed(what: str, cause: BaseException) -> EdgeferError:
+def error_of_network(what: str, cause: BaseException) -> EdgeferError:
     """The error for ``what`` (somebody's own code) having raised ``cause``: its kind, first line and place."""
     every = traceback.extract_tb(cause.__traceback__)
     frames = [frame for frame in every if not frame.filename.startswith(_NOT_THEIRS)] or every
@@ -65,7 +65,7 @@ def refuse_lazy(network: nn.Module, what: str) -> None:
             )
 
 
-def probe(network: nn.Module, contract: Contract) -> None:
+def try_network(network: nn.Module, contract: Contract) -> None:
     """One forward pass, so that what is wrong with a network is not reported as a failed export.
 
     Raises:
@@ -82,7 +82,7 @@ def probe(network: nn.Module, contract: Contract) -> None:
                 faces
             )  # what the network itself returns
     except NotImplementedError as cause:  # a RuntimeError that no other size would mend
-        raise failed(f"the forward pass of {name}", cause) from cause
+        raise error_of_network(f"the forward pass of {name}", cause) from cause
     except (RuntimeError, ValueError) as cause:
         raise EdgeferError(
             f"{name} cannot take faces of {'×'.join(map(str, contract.face_shape))} (height×width×channels): "
@@ -90,7 +90,7 @@ def probe(network: nn.Module, contract: Contract) -> None:
             hint="make the contract's height, width and channels those that the network was trained with",
         ) from cause
     except (Exception, SystemExit) as cause:  # whatever the user's network does
-        raise failed(f"the forward pass of {name}", cause) from cause
+        raise error_of_network(f"the forward pass of {name}", cause) from cause
     if watch.branch:
         raise EdgeferError(
             f"the forward pass of {name} makes a Python value of a tensor ({watch.branch}): a graph would keep what "
@@ -226,9 +226,9 @@ def _imported(place: str, spec: str) -> ModuleType:
                 f"there is no Python module '{cause.name}' to take {spec} from",
                 hint=f"run it in the folder that has {cause.name.split('.')[0]}, or put that folder on PYTHONPATH",
             ) from cause
-        raise failed(f"importing {place}", cause) from cause
+        raise error_of_network(f"importing {place}", cause) from cause
     except (Exception, SystemExit) as cause:  # whatever the user's module does when it is imported
-        raise failed(f"importing {place}", cause) from cause
+        raise error_of_network(f"importing {place}", cause) from cause
 
 
 def _called(factory: Any, spec: str, classes: int) -> Any:
@@ -241,7 +241,7 @@ def _called(factory: Any, spec: str, classes: int) -> Any:
         return factory(*arguments, **named)
     except (Exception, SystemExit) as cause:  # whatever the user's factory does
         shown = ", ".join([*map(str, arguments), *(f"{key}={value}" for key, value in named.items())])
-        raise failed(f"{spec}({shown})", cause) from cause
+        raise error_of_network(f"{spec}({shown})", cause) from cause
 
 
 def _arguments(factory: Callable[..., Any], spec: str, classes: int) -> tuple[list[int], dict[str, int]]:

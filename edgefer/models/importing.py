@@ -86,13 +86,13 @@ def import_weights(
     """
     architecture(model)  # an unknown name is the first thing to say
     require("torch", "export", "importing weights")
-    from edgefer.models.layers import head_of
+    from edgefer.models.layers import last_layer
 
     origin = shipped(os.fspath(file)) or Path(file)
     source, name, state, found, seen = _read(origin, model)
     labels, assumed = _labels(source, name, state, found, classes, drop_head)
     template = _skeleton(name, len(labels))
-    head = head_of(template)
+    head = last_layer(template)
     if drop_head:
         state = {tensor: value for tensor, value in state.items() if tensor.rpartition(".")[0] != head}
     fit = compare(template, state, needless=True)
@@ -179,9 +179,9 @@ def _labels(
         return FER2013, True
     if found is not None:
         return found.labels, False
-    from edgefer.models.layers import head_of
+    from edgefer.models.layers import last_layer
 
-    bias = state.get(f"{head_of(_skeleton(name, len(FER2013)))}.bias")
+    bias = state.get(f"{last_layer(_skeleton(name, len(FER2013)))}.bias")
     count = len(FER2013) if bias is None else len(bias)
     labels = probable_labels(name, count)
     if not labels:

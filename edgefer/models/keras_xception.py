@@ -31,7 +31,7 @@ def same_pool(size: int) -> nn.MaxPool2d:
     return nn.MaxPool2d(3, stride=2, padding=1) if size % 2 else nn.MaxPool2d(3, stride=2, ceil_mode=True)
 
 
-class SeparableConv(nn.Module):
+class KerasSeparableConv(nn.Module):
     """A depthwise 3×3 convolution, then a 1×1; no biases."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
@@ -45,7 +45,7 @@ class SeparableConv(nn.Module):
         return out
 
 
-class ResidualModule(nn.Module):
+class KerasResidualModule(nn.Module):
     """Two separable convolutions beside a 1×1 convolution; both halve the sides, or neither does.
 
     Args:
@@ -59,10 +59,10 @@ class ResidualModule(nn.Module):
         super().__init__()
         self.relu_first = relu_first
         self.left = nn.Sequential(
-            SeparableConv(inputs, outputs),
+            KerasSeparableConv(inputs, outputs),
             norm(outputs),
             nn.ReLU(inplace=True),
-            SeparableConv(outputs, outputs),
+            KerasSeparableConv(outputs, outputs),
             norm(outputs),
         )
         if halves:
@@ -113,7 +113,9 @@ class KerasXception(nn.Module):
         stages = []
         for index, outputs in enumerate(modules):
             halves = last_halves or index < len(modules) - 1
-            stages.append(ResidualModule(channels, outputs, size, halves=halves, relu_first=relu_first and index > 0))
+            stages.append(
+                KerasResidualModule(channels, outputs, size, halves=halves, relu_first=relu_first and index > 0)
+            )
             size, channels = (size + 1) // 2 if halves else size, outputs
         self.residual = nn.Sequential(*stages)
         self.conv = nn.Conv2d(channels, num_classes, 3, padding=1)

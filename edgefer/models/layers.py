@@ -32,7 +32,7 @@ def xavier(network: nn.Module) -> None:
                 nn.init.zeros_(module.bias)
 
 
-def head_of(network: nn.Module) -> str:
+def last_layer(network: nn.Module) -> str:
     """The name of the last convolution or fully connected layer."""
     layers: list[str] = [n for n, module in network.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)]
     return layers[-1]

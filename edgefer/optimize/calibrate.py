@@ -19,7 +19,7 @@ from edgefer.graph.onnx_file import load_model
 from edgefer.graph.rewrite import check_names, rewrite
 from edgefer.manifest import Calibration
 from edgefer.optimize.calibration_table import CalibrationTable, read_table, shipped_table, signature
-from edgefer.optimize.settings import CORRECTIONS, DEFAULT_CORRECTIONS, EQUALISE, Quantisation, Recipe
+from edgefer.optimize.settings import CORRECTIONS, DEFAULT_CORRECTIONS, EQUALISE, CalibrationRecipe, Quantisation
 from edgefer.progress import announce, progress
 from edgefer.quantize.corrections import BIAS, ROUNDING, Corrected, correct, only_outputs
 from edgefer.quantize.equalise import (
@@ -229,7 +229,7 @@ def _per_class(faces: FaceSet, wanted: int, seed: int) -> FaceSet:
 
 
 def take_ranges(
-    model: onnx.ModelProto, contract: Contract, faces: FaceSet, recipe: Recipe
+    model: onnx.ModelProto, contract: Contract, faces: FaceSet, recipe: CalibrationRecipe
 ) -> tuple[Ranges, Calibration]:
     """Stream ``faces`` through the float ``model`` once; memory does not depend on how many they are.
 
@@ -251,7 +251,7 @@ def take_ranges(
     return ranges, record_of(faces, recipe)
 
 
-def record_of(faces: FaceSet, recipe: Recipe) -> Calibration:
+def record_of(faces: FaceSet, recipe: CalibrationRecipe) -> Calibration:
     """The manifest's entry on the faces that ranges were made from."""
     return Calibration(
         faces_sha256=faces.fingerprint(),

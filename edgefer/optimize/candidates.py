@@ -15,7 +15,7 @@ import onnx
 from edgefer.atomic import sha256_file
 from edgefer.contract import Contract
 from edgefer.data import FaceSet
-from edgefer.engines.classifier import Classifier, difference, make_golden
+from edgefer.engines.classifier import Classifier, make_golden, relative_difference
 from edgefer.engines.cpu import instruction_set
 from edgefer.engines.onnxruntime import OnnxRuntimeSession
 from edgefer.engines.session import open_session
@@ -432,7 +432,7 @@ def error_of(candidate: Candidate, contract: Contract) -> float:
         Classifier(plain, contract, precision=got, size_bytes=size, name="plain") as says,
         candidate.open(contract) as engine,
     ):
-        return difference(engine.logits(faces), says.logits(faces))
+        return relative_difference(engine.logits(faces), says.logits(faces))
 
 
 @dataclass(frozen=True)

@@ -222,7 +222,7 @@ def choose_method(evaluation: Evaluation, variants: Sequence[Variant], cost: Cos
 
 
 @dataclass(frozen=True)
-class Plan:
+class MeasuredPlan:
     """Layers kept in float, the file with them, its results on the choosing half of `val`, and its cost."""
 
     kept: tuple[str, ...]
@@ -306,7 +306,7 @@ def _order(gains: Sequence[LayerCost], costs: Mapping[str, float]) -> list[str]:
 
 def _plans(
     evaluation: Evaluation, variant: Variant, order: Sequence[str], max_drop: float, cost: CostModel
-) -> list[Plan]:
+) -> list[MeasuredPlan]:
     """Plans that keep the first layers of ``order`` in float, none first, all last; evaluated and with their cost.
 
     The last is the float network's own file.
@@ -328,7 +328,7 @@ def _plans(
             plans.append((kept, file))
             advance(1)
     rows = cost.filled(job, rows, plans)
-    return [Plan(kept, file, row, cost.of(row)) for (kept, file), row in zip(plans, rows, strict=True)]
+    return [MeasuredPlan(kept, file, row, cost.of(row)) for (kept, file), row in zip(plans, rows, strict=True)]
 
 
 def sizes(layers: int) -> list[int]:
@@ -340,7 +340,7 @@ def sizes(layers: int) -> list[int]:
     return found
 
 
-def cheapest(plans: Sequence[Plan], allowed: Collection[int]) -> int:
+def cheapest(plans: Sequence[MeasuredPlan], allowed: Collection[int]) -> int:
     """Index in ``allowed`` of the plan with the minimum cost over all-INT8 (the first one of ``plans``).
 
     Plans that timing does not tell apart from it cost nothing; of those, the one with the fewest layers in float.
@@ -349,16 +349,16 @@ def cheapest(plans: Sequence[Plan], allowed: Collection[int]) -> int:
     return min(allowed, key=lambda index: (max(0.0, plans[index].cost - base), index))
 
 
-def front(plans: Sequence[Plan], shipped: Plan) -> list[Plan]:
+def front(plans: Sequence[MeasuredPlan], shipped: MeasuredPlan) -> list[MeasuredPlan]:
     """The Pareto front in cost and in the upper end of the drop, cheapest first; ``shipped`` is shown in any case."""
 
-    def beaten(plan: Plan) -> bool:
+    def beaten(plan: MeasuredPlan) -> bool:
         return any(o.cost <= plan.cost and o.upper <= plan.upper and o is not plan for o in plans)
 
     return sorted((p for p in plans if p is shipped or not beaten(p)), key=lambda plan: plan.cost)
 
 
-def _certified(plans: Sequence[Plan], evaluation: Evaluation, max_drop: float) -> tuple[Plan, Paired]:
+def _certified(plans: Sequence[MeasuredPlan], evaluation: Evaluation, max_drop: float) -> tuple[MeasuredPlan, Paired]:
     """The cheapest plan whose drop is certified on the evaluation's faces, and that drop."""
     last = len(plans) - 1  # all in float: the reference's own answers, which check_power found enough faces for
     passed = {last: evaluation.paired(plans[last].candidate)}
@@ -375,7 +375,7 @@ def _certified(plans: Sequence[Plan], evaluation: Evaluation, max_drop: float) -
     return plans[best], passed[best]
 
 
-def likeliest_first(plans: Sequence[Plan]) -> list[int]:
+def likeliest_first(plans: Sequence[MeasuredPlan]) -> list[int]:
     """The plans that met the budget on the choosing half, in the order in which they are tested on the other."""
     return sorted((i for i, plan in enumerate(plans) if plan.result.within), key=lambda i: plans[i].upper)
 
@@ -385,7 +385,7 @@ def _drop(paired: Paired) -> str:
     return f"drop {paired.drop_pp:+.2f} [{low:+.2f}, {high:+.2f}] points"
 
 
-def _verdict(plan: Plan, layers: int, paired: Paired, max_drop: float) -> str:
+def _verdict(plan: MeasuredPlan, layers: int, paired: Paired, max_drop: float) -> str:
     """The layers kept in float and the certified drop, in sentences."""
     certified = f"certified on {paired.n:,} faces that chose nothing: {_drop(paired)}, {max_drop:g} allowed."
     if not plan.kept:

@@ -98,10 +98,10 @@ class Quantisation:
         """Whether answers on ``val`` decide something about an INT8 file."""
         return self.max_drop is not None or self.method == AUTO
 
-    def recipe(self, architecture: str) -> Recipe:
+    def recipe(self, architecture: str) -> CalibrationRecipe:
         """The architecture's recipe with what was asked for; its own method where one is to be chosen."""
         usual = recipe_for(architecture)
-        return Recipe(
+        return CalibrationRecipe(
             usual.faces if self.faces is None else self.faces,
             usual.seed if self.seed is None else self.seed,
             usual.method if self.method in (None, AUTO) else str(self.method),
@@ -276,7 +276,7 @@ def check_corrections(names: Iterable[str]) -> None:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class CalibrationRecipe:
     """Recipe of the ranges: a stratified sample of ``faces`` images with ``seed``, histograms cut by ``method``.
 
     With ``per_class``, that many images of each class instead of ``faces`` in all, or as many as there are.
@@ -288,12 +288,12 @@ class Recipe:
     per_class: int | None = None
 
 
-def recipe_for(architecture: str) -> Recipe:
+def recipe_for(architecture: str) -> CalibrationRecipe:
     """The recipe of ``architecture``, or the default one."""
     folder = recipes_folder()
     path = folder / f"{architecture}.json"
     content = json.loads((path if path.is_file() else folder / "default.json").read_text(encoding="utf-8"))
-    return Recipe(int(content["faces"]), int(content["seed"]), str(content["method"]))
+    return CalibrationRecipe(int(content["faces"]), int(content["seed"]), str(content["method"]))
 
 
 def recipes_folder() -> Path:

@@ -13,12 +13,19 @@ import numpy as np
 
 from edgefer.atomic import check_writable, write_bytes, write_text
 from edgefer.contract import INPUT_NAME, OUTPUT_NAME
-from edgefer.engines.classifier import Classifier, difference
+from edgefer.engines.classifier import Classifier, relative_difference
 from edgefer.engines.onnxruntime import OnnxRuntimeSession
 from edgefer.engines.tensorrt.build import SerialisedEngine, build_plan
 from edgefer.engines.tensorrt.compat import RTX, RTX_CAPABILITY, Target, import_tensorrt, target_of
-from edgefer.engines.tensorrt.cuda import open_cuda, probe
-from edgefer.engines.tensorrt.inputs import ALGORITHMS, check_sparsity, from_table, head_of, table_scales, to_table
+from edgefer.engines.tensorrt.cuda import find_gpu, open_cuda
+from edgefer.engines.tensorrt.inputs import (
+    ALGORITHMS,
+    cache_header,
+    check_sparsity,
+    parse_cache,
+    table_scales,
+    to_table,
+)
 from edgefer.engines.tensorrt.inspect import audit_dump, audit_engine
 from edgefer.engines.tensorrt.options import (
     BuilderOptions,
@@ -36,7 +43,7 @@ from edgefer.manifest import Calibration, Manifest, Precision, write_engine
 from edgefer.optimize.calibrate import calibration_faces, record_of
 from edgefer.optimize.candidates import BuildResult
 from edgefer.optimize.settings import BuildTarget, Quantisation
-from edgefer.optimize.tensorrt_file import Prepared, prepare_file
+from edgefer.optimize.tensorrt_file import TensorrtFile, prepare_file
 from edgefer.progress import announce, progress
 from edgefer.quantize.observation import rebatched
 from edgefer.runtimes import REFERENCE, TENSORRT, TENSORRT_RTX, runtime_named
@@ -78,7 +85,7 @@ def build_tensorrt(
     check_options(options, chosen, precision)
     check_cache(options, chosen, onnx_only=onnx_only)
     if not onnx_only and not rtx:
-        probe()  # before minutes of calibration
+        find_gpu()  # before minutes of calibration
         open_cuda()
     prepared = prepare_file(
         *(model, loaded, precision, chosen, settings, options), observe=onnx_only, no_rewrite=no_rewrite
@@ -125,7 +132,7 @@ def _target(rtx: bool, version: str | None, onnx_only: bool) -> Target:
     return installed
 
 
-def _write_file(destination: Path, prepared: Prepared, target: Target, options: BuilderOptions) -> BuildResult:
+def _write_file(destination: Path, prepared: TensorrtFile, target: Target, options: BuilderOptions) -> BuildResult:
     table = None
     if options.calibrator is not None and prepared.ranges is not None:
         scales = table_scales(prepared.model, prepared.ranges, prepared.method)
@@ -147,7 +154,7 @@ def _write_file(destination: Path, prepared: Prepared, target: Target, options: 
 
 
 def _write_engine(
-    destination: Path, prepared: Prepared, target: str, options: BuilderOptions, settings: Quantisation
+    destination: Path, prepared: TensorrtFile, target: str, options: BuilderOptions, settings: Quantisation
 ) -> BuildResult:
     rtx = target == TENSORRT_RTX.target
     with calibrator_for(prepared, options, settings) as (calibrator, record):
@@ -193,7 +200,7 @@ def _golden_count(options: BuilderOptions) -> int:
     return min(max(_GOLDEN_FACES, options.batches.min), options.batches.max)
 
 
-def _golden_of_file(prepared: Prepared, options: BuilderOptions, runtime: str) -> Golden:
+def _golden_of_file(prepared: TensorrtFile, options: BuilderOptions, runtime: str) -> Golden:
     """The ONNX file's golden answers in ONNX Runtime, for an engine that cannot run on the machine that built it."""
     faces = golden_faces(prepared.contract, _golden_count(options))
     logits = OnnxRuntimeSession(prepared.content, optimise=False).run({INPUT_NAME: faces})[OUTPUT_NAME]
@@ -201,7 +208,7 @@ def _golden_of_file(prepared: Prepared, options: BuilderOptions, runtime: str) -
     return Golden(faces, np.asarray(logits, dtype=np.float32), {runtime: tolerance})
 
 
-def _golden_of_engine(prepared: Prepared, built: SerialisedEngine, options: BuilderOptions) -> Golden:
+def _golden_of_engine(prepared: TensorrtFile, built: SerialisedEngine, options: BuilderOptions) -> Golden:
     """The engine's own answers, compared with what its ONNX file answers where onnxruntime is installed.
 
     Raises:
@@ -219,7 +226,7 @@ def _golden_of_engine(prepared: Prepared, built: SerialisedEngine, options: Buil
     if not REFERENCE.installed:
         announce(f"note: {REFERENCE.package} is not here, so {name} is not compared with its ONNX file")
         return golden
-    apart = difference(golden.logits, _golden_of_file(prepared, options, TENSORRT.name).logits)
+    apart = relative_difference(golden.logits, _golden_of_file(prepared, options, TENSORRT.name).logits)
     if apart > allowed:
         message = f"{name} and its ONNX file differ by {apart:.3g} of the logits' scale, {allowed:.3g} is usual"
         if options.calibrator is None:
@@ -257,7 +264,7 @@ def read_cache(path: Path, calibrator: str, target: Target) -> bytes:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as cause:
         raise EdgeferError(f"the calibration table {path} cannot be read: {cause}", hint="check the path") from cause
-    number, algorithm, _ = from_table(text, str(path))
+    number, algorithm, _ = parse_cache(text, str(path))
     if algorithm != ALGORITHMS[calibrator]:
         kind = next(name for name, known in ALGORITHMS.items() if known == algorithm)
         raise EdgeferError(
@@ -269,12 +276,12 @@ def read_cache(path: Path, calibrator: str, target: Target) -> bytes:
             f"{path} was written for another TensorRT (TRT-{number}) than {target.title}, which would ignore it",
             hint=f"write it again on the host: --onnx-only --for {target.name}",
         )
-    return "\n".join([head_of(target, calibrator), *text.splitlines()[1:], ""]).encode()
+    return "\n".join([cache_header(target, calibrator), *text.splitlines()[1:], ""]).encode()
 
 
 @contextmanager
 def calibrator_for(
-    prepared: Prepared, options: BuilderOptions, settings: Quantisation
+    prepared: TensorrtFile, options: BuilderOptions, settings: Quantisation
 ) -> Iterator[tuple[Any, Calibration | None]]:
     """TensorRT's calibrator over a table, or over the same faces that Q/DQ would be made from, and their record."""
     if options.calibrator is None:

@@ -53,7 +53,7 @@ _MAX_FP16: Final = float(np.finfo(np.float16).max)
 
 
 @dataclass(frozen=True)
-class Prepared:
+class TensorrtFile:
     """A file for one version of TensorRT, and what is known about it.
 
     Attributes:
@@ -95,7 +95,7 @@ def prepare_file(
     *,
     observe: bool = True,
     no_rewrite: Collection[str] = (),
-) -> Prepared:
+) -> TensorrtFile:
     """Make of an exported model the file that ``target`` builds ``precision`` from.
 
     A file that was made so already, on a host with ``--onnx-only``, is taken as it is.
@@ -148,7 +148,7 @@ def for_tensorrt(model: onnx.ModelProto, contract: Contract, no_rewrite: Collect
     return rewrite(model, contract, skip=[*no_rewrite, *(name for name in PASSES if name not in REWRITES)])
 
 
-def _made(job: Job, precision: str, target: Target, settings: Quantisation, options: BuilderOptions) -> Prepared:
+def _made(job: Job, precision: str, target: Target, settings: Quantisation, options: BuilderOptions) -> TensorrtFile:
     """Q/DQ where INT8 is explicit, FP16 tensors where types decide; checked against the float32 form."""
     by_types = "fp16" in precision and not options.weakly_typed(target)
     if by_types:
@@ -167,7 +167,7 @@ def _made(job: Job, precision: str, target: Target, settings: Quantisation, opti
         made, changes = onnx.load_model_from_string(file.engine), job.changes(file)
         if file.precision.got == "fp32":
             got = precision.removeprefix("int8").removeprefix("+") or "fp32"
-    return Prepared(
+    return TensorrtFile(
         to_fp16(made) if by_types else made,
         job.contract,
         got,
@@ -190,7 +190,7 @@ def _as_it_is(
     target: Target,
     settings: Quantisation,
     options: BuilderOptions,
-) -> Prepared:
+) -> TensorrtFile:
     """A file that ``--onnx-only`` wrote: its faces and its model are in its metadata."""
     check_model(model, target, precision, options)
     if stated != precision:
@@ -202,7 +202,7 @@ def _as_it_is(
         flags = ", ".join(option_of(name) for name in settings.given)
         announce(f"note: {flags} not used: the file's ranges were set when it was written")
     known = _origin(model)
-    return Prepared(
+    return TensorrtFile(
         *(model, contract, precision, known.model_sha256 or sha256_file(path), known.calibration, known.rewrites),
         candidates=known.candidates,
     )

@@ -155,7 +155,7 @@ def confusion(counts: Counts, classes: Sequence[str]) -> str:
     return grid.chart.text()
 
 
-def difference(change: Counts, classes: Sequence[str]) -> str:
+def confusion_difference(change: Counts, classes: Sequence[str]) -> str:
     """Engine − baseline: blue where the engine is better (more right answers, fewer wrong ones), red where worse."""
     grid = _grid(classes, "Difference of the confusion matrices, engine minus baseline")
     greatest = max(1, int(np.abs(change).max()))

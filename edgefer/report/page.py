@@ -169,7 +169,7 @@ def _accuracy(report: Report) -> Iterator[str]:
     parts = [(base.name, charts.confusion(base.accuracy.confusion, report.classes)), (base.name, _class_table(base))]
     for _, row, paired in compared:
         parts.append((row.name, charts.confusion(row.accuracy.confusion, report.classes)))
-        changed = charts.difference(paired.confusion_difference, report.classes)
+        changed = charts.confusion_difference(paired.confusion_difference, report.classes)
         parts.append((f"{row.name}: what changed", changed))
     yield _grid(parts)
 

@@ -12,7 +12,7 @@ from torch import nn
 from edgefer.contract import Contract
 from edgefer.errors import EdgeferError
 from edgefer.models import architecture, create, default_contract
-from edgefer.models.factory import probe
+from edgefer.models.factory import try_network
 from edgefer.models.vgg import WITH_NORMS, without_norms
 from edgefer.models.weights import SEEN_DIGITS, Weights, load_network, load_weights
 from edgefer.progress import announce
@@ -113,7 +113,7 @@ def _require_size(network: nn.Module, contract: Contract) -> None:
     if contract.face_shape == (own.size, own.size, own.channels):
         return
     try:
-        probe(network.eval(), contract)
+        try_network(network.eval(), contract)
     except EdgeferError as fault:
         hint = f"its own size is {own.size}×{own.size}; networks that end in a global mean take multiples of 16 too"
         raise EdgeferError(fault.message, hint=hint) from fault

@@ -30,7 +30,7 @@ _READ_AT_ONCE = 512
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedFaces:
     """Faces uint8 N×H×W×C, labels int64 N, and what to learn: the labels, or probabilities float32 N×classes."""
 
     faces: Tensor
@@ -41,7 +41,7 @@ class Prepared:
         return len(self.labels)
 
 
-def prepare_split(split: FaceSet, contract: Contract) -> Prepared:
+def prepare_split(split: FaceSet, contract: Contract) -> PreparedFaces:
     """Read all faces of ``split`` in the contract's shape; what to learn are their labels."""
     faces = room_for((len(split), *contract.face_shape))
     start = 0
@@ -49,10 +49,10 @@ def prepare_split(split: FaceSet, contract: Contract) -> Prepared:
         faces[start : start + len(batch)] = torch.from_numpy(batch.copy())
         start += len(batch)
     labels = torch.tensor(split.labels.tolist(), dtype=torch.int64)
-    return Prepared(faces, labels, labels)
+    return PreparedFaces(faces, labels, labels)
 
 
-def check_classes(fit: FaceSet) -> None:
+def refuse_missing_classes(fit: FaceSet) -> None:
     """Refuse training faces that lack a class.
 
     Raises:

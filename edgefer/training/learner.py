@@ -15,10 +15,10 @@ from torch.nn import functional
 from edgefer.contract import Contract
 from edgefer.errors import EdgeferError
 from edgefer.models.deployable import Deployable
-from edgefer.models.layers import head_of
+from edgefer.models.layers import last_layer
 from edgefer.training.augment import augment, mix
 from edgefer.training.config import TrainConfig
-from edgefer.training.faces import Prepared
+from edgefer.training.faces import PreparedFaces
 from edgefer.training.losses import Teachers
 
 STEPS = (0.5, 0.75)
@@ -39,7 +39,7 @@ _EVALUATION_BATCH = 256
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class ValScore:
     """Results of the averaged weights on ``val``: share of right answers and mean cross-entropy."""
 
     top1: float
@@ -140,7 +140,7 @@ class Learner:
             )
 
     @torch.inference_mode()
-    def evaluate(self, val: Prepared) -> Evaluation:
+    def evaluate(self, val: PreparedFaces) -> ValScore:
         """Evaluate the averaged weights on every face of ``val``, in float32.
 
         Raises:
@@ -153,7 +153,7 @@ class Learner:
             right += int((logits.argmax(dim=1) == labels).sum())
             loss += float(functional.cross_entropy(logits, labels, reduction="sum"))
         self._require_finite("the loss on val", loss / len(val), self.steps, self.optimiser.param_groups[0]["lr"])
-        return Evaluation(right / len(val), loss / len(val))
+        return ValScore(right / len(val), loss / len(val))
 
     def averaged_weights(self) -> dict[str, Tensor]:
         """A copy of the averaged network's tensors, contiguous."""
@@ -180,7 +180,7 @@ class Learner:
 
 
 def _optimiser(network: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    head = network.get_submodule(head_of(network))
+    head = network.get_submodule(last_layer(network))
     own = {id(p) for p in head.parameters()}
     groups = []
     for is_head in (False, True):

@@ -25,7 +25,13 @@ from edgefer.models.weights import save_weights
 from edgefer.progress import announce, progress
 from edgefer.training.beginning import Beginning, begin, contract_to_learn, tell_of_seen
 from edgefer.training.config import TrainConfig
-from edgefer.training.faces import Prepared, check_classes, class_weights, keep_freed_memory, prepare_split
+from edgefer.training.faces import (
+    PreparedFaces,
+    class_weights,
+    keep_freed_memory,
+    prepare_split,
+    refuse_missing_classes,
+)
 from edgefer.training.learner import Learner, learning_rate
 from edgefer.training.losses import Opinions, require_votes
 
@@ -116,10 +122,10 @@ class _Run:
         self, fit: FaceSet, val: FaceSet, contract: Contract, output: Path, config: TrainConfig, start: Beginning
     ) -> None:
         self.config, self.contract, self.output = config, contract, output
-        check_classes(fit)
+        refuse_missing_classes(fit)
         tell_of_seen(start.seen, val)
-        self.fit: Prepared = prepare_split(fit, contract)
-        self.val: Prepared = prepare_split(val, contract)
+        self.fit: PreparedFaces = prepare_split(fit, contract)
+        self.val: PreparedFaces = prepare_split(val, contract)
         self.batch = min(config.batch_size or 1, len(self.fit))
         self.steps_an_epoch = len(self.fit) // self.batch
         self.seen = {*fit.face_hashes(), *start.seen}

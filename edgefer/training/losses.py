@@ -17,7 +17,7 @@ from edgefer.errors import EdgeferError
 from edgefer.models.deployable import Deployable
 from edgefer.models.weights import load_network
 from edgefer.progress import announce, progress
-from edgefer.training.faces import Prepared
+from edgefer.training.faces import PreparedFaces
 
 if TYPE_CHECKING:
     import numpy as np
@@ -136,7 +136,7 @@ class Opinions:
         how = "translated into labels" if self.translating else "as they are"
         self.lineage = {"votes_sha256": hashlib.sha256(given.tobytes()).hexdigest(), "votes": how}
 
-    def mixed_in(self, prepared: Prepared, teachers: Teachers | None) -> Prepared:
+    def mixed_in(self, prepared: PreparedFaces, teachers: Teachers | None) -> PreparedFaces:
         """The split's faces ``prepared`` with probabilities to learn: from the votes and, for the rest, the labels."""
         votes = self.votes
         hard = functional.one_hot(self.labels, votes.shape[1]).float()

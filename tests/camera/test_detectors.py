@@ -209,7 +209,7 @@ def test_an_engine_is_built_once_for_a_model_a_gpu_and_a_version(tmp_path, monke
 
     version = ["10.3.0"]
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(cuda, "probe", lambda: Device("Orin", "SM87", True))
+    monkeypatch.setattr(cuda, "find_gpu", lambda: Device("Orin", "SM87", True))
     monkeypatch.setattr(compat, "import_tensorrt", lambda rtx: (None, target_of(version[0])))
     monkeypatch.setattr(build, "build_plan", fake_build)
     monkeypatch.setattr(run, "TensorRtSession", lambda path: opened.append(path.read_bytes()))

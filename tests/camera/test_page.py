@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edgefer.camera.page import LONGEST_SIDE, Page, read_report, sample_picture
+from edgefer.camera.page import LONGEST_SIDE, Page, report_of_engine, sample_picture
 from edgefer.contract import Contract, Normalisation
 from edgefer.engines.classifier import Classifier
 from edgefer.engines.onnxruntime import OnnxRuntimeSession
@@ -209,11 +209,11 @@ def test_the_card_shows_the_report_of_this_engine_only(tmp_path, classifier):
     path = tmp_path / "report.json"
     size = classifier.size_bytes
     path.write_text(report(size))
-    assert read_report(path, classifier)["accuracy"] == {"top1": 0.62, "n": 3573}
+    assert report_of_engine(path, classifier)["accuracy"] == {"top1": 0.62, "n": 3573}
     for other in (report(size, precision="int8"), report(size + 1)):  # the same network with other weights
         path.write_text(other)
         with pytest.raises(EdgeferError, match=r"reports brightness/.* and not brightness/onnxruntime/fp32/"):
-            read_report(path, classifier)
+            report_of_engine(path, classifier)
 
 
 @pytest.mark.parametrize("content", [None, "no json", "[]", "{}"])
@@ -222,7 +222,7 @@ def test_what_is_no_report_is_refused_by_name(tmp_path, classifier, content):
     if content is not None:
         path.write_text(content)
     with pytest.raises(EdgeferError, match=r"report\.json is not a report of `edgefer bench --json`") as fault:
-        read_report(path, classifier)
+        report_of_engine(path, classifier)
     assert "--json > report.json" in fault.value.hint
 
 

@@ -270,7 +270,7 @@ def test_an_engine_for_one_face_at_a_time_is_asked_so(copy, tmp_path, monkeypatc
 def test_an_engine_that_answers_otherwise_is_told(copy, tmp_path, monkeypatch):
     edgefer.build_engine(copy / "model.onnx", tmp_path / "x.onnx", precision="fp32")
     assert check_bundle(copy, tmp_path / "x.onnx").distance < 1e-3
-    monkeypatch.setattr(check, "difference", lambda found, golden: float("nan"))
+    monkeypatch.setattr(check, "relative_difference", lambda found, golden: float("nan"))
     with pytest.raises(EdgeferError, match="does not answer as the network of"):
         check_bundle(copy, tmp_path / "x.onnx")
 

@@ -13,7 +13,7 @@ from edgefer.atomic import sha256_file
 from edgefer.cli import cli
 from edgefer.data import open_dataset
 from edgefer.data.classes import FER2013
-from edgefer.deploy.inspect import inspect_file, layer_rows, rows, to_json
+from edgefer.deploy.inspect import inspect_file, inspection_json, layer_rows, rows
 from edgefer.engines.session import TensorSpec
 from edgefer.engines.tensorrt.inspect import PlanHeader, read_header
 from edgefer.errors import EdgeferError
@@ -172,7 +172,7 @@ def test_what_cannot_be_looked_at(tmp_path, name, content, said):
 def test_the_schema_is_the_same_for_every_kind(model, bundle, tmp_path):
     (tmp_path / "bare.engine").write_bytes(header(8, 5, 2, 2))
     for file in (model, bundle / "tensorrt.flags.onnx", tmp_path / "bare.engine"):
-        found = to_json(inspect_file(file))
+        found = inspection_json(inspect_file(file))
         assert set(found) == KEYS
         json.dumps(found, allow_nan=False)
 

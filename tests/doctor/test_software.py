@@ -13,7 +13,7 @@ from edgefer.cli import cli
 from edgefer.doctor import software
 from edgefer.doctor.probe import diagnose
 from edgefer.doctor.software import probe_software
-from edgefer.doctor.text import lines, to_json
+from edgefer.doctor.text import diagnosis_json, lines
 from edgefer.runtimes import RUNTIMES, Runtime
 
 BROKEN = {
@@ -98,10 +98,10 @@ def test_a_further_runtime_shows_up_by_its_row_in_the_table(tmp_path, monkeypatc
     row = Runtime("toy", "Toy Runtime", "toy_package", ("toy-package",), "toy", {"fp32": ()}, facts="toy_package:facts")
     monkeypatch.setitem(RUNTIMES, "toy", row)
     found = diagnose()
-    assert to_json(found)["facts"]["toy_package"]["text"] == "1.2; Abacus"
+    assert diagnosis_json(found)["facts"]["toy_package"]["text"] == "1.2; Abacus"
     assert "  yes  build, run and bench engines for this CPU with Toy Runtime" in list(lines(found))
     gone = diagnose(software=(found.driver, {}))
-    assert to_json(gone)["capabilities"]["toy_package"]["commands"] == ["pip install 'edgefer[toy]'"]
+    assert diagnosis_json(gone)["capabilities"]["toy_package"]["commands"] == ["pip install 'edgefer[toy]'"]
 
 
 PROBE = """

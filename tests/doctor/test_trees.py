@@ -7,7 +7,7 @@ import pytest
 from edgefer.doctor.advice import before_measuring, capabilities_of, kind_of
 from edgefer.doctor.probe import RELEASES, installed_packages, jetpack_of, power_mode
 from edgefer.doctor.software import Module
-from edgefer.doctor.text import facts_of, lines, to_json
+from edgefer.doctor.text import diagnosis_json, facts_of, lines
 from edgefer.engines.tensorrt.compat import JETPACKS
 from edgefer.engines.tensorrt.cuda import Driver
 from edgefer.runtimes import CPU, RUNTIMES, for_target
@@ -192,7 +192,7 @@ def test_an_opencv_of_pip_hides_the_systems():
 def test_the_schema_is_the_same_everywhere(tree, tmp_path):
     """Programs read these keys: they may grow, with a new schema number."""
     found = machine("desktop", driver=NO_DRIVER, root=tmp_path) if tree == "nothing" else machine(tree)
-    json = to_json(found)
+    json = diagnosis_json(found)
     assert json["schema"] == 1
     assert set(json) == {"schema", "edgefer", "kind", "facts", "capabilities", "before_measuring"}
     cpu = [row.package for row in for_target(CPU).values()]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from edgefer.engines import load
-from edgefer.engines.classifier import check_golden, difference, make_golden
+from edgefer.engines.classifier import check_golden, make_golden, relative_difference
 from edgefer.engines.load import load_baseline, load_engine
 from edgefer.errors import EdgeferError
 from edgefer.faces import golden_faces
@@ -162,7 +162,7 @@ def test_a_runtime_without_tolerance_is_refused(tmp_path):
 
 def test_difference_is_relative_to_the_largest_logit():
     golden = np.array([[1.0, -4.0]], np.float32)
-    assert difference(np.array([[1.2, -4.0]], np.float32), golden) == pytest.approx(0.05)
+    assert relative_difference(np.array([[1.2, -4.0]], np.float32), golden) == pytest.approx(0.05)
 
 
 def test_tolerances_grow_with_coarseness():

@@ -4,7 +4,7 @@ from onnx import TensorProto, helper, numpy_helper
 from edgefer.contract import Contract, Normalisation
 from edgefer.data import open_dataset, save_npz
 from edgefer.optimize.calibrate import take_ranges
-from edgefer.optimize.settings import Recipe
+from edgefer.optimize.settings import CalibrationRecipe
 from edgefer.quantize.observation import DEFAULT_BUDGET, activation_bytes
 
 
@@ -26,6 +26,8 @@ def test_a_network_with_large_activations_is_calibrated_a_face_at_a_time(tmp_pat
     images = np.random.default_rng(0).integers(0, 256, (3, 256, 256, 1), dtype=np.uint8)
     save_npz(tmp_path / "faces.npz", images, [0, 1, 0], ["a", "b"])
     contract = Contract(("a", "b"), 256, 256, 1, Normalisation(), "wide")
-    ranges, record = take_ranges(model, contract, open_dataset(f"{tmp_path / 'faces.npz'}:all"), Recipe(3, 0, "minmax"))
+    ranges, record = take_ranges(
+        model, contract, open_dataset(f"{tmp_path / 'faces.npz'}:all"), CalibrationRecipe(3, 0, "minmax")
+    )
     assert ranges.faces == record.n == 3
     assert 0 < ranges["rectified"].maximum <= 9 * 255

@@ -14,7 +14,7 @@ from edgefer.graph.rewrite import Rewritten
 from edgefer.manifest import Precision, read_manifest
 from edgefer.optimize import candidates, search
 from edgefer.optimize.candidates import Candidate, CandidateResult, Evaluation, Job, Variant
-from edgefer.optimize.search import MacCost, Plan, cheapest, check_power, front, halves, likeliest_first, sizes
+from edgefer.optimize.search import MacCost, MeasuredPlan, cheapest, check_power, front, halves, likeliest_first, sizes
 from edgefer.optimize.sensitivity import LayerCost
 from edgefer.optimize.settings import BuildTarget, Quantisation
 from edgefer.optimize.tensorrt_file import prepare_file
@@ -29,7 +29,7 @@ def plan(kept, ms, upper, within=True):
     result = CandidateResult(
         "x", "onnxruntime", "int8", None, 1, p50_ms=ms, drop_pp=0.0, ci95_pp=(-1.0, upper), within=within
     )
-    return Plan(tuple(map(str, range(kept))), Candidate(VARIANT, b"", Precision("int8", "int8")), result, ms)
+    return MeasuredPlan(tuple(map(str, range(kept))), Candidate(VARIANT, b"", Precision("int8", "int8")), result, ms)
 
 
 def test_halves_share_the_classes_and_no_face(faces):

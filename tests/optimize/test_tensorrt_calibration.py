@@ -6,7 +6,7 @@ import pytest
 
 import edgefer
 from edgefer.engines.tensorrt.compat import target_of
-from edgefer.engines.tensorrt.inputs import from_table
+from edgefer.engines.tensorrt.inputs import parse_cache
 from edgefer.engines.tensorrt.options import Batches, BuilderOptions
 from edgefer.errors import EdgeferError
 from edgefer.graph.onnx_file import load_model
@@ -36,7 +36,7 @@ def test_a_calibration_table_from_our_ranges(model, calib, tmp_path):
     assert facts(tmp_path / "x.onnx") == {"opset": 17, "half": False, "q": 0, "precision": "fp32"}
     text = (tmp_path / "x.calib").read_text()
     assert text.startswith("TRT-100300-EntropyCalibration2\n")
-    number, algorithm, scales = from_table(text, "x.calib")
+    number, algorithm, scales = parse_cache(text, "x.calib")
     assert (number, algorithm) == (100300, "EntropyCalibration2")
     implicit = BuilderOptions(calibrator="entropy")
     prepared = prepare_file(model, load_model(model), "int8+fp16", target_of("jetpack6"), Quantisation(calib), implicit)

@@ -98,7 +98,7 @@ def test_names_of_classes_are_whole(classes):
     after = invented_predictions(9, "b", 70, classes=classes)
     drawn = [
         charts.confusion(Accuracy.of(before).confusion, classes),
-        charts.difference(PairedAccuracy.of(before, after, 0.5).confusion_difference, classes),
+        charts.confusion_difference(PairedAccuracy.of(before, after, 0.5).confusion_difference, classes),
         charts.forest(class_drops(before, after), 1, 0.5),
     ]
     for svg in drawn:

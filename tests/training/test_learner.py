@@ -6,7 +6,7 @@ from torch.nn.functional import cross_entropy
 
 from edgefer.errors import EdgeferError
 from edgefer.models import create, default_contract
-from edgefer.training.faces import Prepared, class_weights
+from edgefer.training.faces import PreparedFaces, class_weights
 from edgefer.training.learner import Learner
 from tests.models.zoo import EVERY
 
@@ -51,7 +51,7 @@ def test_every_face_is_evaluated():
         logits = subject.average(faces)
     labels = logits.argmax(dim=1)
     labels[:60] = (labels[:60] + 1) % 7
-    reached = subject.evaluate(Prepared(faces, labels, labels))
+    reached = subject.evaluate(PreparedFaces(faces, labels, labels))
     assert reached.top1 == pytest.approx(0.8)
     assert reached.loss == pytest.approx(torch.nn.functional.cross_entropy(logits, labels).item(), abs=1e-4)
 

@@ -130,9 +130,9 @@ def test_the_lowest_loss_can_be_what_is_kept(faces, tmp_path, monkeypatch):
 
 
 def evaluation(top1: float, loss: float = 1.0):
-    from edgefer.training.learner import Evaluation
+    from edgefer.training.learner import ValScore
 
-    return Evaluation(top1, loss)
+    return ValScore(top1, loss)
 
 
 def test_a_loss_that_is_no_number_keeps_the_best_so_far(faces, tmp_path, monkeypatch):

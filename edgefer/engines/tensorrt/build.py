@@ -32,7 +32,7 @@ from edgefer.engines.tensorrt.compat import (
     log_of,
     logger_of,
 )
-from edgefer.engines.tensorrt.cuda import Buffer, Owned, free_bytes, open_cuda, probe
+from edgefer.engines.tensorrt.cuda import Buffer, Owned, find_gpu, free_bytes, open_cuda
 from edgefer.engines.tensorrt.options import Batches, BuilderOptions, check_options, refuse_hardware_compat
 from edgefer.errors import EdgeferError
 from edgefer.progress import Advance, announce, progress
@@ -86,7 +86,7 @@ def build_plan(
     has = target.has
     check_options(options, target, precision)
     timings = read_timings(options.timing_cache)
-    device = None if rtx else probe()
+    device = None if rtx else find_gpu()
     if device is not None and device.integrated and options.hardware_compat:
         refuse_hardware_compat(str(device))
     log = log_of(rtx)

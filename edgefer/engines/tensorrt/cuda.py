@@ -80,7 +80,7 @@ def survey() -> Driver:
     return Driver(cuda, tuple(found), None)
 
 
-def probe(index: int = 0) -> Device:
+def find_gpu(index: int = 0) -> Device:
     """The GPU number ``index``.
 
     Raises:
@@ -239,7 +239,7 @@ def _opened() -> Cuda:
     )
 
 
-def failed(call: str, reason: str) -> EdgeferError:
+def cuda_error(call: str, reason: str) -> EdgeferError:
     """The error for a call of CUDA that failed; for memory, with what to lower."""
     memory = "memory" in reason.lower() and "address" not in reason.lower()
     return EdgeferError(
@@ -327,7 +327,7 @@ def called(result: tuple[Any, ...], call: str) -> Any:
     """
     error, *values = result
     if int(error):
-        raise failed(call, str(getattr(error, "name", error)))
+        raise cuda_error(call, str(getattr(error, "name", error)))
     return values[0] if len(values) == 1 else tuple(values)
 
 
@@ -426,7 +426,9 @@ class CudaBindings:
         graph = called(ended, "cuStreamEndCapture")
         try:
             if not worked:
-                raise failed("capturing a CUDA graph", "TensorRT could not enqueue the engine while it was captured")
+                raise cuda_error(
+                    "capturing a CUDA graph", "TensorRT could not enqueue the engine while it was captured"
+                )
             made = called(driver.cuGraphInstantiate(graph, 0), "cuGraphInstantiate")
         finally:
             called(driver.cuGraphDestroy(graph), "cuGraphDestroy")
@@ -457,7 +459,7 @@ class PyCuda:
         try:
             return function(*arguments)
         except self._pycuda.Error as cause:
-            raise failed(call, str(cause)) from cause
+            raise cuda_error(call, str(cause)) from cause
 
     @contextmanager
     def current(self) -> Iterator[None]:

@@ -158,7 +158,7 @@ def table_scales(model: onnx.ModelProto, ranges: Ranges, method: str) -> dict[st
     return scales
 
 
-def head_of(target: Target, calibrator: str) -> str:
+def cache_header(target: Target, calibrator: str) -> str:
     """The first line of a table: ``"TRT-8602-EntropyCalibration2"``."""
     return f"TRT-{target.number}-{ALGORITHMS[calibrator]}"
 
@@ -169,7 +169,7 @@ def to_table(scales: Mapping[str, float], target: Target, calibrator: str) -> st
     Raises:
         EdgeferError: a tensor's name has a colon or a line break, which the format cannot hold.
     """
-    lines = [head_of(target, calibrator)]
+    lines = [cache_header(target, calibrator)]
     for name, scale in scales.items():
         if ":" in name or "\n" in name:
             raise EdgeferError(
@@ -179,7 +179,7 @@ def to_table(scales: Mapping[str, float], target: Target, calibrator: str) -> st
     return "\n".join(lines) + "\n"
 
 
-def from_table(text: str, origin: str) -> tuple[int, str, dict[str, float]]:
+def parse_cache(text: str, origin: str) -> tuple[int, str, dict[str, float]]:
     """The version's number, the algorithm's name and the scales of a table; ``origin`` names the file in errors.
 
     Raises:

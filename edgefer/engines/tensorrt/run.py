@@ -19,9 +19,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from edgefer.engines.session import CallTiming, Source, TensorSpec
+from edgefer.engines.session import CallTiming, ModelSource, TensorSpec
 from edgefer.engines.tensorrt.compat import import_tensorrt, loads, log_of, make_runtime
-from edgefer.engines.tensorrt.cuda import Buffer, Device, Graphs, Owned, open_cuda, probe
+from edgefer.engines.tensorrt.cuda import Buffer, Device, Graphs, Owned, find_gpu, open_cuda
 from edgefer.errors import EdgeferError
 from edgefer.manifest import Manifest, read_manifest
 from edgefer.progress import announce
@@ -321,7 +321,7 @@ class TensorRtSession:
 
     def __init__(self, plan: str | os.PathLike[str] | bytes, *, rtx: bool = False, dla_core: int | None = None) -> None:
         self.name = (TENSORRT_RTX if rtx else TENSORRT).name
-        probe()  # first: without a driver, the calls below end the process
+        find_gpu()  # first: without a driver, the calls below end the process
         _, target = import_tensorrt(rtx)
         self.version = target.name
         self.timing: CallTiming | None = None
@@ -512,7 +512,7 @@ def _read(plan: Path) -> bytes:
         raise EdgeferError(f"the engine {plan} cannot be read: {cause.strerror}", hint="check the path") from cause
 
 
-def open_model(engine: Source, threads: int, precision: str) -> TensorRtSession:
+def open_model(engine: ModelSource, threads: int, precision: str) -> TensorRtSession:
     """A session over a serialised engine: its bytes, or its file with the manifest beside it.
 
     The manifest says whose engine it is and which DLA core it was built for; threads and precision are settled.
@@ -526,13 +526,13 @@ def open_model(engine: Source, threads: int, precision: str) -> TensorRtSession:
     return TensorRtSession(engine, rtx=manifest.runtime == TENSORRT_RTX.name, dla_core=manifest.dla_core)
 
 
-def check_engine(file: Path, manifest: Manifest) -> None:
+def check_built_for_here(file: Path, manifest: Manifest) -> None:
     """Refuse an engine before TensorRT sees a byte of it, unless it was built for what is here.
 
     Raises:
         EdgeferError: no driver; another version of TensorRT or another GPU than those it was built with.
     """
-    device = probe()
+    device = find_gpu()
     _, here = import_tensorrt(manifest.runtime == TENSORRT_RTX.name)
     check_place(file, manifest, here.name, device)
 

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from edgefer.engines.tensorrt.cuda import failed, open_cuda, probe
+from edgefer.engines.tensorrt.cuda import cuda_error, find_gpu, open_cuda
 from edgefer.errors import EdgeferError
 from tests.engines.tensorrt.fakes.cuda_bindings import FakeDriver
 from tests.engines.tensorrt.running import PACKAGES, counted, inside
@@ -68,13 +68,13 @@ def test_errors_of_the_package_name_their_call(machine, package):
 
 
 def test_an_illegal_address_is_no_lack_of_memory():
-    assert "start the process anew" in failed("cuStreamSynchronize", "CUDA_ERROR_ILLEGAL_ADDRESS").hint
-    assert "start the process anew" in failed("x", "an illegal memory address was encountered").hint
+    assert "start the process anew" in cuda_error("cuStreamSynchronize", "CUDA_ERROR_ILLEGAL_ADDRESS").hint
+    assert "start the process anew" in cuda_error("x", "an illegal memory address was encountered").hint
 
 
 def test_a_capture_that_fails_leaves_the_stream_usable(machine):
     here = machine()
-    probe()
+    find_gpu()
     cuda = open_cuda()
 
     def spoil():

@@ -11,7 +11,7 @@ from edgefer.engines.load import load_engine
 from edgefer.engines.tensorrt import cuda, run
 from edgefer.engines.tensorrt.build import gave_up
 from edgefer.engines.tensorrt.compat import Log, target_of
-from edgefer.engines.tensorrt.cuda import Device, Driver, called, probe, survey
+from edgefer.engines.tensorrt.cuda import Device, Driver, called, find_gpu, survey
 from edgefer.engines.tensorrt.options import BuilderOptions
 from edgefer.engines.tensorrt.run import LoadedEngine, TensorRtSession
 from edgefer.errors import EdgeferError
@@ -38,7 +38,7 @@ def engine(path, **changes):
 def test_no_driver_is_said_before_tensorrt_is_asked(monkeypatch, tmp_path):
     monkeypatch.setattr(cuda, "_LIBRARY", "libcuda-is-not-here.so.1")
     with pytest.raises(EdgeferError, match=r"there is no NVIDIA driver here: libcuda-is-not-here\.so\.1") as error:
-        probe()
+        find_gpu()
     assert "--onnx-only --for JETPACK" in error.value.hint
     engine(tmp_path / "x.engine")
     with pytest.raises(EdgeferError, match="there is no NVIDIA driver here"):
@@ -83,7 +83,7 @@ class FakeDriver:
 def test_a_driver_without_a_gpu(monkeypatch, fake, said):
     monkeypatch.setattr(ctypes, "CDLL", lambda name: fake)
     with pytest.raises(EdgeferError, match=said):
-        probe()
+        find_gpu()
     found = survey()
     assert found.devices == ()
     assert found.cuda == (None if fake.start else "12.6")
@@ -99,8 +99,8 @@ def test_a_call_of_the_driver_that_fails(monkeypatch):
 
 def test_what_a_driver_says_of_its_gpu(monkeypatch):
     monkeypatch.setattr(ctypes, "CDLL", lambda name: FakeDriver())
-    assert probe() == ORIN
-    assert str(probe()) == "Orin, SM87"
+    assert find_gpu() == ORIN
+    assert str(find_gpu()) == "Orin, SM87"
     assert survey() == Driver("12.6", (ORIN,), None)
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from edgefer.data import open_dataset, save_npz, synthetic_faces
 from edgefer.data.classes import FER2013
-from edgefer.engines.classifier import difference
+from edgefer.engines.classifier import relative_difference
 from edgefer.engines.load import load_engine
 from edgefer.engines.tensorrt.cuda import open_cuda, survey
 from edgefer.engines.tensorrt.run import TensorRtSession
@@ -87,7 +87,7 @@ def test_it_answers_as_onnxruntime_does(model, engine, precision, allowed):
     with load_engine(engine(precision)) as classifier, load_engine(model) as reference:
         for count in (1, 8, 3, 8, 8, 1, 1):
             faces = golden_faces(classifier.contract, count)
-            assert difference(classifier.logits(faces), reference.logits(faces)) < allowed
+            assert relative_difference(classifier.logits(faces), reference.logits(faces)) < allowed
         timing = classifier.session.timing
         assert min(timing.upload, timing.compute, timing.download) > 0
 
@@ -104,7 +104,7 @@ def test_a_replayed_graph_answers_as_the_first_call(engine):
         assert session.timing.graph
         assert session.without_graphs is None
         other = classifier.logits(faces[::-1])
-        assert difference(other, first[::-1]) < 1e-2
+        assert relative_difference(other, first[::-1]) < 1e-2
 
 
 def test_what_was_taken_is_given_back(engine):
@@ -135,7 +135,7 @@ def test_several_threads_and_two_engines(engine):
             try:
                 for count in (1, 4, 2, 4) * 20:
                     got = classifier.logits(faces[:count])
-                    assert difference(got, wanted[id(classifier)][:count]) < 1e-2
+                    assert relative_difference(got, wanted[id(classifier)][:count]) < 1e-2
             except BaseException as error:
                 failures.append(error)
 
@@ -162,7 +162,7 @@ def test_in_torchs_memory_and_on_its_stream(engine):
             classifier.session.run_device(pointers, 4, stream.cuda_stream)
             graph = torch.cuda.CUDAGraph()
         stream.synchronize()
-        assert difference(logits.cpu().numpy(), wanted) < 1e-2
+        assert relative_difference(logits.cpu().numpy(), wanted) < 1e-2
         with torch.cuda.graph(graph, stream=stream):
             classifier.session.run_device(pointers, 4, stream.cuda_stream)
         logits.zero_()
@@ -170,7 +170,7 @@ def test_in_torchs_memory_and_on_its_stream(engine):
         torch.cuda.synchronize()
         graph.replay()
         torch.cuda.synchronize()
-        assert difference(logits.cpu().numpy(), wanted[::-1]) < 1e-2
+        assert relative_difference(logits.cpu().numpy(), wanted[::-1]) < 1e-2
         with pytest.raises(EdgeferError, match="cuMemGetAddressRange"):
             host = np.zeros(1 << 20, np.uint8)
             classifier.session.run_device({**pointers, "faces": (host.ctypes.data + 255) & ~255}, 4, 0)
@@ -196,7 +196,7 @@ def test_in_pycudas_memory_and_on_its_stream(engine):
             del stream
         finally:
             driver.Context.pop()
-        assert difference(got, wanted) < 1e-2
+        assert relative_difference(got, wanted) < 1e-2
 
 
 def test_an_engine_that_is_cut_short(engine):

@@ -8,7 +8,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgefer.engines.tensorrt.compat import RTX, target_of
-from edgefer.engines.tensorrt.inputs import check_model, check_sparsity, from_table, sparse_layers, to_table
+from edgefer.engines.tensorrt.inputs import check_model, check_sparsity, parse_cache, sparse_layers, to_table
 from edgefer.engines.tensorrt.options import Batches, BuilderOptions
 from edgefer.errors import EdgeferError
 
@@ -143,7 +143,7 @@ def test_the_version_is_written_as_its_header_does(version, number):
 
 def test_there_and_back():
     scales = {"a": 0.5, "b c": 1e-6, "d/e": 123.25}
-    number, algorithm, found = from_table(to_table(scales, target_of("10.3"), "entropy"), "x")
+    number, algorithm, found = parse_cache(to_table(scales, target_of("10.3"), "entropy"), "x")
     assert (number, algorithm) == (100300, "EntropyCalibration2")
     assert found == {name: struct.unpack(">f", struct.pack(">f", value))[0] for name, value in scales.items()}
 
@@ -165,7 +165,7 @@ def test_there_and_back():
 )
 def test_damaged_tables(text, said):
     with pytest.raises(EdgeferError) as error:
-        from_table(text, "t.calib")
+        parse_cache(text, "t.calib")
     assert said in error.value.message
     assert error.value.hint
 

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 import edgefer
 from edgefer.camera.predict import probabilities
 from edgefer.data import save_npz
-from edgefer.deploy.inspect import inspect_file, rows, to_json
+from edgefer.deploy.inspect import inspect_file, inspection_json, rows
 from edgefer.engines.load import load_engine
 from edgefer.engines.session import open_session
 from edgefer.engines.tensorrt.run import TensorRtSession
@@ -124,7 +124,7 @@ def test_inspect_tells_the_batch_sizes(machine, model, sizes, shape, said):
     assert found.inputs[0].shape == shape
     assert ("input", f"'faces' uint8 {said}") in rows(found)
     assert found.inputs[0].limits == (4 if shape[0] else 1, 4)
-    assert to_json(found)["inputs"][0]["batches"] == [4 if shape[0] else 1, 4]
+    assert inspection_json(found)["inputs"][0]["batches"] == [4 if shape[0] else 1, 4]
 
 
 def test_a_bench_tells_what_calls_took_on_the_gpu(machine, model, tmp_path):

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 import edgefer
 from edgefer.cli import cli
 from edgefer.doctor import advice, probe
-from edgefer.doctor.advice import check_engine
+from edgefer.doctor.advice import engine_verdict
 from edgefer.golden import Golden
 from edgefer.manifest import Manifest, Precision, write_engine
 from tests.doctor.machines import NO_DRIVER, WHOLE, machine
@@ -93,19 +93,19 @@ def test_what_is_no_engine_at_all(tmp_path, name, said):
     if name != "none.onnx":
         (tmp_path / name).write_text("x")
     with pytest.raises(edgefer.EdgeferError, match=said):
-        check_engine(tmp_path / name, machine("jetpack6", WHOLE))
+        engine_verdict(tmp_path / name, machine("jetpack6", WHOLE))
 
 
 def test_a_runtime_that_kills_its_process(folder, tmp_path, monkeypatch):
     (tmp_path / "onnxruntime.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    verdict = check_engine(folder / "face.onnx", machine("jetpack6", WHOLE))
+    verdict = engine_verdict(folder / "face.onnx", machine("jetpack6", WHOLE))
     assert not verdict.runs
     assert verdict.why == "loading it failed: ended its process by SIGSEGV"
 
 
 def problem(monkeypatch, message="it is another GPU's"):
-    monkeypatch.setattr(advice, "try_engine", lambda path: {"problem": {"message": message, "hint": None}})
+    monkeypatch.setattr(advice, "engine_verdict", lambda path: {"problem": {"message": message, "hint": None}})
 
 
 def test_a_jetson_is_told_to_build_with_tensorrt_from_the_model_beside(folder, tmp_path, monkeypatch):
@@ -114,17 +114,17 @@ def test_a_jetson_is_told_to_build_with_tensorrt_from_the_model_beside(folder, t
     model.write_bytes((folder / "model.onnx").read_bytes())
     sha256 = edgefer.atomic.sha256_file(model)
     engine = plan(tmp_path / "x.engine", model_sha256=sha256)
-    verdict = check_engine(engine, machine("jetpack6", WHOLE))
+    verdict = engine_verdict(engine, machine("jetpack6", WHOLE))
     line = f"edgefer build-engine {model} --int8 --fp16 --calib DATA --target tensorrt -o {engine}"
     assert (verdict.build, verdict.install) == (line, ())
 
 
 def test_what_is_missing_comes_first(tmp_path, monkeypatch):
     problem(monkeypatch)
-    verdict = check_engine(plan(tmp_path / "x.engine"), machine("jetpack6", {"onnxruntime": WHOLE["onnxruntime"]}))
+    verdict = engine_verdict(plan(tmp_path / "x.engine"), machine("jetpack6", {"onnxruntime": WHOLE["onnxruntime"]}))
     assert verdict.install[1] == "python3 -m venv --system-site-packages edgefer-env"
     openvino = plan(tmp_path / "y.onnx", runtime="openvino", target="cpu", precision=Precision("int8", "int8"))
-    verdict = check_engine(openvino, machine("desktop", {"onnxruntime": WHOLE["onnxruntime"]}, NO_DRIVER))
+    verdict = engine_verdict(openvino, machine("desktop", {"onnxruntime": WHOLE["onnxruntime"]}, NO_DRIVER))
     assert verdict.install == ("pip install 'edgefer[openvino]'",)
     assert verdict.build == f"edgefer build-engine model.onnx --int8 --calib DATA -o {openvino}"
 
@@ -133,5 +133,5 @@ def test_it_does_not_overwrite_the_model_that_it_builds_from(folder, tmp_path, m
     problem(monkeypatch)
     (tmp_path / "x.onnx").write_bytes((folder / "model.onnx").read_bytes())
     engine = plan(tmp_path / "x.engine", model_sha256=edgefer.atomic.sha256_file(tmp_path / "x.onnx"))
-    verdict = check_engine(engine, machine("desktop", WHOLE, NO_DRIVER))
+    verdict = engine_verdict(engine, machine("desktop", WHOLE, NO_DRIVER))
     assert verdict.build.endswith(f"-o {tmp_path / 'x.int8.onnx'}")
