@@ -30,7 +30,6 @@ from scenes import FPS, BoxCounter, Place, Video, VideoSource, anywhere, make_vi
 from edgefer.camera.app import App, Options, Summary
 from edgefer.camera.detection import Detector, cut
 from edgefer.camera.detectors import open_detector
-from edgefer.camera.predict import probabilities
 from edgefer.data import FaceSet, synthetic_faces
 from edgefer.engines.classifier import Classifier
 from edgefer.engines.load import load_baseline, load_engine
@@ -275,7 +274,7 @@ def _evaluated(faces: FaceSet, classifier: Classifier, seen: _Seen) -> dict[str,
     groups = subset.group_keys().astype(np.int64)
 
     def answers(pictures: NDArray[np.uint8], name: str) -> Predictions:
-        values = probabilities(classifier, pictures)
+        values = classifier.probabilities_of_all(pictures)
         return Predictions(values, subset.labels, classifier.contract.labels, subset.fingerprint(), name, groups)
 
     direct = prepare_batch(subset.images(np.arange(len(subset))), classifier.contract)

@@ -18,7 +18,6 @@ from edgefer.camera.detection import Detector, cut_all
 from edgefer.camera.frame import Frame, LabelledFace, LabelledFrame, TrackedFrame
 from edgefer.camera.overlay import draw
 from edgefer.camera.pictures import Pixels, cv2
-from edgefer.camera.predict import probabilities
 from edgefer.camera.sink import FaceRecorder, Sink
 from edgefer.camera.smooth import Smoothers, Smoothing
 from edgefer.camera.source import FrameSource
@@ -120,7 +119,7 @@ class Labeller:
         crops = cut_all(
             frame.pixels, [t.detection for t in shown], self._classifier.contract, level=self._options.level
         )
-        rows = probabilities(self._classifier, crops)
+        rows = self._classifier.probabilities_of_all(crops)
         smoothed = self._smoothers.update([t.number for t in shown], rows, frame.time)
         if self._recorder is not None:
             for tracked, crop, row in zip(shown, crops, rows, strict=True):

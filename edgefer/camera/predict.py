@@ -1,17 +1,16 @@
-"""Pictures to labelled faces: the engine, its batches, and every face of a picture with its probabilities."""
+"""Pictures to labelled faces: the engine, and every face of a picture with its probabilities."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgefer.atomic import sha256_file
 from edgefer.camera.detection import Detection, Detector, Square, cut_all
@@ -31,10 +30,6 @@ NETWORK = "mini_xception"
 """The shipped network, of which an engine is made and kept where none is named."""
 
 MIN_CONFIDENCE = Smoothing().min_confidence
-
-BATCHES = (1, 2, 4, 8)
-"""Sizes that batches are filled up to: a runtime that compiles a network for each size (OpenVINO, TensorRT profiles)
-then compiles four, not one for every number of people who walk past."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,7 +169,7 @@ def label_faces(
         crops = prepare(pixels[:, :, ::-1], replace(contract, crop_margin=0.0))[None]
     else:
         crops = cut_all(pixels, faces, contract, level=level)
-    rows = probabilities(classifier, crops)
+    rows = classifier.probabilities_of_all(crops)
     labelled = tuple(
         PredictedFace(face, row, contract.labels[int(row.argmax())], bool(row.max() >= min_confidence))
         for face, row in zip(faces, rows, strict=True)
@@ -222,26 +217,3 @@ def open_engine(path: str | os.PathLike[str] | None, threads: int = 1) -> Classi
 
         export(NETWORK, engine)
     return load_engine(engine, threads)
-
-
-def probabilities(classifier: Classifier, faces: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Probabilities, float32 N×classes, of uint8 N×H×W×C faces of the contract's shape; N may be 0."""
-    if not len(faces):
-        return np.zeros((0, len(classifier.contract.labels)), np.float32)
-    rows = [classifier.probabilities(batch)[:count] for batch, count in _batches(faces, _sizes(classifier))]
-    return rows[0] if len(rows) == 1 else np.concatenate(rows)
-
-
-def _sizes(classifier: Classifier) -> tuple[int, ...]:
-    low, high = classifier.session.inputs[0].limits
-    return tuple(sorted({max(low, size if high is None else min(high, size)) for size in BATCHES}))
-
-
-def _batches(faces: NDArray[np.uint8], sizes: tuple[int, ...]) -> Iterator[tuple[NDArray[np.uint8], int]]:
-    """Batches of one of ``sizes`` each, and how many of their faces are real; the last face fills the rest."""
-    for start in range(0, len(faces), sizes[-1]):
-        batch = faces[start : start + sizes[-1]]
-        size = next(size for size in sizes if size >= len(batch))
-        if size > len(batch):
-            batch = np.concatenate([batch, np.repeat(batch[-1:], size - len(batch), axis=0)])
-        yield batch, min(sizes[-1], len(faces) - start)

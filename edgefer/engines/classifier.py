@@ -21,6 +21,10 @@ from edgefer.runtimes import runtime_named
 
 Logits = NDArray[np.float32]
 
+_BATCHES = (1, 2, 4, 8)
+"""Sizes that batches are filled up to: a runtime that compiles a network for each size (OpenVINO, TensorRT profiles)
+then compiles four, not one for every number of people who walk past."""
+
 
 class Classifier:
     """Faces in, logits out; a context manager that closes its session.
@@ -123,6 +127,23 @@ class Classifier:
         logits = self.logits(batch)
         exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
         return np.asarray(exponentials / exponentials.sum(axis=1, keepdims=True), dtype=np.float32)
+
+    def probabilities_of_all(self, faces: NDArray[Any]) -> Logits:
+        """:meth:`probabilities` of any number of faces, none included, in batches of few sizes.
+
+        The last face fills up the last batch.
+        """
+        if not len(faces):
+            return np.zeros((0, len(self.contract.labels)), np.float32)
+        low, high = self.session.inputs[0].limits
+        sizes = sorted({max(low, size if high is None else min(high, size)) for size in _BATCHES})
+        rows = []
+        for start in range(0, len(faces), sizes[-1]):
+            batch = faces[start : start + sizes[-1]]
+            lacking = next(size for size in sizes if size >= len(batch)) - len(batch)
+            filled = np.concatenate([batch, np.repeat(batch[-1:], lacking, axis=0)]) if lacking else batch
+            rows.append(self.probabilities(filled)[: len(batch)])
+        return np.concatenate(rows)
 
     def close(self) -> None:
         """Close the session. A second call does nothing; any other use afterwards is an error."""

@@ -5,7 +5,6 @@ import pytest
 
 from edgefer.camera.detectors import open_detector
 from edgefer.camera.pictures import write_picture
-from edgefer.camera.predict import probabilities
 from edgefer.engines.classifier import Classifier
 from edgefer.engines.onnxruntime import OnnxRuntimeSession
 
@@ -40,7 +39,7 @@ def counted(batch="N"):
 def test_faces_go_in_few_sizes_of_batches(count, sizes):
     classifier, session = counted()
     faces = np.random.default_rng(0).integers(0, 256, (count, 24, 24, 1), dtype=np.uint8)
-    together = probabilities(classifier, faces)
+    together = classifier.probabilities_of_all(faces)
     assert session.sizes == sizes
     assert together.shape == (count, 3)
     one_by_one = np.concatenate([classifier.probabilities(face[None]) for face in faces])
@@ -49,7 +48,7 @@ def test_faces_go_in_few_sizes_of_batches(count, sizes):
 
 def test_an_engine_with_a_batch_of_its_own_gets_that():
     classifier, session = counted(batch=2)
-    assert probabilities(classifier, np.zeros((5, 24, 24, 1), np.uint8)).shape == (5, 3)
+    assert classifier.probabilities_of_all(np.zeros((5, 24, 24, 1), np.uint8)).shape == (5, 3)
     assert session.sizes == [2, 2, 2]
 
 
@@ -57,13 +56,13 @@ def test_an_engine_with_a_batch_of_its_own_gets_that():
 def test_an_engine_with_a_profile_gets_no_batch_outside_it(low, high, sizes):
     classifier, session = counted()
     session.inputs = (replace(session.inputs[0], batches=(low, high)),)
-    assert probabilities(classifier, np.zeros((9, 24, 24, 1), np.uint8)).shape == (9, 3)
+    assert classifier.probabilities_of_all(np.zeros((9, 24, 24, 1), np.uint8)).shape == (9, 3)
     assert session.sizes == sizes
 
 
 def test_nobody_is_an_empty_answer_without_a_run():
     classifier, session = counted()
-    assert probabilities(classifier, np.zeros((0, 24, 24, 1), np.uint8)).shape == (0, 3)
+    assert classifier.probabilities_of_all(np.zeros((0, 24, 24, 1), np.uint8)).shape == (0, 3)
     assert session.sizes == []
 
 

@@ -11,7 +11,6 @@ import pytest
 from click.testing import CliRunner
 
 import edgefer
-from edgefer.camera.predict import probabilities
 from edgefer.data import save_npz
 from edgefer.deploy.inspect import inspect_file, inspection_json, rows
 from edgefer.engines.load import load_engine
@@ -84,7 +83,7 @@ def test_more_faces_than_the_engine_takes_at_a_time(machine, model, sizes):
         for count in (1, 2, 4, 10, 11):
             batch = faces(count, count)
             np.testing.assert_allclose(classifier.logits_of_all(batch), expected(batch), rtol=1e-5)
-            assert probabilities(classifier, batch).shape == (count, 3)
+            assert classifier.probabilities_of_all(batch).shape == (count, 3)
         with pytest.raises(EdgeferError, match="not uint8 0×4×4×1"):
             classifier.logits_of_all(faces(0))
 
