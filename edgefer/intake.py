@@ -114,7 +114,7 @@ def check_size(header: ImageHeader, name: str) -> None:
 
 
 def image_header(content: bytes) -> ImageHeader | None:
-    """What an image's first bytes say; None if it is of no kind that is known here, or cut short before its size."""
+    """The header of an image, from its first bytes; None if its kind is unknown, or it is cut short before its size."""
     parsers: dict[bytes, Callable[[bytes], ImageHeader | None]] = {
         b"\x89PNG\r\n\x1a\n": _png,
         b"\xff\xd8": _jpeg,

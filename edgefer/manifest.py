@@ -61,7 +61,7 @@ _REBUILD = "build the engine again with `edgefer build-engine`; engine and manif
 
 @dataclass(frozen=True)
 class LayerPrecision:
-    """What one layer was asked to compute in, and what it got: ``"int8"``, ``"fp16"``, ``"bf16"`` or ``"fp32"``."""
+    """The precision that one layer was asked for and got: ``"int8"``, ``"fp16"``, ``"bf16"`` or ``"fp32"``."""
 
     layer: str
     op: str
@@ -71,7 +71,7 @@ class LayerPrecision:
 
 @dataclass(frozen=True)
 class Precision:
-    """What the whole engine was asked for and got, e.g. ``"int8+bf16"``, and each layer of it."""
+    """The precision that the whole engine was asked for and got, e.g. ``"int8+bf16"``, and each layer of it."""
 
     asked: str
     got: str

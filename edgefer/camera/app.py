@@ -104,7 +104,7 @@ class Finder:
 
 
 class Labeller:
-    """Third stage: what the faces show. Recording, where asked for, happens here, before anything is drawn on them."""
+    """Third stage: labels of the faces. Recording, where asked for, happens here, before anything is drawn on them."""
 
     def __init__(self, classifier: Classifier, options: Options, recorder: FaceRecorder | None = None) -> None:
         self._classifier, self._options, self._recorder = classifier, options, recorder

@@ -1,4 +1,4 @@
-"""What a detector says of a face, what every detector looks like from outside, and cutting faces out of pictures."""
+"""A detected face, the interface of every detector, and cutting faces out of pictures."""
 
 from __future__ import annotations
 

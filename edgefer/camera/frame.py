@@ -1,4 +1,4 @@
-"""What travels through the camera app: a frame, the frame with its tracks, the frame with its labelled faces."""
+"""Values that travel through the camera app: a frame, the frame with its tracks, and with its labelled faces."""
 
 from __future__ import annotations
 

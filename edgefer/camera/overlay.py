@@ -1,4 +1,4 @@
-"""What is drawn on a picture: box, label, bars of the probabilities, and how the app is doing."""
+"""The overlay of a picture: box, label, bars of the probabilities, and the state of the app."""
 
 from __future__ import annotations
 

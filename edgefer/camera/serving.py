@@ -23,7 +23,7 @@ _MAX_CONNECTIONS = 32
 
 
 class Handler(BaseHTTPRequestHandler):
-    """What all our handlers share: short answers, headers against misuse, no log lines."""
+    """The base of all our handlers: short answers, headers against misuse, no log lines."""
 
     protocol_version = "HTTP/1.1"
     server_version, sys_version = "edgefer", ""

@@ -22,7 +22,7 @@ _FORGET = 5.0  # seconds; track numbers are never given twice
 
 @dataclass(frozen=True)
 class Smoothing:
-    """How labels are smoothed.
+    """Settings of smoothing.
 
     Attributes:
         kind: ``ema`` (exponential mean of probabilities), ``majority`` (of the labels of the last ten pictures)

@@ -1,4 +1,4 @@
-"""How the command line explains itself: sections, examples, suggestions for what was misspelt, errors in one form."""
+"""Help of the command line: sections, examples, suggestions for what was misspelt, errors in one form."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Option(click.Option):
             self.metavar = next((name for kind, name in _METAVARS if isinstance(self.type, kind)), None)
 
     def get_help_extra(self, ctx: click.Context) -> Any:
-        """What stands in brackets behind the help: without the range, which an error states where it matters."""
+        """The text in brackets after the help: without the range, which an error states where it matters."""
         extra = super().get_help_extra(ctx)
         extra.pop("range", None)
         return extra

@@ -284,7 +284,7 @@ def _sinks(
     serve: tuple[str, int | None],
     realtime: bool,
 ) -> list[Sink]:
-    """What was asked for; those that are open already are closed again if one cannot be opened."""
+    """The sinks that were asked for; those that are open already are closed again if one cannot be opened."""
     from edgefer.camera.sink import Events, Stream, Video, Window
 
     sinks: list[Sink] = []

@@ -25,7 +25,7 @@ from edgefer.errors import EdgeferError
 
 @dataclass(frozen=True)
 class ReadSettings:
-    """How a data set is read.
+    """Settings of reading a data set.
 
     Attributes:
         classes: classes of an AffectNet csv: ``affectnet7``, ``affectnet8`` (if None) or ``affectnet9``.

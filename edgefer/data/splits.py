@@ -1,4 +1,4 @@
-"""Which faces are for what: declared parts, near-duplicates, and the seeded division of the training part.
+"""Splits of a data set: declared parts, near-duplicates, and the seeded division of the training part.
 
 Near-duplicates are found without comparing every pair, and joined into groups. Two faces are near-duplicates if their
 12×12 thumbnails, each brought to mean 0 and length 1 (so that brightness and contrast do not matter), correlate at 0.98
@@ -36,7 +36,7 @@ TRAINING = ("train", "fit", "val", "calib")
 """The parts that train, choose or calibrate, from which other sets can be kept out."""
 
 SHARES = {"fit": 0.85, "val": 0.10, "calib": 0.05}
-"""How the training part is divided."""
+"""Shares into which the training part is divided."""
 
 _SPELLINGS = {
     "train": TRAIN,

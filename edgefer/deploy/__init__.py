@@ -1,1 +1,1 @@
-"""What leaves this machine: files looked at, bundles for devices."""
+"""Deployment: inspection of files, and bundles for devices."""

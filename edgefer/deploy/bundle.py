@@ -379,7 +379,7 @@ def _flags(contract: Contract, precision: str, names: dict[str, str]) -> str:
 
 
 def _readme(contract: Contract, precision: str, faces: EvaluationFaces, table: CalibrationTable | None) -> str:
-    """What lies in the bundle, and what to type on which device."""
+    """The bundle's README: its files, and the commands for each device."""
     about_faces = (
         "They may be pictures of people, with a licence of their own: keep the bundle where those may be kept.\n"
     )

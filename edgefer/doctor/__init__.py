@@ -1,1 +1,1 @@
-"""What this machine is, what edgefer can do on it, and whether an engine runs on it."""
+"""A diagnosis of this machine: its parts, the capabilities of edgefer on it, and whether an engine runs on it."""

@@ -1,4 +1,4 @@
-"""Which instructions this CPU has that decide how fast, and how exactly, low precisions run."""
+"""Instructions of this CPU that decide how fast, and how exactly, low precisions run."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ MIN_OPSET = 13
 
 @dataclass(frozen=True)
 class CutHead:
-    """What stood at the end of the graph: ``kind`` is ``"Softmax"``, ``"LogSoftmax"`` or ``""``."""
+    """The removed end of the graph: ``kind`` is ``"Softmax"``, ``"LogSoftmax"`` or ``""``."""
 
     kind: str
 
@@ -374,7 +374,7 @@ def _check_batch(content: bytes, contract: Contract, origin: Path, tolerance: fl
 def _check_answers(
     head: CutHead, foreign: _ForeignSession, candidate: OnnxRuntimeSession, contract: Contract, tolerance: float
 ) -> None:
-    """What was cut off, put on the logits again, must give what the untouched file gives."""
+    """Refuse a file unless its removed end, applied to the new logits, gives the answers of the untouched file."""
     for faces in parity_faces(contract):
         answers = foreign.run({INPUT_NAME: faces})[OUTPUT_NAME]
         logits = np.asarray(candidate.run({INPUT_NAME: faces})[OUTPUT_NAME], dtype=np.float64)

@@ -60,7 +60,7 @@ def _reads_only(node: onnx.NodeProto, known: Collection[str]) -> bool:
 LAYOUTS = ("NCHW", "NHWC")
 OWN_DOMAINS = ("", "ai.onnx")
 RESHAPING = ("Identity", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Transpose")
-"""What may stand behind the last real operator of a network without changing its answers."""
+"""Operators that may follow the last real operator of a network without changing its answers."""
 
 _SIXTEEN_BITS = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
 _PLAIN = "export the network alone: one float input of images, one output of class scores"

@@ -20,7 +20,7 @@ _SMALLEST_SCALE = 1e-6  # below it logits are all but zero, and a relative diffe
 
 @dataclass(frozen=True)
 class Parity:
-    """How far a candidate's logits are from the reference's, on the same faces.
+    """Distance of a candidate's logits from the reference's, on the same faces.
 
     Attributes:
         max_abs_diff: largest absolute difference of a logit.

@@ -193,7 +193,7 @@ def numbered(keys: NDArray[np.generic]) -> NDArray[np.int64]:
 
 
 def design_effect(values: NDArray[np.generic], groups: NDArray[np.int64]) -> float:
-    """How many times larger the variance of the mean of ``values`` is than if all faces were independent; 1 or more.
+    """Ratio of the variance of the mean of ``values`` to that for independent faces; 1 or more.
 
     The mean of N faces with the design effect d is as uncertain as that of N/d independent faces. Of two estimates the
     larger one is taken. Kish's, Σm²/N for groups of m faces, needs no values: it holds where the members of a group

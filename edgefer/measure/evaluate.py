@@ -144,7 +144,7 @@ def _pool(workers: int, reopen: Opener, faceset: FaceSet, batch_size: int) -> It
 
 
 def _identity(classifier: Classifier, faceset: FaceSet) -> str:
-    """What chunks belong to: these faces in this order, and a network that answers the golden faces so."""
+    """The key of chunks: these faces in this order, and the network's answers to the golden faces."""
     from edgefer.faces import golden_faces
 
     answers = classifier.logits_of_all(golden_faces(classifier.contract))

@@ -145,7 +145,7 @@ class Interleaved:
         return {name: self.latency(name) for name in self.rounds_ms}
 
     def speedup(self, reference: str, candidate: str, *, resamples: int = 1000, seed: int = 0) -> Estimate:
-        """How many times faster ``candidate`` is: median of ``reference`` ÷ median of ``candidate``.
+        """Speed-up of ``candidate``: median of ``reference`` ÷ median of ``candidate``.
 
         The interval is the percentile bootstrap (Efron & Tibshirani 1993, chapter 13) over rounds: a round is sampled
         with all the calls that both runners made in it, so that what hit both at once cancels.

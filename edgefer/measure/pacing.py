@@ -25,7 +25,7 @@ _MAX_FPS = 1e6  # a period is counted in nanoseconds
 
 @dataclass(frozen=True)
 class FrameRate:
-    """How often a frame is due, and within which time its answer.
+    """A frame rate, and the deadline of an answer.
 
     Attributes:
         fps: frames per second.
@@ -53,7 +53,7 @@ class FrameRate:
 
 @dataclass(frozen=True)
 class Pace:
-    """How one runner kept up.
+    """Results of one runner at a frame rate.
 
     Attributes:
         fps: frames per second that were due.

@@ -317,7 +317,7 @@ class NonInferiority:
         return math.ceil(self.n * (width / distance) ** 2)
 
     def sentence(self) -> str:
-        """What was shown and what was not, for people."""
+        """The verdict as a sentence."""
         low, high = self.ci95_pp
         margin = f"{self.margin_pp:g} points"
         if self.verdict is Verdict.PASS:

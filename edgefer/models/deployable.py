@@ -39,7 +39,7 @@ class Deployable(nn.Module):
         return halves.mean(dim=0)
 
     def normalised(self, faces: Tensor) -> Tensor:
-        """What the network itself takes: float32 N×C×H×W, or 2N×C×H×W with the flipped faces after the faces."""
+        """The input of the network itself: float32 N×C×H×W, or 2N×C×H×W with the flipped faces after the faces."""
         x = faces.to(torch.float32).permute(0, 3, 1, 2)
         if self.test_time_flip:
             x = _with_flipped_faces(x)

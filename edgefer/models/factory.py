@@ -245,7 +245,7 @@ def _called(factory: Any, spec: str, classes: int) -> Any:
 
 
 def _arguments(factory: Callable[..., Any], spec: str, classes: int) -> tuple[list[int], dict[str, int]]:
-    """What to call the factory with: nothing, or the number of classes."""
+    """Arguments of the factory: none, or the number of classes."""
     try:
         parameters = inspect.signature(factory).parameters.values()
     except (TypeError, ValueError):  # a builtin without a signature

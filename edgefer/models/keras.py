@@ -173,7 +173,7 @@ FIRST_CHANNELS = {"mini_xception_keras": 8, "mini_xception_keras48": 5, "big_xce
 
 
 def first_channels(file: KerasFile) -> int | None:
-    """How many channels the first convolution of ``file`` makes; None if there is none."""
+    """Number of output channels of the first convolution of ``file``; None if there is none."""
     numbers = sorted(_numbers("conv2d", file.layers))
     kernel = file.layers[f"conv2d_{numbers[0]}"].get("kernel") if numbers else None
     return None if kernel is None else int(kernel.shape[-1])

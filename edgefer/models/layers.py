@@ -1,4 +1,4 @@
-"""What several networks of the zoo share: first weights, the layer of the logits, a convolution kept from a fault."""
+"""Parts that networks of the zoo share: first weights, the layer of the logits, a convolution kept from a fault."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ class Architecture:
 
     @property
     def normalisation(self) -> Normalisation:
-        """What its faces are normalised by."""
+        """The normalisation of its faces."""
         return GREY if self.channels == 1 else IMAGENET
 
 

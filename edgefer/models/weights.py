@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 _LISTED = 6
 COUNTER = ".num_batches_tracked"
-"""How the names of batch norms' counters end, which only a norm without momentum reads."""
+"""Suffix of the names of batch norms' counters, which only a norm without momentum reads."""
 
 
 @dataclass(frozen=True)
 class Fit:
-    """How the tensors of a file fit a network.
+    """Comparison of a file's tensors with a network's.
 
     Attributes:
         missing, extra: names that only the network has, and that only the file has.
@@ -46,7 +46,7 @@ class Fit:
     unused: tuple[str, ...]
 
     def faults(self, listed: int = _LISTED) -> str:
-        """What does not fit, at most ``listed`` names per kind; empty if all fits."""
+        """The tensors that do not fit, at most ``listed`` names per kind; empty if all fits."""
         kinds = (("missing", self.missing), ("unknown", self.extra), ("misshapen", self.misshapen))
         return "; ".join(f"{len(names)} {kind}: {listing(names, listed)}" for kind, names in kinds if names)
 

@@ -51,7 +51,7 @@ ALIKE = 1.25
 
 
 class CostModel(Protocol):
-    """How plans are compared: :class:`TimeCost` or :class:`MacCost`."""
+    """The cost by which plans are compared: :class:`TimeCost` or :class:`MacCost`."""
 
     def fastest(self, job: Job, variants: Sequence[Variant]) -> Variant:
         """The one of ``variants`` to go on with."""

@@ -1,4 +1,4 @@
-"""Which layers become INT8, which stay float and why, and where Q/DQ pairs stand for that."""
+"""The plan of quantisation: layers that become INT8, layers that stay float with the reason, places of Q/DQ pairs."""
 
 from __future__ import annotations
 

@@ -321,7 +321,7 @@ class Report:
 
     @property
     def baseline(self) -> Row:
-        """What the engines are compared with."""
+        """The row that the engines are compared with."""
         return self.rows[0]
 
     @property

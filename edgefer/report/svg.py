@@ -217,7 +217,7 @@ class Names:
 
     @staticmethod
     def _way(place: Box, x: float, y: float) -> float:
-        """How far a place is from its point; sideways counts less, as a line of text is long."""
+        """Distance of a place from its point; sideways counts less, as a line of text is long."""
         across = max(place.left - x, 0.0, x - place.right)
         down = abs((place.top + place.bottom) / 2 - y)
         return across / 2 + down

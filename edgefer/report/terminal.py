@@ -107,7 +107,7 @@ def _text(content: str, options: ConsoleOptions, style: str = "") -> Text:
 
 
 def _remark(row: Row, report: Report) -> str:
-    """What stands below a name: which row is the baseline, and the model where the headline's is another."""
+    """The line below a name: which row is the baseline, and the model where the headline's is another."""
     if row is report.baseline:
         return "baseline"
     return "" if row.model is None or row.model == report.engines[0].model else row.model
@@ -173,7 +173,7 @@ def size_text(size_bytes: int | None) -> str:
 
 
 def detail_lines(report: Report) -> Iterator[str]:
-    """What stands below the table: whether a margin holds, each class, pace, energy, and what was watched."""
+    """The lines below the table: whether a margin holds, each class, pace, energy, and what was watched."""
     yield ""
     for row in report.rows:
         accuracy, paired = row.accuracy, row.paired
@@ -222,7 +222,7 @@ def gpu_line(times: GpuTimes) -> str:
 
 
 def telemetry_line(report: Report) -> str:
-    """What a second process watched, on one line."""
+    """The telemetry of a second process, on one line."""
     seen = report.telemetry or {}
     parts = [f"{seen['cpu_load']:.2f} cores busy"] if seen.get("cpu_load") is not None else []
     if seen.get("mhz"):

@@ -37,7 +37,7 @@ NOTABLE_DRIFT = 0.10
 MIN_ROUNDS = 10
 _AT_ONCE = 1e-9  # seconds: only the rounds count
 ENERGY_SECONDS = 2.0
-"""How long each runner is called without a pause where the machine can tell energy; several readings long."""
+"""Seconds of calls without a pause per runner, where the machine can measure energy; several readings long."""
 _VARIABLES = (
     *("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "KMP_AFFINITY", "MKL_NUM_THREADS"),
     *("OPENBLAS_NUM_THREADS", "MALLOC_ARENA_MAX", "ONEDNN_MAX_CPU_ISA", "CUDA_VISIBLE_DEVICES"),
@@ -46,7 +46,7 @@ _VARIABLES = (
 
 @dataclass(frozen=True)
 class BenchSettings:
-    """How a benchmark times and compares.
+    """Settings of a benchmark's timing and comparison.
 
     Attributes:
         batch: faces a timed call.

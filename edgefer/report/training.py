@@ -1,4 +1,4 @@
-"""What a training run did, as files: curve and confusion matrix on ``val`` as CSV and PNG, TensorBoard's events."""
+"""Files about a training run: curve and confusion matrix on ``val`` as CSV and PNG, TensorBoard's events."""
 
 from __future__ import annotations
 

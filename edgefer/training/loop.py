@@ -240,7 +240,7 @@ class _Run:
         return (-loss, top1) if self.config.keep == "loss" else (top1, -loss)
 
     def new_order(self) -> torch.Tensor:
-        """Which faces an epoch shows, int64."""
+        """Indices of the faces of an epoch, int64."""
         if self.config.sampling == "shuffled":
             return torch.randperm(len(self.fit))
         rarity = 1.0 / torch.bincount(self.fit.labels).to(torch.float64)

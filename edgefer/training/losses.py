@@ -167,7 +167,7 @@ def require_votes(faces: FaceSet, share: float) -> NDArray[np.float32]:
 
 
 def translated(votes: Tensor, labels: Tensor, answers: Tensor | None) -> Tensor:
-    """How probable each label is, given the votes for a face and what teachers say of it.
+    """Probability of each label, given the votes for a face and the teachers' answers.
 
     A multinomial logistic regression on these faces, of the votes, their roots, the class of their majority, and the
     logarithms of the teachers' answers. Without teachers, nothing but the votes tells faces apart; teachers that know

@@ -33,7 +33,7 @@ def test_a_calibration_table_from_our_ranges(model, calib, tmp_path):
         *(model, tmp_path / "x.onnx", "int8+fp16", "jetpack6", calib),
         **{"calibrator": "entropy", "dla": 0, "gpu_fallback": True, "max_batch": 1},
     )
-    assert facts(tmp_path / "x.onnx") == {"opset": 17, "half": False, "q": 0, "precision": "fp32"}
+    assert facts(tmp_path / "x.onnx") == {"opset": 17, "fp16": False, "q": 0, "precision": "fp32"}
     text = (tmp_path / "x.calib").read_text()
     assert text.startswith("TRT-100300-EntropyCalibration2\n")
     number, algorithm, scales = parse_cache(text, "x.calib")

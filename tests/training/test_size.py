@@ -12,7 +12,7 @@ from .conftest import quick, synthetic
 
 
 def test_weights_of_a_size_carry_it_and_begin_runs_of_theirs_and_others(tmp_path, faces):
-    large, small, again, half = (tmp_path / f"{name}.safetensors" for name in ("large", "small", "again", "half"))
+    large, small, again, fp16 = (tmp_path / f"{name}.safetensors" for name in ("large", "small", "again", "fp16"))
     train(faces, "mini_xception", large, quick(epochs=1, size=64))
     assert load_weights(large).contract.face_shape == (64, 64, 1)
     train(faces, "mini_xception", small, quick(epochs=1, size=48, lr=1e-9), init=large, teachers=[large])
@@ -21,11 +21,11 @@ def test_weights_of_a_size_carry_it_and_begin_runs_of_theirs_and_others(tmp_path
     assert torch.allclose(load_weights(small).state[kernel], load_weights(large).state[kernel], atol=1e-6)
     train(faces, "mini_xception", again, quick(epochs=1), init=large)
     assert load_weights(again).contract.face_shape == (64, 64, 1)
-    import_weights(large, "mini_xception", half, fp16=True)
-    assert load_weights(half).contract.face_shape == (64, 64, 1)
-    import_weights(large, "mini_xception", half, classes=("a", "b"), drop_head=True)
-    assert load_weights(half).contract.face_shape == (64, 64, 1)
-    assert load_weights(half).contract.labels == ("a", "b")
+    import_weights(large, "mini_xception", fp16, fp16=True)
+    assert load_weights(fp16).contract.face_shape == (64, 64, 1)
+    import_weights(large, "mini_xception", fp16, classes=("a", "b"), drop_head=True)
+    assert load_weights(fp16).contract.face_shape == (64, 64, 1)
+    assert load_weights(fp16).contract.labels == ("a", "b")
 
 
 @pytest.mark.parametrize(
