@@ -34,16 +34,8 @@ from edgefer.measure.paired import Paired
 from edgefer.models import create, default_contract, names
 from edgefer.models.weights import load_network, shipped
 from edgefer.optimize.build import MAX_DROP_PP
-from edgefer.optimize.candidates import (
-    FLOAT,
-    Candidate,
-    CandidateResult,
-    Job,
-    all_variants,
-    choose,
-    evaluated,
-    prepare_job,
-)
+from edgefer.optimize.candidates import FLOAT, Candidate, CandidateResult, all_variants, choose, evaluated
+from edgefer.optimize.prepared import PreparedModel, prepare_model
 from edgefer.optimize.settings import Quantisation
 from edgefer.progress import announce
 from edgefer.runtimes import CPU, PYTORCH, for_target
@@ -178,7 +170,7 @@ class Network:
     module: nn.Module
     contract: Contract
     weights: str
-    job: Job
+    prepared: PreparedModel
     engines: tuple[Candidate, ...]
     results: tuple[CandidateResult, ...]
     accuracy: Mapping[str, Mapping[str, Any]]
@@ -192,7 +184,7 @@ class Network:
 
     def describe(self) -> dict[str, Any]:
         """What does not depend on batch and threads, for JSON."""
-        calibration = self.job.record
+        calibration = self.prepared.record
         rows = [("pytorch", EAGER, "fp32", None, _bytes(self.module))]
         rows += [(row.runtime, row.label, row.precision, row.scheme, row.bytes) for row in self.results]
         keys = ("runtime", "label", "precision", "scheme", "bytes")
@@ -227,24 +219,24 @@ def prepare(
     exported = export(module, model, contract=contract)
     calib = synthetic if labelled is None else labelled
     corrections = None if labelled is not None else ()  # without accuracy there is nothing to correct
-    job = prepare_job(model, "int8", Quantisation(calib, faces=faces, corrections=corrections))
-    engines = tuple(job.build(variant) for variant in all_variants())
+    prepared = prepare_model(model, "int8", Quantisation(calib, faces=faces, corrections=corrections))
+    engines = tuple(prepared.build(variant) for variant in all_variants())
     results = tuple(CandidateResult.of(built) for built in engines)
     accuracy: dict[str, dict[str, Any]] = {}
     if labelled is not None:
         announce(f"{name}: predicting {len(labelled.split('test')):,} test faces with {1 + len(engines)} engines")
-        results, accuracy = _evaluated(module, contract, job, engines, labelled)
+        results, accuracy = _evaluated(module, contract, prepared, engines, labelled)
     parity = exported.max_abs_diff
-    return Network(name, module, contract, weights, job, engines, results, accuracy, parity)
+    return Network(name, module, contract, weights, prepared, engines, results, accuracy, parity)
 
 
 def _evaluated(
-    module: nn.Module, contract: Contract, job: Job, engines: tuple[Candidate, ...], faces: FaceSet
+    module: nn.Module, contract: Contract, prepared: PreparedModel, engines: tuple[Candidate, ...], faces: FaceSet
 ) -> tuple[tuple[CandidateResult, ...], dict[str, dict[str, Any]]]:
     """``val`` decides what `auto` may take; the public test is what is reported."""
     test = faces.split("test")
-    if job.record is not None:
-        refuse_overlap(job.record.face_hashes, test.face_hashes(), "the calibration faces", "the test faces")
+    if prepared.record is not None:
+        refuse_overlap(prepared.record.face_hashes, test.face_hashes(), "the calibration faces", "the test faces")
     with opened(module, contract, engines, threads=2) as rows:
         answers = {label: evaluate(engine, test) for label, engine in rows.items()}
         plain = [CandidateResult.of(built) for built in engines]

@@ -39,7 +39,8 @@ from edgefer.measure.environment import describe_environment
 from edgefer.measure.evaluate import evaluate
 from edgefer.measure.paired import Paired
 from edgefer.models.weights import load_weights, shipped
-from edgefer.optimize.candidates import Job, Variant, output_error, prepare_job, variants_of
+from edgefer.optimize.candidates import Variant, output_error, variants_of
+from edgefer.optimize.prepared import PreparedModel, prepare_model
 from edgefer.optimize.settings import CORRECTIONS, DEFAULT_CORRECTIONS, Quantisation
 from edgefer.progress import announce
 from edgefer.runtimes import title_of
@@ -175,13 +176,13 @@ def measure(
     """All rows of one network."""
     with tempfile.TemporaryDirectory() as name:
         bench = Bench.of(weights, Path(name), calib, faces, environments)
-        job = bench.job
-        assert job.record is not None  # it is INT8
-        refuse_overlap(job.record.face_hashes, test_faces.face_hashes(), "the calibration faces", "the test faces")
-        plain = job.build(Variant("onnxruntime", "fp32")).engine
-        wanted = answers("onnxruntime", plain, job.contract, test_faces)
+        prepared = bench.prepared
+        assert prepared.record is not None  # it is INT8
+        refuse_overlap(prepared.record.face_hashes, test_faces.face_hashes(), "the calibration faces", "the test faces")
+        plain = prepared.build(Variant("onnxruntime", "fp32")).content
+        wanted = answers("onnxruntime", plain, prepared.contract, test_faces)
         about = {
-            "architecture": job.contract.architecture,
+            "architecture": prepared.contract.architecture,
             "weights_sha256": load_weights(weights).sha256,
             "top1": wanted.top1,
             "top1_ci95": list(wanted.top1_ci95),
@@ -191,7 +192,7 @@ def measure(
         done = {row["label"]: row for row in entry["rows"]}
         for label, way in sorted(ways.items(), key=lambda item: item[0].startswith("edgefer")):  # they outlive our code
             if label not in done:
-                done[label] = _row(label, way, job.contract, test_faces, wanted)
+                done[label] = _row(label, way, prepared.contract, test_faces, wanted)
                 announce(f"{weights.stem}: {done[label]}")
             entry["rows"] = [done[name] for name in ways if name in done]
             record.result["networks"][weights.stem] = entry
@@ -245,13 +246,13 @@ class Way:
 class Bench:
     """One network with its calibration faces, in a folder: ``model.onnx``, ``float.onnx`` (rewritten), ``faces.npz``.
 
-    ``job`` is calibrated without any correction.
+    ``prepared`` is calibrated without any correction.
     """
 
     folder: Path
     calib: FaceSet
     faces: int
-    job: Job
+    prepared: PreparedModel
     environments: Path
 
     @classmethod
@@ -265,16 +266,16 @@ class Bench:
         if loaded.contract is None:
             raise EdgeferError(f"{weights} has no contract", hint="`edgefer import-weights` writes weights with one")
         export(loaded.contract.architecture, folder / "model.onnx", weights=weights)
-        job = prepare_job(folder / "model.onnx", "int8", Quantisation(calib, faces=faces, corrections=()))
-        assert job.record is not None  # it is INT8
-        (folder / "float.onnx").write_bytes(serialise(job.model))
+        prepared = prepare_model(folder / "model.onnx", "int8", Quantisation(calib, faces=faces, corrections=()))
+        assert prepared.record is not None  # it is INT8
+        (folder / "float.onnx").write_bytes(serialise(prepared.model))
         part = calib.split("calib")
-        chosen = part.stratified(min(faces, len(part)), job.record.seed)
-        if chosen.fingerprint() != job.record.faces_sha256:
+        chosen = part.stratified(min(faces, len(part)), prepared.record.seed)
+        if chosen.fingerprint() != prepared.record.faces_sha256:
             raise EdgeferError("the peers' calibration faces are not ours", hint="a fault of this script")
-        pictures = [images for images, _ in chosen.batches(64, job.contract)]
+        pictures = [images for images, _ in chosen.batches(64, prepared.contract)]
         np.savez(folder / "faces.npz", images=np.concatenate(pictures))
-        return cls(folder, calib, faces, job, environments)
+        return cls(folder, calib, faces, prepared, environments)
 
     def ways(self) -> dict[str, Way]:
         """Every row."""
@@ -294,8 +295,8 @@ class Bench:
     def _ours(self, variant: Variant, steps: tuple[str, ...]) -> Way:
         def make() -> bytes:
             model = self.folder / "model.onnx"
-            job = prepare_job(model, "int8", Quantisation(self.calib, faces=self.faces, corrections=steps))
-            return job.build(variant).engine
+            prepared = prepare_model(model, "int8", Quantisation(self.calib, faces=self.faces, corrections=steps))
+            return prepared.build(variant).content
 
         return Way(variant.runtime, make)
 

@@ -27,7 +27,8 @@ from edgefer.graph.export import export
 from edgefer.graph.onnx_file import load_model, serialise
 from edgefer.graph.rewrite import PASSES, rewrite
 from edgefer.optimize.calibrate import Calibrated, calibration_faces, take_ranges
-from edgefer.optimize.candidates import FLOAT, Job, all_variants
+from edgefer.optimize.candidates import FLOAT, all_variants
+from edgefer.optimize.prepared import PreparedModel
 from edgefer.optimize.settings import Quantisation
 from edgefer.progress import announce
 
@@ -82,9 +83,9 @@ def _measured(network: str, folder: Path, plan: Plan) -> dict[str, Any]:
     engines, integers = {}, {}
     for graph, done in graphs.items():
         ranges, record = take_ranges(done.model, contract, chosen, recipe)
-        job = Job(done, contract, "", recipe.method, Calibrated(done.model, ranges, record))
+        prepared = PreparedModel(done, contract, "", recipe.method, Calibrated(done.model, ranges, record))
         for variant in variants:
-            built = job.build(variant)
+            built = prepared.build(variant)
             label = f"{variant.label} · {graph}"
             engines[label] = built.open(contract)
             integers[label] = sum(layer.got == "int8" for layer in built.precision.layers)

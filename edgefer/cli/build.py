@@ -276,7 +276,7 @@ def calibrate(model: Path, calibration: options.CalibrationOptions, output: Path
 
     `build-engine --calibration-table` takes it: ranges travel as text that can be reviewed, and no image has to.
     """
-    from edgefer.optimize.calibrate import write_table
+    from edgefer.optimize.prepared import write_table
 
     table = write_table(model, output, calibration.opened("cpu", "int8", command="calibrate"), no_rewrite=no_rewrite)
     click.echo(

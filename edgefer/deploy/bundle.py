@@ -39,8 +39,9 @@ from edgefer.graph.rewrite import rewrite
 from edgefer.manifest import PRECISION_KEY
 from edgefer.measure.accuracy import Predictions
 from edgefer.measure.evaluate import evaluate
-from edgefer.optimize.calibrate import from_table, write_table
+from edgefer.optimize.calibrate import from_table
 from edgefer.optimize.calibration_table import CalibrationTable, read_table, shipped_table, signature
+from edgefer.optimize.prepared import write_table
 from edgefer.optimize.settings import Quantisation
 from edgefer.optimize.tensorrt_file import for_tensorrt, prepare_file
 from edgefer.progress import announce

@@ -17,21 +17,18 @@ from edgefer.manifest import read_manifest, write_engine
 from edgefer.optimize.calibrate import evaluation_faces, with_data_open
 from edgefer.optimize.candidates import (
     FLOAT,
-    BuildResult,
     Candidate,
     CandidateResult,
-    Evaluation,
-    Job,
     all_variants,
     choose,
     evaluated,
     only_faithful,
-    prepare_job,
     time_files,
     timed,
     variants_of,
     verdict,
 )
+from edgefer.optimize.prepared import BuildResult, Evaluation, PreparedModel, prepare_model
 from edgefer.optimize.search import TimeCost, choose_method, search
 from edgefer.optimize.settings import AUTO, BuildTarget, Quantisation
 from edgefer.optimize.tensorrt import build_tensorrt
@@ -96,31 +93,31 @@ def build_engine(
     variants = variants_of(precision, goal.runtime or REFERENCE.name)
     if settings.evaluates:
         settings = with_data_open(settings)
-    job = prepare_job(model, precision, settings, no_rewrite)
+    prepared = prepare_model(model, precision, settings, no_rewrite)
     rows: Sequence[CandidateResult] = ()
     if settings.evaluates:
-        found = search(job, variants, settings, cost, cost.threads)
-        job, winner, rows, reason = found.job, found.candidate, found.rows, found.reason
+        found = search(prepared, variants, settings, cost, cost.threads)
+        prepared, winner, rows, reason = found.prepared, found.candidate, found.rows, found.reason
     else:
-        candidates = [job.build(variant) for variant in variants]
+        candidates = [prepared.build(variant) for variant in variants]
         if precision.startswith("int8"):
-            candidates = only_faithful(candidates, job.contract)
-        winner, rows, reason = _fastest(job, candidates, cost)
+            candidates = only_faithful(candidates, prepared.contract)
+        winner, rows, reason = _fastest(prepared, candidates, cost)
     if onnx_only:
-        write_bytes(destination, winner.engine)
+        write_bytes(destination, winner.content)
         return BuildResult(destination, None, reason, candidates=tuple(rows))
-    manifest = write_engine(destination, winner.engine, job.manifest(winner, rows))
+    manifest = write_engine(destination, winner.content, prepared.manifest(winner, rows))
     return BuildResult(destination, manifest, reason, candidates=tuple(rows))
 
 
 def _fastest(
-    job: Job, candidates: Sequence[Candidate], cost: TimeCost
+    prepared: PreparedModel, candidates: Sequence[Candidate], cost: TimeCost
 ) -> tuple[Candidate, Sequence[CandidateResult], str]:
     """The fastest of several schemes, with what was measured."""
     if len(candidates) == 1:
         return candidates[0], (), ""
     rows = [CandidateResult.of(candidate) for candidate in candidates]
-    rows = choose(time_files(rows, candidates, job.contract, threads=cost.threads, batch=cost.batch))
+    rows = choose(time_files(rows, candidates, prepared.contract, threads=cost.threads, batch=cost.batch))
     return candidates[next(i for i, row in enumerate(rows) if row.chosen)], rows, verdict(rows)
 
 
@@ -131,36 +128,36 @@ def _build_auto(
     cost: TimeCost,
     no_rewrite: Collection[str],
 ) -> BuildResult:
-    job = prepare_job(model, "int8", settings, no_rewrite)
-    val = evaluation_faces(settings, job.contract)
-    jobs: list[Job] = []  # each candidate's, with its method
+    prepared = prepare_model(model, "int8", settings, no_rewrite)
+    val = evaluation_faces(settings, prepared.contract)
+    models: list[PreparedModel] = []  # each candidate's, with its method
     candidates: list[Candidate] = []
     untaken: list[CandidateResult] = []  # methods that were tried
     variants = all_variants()
     with progress("building", len(variants)) as advance:
         for variant in variants:
-            own = job
+            own = prepared
             if settings.method == AUTO and variant.scheme is not None:
-                evaluation = Evaluation.of(job, variant.runtime, val, cost.threads)
+                evaluation = Evaluation.of(prepared, variant.runtime, val, cost.threads)
                 found = choose_method(evaluation, (variant,), cost)
-                own = found.job
+                own = found.prepared
                 untaken += [replace(row, within=True) for row in found.rows if not row.chosen]
-            jobs.append(own)
+            models.append(own)
             candidates.append(own.build(variant))
             advance(1, variant.label)
     rows = [
         replace(CandidateResult.of(c), method=None if c.variant.scheme is None else own.method)
-        for own, c in zip(jobs, candidates, strict=True)
+        for own, c in zip(models, candidates, strict=True)
     ]
     max_drop = MAX_DROP_PP if settings.max_drop is None else settings.max_drop
     with ExitStack() as stack:
-        engines = [stack.enter_context(c.open(job.contract, cost.threads)) for c in candidates]
-        rows = evaluated(rows, engines, val, variants.index(FLOAT), max_drop)
-        rows = choose(timed(rows, engines, job.contract, cost.batch))
-    _write_candidates(candidates_folder(destination), jobs, candidates, rows)
+        classifiers = [stack.enter_context(c.open(prepared.contract, cost.threads)) for c in candidates]
+        rows = evaluated(rows, classifiers, val, variants.index(FLOAT), max_drop)
+        rows = choose(timed(rows, classifiers, prepared.contract, cost.batch))
+    _write_candidates(candidates_folder(destination), models, candidates, rows)
     index = next(i for i, row in enumerate(rows) if row.chosen)
     shown = (*rows, *untaken)
-    manifest = write_engine(destination, candidates[index].engine, jobs[index].manifest(candidates[index], shown))
+    manifest = write_engine(destination, candidates[index].content, models[index].manifest(candidates[index], shown))
     return BuildResult(destination, manifest, verdict(rows), candidates=shown)
 
 
@@ -210,14 +207,17 @@ def candidates_folder(engine: Path) -> Path:
 
 
 def _write_candidates(
-    folder: Path, jobs: Sequence[Job], candidates: Sequence[Candidate], rows: Sequence[CandidateResult]
+    folder: Path,
+    models: Sequence[PreparedModel],
+    candidates: Sequence[Candidate],
+    rows: Sequence[CandidateResult],
 ) -> None:
     """Fill a new folder and put it in the place of an old one, so that the two never mix."""
     fresh = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(fresh, ignore_errors=True)
     try:
-        for job, candidate, row in zip(jobs, candidates, rows, strict=True):
-            write_engine(fresh / _file_name(row), candidate.engine, job.manifest(candidate))
+        for prepared, candidate, row in zip(models, candidates, rows, strict=True):
+            write_engine(fresh / _file_name(row), candidate.content, prepared.manifest(candidate))
         shutil.rmtree(folder, ignore_errors=True)
         fresh.replace(folder)
     finally:

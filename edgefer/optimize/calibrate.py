@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,8 +14,6 @@ from edgefer.contract import Contract
 from edgefer.data import FaceSet, aligned, open_dataset
 from edgefer.engines.onnxruntime import open_runner
 from edgefer.errors import EdgeferError
-from edgefer.graph.onnx_file import load_model
-from edgefer.graph.rewrite import check_names, rewrite
 from edgefer.manifest import Calibration
 from edgefer.optimize.calibration_table import CalibrationTable, read_table, shipped_table, signature
 from edgefer.optimize.settings import CORRECTIONS, DEFAULT_CORRECTIONS, EQUALISE, CalibrationRecipe, Quantisation
@@ -31,7 +28,7 @@ from edgefer.quantize.equalise import (
     equalising_scales,
     is_exact,
 )
-from edgefer.quantize.graphview import RULED, WEIGHTED, GraphView, fingerprint, refuse_quantised
+from edgefer.quantize.graphview import RULED, WEIGHTED, GraphView, fingerprint
 from edgefer.quantize.observation import DEFAULT_BUDGET, Faces, activation_bytes, observe, observed_tensors
 from edgefer.quantize.plan import Plan
 from edgefer.quantize.ranges import Ranges
@@ -125,40 +122,6 @@ def from_table(
     ranges = replace(table.ranges, model=fingerprint(changed))
     record = replace(table.calibration, method=settings.recipe(contract.architecture).method)
     return Calibrated(changed, ranges, record, table.scales)
-
-
-def write_table(
-    model: str | os.PathLike[str],
-    output: str | os.PathLike[str],
-    quantisation: Quantisation,
-    *,
-    no_rewrite: Collection[str] = (),
-) -> CalibrationTable:
-    """Calibrate ``model`` and write what :func:`by_table` needs to do so again without faces.
-
-    Args:
-        model: a file written by :func:`edgefer.export`.
-        output: the table; ``<name of the weights>.calibration.jsonl`` where it is to ship.
-        quantisation: settings with ``data``; a table keeps the correction ``"equalise"`` (done if None): the others
-            depend on the plan.
-        no_rewrite: rewrite passes to leave out.
-
-    Raises:
-        EdgeferError: bad input; the model does not say which weights it has.
-    """
-    quantisation.check("cpu", "int8", command="calibrate")
-    if os.path.realpath(model) == os.path.realpath(output):
-        raise EdgeferError(f"{output} is the model itself, which would be lost", hint="choose another output path")
-    if quantisation.corrections is None:
-        quantisation = replace(quantisation, corrections=(EQUALISE,))
-    check_names(no_rewrite)
-    proto, contract = load_model(model)
-    refuse_quantised(proto)
-    plain = rewrite(proto, contract, skip=no_rewrite).model
-    done = on_faces(plain, contract, quantisation)
-    table = CalibrationTable.of(contract, signature(plain), done.scales, done.ranges, done.record)
-    table.write(output)
-    return table
 
 
 def with_data_open(settings: Quantisation) -> Quantisation:

@@ -2,45 +2,30 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-import onnx
 
-from edgefer.atomic import sha256_file
 from edgefer.contract import Contract
 from edgefer.data import FaceSet
-from edgefer.engines.classifier import Classifier, make_golden, relative_difference
+from edgefer.engines.classifier import Classifier, relative_difference
 from edgefer.engines.cpu import instruction_set
 from edgefer.engines.onnxruntime import OnnxRuntimeSession
 from edgefer.engines.session import open_session
 from edgefer.errors import EdgeferError
 from edgefer.faces import golden_faces
-from edgefer.graph.onnx_file import load_model, metadata_of, serialise, stamp
-from edgefer.graph.rewrite import Rewritten, check_names, rewrite
-from edgefer.manifest import Calibration, Manifest, Precision
+from edgefer.manifest import Precision
 from edgefer.measure.accuracy import Predictions, kl_divergence
 from edgefer.measure.evaluate import evaluate
 from edgefer.measure.latency import interleave
 from edgefer.measure.paired import Paired
-from edgefer.optimize.calibrate import Calibrated, by_table, on_faces
-from edgefer.optimize.settings import EQUALISE, Quantisation
 from edgefer.progress import announce, progress
-from edgefer.quantize.corrections import Corrected
-from edgefer.quantize.graphview import refuse_quantised
-from edgefer.quantize.plan import plan_to_the_end
-from edgefer.quantize.qdq import QUANTISATION_KEY, quantise
 from edgefer.quantize.scheme import TENSORRT as TENSORRT_SCHEME
-from edgefer.quantize.scheme import TENSORRT_FP16, named_scheme
+from edgefer.quantize.scheme import TENSORRT_FP16
 from edgefer.runtimes import CPU, REFERENCE, TENSORRT, TOLERANCE, for_target, resolve
-
-if TYPE_CHECKING:
-    from edgefer.engines.tensorrt.inspect import Audit
 
 SECONDS_EACH = 1.5
 """Seconds of timing per candidate; the rounds are interleaved, so a drifting clock affects all alike."""
@@ -111,15 +96,15 @@ class Candidate:
     """A variant's file in memory, what its layers compute in, and how many of them each correction changed."""
 
     variant: Variant
-    engine: bytes
+    content: bytes
     precision: Precision
     corrected: Mapping[str, int] = field(default_factory=dict)
 
     def open(self, contract: Contract, threads: int = 1) -> Classifier:
         """A classifier over the file; close it after use."""
-        session = open_session(self.variant.runtime, self.engine, threads, self.precision.got)
+        session = open_session(self.variant.runtime, self.content, threads, self.precision.got)
         return Classifier(
-            session, contract, precision=self.precision.got, size_bytes=len(self.engine), name=self.variant.label
+            session, contract, precision=self.precision.got, size_bytes=len(self.content), name=self.variant.label
         )
 
     def answers(self, contract: Contract, faces: FaceSet, threads: int = 1) -> Predictions:
@@ -134,8 +119,8 @@ class CandidateResult:
 
     Attributes:
         p50_ms: median of a call on this machine, ms.
-        drop_pp: accuracy drop against the reference on `val`, percentage points, with its 95 % interval.
-        agreement: share of `val` faces with the reference's answer.
+        drop_pp: accuracy drop against the float network on `val`, percentage points, with its 95 % interval.
+        agreement: share of `val` faces with the float network's answer.
         within: whether the drop is within the tolerance.
         method: calibration method, where that was a choice; sqnr_db, kl: its output error on `val`.
         float_macs: multiply-accumulates per face in layers kept out of INT8, where they are the cost and not time.
@@ -161,7 +146,7 @@ class CandidateResult:
     def of(cls, candidate: Candidate) -> CandidateResult:
         """The result of ``candidate`` before anything was measured."""
         variant = candidate.variant
-        return cls(variant.label, variant.runtime, variant.precision, variant.scheme, len(candidate.engine))
+        return cls(variant.label, variant.runtime, variant.precision, variant.scheme, len(candidate.content))
 
     def compared(self, paired: Paired) -> CandidateResult:
         """The same with what ``paired`` says of its answers."""
@@ -178,165 +163,32 @@ class CandidateResult:
         return cls(**{**content, "ci95_pp": None if interval is None else (interval[0], interval[1])})
 
 
-@dataclass(frozen=True)
-class Job:
-    """The parts that all candidates of one build share.
-
-    Attributes:
-        rewritten: the model that float files are made of.
-        method: calibration method, which turns histograms into ranges.
-        calibrated: the parts that INT8 files are made of, after calibration.
-        record: the manifest's entry on calibration.
-    """
-
-    rewritten: Rewritten
-    contract: Contract
-    model_sha256: str
-    method: str
-    calibrated: Calibrated | None = None
-    record: Calibration | None = None
-
-    @property
-    def model(self) -> onnx.ModelProto:
-        """The float network that INT8 files are made of: equalised where that was done."""
-        return self.rewritten.model if self.calibrated is None else self.calibrated.model
-
-    def calibrate(self, settings: Quantisation) -> Job:
-        """The same with ranges: from faces, from a table, or from the table that ships."""
-        calibrate = by_table if settings.data is None else on_faces
-        found = calibrate(self.rewritten.model, self.contract, settings)
-        return replace(self, calibrated=found, record=found.record)
-
-    def with_method(self, method: str) -> Job:
-        """The same with another method, in its record too."""
-        record = None if self.record is None else replace(self.record, method=method)
-        return replace(self, method=method, record=record)
-
-    def uncorrected(self) -> Job:
-        """The same without corrections that depend on the plan: other numbers in the same layers take the same time."""
-        return self if self.calibrated is None else replace(self, calibrated=replace(self.calibrated, corrector=None))
-
-    def build(self, variant: Variant, keep_float: Collection[str] = ()) -> Candidate:
-        """The file of ``variant``; the layers ``keep_float`` of an INT8 one stay float."""
-        copy = onnx.ModelProto()
-        if variant.scheme is None:
-            copy.CopyFrom(self.rewritten.model)
-            stamp(copy, self.contract, variant.precision)
-            return Candidate(variant, serialise(copy), Precision(variant.precision, variant.precision))
-        found = self.calibrated
-        if found is None:
-            raise ValueError("an INT8 variant needs ranges")
-        copy.CopyFrom(found.model)
-        plan = plan_to_the_end(copy, named_scheme(variant.scheme), keep_float=keep_float)
-        corrected = Corrected(copy, {})
-        if found.corrector is not None:
-            corrected = found.corrector.correct(copy, plan, found.ranges, self.method)
-        made = quantise(corrected.model, plan, found.ranges, method=self.method, same_model=found.corrector is None)
-        how = {key: value for key, value in metadata_of(made.model).items() if key == QUANTISATION_KEY}
-        stamp(made.model, self.contract, variant.precision, how)
-        precision = Precision(variant.precision, variant.precision, made.layers)
-        return Candidate(variant, serialise(made.model), precision, corrected.changes)
-
-    def changes(self, candidate: Candidate) -> dict[str, int]:
-        """Pass or correction → in how many places it changed the exported graph."""
-        if candidate.variant.scheme is None or self.calibrated is None:
-            return dict(self.rewritten.changes)
-        scales = self.calibrated.scales
-        return {**self.rewritten.changes, **({EQUALISE: len(scales)} if scales else {}), **candidate.corrected}
-
-    def manifest(self, candidate: Candidate, results: Sequence[CandidateResult] = ()) -> Manifest:
-        """Open the engine once, pin its answers, and say what it is."""
-        with candidate.open(self.contract) as classifier:
-            golden = make_golden(classifier)
-            version = classifier.runtime_version
-        return Manifest(
-            model_sha256=self.model_sha256,
-            weights_sha256=self.contract.lineage.get("weights_sha256", ""),
-            target=CPU,
-            runtime=candidate.variant.runtime,
-            runtime_version=version,
-            instruction_set=instruction_set(),
-            contract=self.contract,
-            precision=candidate.precision,
-            calibration=self.record if candidate.precision.has_int8 else None,
-            golden=golden,
-            rewrites=self.changes(candidate),
-            candidates=tuple(result.to_dict() for result in results),
-        )
-
-
-def prepare_job(
-    model: str | os.PathLike[str], precision: str, settings: Quantisation, no_rewrite: Collection[str] = ()
-) -> Job:
-    """Read the model, rewrite it and, for INT8, calibrate it."""
-    check_names(no_rewrite)
-    proto, contract = load_model(model)
-    refuse_quantised(proto)
-    rewritten = rewrite(proto, contract, skip=no_rewrite)
-    job = Job(rewritten, contract, sha256_file(model), settings.recipe(contract.architecture).method)
-    return job.calibrate(settings) if precision.startswith("int8") else job
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Answers of candidates compared with the float network's.
-
-    Attributes:
-        job: the job that makes the candidates.
-        faces: the faces that candidates are evaluated on.
-        reference: the float network's file, and its answers ``wanted``.
-        threads: number of the engines' threads.
-    """
-
-    job: Job
-    faces: FaceSet
-    reference: Candidate
-    wanted: Predictions
-    threads: int = 1
-
-    @classmethod
-    def of(cls, job: Job, runtime: str, faces: FaceSet, threads: int = 1) -> Evaluation:
-        """Build the float network for ``runtime`` and ask it about ``faces``."""
-        reference = job.build(Variant(runtime, "fp32"))
-        return cls(job, faces, reference, reference.answers(job.contract, faces, threads), threads)
-
-    def on(self, faces: FaceSet) -> Evaluation:
-        """The same on other faces."""
-        return replace(self, faces=faces, wanted=self.reference.answers(self.job.contract, faces, self.threads))
-
-    def answers(self, candidate: Candidate) -> Predictions:
-        """The answers of ``candidate``."""
-        return candidate.answers(self.job.contract, self.faces, self.threads)
-
-    def paired(self, candidate: Candidate) -> Paired:
-        """The answers of ``candidate`` beside the float network's."""
-        return Paired.from_predictions(self.wanted, self.answers(candidate))
-
-
-def output_error(reference: Predictions, candidate: Predictions) -> tuple[float, float]:
+def output_error(float_answers: Predictions, answers: Predictions) -> tuple[float, float]:
     """Distance of logits from the float network's on the same faces; needs no labels and no large sample.
 
     Returns:
         The signal to quantisation noise ratio of the logits, 10·log₁₀(Σ y² / Σ (ŷ − y)²), dB, at most 200; and the mean
         Kullback–Leibler divergence of the answer's probabilities, nats.
     """
-    wanted, found = (p.logits.astype(np.float64) for p in (reference, candidate))
+    wanted, found = (p.logits.astype(np.float64) for p in (float_answers, answers))
     noise, signal = float(((found - wanted) ** 2).sum()), float((wanted**2).sum())
     equal = noise <= signal * 10 ** (-_MAX_DB / 10)
-    return _MAX_DB if equal else float(10 * np.log10(max(signal, 1e-300) / noise)), kl_divergence(reference, candidate)
+    return _MAX_DB if equal else float(10 * np.log10(max(signal, 1e-300) / noise)), kl_divergence(
+        float_answers, answers
+    )
 
 
 def timed(
     results: Sequence[CandidateResult],
-    engines: Sequence[Classifier],
+    classifiers: Sequence[Classifier],
     contract: Contract,
     batch: int,
     seconds_each: float = SECONDS_EACH,
 ) -> list[CandidateResult]:
-    """Fill in ``p50_ms`` of a call with ``batch`` images, all engines interleaved."""
+    """Fill in ``p50_ms`` of a call with ``batch`` images, all of them interleaved."""
     faces = golden_faces(contract, 4)
     block = np.ascontiguousarray(np.resize(faces, (batch, *contract.face_shape)))
-    runners = {row.label: (lambda e=e: e.logits(block)) for row, e in zip(results, engines, strict=True)}
+    runners = {row.label: (lambda e=e: e.logits(block)) for row, e in zip(results, classifiers, strict=True)}
     seconds = seconds_each * len(runners)
     with progress("timing", seconds, quiet=True) as tick:
         taken = interleave(runners, seconds=seconds, min_rounds=20, seed=0, tick=tick)
@@ -354,16 +206,16 @@ def time_files(
 ) -> list[CandidateResult]:
     """:func:`timed`, with the candidates open only as long as that takes."""
     with ExitStack() as stack:
-        engines = [stack.enter_context(candidate.open(contract, threads)) for candidate in candidates]
-        return timed(results, engines, contract, batch, seconds_each)
+        classifiers = [stack.enter_context(candidate.open(contract, threads)) for candidate in candidates]
+        return timed(results, classifiers, contract, batch, seconds_each)
 
 
 def evaluated(
-    results: Sequence[CandidateResult], engines: Sequence[Classifier], val: FaceSet, reference: int, max_drop: float
+    results: Sequence[CandidateResult], classifiers: Sequence[Classifier], val: FaceSet, baseline: int, max_drop: float
 ) -> list[CandidateResult]:
-    """Fill in what the answers on ``val`` say, against those of the engine at index ``reference``."""
-    found = [evaluate(engine, val) for engine in engines]
-    pairs = [Paired.from_predictions(found[reference], predictions) for predictions in found]
+    """Fill in what the answers on ``val`` say, against those of the one at index ``baseline``."""
+    found = [evaluate(classifier, val) for classifier in classifiers]
+    pairs = [Paired.from_predictions(found[baseline], predictions) for predictions in found]
     return [
         replace(row.compared(paired), within=paired.drop_pp <= max_drop)
         for row, paired in zip(results, pairs, strict=True)
@@ -374,7 +226,7 @@ def choose(results: Sequence[CandidateResult]) -> list[CandidateResult]:
     """Mark the fastest candidate that is within the tolerance as chosen.
 
     Raises:
-        EdgeferError: none is within it (the reference itself always is, unless it could not run here).
+        EdgeferError: none is within it (the baseline itself always is, unless it could not run here).
     """
     allowed = [i for i, row in enumerate(results) if row.within and row.p50_ms is not None]
     if not allowed:
@@ -387,9 +239,9 @@ def verdict(results: Sequence[CandidateResult]) -> str:
     """One sentence: what won, by how much, and whether INT8 paid."""
     winner = next(row for row in results if row.chosen)
     sentence = f"{winner.label} is fastest here at {winner.p50_ms:.3g} ms"
-    reference = next((row for row in results if row.precision == "fp32"), None)
-    if reference is not None and reference is not winner and reference.p50_ms and winner.p50_ms:
-        sentence += f", {reference.p50_ms / winner.p50_ms:.2f}× {reference.label}"
+    float_row = next((row for row in results if row.precision == "fp32"), None)
+    if float_row is not None and float_row is not winner and float_row.p50_ms and winner.p50_ms:
+        sentence += f", {float_row.p50_ms / winner.p50_ms:.2f}× {float_row.label}"
     integer = [row for row in results if row.precision.startswith("int8") and row.p50_ms is not None]
     if winner.precision.startswith("int8") or not integer:
         return sentence + "."
@@ -426,42 +278,10 @@ def only_faithful(candidates: Sequence[Candidate], contract: Contract) -> list[C
 def error_of(candidate: Candidate, contract: Contract) -> float:
     """The largest difference of a logit from ONNX Runtime's without any fusing, relative to the largest logit."""
     faces = golden_faces(contract, 4)
-    plain = OnnxRuntimeSession(candidate.engine, optimise=False)
-    got, size = candidate.precision.got, len(candidate.engine)
+    plain = OnnxRuntimeSession(candidate.content, optimise=False)
+    got, size = candidate.precision.got, len(candidate.content)
     with (
         Classifier(plain, contract, precision=got, size_bytes=size, name="plain") as says,
         candidate.open(contract) as engine,
     ):
         return relative_difference(engine.logits(faces), says.logits(faces))
-
-
-@dataclass(frozen=True)
-class BuildResult:
-    """The file that was written, and what there is to say about it.
-
-    Attributes:
-        path: path of the engine, or of the ONNX file with ``onnx_only``.
-        manifest: the manifest written beside it; None with ``onnx_only``.
-        reason: why it is this one, or what to type next; ``""`` where there is nothing to say.
-        audit: TensorRT's precision of each layer.
-        candidates: results of all candidates, where one was chosen.
-    """
-
-    path: Path
-    manifest: Manifest | None
-    reason: str = ""
-    audit: Audit | None = None
-    candidates: tuple[CandidateResult, ...] = ()
-
-    def summary(self) -> str:
-        """A few lines for a person."""
-        size = f"{self.path.stat().st_size / 1e6:.2f} MB"
-        if self.manifest is None:
-            line = f"{self.path}: ONNX for the target, {size}, no engine"
-        else:
-            got = self.manifest.precision
-            line = f"{self.path}: {got.got.upper()} for {self.manifest.runtime}, {size}"
-            if got.layers:
-                integer = sum(layer.got == "int8" for layer in got.layers)
-                line += f", {integer} of {len(got.layers)} layers in INT8"
-        return line + (f"\n{self.reason}" if self.reason else "")

@@ -24,16 +24,8 @@ from edgefer.errors import EdgeferError
 from edgefer.measure.accuracy import Z95, design_effect, numbered
 from edgefer.measure.paired import Paired, tango_interval
 from edgefer.optimize.calibrate import evaluation_faces
-from edgefer.optimize.candidates import (
-    Candidate,
-    CandidateResult,
-    Evaluation,
-    Job,
-    Variant,
-    choose,
-    output_error,
-    time_files,
-)
+from edgefer.optimize.candidates import Candidate, CandidateResult, Variant, choose, output_error, time_files
+from edgefer.optimize.prepared import Evaluation, PreparedModel
 from edgefer.optimize.sensitivity import LayerCost, layer_costs
 from edgefer.optimize.settings import AUTO, Quantisation
 from edgefer.progress import announce, progress
@@ -53,14 +45,17 @@ ALIKE = 1.25
 class CostModel(Protocol):
     """The cost by which plans are compared: :class:`TimeCost` or :class:`MacCost`."""
 
-    def fastest(self, job: Job, variants: Sequence[Variant]) -> Variant:
+    def fastest(self, prepared: PreparedModel, variants: Sequence[Variant]) -> Variant:
         """The one of ``variants`` to go on with."""
 
-    def of_layers(self, job: Job, variant: Variant, layers: Sequence[str]) -> Mapping[str, float]:
+    def of_layers(self, prepared: PreparedModel, variant: Variant, layers: Sequence[str]) -> Mapping[str, float]:
         """Cost of each layer when it alone is float; greater than 0."""
 
     def filled(
-        self, job: Job, rows: Sequence[CandidateResult], plans: Sequence[tuple[Collection[str], Candidate]]
+        self,
+        prepared: PreparedModel,
+        rows: Sequence[CandidateResult],
+        plans: Sequence[tuple[Collection[str], Candidate]],
     ) -> list[CandidateResult]:
         """``rows`` with the cost of plans, each the layers kept in float and the file."""
 
@@ -75,54 +70,62 @@ class TimeCost:
     threads: int
     batch: int
 
-    def fastest(self, job: Job, variants: Sequence[Variant]) -> Variant:
+    def fastest(self, prepared: PreparedModel, variants: Sequence[Variant]) -> Variant:
         """The variant that takes the shortest time."""
         if len(variants) == 1:
             return variants[0]
-        files = [job.uncorrected().build(variant) for variant in variants]
-        rows = choose(self._timed(job, [CandidateResult.of(file) for file in files], files))
+        files = [prepared.uncorrected().build(variant) for variant in variants]
+        rows = choose(self._timed(prepared, [CandidateResult.of(file) for file in files], files))
         return variants[next(i for i, row in enumerate(rows) if row.chosen)]
 
-    def of_layers(self, job: Job, variant: Variant, layers: Sequence[str]) -> Mapping[str, float]:
+    def of_layers(self, prepared: PreparedModel, variant: Variant, layers: Sequence[str]) -> Mapping[str, float]:
         """The time that each adds; no less than timing can tell."""
-        plain = job.uncorrected()
+        plain = prepared.uncorrected()
         files = [plain.build(variant), *(plain.build(variant, [layer]) for layer in layers)]
         rows = [replace(CandidateResult.of(file), label=str(i)) for i, file in enumerate(files)]
-        taken = [self.of(row) for row in self._timed(job, rows, files)]
+        taken = [self.of(row) for row in self._timed(prepared, rows, files)]
         return {layer: max(NOISE * taken[0], ms - taken[0]) for layer, ms in zip(layers, taken[1:], strict=True)}
 
     def filled(
-        self, job: Job, rows: Sequence[CandidateResult], plans: Sequence[tuple[Collection[str], Candidate]]
+        self,
+        prepared: PreparedModel,
+        rows: Sequence[CandidateResult],
+        plans: Sequence[tuple[Collection[str], Candidate]],
     ) -> list[CandidateResult]:
         """``rows`` with ``p50_ms``."""
-        return self._timed(job, rows, [file for _, file in plans])
+        return self._timed(prepared, rows, [file for _, file in plans])
 
     def of(self, row: CandidateResult) -> float:
         """Median of a call, ms."""
         return row.p50_ms or 0.0
 
-    def _timed(self, job: Job, rows: Sequence[CandidateResult], files: Sequence[Candidate]) -> list[CandidateResult]:
-        return time_files(rows, files, job.contract, threads=self.threads, batch=self.batch, seconds_each=0.5)
+    def _timed(
+        self, prepared: PreparedModel, rows: Sequence[CandidateResult], files: Sequence[Candidate]
+    ) -> list[CandidateResult]:
+        return time_files(rows, files, prepared.contract, threads=self.threads, batch=self.batch, seconds_each=0.5)
 
 
 @dataclass(frozen=True)
 class MacCost:
     """Multiply-accumulates per face that are not done in INT8: for engines that this machine cannot run."""
 
-    def fastest(self, job: Job, variants: Sequence[Variant]) -> Variant:
+    def fastest(self, prepared: PreparedModel, variants: Sequence[Variant]) -> Variant:
         """The first: there is one way for TensorRT."""
         return variants[0]
 
-    def of_layers(self, job: Job, variant: Variant, layers: Sequence[str]) -> Mapping[str, float]:
+    def of_layers(self, prepared: PreparedModel, variant: Variant, layers: Sequence[str]) -> Mapping[str, float]:
         """Multiply-accumulates of each layer, at least 1."""
-        macs = macs_by_layer(job.model)
+        macs = macs_by_layer(prepared.model)
         return {layer: float(max(1, macs[layer])) for layer in layers}
 
     def filled(
-        self, job: Job, rows: Sequence[CandidateResult], plans: Sequence[tuple[Collection[str], Candidate]]
+        self,
+        prepared: PreparedModel,
+        rows: Sequence[CandidateResult],
+        plans: Sequence[tuple[Collection[str], Candidate]],
     ) -> list[CandidateResult]:
         """``rows`` with ``float_macs``."""
-        macs = macs_by_layer(job.model)
+        macs = macs_by_layer(prepared.model)
         costs = [sum(macs[layer] for layer in kept) for kept, _ in plans]
         return [replace(row, float_macs=cost) for row, cost in zip(rows, costs, strict=True)]
 
@@ -136,25 +139,27 @@ class Found:
     """The choice, and the reason for it.
 
     Attributes:
-        job: the job with the chosen method.
+        prepared: the model with the chosen method.
         candidate: the file.
         rows: results of every candidate.
         reason: the reason, in sentences.
     """
 
-    job: Job
+    prepared: PreparedModel
     candidate: Candidate
     rows: tuple[CandidateResult, ...]
     reason: str
 
 
-def search(job: Job, variants: Sequence[Variant], settings: Quantisation, cost: CostModel, threads: int = 1) -> Found:
+def search(
+    prepared: PreparedModel, variants: Sequence[Variant], settings: Quantisation, cost: CostModel, threads: int = 1
+) -> Found:
     """Choose the candidate that does best on the `val` part of the data.
 
     Args:
-        job: a calibrated job.
+        prepared: a calibrated model.
         variants: variants of one runtime, with the schemes that may be chosen from.
-        settings: settings with opened data. The method ``"auto"``: choose among all methods, not the job's only.
+        settings: settings with opened data. The method ``"auto"``: choose among all methods, not the model's only.
             ``max_drop``: certify that the drop is within it.
         cost: cost model of plans, and of schemes with equal errors.
         threads: number of the engines' threads.
@@ -162,17 +167,17 @@ def search(job: Job, variants: Sequence[Variant], settings: Quantisation, cost: 
     Raises:
         EdgeferError: the data name one split; too few faces to certify ``max_drop``.
     """
-    choosing, max_drop = evaluation_faces(settings, job.contract), settings.max_drop
+    choosing, max_drop = evaluation_faces(settings, prepared.contract), settings.max_drop
     certifying = None
     if max_drop is not None:
         choosing, certifying = halves(choosing)
         check_power(certifying.group_keys(), max_drop)
-    evaluation = Evaluation.of(job, variants[0].runtime, choosing, threads)
+    evaluation = Evaluation.of(prepared, variants[0].runtime, choosing, threads)
     found: Found | None = None
     if settings.method == AUTO:
         found = choose_method(evaluation, variants, cost)
         variants = (found.candidate.variant,)
-        evaluation = replace(evaluation, job=found.job)
+        evaluation = replace(evaluation, prepared=found.prepared)
     if certifying is None or max_drop is None:
         assert found is not None  # one of the two was asked for
         return found
@@ -190,13 +195,13 @@ def choose_method(evaluation: Evaluation, variants: Sequence[Variant], cost: Cos
     by the few faces with the largest logits, whose answers no rounding changes. Where several variants come within
     :data:`ALIKE` of the smallest error, the cheapest of them is taken.
     """
-    job = evaluation.job
+    prepared = evaluation.prepared
     tried: list[Candidate] = []
     rows: list[CandidateResult] = []
     with progress("methods", len(variants) * len(METHODS)) as advance:
         for variant in variants:
             for method in METHODS:
-                file = job.with_method(method).build(variant)
+                file = prepared.with_method(method).build(variant)
                 found = evaluation.answers(file)
                 sqnr_db, kl = output_error(evaluation.wanted, found)
                 row = CandidateResult.of(file).compared(Paired.from_predictions(evaluation.wanted, found))
@@ -209,7 +214,7 @@ def choose_method(evaluation: Evaluation, variants: Sequence[Variant], cost: Cos
     near = [i for i in best if (rows[i].kl or 0.0) <= ALIKE * smallest]
     if len(near) > 1:
         plans: list[tuple[tuple[str, ...], Candidate]] = [((), tried[i]) for i in near]
-        for index, row in zip(near, cost.filled(job, [rows[i] for i in near], plans), strict=True):
+        for index, row in zip(near, cost.filled(prepared, [rows[i] for i in near], plans), strict=True):
             rows[index] = row
     winner = min(near, key=lambda i: (cost.of(rows[i]), rows[i].kl or 0.0))
     rows[winner] = row = replace(rows[winner], chosen=True)
@@ -218,7 +223,7 @@ def choose_method(evaluation: Evaluation, variants: Sequence[Variant], cost: Cos
         f"{row.label} has the answers closest to float on {len(evaluation.faces):,} faces: "
         f"KL {1000 * (row.kl or 0.0):.2f}·10⁻³ nats ({others})."
     )
-    return Found(job.with_method(str(row.method)), tried[winner], tuple(rows), reason)
+    return Found(prepared.with_method(str(row.method)), tried[winner], tuple(rows), reason)
 
 
 @dataclass(frozen=True)
@@ -249,13 +254,13 @@ def within_budget(
         max_drop: percentage points of top-1, compared with the upper end of the drop's 95 % interval.
         cost: cost model of plans.
     """
-    variant = cost.fastest(evaluation.job, variants)
+    variant = cost.fastest(evaluation.prepared, variants)
     _, costs = layer_costs(evaluation, variant)
-    order = _order(costs, cost.of_layers(evaluation.job, variant, [one.layer for one in costs]))
+    order = _order(costs, cost.of_layers(evaluation.prepared, variant, [one.layer for one in costs]))
     plans = _plans(evaluation, variant, order, max_drop, cost)
     shipped, paired = _certified(plans, evaluation.on(certifying), max_drop)
     rows = tuple(replace(p.result, chosen=p is shipped) for p in front(plans, shipped))
-    return Found(evaluation.job, shipped.candidate, rows, _verdict(shipped, len(order), paired, max_drop))
+    return Found(evaluation.prepared, shipped.candidate, rows, _verdict(shipped, len(order), paired, max_drop))
 
 
 def halves(faces: FaceSet) -> tuple[FaceSet, FaceSet]:
@@ -311,23 +316,23 @@ def _plans(
 
     The last is the float network's own file.
     """
-    job, reference = evaluation.job, evaluation.reference
+    prepared, float_file = evaluation.prepared, evaluation.float_file
     plans: list[tuple[tuple[str, ...], Candidate]] = []
     rows: list[CandidateResult] = []
     steps = sizes(len(order))
     with progress("plans", len(steps)) as advance:
         for size in steps:
             kept = tuple(order[:size])
-            file = job.build(variant, kept)
+            file = prepared.build(variant, kept)
             if size == len(order):  # nothing is INT8 in it, so nothing need be equalised for that
-                file = replace(reference, precision=replace(file.precision, got=reference.precision.got))
+                file = replace(float_file, precision=replace(file.precision, got=float_file.precision.got))
             paired = evaluation.paired(file)
             label = f"{variant.label}, {size} of {len(order)} layers in float"
             row = CandidateResult.of(file).compared(paired)
             rows.append(replace(row, label=label, within=paired.ci95_pp[1] <= max_drop))
             plans.append((kept, file))
             advance(1)
-    rows = cost.filled(job, rows, plans)
+    rows = cost.filled(prepared, rows, plans)
     return [MeasuredPlan(kept, file, row, cost.of(row)) for (kept, file), row in zip(plans, rows, strict=True)]
 
 
@@ -360,7 +365,7 @@ def front(plans: Sequence[MeasuredPlan], shipped: MeasuredPlan) -> list[Measured
 
 def _certified(plans: Sequence[MeasuredPlan], evaluation: Evaluation, max_drop: float) -> tuple[MeasuredPlan, Paired]:
     """The cheapest plan whose drop is certified on the evaluation's faces, and that drop."""
-    last = len(plans) - 1  # all in float: the reference's own answers, which check_power found enough faces for
+    last = len(plans) - 1  # all in float: the float file's own answers, which check_power found enough faces for
     passed = {last: evaluation.paired(plans[last].candidate)}
     for index in likeliest_first(plans[:last]):
         paired = evaluation.paired(plans[index].candidate)

@@ -10,7 +10,8 @@ from typing import Any
 from edgefer.errors import EdgeferError
 from edgefer.measure.paired import Paired
 from edgefer.optimize.calibrate import evaluation_faces, with_data_open
-from edgefer.optimize.candidates import Evaluation, Job, Variant, output_error, prepare_job, variants_of
+from edgefer.optimize.candidates import Variant, output_error, variants_of
+from edgefer.optimize.prepared import Evaluation, PreparedModel, prepare_model
 from edgefer.optimize.settings import BuildTarget, Quantisation
 from edgefer.progress import progress
 from edgefer.quantize.graphview import WEIGHTED
@@ -102,18 +103,18 @@ def sensitivity(
     quantisation.check(BuildTarget(CPU, runtime), "int8", command="sensitivity")
     variant = chosen_variant(runtime, scheme)
     settings = with_data_open(quantisation)
-    job = prepare_job(model, "int8", settings, no_rewrite)
-    faces = evaluation_faces(settings, job.contract)
+    prepared = prepare_model(model, "int8", settings, no_rewrite)
+    faces = evaluation_faces(settings, prepared.contract)
     if limit is not None and limit < len(faces):
         faces = faces.stratified(limit, 0)
-    evaluation = Evaluation.of(job, runtime, faces, threads)
+    evaluation = Evaluation.of(prepared, runtime, faces, threads)
     whole, layers = layer_costs(evaluation, variant)
-    plan = plan_to_the_end(job.model, named_scheme(str(variant.scheme)))
+    plan = plan_to_the_end(prepared.model, named_scheme(str(variant.scheme)))
     return Sensitivity(
         model=os.fspath(model),
         runtime=runtime,
         scheme=str(variant.scheme),
-        method=job.method,
+        method=prepared.method,
         faces=len(faces),
         origin=faces.origin,
         top1=evaluation.wanted.top1,
@@ -139,13 +140,13 @@ def chosen_variant(runtime: str, scheme: str | None) -> Variant:
     return found
 
 
-def weighted_layers(job: Job, variant: Variant) -> tuple[LayerPlan, ...]:
+def weighted_layers(prepared: PreparedModel, variant: Variant) -> tuple[LayerPlan, ...]:
     """The layers that can be INT8 and multiply by weights; what lies between follows them.
 
     Raises:
         EdgeferError: there is none.
     """
-    plan = plan_to_the_end(job.model, named_scheme(str(variant.scheme)))
+    plan = plan_to_the_end(prepared.model, named_scheme(str(variant.scheme)))
     found = tuple(p for p in plan.layers if p.op in WEIGHTED and p.asked == "int8")
     if not found:
         reasons = "; ".join(f"{p.layer}: {p.reason}" for p in plan.layers if p.op in WEIGHTED)
@@ -157,12 +158,12 @@ def layer_costs(evaluation: Evaluation, variant: Variant) -> tuple[LayerCost, tu
     """All layers in INT8 together, and each alone, in graph order."""
 
     def cost(layer: str, op: str, keep_float: Sequence[str]) -> LayerCost:
-        found = evaluation.answers(evaluation.job.build(variant, keep_float))
+        found = evaluation.answers(evaluation.prepared.build(variant, keep_float))
         paired = Paired.from_predictions(evaluation.wanted, found)
         errors = output_error(evaluation.wanted, found)
         return LayerCost(layer, op, *errors, paired.drop_pp, paired.ci95_pp, paired.agreement)
 
-    layers = weighted_layers(evaluation.job, variant)
+    layers = weighted_layers(evaluation.prepared, variant)
     names = [layer.layer for layer in layers]
     with progress("layers in INT8 alone", len(layers) + 1) as advance:
         whole = cost(WHOLE, "", ())

@@ -41,7 +41,7 @@ from edgefer.golden import Golden
 from edgefer.graph.onnx_file import load_model
 from edgefer.manifest import Calibration, Manifest, Precision, write_engine
 from edgefer.optimize.calibrate import calibration_faces, record_of
-from edgefer.optimize.candidates import BuildResult
+from edgefer.optimize.prepared import BuildResult
 from edgefer.optimize.settings import BuildTarget, Quantisation
 from edgefer.optimize.tensorrt_file import TensorrtFile, prepare_file
 from edgefer.progress import announce, progress

@@ -26,7 +26,8 @@ from edgefer.graph.parity import measure_parity, parity_faces, require_parity
 from edgefer.graph.rewrite import PASSES, Rewritten, check_names, rewrite
 from edgefer.manifest import PRECISION_KEY, Calibration, calibration_from
 from edgefer.optimize.calibrate import with_data_open
-from edgefer.optimize.candidates import CandidateResult, Job, Variant
+from edgefer.optimize.candidates import CandidateResult, Variant
+from edgefer.optimize.prepared import PreparedModel
 from edgefer.optimize.search import MacCost, search
 from edgefer.optimize.settings import Quantisation, option_of
 from edgefer.progress import announce
@@ -122,12 +123,12 @@ def prepare_file(
     rewritten = for_tensorrt(model, contract, no_rewrite)
     digest = known.model_sha256 or sha256_file(path)
     method = settings.recipe(contract.architecture).method
-    job = Job(rewritten, contract, digest, method, record=known.calibration)
+    prepared = PreparedModel(rewritten, contract, digest, method, record=known.calibration)
     if settings.evaluates:
         settings = with_data_open(settings)
     if precision.startswith("int8") and (observe or not options.implicit):
-        job = job.calibrate(settings)
-    made = _made(job, precision, target, settings, options)
+        prepared = prepared.calibrate(settings)
+    made = _made(prepared, precision, target, settings, options)
     origin = {
         "model_sha256": digest,
         "calibration": None if made.calibration is None else asdict(made.calibration),
@@ -148,34 +149,36 @@ def for_tensorrt(model: onnx.ModelProto, contract: Contract, no_rewrite: Collect
     return rewrite(model, contract, skip=[*no_rewrite, *(name for name in PASSES if name not in REWRITES)])
 
 
-def _made(job: Job, precision: str, target: Target, settings: Quantisation, options: BuilderOptions) -> TensorrtFile:
+def _made(
+    prepared: PreparedModel, precision: str, target: Target, settings: Quantisation, options: BuilderOptions
+) -> TensorrtFile:
     """Q/DQ where INT8 is explicit, FP16 tensors where types decide; checked against the float32 form."""
     by_types = "fp16" in precision and not options.weakly_typed(target)
     if by_types:
-        check_fp16(job.model, job.contract)
+        check_fp16(prepared.model, prepared.contract)
     candidates: tuple[CandidateResult, ...] = ()
-    reason, changes, got = "", dict(job.rewritten.changes), precision
+    reason, changes, got = "", dict(prepared.rewritten.changes), precision
     made = onnx.ModelProto()
-    made.CopyFrom(job.model)
+    made.CopyFrom(prepared.model)
     if precision.startswith("int8") and not options.implicit:
         variant = Variant(REFERENCE.name, "int8", (TENSORRT_FP16 if by_types else TENSORRT).name)
         if not settings.evaluates:
-            file = job.build(variant)
+            file = prepared.build(variant)
         else:  # only a device can run the file: here it is evaluated in the reference runtime, which computes in float
-            found = search(job, (variant,), settings, MacCost())
-            job, file, candidates, reason = found.job, found.candidate, found.rows, found.reason
-        made, changes = onnx.load_model_from_string(file.engine), job.changes(file)
+            found = search(prepared, (variant,), settings, MacCost())
+            prepared, file, candidates, reason = found.prepared, found.candidate, found.rows, found.reason
+        made, changes = onnx.load_model_from_string(file.content), prepared.changes(file)
         if file.precision.got == "fp32":
             got = precision.removeprefix("int8").removeprefix("+") or "fp32"
     return TensorrtFile(
         to_fp16(made) if by_types else made,
-        job.contract,
+        prepared.contract,
         got,
-        job.model_sha256,
-        job.record,
+        prepared.model_sha256,
+        prepared.record,
         changes,
-        job.calibrated.ranges if options.implicit and job.calibrated is not None else None,
-        job.method,
+        prepared.calibrated.ranges if options.implicit and prepared.calibrated is not None else None,
+        prepared.method,
         candidates,
         reason,
     )

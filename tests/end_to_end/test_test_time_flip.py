@@ -10,7 +10,8 @@ from edgefer.data import open_dataset, save_npz, synthetic_faces
 from edgefer.data.classes import FER2013
 from edgefer.deploy.inspect import inspect_file, rows
 from edgefer.engines.load import load_baseline
-from edgefer.optimize.candidates import prepare_job, variants_of
+from edgefer.optimize.candidates import variants_of
+from edgefer.optimize.prepared import prepare_model
 from edgefer.runtimes import CPU, for_target
 
 
@@ -55,13 +56,13 @@ def test_pytorch_and_the_export_are_the_mean_of_both_sides(weights, model, faces
 
 @pytest.mark.parametrize("variant", [v for runtime in for_target(CPU) for v in variants_of("int8", runtime)], ids=str)
 def test_int8_too(model, weights, faces, variant, capsys):
-    job = prepare_job(model, "int8", edgefer.Quantisation(faces, faces=64))
+    prepared = prepare_model(model, "int8", edgefer.Quantisation(faces, faces=64))
     assert "no INT8 rule" not in capsys.readouterr().err  # the mean is the network's output: float by rule
-    built = job.build(variant)
+    built = prepared.build(variant)
     got = {(layer.op, layer.got) for layer in built.precision.layers}
     assert {("Conv", "int8"), ("ReduceMean", "fp32")} <= got
     images = faces.images(np.arange(100))
-    with built.open(job.contract) as engine, load_baseline(weights) as baseline:
+    with built.open(prepared.contract) as engine, load_baseline(weights) as baseline:
         logits, wanted = engine.logits(images), baseline.logits(images)
         np.testing.assert_allclose(engine.logits(np.ascontiguousarray(images[:, :, ::-1])), logits, atol=1e-4)
     assert np.abs(logits - wanted).max() < 0.2 * np.abs(wanted).max()

@@ -16,7 +16,8 @@ from edgefer.manifest import Precision, read_manifest
 from edgefer.optimize import build as building
 from edgefer.optimize import search
 from edgefer.optimize.calibrate import Corrector, equalising_factors
-from edgefer.optimize.candidates import Candidate, Evaluation, Variant, variants_of
+from edgefer.optimize.candidates import Candidate, Variant, variants_of
+from edgefer.optimize.prepared import Evaluation
 from edgefer.optimize.settings import Quantisation
 
 
@@ -171,20 +172,20 @@ def test_schemes_that_err_alike_are_told_apart_by_their_cost(monkeypatch, kl, ta
             return candidate
 
     class FakeCost:
-        def filled(self, job, rows, plans):
+        def filled(self, prepared, rows, plans):
             return [replace(row, p50_ms=3.0 if row.scheme == "openvino-all" else 2.0) for row in rows]
 
         def of(self, row):
             return row.p50_ms
 
     def error(_, candidate):
-        return 30.0, errors[candidate.variant.scheme] + (candidate.engine != b"entropy")
+        return 30.0, errors[candidate.variant.scheme] + (candidate.content != b"entropy")
 
     monkeypatch.setattr(search.Paired, "from_predictions", lambda *_: paired)
     monkeypatch.setattr(search, "output_error", error)
     variants = [Variant("openvino", "int8", scheme) for scheme in errors]
     found = search.choose_method(FakeEvaluation(FakeJob(), [], None, None), variants, FakeCost())
-    assert (found.candidate.variant.scheme, found.job.method) == (taken, "entropy")
+    assert (found.candidate.variant.scheme, found.prepared.method) == (taken, "entropy")
     assert len(found.rows) == 8
 
 

@@ -13,8 +13,8 @@ from edgefer.graph.canonical import canonicalise
 from edgefer.graph.onnx_file import load_model
 from edgefer.manifest import read_manifest
 from edgefer.optimize import calibrate, calibration_table
-from edgefer.optimize.calibrate import write_table
 from edgefer.optimize.calibration_table import contract_sha256, read_table, shipped_table, signature
+from edgefer.optimize.prepared import write_table
 from edgefer.optimize.settings import Quantisation
 
 

@@ -8,17 +8,20 @@ from edgefer.engines.load import load_baseline
 from edgefer.errors import EdgeferError
 from edgefer.faces import golden_faces
 from edgefer.optimize import candidates
-from edgefer.optimize.candidates import ALLOWED_ERROR, error_of, only_faithful, prepare_job, variants_of
+from edgefer.optimize.candidates import ALLOWED_ERROR, error_of, only_faithful, variants_of
+from edgefer.optimize.prepared import prepare_model
 from edgefer.optimize.settings import BuildTarget, Quantisation
 
 OPENVINO = BuildTarget("cpu", "openvino")
 
 
 def test_engines_that_differ_by_rounding_only_are_kept(model, faces):
-    job = prepare_job(model, "int8", Quantisation(faces, faces=21))
-    built = [job.build(variant) for runtime in ("onnxruntime", "openvino") for variant in variants_of("int8", runtime)]
-    assert only_faithful(built, job.contract) == built
-    assert all(error_of(one, job.contract) < 0.05 for one in built)
+    prepared = prepare_model(model, "int8", Quantisation(faces, faces=21))
+    built = [
+        prepared.build(variant) for runtime in ("onnxruntime", "openvino") for variant in variants_of("int8", runtime)
+    ]
+    assert only_faithful(built, prepared.contract) == built
+    assert all(error_of(one, prepared.contract) < 0.05 for one in built)
 
 
 def test_one_that_is_off_is_left_out_and_named(model, faces, tmp_path, monkeypatch, capsys):
@@ -54,10 +57,10 @@ def test_nothing_is_written_where_none_is_right(model, faces, tmp_path, monkeypa
 def test_what_is_left_out_of_cliquenet_is_what_is_wrong(scheme, tmp_path):
     """OpenVINO 2026.4 computes one of its schemes wrongly; a version that does not may ship it."""
     pytest.importorskip("torch")
-    job = prepare_job(edgefer.export("cliquenet", tmp_path / "m.onnx").path, "int8", Quantisation())  # its table
-    built = job.build(next(v for v in variants_of("int8", "openvino") if v.scheme == scheme))
-    images = golden_faces(job.contract, 40)
-    with built.open(job.contract) as engine, load_baseline("cliquenet") as baseline:
+    prepared = prepare_model(edgefer.export("cliquenet", tmp_path / "m.onnx").path, "int8", Quantisation())  # its table
+    built = prepared.build(next(v for v in variants_of("int8", "openvino") if v.scheme == scheme))
+    images = golden_faces(prepared.contract, 40)
+    with built.open(prepared.contract) as engine, load_baseline("cliquenet") as baseline:
         logits, wanted = engine.logits(images), baseline.logits(images)
     right = np.abs(logits - wanted).max() < 0.15 * np.abs(wanted).max()
-    assert right == (error_of(built, job.contract) <= ALLOWED_ERROR)
+    assert right == (error_of(built, prepared.contract) <= ALLOWED_ERROR)

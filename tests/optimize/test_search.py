@@ -12,8 +12,9 @@ from edgefer.errors import EdgeferError
 from edgefer.graph.onnx_file import load_model, metadata_of
 from edgefer.graph.rewrite import Rewritten
 from edgefer.manifest import Precision, read_manifest
-from edgefer.optimize import candidates, search
-from edgefer.optimize.candidates import Candidate, CandidateResult, Evaluation, Job, Variant
+from edgefer.optimize import prepared, search
+from edgefer.optimize.candidates import Candidate, CandidateResult, Variant
+from edgefer.optimize.prepared import Evaluation, PreparedModel
 from edgefer.optimize.search import MacCost, MeasuredPlan, cheapest, check_power, front, halves, likeliest_first, sizes
 from edgefer.optimize.sensitivity import LayerCost
 from edgefer.optimize.settings import BuildTarget, Quantisation
@@ -82,14 +83,14 @@ def test_the_first_plan_that_fails_ends_the_testing(monkeypatch):
 
     class FakeEvaluation(Evaluation):
         def answers(self, candidate):
-            return float(candidate.engine or b"0")
+            return float(candidate.content or b"0")
 
     class FakePaired:
         @staticmethod
         def from_predictions(_, cost):
             return SimpleNamespace(drop_pp=0.0, ci95_pp=(0.0, upper[cost]))
 
-    monkeypatch.setattr(candidates, "Paired", FakePaired)
+    monkeypatch.setattr(prepared, "Paired", FakePaired)
     plans = [
         replace(plan(i, cost, choosing), candidate=Candidate(VARIANT, str(cost).encode(), Precision("int8", "int8")))
         for i, (cost, choosing) in enumerate([(0.3, 0.4), (0.2, 0.3), (0.1, 0.2), (9.0, 0.0)])
@@ -196,12 +197,12 @@ def test_multiply_accumulates_of_a_face(tiny):
 
 
 def test_for_tensorrt_a_plan_costs_the_multiply_accumulates_that_it_keeps_in_float(tiny, about):
-    job = Job(Rewritten(tiny(), {}), about(), "", "mse")
+    prepared = PreparedModel(Rewritten(tiny(), {}), about(), "", "mse")
     cost = MacCost()
-    found = cost.of_layers(job, VARIANT, ["Conv_2", "Gemm_0"])
+    found = cost.of_layers(prepared, VARIANT, ["Conv_2", "Gemm_0"])
     assert found == {"Conv_2": 6912.0, "Gemm_0": 24.0}
     row = plan(0, None, 1.0).result
-    rows = cost.filled(job, [row, row], [((), None), (("Conv_2", "Gemm_0"), None)])
+    rows = cost.filled(prepared, [row, row], [((), None), (("Conv_2", "Gemm_0"), None)])
     assert [cost.of(row) for row in rows] == [0.0, 6936.0]
 
 

@@ -16,7 +16,7 @@ from edgefer.engines.tensorrt.inputs import sparse_layers
 from edgefer.engines.tensorrt.options import BuilderOptions
 from edgefer.faces import golden_faces
 from edgefer.graph.onnx_file import load_model, metadata_of
-from edgefer.optimize.calibrate import write_table
+from edgefer.optimize.prepared import write_table
 from edgefer.optimize.settings import Quantisation
 from edgefer.optimize.tensorrt_file import ORIGIN_KEY, prepare_file
 
