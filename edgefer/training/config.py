@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ SCHEDULES = ("cosine", "step")
 SAMPLINGS = ("shuffled", "balanced")
 KEEPS = ("top1", "loss")
 DEFAULT_BATCH_SIZE, DEFAULT_LR = 64, 1e-3
+FROM_RANDOM_WEIGHTS: Mapping[str, Mapping[str, Any]] = {"vgg9": {"lr": 3e-4}}
+"""Settings of networks whose recipe fine-tunes, where they start anew; without batch norms, high rates diverge."""
 
 
 @dataclass(frozen=True)
@@ -121,9 +123,14 @@ class TrainConfig:
         if value is not None and not holds(value):
             raise EdgeferError(f"{name} is {value}", hint=f"it must be {wanted}")
 
-    def resolved(self, model: str) -> TrainConfig:
-        """The same with those of the recipe of network ``model`` in place of a ``batch_size`` or ``lr`` of None."""
-        given = load_recipe(model).settings if model in recipe_names() else {}
+    def resolved(self, model: str, *, fine_tuned: bool = False) -> TrainConfig:
+        """The same with the usual values of network ``model`` in place of a ``batch_size`` or ``lr`` of None.
+
+        They are those of its recipe, unless that fine-tunes weights and this run starts from random ones.
+        """
+        recipe = load_recipe(model) if model in recipe_names() else None
+        starts_alike = recipe is not None and (recipe.init is None or fine_tuned)
+        given = recipe.settings if recipe is not None and starts_alike else FROM_RANDOM_WEIGHTS.get(model, {})
         return replace(
             self,
             batch_size=self.batch_size or given.get("batch_size", DEFAULT_BATCH_SIZE),

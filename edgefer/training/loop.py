@@ -92,7 +92,7 @@ def train(
         KeyboardInterrupt: Ctrl-C, after the state was saved.
     """
     contract = contract_to_learn(model, dataset.classes, config.size, init)
-    config = replace(config.resolved(model), size=contract.height)
+    config = replace(config.resolved(model, fine_tuned=init is not None), size=contract.height)
     if config.vote_share:
         require_votes(dataset, config.vote_share)
     if output.suffix != ".safetensors":

@@ -204,7 +204,7 @@ def in_engine(**changed):
         (in_details(labels="0123"), "4 labels or answers of 3500", "--json"),
         (in_details(groups=["0 3500"]), "edgefer wrote: IndexError", "--json"),
         (in_details(groups=["0 x"]), "edgefer wrote: ValueError", "--json"),
-        (in_details(classes=["angry"]), "of another number of classes than 1", "--json"),
+        (in_details(classes=["angry"]), "for another number of classes than 1", "--json"),
         (in_details(telemetry={"mhz": {"median": "x"}}), "telemetry.mhz.median is 'x'", "--json"),
         (in_details(time_axis_ms=None), "details.time_axis_ms is None", "--json"),
         (in_details(time_axis_ms=[1.0]), "edgefer wrote: ValueError", "--json"),

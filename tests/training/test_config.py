@@ -51,10 +51,19 @@ def test_bad_settings(settings, message, hint):
 def test_a_networks_recipe_is_where_its_batch_size_and_learning_rate_come_from(name):
     recipe = load_recipe(name)
     assert recipe.model == name
-    resolved = TrainConfig().resolved(name)
+    resolved = TrainConfig().resolved(name, fine_tuned=recipe.init is not None)
     assert (resolved.batch_size, resolved.lr) == (recipe.settings.get("batch_size", 64), recipe.settings["lr"])
     given = TrainConfig(batch_size=5, lr=0.5).resolved(name)
     assert (given.batch_size, given.lr) == (5, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("name", "batch_size", "lr"),
+    [("lenet", 64, 2e-3), ("mini_xception", 64, 3e-3), ("vgg9", 64, 3e-4), ("resnet18", 64, 1e-3), ("vgg11", 64, 1e-3)],
+)
+def test_batch_size_and_learning_rate_of_networks_that_start_from_random_weights(name, batch_size, lr):
+    resolved = TrainConfig().resolved(name)
+    assert (resolved.batch_size, resolved.lr) == (batch_size, lr)
 
 
 @pytest.mark.parametrize("name", recipe_names())
