@@ -91,7 +91,7 @@ def measure(plan: Plan, data: str | None, yunet: str, watch: Watch) -> dict[str,
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         found = real_faces(data, folder)
-        test = None if found is None else found[0].part("test")
+        test = None if found is None else found[0].picked_or("test")
         export(NETWORK, folder / "model.onnx")
         detectors = {HAAR: open_detector("haar"), YUNET_APP: open_detector(yunet)}
         with (

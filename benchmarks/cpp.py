@@ -93,7 +93,7 @@ def measure(plan: Plan, data: str | None, yunet: str, program: Path, watch: Watc
         engine = folder / "engine.onnx"
         build_engine(folder / "model.onnx", engine, precision="fp32", target=BuildTarget("cpu", "openvino"))
         found = real_faces(data, folder)
-        faces = video_faces(None if found is None else found[0].part("test"))
+        faces = video_faces(None if found is None else found[0].picked_or("test"))
         videos = {count: write_video(folder / f"{count}.avi", faces[:count], plan.frames) for count in (1, 4)}
         picture = folder / "picture.png"
         cv2.imwrite(str(picture), make_video(faces[:1]).frames[0])

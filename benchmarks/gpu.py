@@ -175,7 +175,7 @@ def _build(plan: Plan, model: Path, engine: Path, precision: str, faces: FaceSet
 
 def _compared(reference: Classifier, faces: FaceSet, count: int) -> NDArray[np.uint8]:
     """The faces that answers are compared on, as the network takes them; at least a batch's worth is not needed."""
-    part = faces if faces.picked is not None else faces.part("test")
+    part = faces if faces.picked is not None else faces.picked_or("test")
     spread = np.arange(min(count, len(part))) * len(part) // min(count, len(part))
     return np.concatenate([images for images, _ in part.subset(spread).batches(64, reference.contract)])
 

@@ -101,7 +101,7 @@ def main(  # noqa: PLR0913 - a command
             return
         path = destination("quantisation", output, part=quick)
         calib = open_dataset(data or f"{BESIDE / 'train.npz'}")
-        test_faces = open_dataset(test or f"{BESIDE / 'public_test.npz'}:all").part("test")
+        test_faces = open_dataset(test or f"{BESIDE / 'public_test.npz'}:all").picked_or("test")
         if limit is not None and limit < len(test_faces):
             test_faces = test_faces.stratified(limit, 0)
         calib = calib.keeping_out(test_faces)

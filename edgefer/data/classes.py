@@ -119,17 +119,15 @@ def relabel(faces: FaceSet, classes: Sequence[str] | None, mapping: Mapping[str,
     table = np.asarray([wanted.index(name) if name else -1 for name in renamed], np.int64)
     labels = table[faces.labels]
     kept = np.flatnonzero(labels >= 0)
-    result = faces.subset(kept)
-    result.labels, result.classes = labels[kept], wanted
-    for old in np.flatnonzero(table < 0):
-        if count := int(np.sum(faces.labels == old)):
-            result.dropped[f"class '{faces.classes[old]}' left out"] = count
+    counts = {old: int(np.sum(faces.labels == old)) for old in np.flatnonzero(table < 0)}
+    dropped = {f"class '{faces.classes[old]}' left out": count for old, count in counts.items() if count}
+    soft = None
     if faces.soft is not None:
         moved = np.zeros((len(kept), len(wanted)), np.float32)
         for old in np.flatnonzero(table >= 0):
             moved[:, table[old]] += faces.soft[kept, old]
-        result.soft = distributions(moved, result.labels)
-    return result
+        soft = distributions(moved, labels[kept])
+    return faces.relabelled(kept, labels[kept], wanted, soft=soft, dropped=dropped)
 
 
 def aligned(faces: FaceSet, labels: Sequence[str]) -> FaceSet:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from edgefer.data import splits
-from edgefer.data.sources import Faces, FaceSource, Rows, face_hash
+from edgefer.data.sources import Faces, FaceSource, Loaded, Rows, face_hash
 from edgefer.data.splits import Grouping
 from edgefer.errors import EdgeferError
 from edgefer.faces import prepare_batch
@@ -68,6 +68,24 @@ class FaceSet:
         self._pool: FaceSet | None = None
         self._kept_out: tuple[frozenset[str], str] | None = None
         self._val_apart = parts is not None and bool(np.any(parts == splits.VAL))
+
+    @classmethod
+    def of(
+        cls, loaded: Loaded, origin: str, *, soft: NDArray[np.float32] | None = None, voted: bool = False
+    ) -> FaceSet:
+        """The faces of ``loaded`` that have a label; ``soft`` has a row for each of them."""
+        kept = np.flatnonzero(loaded.labels >= 0)
+        faces = cls(
+            loaded.source,
+            loaded.labels[kept],
+            loaded.classes,
+            origin=origin,
+            parts=None if loaded.parts is None else loaded.parts[kept],
+            rows=kept,
+            dropped=loaded.dropped,
+        )
+        faces.faults, faces.soft, faces.voted = dict(loaded.faults), soft, voted
+        return faces
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -164,6 +182,20 @@ class FaceSet:
         part._hashes = None if self._hashes is None else tuple(self._hashes[i] for i in chosen)
         return part
 
+    def relabelled(
+        self,
+        chosen: Rows,
+        labels: NDArray[np.int64],
+        classes: tuple[str, ...],
+        *,
+        soft: NDArray[np.float32] | None,
+        dropped: Mapping[str, int],
+    ) -> FaceSet:
+        """The faces at ``chosen`` with other ``labels``, ``classes`` and ``soft``; ``dropped`` counts the others."""
+        result = self._take(chosen, self.origin, self.picked, dropped)
+        result.labels, result.classes, result.soft = labels, classes, soft
+        return result
+
     def without(self, hashes: Collection[str], reason: str) -> FaceSet:
         """Leave out the faces whose ``face_hashes`` are in ``hashes``; ``.dropped[reason]`` counts them."""
         unwanted = np.isin(np.asarray(self.face_hashes()), np.asarray(list(hashes), dtype="<U16"))
@@ -194,8 +226,8 @@ class FaceSet:
         turns = [(turn, label) for label, quota in enumerate(quotas) for turn in range(quota)]
         return self.subset([members[label][turn] for turn, label in sorted(turns)])
 
-    def part(self, default: str) -> FaceSet:
-        """Give this set where a split was picked already (``DATA:split``), ``split(default)`` of a whole data set."""
+    def picked_or(self, default: str) -> FaceSet:
+        """Give this set where a split was picked (``DATA:split``), else ``split(default)`` of the whole data set."""
         return self.split(default) if self.picked is None else self
 
     def split(self, name: str) -> FaceSet:

@@ -113,8 +113,7 @@ def open_dataset(
     loaded = _read(path, reading, inspecting)
     if votes is not None:
         loaded = apply_votes(loaded, os.fspath(votes), str(path), own_labels)
-    faces = _faces(loaded, str(path))
-    faces.voted = votes is not None and not own_labels
+    faces = _faces(loaded, str(path), voted=votes is not None and not own_labels)
     if reading.relabelling:
         faces = relabel(faces, None, reading.relabelling)
     splits.announce_dropped(faces.origin, {}, faces.dropped)
@@ -155,7 +154,7 @@ def _read(path: Path, reading: ReadSettings, inspecting: bool) -> Loaded:
     return row.read(path, **{name: getattr(reading, name) for name in row.settings})
 
 
-def _faces(loaded: Loaded, origin: str) -> FaceSet:
+def _faces(loaded: Loaded, origin: str, *, voted: bool) -> FaceSet:
     kept = np.flatnonzero(loaded.labels >= 0)
     if not len(kept):
         reasons = ", ".join(f"{reason} ({count:,})" for reason, count in loaded.dropped.items())
@@ -163,16 +162,7 @@ def _faces(loaded: Loaded, origin: str) -> FaceSet:
             f"{origin} has no labelled face" + (f": all were left out: {reasons}" if reasons else ""),
             hint="choose other classes or labels" if reasons else f"pass {_one_of(FORMATS)}",
         )
-    faces = FaceSet(
-        loaded.source,
-        loaded.labels[kept],
-        loaded.classes,
-        origin=origin,
-        parts=None if loaded.parts is None else loaded.parts[kept],
-        rows=kept,
-        dropped=loaded.dropped,
-    )
-    faces.faults = dict(loaded.faults)
+    soft = None
     if loaded.votes is not None:
-        faces.soft = distribution(loaded.votes[kept], faces.labels, faces.classes)
-    return faces
+        soft = distribution(loaded.votes[kept], loaded.labels[kept], loaded.classes)
+    return FaceSet.of(loaded, origin, soft=soft, voted=voted)

@@ -304,7 +304,7 @@ def _evaluation_faces(data: str | FaceSet | None, contract: Contract, limit: int
         images, labels = synthetic_faces(SYNTHETIC, seed)
         faces = aligned(FaceSet(ArraySource(images), labels, FER2013, origin="synthetic faces"), contract.labels)
         return EvaluationFaces(faces, faces.origin, SYNTHETIC, synthetic=True)
-    faces = (open_dataset(data) if not isinstance(data, FaceSet) else data).part("test")
+    faces = (open_dataset(data) if not isinstance(data, FaceSet) else data).picked_or("test")
     if not len(faces):
         raise EdgeferError(f"{faces.origin} has 0 faces to evaluate on", hint="choose another split")
     if len(faces) > limit:
@@ -320,7 +320,7 @@ def _write_faces(
     """Write the faces, cut to the contract's size, and the baseline's answers to exactly those."""
     images = np.concatenate([batch for batch, _ in given.faces.batches(_BATCH, contract)])
     save_npz(folder / FACES, images, given.faces.labels, contract.labels, ["test"] * len(images))
-    faces = open_dataset(str(folder / FACES)).part("test")
+    faces = open_dataset(str(folder / FACES)).picked_or("test")
     name = f"{MODEL} in {REFERENCE.title}" if Path(baseline).name == MODEL else Path(baseline).name
     if str(baseline).endswith(".npz"):
         answers = Predictions.load(baseline)

@@ -215,7 +215,7 @@ def _open_baseline(baseline: Baseline, threads: int, contract: Contract, opened:
 
 def _evaluated_faces(data: str | os.PathLike[str] | FaceSet, limit: int | None, seed: int) -> FaceSet:
     faces = data if isinstance(data, FaceSet) else open_dataset(data)
-    faces = faces.part("test")
+    faces = faces.picked_or("test")
     if len(faces) == 0:
         raise EdgeferError(f"{faces.origin} has 0 faces: nothing can be evaluated on it", hint="choose another split")
     if limit is None or limit >= len(faces):

@@ -95,7 +95,7 @@ def run_sweep(
     for name, values in (("batches", batches), ("threads", threads), ("concurrency", concurrency)):
         if not values or min(values) < 1:
             raise EdgeferError(f"{name} must be numbers of at least 1, not {list(values)}", hint=f"--{name} 1,2")
-    faces = (data if isinstance(data, FaceSet) else open_dataset(data)).part("test")
+    faces = (data if isinstance(data, FaceSet) else open_dataset(data)).picked_or("test")
     environment = describe_environment()
     before, points = Usage.now(), []
     combinations = list(itertools.product(threads, concurrency, batches))

@@ -26,9 +26,9 @@ def test_a_split_is_picked_after_a_colon(path, split, count):
 
 
 def test_part_prefers_what_was_picked(path):
-    assert len(open_dataset(path).part("test")) == 60
-    assert len(open_dataset(f"{path}:train").part("test")) == 150
-    assert len(open_dataset(f"{path}:all").part("test")) == 210
+    assert len(open_dataset(path).picked_or("test")) == 60
+    assert len(open_dataset(f"{path}:train").picked_or("test")) == 150
+    assert len(open_dataset(f"{path}:all").picked_or("test")) == 210
 
 
 def test_an_existing_path_with_a_colon_is_a_path(path, tmp_path):

@@ -88,7 +88,7 @@ def test_golden_answers_are_the_float_models(bundle):
 
 
 def test_the_baseline_answered_the_faces_that_are_in_it(bundle):
-    faces = open_dataset(str(bundle / "faces.npz")).part("test")
+    faces = open_dataset(str(bundle / "faces.npz")).picked_or("test")
     baseline = Predictions.load(bundle / "baseline.npz")
     assert (len(faces), faces.fingerprint()) == (84, baseline.faces_sha256)
     assert read(bundle / "bundle.json")["faces"] == {
@@ -211,7 +211,7 @@ def test_tensorrt_has_ranges_of_its_own_where_it_gets_another_graph(faces, tmp_p
 
 
 def test_faces_that_calibrated_do_not_evaluate(model, faces, tmp_path):
-    whole = open_dataset(str(faces)).part("calib")
+    whole = open_dataset(str(faces)).picked_or("calib")
     images = np.concatenate([batch for batch, _ in whole.batches(100)])
     save_npz(tmp_path / "again.npz", images, whole.labels, FER2013, ["test"] * len(images))
     with pytest.raises(EdgeferError, match="calibration faces"):
