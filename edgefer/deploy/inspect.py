@@ -39,7 +39,7 @@ from edgefer.optimize.tensorrt_file import ORIGIN_KEY
 from edgefer.quantize.graphview import GraphView, layer_name
 from edgefer.quantize.plan import precision_of
 from edgefer.quantize.qdq import QUANTISATION_KEY
-from edgefer.quantize.scheme import SCHEMES, TENSORRT
+from edgefer.quantize.scheme import SCHEMES, TENSORRT_SCHEME
 
 SCHEMA: Final = 1
 KINDS: Final = {
@@ -307,7 +307,7 @@ def _layers(model: onnx.ModelProto) -> tuple[LayerPrecision, ...]:
     integer = {}
     if any(node.op_type in _QUANTISERS for node in nodes):
         how = _json_object(metadata_of(model).get(QUANTISATION_KEY, "{}"))
-        integer = precision_of(model, SCHEMES.get(str(how.get("scheme")), TENSORRT))
+        integer = precision_of(model, SCHEMES.get(str(how.get("scheme")), TENSORRT_SCHEME))
     try:
         inferred = onnx.shape_inference.infer_shapes(model).graph
     except (ValueError, onnx.shape_inference.InferenceError):  # over 2 GB, or contradictory: its own types are left

@@ -23,8 +23,7 @@ from edgefer.measure.evaluate import evaluate
 from edgefer.measure.latency import interleave
 from edgefer.measure.paired import Paired
 from edgefer.progress import announce, progress
-from edgefer.quantize.scheme import TENSORRT as TENSORRT_SCHEME
-from edgefer.quantize.scheme import TENSORRT_FP16
+from edgefer.quantize.scheme import TENSORRT_FP16, TENSORRT_SCHEME
 from edgefer.runtimes import CPU, REFERENCE, TENSORRT, TOLERANCE, for_target, resolve
 
 SECONDS_EACH = 1.5

@@ -35,7 +35,7 @@ from edgefer.quantize.graphview import GraphView, layer_name
 from edgefer.quantize.observation import with_outputs
 from edgefer.quantize.qdq import QUANTISATION_KEY
 from edgefer.quantize.ranges import Ranges
-from edgefer.quantize.scheme import TENSORRT, TENSORRT_FP16
+from edgefer.quantize.scheme import TENSORRT_FP16, TENSORRT_SCHEME
 from edgefer.runtimes import REFERENCE
 
 ORIGIN_KEY: Final = "edgefer.origin"
@@ -161,7 +161,7 @@ def _made(
     made = onnx.ModelProto()
     made.CopyFrom(prepared.model)
     if precision.startswith("int8") and not options.implicit:
-        variant = Variant(REFERENCE.name, "int8", (TENSORRT_FP16 if by_types else TENSORRT).name)
+        variant = Variant(REFERENCE.name, "int8", (TENSORRT_FP16 if by_types else TENSORRT_SCHEME).name)
         if not settings.evaluates:
             file = prepared.build(variant)
         else:  # only a device can run the file: here it is evaluated in the reference runtime, which computes in float

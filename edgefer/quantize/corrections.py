@@ -26,7 +26,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgefer.graph.rewrite import attributes
 from edgefer.quantize.graphview import WEIGHTED, GraphView, channel_axis, layer_name
-from edgefer.quantize.observation import Faces, Runner
+from edgefer.quantize.observation import Faces, ModelRunner
 from edgefer.quantize.plan import Plan
 from edgefer.quantize.qdq import quantise, weight_scales
 from edgefer.quantize.ranges import Ranges
@@ -202,7 +202,7 @@ STAGES = 32
 Within a group each layer makes up for the faults of the others, which they make up for too: eight groups for the 23
 layers of mini_xception undid what rounding gains."""
 
-Open = Callable[[bytes], Runner]
+Open = Callable[[bytes], ModelRunner]
 
 
 @dataclass(frozen=True)

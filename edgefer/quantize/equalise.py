@@ -26,7 +26,7 @@ from edgefer.errors import EdgeferError
 from edgefer.faces import golden_faces
 from edgefer.graph.rewrite import attributes
 from edgefer.quantize.graphview import GraphView, channel_axis, joined
-from edgefer.quantize.observation import Runner
+from edgefer.quantize.observation import ModelRunner
 
 PASSING = frozenset({"Relu", "LeakyRelu", "MaxPool", "AveragePool", "GlobalAveragePool"})
 """Operators on one activation that a positive factor per channel passes through."""
@@ -167,7 +167,7 @@ def apply_scales(model: onnx.ModelProto, scales: Scales) -> onnx.ModelProto:
 
 
 def is_exact(
-    before: onnx.ModelProto, after: onnx.ModelProto, contract: Contract, run: Callable[[bytes], Runner]
+    before: onnx.ModelProto, after: onnx.ModelProto, contract: Contract, run: Callable[[bytes], ModelRunner]
 ) -> bool:
     """Whether both give the same logits on synthetic faces, but for the last digits of float32."""
     faces = golden_faces(contract, 8)

@@ -26,7 +26,7 @@ from edgefer.quantize.ranges import Histogram, Ranges
 Faces = NDArray[np.uint8]
 """N×H×W×C uint8."""
 
-Runner = Callable[[Faces], Mapping[str, NDArray[Any]]]
+ModelRunner = Callable[[Faces], Mapping[str, NDArray[Any]]]
 """Maps faces to every graph output by name."""
 
 DEFAULT_BUDGET = 64 << 20
@@ -105,7 +105,7 @@ def batch_for_budget(model: onnx.ModelProto, budget_bytes: int = DEFAULT_BUDGET)
 
 def observe(
     model: onnx.ModelProto,
-    run: Callable[[bytes], Runner],
+    run: Callable[[bytes], ModelRunner],
     faces: Iterable[Faces],
     *,
     budget_bytes: int = DEFAULT_BUDGET,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from edgefer.errors import EdgeferError
-from edgefer.manifest import LayerPrecision
+from edgefer.manifest import PRECISION_KEY, LayerPrecision
 from edgefer.quantize.graphview import WEIGHTED, GraphView, channel_axis, fingerprint, layer_name, refuse_quantised
 from edgefer.quantize.plan import Plan, layer_precisions
 from edgefer.quantize.ranges import DEFAULT_METHOD, DEFAULT_PERCENTILE, Ranges, threshold
@@ -52,9 +52,6 @@ def quantise_bias(bias: NDArray[np.float32], scales: NDArray[np.float32]) -> NDA
     levels: NDArray[Any] = np.rint(bias.astype(np.float64) / scales.astype(np.float64))
     return levels.astype(np.int32)
 
-
-PRECISION_KEY = "edgefer.precision"
-"""The metadata key that says a file is INT8."""
 
 QUANTISATION_KEY = "edgefer.quantisation"
 """The metadata key that says how it became so: scheme, method, faces; JSON."""

@@ -90,12 +90,14 @@ ARM = Scheme("arm", "uint8", symmetric=False, placement="all", bias="int32")
 ARM_SIGNED = Scheme("arm-signed", "int8", symmetric=False, placement="all", bias="int32")
 OPENVINO_ALL = Scheme("openvino-all", "uint8", symmetric=False, placement="all", bias="float")
 OPENVINO_INPUTS = Scheme("openvino-inputs", "int8", symmetric=True, placement="inputs", bias="float")
-TENSORRT = Scheme(runtimes.TENSORRT.name, "int8", symmetric=True, placement="inputs", bias="float")
+TENSORRT_SCHEME = Scheme(runtimes.TENSORRT.name, "int8", symmetric=True, placement="inputs", bias="float")
 TENSORRT_FP16 = Scheme(
     "tensorrt-fp16", "int8", symmetric=True, placement="inputs", bias="float", opset=19, fp16_scales=True
 )
 
-SCHEMES = {f.name: f for f in (X86_VNNI, X86, ARM, ARM_SIGNED, OPENVINO_ALL, OPENVINO_INPUTS, TENSORRT, TENSORRT_FP16)}
+SCHEMES = {
+    f.name: f for f in (X86_VNNI, X86, ARM, ARM_SIGNED, OPENVINO_ALL, OPENVINO_INPUTS, TENSORRT_SCHEME, TENSORRT_FP16)
+}
 """Every named scheme."""
 
 

@@ -27,7 +27,7 @@ from edgefer.errors import EdgeferError
 from edgefer.manifest import LayerPrecision
 from edgefer.quantize.graphview import JOINING, POOLING, WEIGHTED, GraphView, layer_name
 from edgefer.quantize.plan import make_plan, precision_of
-from edgefer.quantize.scheme import TENSORRT as TENSORRT_SCHEME
+from edgefer.quantize.scheme import TENSORRT_SCHEME
 from edgefer.runtimes import TENSORRT, TENSORRT_RTX
 
 FOLDED: Final = "folded"
