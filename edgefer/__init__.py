@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from edgefer.errors import EdgeferError
 
 if TYPE_CHECKING:
+    from edgefer import faces as faces
     from edgefer import models as models
     from edgefer.camera.predict import predict as predict
     from edgefer.data import ReadSettings as ReadSettings
@@ -58,6 +59,7 @@ __all__ = [
     "benchmark",
     "build_engine",
     "export",
+    "faces",
     "load_engine",
     "models",
     "open_dataset",
@@ -67,8 +69,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name == "models":
-        return importlib.import_module("edgefer.models")
+    if name in ("faces", "models"):
+        return importlib.import_module(f"edgefer.{name}")
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'edgefer' has no attribute {name!r}")

@@ -112,15 +112,15 @@ def show_audit(audit: Any) -> None:
     option(
         "--max-drop",
         type=click.FloatRange(min=0),
-        help="Largest accuracy drop, points of top-1. --auto: on `val` [default: 0.5]. --int8: certified, and layers "
-        "stay in float where it takes that.",
+        help="Largest accuracy drop on `val`, points of top-1. With --int8 it is certified: layers are kept in "
+        "float until the drop holds.  [default: 0.5 with --auto]",
     ),
     data="Calibrate on the `calib` part of DATA.",
     methods=("minmax", "percentile", "entropy", "mse", "auto"),
 )
 @section(
     "Target",
-    option("--target", type=click.Choice(targets()), default=CPU, show_default=True),
+    option("--target", type=click.Choice(targets()), default=CPU, show_default=True, help="What the engine runs on."),
     option("--runtime", type=click.Choice([*for_target(CPU)]), help=f"CPU runtime.  [default: {REFERENCE.name}]"),
     option("--threads", type=click.IntRange(min=1), help="Threads used when timing candidates.  [default: 1]"),
     option("--batch", type=click.IntRange(min=1), help="Batch size used when timing candidates.  [default: 1]"),
@@ -206,8 +206,9 @@ def _precision(flags: dict[str, bool]) -> str:
     if asked == ["fp16", "int8"]:
         return "int8+fp16"
     if len(asked) != 1:
+        given = f"{', '.join(f'--{name}' for name in asked)} exclude each other: " if asked else ""
         raise click.UsageError(
-            "say which precision: --fp32, --bf16, --fp16, --int8 (alone or with --bf16 for the rest) or --auto"
+            f"{given}say which precision: --fp32, --bf16, --fp16, --int8 (alone or with --bf16 or --fp16) or --auto"
         )
     return asked[0]
 
@@ -229,11 +230,21 @@ def _show(result: Any) -> None:
     )
 )
 @click.argument("model", type=options.PATH)
-@options.quantisation(data="Calibrate on the `calib` part of DATA, evaluate on its `val` part.")
+@options.quantisation(data="Required: calibrate on the `calib` part of DATA, evaluate on its `val` part.")
 @section(
     "Evaluation",
-    option("--runtime", type=click.Choice([*for_target(CPU)]), default=REFERENCE.name, show_default=True),
-    option("--scheme", help="Q/DQ scheme, of those that suit the runtime.  [default: the first]"),
+    option(
+        "--runtime",
+        type=click.Choice([*for_target(CPU)]),
+        default=REFERENCE.name,
+        show_default=True,
+        help="CPU runtime.",
+    ),
+    option(
+        "--scheme",
+        metavar="NAME",
+        help="Q/DQ scheme, such as x86-vnni or openvino-all.  [default: the runtime's first on this CPU]",
+    ),
     option("--limit", type=click.IntRange(min=1), help="Evaluate on at most N faces, stratified."),
     options.threads,
     options.no_rewrite,
@@ -268,7 +279,7 @@ def sensitivity(
     )
 )
 @click.argument("model", type=options.PATH)
-@options.quantisation(data="Calibrate on the `calib` part of DATA.")
+@options.quantisation(data="Required: calibrate on the `calib` part of DATA.")
 @options.no_rewrite
 @options.output
 def calibrate(model: Path, calibration: options.CalibrationOptions, output: Path, no_rewrite: tuple[str, ...]) -> None:

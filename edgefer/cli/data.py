@@ -31,7 +31,14 @@ def data() -> None:
 @section(
     "Output",
     option("--sheet", type=options.PATH, help="Write a contact sheet: the first faces of each class (PNG)."),
-    option("--per-class", type=click.IntRange(min=1), default=8, show_default=True, help="Faces on it per class."),
+    option(
+        "--per-class",
+        type=click.IntRange(min=1),
+        default=8,
+        show_default=True,
+        help="Faces per class on the sheet.",
+        needs="--sheet",
+    ),
     option("--strict", is_flag=True, help="Exit with 1 if something is wrong."),
     options.as_json,
 )

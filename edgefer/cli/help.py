@@ -24,9 +24,14 @@ _METAVARS = (
 class Option(click.Option):
     """An option that knows the section of the help that it stands in; numbers are N and X, without their ranges."""
 
-    def __init__(self, *arguments: Any, **settings: Any) -> None:
+    def __init__(self, *arguments: Any, needs: str = "", idle_with: str = "", **settings: Any) -> None:
+        """``needs`` and ``idle_with`` name another option, ``"--against"`` or ``"--scope paced"``.
+
+        Without the first, and with the second, this one has no effect, and giving it is an error.
+        """
         super().__init__(*arguments, **settings)
         self.section = OPTIONS
+        self.needs, self.idle_with = needs, idle_with
         if self.metavar is None and not self.is_flag:
             self.metavar = next((name for kind, name in _METAVARS if isinstance(self.type, kind)), None)
 
@@ -43,6 +48,22 @@ class Command(click.Command):
     def __init__(self, *arguments: Any, examples: Sequence[str] = (), **settings: Any) -> None:
         super().__init__(*arguments, **settings)
         self.examples = tuple(examples)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command, unless an option was given that has no effect."""
+        for parameter in self.params:
+            typed = ctx.get_parameter_source(str(parameter.name)) is click.core.ParameterSource.COMMANDLINE
+            if isinstance(parameter, Option) and typed:
+                if parameter.needs and not self._given(ctx, parameter.needs):
+                    raise click.UsageError(f"{parameter.opts[0]} has no effect without {parameter.needs}", ctx)
+                if parameter.idle_with and self._given(ctx, parameter.idle_with):
+                    raise click.UsageError(f"{parameter.opts[0]} has no effect with {parameter.idle_with}", ctx)
+        return super().invoke(ctx)
+
+    def _given(self, ctx: click.Context, what: str) -> bool:
+        flag, _, value = what.partition(" ")
+        found = next((ctx.params[str(p.name)] for p in self.params if flag in p.opts), None)
+        return found == value if value else found not in (None, False, ())
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write a section for each group of options, in the order in which they were declared."""

@@ -189,7 +189,7 @@ def train(  # noqa: PLR0913 - a click command's options
     metavar="A,B,…",
     help="Class names in the order of the outputs.  [default: FER2013's or FER+'s; for ddamfn AffectNet's]",
 )
-@option("--drop-head", is_flag=True, help="Replace the last layer by a new one, as for ImageNet weights.")
+@option("--drop-head", is_flag=True, help="Replace the last layer with a new one, as for ImageNet weights.")
 @option("--fp16", is_flag=True, help="Keep the weights in FP16: half the file size.")
 @option(
     "--test-time-flip/--no-test-time-flip",

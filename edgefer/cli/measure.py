@@ -73,9 +73,14 @@ if TYPE_CHECKING:
         default=30.0,
         show_default=True,
         help="Frames per second for --scope paced.",
+        needs="--scope paced",
     ),
     option(
-        "--deadline", default=None, metavar="TIME", help="Deadline for --scope paced, such as 20ms.  [default: 1/fps]"
+        "--deadline",
+        default=None,
+        metavar="TIME",
+        needs="--scope paced",
+        help="Deadline for --scope paced, such as 20ms.  [default: 1/fps]",
     ),
     option(
         "--telemetry/--no-telemetry",
@@ -244,13 +249,18 @@ def report(report: Path, html: Path | None, markdown: Path | None, force: bool) 
     option("--against", type=options.PATH, metavar="REPORT", help="The other report, such as the main branch's."),
     option(
         "--max-slowdown",
+        needs="--against",
         type=click.FloatRange(min=0),
         default=0.05,
         show_default=True,
         help="Largest increase of the median latency; 0.05 is 5 %.",
     ),
     option(
-        "--max-regression", type=float, metavar="POINTS", help="Largest drop of top-1.  [default: that of --max-drop]"
+        "--max-regression",
+        type=float,
+        metavar="POINTS",
+        needs="--against",
+        help="Largest drop of top-1.  [default: that of --max-drop]",
     ),
 )
 @section(

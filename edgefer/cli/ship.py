@@ -31,7 +31,11 @@ def deploy() -> None:
     "Precision",
     option("--fp32", is_flag=True, help="Build float 32 engines."),
     option("--fp16", is_flag=True, help="Build float 16 TensorRT engines; with --int8, what is not INT8."),
-    option("--int8", is_flag=True, help="Build INT8 engines.  [default: with --fp16, where there are ranges]"),
+    option(
+        "--int8",
+        is_flag=True,
+        help="Build INT8 engines.  [default: --int8 --fp16 with --calib or a calibration table, else --fp16]",
+    ),
 )
 @section(
     "Calibration",
@@ -42,7 +46,9 @@ def deploy() -> None:
     "Evaluation on the device",
     option("--data", metavar="DATA", help="Copy `test` faces of DATA into the bundle.  [default: synthetic faces]"),
     option("--limit", type=click.IntRange(min=1), default=1000, show_default=True, help="Copy at most N of them."),
-    option("--baseline", metavar="WHAT", help="Whose answers the device compares with.  [default: MODEL.onnx]"),
+    option(
+        "--baseline", metavar="WHAT", help="Network or engine that the device is compared with.  [default: MODEL.onnx]"
+    ),
 )
 @section("Reading DATA", options.votes, options.exclude, options.reading)
 @options.seed

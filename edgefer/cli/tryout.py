@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _FINDING = (
     option(
         "--detector",
+        idle_with="--whole",
         default="haar",
         show_default=True,
         metavar="haar|yunet|FILE",
@@ -34,6 +35,7 @@ _FINDING = (
     ),
     option(
         "--detector-runtime",
+        idle_with="--whole",
         default=REFERENCE.name,
         show_default=True,
         metavar="NAME",
@@ -41,13 +43,19 @@ _FINDING = (
     ),
     option(
         "--smallest-face",
+        idle_with="--whole",
         type=float,
         default=60.0,
         show_default=True,
         metavar="PIXELS",
         help="Width of the smallest face to find; a larger value is faster.",
     ),
-    option("--level/--no-level", default=True, help="Rotate tilted faces upright (YuNet).  [default: level]"),
+    option(
+        "--level/--no-level",
+        default=True,
+        idle_with="--whole",
+        help="Rotate tilted faces upright (YuNet).  [default: level]",
+    ),
 )
 
 
@@ -198,7 +206,14 @@ def _size(context: click.Context, option: click.Parameter, value: str | None) ->
         show_default=True,
         help="How labels are smoothed over time.",
     ),
-    option("--smooth-seconds", type=float, default=0.4, show_default=True, help="Time constant of ema, in seconds."),
+    option(
+        "--smooth-seconds",
+        needs="--smooth ema",
+        type=float,
+        default=0.4,
+        show_default=True,
+        help="Time constant of ema, in seconds.",
+    ),
     option(
         "--min-confidence",
         type=float,
@@ -213,7 +228,13 @@ def _size(context: click.Context, option: click.Parameter, value: str | None) ->
     option("--video", type=options.PATH, help="Write an mp4 with boxes and labels."),
     option("--events", metavar="FILE", help="Write one line of JSON per face and frame; - is stdout."),
     option("--serve", type=click.IntRange(0, 65535), metavar="PORT", help="Stream MJPEG over HTTP."),
-    option("--host", default="127.0.0.1", show_default=True, help="Address for --serve; 0.0.0.0 opens it to all."),
+    option(
+        "--host",
+        metavar="ADDRESS",
+        default="127.0.0.1",
+        show_default=True,
+        help="Address for --serve; 0.0.0.0 opens it to all.",
+    ),
     option("--record-faces", type=options.PATH, metavar="FOLDER", help="Keep face crops for calibration."),
 )
 @options.threads
@@ -317,7 +338,13 @@ def _sinks(
 @section("Finding faces", finding)
 @section(
     "Server",
-    option("--host", default="127.0.0.1", show_default=True, help="Address; 0.0.0.0 opens the page to all networks."),
+    option(
+        "--host",
+        metavar="ADDRESS",
+        default="127.0.0.1",
+        show_default=True,
+        help="Address; 0.0.0.0 opens the page to all networks.",
+    ),
     option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="Port; 0 takes a free one."),
     option(
         "--max-megabytes",

@@ -161,7 +161,7 @@ def _latency(report: Report, row: Row, percent: str, limit: float) -> Check:
     found = row.percentiles.get(percent)
     if found is None:
         calls = 0 if row.latency is None else row.latency.n
-        told = f"{calls} timed calls do not carry a p{percent}: time it longer"
+        told = f"{calls} timed calls are too few for a p{percent}: time it longer"
         return Check(row.name, what, Verdict.INCONCLUSIVE, told)
     if report.invalid:
         return Check(row.name, what, Verdict.INCONCLUSIVE, f"the run is invalid: {report.invalid[0]}")

@@ -469,7 +469,7 @@ def _check_schema(content: Mapping[str, Any], name: str | os.PathLike[str]) -> N
         )
     if schema < SCHEMA:
         raise EdgeferError(
-            f"{name} was written by an older edgefer ({writer}): its schema is {schema}, this one reads {SCHEMA}",
+            f"{name} was written with schema {schema} by edgefer {writer}; this edgefer reads schema {SCHEMA}",
             hint=_WRITE_ONE,
         )
 

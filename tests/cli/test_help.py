@@ -58,12 +58,9 @@ def test_options_are_explained_in_sentences(path):
     for parameter in COMMANDS[path].params:
         if isinstance(parameter, click.Option):
             text = parameter.help or ""
-            choices_speak = isinstance(parameter.type, click.Choice)
-            assert text or choices_speak, f"{parameter.name} has no help"
+            assert text, f"{parameter.name} has no help"
             assert not text.startswith(("Of ", "That ")), f"{parameter.name}: {text}"
-            assert (
-                not text or text[0].isupper() or text[0] in "[" or choices_speak or text.split()[0] in {"haar", "fp32,"}
-            )
+            assert text[0].isupper() or text.split()[0] in {"haar", "fp32,", "compute:", "minmax,"}, text
             assert "judge" not in text.lower()
 
 
@@ -106,3 +103,25 @@ def test_wrong_command_lines_have_an_error_and_a_hint(arguments, error, hint, mo
     assert error in first
     assert second.startswith("hint: ")
     assert hint in second
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["gate", "r.json", "--max-slowdown", "0.1"], "--max-slowdown has no effect without --against"),
+        (["data", "inspect", "x.npz", "--per-class", "3"], "--per-class has no effect without --sheet"),
+        (
+            ["bench", "x.onnx", "--data", "d", "--baseline", "b", "--fps", "9"],
+            "--fps has no effect without --scope paced",
+        ),
+        (["predict", "a.png", "--whole", "--smallest-face", "9"], "--smallest-face has no effect with --whole"),
+        (
+            ["camera", "--smooth", "none", "--smooth-seconds", "3"],
+            "--smooth-seconds has no effect without --smooth ema",
+        ),
+    ],
+)
+def test_an_option_without_effect_is_an_error(arguments, message):
+    done = CliRunner().invoke(cli, arguments)
+    assert done.exit_code == 2
+    assert message in done.output

@@ -119,7 +119,7 @@ SPANS: Final = {
     ),
     "python": Span("Python for edgefer: JetPack 5 has Python 3.8", "pyproject.toml", since=(8, 6, 0), rtx=True),
 }
-"""Capability → where it is; the keys are the fields of :class:`Capabilities`. DLA is :func:`has_dla`."""
+"""Capability → where it is; the keys are the fields of :class:`Capabilities`. DLA is a property of :class:`Target`."""
 
 DLA_SOURCE: Final = f"{_A}/11.4.1/inference-library/work-with-dla.html"
 _DLA_UNTIL: Final = (10, 8, 0)
