@@ -188,7 +188,11 @@ def in_engine(**changed):
         ),
         (lambda c: c | {"schema": 3, "details": []}, r"newer edgefer \(\?\): its schema is 3", "upgrade"),
         (lambda c: {"schema": 3, "rows": []}, "newer edgefer", "upgrade"),
-        (lambda c: c | {"schema": 1}, r"written with schema 1 by edgefer 0.1.0; this edgefer reads schema 2", "edgefer bench"),
+        (
+            lambda c: c | {"schema": 1},
+            r"written with schema 1 by edgefer 0.1.0; this edgefer reads schema 2",
+            "edgefer bench",
+        ),
         (lambda c: c | {"schema": "2"}, "has the schema '2', which is no version", "--json"),
         (lambda c: c | {"schema": None}, "has the schema None", "--json"),
         (lambda c: {k: v for k, v in c.items() if k != "schema"}, "has no schema", "--json"),
