@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 import edgefer
 from edgefer.contract import INPUT_NAME
 from edgefer.data import FaceSet, open_dataset
-from edgefer.engines.classifier import Classifier, difference
+from edgefer.engines.classifier import Classifier, relative_difference
 from edgefer.engines.load import load_engine
 from edgefer.engines.tensorrt.compat import import_tensorrt
 from edgefer.engines.tensorrt.cuda import find_gpu, open_cuda, survey
@@ -149,7 +149,7 @@ def _network(plan: Plan, model: Path, faces: FaceSet, folder: Path) -> list[dict
                 row["failed"] = fault.message
                 announce(f"{model.stem} {precision.upper()}: FAILED: {fault}")
                 continue
-            row["difference"] = difference(found, wanted)
+            row["difference"] = relative_difference(found, wanted)
             row["agreement"] = float((found.argmax(axis=1) == wanted.argmax(axis=1)).mean())
             row["timing"] = {}
             engines[precision] = (row, classifier)
