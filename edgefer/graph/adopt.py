@@ -22,7 +22,7 @@ from edgefer.engines.onnxruntime import OnnxRuntimeSession
 from edgefer.errors import EdgeferError
 from edgefer.graph.canonical import canonicalise
 from edgefer.graph.foreign import RESHAPING, Foreign, read_foreign
-from edgefer.graph.onnx_file import check_interface, serialise, stamp
+from edgefer.graph.onnx_file import check_interface, opset_of, serialise, stamp
 from edgefer.graph.parity import measure_parity, parity_faces, require_parity
 from edgefer.graph.simplify import simplify_model
 from edgefer.progress import announce, progress
@@ -68,11 +68,6 @@ def cut_head(model: onnx.ModelProto, output: str) -> tuple[onnx.ModelProto, CutH
     node.op_type = "Identity"
     del node.attribute[:]
     return canonicalise(result), head
-
-
-def opset_of(model: onnx.ModelProto) -> int:
-    """The version of ONNX's own operators that ``model`` is written in."""
-    return next((int(entry.version) for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
 
 
 def to_opset(model: onnx.ModelProto, origin: Path) -> tuple[onnx.ModelProto, str]:

@@ -129,3 +129,8 @@ def stamp(model: onnx.ModelProto, contract: Contract, precision: str, extra: Map
 def serialise(model: onnx.ModelProto) -> bytes:
     """The model's bytes; equal models give equal bytes."""
     return bytes(model.SerializeToString(deterministic=True))
+
+
+def opset_of(model: onnx.ModelProto) -> int:
+    """The version of ONNX's own operators that ``model`` is written in."""
+    return next((int(entry.version) for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import multiprocessing
 import shutil
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +19,8 @@ from edgefer.measure.accuracy import Predictions, check_classes, numbered
 from edgefer.progress import Advance, announce, progress
 
 if TYPE_CHECKING:
+    from concurrent.futures import ProcessPoolExecutor
+
     from edgefer.data import FaceSet
     from edgefer.engines.classifier import Classifier
 
@@ -119,6 +118,9 @@ def _apart(
     reopen: Opener, faceset: FaceSet, batch_size: int, chunks: list[slice], workers: int, advance: Advance
 ) -> Iterator[tuple[slice, Logits]]:
     """Chunks as they are finished, by processes that share nothing with this one: runtimes do not survive a fork."""
+    from concurrent.futures import as_completed  # here: a build evaluates too, and starts without these
+    from concurrent.futures.process import BrokenProcessPool
+
     with _pool(workers, reopen, faceset, batch_size) as pool:
         waiting = {pool.submit(_work, chunk): chunk for chunk in chunks}
         try:
@@ -135,6 +137,9 @@ def _apart(
 
 @contextmanager
 def _pool(workers: int, reopen: Opener, faceset: FaceSet, batch_size: int) -> Iterator[ProcessPoolExecutor]:
+    import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor
+
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(workers, context, initializer=_start, initargs=(reopen, faceset, batch_size))
     try:

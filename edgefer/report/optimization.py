@@ -12,9 +12,9 @@ from rich.table import Table
 from edgefer.atomic import atomic_path, check_writable
 from edgefer.errors import EdgeferError, require
 from edgefer.optimize.sensitivity import LayerCost, Sensitivity
-from edgefer.report.terminal import NOT_MEASURED
 
 WIDTH_OF_A_FILE = 110
+NOT_MEASURED = "–"
 
 
 def print_candidates(rows: Sequence[Mapping[str, Any]], console: Console | None = None) -> None:

@@ -20,7 +20,7 @@ from onnx import TensorProto
 from edgefer.engines.tensorrt.compat import Target
 from edgefer.engines.tensorrt.options import BuilderOptions
 from edgefer.errors import EdgeferError
-from edgefer.graph.adopt import opset_of
+from edgefer.graph.onnx_file import opset_of
 from edgefer.quantize.graphview import WEIGHTED, GraphView, layer_name
 from edgefer.quantize.ranges import Ranges, threshold
 from edgefer.runtimes import TENSORRT
