@@ -64,7 +64,10 @@ def require_opencv(purpose: str) -> Any:
     """
     # OpenCV reads this when it is imported, and allocates by default what a header claims, up to 2³⁰ pixels.
     os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MAX_PIXELS))
-    return require("cv2", "camera", purpose)
+    cv2 = require("cv2", "camera", purpose)
+    if hasattr(cv2, "utils") and hasattr(cv2.utils, "logging"):  # older system packages lack it
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # faults are told by whoever decodes
+    return cv2
 
 
 def decode_image(content: bytes, name: str, flags: int | None = None) -> NDArray[Any]:

@@ -25,8 +25,6 @@ os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 cv2: Any = require_opencv("reading pictures and cameras")
 
-if hasattr(cv2, "utils") and hasattr(cv2.utils, "logging"):  # older system packages lack it
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm")
 

@@ -147,12 +147,6 @@ class Predictions:
             EdgeferError: the file is missing, or not one of these.
         """
         content = _read_npz(Path(path))
-        found = str(content["format"])
-        if found != _FORMAT:
-            raise EdgeferError(
-                f"{path}: its format is '{found}', this edgefer reads '{_FORMAT}'",
-                hint="write the predictions again with this version of edgefer",
-            )
         for key, kinds, ndim in (("logits", "f", 2), ("labels", "iu", 1), ("classes", "U", 1), ("groups", "iu", 1)):
             array = content[key]
             if array.dtype.kind not in kinds or array.ndim != ndim:
@@ -250,6 +244,11 @@ def _read_npz(path: Path) -> dict[str, NDArray[np.generic]]:
         if not isinstance(archive, np.lib.npyio.NpzFile):
             raise EdgeferError(f"{path} is one array, not an npz of predictions", hint=hint)
         with archive:
+            if "format" in archive and str(archive["format"]) != _FORMAT:
+                raise EdgeferError(
+                    f"{path}: its format is '{archive['format']}', this edgefer reads '{_FORMAT}'",
+                    hint="write the predictions again with this version of edgefer",
+                )
             missing = [key for key in _KEYS if key not in archive]
             if missing:
                 raise EdgeferError(

@@ -15,7 +15,7 @@ from edgefer.data import FaceSet
 from edgefer.errors import EdgeferError
 from edgefer.quantize.corrections import BIAS, ROUNDING
 from edgefer.quantize.ranges import METHODS
-from edgefer.runtimes import CPU, targets
+from edgefer.runtimes import CPU, RUNTIMES, targets
 
 AUTO: Final = "auto"
 """As a precision: choose the fastest engine. As a method: choose the one with the smallest error on `val`."""
@@ -132,6 +132,11 @@ class Quantisation:
         goal = BuildTarget.of(target)
         if goal.name not in targets():
             raise EdgeferError(f"there is no target '{goal.name}'", hint=f"one of: {', '.join(targets())}")
+        known = {AUTO, *(name for row in RUNTIMES.values() for name in row.precisions)}
+        if precision not in known:
+            raise EdgeferError(f"there is no precision '{precision}'", hint=f"one of: {', '.join(sorted(known))}")
+        for name in ("threads", "batch"):
+            _require_count(option_of(name), getattr(goal, name), 1)
         if precision == AUTO and goal.name != CPU:
             raise EdgeferError("--auto chooses among what this CPU can run", hint="leave out --target")
         self._check_values()
@@ -148,6 +153,8 @@ class Quantisation:
             self._check_needs(precision, command)
 
     def _check_values(self) -> None:
+        for name, smallest in (("faces", 1), ("per_class", 1), ("seed", 0)):
+            _require_count(option_of(name), getattr(self, name), smallest)
         if self.max_drop is not None and not (math.isfinite(self.max_drop) and self.max_drop >= 0):
             raise EdgeferError(
                 f"--max-drop is {self.max_drop:g}, and a drop is 0 points or more", hint="--max-drop 0.5"
@@ -235,6 +242,13 @@ class Quantisation:
         else:
             return
         raise EdgeferError(f"{what}, and none were given", hint="--calib DATA")
+
+
+def _require_count(option: str, value: int | None, smallest: int) -> None:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < smallest):
+        raise EdgeferError(
+            f"{option} is {value!r}, not a whole number of {smallest} or more", hint=f"{option} {smallest}"
+        )
 
 
 def option_of(name: str) -> str:

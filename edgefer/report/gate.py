@@ -135,8 +135,6 @@ def _chosen(report: Report, names: Sequence[str]) -> list[Row]:
     unknown = [name for name in names if name not in known]
     if unknown:
         raise EdgeferError(f"{report.path} has no engine '{unknown[0]}'", hint=f"it has {', '.join(known)}")
-    if not known:
-        raise EdgeferError(f"{report.path} has no engine, only a baseline: nothing can be held to a limit")
     return [row for row in report.engines if not names or row.name in names]
 
 

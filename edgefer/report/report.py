@@ -441,10 +441,13 @@ def to_members(groups: NDArray[np.int64]) -> tuple[str, ...] | None:
 
 
 def from_members(members: tuple[str, ...], faces: int) -> NDArray[np.int64]:
-    """What :func:`to_members` wrote, a number per face; ValueError or IndexError if it did not."""
-    groups = np.arange(faces)
+    """What :func:`to_members` wrote, a number per face; ValueError if it did not."""
+    groups, seen = np.arange(faces), set[int]()
     for group in members:
         indices = [int(index) for index in group.split()]
+        if len(indices) < 2 or len({*indices} - seen) < len(indices) or not 0 <= min(indices) <= max(indices) < faces:
+            raise ValueError(f"'{group}' is no group of the {faces} faces that stands beside the others")
+        seen.update(indices)
         groups[indices] = indices[0]
     return groups
 
@@ -476,6 +479,8 @@ def _check_schema(content: Mapping[str, Any], name: str | os.PathLike[str]) -> N
 
 def _check_consistent(report: Report) -> None:
     """ValueError if parts of a report contradict each other: outputs then need not ask."""
+    if len(report.rows) < 2:
+        raise ValueError("it has a baseline and no engine")
     n, size = report.rows[0].accuracy.n, len(report.classes)
     if not 0 < report.time_axis_ms[0] < report.time_axis_ms[1]:
         raise ValueError(f"the time axis is {report.time_axis_ms}")
@@ -486,8 +491,13 @@ def _check_consistent(report: Report) -> None:
         lists = [row.accuracy.per_class, *([] if row.paired is None else [row.paired.per_class])]
         if any(len(part) != size for table in tables for part in (table, *table)) or {*map(len, lists)} != {size}:
             raise ValueError(f"{row.name} has results for another number of classes than {size}")
-        if any(min(found.value, *found.ci95) <= 0 for found in row.percentiles.values()):
-            raise ValueError(f"{row.name} has a latency that is not positive")
+        if any(
+            not 1e-9 < min(found.value, *found.ci95) <= max(found.value, *found.ci95) < 1e12
+            for found in row.percentiles.values()
+        ):
+            raise ValueError(f"{row.name} has a latency that is not positive, or beyond all measure")
+        if not 0 <= row.accuracy.top1 <= 1 or (row.pace is not None and row.pace.frames < 1):
+            raise ValueError(f"{row.name} has a share beyond 0 … 1, or was paced without a frame")
         if row.latency is not None and (len(row.latency.histogram), len(row.latency.quantiles)) != (BINS, len(SHARES)):
             raise ValueError(f"{row.name} has no {BINS} bins and {len(SHARES)} quantiles of its latency")
     for digits in (report.labels, *(row.accuracy.answers for row in report.rows)):

@@ -82,6 +82,8 @@ def test_wrong_files_are_refused_by_name(tmp_path):
     assert refused("one array")
     np.savez(path, images=np.zeros((1, 2, 2)), labels=np.zeros(1))
     assert refused("lacks format, logits, classes, faces_sha256, name, groups and has images, labels")
+    np.savez(path, format=np.array("edgefer.predictions/1"), logits=np.zeros((2, 3)))  # before groups were kept
+    assert "again" in refused("its format is 'edgefer.predictions/1', this edgefer reads 'edgefer.predictions/2'")
     saved(path, format=np.array("edgefer.predictions/9"))
     assert "again" in refused("its format is 'edgefer.predictions/9', this edgefer reads 'edgefer.predictions/2'")
     saved(path, labels=np.array([0.0, 1, 0, 0, 1]))

@@ -107,3 +107,21 @@ def test_a_recipe_keeps_what_was_not_asked_for():
     assert Quantisation(method="auto").recipe("lenet") == usual
     asked = Quantisation(faces=7, seed=3, method="mse").recipe("lenet")
     assert (asked.faces, asked.seed, asked.method, asked.per_class) == (7, 3, "mse", None)
+
+
+@pytest.mark.parametrize(
+    ("settings", "target", "precision", "message"),
+    [
+        ({"faces": 0}, "cpu", "int8", "--calib-faces is 0, not a whole number of 1 or more"),
+        ({"per_class": -1}, "cpu", "int8", "--per-class is -1, not a whole number of 1 or more"),
+        ({"seed": -1}, "cpu", "int8", "--seed is -1, not a whole number of 0 or more"),
+        ({"faces": "10"}, "cpu", "int8", "--calib-faces is '10', not a whole number"),
+        ({}, BuildTarget("cpu", threads=0), "int8", "--threads is 0, not a whole number of 1 or more"),
+        ({}, BuildTarget("cpu", batch=-2), "int8", "--batch is -2, not a whole number of 1 or more"),
+        ({"data": "x.npz"}, "cpu", "INT8", "there is no precision 'INT8'"),
+    ],
+)
+def test_numbers_and_precisions_that_mean_nothing(settings, target, precision, message):
+    with pytest.raises(EdgeferError) as fault:
+        Quantisation(**settings).check(target, precision)
+    assert message in fault.value.message

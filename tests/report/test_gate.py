@@ -143,7 +143,7 @@ def test_a_limit_that_cannot_be_evaluated_lets_nothing_through(written):
     assert [check.verdict.value for check in found] == ["INCONCLUSIVE"] * 2
     assert found[0].told == "the report does not compare it with a baseline"
     empty = doctored(written("empty.json"), lambda details: details["rows"].pop())
-    with pytest.raises(EdgeferError, match="has no engine, only a baseline"):
+    with pytest.raises(EdgeferError, match="a baseline and no engine"):
         checks(empty, max_drop_pp=0.5)
 
 
