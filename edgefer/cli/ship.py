@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,6 +75,7 @@ def bundle(  # noqa: PLR0913 - a click command's options
     import edgefer
     from edgefer.deploy.bundle import make_bundle
     from edgefer.optimize.settings import Quantisation
+    from edgefer.runtimes import TENSORRT
 
     if fp32 and (fp16 or int8):
         raise click.UsageError("--fp32 is without --fp16 and --int8")
@@ -82,12 +84,16 @@ def bundle(  # noqa: PLR0913 - a click command's options
     if exclude is not None and calib is None:
         raise click.UsageError("--exclude leaves faces out of --calib: give it")
     parts = [name for name, given in (("fp32", fp32), ("int8", int8), ("fp16", fp16)) if given]
-    faces = None if calib is None else edgefer.open_dataset(calib, votes=votes, exclude=exclude, reading=reading)
+    quantisation = Quantisation(calib, table=table)
+    quantisation.check(TENSORRT.target, "+".join(parts) or "int8", command="deploy bundle")  # before faces are read
+    if calib is not None:
+        faces = edgefer.open_dataset(calib, votes=votes, exclude=exclude, reading=reading)
+        quantisation = replace(quantisation, data=faces)
     made = make_bundle(
         model,
         output,
         precision="+".join(parts) or None,
-        quantisation=Quantisation(faces, table=table),
+        quantisation=quantisation,
         data=None if data is None else edgefer.open_dataset(data, votes=votes, reading=reading),
         **settings,
     )
