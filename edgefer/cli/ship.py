@@ -46,7 +46,14 @@ def deploy() -> None:
 @section(
     "Evaluation on the device",
     option("--data", metavar="DATA", help="Copy `test` faces of DATA into the bundle.  [default: synthetic faces]"),
-    option("--limit", type=click.IntRange(min=1), default=1000, show_default=True, help="Copy at most N of them."),
+    option(
+        "--limit",
+        type=click.IntRange(min=1),
+        default=1000,
+        show_default=True,
+        needs="--data",
+        help="Copy at most N of them.",
+    ),
     option(
         "--baseline", metavar="WHAT", help="Network or engine that the device is compared with.  [default: MODEL.onnx]"
     ),

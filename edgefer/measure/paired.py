@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -381,6 +380,8 @@ def simultaneous_z(comparisons: int, confidence: float = 0.95) -> float:
     """
     if comparisons < 1 or not 0 < confidence < 1:
         raise EdgeferError(f"intervals need 1 or more comparisons and 0 < confidence < 1: {comparisons}, {confidence}")
+    from statistics import NormalDist
+
     alone = confidence ** (1 / comparisons)
     return NormalDist().inv_cdf((1 + alone) / 2)
 

@@ -31,7 +31,6 @@ from edgefer.optimize.candidates import (
 from edgefer.optimize.prepared import BuildResult, Evaluation, PreparedModel, prepare_model
 from edgefer.optimize.search import TimeCost, choose_method, search
 from edgefer.optimize.settings import AUTO, BuildTarget, Quantisation
-from edgefer.optimize.tensorrt import build_tensorrt
 from edgefer.progress import announce, progress
 from edgefer.runtimes import CPU, REFERENCE
 
@@ -74,6 +73,8 @@ def build_engine(
     if os.path.realpath(model) == os.path.realpath(output):
         raise EdgeferError(f"{output} is the model itself, which would be lost", hint="choose another output path")
     if goal.name != CPU:
+        from edgefer.optimize.tensorrt import build_tensorrt
+
         return build_tensorrt(
             *(model, output, settings),
             precision=precision,

@@ -188,7 +188,12 @@ class Quantisation:
         if precision == AUTO:
             yield ("runtime", "onnx_only", "table"), "with --auto"
         elif not precision.startswith("int8"):
-            yield (*everything, "threads", "batch"), f"with --{precision.replace('+', ' --')}"
+            ranges = (*everything, "threads", "batch", "calibrator", "calib_cache")
+            yield ranges, f"with --{precision.replace('+', ' --')}"
+        if "calibrator" not in target.builder:
+            yield ("calib_cache",), "without --calibrator: it is a table for TensorRT's own"
+        if precision == "fp32" and target.builder.get("sparsity"):
+            yield ("sparsity",), "with --fp32: sparse kernels compute in FP16, INT8 and TF32, which is switched off"
         if "calibrator" in target.builder and not onnx_only:
             own = self.corrections is None or set(self.corrections) <= {EQUALISE}  # others exclude a calibrator
             names = ("method", "corrections") if self.method != AUTO and own else ()

@@ -9,6 +9,8 @@ from edgefer.optimize.settings import parse_corrections
 
 OPENVINO = BuildTarget("cpu", "openvino", threads=2)
 JETSON = BuildTarget("tensorrt", version="jetpack6")
+CACHE_ONLY = BuildTarget("tensorrt", builder={"calib_cache": "x.calib"})
+SPARSE = BuildTarget("tensorrt", builder={"sparsity": True})
 ENTROPY = BuildTarget("tensorrt", builder={"calibrator": "entropy"})
 CACHED = BuildTarget("tensorrt", builder={"calibrator": "entropy", "calib_cache": "t.calib"})
 
@@ -74,7 +76,10 @@ def test_what_goes_together(settings, target, precision, more):
         ({"data": "x", "corrections": ("bias",)}, ENTROPY, "int8", {}, "--corrections and --calibrator exclude", ""),
         ({"data": "x", "method": "auto"}, ENTROPY, "int8", {}, "--method auto and --calibrator exclude", ""),
         ({"table": "x"}, ENTROPY, "int8", {}, "--calibration-table and --calibrator exclude each other", ""),
-        ({"data": "x"}, ENTROPY, "fp16", {}, "--calib has no effect with --fp16", "leave it out"),
+        ({"data": "x"}, ENTROPY, "fp16", {}, "--calib, --calibrator have no effect with --fp16", "leave them out"),
+        ({}, ENTROPY, "fp16", {}, "--calibrator has no effect with --fp16", "leave it out"),
+        ({}, CACHE_ONLY, "int8", {}, "--calib-cache has no effect without --calibrator", "leave it out"),
+        ({}, SPARSE, "fp32", {}, "--sparsity has no effect with --fp32: sparse kernels", "leave it out"),
         ({"data": "x", "method": "auto"}, "cpu", "int8", {"command": "sensitivity"}, "--method auto has no effect", ""),
         ({"data": "x", "max_drop": 1}, "cpu", "int8", {"command": "calibrate"}, "no effect with calibrate", "leave"),
         ({}, "cpu", "int8", {"command": "calibrate"}, "calibrate needs faces, and none were given", "--calib DATA"),

@@ -169,15 +169,8 @@ def check_options(options: BuilderOptions, target: Target, precision: str) -> No
             need(target, _CAPABILITY.get(name, name), _flag(name))
     if options.refit and options.version_compatible:
         need(target, "refit_of_compatible", "--refit with --version-compatible")
-    if options.sparsity and precision == "fp32":
-        raise EdgeferError(
-            "--sparsity has no effect with --fp32: sparse kernels compute in FP16, INT8 and TF32, and TF32 is "
-            "switched off (https://arxiv.org/abs/2104.08378)",
-            hint="--fp16 or --int8, or leave --sparsity out",
-        )
     if options.hardware_compat and target.jetpack:
         refuse_hardware_compat(target.title)
-    _check_calibrator(options, precision)
     _check_dla(options, target, precision)
 
 
@@ -200,16 +193,6 @@ def refuse_hardware_compat(where: str) -> None:
         "Compatibility: not on JetPack)",
         hint="leave it out and build on each kind of Jetson",
     )
-
-
-def _check_calibrator(options: BuilderOptions, precision: str) -> None:
-    integer = precision.startswith("int8")
-    if options.calibrator is not None and not integer:
-        raise EdgeferError(f"--calibrator has no effect with --{precision}", hint="leave it out, or add --int8")
-    if options.calibration_cache is not None and options.calibrator is None:
-        raise EdgeferError(
-            "--calib-cache is a table for TensorRT's own calibrator, and none is asked for", hint="add --calibrator"
-        )
 
 
 def _check_dla(options: BuilderOptions, target: Target, precision: str) -> None:
