@@ -186,7 +186,7 @@ def test_uint8_must_meet_a_cast_first(exported):
 @pytest.mark.parametrize("option", ["refit", "version_compatible", "hardware_compat", "sparsity"])
 def test_what_it_cannot_do_is_refused(exported, tmp_path, option):
     with pytest.raises(EdgeferError, match=f"--{option.replace('_', '-')}: TensorRT-RTX"):
-        build(exported("lenet"), tmp_path / "x.engine", None, "fp32", builder={option: True})
+        build(exported("lenet"), tmp_path / "x.engine", None, "fp16", builder={option: True})
     assert list(tmp_path.iterdir()) == []
 
 
