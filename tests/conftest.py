@@ -1,6 +1,7 @@
 """Fixtures that several test folders share."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,9 @@ from pathlib import Path
 import pytest
 
 sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # importorskip("openvino") would report to Google
+
+NOT_IN_CI = re.compile(r"there is no GPU|pycuda is not installed|no \.\./shared/data")
+"""Why a test may be skipped where ``EDGEFER_ALL_TESTS`` is set, as ``.ci/run`` does: all else can be installed."""
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -39,3 +43,15 @@ def display() -> Iterator[str]:
     yield f":{number}"
     server.terminate()
     server.wait()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail a run that was to run everything and skipped a test for another reason than those of ``NOT_IN_CI``."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if not os.environ.get("EDGEFER_ALL_TESTS") or reporter is None:
+        return
+    reasons = {str(report.longrepr[2]) for report in reporter.stats.get("skipped", ())}
+    wrong = sorted(reason for reason in reasons if not NOT_IN_CI.search(reason))
+    if wrong:
+        reporter.write_line("skipped, though everything was to run: " + "; ".join(wrong), red=True)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -1,6 +1,5 @@
 """What goes wrong for users, through the commands: one error, exit 2, nothing half-written."""
 
-import importlib.util
 import json
 import os
 import shutil
@@ -106,9 +105,11 @@ def test_weights_of_another_network(road, tmp_path):
     [("tensorrt", "tensorrt", "--onnx-only --for JETPACK"), ("tensorrt-rtx", "tensorrt_rtx", "edgefer[rtx]")],
 )
 def test_targets_that_are_not_installed(road, tmp_path, target, package, hint):
-    if importlib.util.find_spec(package) is not None:
-        pytest.skip(f"{package} is installed here")
-    done = edgefer("build-engine", road.model, "--fp32", "--target", target, "-o", tmp_path / "x.engine")
+    without = f"import sys; sys.modules['{package}'] = None; from edgefer.cli import main; main()"
+    arguments = ("build-engine", road.model, "--fp32", "--target", target, "-o", tmp_path / "x.engine")
+    done = subprocess.run(
+        [sys.executable, "-c", without, *map(str, arguments)], capture_output=True, text=True, check=False
+    )
     refused(done, f"needs the Python package '{package}'", hint)
 
 
