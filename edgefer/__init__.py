@@ -1,6 +1,17 @@
 """edgefer: facial-expression networks from PyTorch to engines on the edge, with proof of what that cost.
 
-The functions below are what the commands call. They are imported on first use, so that ``import edgefer`` stays light.
+The road, each step of which is a command, too::
+
+    edgefer.export("lenet7", "model.onnx")  # the preprocessing goes into the file
+    calib, test = (edgefer.open_dataset(f"faces.npz:{split}") for split in ("calib", "test"))
+    settings = edgefer.Quantisation(calib, faces=70)
+    edgefer.build_engine("model.onnx", "int8.onnx", precision="int8", quantisation=settings)
+    engine = edgefer.load_engine("int8.onnx")
+    probabilities = engine.probabilities(test.images(range(8)))  # uint8 N×48×48×1
+    report = edgefer.benchmark("int8.onnx", test, baseline="lenet7")  # what INT8 cost, and what it gained
+    people = edgefer.predict("people.png", "int8.onnx")  # the faces in a picture
+
+Functions are imported on first use, so that ``import edgefer`` stays light.
 """
 
 from __future__ import annotations
@@ -66,6 +77,10 @@ __all__ = [
     "predict",
     "train",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 def __getattr__(name: str) -> Any:
