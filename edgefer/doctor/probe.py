@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from edgefer.doctor.software import ABSENT, Module, probe_software
+from edgefer.doctor.software import ABSENT, Module, missing_of_extras, probe_software
 from edgefer.engines.cpu import instruction_set
 from edgefer.engines.tensorrt.cuda import Driver
 from edgefer.measure.environment import cpu_model
@@ -158,6 +158,7 @@ class Diagnosis:
         libraries: NVIDIA's, of the system.
         driver: NVIDIA's, and its GPUs.
         modules: see :func:`edgefer.doctor.software.probe_software`.
+        extras: see :func:`edgefer.doctor.software.missing_of_extras`.
     """
 
     machine: Machine
@@ -168,6 +169,7 @@ class Diagnosis:
     libraries: Libraries
     driver: Driver
     modules: Mapping[str, Module]
+    extras: Mapping[str, tuple[str, ...]]
 
     def module(self, name: str) -> Module:
         """A Python package, which may be absent."""
@@ -201,6 +203,7 @@ def diagnose(
         libraries=_libraries(packages, root),
         driver=driver,
         modules=modules,
+        extras=missing_of_extras(),
     )
 
 

@@ -17,7 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,6 +32,14 @@ sys.path = [folder for folder in sys.path if folder]  # not from here: where som
 from edgefer.doctor.software import main
 main()
 """
+
+_IMPORTED_AS: Final = {
+    "opencv-python": "cv2",
+    "cuda-python": "cuda",
+    "tensorrt-rtx-cu12": "tensorrt_rtx",
+    "tensorboardx": "tensorboardX",
+}
+"""Package → the name that it is imported by, where that is another."""
 
 TIMEOUT: Final = 20.0
 """Seconds after which a process is given up; a healthy one takes less than one."""
@@ -68,6 +76,27 @@ def probe_software() -> tuple[Driver, dict[str, Module]]:
     except PackageNotFoundError:
         modules[PYTORCH.package] = ABSENT
     return _read_driver(answers["driver"]), modules
+
+
+def missing_of_extras() -> dict[str, tuple[str, ...]]:
+    """Extra of edgefer but ``dev`` → what ``pip install 'edgefer[EXTRA]'`` would bring that cannot be imported here.
+
+    Empty where edgefer's metadata are not installed. A package counts by the name that it is imported by, so that
+    ``onnxruntime-gpu`` stands in for ``onnxruntime``.
+    """
+    try:
+        lines = requires("edgefer") or []
+    except PackageNotFoundError:
+        return {}
+    found: dict[str, tuple[str, ...]] = {}
+    for line in lines:
+        package, extra = re.match(r"[\w.-]+", line), re.search(r"extra == ['\"]([\w-]+)['\"]", line)
+        if package is None or extra is None or package.group() == "edgefer" or extra.group(1) == "dev":
+            continue
+        imported = _IMPORTED_AS.get(package.group(), package.group().replace("-", "_"))
+        lacks = () if _is_here(imported) else (package.group(),)
+        found[extra.group(1)] = (*found.get(extra.group(1), ()), *lacks)
+    return found
 
 
 def try_engine(path: Path, timeout: float = 300.0) -> dict[str, Any]:

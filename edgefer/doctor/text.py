@@ -105,6 +105,7 @@ def facts_of(found: Diagnosis) -> tuple[Fact, ...]:
         _memory(found),
         _power(found),
         Fact("python", "Python", True, found.python, {"version": found.python}),
+        _extras(found),
         _jetpack(found),
         _driver(found),
         _gpu(found),
@@ -153,6 +154,15 @@ def _power(found: Diagnosis) -> Fact:
     parts |= {"mode": mode.number, "name": mode.name or None, "unlimited_mode": mode.unlimited}
     line = f"{mode.name or 'unnamed'} (nvpmodel {mode.number})"
     return Fact("power_mode", "power mode", True, ", ".join([line, *words]), parts)
+
+
+def _extras(found: Diagnosis) -> Fact:
+    lacking = {name: list(packages) for name, packages in found.extras.items() if packages}
+    words = [f"{name} (lacks {', '.join(packages)})" for name, packages in lacking.items()]
+    complete = [name for name in found.extras if name not in lacking]
+    text = f"{__version__}; extras that are complete: {', '.join(complete) or 'none'}"
+    text += f"; incomplete: {', '.join(words)}" if words else ""
+    return Fact("edgefer", "edgefer", True, text, {"version": __version__, "complete": complete, "lacking": lacking})
 
 
 def _jetpack(found: Diagnosis) -> Fact:

@@ -131,3 +131,10 @@ def test_in_words(monkeypatch):
     done = CliRunner().invoke(cli, ["doctor"], standalone_mode=False)
     for heading in ("machine ", "What edgefer can do here", "To get the rest", "pip install 'edgefer[cpu]'"):
         assert heading in done.output
+
+
+def test_an_extra_lists_what_it_lacks(monkeypatch):
+    lines = ["numpy>=1.24", 'onnxruntime>=1.18; extra == "cpu"', "opencv-python>=4; extra == 'camera'"]
+    lines += ['no-such-thing>=1; (sys_platform == "linux") and extra == "plots"', 'edgefer[cpu]; extra == "all"']
+    monkeypatch.setattr(software, "requires", lambda name: lines)
+    assert software.missing_of_extras() == {"cpu": (), "camera": (), "plots": ("no-such-thing",)}

@@ -198,7 +198,7 @@ def test_the_schema_is_the_same_everywhere(tree, tmp_path):
     cpu = [row.package for row in for_target(CPU).values()]
     assert cpu[:2] == ["onnxruntime", "openvino"]
     assert list(json["facts"]) == [
-        *("machine", "memory", "power_mode", "python", "jetpack", "driver", "gpu", "cuda", "cudnn"),
+        *("machine", "memory", "power_mode", "python", "edgefer", "jetpack", "driver", "gpu", "cuda", "cudnn"),
         *(
             "tensorrt_library",
             "tensorrt",
