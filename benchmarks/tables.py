@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Results as Markdown: `python benchmarks/tables.py cpu` prints the table and puts it into its page, README.md.
+"""Results as Markdown: `python benchmarks/tables.py cpu` prints the table and puts it into its page.
 
 The block between `<!-- cpu:begin -->` and `<!-- cpu:end -->` is replaced, if the page has one; the pages are in PAGES,
 and what makes the block is the function `page` of the benchmark's own script. With --check nothing is written, and the
@@ -22,8 +22,8 @@ from edgefer.errors import EdgeferError
 from edgefer.progress import announce
 
 PAGES = {
-    "cpu": "README.md",
-    "zoo": "README.md",
+    "cpu": "docs/cpu.md",
+    "zoo": "docs/zoo.md",
     "calibration": "docs/calibration.md",
     "rewriting": "docs/rewrite-passes.md",
     "quantisation": "docs/quantisation.md",

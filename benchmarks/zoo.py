@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The zoo's results and the README's table: `python benchmarks/zoo.py` measures and writes both.
+"""The zoo's results and the table of docs/zoo.md: `python benchmarks/zoo.py` measures and writes both.
 
 Every network is exported, calibrated, built in every way for this CPU and evaluated on the test faces, which takes an
 hour or so. Then it waits until nothing else uses the machine, and times them at batch 1 with one thread, a network's
