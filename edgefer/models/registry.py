@@ -114,6 +114,10 @@ _ALL = (
         source_note="He et al. 2016 for grey faces: biases in every convolution, projections without a norm",
     ),
     Architecture(
+        *("resnet14", 48, 1, {7: 2_759_143, 8: 2_759_400}, 227_157_760, "resnet:ResNet14"),
+        source_note="He et al. 2016 for grey faces: a 3×3 stem at full resolution and three stages; teaches repvgg_small",
+    ),
+    Architecture(
         *("resnet18", 224, 3, {7: 11_180_103, 8: 11_180_616}, 1_813_564_928, "resnet:ResNet18"),
         published="59.1 % FER2013 (from ImageNet weights)",
         source_note="He et al. 2016, with torchvision's tensor names",

@@ -1,7 +1,8 @@
-"""Residual networks: resnet11 for grey 48×48 faces, resnet18 for RGB faces of 224×224.
+"""Residual networks: resnet11 and resnet14 for grey 48×48 faces, resnet18 for RGB faces of 224×224.
 
 Source: He, Zhang, Ren and Sun, "Deep Residual Learning for Image Recognition" (2015). Other than there, every
-convolution of resnet11 has a bias and its projections have no batch norm; resnet18 has torchvision's tensor names.
+convolution of resnet11 has a bias and its projections have no batch norm; resnet14 keeps the faces' resolution in its
+stem and is built to teach smaller networks; resnet18 has torchvision's tensor names.
 """
 
 from __future__ import annotations
@@ -78,6 +79,22 @@ class BasicBlock(nn.Module):
 
 def _stage(inputs: int, outputs: int, stride: int) -> nn.Sequential:
     return nn.Sequential(BasicBlock(inputs, outputs, stride), BasicBlock(outputs, outputs, 1))
+
+
+class ResNet14(nn.Module):
+    """Logits, float32 N×classes, from normalised grey faces, float32 N×1×48×48."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(1, 32, 3, padding=1, bias=False), nn.BatchNorm2d(32), nn.ReLU(inplace=True))
+        self.stages = nn.Sequential(_stage(32, 64, 2), _stage(64, 128, 2), _stage(128, 256, 2))
+        self.fc = nn.Linear(256, num_classes)
+        kaiming(self, last=self.fc)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """48 pixels a side in the stem, 24, 12 and 6 in the stages, then a global mean."""
+        out: Tensor = self.fc(functional.adaptive_avg_pool2d(self.stages(self.stem(x)), 1).flatten(1))
+        return out
 
 
 class ResNet18(nn.Module):
