@@ -97,6 +97,7 @@ def load_baseline(spec: str | os.PathLike[str], threads: int = 1, *, contract: C
 def _pytorch(name: str, weights: Path, threads: int, assumed: Contract | None) -> Classifier:
     require(PYTORCH.package, PYTORCH.extra, "a baseline in PyTorch")
     from edgefer.engines.pytorch import TorchSession
+    from edgefer.models.repvgg import inference_form
     from edgefer.models.weights import load_network
 
     if assumed is not None and weights.suffix != ".safetensors":
@@ -104,6 +105,7 @@ def _pytorch(name: str, weights: Path, threads: int, assumed: Contract | None) -
         contract = assumed
     else:
         network, contract, loaded = load_network(weights)
+    network = inference_form(network)  # as it is deployed: timed with its branches, a network would flatter its engines
     size = sum(tensor.nbytes for tensor in network.state_dict().values())
     session = TorchSession(network, contract, threads)
     return Classifier(session, contract, precision="fp32", size_bytes=size, name=name, seen=loaded.seen)

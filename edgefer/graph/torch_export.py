@@ -30,6 +30,7 @@ from edgefer.graph.simplify import simplify_model
 from edgefer.models import create
 from edgefer.models.deployable import Deployable
 from edgefer.models.factory import error_of_network, try_network
+from edgefer.models.repvgg import inference_form
 from edgefer.progress import progress
 
 Network = nn.Module
@@ -78,8 +79,9 @@ def export_model(
 ) -> ExportResult:
     """Write ``network`` as ONNX: uint8 ``faces`` N×H×W×C → float32 ``logits`` N×classes, N free.
 
-    Cast, layout and normalisation are the first nodes. Contract, lineage and precision travel in the metadata. ONNX
-    Runtime must answer like PyTorch, batch 1 and 5, before the file gets its name.
+    Cast, layout and normalisation are the first nodes; branches that only training needs are folded. Contract, lineage
+    and precision travel in the metadata. ONNX Runtime must answer like PyTorch, which runs the branches, with batches
+    of 1 and 5, before the file gets its name.
 
     Args:
         network: on the CPU; normalised float N×C×H×W → logits. Exported in evaluation mode, returned to its own.
@@ -103,7 +105,7 @@ def export_model(
         try_network(network, contract)
         contract = _with_lineage(contract, network)
         advance(0, "tracing")
-        model = canonicalise(_traced(Deployable(network, contract).eval(), contract))
+        model = canonicalise(_traced(Deployable(inference_form(network), contract).eval(), contract))
         stamp(model, contract, "fp32")
         _check(model, contract)
         advance(1, "simplifying")

@@ -25,7 +25,7 @@ class Architecture:
     Attributes:
         size: height and width of its faces, pixels.
         channels: 1 is grey.
-        params: number of classes → number of learnable numbers.
+        params: number of classes → number of learnable numbers, after branches were folded where the network has some.
         macs: multiply-accumulates of convolutions and fully connected layers for one face, with 7 classes.
         factory: ``module:Class`` in ``edgefer.models``; called with ``num_classes`` it returns the ``torch.nn.Module``.
         source_note: source of the layers.
@@ -108,6 +108,10 @@ _ALL = (
         variant_of="mini_xception_keras",
     ),
     Architecture(
+        *("repvgg_small", 48, 1, {7: 707_143, 8: 707_304}, 52_089_952, "repvgg:RepVgg"),
+        source_note="Ding et al. 2021: eleven 3×3 convolutions, trained with branches that are folded at export",
+    ),
+    Architecture(
         *("resnet11", 48, 1, {7: 11_176_839, 8: 11_177_352}, 94_346_752, "resnet:ResNet11"),
         published="44.2 % FER2013",
         measured="62.1 % FER2013 PublicTest (by its recipe)",
@@ -115,7 +119,7 @@ _ALL = (
     ),
     Architecture(
         *("resnet14", 48, 1, {7: 2_759_143, 8: 2_759_400}, 227_157_760, "resnet:ResNet14"),
-        source_note="He et al. 2016 for grey faces: a 3×3 stem at full resolution and three stages; teaches repvgg_small",
+        source_note="He et al. 2016 for grey faces: a 3×3 stem without pooling and three stages; teaches repvgg_small",
     ),
     Architecture(
         *("resnet18", 224, 3, {7: 11_180_103, 8: 11_180_616}, 1_813_564_928, "resnet:ResNet18"),

@@ -8,6 +8,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from edgefer.models import architecture, create, names
+from edgefer.models.repvgg import inference_form
 from tests.models.zoo import EVERY
 
 # Learnable numbers with 7 classes (ddamfn: and with 8), and million multiply-accumulates, as published.
@@ -25,7 +26,16 @@ PUBLISHED = {
     "vgg11": (132_863_336 - 993 * 4097, 7609 - 993 * 4096 / 1e6),
     "resnet18": (11_689_512 - 993 * 513, 1814 - 993 * 512 / 1e6),
 }
-ALL = {"lenet7", "vgg9_bn", "mini_xception_keras", "mini_xception_keras48", "big_xception", *PUBLISHED}
+ALL = {
+    "lenet7",
+    "vgg9_bn",
+    "resnet14",
+    "repvgg_small",
+    "mini_xception_keras",
+    "mini_xception_keras48",
+    "big_xception",
+    *PUBLISHED,
+}
 
 
 def on_meta(name: str, classes: int = 7) -> nn.Module:
@@ -36,7 +46,7 @@ def on_meta(name: str, classes: int = 7) -> nn.Module:
 def macs(name: str) -> int:
     entry = architecture(name)
     with FlopCounterMode(display=False) as counter, torch.no_grad(), torch.device("meta"):
-        on_meta(name)(torch.zeros(1, entry.channels, entry.size, entry.size))
+        inference_form(on_meta(name))(torch.zeros(1, entry.channels, entry.size, entry.size))
     return counter.get_total_flops() // 2
 
 
@@ -47,7 +57,9 @@ def test_the_networks_that_were_promised_are_there():
 @pytest.mark.parametrize("name", names())
 def test_counts(name):
     entry = architecture(name)
-    counted = {classes: sum(p.numel() for p in on_meta(name, classes).parameters()) for classes in (7, 8)}
+    counted = {
+        classes: sum(p.numel() for p in inference_form(on_meta(name, classes)).parameters()) for classes in (7, 8)
+    }
     assert (counted, macs(name)) == (entry.params, entry.macs)
     if name in PUBLISHED:
         params, million = PUBLISHED[name]
