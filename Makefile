@@ -1,6 +1,7 @@
 # Two commands do everything on a machine with Python (>= 3.10) and make:
 #   make quickstart [DATA=fer2013.csv] [MODEL=name]     the main job, from faces to a benched INT8 engine
 #   make test                                           lint, types and tests
+#   make wheel                                          dist/edgefer-….whl, for machines without this repository
 # and on a machine with an NVIDIA GPU and TensorRT:
 #   make test-gpu [PYTHON=edgefer-env/bin/python] [MODELS='a.onnx …'] [DATA=faces.npz]
 # With a C++ compiler, and with apt where something is missing (make says what to install where it may not):
@@ -15,7 +16,7 @@ VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2
 CONSTRAINTS := constraints/python$(VERSION).txt
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS)
 
-.PHONY: quickstart test test-all test-gpu lint install clean cpp test-cpp test-cpp-all test-aarch64 cpp-vectors
+.PHONY: quickstart wheel test test-all test-gpu lint install clean cpp test-cpp test-cpp-all test-aarch64 cpp-vectors
 
 quickstart: $(VENV)/.run
 	$(BIN)/edgefer quickstart $(if $(DATA),--data '$(DATA)') $(if $(MODEL),--model '$(MODEL)')
@@ -33,6 +34,12 @@ test-gpu:
 	PYTHONPATH=. $(PYTHON) benchmarks/gpu.py --check
 	PYTHONPATH=. EDGEFER_GPU_MODEL='$(firstword $(MODELS))' $(PYTHON) -m pytest -rs tests/engines/tensorrt/test_gpu.py
 	PYTHONPATH=. $(PYTHON) benchmarks/gpu.py $(MODELS) $(if $(DATA),--data '$(DATA)')
+
+wheel: $(VENV)/bin/python
+	$(INSTALL) build
+	@rm -rf dist
+	$(BIN)/python -m build --wheel --outdir dist . >/dev/null
+	@for wheel in dist/*.whl; do echo "$$wheel: pip install '$$wheel[cpu,camera]'"; done
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check edgefer tests benchmarks cpp_demo

@@ -13,8 +13,9 @@ key                  value
 ``model_sha256``     of the exported model.onnx that the engine was built from, hex
 ``weights_sha256``   of the weights that were exported, hex; ``""`` where unknown
 ``target``           ``"cpu"``, ``"tensorrt"``, …
-``runtime``          ``{"name": "onnxruntime", "version": "1.31.1"}``: what it was built and checked with
-``instruction_set``  list of CPU features of the machine that built it, e.g. ``["avx2", "avx512_vnni"]``
+``runtime``          ``{"name": "onnxruntime", "version": "1.31.1"}``: what it was built and checked with; the
+                     version ``""`` is any: of a float file that ships
+``instruction_set``  list of CPU features of the machine that built it, e.g. ``["avx2", "avx512_vnni"]``; empty: any CPU
 ``contract``         labels, height, width, channels, normalisation, architecture, crop_margin, lineage, and
                      ``"test_time_flip": true`` where it is
 ``precision``        ``{"asked": "int8", "got": "int8", "layers": [{"layer", "op", "asked", "got"}, …]}``

@@ -72,6 +72,7 @@ void check_instructions(const std::filesystem::path& engine, const Manifest& man
                 "build the engine again on this machine: `edgefer build-engine model.onnx --int8` takes 7-bit weights "
                 "where sums would saturate");
   }
+  if (built.empty() && !manifest.has_int8) return;  // a float file that was compiled for no CPU
   announce(engine.string() + " was built and measured on a CPU with " + listed(built) + "; this one has " +
            listed(here) + ": its speed may differ");
 }

@@ -1,6 +1,6 @@
 """The face detectors: OpenCV's Haar cascade, and YuNet in any runtime that edgefer has.
 
-The cascade comes with OpenCV 4: nothing to download, slower, and it misses more faces than YuNet.
+The cascade comes with OpenCV 4, not with 5: nothing to download, slower, and it misses more faces than YuNet.
 
 YuNet: W. Wu, H. Peng, S. Yu: YuNet: A Tiny Millisecond-level Face Detector. Machine Intelligence Research 20, 2023. The
 file is face_detection_yunet_2023mar.onnx of OpenCV's zoo (MIT): BGR float32 1×3×H×W, 0 to 255, in; for each of the
@@ -31,6 +31,9 @@ from edgefer.errors import EdgeferError
 from edgefer.intake import cache_folder
 from edgefer.progress import announce
 from edgefer.runtimes import REFERENCE, for_detectors, resolve, runtime_named
+
+AUTO = "auto"
+"""YuNet where its file is kept already, else the Haar cascade where OpenCV has it; nothing is downloaded."""
 
 CASCADE = "haarcascade_frontalface_default.xml"
 _DEBIAN = ("/usr/share/opencv4/haarcascades", "/usr/share/opencv/haarcascades")
@@ -70,25 +73,32 @@ _MAX_BYTES = 2_000_000
 _SECONDS = 30.0
 
 
+class NoDetectorError(EdgeferError):
+    """``auto`` found no detector: ``--detector yunet`` would download one."""
+
+
 def open_detector(
     spec: str, *, smallest: float = SMALLEST, runtime: str = REFERENCE.name, threads: int = 1
 ) -> Detector:
     """Open a face detector.
 
     Args:
-        spec: ``haar``, ``yunet`` (from the user's cache, downloaded once), or the path of a YuNet file.
+        spec: ``auto``, ``haar``, ``yunet`` (from the user's cache, downloaded once), or the path of a YuNet file. See
+            :data:`AUTO`; only ``yunet`` downloads.
         smallest: width in pixels of the smallest face to find.
         runtime: runtime of YuNet, one of :func:`edgefer.runtimes.for_detectors`.
         threads: number of that runtime's threads.
 
     Raises:
-        EdgeferError: an unknown name, or what the detector refuses.
+        EdgeferError: an unknown name, no detector here, or what the detector refuses.
     """
     if not 10 <= smallest <= 10_000:
         raise EdgeferError(
             f"the smallest face is 10 to 10,000 pixels wide, not {smallest:g}",
             hint="--smallest-face 60; larger is faster",
         )
+    if spec == AUTO:
+        spec = _automatic(runtime)
     if spec == "haar" and runtime != REFERENCE.name:
         raise EdgeferError(f"the Haar cascade runs in OpenCV, not in {runtime}", hint="--detector yunet runs in it")
     if spec == "haar":
@@ -98,8 +108,29 @@ def open_detector(
     if spec.endswith(".onnx"):
         return YuNet(Path(spec), smallest=smallest, runtime=runtime, threads=threads)
     raise EdgeferError(
-        f"no face detector is called '{spec}'", hint="--detector haar, yunet, or the path of a YuNet .onnx file"
+        f"no face detector is called '{spec}'", hint="--detector auto, haar, yunet, or the path of a YuNet .onnx file"
     )
+
+
+def _automatic(runtime: str) -> str:
+    """What ``auto`` is here: the path of YuNet, or ``haar``."""
+    kept = kept_yunet()
+    if kept is not None:
+        return str(kept)
+    lacking = ""
+    if runtime != REFERENCE.name:
+        lacking = f"{runtime} can run YuNet only"
+    else:
+        try:
+            Haar()
+        except EdgeferError as fault:
+            lacking = fault.message
+    if lacking:
+        raise NoDetectorError(
+            f"there is no face detector here: {lacking}, and YuNet is not in {cache_folder()}",
+            hint="detector='yunet' downloads it once (232 kB)",
+        )
+    return "haar"
 
 
 class Haar:
@@ -355,15 +386,22 @@ def tensorrt_opener() -> Callable[[bytes], Session]:
     return opened
 
 
+def kept_yunet(sha256: str = YUNET_SHA256) -> Path | None:
+    """YuNet in the user's cache, if it is there and whole."""
+    path = cache_folder() / YUNET_FILE
+    return path if path.is_file() and sha256_file(path) == sha256 else None
+
+
 def yunet_file(*, url: str = YUNET_URL, sha256: str = YUNET_SHA256) -> Path:
     """YuNet in the user's cache: downloaded once, and only if asked for; checked against a pinned hash each time.
 
     Raises:
         EdgeferError: it cannot be downloaded, or what came has another hash.
     """
+    kept = kept_yunet(sha256)
+    if kept is not None:
+        return kept
     path = cache_folder() / YUNET_FILE
-    if path.is_file() and sha256_file(path) == sha256:
-        return path
     announce(f"downloading YuNet, 232 kB, MIT licence, once: {url} → {path}")
     try:
         with urllib.request.urlopen(url, timeout=_SECONDS) as answer:

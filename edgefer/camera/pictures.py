@@ -7,6 +7,7 @@ contract's channels when they are cut out.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from edgefer.atomic import write_bytes
 from edgefer.errors import EdgeferError
 from edgefer.intake import decode_image, require_opencv
+from edgefer.progress import announce
 
 Pixels = NDArray[np.uint8]
 """uint8 H×W×3, BGR."""
@@ -43,6 +45,36 @@ def read_picture(path: str | os.PathLike[str]) -> Pixels:
     except OSError as cause:
         raise EdgeferError(f"cannot read {file}: {cause.strerror}", hint="check the path") from cause
     return decode_picture(content, str(file))
+
+
+def pictures_of(paths: Iterable[Path], leave_out: Path | None = None) -> list[Path]:
+    """``paths`` with each folder replaced by the pictures in and below it, in the order of their names.
+
+    What is found in a folder is announced; hidden files, and the folder ``leave_out``, are passed over.
+
+    Raises:
+        EdgeferError: a folder has no pictures.
+    """
+    found: list[Path] = []
+    skipped = None if leave_out is None else leave_out.resolve()
+    for path in paths:
+        if not path.is_dir():
+            found.append(path)
+            continue
+        pictures: list[Path] = []
+        others = 0
+        for folder, inner, names in os.walk(path, followlinks=False):
+            inner[:] = sorted(n for n in inner if not n.startswith(".") and Path(folder, n).resolve() != skipped)
+            files = [Path(folder, name) for name in sorted(names) if not name.startswith(".")]
+            chosen = [file for file in files if file.suffix.lower() in SUFFIXES]
+            pictures += chosen
+            others += len(files) - len(chosen)
+        if not pictures:
+            raise EdgeferError(f"the folder {path} has no pictures", hint=f"it is searched for {' '.join(SUFFIXES)}")
+        left = f" ({others:,} other file{'s' if others != 1 else ''} left out)" if others else ""
+        announce(f"{path}: {len(pictures):,} picture{'s' if len(pictures) != 1 else ''}{left}")
+        found += pictures
+    return found
 
 
 def decode_picture(content: bytes, name: str) -> Pixels:

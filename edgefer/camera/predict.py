@@ -8,33 +8,29 @@ from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
-from edgefer.atomic import sha256_file
 from edgefer.camera.detection import Detection, Detector, Square, cut_all
-from edgefer.camera.detectors import open_detector
+from edgefer.camera.detectors import AUTO, open_detector
 from edgefer.camera.frame import LabelledFace
 from edgefer.camera.overlay import draw_face
-from edgefer.camera.pictures import Pixels, read_picture, write_picture
+from edgefer.camera.pictures import Pixels, read_picture, to_bgr, write_picture
 from edgefer.camera.smooth import Probabilities, Smoothing
 from edgefer.camera.track import TrackedFace
 from edgefer.engines.classifier import Classifier
 from edgefer.engines.load import load_engine
-from edgefer.errors import EdgeferError, require
+from edgefer.errors import EdgeferError
 from edgefer.faces import Image, prepare
-from edgefer.intake import cache_folder
-
-NETWORK = "mini_xception"
-"""The shipped network, of which an engine is made and kept where none is named."""
+from edgefer.models import default_engine
 
 MIN_CONFIDENCE = Smoothing().min_confidence
 
 
 @dataclass(frozen=True, eq=False)
 class PredictedFace:
-    """A face, its probabilities (float32 classes), its label and whether the label is sure enough."""
+    """A face, its probabilities (float32 classes), its label and whether that is sure enough to be shown."""
 
     detection: Detection
     probabilities: Probabilities
@@ -42,9 +38,18 @@ class PredictedFace:
     sure: bool
 
     @property
+    def box(self) -> tuple[float, float, float, float]:
+        """Left, top, width and height in pixels of the picture."""
+        return self.detection.box
+
+    @property
     def confidence(self) -> float:
         """Probability of the label."""
         return float(self.probabilities.max())
+
+    def __repr__(self) -> str:
+        box = "{:.0f},{:.0f} {:.0f}×{:.0f}".format(*self.box)
+        return f"{self.label} {100 * self.confidence:.0f} %{'' if self.sure else ' (unsure)'} at {box}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +70,10 @@ class Prediction:
     detect_ms: float
     infer_ms: float
     crops: tuple[Image, ...]
+
+    def __repr__(self) -> str:
+        faces = "; ".join(map(repr, self.faces)) or "no face found: detector=None takes the picture itself as a face"
+        return f"<Prediction of {self.size[0]}×{self.size[1]} pixels: {faces}>"
 
     def to_json(self) -> dict[str, Any]:
         """For `edgefer predict --json`: boxes in pixels, label → probability."""
@@ -107,31 +116,64 @@ class Prediction:
         write_picture(path, pixels)
 
 
+Picture = Pixels | str | os.PathLike[str]
+"""A file, or uint8 H×W×3 in OpenCV's order (BGR), H×W×4 or H×W."""
+
+
+@overload
 def predict(
-    picture: Pixels | str | os.PathLike[str],
+    picture: Picture,
     engine: Classifier | str | os.PathLike[str] | None = None,
-    detector: Detector | str | None = "haar",
+    detector: Detector | str | None = AUTO,
     *,
     level: bool = True,
     min_confidence: float = MIN_CONFIDENCE,
-) -> Prediction:
-    """Find and label all faces of a picture; what is given by name is opened and closed again.
+) -> Prediction: ...
+
+
+@overload
+def predict(
+    picture: list[Any] | tuple[Any, ...],
+    engine: Classifier | str | os.PathLike[str] | None = None,
+    detector: Detector | str | None = AUTO,
+    *,
+    level: bool = True,
+    min_confidence: float = MIN_CONFIDENCE,
+) -> list[Prediction]: ...
+
+
+def predict(
+    picture: Picture | list[Any] | tuple[Any, ...],
+    engine: Classifier | str | os.PathLike[str] | None = None,
+    detector: Detector | str | None = AUTO,
+    *,
+    level: bool = True,
+    min_confidence: float = MIN_CONFIDENCE,
+) -> Prediction | list[Prediction]:
+    """Find and label all faces of a picture; of a list of pictures, with engine and detector opened once.
 
     Args:
-        picture: a file, or uint8 H×W×3 BGR.
-        engine: an engine or its file; None for the shipped mini_xception.
+        picture: a file; uint8 H×W×3 in OpenCV's order (BGR), H×W×4 or H×W; or a list of these.
+        engine: an engine or its file; None for the engine that ships, of :data:`edgefer.models.DEFAULT`.
         detector: a detector or what :func:`open_detector` opens; None takes the whole picture as one face.
         level: turn tilted faces upright first.
         min_confidence: labels below this probability are marked as unsure.
 
+    Returns:
+        A prediction with boxes, labels and probabilities, or a list of them where a list was given.
+
     Raises:
-        EdgeferError: the picture, the engine or the detector cannot be opened.
+        EdgeferError: a picture, the engine or the detector cannot be opened.
     """
-    pixels = picture if isinstance(picture, np.ndarray) else read_picture(picture)
+    pictures = picture if isinstance(picture, list | tuple) else [picture]
     with ExitStack() as opened:
         classifier = engine if isinstance(engine, Classifier) else opened.enter_context(open_engine(engine))
         finder = opened.enter_context(closing(open_detector(detector))) if isinstance(detector, str) else detector
-        return label_faces(pixels, finder, classifier, level=level, min_confidence=min_confidence)
+        found = []
+        for one in pictures:
+            pixels = to_bgr(one, "the array") if isinstance(one, np.ndarray) else read_picture(one)
+            found.append(label_faces(pixels, finder, classifier, level=level, min_confidence=min_confidence))
+    return found if pictures is picture else found[0]
 
 
 def label_faces(
@@ -186,34 +228,23 @@ def output_names(pictures: Sequence[Path], folder: Path) -> list[Path]:
         EdgeferError: that is one of the pictures themselves.
     """
     read = {path.resolve() for path in pictures}
-    names: list[Path] = []
+    names: dict[str, None] = {}  # in order, and quick to ask
+    used: dict[str, int] = {}
     for path in pictures:
-        tries = (path.stem, *(f"{path.stem}-{count}" for count in range(2, len(pictures) + 2)))
-        names.append(next(name for stem in tries if (name := folder / f"{stem}.png") not in names))
-        if names[-1].resolve() in read:
-            raise EdgeferError(f"{names[-1]} is read and would be replaced", hint="-o takes another folder")
-    return names
+        name = f"{path.stem}.png"
+        while name in names:
+            used[path.stem] = used.get(path.stem, 1) + 1
+            name = f"{path.stem}-{used[path.stem]}.png"
+        names[name] = None
+        if (folder / name).resolve() in read:
+            raise EdgeferError(f"{folder / name} is read and would be replaced", hint="-o takes another folder")
+    return [folder / name for name in names]
 
 
 def open_engine(path: str | os.PathLike[str] | None, threads: int = 1) -> Classifier:
-    """The engine at ``path``; the shipped network as an FP32 engine if None.
-
-    The latter is exported on first use, which needs torch, and kept in the user's cache under its weights' hash.
+    """The engine at ``path``; the one that ships if None, for which no torch is needed.
 
     Raises:
-        EdgeferError: whatever :func:`edgefer.load_engine` refuses; or there is no torch to make the default with.
+        EdgeferError: whatever :func:`edgefer.load_engine` refuses.
     """
-    if path is not None:
-        return load_engine(path, threads)
-    from edgefer.models.weights import shipped
-
-    weights = shipped(NETWORK)
-    if weights is None:
-        raise EdgeferError(f"this edgefer was built without the weights of {NETWORK}", hint="--engine x.onnx")
-    engine = cache_folder() / f"{NETWORK}-{sha256_file(weights)[:12]}.onnx"
-    if not engine.is_file():
-        require("torch", "export", f"making an engine of the shipped {NETWORK} (or pass --engine x.onnx)")
-        from edgefer.graph.export import export
-
-        export(NETWORK, engine)
-    return load_engine(engine, threads)
+    return load_engine(default_engine() if path is None else path, threads)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import functools
 import json
 import os
+import shlex
 import signal
+import sys
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -16,7 +18,7 @@ import click
 from edgefer.cli import options
 from edgefer.cli.help import command, option, section
 from edgefer.errors import EdgeferError
-from edgefer.runtimes import REFERENCE, for_detectors
+from edgefer.runtimes import REFERENCE, engine_suffixes, for_detectors
 
 if TYPE_CHECKING:
     from edgefer.camera.sink import Sink
@@ -28,10 +30,11 @@ _FINDING = (
     option(
         "--detector",
         idle_with="--whole",
-        default="haar",
+        default="auto",
         show_default=True,
-        metavar="haar|yunet|FILE",
-        help="haar comes with OpenCV; yunet is better and faster, and is downloaded once (232 kB); or a YuNet file.",
+        metavar="auto|haar|yunet|FILE",
+        help="A YuNet file; yunet downloads it once (232 kB); haar comes with OpenCV 4, is slower and finds less; auto "
+        "takes YuNet where it was downloaded, else haar.",
     ),
     option(
         "--detector-runtime",
@@ -67,9 +70,17 @@ def finding(function: Callable[..., Any]) -> Callable[..., Any]:
         *arguments: Any, detector: str, detector_runtime: str, smallest_face: float, threads: int, **others: Any
     ) -> Any:
         def opened() -> Any:
-            from edgefer.camera.detectors import open_detector
+            from edgefer.camera.detectors import AUTO, NoDetectorError, open_detector
+            from edgefer.progress import announce
 
-            return open_detector(detector, smallest=smallest_face, runtime=detector_runtime, threads=threads)
+            try:
+                found = open_detector(detector, smallest=smallest_face, runtime=detector_runtime, threads=threads)
+            except NoDetectorError as fault:
+                line = shlex.join(["edgefer", *sys.argv[1:], "--detector", "yunet"])
+                raise EdgeferError(fault.message, hint=f"{line}  (downloads YuNet once, 232 kB)") from fault
+            if detector == AUTO and found.name == "haar":
+                announce("faces are found by OpenCV's Haar cascade; --detector yunet (232 kB, once) finds more, faster")
+            return found
 
         return function(*arguments, open_detector=opened, threads=threads, **others)
 
@@ -79,14 +90,31 @@ def finding(function: Callable[..., Any]) -> Callable[..., Any]:
     return decorated
 
 
+def _open(engine: Path | None, threads: int) -> Classifier:
+    """The engine, or the one that ships, which is said."""
+    from edgefer.camera.predict import open_engine
+    from edgefer.models import DEFAULT
+    from edgefer.progress import announce
+
+    classifier = open_engine(engine, threads)
+    if engine is None:
+        announce(f"engine: {DEFAULT}, which ships ({classifier.precision.upper()}, {classifier.runtime})")
+    return classifier
+
+
+def _is_engine(path: Path) -> bool:
+    from edgefer.manifest import manifest_path
+
+    return path.suffix in engine_suffixes() or manifest_path(path).is_file()
+
+
 @command(
     examples=(
-        "edgefer predict photo.jpg",
-        "edgefer predict face.png --engine model.int8.onnx --whole --json",
+        "edgefer predict photo.jpg holidays/ -o marked",
+        "edgefer predict model.int8.onnx face.png --whole --json",
     )
 )
-@click.argument("images", nargs=-1, required=True, type=options.PATH, metavar="IMAGE...")
-@option("--engine", type=options.PATH, help="The engine to ask.  [default: the shipped mini_xception]")
+@click.argument("named", nargs=-1, required=True, type=options.PATH, metavar="[ENGINE] IMAGE|FOLDER...")
 @options.threads
 @section(
     "Finding faces",
@@ -105,9 +133,8 @@ def finding(function: Callable[..., Any]) -> Callable[..., Any]:
     options.as_json,
     option("-o", "--output", type=options.PATH, metavar="FOLDER", help="Write the pictures with boxes and labels."),
 )
-def predict(  # noqa: PLR0913 - a click command's options
-    images: tuple[Path, ...],
-    engine: Path | None,
+def predict(
+    named: tuple[Path, ...],
     open_detector: Callable[[], Any],
     level: bool,
     whole: bool,
@@ -116,20 +143,27 @@ def predict(  # noqa: PLR0913 - a click command's options
     output: Path | None,
     threads: int,
 ) -> None:
-    """Find the faces in pictures and print their expressions."""
-    from edgefer.camera.pictures import cv2, read_picture
-    from edgefer.camera.predict import label_faces, open_engine, output_names
+    """Find the faces in pictures and print their expressions.
+
+    The first argument is the engine if it is one; without it the engine that ships is used. Folders are searched for
+    pictures, and the folders in them.
+    """
+    from edgefer.camera.pictures import cv2, pictures_of, read_picture
+    from edgefer.camera.predict import label_faces, output_names
     from edgefer.progress import announce
 
+    engine, given = _engine_first(named)
+    images = pictures_of(given, leave_out=output)
     cv2.setNumThreads(threads)
     names = [] if output is None else output_names(images, output)
+    if len(images) == 1:
+        read_picture(images[0])  # if it cannot be read, that is the only thing to say
     failed: list[EdgeferError] = []
     results: list[dict[str, Any]] = []
+    wide = max(24, min(48, max(len(str(path)) for path in images)))
     with ExitStack() as opened:
-        classifier = opened.enter_context(open_engine(engine, threads))
+        classifier = opened.enter_context(_open(engine, threads))
         detector = None if whole else opened.enter_context(closing(open_detector()))
-        if not as_json:
-            click.echo(f"{'picture':<32} face  {'box':<21} {'label':<12} probability  next")
         for number, path in enumerate(images):
             try:
                 pixels = read_picture(path)
@@ -138,19 +172,52 @@ def predict(  # noqa: PLR0913 - a click command's options
                 failed.append(fault)
                 continue
             found = label_faces(pixels, detector, classifier, level=level, min_confidence=min_confidence)
-            results.append({"picture": str(path), **found.to_json()})
             if not as_json:
+                if not results:
+                    click.echo(f"{'picture':<{wide}}  face  {'box':<21} {'label':<12} probability  next")
                 for row in found.rows() or ["no face found"]:
-                    click.echo(f"{path!s:<32} {row}")
+                    click.echo(f"{path!s:<{wide}}  {row}")
+            results.append({"picture": str(path), **found.to_json()})
             if output is not None:
                 found.save(names[number], pixels)
         if as_json:
             facts = {"engine": classifier.name, "precision": classifier.precision, "runtime": classifier.runtime}
             click.echo(json.dumps({**facts, "pictures": results}, indent=2, ensure_ascii=False))
-    if len(failed) == 1 == len(images):
-        raise failed[0]
+    for line in _summed_up([len(result["faces"]) for result in results], output):
+        announce(line)
     if failed:
-        raise EdgeferError(f"{len(failed)} of {len(images)} pictures could not be read", hint=failed[0].hint)
+        raise EdgeferError(f"{len(failed):,} of {len(images):,} pictures could not be read", hint=failed[0].hint)
+
+
+def _engine_first(named: tuple[Path, ...]) -> tuple[Path | None, tuple[Path, ...]]:
+    """The engine, if the first of what was typed is one, and the pictures and folders."""
+    engine = named[0] if _is_engine(named[0]) else None
+    given = named if engine is None else named[1:]
+    if not given:
+        raise EdgeferError(
+            f"{engine} is an engine, and no picture was given", hint=f"edgefer predict {engine} photo.jpg"
+        )
+    if misplaced := [path for path in given if path.suffix in engine_suffixes()]:
+        what = "two engines were given" if engine is not None else f"{misplaced[0]} is an engine, not a picture"
+        raise EdgeferError(f"{what}; one engine stands first", hint=f"edgefer predict {misplaced[0]} photo.jpg")
+    return engine, given
+
+
+def _summed_up(faces: list[int], output: Path | None) -> list[str]:
+    """What there is to say after the table: ``faces`` has the number found in each picture that was read."""
+    count = f"{len(faces):,} picture{'s' if len(faces) != 1 else ''}"
+    lines = []
+    if len(faces) > 1:
+        lines.append(f"{sum(faces):,} face{'s' if sum(faces) != 1 else ''} in {count}")
+    if output is not None and faces:
+        lines.append(f"{count} written to {output}, with boxes and labels")
+    if empty := faces.count(0):
+        where = "" if len(faces) == 1 else f" in {empty:,} of {count}"
+        lines.append(
+            f"no face was found{where}: --whole takes each picture as a face already cropped, "
+            "--smallest-face 30 finds smaller faces"
+        )
+    return lines
 
 
 def _size(context: click.Context, option: click.Parameter, value: str | None) -> tuple[int, int] | None:
@@ -164,7 +231,7 @@ def _size(context: click.Context, option: click.Parameter, value: str | None) ->
 
 @command(
     examples=(
-        "edgefer camera model.int8.onnx --source 0",
+        "edgefer camera",
         "edgefer camera model.int8.onnx --source in.mp4 --video out.mp4",
     )
 )
@@ -259,17 +326,19 @@ def camera(  # noqa: PLR0913 - a click command's options
 ) -> None:
     """Label the faces of a camera, stream, video or folder.
 
-    ENGINE is the shipped mini_xception by default. The program ends with its source, on q in its window, or on Ctrl-C.
+    ENGINE is the one that ships by default. The program ends with its source, on q in its window, or on Ctrl-C.
     """
     from edgefer.camera.app import App, Options, one_interrupt
     from edgefer.camera.pictures import cv2
-    from edgefer.camera.predict import open_engine
     from edgefer.camera.sink import FaceRecorder
     from edgefer.camera.smooth import Smoothing
     from edgefer.camera.source import open_source
     from edgefer.progress import announce
 
     cv2.setNumThreads(threads)
+    if engine is not None and engine.exists() and not _is_engine(engine):
+        line = f"edgefer camera --source {shlex.quote(str(engine))}"
+        raise EdgeferError(f"{engine} is not an engine, which is what stands after `camera`", hint=line)
     for written in (video, events):
         if written is not None and Path(source).is_file() and Path(written).resolve() == Path(source).resolve():
             raise EdgeferError(f"{written} is the source: it would be overwritten", hint="write to another file")
@@ -284,7 +353,7 @@ def camera(  # noqa: PLR0913 - a click command's options
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a service manager's end is one like Ctrl-C
     with (
         one_interrupt(),
-        open_engine(engine, threads) as classifier,
+        _open(engine, threads) as classifier,
         closing(open_source(source, size=size, patience=patience)) as opened,
         closing(open_detector()) as detector,
     ):
@@ -367,19 +436,18 @@ def web(  # noqa: PLR0913 - a click command's options
 ) -> None:
     """Try an engine in a browser, on pictures or a webcam.
 
-    ENGINE is the shipped mini_xception by default. Pictures stay in memory and are not kept; nothing leaves this
+    ENGINE is the one that ships by default. Pictures stay in memory and are not kept; nothing leaves this
     machine.
     """
     from edgefer.camera.page import Page, report_of_engine
     from edgefer.camera.pictures import cv2
-    from edgefer.camera.predict import open_engine
     from edgefer.camera.serving import address
     from edgefer.engines.load import load_baseline
     from edgefer.progress import announce
 
     cv2.setNumThreads(threads)
     with ExitStack() as opened:
-        engines = [opened.enter_context(open_engine(engine, threads))]
+        engines = [opened.enter_context(_open(engine, threads))]
         if beside is not None:
             engines.append(opened.enter_context(load_baseline(beside, threads, contract=engines[0].contract)))
         detector = opened.enter_context(closing(open_detector()))

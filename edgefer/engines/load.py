@@ -123,7 +123,7 @@ def _with_manifest(file: Path, threads: int) -> Classifier:
     if runtime.check:
         resolve(runtime.check)(file, manifest)
     session = open_session(runtime.name, file, threads, manifest.precision.got)
-    if session.version != manifest.runtime_version:
+    if manifest.runtime_version not in ("", session.version):
         announce(
             f"note: {file} was built with {runtime.name} {manifest.runtime_version} and runs in {session.version}; "
             "its golden vectors decide"
@@ -168,6 +168,8 @@ def check_cpu_engine(file: Path, manifest: Manifest) -> None:
             hint="build the engine again on this machine: `edgefer build-engine model.onnx --int8` takes 7-bit "
             "weights where sums would saturate",
         )
+    if not built and not manifest.precision.has_int8:
+        return  # a float file that was compiled for no CPU
     announce(
         f"note: {file} was built and measured on a CPU with {_listed(built)}; this one has {_listed(here)}: "
         "its speed may differ"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgefer.errors import EdgeferError, require
@@ -11,7 +12,15 @@ from edgefer.models.registry import architecture, default_contract, names
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["architecture", "create", "default_contract", "names"]
+__all__ = ["DEFAULT", "architecture", "create", "default_contract", "default_engine", "names"]
+
+DEFAULT = "cliquenet_ferplus"
+"""The shipped weights of which a ready-to-run engine ships too: what `predict`, `camera` and `web` take by default."""
+
+
+def default_engine() -> Path:
+    """The FP32 engine of :data:`DEFAULT`, with its manifest beside it; it runs in ONNX Runtime and OpenVINO."""
+    return Path(__file__).parent / "weights" / f"{DEFAULT}.onnx"
 
 
 def create(name: str, num_classes: int = 7) -> nn.Module:

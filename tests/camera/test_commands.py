@@ -15,12 +15,14 @@ import numpy as np
 import pytest
 
 from edgefer.contract import METADATA_KEY
+from edgefer.models import DEFAULT, default_engine
 
 from .conftest import CONTRACT, room, with_face
 
 ENVIRONMENT = {
     **{name: text for name, text in os.environ.items() if name not in ("DISPLAY", "WAYLAND_DISPLAY")},
     "OMP_NUM_THREADS": "1",
+    "XDG_CACHE_HOME": "/nonexistent",  # whether YuNet was downloaded here must not decide what the tests see
 }
 
 
@@ -51,17 +53,19 @@ def picture(tmp_path):
 def test_predict_prints_a_table_json_and_pictures(tmp_path, picture, engine):
     nobody = tmp_path / "nobody.jpg"
     cv2.imwrite(str(nobody), room())
-    done = run("predict", picture, nobody, "--engine", engine, "-o", tmp_path / "out")
+    done = run("predict", engine, picture, nobody, "-o", tmp_path / "out")
     assert done.returncode == 0, done.stderr
     head, first, second = done.stdout.splitlines()
     assert head.split()[:2] == ["picture", "face"]
     assert first.split()[0] == str(picture)
     assert " medium " in first
     assert second.split(maxsplit=1) == [str(nobody), "no face found"]
+    assert "1 face in 2 pictures" in done.stderr
+    assert "no face was found in 1 of 2 pictures: --whole takes each picture as a face" in done.stderr
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"face.png", "nobody.png"}
     assert (cv2.imread(str(tmp_path / "out" / "face.png")) != cv2.imread(str(picture))).any()
 
-    done = run("predict", picture, "--engine", engine, "--json", "--whole")
+    done = run("predict", engine, picture, "--json", "--whole")
     (found,) = json.loads(done.stdout)["pictures"]
     assert (found["width"], found["height"]) == (320, 240)
     (face,) = found["faces"]
@@ -74,7 +78,7 @@ def test_predict_goes_on_after_a_bad_file_and_ends_with_2(tmp_path, picture, eng
     (tmp_path / "text.jpg").write_text("I am a text")
     head = b"P7\nWIDTH 30000\nHEIGHT 30000\nDEPTH 1\nMAXVAL 255\nTUPLTYPE GRAYSCALE\nENDHDR\n"  # read by OpenCV only
     (tmp_path / "bomb.pam").write_bytes(head + bytes(100))
-    done = run("predict", tmp_path / "text.jpg", tmp_path / "bomb.pam", picture, "--engine", engine)
+    done = run("predict", engine, tmp_path / "text.jpg", tmp_path / "bomb.pam", picture)
     assert done.returncode == 2
     assert " medium " in done.stdout
     assert "text.jpg is not an image" in done.stderr
@@ -87,10 +91,10 @@ def test_pictures_of_one_name_are_kept_apart_and_none_that_is_read_is_replaced(t
     (tmp_path / "other").mkdir()
     shutil.copy(picture, tmp_path / "other" / "face.png")
     before = picture.read_bytes()
-    done = run("predict", picture, tmp_path / "other" / "face.png", "--engine", engine, "-o", tmp_path / "out")
+    done = run("predict", engine, picture, tmp_path / "other" / "face.png", "-o", tmp_path / "out")
     assert done.returncode == 0, done.stderr
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"face.png", "face-2.png"}
-    done = run("predict", picture, "--engine", engine, "-o", tmp_path)
+    done = run("predict", engine, picture, "-o", tmp_path)
     assert done.returncode == 2
     assert "face.png is read and would be replaced" in done.stderr
     assert picture.read_bytes() == before
@@ -106,7 +110,7 @@ def test_an_engine_without_the_crop_contract_is_refused(tmp_path, picture, engin
             del contract["crop_margin"]
             entry.value = json.dumps(contract)
     onnx.save(model, tmp_path / "old.onnx")
-    done = run("predict", picture, "--engine", tmp_path / "old.onnx")
+    done = run("predict", tmp_path / "old.onnx", picture)
     assert done.returncode == 2
     assert f"error: {tmp_path / 'old.onnx'}: the contract cannot be read: it lacks 'crop_margin'" in done.stderr
     assert (
@@ -185,7 +189,10 @@ def test_an_interrupt_ends_within_a_second_and_the_video_plays(tmp_path, video, 
         (("camera", "{engine}", "--source", "{video}", "--detector", "dlib"), "called 'dlib'", "yunet"),
         (("web", "{engine}", "--port", "{port}"), "port {port} of 127.0.0.1 is in use", "--port"),
         (("camera", "{engine}", "--source", "{video}", "--no-window", "--serve", "{port}"), "{port}", "--port"),
-        (("predict", "none.jpg", "--engine", "{engine}"), "none.jpg", "check the path"),
+        (("predict", "{engine}", "none.jpg"), "none.jpg", "check the path"),
+        (("predict", "{engine}"), "no picture was given", "edgefer predict {engine} photo.jpg"),
+        (("predict", "photo.jpg", "{engine}"), "one engine stands first", "edgefer predict {engine} photo.jpg"),
+        (("camera", "{video}"), "video.avi is not an engine", "edgefer camera --source {video}"),
     ],
 )
 def test_bad_input_is_two_lines_and_exit_2(tmp_path, video, engine, arguments, message, hint):
@@ -200,7 +207,9 @@ def test_bad_input_is_two_lines_and_exit_2(tmp_path, video, engine, arguments, m
     assert lines[-2].startswith("error: ")
     assert message.format(**values) in lines[-2]
     assert lines[-1].startswith("hint: ")
-    assert hint in lines[-1]
+    assert hint.format(**values) in lines[-1]
+    assert done.stdout == ""
+    assert done.stderr.count("error: ") == 1
 
 
 def test_a_video_plays_in_a_window(video, engine, display):
@@ -232,7 +241,7 @@ def test_ctrl_c_while_a_dead_address_is_opened_ends_within_a_second(engine):
 
 
 def test_web_serves_until_ctrl_c(engine):
-    process = start("web", engine, "--port", "0")
+    process = start("web", engine, "--port", "0", "--detector", "haar")
     line = process.stderr.readline()
     assert "the page is at http://localhost:" in line
     url = line.split()[4]
@@ -244,7 +253,7 @@ def test_web_serves_until_ctrl_c(engine):
 
 
 def test_opening_the_page_to_everybody_is_said(engine):
-    process = start("web", engine, "--port", "0", "--host", "0.0.0.0")
+    process = start("web", engine, "--port", "0", "--detector", "haar", "--host", "0.0.0.0")
     lines = [process.stderr.readline(), process.stderr.readline()]
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=10)
@@ -269,39 +278,19 @@ def test_a_manifest_without_the_crop_contract_is_refused(tmp_path, engine):
     assert "export the model again" in fault.value.hint
 
 
-def test_the_default_engine_is_kept_in_the_cache(tmp_path, engine, monkeypatch):
-    from edgefer.atomic import sha256_file
-    from edgefer.camera.predict import NETWORK, open_engine
-    from edgefer.errors import EdgeferError
-    from edgefer.models.weights import shipped
-
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(EdgeferError, match="--engine x.onnx") as fault:
-        open_engine(None)
-    assert "edgefer[export]" in fault.value.hint
-    kept = tmp_path / "edgefer" / f"{NETWORK}-{sha256_file(shipped(NETWORK))[:12]}.onnx"
-    kept.parent.mkdir()
-    kept.write_bytes(engine.read_bytes())
-    with open_engine(None) as classifier:  # without torch
-        assert classifier.contract.architecture == "brightness"
-
-
-@pytest.mark.slow
-def test_the_shipped_network_is_the_default_and_is_made_once(tmp_path, picture):
-    pytest.importorskip("torch")
-    environment = {**ENVIRONMENT, "XDG_CACHE_HOME": str(tmp_path)}
-    for _ in range(2):
-        done = subprocess.run(
-            [sys.executable, "-m", "edgefer", "predict", str(picture), "--json"],
-            capture_output=True,
-            text=True,
-            env=environment,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        found = json.loads(done.stdout)
-        assert len(found["pictures"][0]["faces"]) == 1
-    (made,) = (tmp_path / "edgefer").iterdir()
-    assert made.name.startswith("mini_xception-")
-    assert found["engine"] == str(made)
+def test_folders_are_searched_for_pictures_and_the_engine_that_ships_is_the_default(tmp_path, picture):
+    folder = tmp_path / "photos"
+    for name in ("b.png", "in/a.PNG", ".hidden/c.png", "marked/old.png"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(picture, folder / name)
+    (folder / "notes.txt").write_text("no picture")
+    done = run("predict", folder, "-o", folder / "marked", "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert [p["picture"] for p in found["pictures"]] == [str(folder / "b.png"), str(folder / "in" / "a.PNG")]
+    assert all(len(p["faces"]) == 1 for p in found["pictures"])
+    assert found["engine"] == str(default_engine())
+    assert {path.name for path in (folder / "marked").iterdir()} == {"old.png", "b.png", "a.png"}
+    assert f"{folder}: 2 pictures (1 other file left out)" in done.stderr
+    assert f"engine: {DEFAULT}, which ships (FP32, onnxruntime)" in done.stderr
+    assert "faces are found by OpenCV's Haar cascade; --detector yunet" in done.stderr

@@ -15,6 +15,7 @@ from edgefer.camera.detectors import (
     STRIDES,
     YUNET_FILE,
     YUNET_SHA256,
+    NoDetectorError,
     YuNet,
     decode,
     open_detector,
@@ -63,6 +64,23 @@ def test_a_system_s_opencv_without_cascades_names_the_package(monkeypatch):
     with pytest.raises(EdgeferError, match=r"none\.xml is not where OpenCV keeps it") as fault:
         open_detector("haar")
     assert "apt install opencv-data" in fault.value.hint
+
+
+def test_auto_takes_yunet_where_it_is_kept_else_haar_and_downloads_nothing(monkeypatch, tmp_path, yunet_model):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(detectors.urllib.request, "urlopen", lambda *_, **__: pytest.fail("nobody asked for it"))
+    if hasattr(cv2, "CascadeClassifier"):
+        assert open_detector("auto").name == "haar"
+    with pytest.raises(EdgeferError, match="openvino can run YuNet only, and YuNet is not in"):
+        open_detector("auto", runtime="openvino")
+    kept = tmp_path / "edgefer" / YUNET_FILE
+    kept.parent.mkdir()
+    kept.write_bytes(yunet_model.read_bytes())
+    assert open_detector("auto").name == "yunet"
+    kept.write_bytes(b"damaged")
+    monkeypatch.delattr(detectors.cv2, "CascadeClassifier", raising=False)
+    with pytest.raises(NoDetectorError, match="no face detector here: OpenCV .* has no Haar cascades.*YuNet is not in"):
+        open_detector("auto")
 
 
 SIZE = (64, 96)

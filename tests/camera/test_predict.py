@@ -81,3 +81,18 @@ def test_a_picture_is_predicted_with_names_or_with_what_is_open(tmp_path, engine
     (whole,) = edgefer.predict(np.full((24, 24, 3), 255, np.uint8), engine, detector=None).faces
     assert (whole.label, whole.detection.box) == ("bright", (0, 0, 24, 24))
     assert classifier.probabilities(np.zeros((1, 24, 24, 1), np.uint8)).argmax() == 0  # it stays open
+
+
+def test_a_list_gives_a_list_and_the_engine_that_ships_is_the_default(tmp_path):
+    import edgefer
+
+    path = tmp_path / "face.png"
+    pixels = with_face(room(), 170, 120, 140)
+    write_picture(path, pixels)
+    first, nobody, grey = edgefer.predict([path, room(), pixels[:, :, 0]], detector="haar")
+    assert len(first.faces) == len(grey.faces) == 1
+    assert first.labels == ("neutral", "happy", "surprise", "sad", "angry", "disgust", "fear", "contempt")
+    assert first.faces[0].box == first.faces[0].detection.box
+    assert repr(first).startswith(f"<Prediction of 320×240 pixels: {first.faces[0].label} ")
+    assert "no face found: detector=None takes the picture itself as a face" in repr(nobody)
+    assert edgefer.predict([], detector="haar") == []
