@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -24,6 +25,7 @@ from edgefer.errors import EdgeferError
 from edgefer.measure.accuracy import Predictions, check_classes, numbered
 from edgefer.measure.environment import describe_environment
 from edgefer.measure.evaluate import Cache, Opener, evaluate
+from edgefer.measure.label_order import order_warning
 from edgefer.measure.latency import Estimate
 from edgefer.measure.paired import check_same_faces
 from edgefer.progress import announce
@@ -104,7 +106,7 @@ def benchmark(
         found,
         settings,
         environment,
-        warnings=(*others, *_face_warnings(faces)),
+        warnings=(*others, *_face_warnings(faces), *_order_warnings(predictions, faces)),
     )
 
 
@@ -296,6 +298,12 @@ def _face_warnings(faces: FaceSet) -> Iterator[str]:
     distinct = len(np.unique(faces.group_keys()))
     if distinct < len(faces):
         yield f"{len(faces):,} faces, {distinct:,} distinct: intervals count copies and near-duplicates once"
+
+
+def _order_warnings(predictions: Iterable[Predictions], faces: FaceSet) -> Iterator[str]:
+    """One at most: an engine has the labels of what it was built from."""
+    found = (order_warning(answers, Path(faces.origin).name) for answers in predictions)
+    yield from islice((warning for warning in found if warning is not None), 1)
 
 
 def check_samples_path(path: str | os.PathLike[str]) -> None:

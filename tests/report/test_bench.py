@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from edgefer.data.npz import save_npz
 from edgefer.errors import EdgeferError
 from edgefer.measure.evaluate import evaluate
 from edgefer.measure.latency import Interleaved, timed_batches
@@ -209,3 +210,16 @@ def test_reasons_and_warnings_say_what_limits_the_numbers():
     slower, short = timing.unsteady(taken)
     assert slower.startswith("a became 31% slower")
     assert short == "c was timed 150 times, too few for a p95 (200): time it longer"
+
+
+def test_classes_in_another_order_are_warned_of_once(fake_classifier, tmp_path):
+    generator = np.random.default_rng(0)
+    images = generator.integers(0, 256, (300, 4, 4, 1), dtype=np.uint8)
+    labels = np.arange(300) % 3
+    images[:, 0, 0, 0] = labels
+    save_npz(tmp_path / "own.npz", images, labels, ("angry", "sad", "happy"))
+    engines = fake_classifier("pytorch"), fake_classifier("onnxruntime", "int8", mistakes=10)
+    report = benchmark(engines[1], f"{tmp_path}/own.npz:all", engines[0], seconds=0.1)
+    about = [warning for warning in report.warnings if "in another order" in warning]
+    assert len(about) == 1
+    assert "as angry, sad, happy: `edgefer contract check fake --data own.npz:all`" in about[0]
