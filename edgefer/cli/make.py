@@ -107,6 +107,7 @@ def quickstart(data: str | None, model: str, output: Path, seconds: float, seed:
     option("--erasing", type=float, help="Probability of blanking a rectangle.  [default: 0]"),
     option("--noise", type=float, help="Largest share of salt-and-pepper pixels.  [default: 0]"),
     option("--crop", type=float, help="Largest share cut off by a random crop.  [default: 0]"),
+    option("--degrade", type=float, help="Probability each of blur, low resolution, gamma, noise, JPEG.  [default: 0]"),
     option("--mixup", type=float, help="Mixup: α of Beta(α, α).  [default: 0]"),
 )
 @section(

@@ -49,6 +49,8 @@ class TrainConfig:
         erasing: probability that a rectangle of a face is blanked.
         noise: maximum share of a face's pixels that turn black or white; each face has a share of its own.
         crop: maximum share of a face's area that is cut off around a window of random place and shape.
+        degrade: probability of each of five degradations of a face, as a deployed camera's are: blur, low resolution,
+            gamma, noise and JPEG (:func:`edgefer.training.degrade.degrade`).
         mixup: α of the Beta distribution of the shares in which faces are blended in pairs; 0: none.
         ema_decay: decay of the moving average of weights that is evaluated and kept; 0 keeps the last weights.
         keep: the epoch whose weights are kept: of the highest ``top1`` on val (of equals, the lower loss), or of
@@ -82,6 +84,7 @@ class TrainConfig:
     erasing: float = 0.0
     noise: float = 0.0
     crop: float = 0.0
+    degrade: float = 0.0
     mixup: float = 0.0
     ema_decay: float = 0.998
     keep: str = "top1"
@@ -115,7 +118,8 @@ class TrainConfig:
             self._require(name, lambda value: 0 <= value < 1, "from 0 to below 1")
         self._require("augment", lambda value: 0 <= value <= 3, "from 0 (none) to 3")
         self._require("teacher_share", lambda value: 0 < value <= 1, "above 0, to 1")
-        self._require("erasing", lambda value: 0 <= value <= 1, "a probability from 0 to 1")
+        for name in ("erasing", "degrade"):
+            self._require(name, lambda value: 0 <= value <= 1, "a probability from 0 to 1")
         self._require("noise", lambda value: 0 <= value <= 0.5, "a share from 0 to 0.5")
 
     def _require(self, name: str, holds: Callable[[float], bool], wanted: str) -> None:

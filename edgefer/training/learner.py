@@ -18,6 +18,7 @@ from edgefer.models.deployable import Deployable
 from edgefer.models.layers import last_layer
 from edgefer.training.augment import augment, mix
 from edgefer.training.config import TrainConfig
+from edgefer.training.degrade import degrade
 from edgefer.training.faces import PreparedFaces
 from edgefer.training.losses import Teachers
 
@@ -86,7 +87,7 @@ class Learner:
             for parameter in group["params"]:  # without a gradient nothing moves it, and nothing is spent on one
                 parameter.requires_grad_(group["head"] or not frozen)
         given = self.config
-        seen = augment(faces, given.augment, given.erasing, given.noise, given.crop)
+        seen = degrade(augment(faces, given.augment, given.erasing, given.noise, given.crop), given.degrade)
         changed, others, share = mix(seen, given.mixup)
         with torch.autocast("cpu", torch.bfloat16, enabled=self.config.precision == "bf16"):
             logits, auxiliary = self._answer(changed)

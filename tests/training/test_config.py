@@ -27,6 +27,7 @@ from edgefer.training.config import load_recipe, recipe_names
         ({"label_smoothing": -0.1}, "label_smoothing is -0.1", "it must be from 0 to below 1"),
         ({"augment": 4.0}, "augment is 4.0", "it must be from 0 (none) to 3"),
         ({"erasing": 1.1}, "erasing is 1.1", "it must be a probability from 0 to 1"),
+        ({"degrade": -0.1}, "degrade is -0.1", "it must be a probability from 0 to 1"),
         ({"noise": 0.6}, "noise is 0.6", "it must be a share from 0 to 0.5"),
         ({"head_lr": 0.0}, "head_lr is 0.0", "it must be more than 0"),
         ({"frozen": 1.0}, "frozen is 1.0", "it must be from 0 to below 1"),
