@@ -23,7 +23,8 @@ from edgefer.data import FaceSet, open_dataset, save_npz, synthetic_faces
 from edgefer.data.classes import FER2013
 from edgefer.engines.classifier import Classifier
 from edgefer.errors import EdgeferError, require
-from edgefer.measure.environment import Usage, busy_before, describe_environment, others_since, too_busy
+from edgefer.measure.disturbance import LoadMeter, busy_before, too_busy
+from edgefer.measure.environment import describe_environment
 from edgefer.measure.latency import Estimate, Interleaved, interleave
 from edgefer.progress import announce
 
@@ -107,10 +108,10 @@ class Watch:
     @contextmanager
     def over(self, what: str) -> Iterator[None]:
         """Watch for other processes during the block."""
-        start = Usage.now()
+        meter = LoadMeter()
         yield
-        if too_busy(others := others_since(start)):
-            self.busy.append(f"{what}: other processes used {others:.2f} cores")
+        if (load := meter.read()) is not None and too_busy(load):
+            self.busy.append(f"{what}: {load.sentence()}")
 
     def result(self, name: str, **results: Any) -> dict[str, Any]:
         """The results of the benchmark ``name``, for JSON."""

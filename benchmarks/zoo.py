@@ -22,7 +22,7 @@ from cpu import EAGER, ONNXRUNTIME, Network, batches_of, chosen_by_auto, prepare
 from tables import put_on_page
 
 from edgefer.errors import EdgeferError
-from edgefer.measure.environment import Usage, others_since, too_busy
+from edgefer.measure.disturbance import LoadMeter, too_busy
 from edgefer.models import architecture, names
 from edgefer.progress import announce
 
@@ -105,13 +105,13 @@ def _wait_until_quiet(plan: Plan) -> list[str]:
     announce("timing begins as soon as the machine is quiet")
     until = time.monotonic() + plan.wait_seconds
     while True:
-        start = Usage.now()
+        meter = LoadMeter()
         time.sleep(plan.watch_seconds)
-        others = others_since(start)
-        if not too_busy(others):
+        load = meter.read()
+        if load is None or not too_busy(load):
             return []
         if time.monotonic() >= until:
-            return [f"other processes used {others:.2f} cores before the timing"]
+            return [f"{load.sentence()} before the timing"]
 
 
 def _row(network: Network, plan: Plan) -> dict[str, Any]:

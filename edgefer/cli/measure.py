@@ -87,7 +87,6 @@ if TYPE_CHECKING:
         default=True,
         help="Watch clock, temperature, memory and power.  [default: telemetry]",
     ),
-    option("--force", is_flag=True, help="Show the latencies of an invalid run too, marked as such."),
 )
 @section(
     "Evaluation",
@@ -125,7 +124,6 @@ def bench(  # noqa: PLR0913 - a click command's options
     baseline: str,
     margin: float,
     deadline: str | None,
-    force: bool,
     save_predictions: Path | None,
     save_baseline: Path | None,
     samples: Path | None,
@@ -161,7 +159,7 @@ def bench(  # noqa: PLR0913 - a click command's options
     if as_json:
         click.echo(json.dumps(found.to_json(), indent=2))
     else:
-        _print(found, force)
+        _print(found)
     if found.raw is not None:
         if save_predictions is not None:
             found.raw.predictions[1].save(save_predictions)
@@ -169,7 +167,7 @@ def bench(  # noqa: PLR0913 - a click command's options
             found.raw.predictions[0].save(save_baseline)
         if samples is not None:
             write_samples(found.raw.rounds_ms, samples)
-    _write(found, force, markdown, html, with_images)
+    _write(found, markdown, html, with_images)
 
 
 def _check_outputs(paths: Sequence[Path | None]) -> None:
@@ -183,24 +181,24 @@ def _check_outputs(paths: Sequence[Path | None]) -> None:
             raise click.UsageError(f"two of the files to write are the same: {path}")
 
 
-def _print(found: Report, force: bool) -> None:
+def _print(found: Report) -> None:
     from edgefer.report.terminal import print_details, print_report
 
-    print_report(found, force=force)
+    print_report(found)
     print_details(found)
 
 
-def _write(found: Report, force: bool, markdown: Path | None, html: Path | None, with_images: bool = False) -> None:
+def _write(found: Report, markdown: Path | None, html: Path | None, with_images: bool = False) -> None:
     from edgefer.atomic import write_text
 
     if markdown is not None:
         from edgefer.report.markdown import markdown as as_markdown
 
-        write_text(markdown, as_markdown(found, force=force))
+        write_text(markdown, as_markdown(found))
     if html is not None:
         from edgefer.report.page import page
 
-        write_text(html, page(found, force=force, with_images=with_images))
+        write_text(html, page(found, with_images=with_images))
 
 
 @command(
@@ -212,8 +210,7 @@ def _write(found: Report, force: bool, markdown: Path | None, html: Path | None,
 @click.argument("report", type=options.PATH)
 @option("--html", type=options.PATH, help="Write the report as one page with charts.")
 @option("--markdown", type=options.PATH, help="Write the report as Markdown.")
-@option("--force", is_flag=True, help="Show the latencies of an invalid run too, marked as such.")
-def report(report: Path, html: Path | None, markdown: Path | None, force: bool) -> None:
+def report(report: Path, html: Path | None, markdown: Path | None) -> None:
     """Show a report, or write it as a page or as Markdown.
 
     REPORT is what `edgefer bench --json` wrote, on a device for example. Without --html and --markdown it is printed.
@@ -222,9 +219,9 @@ def report(report: Path, html: Path | None, markdown: Path | None, force: bool) 
 
     _check_outputs([html, markdown])
     found = read_report(report)
-    _write(found, force, markdown, html)
+    _write(found, markdown, html)
     if html is None and markdown is None:
-        _print(found, force)
+        _print(found)
 
 
 @command(

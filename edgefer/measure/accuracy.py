@@ -13,9 +13,10 @@ import math
 import os
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,11 +24,14 @@ from numpy.typing import NDArray
 from edgefer.atomic import atomic_path
 from edgefer.errors import EdgeferError
 
+if TYPE_CHECKING:
+    from edgefer.data import FaceSet
+
 Z95 = 1.959963984540054
 """The 97.5 % point of the standard normal distribution."""
 
-_FORMAT = "edgefer.predictions/2"
-_KEYS = ("format", "logits", "labels", "classes", "faces_sha256", "name", "groups")
+_FORMAT = "edgefer.predictions/3"
+_KEYS = ("format", "logits", "labels", "classes", "faces_sha256", "name", "groups", "hashes")
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +46,7 @@ class Predictions:
         name: name of the network in tables.
         groups: int64 N, the same number for a face and its near-duplicates; numbered from 0 once they are stored. By
             default every face is a group of its own.
+        hashes: uint64 N, ``FaceSet.face_hashes()`` as numbers; empty by default.
 
     Raises:
         EdgeferError: shapes disagree, there is no face, a logit is not finite or a label out of range.
@@ -53,6 +58,7 @@ class Predictions:
     faces_sha256: str
     name: str
     groups: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    hashes: NDArray[np.uint64] = field(default_factory=lambda: np.zeros(0, np.uint64))
 
     def __post_init__(self) -> None:
         expected = (len(self.labels), len(self.classes))
@@ -79,6 +85,8 @@ class Predictions:
                 f"{self.name}: groups of shape {list(self.groups.shape)} for {expected[0]} faces",
                 hint="pass the group of near-duplicates of each face: FaceSet.group_keys()",
             )
+        if self.hashes.shape not in ((0,), self.labels.shape):
+            raise EdgeferError(f"{self.name}: {len(self.hashes)} hashes for {expected[0]} faces")
         object.__setattr__(self, "groups", numbered(self.groups if len(self.groups) else np.arange(expected[0])))
 
     @property
@@ -111,6 +119,31 @@ class Predictions:
         """Wilson's 95 % interval of :attr:`top1`, 0–1; near-duplicates count once."""
         return wilson_interval(int(self.correct.sum()), self.n, design_effect(self.correct, self.groups))
 
+    def on(self, faces: FaceSet) -> Predictions:
+        """The same answers to ``faces``, found by their pixels; labels and groups are those of ``faces``.
+
+        Raises:
+            EdgeferError: one of them was not predicted; see :func:`has_predicted`.
+        """
+        wanted = hash_numbers(faces.face_hashes())
+        order = np.argsort(self.hashes, kind="stable")
+        rows = order[np.searchsorted(self.hashes[order], wanted)] if self.has_predicted(faces).all() else None
+        if rows is None:
+            raise EdgeferError(f"{self.name} did not predict all of {faces.origin}", hint="predict the same faces")
+        return Predictions(
+            self.logits[rows],
+            np.asarray(faces.labels, dtype=np.int64),
+            self.classes,
+            faces.fingerprint(),
+            self.name,
+            numbered(faces.group_keys()),
+            wanted,
+        )
+
+    def has_predicted(self, faces: FaceSet) -> NDArray[np.bool_]:
+        """Whether each of ``faces`` is among those it answered, bool N."""
+        return np.isin(hash_numbers(faces.face_hashes()), self.hashes)
+
     def confusion(self) -> NDArray[np.int64]:
         """Counts, int64 classes×classes: rows are the truth, columns the answer."""
         size = len(self.classes)
@@ -118,7 +151,7 @@ class Predictions:
         return counts.astype(np.int64).reshape(size, size)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write an npz (keys ``format logits labels classes faces_sha256 name groups``), atomically.
+        """Write an npz (keys ``format logits labels classes faces_sha256 name groups hashes``), atomically.
 
         Raises:
             EdgeferError: the name does not end in ``.npz``, or it cannot be written.
@@ -137,6 +170,7 @@ class Predictions:
                 faces_sha256=np.array(self.faces_sha256),
                 name=np.array(self.name),
                 groups=self.groups,
+                hashes=self.hashes,
             )
 
     @classmethod
@@ -147,12 +181,19 @@ class Predictions:
             EdgeferError: the file is missing, or not one of these.
         """
         content = _read_npz(Path(path))
-        for key, kinds, ndim in (("logits", "f", 2), ("labels", "iu", 1), ("classes", "U", 1), ("groups", "iu", 1)):
+        expected = (
+            ("logits", "f", 2),
+            ("labels", "iu", 1),
+            ("classes", "U", 1),
+            ("groups", "iu", 1),
+            ("hashes", "u", 1),
+        )
+        for key, kinds, ndim in expected:
             array = content[key]
             if array.dtype.kind not in kinds or array.ndim != ndim:
                 raise EdgeferError(
                     f"{path}: its {key} are {array.dtype} of shape {list(array.shape)}",
-                    hint="logits are floating point N×classes, labels and groups integers N, classes text",
+                    hint="logits are floating point N×classes, labels, groups and hashes integers N, classes text",
                 )
         return cls(
             logits=content["logits"].astype(np.float32),
@@ -161,6 +202,7 @@ class Predictions:
             faces_sha256=str(content["faces_sha256"]),
             name=str(content["name"]),
             groups=content["groups"].astype(np.int64),
+            hashes=content["hashes"].astype(np.uint64),
         )
 
 
@@ -179,6 +221,11 @@ def check_classes(left: str, left_classes: tuple[str, ...], right: str, right_cl
         if same_names
         else "say which is which (--map OLD=NEW,…), or use faces labelled with the network's classes",
     )
+
+
+def hash_numbers(hashes: Sequence[str]) -> NDArray[np.uint64]:
+    """Hashes of 16 hexadecimal digits as numbers."""
+    return np.array([int(digits, 16) for digits in hashes], dtype=np.uint64)
 
 
 def numbered(keys: NDArray[np.generic]) -> NDArray[np.int64]:

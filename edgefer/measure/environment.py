@@ -1,4 +1,4 @@
-"""Where a number was measured, and whether anything else used the processor meanwhile."""
+"""Where a number was measured: the machine and its software."""
 
 from __future__ import annotations
 
@@ -6,12 +6,10 @@ import importlib.metadata
 import os
 import platform
 import re
-import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgefer.measure.sensors import processor_seconds, text
+from edgefer.measure.sensors import text
 from edgefer.runtimes import RUNTIMES
 
 PACKAGES = ("edgefer", "numpy", "onnx", "onnxsim")
@@ -90,57 +88,3 @@ def _version(distribution: str) -> str | None:
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:
         return None
-
-
-TOLERATED_LOAD = 0.5
-"""Runnable processes of the last minute, before anything of ours ran."""
-
-TOLERATED_CORES = 0.10
-"""Cores' worth of time that everything but this process may take."""
-
-
-@dataclass(frozen=True)
-class Usage:
-    """Seconds so far: processor time of all on the cores that this process may use, of this process, and the wall's."""
-
-    everyone: float | None
-    own: float
-    wall: float
-
-    @classmethod
-    def now(cls) -> Usage:
-        """Read the counters; ``everyone`` is None where the system has no /proc/stat."""
-        times = os.times()
-        own = times.user + times.system + times.children_user + times.children_system
-        everyone = None
-        if hasattr(os, "sched_getaffinity"):
-            everyone = processor_seconds(text(Path("/proc/stat")) or "", os.sched_getaffinity(0))
-        return cls(everyone, own, time.monotonic())
-
-
-def others_since(start: Usage) -> float | None:
-    """Cores that other processes, and a hypervisor that gave ours away, used since ``start``; None if unknown."""
-    now = Usage.now()
-    if now.everyone is None or start.everyone is None or now.wall <= start.wall:
-        return None
-    used = (now.everyone - start.everyone) - (now.own - start.own)
-    return round(max(0.0, used / (now.wall - start.wall)), 3)
-
-
-def too_busy(others: float | None) -> bool:
-    """Whether other processes used more than :data:`TOLERATED_CORES`."""
-    return others is not None and others > TOLERATED_CORES
-
-
-def busy_before(seconds: float) -> list[str]:
-    """Watch for ``seconds`` while doing nothing; the reasons not to measure now, none on a quiet machine."""
-    reasons = []
-    load = load_average()
-    if load is not None and load > TOLERATED_LOAD:
-        reasons.append(f"the load average was {load} before the start")
-    start = Usage.now()
-    time.sleep(seconds)
-    others = others_since(start)
-    if too_busy(others):
-        reasons.append(f"other processes used {others:.2f} of {available_cores()} cores before the start")
-    return reasons

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from edgefer.atomic import atomic_path
 from edgefer.errors import EdgeferError
-from edgefer.measure.accuracy import Predictions, check_classes, numbered
+from edgefer.measure.accuracy import Predictions, check_classes, hash_numbers, numbered
 from edgefer.progress import Advance, announce, progress
 
 if TYPE_CHECKING:
@@ -80,8 +80,9 @@ def evaluate(
             if kept is not None:
                 kept.put(chunk, values)
     labels = np.asarray(faceset.labels, dtype=np.int64)
-    groups = numbered(faceset.group_keys())
-    return Predictions(logits, labels, tuple(faceset.classes), faceset.fingerprint(), classifier.name, groups)
+    groups, hashes = numbered(faceset.group_keys()), hash_numbers(faceset.face_hashes())
+    classes = tuple(faceset.classes)
+    return Predictions(logits, labels, classes, faceset.fingerprint(), classifier.name, groups, hashes)
 
 
 def _chunk_logits(

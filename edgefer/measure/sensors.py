@@ -114,15 +114,18 @@ def is_dummy(zone: str) -> bool:
     return zone.upper().startswith("PMIC")
 
 
-def processor_seconds(stat: str, cores: Collection[int] | None) -> float | None:
-    """Time that all processes, and a hypervisor, used on ``cores`` (all if None), from the text of /proc/stat."""
+def processor_seconds(stat: str, cores: Collection[int] | None, *, stolen: bool = False) -> float | None:
+    """Time that all processes, and a hypervisor, used on ``cores`` (all if None), from the text of /proc/stat.
+
+    With ``stolen``, only the hypervisor's.
+    """
     ticks, seen = 0, False
     for line in stat.splitlines():
         name, *counts = line.split()
         if re.fullmatch(r"cpu\d+", name) and (cores is None or int(name[3:]) in cores):
             # user nice system idle iowait irq softirq steal (proc(5)); guests are counted in user already
             user, nice, system, _, _, irq, softirq, steal = map(int, counts[:8])
-            ticks, seen = ticks + user + nice + system + irq + softirq + steal, True
+            ticks, seen = ticks + steal + (0 if stolen else user + nice + system + irq + softirq), True
     return ticks / 100 if seen else None  # USER_HZ is 100 on every Linux that userland sees (time(7))
 
 

@@ -18,17 +18,18 @@ from numpy.typing import NDArray
 from edgefer import __version__
 from edgefer.atomic import atomic_path
 from edgefer.contract import Contract
-from edgefer.data import FaceSet, aligned, open_dataset, refuse_overlap
+from edgefer.data import FaceSet, aligned
 from edgefer.engines.classifier import Classifier
 from edgefer.engines.load import load_baseline, load_engine
 from edgefer.errors import EdgeferError
-from edgefer.measure.accuracy import Predictions, check_classes, numbered
+from edgefer.measure.accuracy import Predictions
+from edgefer.measure.disturbance import UNDISTURBED
 from edgefer.measure.environment import describe_environment
 from edgefer.measure.evaluate import Cache, Opener, evaluate
 from edgefer.measure.label_order import order_warning
 from edgefer.measure.latency import Estimate
-from edgefer.measure.paired import check_same_faces
 from edgefer.progress import announce
+from edgefer.report.evaluated import LeftOut, evaluated_faces, face_warnings, opened_faces
 from edgefer.report.report import (
     Accuracy,
     LatencySummary,
@@ -47,7 +48,6 @@ Engine: TypeAlias = str | os.PathLike[str] | Classifier
 Baseline: TypeAlias = str | os.PathLike[str] | Classifier | Predictions
 Opened: TypeAlias = tuple[Classifier, Opener | None]
 
-CHOOSING_SPLITS = ("train", "fit", "val", "calib")
 SAMPLE_SUFFIXES = (".csv", ".npz")
 
 
@@ -74,19 +74,19 @@ def benchmark(
         telemetry: watch clock, temperature, throttling, memory and power from a second process.
 
     Raises:
-        EdgeferError: no engine or no face; labels of engine, baseline and data differ; faces that calibrated an engine
-            are among the evaluated; whatever loading refuses.
+        EdgeferError: no engine or no face; labels of engine, baseline and data differ; too few faces remain without
+            those that trained or calibrated an engine; whatever loading refuses.
     """
     environment = describe_environment()
-    faces = _evaluated_faces(data, settings.limit, settings.seed)
+    faces = opened_faces(data, settings.limit, settings.seed)
     with ExitStack() as opened:
         engines = [_open(item, partial(load_engine, threads=settings.threads), opened) for item in _as_list(engine)]
         reference = _open_baseline(baseline, settings.threads, engines[0][0].contract, opened)
         faces = aligned(faces, engines[0][0].contract.labels)
-        known = reference if isinstance(reference, Predictions) else None
         evaluated = engines if isinstance(reference, Predictions) else [reference, *engines]
         timed = [classifier for classifier, _ in evaluated]
-        _refuse_mismatch(timed, known, faces)
+        answered = reference if isinstance(reference, Predictions) else None
+        faces, left_out, known = evaluated_faces(faces, timed, answered)
         others = () if known is not None else tuple(_other_inputs(timed[0], timed[1:]))
         names = _distinct_names(timed)
         kept = None if cache is None else Cache(Path(cache))
@@ -106,7 +106,8 @@ def benchmark(
         found,
         settings,
         environment,
-        warnings=(*others, *_face_warnings(faces), *_order_warnings(predictions, faces)),
+        warnings=(*others, *face_warnings(faces), *_order_warnings(predictions, faces)),
+        left_out=left_out,
     )
 
 
@@ -117,6 +118,7 @@ def make_report(
     settings: BenchSettings,
     environment: Mapping[str, Any],
     warnings: Sequence[str] = (),
+    left_out: LeftOut | None = None,
 ) -> Report:
     """A report of ``rows`` that have an accuracy; what was timed and how they compare is filled in.
 
@@ -127,15 +129,16 @@ def make_report(
         settings: settings that they were timed with.
         environment: where.
         warnings: further sentences that limit what the numbers mean.
+        left_out: test faces that were not evaluated.
     """
     base = raw.predictions[0]
     axis = time_axis(found.timing)
     filled = [_with_timing(row, found, settings.batch, axis) for row in rows]
     for place, answers in enumerate(raw.predictions[1:], start=1):
-        paired = PairedAccuracy.of(base, answers, settings.margin_pp)
-        filled[place] = replace(
-            filled[place], paired=paired, speedup=_speedup(found, filled[0], filled[place], settings.seed)
-        )
+        row, paired = filled[place], PairedAccuracy.of(base, answers, settings.margin_pp)
+        speedup = _speedup(found, filled[0], row, settings.seed)
+        disturbed = row.disturbed if speedup is not None else replace(row.disturbed, speedup=())
+        filled[place] = replace(row, paired=paired, speedup=speedup, disturbed=disturbed)
     return Report(
         data=Path(raw.faces.origin).name,  # where it lies is nobody's business
         faces_sha256=base.faces_sha256,
@@ -146,8 +149,9 @@ def make_report(
         variables=variables(),
         environment=environment,
         rows=tuple(filled),
+        left_out=left_out,
+        load=found.load,
         warnings=(*found.warnings, *warnings),
-        invalid=found.invalid,
         telemetry=found.telemetry,
         time_axis_ms=axis,
         edgefer=__version__,
@@ -179,6 +183,7 @@ def _with_timing(row: Row, found: Timed, batch: int, axis: tuple[float, float]) 
         pace=found.paces.get(row.name),
         energy=found.energies.get(row.name),
         gpu_ms=found.gpu_ms.get(row.name),
+        disturbed=found.disturbed.get(row.name, UNDISTURBED),
     )
 
 
@@ -213,36 +218,6 @@ def _open_baseline(baseline: Baseline, threads: int, contract: Contract, opened:
     if not isinstance(baseline, Classifier) and Path(baseline).suffix == ".npz":
         return Predictions.load(baseline)
     return _open(baseline, partial(load_baseline, threads=threads, contract=contract), opened)
-
-
-def _evaluated_faces(data: str | os.PathLike[str] | FaceSet, limit: int | None, seed: int) -> FaceSet:
-    faces = data if isinstance(data, FaceSet) else open_dataset(data)
-    faces = faces.picked_or("test")
-    if len(faces) == 0:
-        raise EdgeferError(f"{faces.origin} has 0 faces: nothing can be evaluated on it", hint="choose another split")
-    if limit is None or limit >= len(faces):
-        return faces
-    # at random and not balanced: the share of each class, and so the expected top-1, stays that of all faces
-    sample = np.random.default_rng(seed).choice(len(faces), limit, replace=False)
-    return faces.subset(np.sort(sample))
-
-
-def _refuse_mismatch(classifiers: Iterable[Classifier], baseline: Predictions | None, faces: FaceSet) -> None:
-    evaluated = f"the evaluated faces ({faces.origin})"
-    if baseline is not None:
-        check_classes(baseline.name, baseline.classes, faces.origin, faces.classes)
-        groups = numbered(faces.group_keys())
-        check_same_faces(baseline, faces.origin, faces.fingerprint(), faces.labels, groups)
-    for classifier in classifiers:
-        check_classes(classifier.name, classifier.contract.labels, faces.origin, faces.classes)
-        calibration = None if classifier.manifest is None else classifier.manifest.calibration
-        if calibration is not None:
-            what = f"the calibration faces of {classifier.name} ({calibration.origin})"
-            refuse_overlap(calibration.face_hashes, faces.face_hashes(), what, evaluated)
-        if classifier.seen:
-            digits = len(next(iter(classifier.seen)))
-            beginnings = [face[:digits] for face in faces.face_hashes()]
-            refuse_overlap(classifier.seen, beginnings, f"the faces that trained {classifier.name}", evaluated)
 
 
 def _other_inputs(baseline: Classifier, engines: Iterable[Classifier]) -> Iterator[str]:
@@ -287,17 +262,6 @@ def _distinct_names(classifiers: Sequence[Classifier]) -> list[str]:
     return [
         name if longer.count(name) == 1 else f"{name} #{longer[: i + 1].count(name)}" for i, name in enumerate(longer)
     ]
-
-
-def _face_warnings(faces: FaceSet) -> Iterator[str]:
-    if faces.picked in CHOOSING_SPLITS:
-        yield f"{faces.origin} are faces that train or choose networks: an accuracy on them is flattered"
-    lacking = [name for name, count in faces.per_class_counts().items() if not count]
-    if lacking:
-        yield f"{faces.origin} has no face of {', '.join(lacking)}: nothing is known about that"
-    distinct = len(np.unique(faces.group_keys()))
-    if distinct < len(faces):
-        yield f"{len(faces):,} faces, {distinct:,} distinct: intervals count copies and near-duplicates once"
 
 
 def _order_warnings(predictions: Iterable[Predictions], faces: FaceSet) -> Iterator[str]:

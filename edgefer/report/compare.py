@@ -15,7 +15,7 @@ from edgefer.errors import EdgeferError
 from edgefer.measure.latency import Estimate
 from edgefer.measure.paired import Paired
 from edgefer.report.report import Report, Row, from_digits, from_members
-from edgefer.report.terminal import NOT_MEASURED, WIDTH, as_printable, digits, size_text
+from edgefer.report.terminal import MARK, NOT_MEASURED, WIDTH, as_printable, digits, size_text
 
 HEAD = ("", "p50 ms", "slower", "p95 ms", "size", "top-1 %", "lost, points")
 _SAME_SETTINGS = ("scope", "batch", "threads", "fps")
@@ -29,12 +29,14 @@ class Change:
     Attributes:
         name: the network's name in both.
         slowdown: percentile → new ÷ old latency, with an interval; 1 is unchanged.
+        disturbed: percentile → reasons to doubt its slowdown: what disturbed one of the two latencies.
         drop_pp: points of top-1 lost, positive: worse now; paired if both were evaluated on the same faces.
         is_paired: whether it was.
     """
 
     name: str
     slowdown: dict[str, Estimate]
+    disturbed: dict[str, tuple[str, ...]]
     drop_pp: Estimate
     is_paired: bool
 
@@ -47,6 +49,15 @@ def change(old: Report, new: Report, before: Row, after: Row) -> Change:
         slowdown={
             percent: ratio(value, before.percentiles[percent])
             for percent, value in after.percentiles.items()
+            if percent in before.percentiles
+        },
+        disturbed={
+            percent: tuple(
+                f"{report.file}: {reason}"
+                for report, row in ((old, before), (new, after))
+                for reason in row.disturbed.percentile(percent)
+            )
+            for percent in after.percentiles
             if percent in before.percentiles
         },
         drop_pp=paired or _unpaired_drop(old, new, before, after),
@@ -132,7 +143,8 @@ def comparison(reports: Sequence[Report]) -> dict[str, Any]:
             "created": report.created,
             "data": report.data,
             "same_faces": same_faces(first, report),
-            "invalid": list(report.invalid),
+            "disturbances": list(report.disturbances),
+            "left_out": None if report.left_out is None else report.left_out.sentence(),
             "differs": [] if report is first else list(differences(first, report)),
         }
         for report in reports
@@ -188,24 +200,37 @@ def _row_json(report: Report, row: Row, found: Change | None) -> dict[str, Any]:
     return {
         "report": str(report.path),
         "name": row.name,
-        "latency_ms": {percent: asdict(value) for percent, value in row.percentiles.items()},
+        "latency_ms": {
+            percent: {**asdict(value), "disturbed": list(row.disturbed.percentile(percent))}
+            for percent, value in row.percentiles.items()
+        },
         "top1": asdict(Estimate(row.accuracy.top1, row.accuracy.ci95)),
         "size_bytes": row.size_bytes,
-        "slowdown": None if found is None else {p: asdict(value) for p, value in found.slowdown.items()},
+        "slowdown": None
+        if found is None
+        else {p: {**asdict(value), "disturbed": list(found.disturbed[p])} for p, value in found.slowdown.items()},
         "drop_pp": None if found is None else {**asdict(found.drop_pp), "paired": found.is_paired},
     }
 
 
 def _cells(row: Row, found: Change | None) -> Iterator[str]:
-    p50, p95 = row.percentiles.get("50"), row.percentiles.get("95")
     slower = None if found is None else found.slowdown.get("50")
+    doubtful = found is not None and found.disturbed.get("50")
     yield f"  {row.name}"
-    yield digits(None if p50 is None else p50.value)
-    yield NOT_MEASURED if slower is None else f"{slower.value - 1:+.0%} {_ends(slower, 100, -1)}"
-    yield digits(None if p95 is None else p95.value)
+    yield _time(row, "50")
+    told = NOT_MEASURED if slower is None else f"{slower.value - 1:+.0%} {_ends(slower, 100, -1)}"
+    yield f"{MARK}{told}" if doubtful else told
+    yield _time(row, "95")
     yield size_text(row.size_bytes)
     yield f"{100 * row.accuracy.top1:.2f}"
     yield NOT_MEASURED if found is None else f"{found.drop_pp.value:+.2f} {_ends(found.drop_pp)}"
+
+
+def _time(row: Row, percent: str) -> str:
+    found = row.percentiles.get(percent)
+    if found is None:
+        return NOT_MEASURED
+    return f"{MARK if row.disturbed.percentile(percent) else ''}{digits(found.value)}"
 
 
 def _ends(estimate: Estimate, factor: float = 1, shift: float = 0) -> str:
@@ -216,8 +241,10 @@ def _ends(estimate: Estimate, factor: float = 1, shift: float = 0) -> str:
 def _notes(first: Report, reports: Sequence[Report]) -> Iterator[str]:
     yield "slower, lost: against the same row of the first report, with 95 % intervals."
     for report in reports:
-        for reason in report.invalid:
-            yield f"invalid: {report.file}: {reason}"
+        if report.left_out is not None:
+            yield f"{report.file}: {report.left_out.sentence()}"
+        for reason in report.disturbances:
+            yield f"{MARK} disturbed: {report.file}: {reason}"
         if report is first:
             continue
         for difference in differences(first, report):

@@ -144,35 +144,36 @@ def _absolute(report: Report, row: Row, limits: Limits) -> Iterator[Check]:
         found = None if paired is None else Estimate(paired.drop_pp, paired.ci95_pp)
         yield _at_most(row, "drop", found, limits.max_drop_pp, "{:+.2f}", " points")
     for percent, limit in limits.max_ms:
-        yield _latency(report, row, percent, limit)
+        yield _latency(row, percent, limit)
     if limits.min_agreement is not None:
         found = None if paired is None else Estimate(paired.agreement, paired.agreement_ci95)
         yield _at_least(row, "agreement", found, limits.min_agreement)
     if limits.min_top1 is not None:
         yield _at_least(row, "top-1", Estimate(accuracy.top1, accuracy.ci95), limits.min_top1)
     if limits.max_misses is not None:
-        yield _misses(report, row, limits.max_misses)
+        yield _misses(row, limits.max_misses)
 
 
-def _latency(report: Report, row: Row, percent: str, limit: float) -> Check:
+def _latency(row: Row, percent: str, limit: float) -> Check:
     what = f"p{percent} at most {limit:g} ms"
     found = row.percentiles.get(percent)
     if found is None:
         calls = 0 if row.latency is None else row.latency.n
         told = f"{calls} timed calls are too few for a p{percent}: time it longer"
         return Check(row.name, what, Verdict.INCONCLUSIVE, told)
-    if report.invalid:
-        return Check(row.name, what, Verdict.INCONCLUSIVE, f"the run is invalid: {report.invalid[0]}")
+    if reasons := row.disturbed.percentile(percent):
+        return Check(row.name, what, Verdict.INCONCLUSIVE, f"{found.value:.3g} ms is disturbed: {reasons[0]}")
     return _at_most(row, f"p{percent}", found, limit, "{:.3g}", " ms")
 
 
-def _misses(report: Report, row: Row, limit: float) -> Check:
+def _misses(row: Row, limit: float) -> Check:
     what = f"missed deadlines at most {limit:.2%}"
     if row.pace is None:
         told = "the report is of another scope: `edgefer bench --scope paced --fps 30`"
         return Check(row.name, what, Verdict.INCONCLUSIVE, told)
-    if report.invalid:
-        return Check(row.name, what, Verdict.INCONCLUSIVE, f"the run is invalid: {report.invalid[0]}")
+    if reasons := row.disturbed.tail:
+        told = f"{row.pace.miss_share:.2%} is disturbed: {reasons[0]}"
+        return Check(row.name, what, Verdict.INCONCLUSIVE, told)
     low, high = row.pace.miss_ci95
     return Check(row.name, what, verdict_of((low, high), limit), f"{row.pace.miss_share:.2%} [{low:.2%}, {high:.2%}]")
 
@@ -186,8 +187,7 @@ def _relative(old: Report, new: Report, before: Row, after: Row, limits: Limits)
         yield Check(check.engine, check.what, check.verdict, f"{check.told} ({how})")
     what = f"median against {old.file} at most {limits.max_slowdown:+.0%}"
     reasons = [*differences(old, new)]
-    for report in (old, new):
-        reasons += [f"{report.file} is invalid: {reason}" for reason in report.invalid]
+    reasons += [f"the median is disturbed: {reason}" for reason in found.disturbed.get("50", ())]
     if "50" not in found.slowdown:
         reasons.append("one of the two has no median")
     if reasons:

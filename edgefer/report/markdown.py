@@ -5,23 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from edgefer.report.report import Report, Row
-from edgefer.report.terminal import NOT_MEASURED, cells, gpu_line, telemetry_line, threads_text
+from edgefer.report.terminal import MARK, NOT_MEASURED, cells, gpu_line, telemetry_line, threads_text
 
 HEAD = ("", "p50 ms", "p95 ms", "images/s", "speed-up", "size", "top-1 %", "drop, points", "agreement %")
 
 
-def markdown(report: Report, *, force: bool = True) -> str:
-    """The report; without ``force``, the latencies of an invalid run are left out."""
-    hide = bool(report.invalid) and not force
+def markdown(report: Report) -> str:
+    """The report; figures that were disturbed stand after a ``~``."""
     blocks = [
         f"## {report.title}",
         _setting(report),
-        *(f"> **invalid:** {reason}" for reason in report.invalid),
-        "Latencies of an invalid run are left out." if hide else "",
+        "" if report.left_out is None else f"> {report.left_out.sentence()}",
+        *(f"> {MARK} disturbed: {reason}" for reason in report.disturbances),
         *(f"> warning: {warning}" for warning in report.warnings),
-        _table(HEAD, [list(_cells(row, report, hide)) for row in report.rows]),
+        _table(HEAD, [list(_cells(row, report)) for row in report.rows]),
         "Intervals are 95 %: speed-up bootstrap over rounds, top-1 Wilson, drop Tango (paired).",
-        "" if hide else "\n".join(f"- {row.name}: {gpu_line(row.gpu_ms)}" for row in report.rows if row.gpu_ms),
+        "\n".join(f"- {row.name}: {gpu_line(row)}" for row in report.rows if row.gpu_ms),
         "### Accuracy",
         "\n".join(f"- {row.name}: {row.paired.non_inferiority.sentence()}" for row in report.engines if row.paired),
         _table(("", "macro-F1 %", "calibration error %", "KL, nats"), [_scores(row) for row in report.rows]),
@@ -38,10 +37,10 @@ def _setting(report: Report) -> str:
     return f"{report.baseline.accuracy.n:,} faces; scope {scope}, batch {settings.batch}, {threads_text(report)}."
 
 
-def _cells(row: Row, report: Report, hide: bool) -> Iterator[str]:
+def _cells(row: Row, report: Report) -> Iterator[str]:
     yield f"{row.name}{' (baseline)' if row is report.baseline else ''}"
-    for value, doubt in cells(row, report, hide=hide, percentiles=("50", "95")):
-        yield f"{value} [{doubt.replace('…', ', ')}]" if "…" in doubt else value
+    for cell in cells(row, report, percentiles=("50", "95")):
+        yield f"{cell.marked} [{cell.doubt.replace('…', ', ')}]" if "…" in cell.doubt else cell.marked
 
 
 def _scores(row: Row) -> list[str]:

@@ -32,19 +32,17 @@ _OTHER_TYPE = "#CC79A7"
 _TITLES = ("", "p50 ms", "p95 ms", "p99 ms", "images/s", "speed-up", "size", "top-1 %", "drop, points", "agree %")
 
 
-def page(report: Report, *, force: bool = True, with_images: bool = False) -> str:
+def page(report: Report, *, with_images: bool = False) -> str:
     """The HTML document.
 
     Args:
         report: the report to show.
-        force: show the latencies of an invalid run too; its reasons stand at the top in any case.
         with_images: show the faces whose answer changed: the page then contains people's pictures, where the data do.
 
     Raises:
         EdgeferError: pictures are asked for, and the faces are not at hand.
     """
-    hide = bool(report.invalid) and not force
-    body = "\n".join(_sections(report, hide, with_images))
+    body = "\n".join(_sections(report, with_images))
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -52,16 +50,19 @@ def page(report: Report, *, force: bool = True, with_images: bool = False) -> st
     )
 
 
-def _sections(report: Report, hide: bool, with_images: bool) -> Iterator[str]:
+def _sections(report: Report, with_images: bool) -> Iterator[str]:
     yield f'<h1>{escape(report.title)}</h1>\n<p class="soft">{escape(_setting(report))}</p>'
-    yield from (f'<p class="note bad"><b>invalid:</b> {escape(reason)}</p>' for reason in report.invalid)
-    if hide:
-        yield '<p class="note bad">Latencies of an invalid run are left out.</p>'
+    if report.left_out is not None:
+        yield f'<p class="note">{escape(report.left_out.sentence())}</p>'
+    yield from (
+        f'<p class="note"><span class="disturbed">disturbed, in grey:</span> {escape(reason)}</p>'
+        for reason in report.disturbances
+    )
     yield from (f'<p class="note"><b>warning:</b> {escape(warning)}</p>' for warning in report.warnings)
-    yield _table(_TITLES, [list(_cells(row, report, hide)) for row in report.rows], kind="stack")
+    yield _table(_TITLES, [list(_cells(row, report)) for row in report.rows], kind="stack")
     yield '<p class="soft">Small: calls timed; 95 % intervals (bootstrap over rounds, Wilson, Tango paired).</p>'
     yield from _margins(report)
-    if not hide and any(row.latency for row in report.rows):
+    if any(row.latency for row in report.rows):
         yield from _latency(report)
     yield from _accuracy(report)
     yield from _layers(report)
@@ -86,10 +87,15 @@ def _setting(report: Report) -> str:
     return " · ".join(parts)
 
 
-def _cells(row: Row, report: Report, hide: bool) -> Iterator[str]:
+def _cells(row: Row, report: Report) -> Iterator[str]:
     yield f"<b>{escape(row.name)}</b>{'<small>baseline</small>' if row is report.baseline else ''}"
-    for value, doubt in cells(row, report, hide=hide, percentiles=("50", "95", "99")):
-        yield f"{value}<small>{doubt}</small>" if doubt else value
+    for cell in cells(row, report, percentiles=("50", "95", "99")):
+        yield _greyed(f"{cell.value}<small>{cell.doubt}</small>" if cell.doubt else cell.value, cell.disturbed)
+
+
+def _greyed(content: str, disturbed: Sequence[str]) -> str:
+    """``content`` in grey where a reason disturbed it; pointing at it shows the reasons."""
+    return f'<span class="disturbed" title="{escape("; ".join(disturbed))}">{content}</span>' if disturbed else content
 
 
 def _margins(report: Report) -> Iterator[str]:
@@ -122,16 +128,25 @@ def _percentiles(report: Report) -> str:
     titles += ["to the GPU", "on it", "back"] if on_gpu else []
     lines = []
     for row, latency in rows:
-        line = [f"<b>{escape(row.name)}</b>", *(_estimate(latency.percentiles.get(f"{p:g}")) for p in PERCENTS)]
-        line += [digits(latency.mean), f"{percent(latency.variation)} %", f"{latency.n:,}"]
+        median, tail = row.disturbed.median, row.disturbed.tail
+        percents = ((f"{p:g}", latency.percentiles.get(f"{p:g}")) for p in PERCENTS)
+        line = [
+            f"<b>{escape(row.name)}</b>",
+            *(_greyed(_estimate(e), row.disturbed.percentile(p)) for p, e in percents),
+        ]
+        line += [_greyed(digits(latency.mean), tail), _greyed(f"{percent(latency.variation)} %", tail)]
+        line.append(f"{latency.n:,}")
         if paced:
             pace = row.pace
-            line += [f"{pace.misses} of {pace.frames}", f"{pace.jitter_ms:.2g}"] if pace else [NOT_MEASURED] * 2
+            figures = [f"{pace.misses} of {pace.frames}", f"{pace.jitter_ms:.2g}"] if pace else [NOT_MEASURED] * 2
+            line += [_greyed(figure, tail) for figure in figures]
         if fed:
-            line.append(NOT_MEASURED if row.energy is None else f"{1e3 * row.energy.joules_per_image:.3g}")
+            joules = NOT_MEASURED if row.energy is None else f"{1e3 * row.energy.joules_per_image:.3g}"
+            line.append(_greyed(joules, tail))
         if on_gpu:
             gpu = row.gpu_ms
-            line += map(digits, (None,) * 3 if gpu is None else (gpu.upload, gpu.compute, gpu.download))
+            steps = (None,) * 3 if gpu is None else (gpu.upload, gpu.compute, gpu.download)
+            line += [_greyed(digits(ms), median) for ms in steps]
         lines.append(line)
     return _table(titles, lines, kind="stack")
 
@@ -283,9 +298,9 @@ def _table(titles: Sequence[str], rows: Sequence[Sequence[str]], kind: str = "")
 
 
 CSS = """
-:root{--ink:#1c1f24;--soft:#5d6470;--line:#dfe2e7;--paper:#fff;--card:#f6f7f9;--good:#00795a;--bad:#b23b00;--open:#8a6100}
-@media (prefers-color-scheme:dark){:root{--ink:#e7e9ec;--soft:#a2a9b4;--line:#3a3f47;--paper:#16181c;--card:#1f2228;
---good:#3fc49a;--bad:#ff8a4c;--open:#e6b84a}}
+:root{--ink:#1c1f24;--soft:#5d6470;--faint:#8a919c;--line:#dfe2e7;--paper:#fff;--card:#f6f7f9;--good:#00795a;--bad:#b23b00;--open:#8a6100}
+@media (prefers-color-scheme:dark){:root{--ink:#e7e9ec;--soft:#a2a9b4;--faint:#757c87;--line:#3a3f47;
+--paper:#16181c;--card:#1f2228;--good:#3fc49a;--bad:#ff8a4c;--open:#e6b84a}}
 *{box-sizing:border-box}
 body{margin:0;background:var(--paper);color:var(--ink);
 font:16px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
@@ -295,6 +310,7 @@ h2{font-size:1.15rem;margin:2em 0 .5em;padding-bottom:.2em;border-bottom:1px sol
 h3{font-size:1rem;margin:1.2em 0 .3em}
 p{margin:.4em 0}
 .soft,figcaption,small{color:var(--soft)}
+.disturbed,.disturbed small{color:var(--faint)}
 .note{padding:.5em .8em;border-left:4px solid var(--open);background:var(--card);margin:.5em 0}
 .note.bad{border-color:var(--bad)}
 .wide{overflow-x:auto;margin:.5em 0}
@@ -333,8 +349,8 @@ th,td{padding:.3em .3em}table{font-size:.85rem}.stack thead{display:none}
 .stack td{border:0;text-align:left;padding:.2em .4em;white-space:normal}.stack td:first-child{grid-column:1/-1}
 .stack td[data-title]::before{content:attr(data-title);display:block;font-size:.8em;color:var(--soft)}}
 @media (min-width:820px){.grid{grid-template-columns:repeat(2,minmax(0,1fr))}main{padding:24px 32px}}
-@media print{:root{--ink:#000;--soft:#444;--line:#ccc;--paper:#fff;--card:#fff;--good:#00795a;--bad:#b23b00;
---open:#8a6100}
+@media print{:root{--ink:#000;--soft:#444;--faint:#777;--line:#ccc;--paper:#fff;--card:#fff;
+--good:#00795a;--bad:#b23b00;--open:#8a6100}
 body{font-size:10.5pt}main{max-width:none;padding:0}.card,figure,tr,svg{break-inside:avoid}h2,h3,h2+.soft{break-after:avoid}
 .card{border:1px solid var(--line)}.wide{overflow:visible}table{font-size:8.5pt}th,td{padding:.25em .4em}
 *{print-color-adjust:exact;-webkit-print-color-adjust:exact}.grid{grid-template-columns:repeat(2,minmax(0,1fr))}

@@ -25,12 +25,14 @@ from edgefer.data import FaceSet
 from edgefer.errors import EdgeferError
 from edgefer.manifest import LayerPrecision
 from edgefer.measure.accuracy import ClassScore, Predictions, calibration_error, class_scores, kl_divergence, macro_f1
+from edgefer.measure.disturbance import UNDISTURBED, Disturbed, OtherLoad
 from edgefer.measure.latency import Estimate, GpuTimes, Interleaved
 from edgefer.measure.pacing import Pace
 from edgefer.measure.paired import ClassDrop, NonInferiority, Paired, class_drops
+from edgefer.report.evaluated import LeftOut
 from edgefer.report.timing import BenchSettings, Energy
 
-SCHEMA = 2
+SCHEMA = 3
 PERCENTS = (50.0, 90.0, 95.0, 99.0, 99.9)
 KEPT_FACES = 100_000
 """Answers are kept face by face up to this number of faces: two reports on the same faces can then be paired."""
@@ -41,6 +43,7 @@ SHARES = tuple(sorted([*np.linspace(0, 1, 101).tolist(), 0.995, 0.999]))
 
 _SHOWN_PERCENTS = (0.5, 99.5)
 """The histograms' axis runs between these: single stragglers would squeeze everything else."""
+_JSON_PERCENTS = ("50", "90", "95", "99")
 _DIGITS = np.frombuffer(b"0123456789abcdefghijklmnopqrstuvwxyz", dtype=np.uint8)
 _WRITE_ONE = "write one with `edgefer bench ENGINE --data DATA --baseline NAME --json > report.json`"
 
@@ -230,6 +233,7 @@ class Row:
         energy: energy, where the machine can measure it.
         gpu_ms: duration of calls on the GPU, where the engine's runtime times them.
         layers: precision of each layer, from the engine's manifest.
+        disturbed: reasons why figures of its speed are marked in every output.
     """
 
     name: str
@@ -247,6 +251,7 @@ class Row:
     energy: Energy | None = None
     gpu_ms: GpuTimes | None = None
     layers: tuple[LayerPrecision, ...] = ()
+    disturbed: Disturbed = UNDISTURBED
 
     @property
     def percentiles(self) -> Mapping[str, Estimate]:
@@ -256,7 +261,12 @@ class Row:
     def _latency_json(self) -> dict[str, float | int | None] | None:
         if self.latency is None:
             return None
-        return {**{f"p{p}": self.latency.percentile(p) for p in ("50", "90", "95", "99")}, "n": self.latency.n}
+        return {**{f"p{p}": self.latency.percentile(p) for p in _JSON_PERCENTS}, "n": self.latency.n}
+
+    def _disturbed_json(self) -> dict[str, list[str]]:
+        reasons = {f"p{p}": self.disturbed.percentile(p) for p in _JSON_PERCENTS}
+        reasons |= {"images_per_s": self.disturbed.median, "speedup": self.disturbed.speedup}
+        return {figure: list(found) for figure, found in reasons.items()}
 
     def _accuracy_json(self) -> dict[str, float | int]:
         return {"top1": self.accuracy.top1, "n": self.accuracy.n}
@@ -292,8 +302,9 @@ class Report:
         environment: see :func:`edgefer.measure.environment.describe_environment`.
         rows: the baseline, then the engines in the order they were given.
         time_axis_ms: ends of the time axis that the charts of latencies share.
+        left_out: test faces that were not evaluated; None where all were.
+        load: processor time that others used while this was timed; None where the system does not tell.
         warnings: sentences that limit what the numbers mean.
-        invalid: reasons not to believe the latencies: throttled, shared cores, drift, too short.
         telemetry: see ``Recording.summary``; None if nothing was watched.
         edgefer: the version that measured it.
         created: time of creation, UTC.
@@ -311,8 +322,9 @@ class Report:
     environment: Mapping[str, Any]
     rows: tuple[Row, ...]
     time_axis_ms: Interval
+    left_out: LeftOut | None = None
+    load: OtherLoad | None = None
     warnings: tuple[str, ...] = ()
-    invalid: tuple[str, ...] = ()
     telemetry: Mapping[str, Any] | None = None
     edgefer: str = ""
     created: str = field(default_factory=lambda: datetime.now(timezone.utc).isoformat(timespec="seconds"))
@@ -328,6 +340,11 @@ class Report:
     def engines(self) -> tuple[Row, ...]:
         """All rows but the baseline."""
         return self.rows[1:]
+
+    @property
+    def disturbances(self) -> tuple[str, ...]:
+        """What disturbed figures of its rows, each once."""
+        return tuple(dict.fromkeys(reason for row in self.rows for reason in row.disturbed.reasons))
 
     @property
     def title(self) -> str:
@@ -348,16 +365,18 @@ class Report:
         """The first engine as a JSON-ready object; further engines stand under ``others``, without the environment.
 
         Latencies are ms, accuracies and agreement 0–1, drops percentage points (positive: worse than the baseline).
-        A percentile is None unless n·(1−p) ≥ 10. ``environment.warnings`` limits what the numbers mean. ``details`` has
-        everything: the fields of this class, with ``valid``.
+        A percentile is None unless n·(1−p) ≥ 10. ``disturbed`` has the reasons to doubt each figure of speed.
+        ``environment.warnings`` limits what the numbers mean. ``details`` has everything: the
+        fields of this class, with ``disturbances``.
         """
         first, *others = (self._engine_json(row) for row in self.engines)
-        first["environment"] = {**self.environment, "warnings": [*self.invalid, *self.warnings]}
+        left_out = [] if self.left_out is None else [self.left_out.sentence()]
+        first["environment"] = {**self.environment, "warnings": [*left_out, *self.disturbances, *self.warnings]}
         if others:
             first["others"] = others
         beside = ("environment", "raw", "path")
         details = {one.name: _encode(getattr(self, one.name)) for one in fields(self) if one.name not in beside}
-        return {**first, "schema": SCHEMA, "details": {**details, "valid": not self.invalid}}
+        return {**first, "schema": SCHEMA, "details": {**details, "disturbances": list(self.disturbances)}}
 
     def _engine_json(self, row: Row) -> dict[str, Any]:
         paired, keys = row.paired, ("drop_pp", "ci95_pp", "mcnemar_p", "agreement")
@@ -369,10 +388,13 @@ class Report:
             "threads": self.settings.threads,
             "latency_ms": row._latency_json(),
             "images_per_s": row.images_per_s,
+            "speedup": _encode(row.speedup),
+            "disturbed": row._disturbed_json(),
             "size_bytes": row.size_bytes,
-            "accuracy": row._accuracy_json(),
+            "accuracy": {**row._accuracy_json(), "left_out": 0 if self.left_out is None else self.left_out.faces},
             "baseline": {
                 "latency_ms": self.baseline._latency_json(),
+                "disturbed": self.baseline._disturbed_json(),
                 "accuracy": self.baseline._accuracy_json(),
                 "size_bytes": self.baseline.size_bytes,
             },
@@ -500,6 +522,8 @@ def _check_consistent(report: Report) -> None:
             raise ValueError(f"{row.name} has a share beyond 0 … 1, or was paced without a frame")
         if row.latency is not None and (len(row.latency.histogram), len(row.latency.quantiles)) != (BINS, len(SHARES)):
             raise ValueError(f"{row.name} has no {BINS} bins and {len(SHARES)} quantiles of its latency")
+    if report.left_out is not None and report.left_out.given < n + report.left_out.faces:
+        raise ValueError(f"{report.left_out.given} test faces are fewer than {n} and {report.left_out.faces}")
     for digits in (report.labels, *(row.accuracy.answers for row in report.rows)):
         if digits is not None and len(digits) != n:
             raise ValueError(f"{len(digits)} labels or answers of {n} faces")
@@ -548,7 +572,11 @@ class _Telemetry:
     untold: tuple[str, ...] = ()
 
 
-_DERIVED = {Pace: ("miss_share",), NonInferiority: ("verdict", "difference_seen", "faces_needed", "sentence")}
+_DERIVED = {
+    LeftOut: ("faces", "sentence"),
+    NonInferiority: ("verdict", "difference_seen", "faces_needed", "sentence"),
+    Pace: ("miss_share",),
+}
 """Properties and methods that the JSON has beside a class's fields, for those who read it."""
 
 

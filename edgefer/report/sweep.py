@@ -16,11 +16,12 @@ from rich.table import Table
 from edgefer.data import FaceSet, aligned, open_dataset
 from edgefer.engines.load import load_engine
 from edgefer.errors import EdgeferError
-from edgefer.measure.environment import Usage, available_cores, describe_environment, others_since
+from edgefer.measure.disturbance import Disturbed, LoadMeter, hit_by
+from edgefer.measure.environment import available_cores, describe_environment
 from edgefer.measure.latency import MEANING, Latency, caller, closed_loop, timed_batches
 from edgefer.progress import progress
-from edgefer.report.terminal import as_printable, digits
-from edgefer.report.timing import shared_cores, variables
+from edgefer.report.terminal import MARK, as_printable, digits
+from edgefer.report.timing import variables
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +34,7 @@ class Point:
     latency: Latency
     images_per_s: float
     settled: bool
+    disturbed: Disturbed
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready; latencies of one call, ms."""
@@ -43,6 +45,7 @@ class Point:
             "latency_ms": self.latency.to_dict(),
             "images_per_s": self.images_per_s,
             "settled": self.settled,
+            "disturbed": {"p50": list(self.disturbed.median), "tail": list(self.disturbed.tail)},
         }
 
 
@@ -97,13 +100,13 @@ def run_sweep(
             raise EdgeferError(f"{name} must be numbers of at least 1, not {list(values)}", hint=f"--{name} 1,2")
     faces = (data if isinstance(data, FaceSet) else open_dataset(data)).picked_or("test")
     environment = describe_environment()
-    before, points = Usage.now(), []
+    points = []
     combinations = list(itertools.product(threads, concurrency, batches))
     with progress("sweeping", len(combinations)) as advance:
         for asked in combinations:
             points.append(_point(engine, faces, *asked, scope, seconds))
             advance()
-    warnings = (*shared_cores(environment["cores"], others_since(before)), *_crowded(points), *_unsettled(points))
+    warnings = (*_crowded(points), *_unsettled(points))
     return Sweep(Path(engine).name, scope, seconds, tuple(points), environment, warnings)
 
 
@@ -115,11 +118,15 @@ def print_sweep(sweep: Sweep, console: Console | None = None) -> None:
         table.add_column(title, justify="right")
     best = max(sweep.points, key=lambda point: point.images_per_s)
     for point in sweep.points:
-        times = [digits(value) for value in (point.latency.p50, point.latency.p95, point.latency.p99)]
+        median, tail = (MARK if reasons else "" for reasons in (point.disturbed.median, point.disturbed.tail))
+        p50, *above = (digits(value) for value in (point.latency.p50, point.latency.p95, point.latency.p99))
         shape = [str(value) for value in (point.batch, point.threads, point.concurrency)]
-        cells = (*shape, *times, f"{point.images_per_s:,.0f}", "best" if point is best else "")
+        times = (f"{median}{p50}", *(f"{tail}{value}" for value in above), f"{median}{point.images_per_s:,.0f}")
+        cells = (*shape, *times, "best" if point is best else "")
         table.add_row(*(as_printable(cell, out) for cell in cells))
     out.print(table)
+    for reason in dict.fromkeys(reason for point in sweep.points for reason in point.disturbed.reasons):
+        out.print(f"{MARK} disturbed: {reason}", markup=False, highlight=False, soft_wrap=True)
     for warning in sweep.warnings:
         out.print(f"warning: {warning}", markup=False, highlight=False, soft_wrap=True)
 
@@ -136,8 +143,10 @@ def _point(
     with ExitStack() as opened:
         classifiers = [opened.enter_context(load_engine(engine, threads)) for _ in range(callers)]
         ready = timed_batches(classifiers[0], aligned(faces, classifiers[0].contract.labels), batch)
+        meter = LoadMeter()
         load = closed_loop([caller(classifier, ready, scope) for classifier in classifiers], seconds)
-    return Point(batch, threads, callers, load.latency, load.calls_per_s * batch, load.settled)
+    disturbed = hit_by(meter.read(), threads * callers)
+    return Point(batch, threads, callers, load.latency, load.calls_per_s * batch, load.settled, disturbed)
 
 
 def _unsettled(points: Sequence[Point]) -> Iterator[str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from rich import box
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
@@ -14,13 +15,14 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from edgefer.measure.latency import GpuTimes
 from edgefer.measure.paired import ClassDrop
 from edgefer.report.report import Report, Row
 
 WIDTH = 100
 """Columns that a table may take where the output is no terminal."""
 NOT_MEASURED = "–"
+MARK = "~"
+"""Stands before a figure that was disturbed while it was measured."""
 
 COLUMNS = ("p50 ms", "p95 ms", "images/s", "speed-up", "size", "top-1 %", "drop pp", "agree %")
 SPEED_COLUMNS = 5
@@ -30,23 +32,20 @@ LEGEND = (
     "drop pp: points of top-1 lost to the baseline, negative where gained; agree %: same answers."
 )
 
-_ASCII = str.maketrans({"–": "-", "…": "~", "×": "x", "·": "|", "−": "-", "≥": ">=", "°": ""})
+_ASCII = str.maketrans({"–": "-", "…": "..", "×": "x", "·": "|", "−": "-", "≥": ">=", "°": ""})
 
 
-def render(report: Report, *, force: bool = True) -> RenderableType:
-    """The report for a rich console; without lines and colours where that is no terminal.
-
-    Without ``force``, the latencies of an invalid run are left out; its reasons stand below in any case.
-    """
-    return _ReportTable(report, force)
+def render(report: Report) -> RenderableType:
+    """The report for a rich console; without lines and colours where that is no terminal."""
+    return _ReportTable(report)
 
 
-def print_report(report: Report, console: Console | None = None, *, force: bool = True) -> None:
+def print_report(report: Report, console: Console | None = None) -> None:
     """Print the table on stdout, or on ``console``; see :func:`render`."""
     target = Console() if console is None else console
     if not target.is_terminal:
         target.width = max(target.width, WIDTH)
-    target.print(render(report, force=force))
+    target.print(render(report))
 
 
 def print_details(report: Report, console: Console | None = None) -> None:
@@ -64,7 +63,6 @@ def as_printable(text: str, console: Console) -> str:
 @dataclass(frozen=True)
 class _ReportTable:
     report: Report
-    force: bool
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         yield _text(_headline(self.report), options, "bold")
@@ -76,16 +74,12 @@ class _ReportTable:
             yield ""
             yield self._table(range(SPEED_COLUMNS, len(COLUMNS)), console, options)
         yield _text(LEGEND, options, "dim")
-        for reason in self.report.invalid:
-            yield _text(f"invalid: {reason}", options, "bold red")
-        if self._hides:
-            yield _text("its latencies are not shown: measure again, or print them as invalid with --force", options)
+        if self.report.left_out is not None:
+            yield _text(self.report.left_out.sentence(), options, "yellow")
+        for reason in self.report.disturbances:
+            yield _text(f"{MARK} disturbed: {reason}", options, "yellow")
         for warning in self.report.warnings:
             yield _text(f"warning: {warning}", options, "yellow")
-
-    @property
-    def _hides(self) -> bool:
-        return bool(self.report.invalid) and not self.force
 
     def _table(self, columns: range, console: Console, options: ConsoleOptions) -> Table:
         lines = box.SIMPLE_HEAD if console.is_terminal and not options.ascii_only else None
@@ -95,10 +89,10 @@ class _ReportTable:
         for column in columns:
             table.add_column(COLUMNS[column], justify="right", no_wrap=True)
         for row in self.report.rows:
-            values, doubts = zip(*cells(row, self.report, hide=self._hides, percentiles=("50", "95")), strict=True)
-            table.add_row(_text(row.name, options, "bold"), *(_text(values[i], options) for i in columns))
+            found = list(cells(row, self.report, percentiles=("50", "95")))
+            table.add_row(_text(row.name, options, "bold"), *(_text(found[i].marked, options) for i in columns))
             remark = _text(f"  {_remark(row, self.report)}", options, "dim")
-            table.add_row(remark, *(_text(doubts[i], options, "dim") for i in columns))
+            table.add_row(remark, *(_text(found[i].doubt, options, "dim") for i in columns))
         return table
 
 
@@ -125,30 +119,50 @@ def threads_text(report: Report) -> str:
     return f"{report.settings.threads} thread{'s' if report.settings.threads > 1 else ''}"
 
 
-def cells(row: Row, report: Report, *, hide: bool, percentiles: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """A value and its doubt, a pair for each column; with ``hide``, no latency.
+class Cell(NamedTuple):
+    """A figure, its doubt (an interval ``low…high``, or how many calls) and what disturbed it."""
+
+    value: str
+    doubt: str = ""
+    disturbed: tuple[str, ...] = ()
+
+    @property
+    def marked(self) -> str:
+        """The figure, after :data:`MARK` where it was disturbed."""
+        return f"{MARK}{self.value}" if self.disturbed else self.value
+
+
+def cells(row: Row, report: Report, *, percentiles: Sequence[str]) -> Iterator[Cell]:
+    """A cell for each column.
 
     The columns: ``percentiles`` in ms (below the first, how many calls), images per second, speed-up, size, top-1 in
-    percent, points of it lost, agreement in percent. An interval is ``low…high``.
+    percent, points of it lost, agreement in percent.
     """
-    latency, speedup = (None, None) if hide else (row.latency, row.speedup)
+    latency, speedup, disturbed = row.latency, row.speedup, row.disturbed
     for i, percent in enumerate(percentiles):
         count = f"n={latency.n:,}" if latency is not None and i == 0 else ""
-        yield digits(None if latency is None else latency.percentile(percent)), count
-    rate = None if hide else row.images_per_s
-    yield NOT_MEASURED if rate is None else f"{rate:,.0f}" if rate >= 100 else f"{rate:.1f}", ""
+        yield _cell(None if latency is None else latency.percentile(percent), count, disturbed.percentile(percent))
+    rate = row.images_per_s
+    if rate is None:
+        yield Cell(NOT_MEASURED)
+    else:
+        yield Cell(f"{rate:,.0f}" if rate >= 100 else f"{rate:.1f}", "", disturbed.median)
     if speedup is not None:
-        yield f"{speedup.value:.2f}×", "{:.2f}…{:.2f}".format(*speedup.ci95)
+        yield Cell(f"{speedup.value:.2f}×", "{:.2f}…{:.2f}".format(*speedup.ci95), disturbed.speedup)
     else:
-        yield "1×" if row is report.baseline and latency is not None else NOT_MEASURED, ""
-    yield size_text(row.size_bytes), ""
+        yield Cell("1×" if row is report.baseline and latency is not None else NOT_MEASURED)
+    yield Cell(size_text(row.size_bytes))
     low, high = row.accuracy.ci95
-    yield f"{100 * row.accuracy.top1:.2f}", f"{100 * low:.1f}…{100 * high:.1f}"
+    yield Cell(f"{100 * row.accuracy.top1:.2f}", f"{100 * low:.1f}…{100 * high:.1f}")
     if row.paired is None:
-        yield from ((NOT_MEASURED, ""), (NOT_MEASURED, ""))
+        yield from (Cell(NOT_MEASURED), Cell(NOT_MEASURED))
     else:
-        yield f"{row.paired.drop_pp:+.2f}", "{:+.2f}…{:+.2f}".format(*row.paired.ci95_pp)
-        yield f"{100 * row.paired.agreement:.2f}", ""
+        yield Cell(f"{row.paired.drop_pp:+.2f}", "{:+.2f}…{:+.2f}".format(*row.paired.ci95_pp))
+        yield Cell(f"{100 * row.paired.agreement:.2f}")
+
+
+def _cell(ms: float | None, doubt: str, disturbed: tuple[str, ...]) -> Cell:
+    return Cell(digits(ms), doubt, () if ms is None else disturbed)
 
 
 def digits(value: float | None) -> str:
@@ -183,7 +197,7 @@ def detail_lines(report: Report) -> Iterator[str]:
         if paired is not None:
             yield f"  {paired.non_inferiority.sentence()}"
             yield f"  {_classes(paired.per_class)}"
-        yield from (f"  {line}" for line in _speed(row, report))
+        yield from (f"  {line}" for line in _speed(row))
     if report.telemetry is not None:
         yield f"watched: {telemetry_line(report)}"
 
@@ -198,26 +212,37 @@ def _classes(drops: tuple[ClassDrop, ...]) -> str:
     return f"no class's recall is seen to change; the widest interval is that of {drop.name}: {interval} points lost"
 
 
-def _speed(row: Row, report: Report) -> Iterator[str]:
-    pace, latency = row.pace, row.latency
+def _speed(row: Row) -> Iterator[str]:
+    pace, latency, mark = row.pace, row.latency, _mark(row.disturbed.tail)
     if pace is not None:
         yield (
-            f"at {pace.fps:g} frames per second: {pace.misses} of {pace.frames} answers missed {pace.deadline_ms:.3g} "
-            f"ms, {pace.dropped} frames dropped, jitter {pace.jitter_ms:.2g} ms"
+            f"at {pace.fps:g} frames per second: {mark}{pace.misses} of {pace.frames} answers missed "
+            f"{pace.deadline_ms:.3g} ms, {pace.dropped} frames dropped, jitter {mark}{pace.jitter_ms:.2g} ms"
         )
-    if latency is not None and latency.variation is not None and not report.invalid:
+    if latency is not None and latency.variation is not None:
         p999 = latency.percentile("99.9")
-        tail = "" if p999 is None else f", p99.9 {p999:.3g} ms"
-        yield f"{latency.n:,} calls vary by {latency.variation:.0%} of their mean{tail}"
-    if row.gpu_ms is not None and not report.invalid:
-        yield gpu_line(row.gpu_ms)
+        tail = "" if p999 is None else f", p99.9 {mark}{p999:.3g} ms"
+        yield f"{latency.n:,} calls vary by {mark}{latency.variation:.0%} of their mean{tail}"
+    if row.gpu_ms is not None:
+        yield gpu_line(row)
     if row.energy is not None:
-        yield f"{1000 * row.energy.joules_per_image:.3g} mJ an image ({row.energy.source}, with what else it feeds)"
+        joules = f"{mark}{1000 * row.energy.joules_per_image:.3g}"
+        yield f"{joules} mJ an image ({row.energy.source}, with what else it feeds)"
 
 
-def gpu_line(times: GpuTimes) -> str:
-    """Durations of calls on the GPU, on one line."""
-    steps = f"{digits(times.upload)} ms to it, {digits(times.compute)} ms computing, {digits(times.download)} ms back"
+def _mark(reasons: tuple[str, ...]) -> str:
+    return MARK if reasons else ""
+
+
+def gpu_line(row: Row) -> str:
+    """Durations of the row's calls on the GPU, on one line; empty where they were not measured."""
+    times = row.gpu_ms
+    if times is None:
+        return ""
+    upload, compute, download = (
+        f"{_mark(row.disturbed.median)}{digits(ms)} ms" for ms in (times.upload, times.compute, times.download)
+    )
+    steps = f"{upload} to it, {compute} computing, {download} back"
     return f"on the GPU: {steps} (medians of {times.calls:,} calls, {times.replayed:,} replayed as a CUDA graph)"
 
 

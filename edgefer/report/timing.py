@@ -1,4 +1,4 @@
-"""Settings of a benchmark, its timing with what is watched meanwhile, and reasons not to believe the result."""
+"""Settings of a benchmark, its timing with what is watched meanwhile, and what disturbed it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 from edgefer.data import FaceSet
 from edgefer.engines.classifier import Classifier
 from edgefer.errors import EdgeferError
-from edgefer.measure.environment import Usage, others_since, too_busy
+from edgefer.measure.disturbance import Disturbed, LoadMeter, OtherLoad, disturbances
 from edgefer.measure.latency import (
     MEANING,
     TIMED_FACES,
@@ -33,7 +33,6 @@ from edgefer.progress import announce, progress
 
 CALLS_A_TURN = 5
 MARGIN_PP = 0.5
-NOTABLE_DRIFT = 0.10
 MIN_ROUNDS = 10
 _AT_ONCE = 1e-9  # seconds: only the rounds count
 ENERGY_SECONDS = 2.0
@@ -137,7 +136,8 @@ class Timed:
         energies: name → energy of an image; empty where the machine cannot tell.
         gpu_ms: name → what its calls took on the GPU; only engines whose runtime times them.
         telemetry: see ``Recording.summary``; None if nothing was watched.
-        invalid: reasons not to believe the latencies.
+        load: processor time that others used meanwhile; None where the system does not tell.
+        disturbed: name → reasons why its figures are marked.
         warnings: sentences that limit what they mean.
     """
 
@@ -146,7 +146,8 @@ class Timed:
     energies: Mapping[str, Energy]
     gpu_ms: Mapping[str, GpuTimes]
     telemetry: dict[str, Any] | None
-    invalid: tuple[str, ...]
+    load: OtherLoad | None
+    disturbed: Mapping[str, Disturbed]
     warnings: tuple[str, ...]
 
 
@@ -161,10 +162,10 @@ def time_all(
     announce(f"timing {', '.join(runners)}: {_how_long(settings)}, batch {settings.batch}, threads {settings.threads}")
     with ExitStack() as opened:
         recorder = opened.enter_context(Recorder()) if telemetry else None
-        start, before = time.monotonic(), Usage.now()
+        start, meter = time.monotonic(), LoadMeter()
         timing, paces = _measure(runners, settings)
         gpu = gpu_times(runners, timing)
-        others, end = others_since(before), time.monotonic()
+        load, end = meter.read(), time.monotonic()
         recording = None if recorder is None else recorder.recording().between(start, end)
         energies = (
             {} if recorder is None or recording is None else _energies(runners, settings.batch, recorder, recording)
@@ -176,8 +177,9 @@ def time_all(
         energies=energies,
         gpu_ms=gpu,
         telemetry=None if recording is None else recording.summary(),
-        invalid=(*throttled, *shared_cores(cores, others), *unsteady(timing)),
-        warnings=(*too_many_threads(cores, settings.threads), *unsettled(timing)),
+        load=load,
+        disturbed=disturbances(timing, load, settings.threads, throttled),
+        warnings=(*too_many_threads(cores, settings.threads), *unsettled(timing), *too_few(timing)),
     )
 
 
@@ -241,19 +243,9 @@ def _energies(
     return found
 
 
-def shared_cores(cores: int, others: float | None) -> Iterator[str]:
-    """The reason, if other processes used the cores."""
-    if too_busy(others):
-        yield f"other processes used {others:.2f} of {cores} cores while this was timed: latencies may be too high"
-
-
-def unsteady(timing: Interleaved) -> Iterator[str]:
-    """Reasons: what drifted, and what was timed too few times."""
+def too_few(timing: Interleaved) -> Iterator[str]:
+    """A warning for each runner that was timed too few times for a p95."""
     for name, latency in timing.latencies().items():
-        change = timing.drift(name) - 1
-        if abs(change) > NOTABLE_DRIFT:
-            how = "slower" if change > 0 else "faster"
-            yield f"{name} became {abs(change):.0%} {how} while it was timed (throttling, or other load)"
         if latency.p95 is None:
             yield f"{name} was timed {latency.n} times, too few for a p95 (200): time it longer"
 

@@ -1,9 +1,6 @@
 """What the scripts are made of."""
 
 import json
-import subprocess
-import sys
-import time
 
 import numpy as np
 import pytest
@@ -153,30 +150,6 @@ def test_a_turn_begins_with_a_rest_that_no_timed_call_sees(monkeypatch):
     slept.clear()
     common.take_turns(engines, faces, 1, effort)
     assert slept == []
-
-
-def test_other_processes_are_seen_and_our_own_work_is_not():
-    from edgefer.measure.environment import Usage, others_since, too_busy
-
-    start = Usage.now()
-    if start.everyone is None:
-        pytest.skip("this system has no /proc/stat")
-    until = time.monotonic() + 0.3
-    while time.monotonic() < until:
-        pass
-    ours = others_since(start)
-    spin = "import time\nuntil = time.monotonic() + 0.6\nwhile time.monotonic() < until: pass"
-    stranger = subprocess.Popen([sys.executable, "-c", spin])
-    start = Usage.now()
-    time.sleep(0.4)  # it is not waited for yet, so that its time is not among our children's
-    theirs = others_since(start)
-    stranger.wait()
-    assert ours is not None
-    assert theirs is not None
-    assert theirs > 0.3
-    assert too_busy(theirs)
-    assert not too_busy(0.05)
-    assert not too_busy(None)
 
 
 def test_memory_that_is_not_there_is_not_tried(monkeypatch):

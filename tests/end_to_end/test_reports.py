@@ -25,7 +25,6 @@ def reports(road, tmp_path_factory):
             "base.npz",
             "--save-predictions",
             "p.npz",
-            "--force",
         ),
         cwd=folder,
     )
@@ -53,7 +52,7 @@ def test_one_run_is_written_in_every_form(reports):
 
 
 def test_a_host_draws_what_a_device_measured(reports):
-    done = edgefer("report", "r.json", "--html", "host.html", "--markdown", "host.md", "--force", cwd=reports)
+    done = edgefer("report", "r.json", "--html", "host.html", "--markdown", "host.md", cwd=reports)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert (reports / "host.md").read_bytes() == (reports / "r.md").read_bytes()
     page, with_images = ((reports / name).read_text(encoding="utf-8") for name in ("host.html", "r.html"))

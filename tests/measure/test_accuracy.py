@@ -81,11 +81,11 @@ def test_wrong_files_are_refused_by_name(tmp_path):
         np.save(stream, np.zeros(3))
     assert refused("one array")
     np.savez(path, images=np.zeros((1, 2, 2)), labels=np.zeros(1))
-    assert refused("lacks format, logits, classes, faces_sha256, name, groups and has images, labels")
+    assert refused("lacks format, logits, classes, faces_sha256, name, groups, hashes and has images, labels")
     np.savez(path, format=np.array("edgefer.predictions/1"), logits=np.zeros((2, 3)))  # before groups were kept
-    assert "again" in refused("its format is 'edgefer.predictions/1', this edgefer reads 'edgefer.predictions/2'")
+    assert "again" in refused("its format is 'edgefer.predictions/1', this edgefer reads 'edgefer.predictions/3'")
     saved(path, format=np.array("edgefer.predictions/9"))
-    assert "again" in refused("its format is 'edgefer.predictions/9', this edgefer reads 'edgefer.predictions/2'")
+    assert "again" in refused("its format is 'edgefer.predictions/9', this edgefer reads 'edgefer.predictions/3'")
     saved(path, labels=np.array([0.0, 1, 0, 0, 1]))
     assert "integers" in refused("labels are float64 of shape")
     saved(path, classes=np.array("abc"))
@@ -128,6 +128,9 @@ class FakeFaces:
 
     def fingerprint(self):
         return "cd" * 32
+
+    def face_hashes(self):
+        return tuple(f"{label:016x}" for label in self.labels)
 
     def group_keys(self):
         return np.arange(len(self), dtype=np.uint64)

@@ -15,6 +15,7 @@ from edgefer.engines.classifier import Classifier
 from edgefer.engines.session import TensorSpec
 from edgefer.manifest import LayerPrecision
 from edgefer.measure.accuracy import Predictions
+from edgefer.measure.disturbance import Disturbed, OtherLoad
 from edgefer.measure.latency import Interleaved
 from edgefer.measure.pacing import Pace
 from edgefer.report import bench
@@ -67,11 +68,20 @@ class FakeSession:
 @pytest.fixture(scope="session")
 def fake_classifier():
     def make(
-        runtime="onnxruntime", precision="fp32", *, labels=CLASSES, mistakes=0, ms=0.2, name="fake", manifest=None
+        runtime="onnxruntime",
+        precision="fp32",
+        *,
+        labels=CLASSES,
+        mistakes=0,
+        ms=0.2,
+        name="fake",
+        manifest=None,
+        seen=frozenset(),
     ):
         session = FakeSession(runtime, len(labels), mistakes, ms)
         contract = Contract(labels, 4, 4, 1, Normalisation(), architecture="fakenet")
-        return Classifier(session, contract, precision=precision, size_bytes=1234, name=name, manifest=manifest)
+        about = {"precision": precision, "size_bytes": 1234, "name": name, "manifest": manifest, "seen": seen}
+        return Classifier(session, contract, **about)
 
     return make
 
@@ -118,7 +128,8 @@ def invented():
         base_wrong=1200,
         wrong=1205,
         ms=0.5,
-        invalid=(),
+        disturbed=(),
+        left_out=None,
         faces="ab" * 32,
         settings=None,
         environment=None,
@@ -152,9 +163,13 @@ def invented():
             "os": "Linux 6",
             **(environment or {}),
         }
-        found = Timed(Interleaved(samples, ()), paces, energies or {}, gpu_ms or {}, telemetry, invalid, warnings)
+        marks = dict.fromkeys(samples, Disturbed(disturbed, disturbed, disturbed))
+        load = OtherLoad(0.25, 2, {"chromium": 0.24})
+        timing = Interleaved(samples, ())
+        found = Timed(timing, paces, energies or {}, gpu_ms or {}, telemetry, load, marks, warnings)
         images = images or SimpleNamespace(origin="folder/faces.npz:test")
-        return make_report(rows, Raw(images, answers, samples), found, settings or BenchSettings(), machine)
+        settings = settings or BenchSettings()
+        return make_report(rows, Raw(images, answers, samples), found, settings, machine, left_out=left_out)
 
     return make
 

@@ -53,7 +53,7 @@ def test_a_paced_run_is_long_enough_for_a_p95(fake_classifier, faces):
     report = benchmark(fake_classifier(ms=0.1), faces, fake_classifier("pytorch", ms=0.1), scope="paced", fps=2000)
     assert [row.latency.n for row in report.rows] == [200, 200]
     assert all(row.latency.percentile("95") is not None and row.speedup is not None for row in report.engines)
-    assert not any("too few" in reason for reason in report.invalid)
+    assert not any("too few" in reason for reason in report.warnings)
 
 
 def test_a_paced_run_counts_misses(fake_classifier, faces):
@@ -209,7 +209,7 @@ def test_an_interrupted_timing_need_not_evaluate_again(fake_classifier, faces, t
     assert list(cache.iterdir()) == []
 
 
-def test_a_throttled_run_is_invalid_with_the_reason(fake_classifier, faces, monkeypatch):
+def test_a_throttled_run_is_marked_with_the_reason(fake_classifier, faces, monkeypatch):
     hot = Recording(tuple({"t": i / 10, "mhz": 3000 - 200 * i, "throttling": []} for i in range(9)), 0.1)
     monkeypatch.setattr(Recording, "between", lambda self, start, end: hot)
 
@@ -225,9 +225,11 @@ def test_a_throttled_run_is_invalid_with_the_reason(fake_classifier, faces, monk
 
     monkeypatch.setattr(timing, "Recorder", Fake)
     report = benchmark(fake_classifier(), faces, fake_classifier("pytorch"), seconds=0.3, telemetry=True)
-    assert "the clock fell from 2,800 to 1,600 MHz" in report.invalid
+    reason = "the clock fell from 2,800 to 1,600 MHz"
+    assert all(reason in row.disturbed.median and reason in row.disturbed.tail for row in report.rows)
+    assert reason not in report.engines[0].disturbed.speedup, "it slowed both"
     details = report.to_json()["details"]
-    assert details["valid"] is False
+    assert reason in details["disturbances"]
     assert details["telemetry"]["throttled"] == ["the clock fell from 2,800 to 1,600 MHz"]
 
 

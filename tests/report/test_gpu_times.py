@@ -64,9 +64,10 @@ def test_a_report_tells_them_where_there_are_some(invented):
     assert ">0.0345<" in page(report)
 
 
-def test_an_invalid_run_has_none(invented):
+def test_those_of_a_disturbed_run_are_marked(invented):
     times = GpuTimes(0.0123, 0.25, 0.0345, 400, 400)
-    report = invented(invalid=("throttled",), gpu_ms={"onnxruntime INT8": times})
-    assert "the GPU" not in markdown(report, force=False)
-    assert "the GPU" not in page(report, force=False)
-    assert "the GPU" not in "\n".join(detail_lines(report))
+    report = invented(disturbed=("throttled",), gpu_ms={"onnxruntime INT8": times})
+    line = "on the GPU: ~0.0123 ms to it, ~0.250 ms computing, ~0.0345 ms back"
+    assert line in markdown(report)
+    assert line in "\n".join(detail_lines(report))
+    assert 'class="disturbed" title="throttled">0.0123<' in page(report)

@@ -17,10 +17,11 @@ from edgefer.manifest import LayerPrecision
 from edgefer.measure.pacing import Pace
 from edgefer.report import charts, svg
 from edgefer.report.bench import write_samples
+from edgefer.report.evaluated import LeftOut
 from edgefer.report.markdown import markdown
 from edgefer.report.page import layer_map, page, png
 from edgefer.report.report import Report
-from edgefer.report.terminal import detail_lines
+from edgefer.report.terminal import detail_lines, digits
 from edgefer.report.timing import Energy
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
@@ -95,17 +96,26 @@ def test_names_cannot_break_the_page(invented):
     assert "&lt;b&gt;&amp;" in text
 
 
-def test_an_invalid_run_is_marked_and_its_latencies_need_force(invented):
-    report = invented(invalid=("it drifted",))
-    forced, plain = page(report, force=True), page(report, force=False)
-    assert "<b>invalid:</b> it drifted" in forced
-    assert "<b>invalid:</b> it drifted" in plain
-    assert 'id="latency"' in forced
-    assert 'id="latency"' not in plain
-    assert "are left out" in plain
-    assert "0.500" in markdown(report)
-    assert "0.500" not in markdown(report, force=False)
-    assert "> **invalid:** it drifted" in markdown(report, force=False)
+def test_disturbed_figures_are_grey_on_the_page_and_marked_in_markdown(invented):
+    report = invented(disturbed=("it drifted & fell",))
+    text, median = page(report), report.engines[0].latency.p50
+    assert f'<span class="disturbed" title="it drifted &amp; fell">{digits(median)}<' in text
+    assert "</span> it drifted &amp; fell</p>" in text
+    assert 'class="disturbed"' not in page(invented())
+    assert f"| ~{digits(median)} |" in markdown(report)
+    assert "> ~ disturbed: it drifted & fell" in markdown(report)
+    assert "~" not in markdown(invented())
+
+
+def test_faces_that_were_left_out_are_told_everywhere(invented):
+    report = invented(left_out=LeftOut(3514, {"trained mini": 12, "calibrated a.onnx": 2}))
+    told = "14 of 3,514 test faces are left out: 12 trained mini, 2 calibrated a.onnx"
+    content = report.to_json()
+    assert told in page(report)
+    assert told in markdown(report)
+    assert told in content["environment"]["warnings"]
+    assert content["accuracy"]["left_out"] == 14
+    assert content["details"]["left_out"]["reasons"] == {"trained mini": 12, "calibrated a.onnx": 2}
 
 
 def test_pictures_are_in_the_page_only_where_they_were_asked_for(invented, faces):

@@ -11,6 +11,7 @@ from rich.console import Console
 from edgefer.cli.measure import report as command
 from edgefer.errors import EdgeferError
 from edgefer.measure.latency import GpuTimes
+from edgefer.report.evaluated import LeftOut
 from edgefer.report.markdown import markdown
 from edgefer.report.page import page
 from edgefer.report.report import (
@@ -41,11 +42,9 @@ TELEMETRY = {
 def every_text(report):
     """All outputs of a report, and its JSON."""
     stream = io.StringIO()
-    for force in (True, False):
-        print_report(report, Console(file=stream, width=120), force=force)
+    print_report(report, Console(file=stream, width=120))
     print_details(report, Console(file=stream, width=120))
-    texts = [text(report, force=force) for text in (page, markdown) for force in (True, False)]
-    return [*texts, stream.getvalue(), json.dumps(report.to_json())]
+    return [page(report), markdown(report), stream.getvalue(), json.dumps(report.to_json())]
 
 
 @pytest.mark.parametrize(
@@ -53,7 +52,7 @@ def every_text(report):
     [
         {},
         {"rounds": 3},
-        {"invalid": ("it drifted",), "warnings": ("busy",)},
+        {"disturbed": ("it drifted",), "left_out": LeftOut(3514, {"trained mini": 14}), "warnings": ("busy",)},
         {"settings": BenchSettings(scope="paced", fps=25, seconds=3, deadline_ms=20), "misses": 7, "rounds": 2500},
         {
             "telemetry": TELEMETRY,
@@ -86,18 +85,15 @@ def test_a_measured_report_too(fake_classifier, faces, tmp_path, monkeypatch):
 
 
 def test_the_command_prints_or_writes_what_a_device_measured(written, invented, tmp_path):
-    path = written("r.json", invalid=("it drifted",))
+    path = written("r.json", disturbed=("it drifted",))
     report = read_report(path)
     arguments = [str(path), "--html", str(tmp_path / "r.html"), "--markdown", str(tmp_path / "r.md")]
     done = CliRunner().invoke(command, arguments, catch_exceptions=False)
     assert (done.exit_code, done.output) == (0, "")
-    assert (tmp_path / "r.html").read_text(encoding="utf-8") == page(report, force=False)
-    assert (tmp_path / "r.md").read_text(encoding="utf-8") == markdown(report, force=False)
-    done = CliRunner().invoke(command, [*arguments, "--force"], catch_exceptions=False)
     assert (tmp_path / "r.html").read_text(encoding="utf-8") == page(report)
+    assert (tmp_path / "r.md").read_text(encoding="utf-8") == markdown(report)
     printed = CliRunner().invoke(command, [str(path)], catch_exceptions=False).output
-    assert "invalid: it drifted" in printed
-    assert "print them as invalid with --force" in printed
+    assert "~ disturbed: it drifted" in printed
     assert "macro-F1" in printed
 
 
@@ -131,7 +127,7 @@ def test_what_is_written_is_read_back(written, invented):
 
 def test_details_carry_every_switch_and_every_class(invented):
     found = invented(settings=BenchSettings(scope="paced", fps=25, threads=2)).to_json()
-    assert found["schema"] == 2
+    assert found["schema"] == 3
     details = found["details"]
     switches = details["settings"]
     assert (switches["scope"], switches["fps"], switches["threads"]) == ("paced", 25, 2)
@@ -186,14 +182,14 @@ def in_engine(**changed):
             r"newer edgefer \(3.0\): its schema is 9",
             "upgrade",
         ),
-        (lambda c: c | {"schema": 3, "details": []}, r"newer edgefer \(\?\): its schema is 3", "upgrade"),
-        (lambda c: {"schema": 3, "rows": []}, "newer edgefer", "upgrade"),
+        (lambda c: c | {"schema": 4, "details": []}, r"newer edgefer \(\?\): its schema is 4", "upgrade"),
+        (lambda c: {"schema": 4, "rows": []}, "newer edgefer", "upgrade"),
         (
-            lambda c: c | {"schema": 1},
-            r"written with schema 1 by edgefer 0.1.0; this edgefer reads schema 2",
+            lambda c: c | {"schema": 2},
+            r"written with schema 2 by edgefer 0.1.0; this edgefer reads schema 3",
             "edgefer bench",
         ),
-        (lambda c: c | {"schema": "2"}, "has the schema '2', which is no version", "--json"),
+        (lambda c: c | {"schema": "3"}, "has the schema '3', which is no version", "--json"),
         (lambda c: c | {"schema": None}, "has the schema None", "--json"),
         (lambda c: {k: v for k, v in c.items() if k != "schema"}, "has no schema", "--json"),
         (lambda c: {"faces": 1}, "not a report of a benchmark", "--json"),

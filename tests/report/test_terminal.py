@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 
 from edgefer.measure.accuracy import Predictions
+from edgefer.measure.disturbance import Disturbed
 from edgefer.measure.latency import Estimate, Interleaved
 from edgefer.report import terminal
 from edgefer.report.bench import make_report
@@ -36,7 +37,7 @@ def report():
     ]
     rounds = {"PyTorch FP32": np.full((30, 5), 1.39), **{name: np.full((2400, 5), ms) for name, _, ms, _ in engines}}
     faces = SimpleNamespace(origin="../some/folder/fer2013.csv.gz:test")
-    timed = Timed(Interleaved(rounds, ()), {}, {}, {}, None, (), ())
+    timed = Timed(Interleaved(rounds, ()), {}, {}, {}, None, None, {}, ())
     environment = {"cpu": "An Example CPU 9000"}
     made = make_report(
         rows, Raw(faces, tuple(answers), rounds), timed, BenchSettings(), environment, ("the machine was busy",)
@@ -101,7 +102,7 @@ def test_a_console_without_unicode_gets_ascii(report):
     stream.flush()
     text = raw.getvalue().decode("ascii")
     assert "11.21x" in text
-    assert "+0.56~+1.16" in text
+    assert "+0.56..+1.16" in text
 
 
 @pytest.mark.parametrize(
@@ -120,15 +121,11 @@ def test_sizes_are_decimal(size, text):
     assert terminal.size_text(size) == text
 
 
-def test_latencies_of_an_invalid_run_need_force(report):
-    invalid = replace(report, invalid=("it was throttled",))
-    stream = io.StringIO()
-    terminal.print_report(invalid, Console(file=stream), force=False)
-    int8 = next(line for line in stream.getvalue().splitlines() if "INT8" in line)
-    assert words(int8) == "onnxruntime INT8 – – – – 72.6 MB 64.79 +0.81 99.19"
-    assert "invalid: it was throttled" in stream.getvalue()
-    assert "--force" in stream.getvalue()
-    forced = printed(invalid)
-    assert "0.0756" in forced
-    assert "invalid: it was throttled" in forced
-    assert "--force" not in forced
+def test_disturbed_figures_are_shown_and_marked(report):
+    busy = Disturbed(("other processes used 0.31 of 2 cores",), ("other processes used 0.31 of 2 cores",), ())
+    marked = printed(replace(report, rows=tuple(replace(row, disturbed=busy) for row in report.rows)))
+    int8 = next(line for line in marked.splitlines() if "INT8" in line)
+    assert words(int8) == words(next(line for line in printed(report).splitlines() if "INT8" in line)).replace(
+        "0.0756 0.0756 13,228", "~0.0756 ~0.0756 ~13,228"
+    )
+    assert "~ disturbed: other processes used 0.31 of 2 cores" in marked

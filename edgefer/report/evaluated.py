@@ -1,0 +1,151 @@
+"""The faces that a benchmark evaluates: those of the test part that nothing under test has met before."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgefer.data import FaceSet, open_dataset
+from edgefer.engines.classifier import Classifier
+from edgefer.errors import EdgeferError
+from edgefer.measure.accuracy import Predictions, check_classes, numbered
+from edgefer.measure.paired import check_same_faces
+from edgefer.progress import announce
+
+CHOOSING_SPLITS = ("train", "fit", "val", "calib")
+MIN_LEFT = 100
+"""Distinct faces that must remain where some are left out; see :func:`evaluated_faces`."""
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Faces that were not evaluated, since an engine or the baseline knows them.
+
+    Attributes:
+        given: number of test faces before.
+        reasons: reason → number of faces, each counted once: ``trained mini_xception``.
+    """
+
+    given: int
+    reasons: Mapping[str, int]
+
+    @property
+    def faces(self) -> int:
+        """Number of faces that were left out."""
+        return sum(self.reasons.values())
+
+    def sentence(self) -> str:
+        """``14 of 3,579 test faces are left out: 12 trained mini_xception, 2 calibrated a.onnx``."""
+        told = ", ".join(f"{count:,} {reason}" for reason, count in self.reasons.items())
+        verb = "is" if self.faces == 1 else "are"
+        return f"{self.faces:,} of {self.given:,} test faces {verb} left out: {told}"
+
+
+def opened_faces(data: str | os.PathLike[str] | FaceSet, limit: int | None, seed: int) -> FaceSet:
+    """The ``test`` part of ``data``, or what ``DATA:split`` names; of more than ``limit`` a sample by ``seed``.
+
+    Raises:
+        EdgeferError: the data cannot be read, or there is no face.
+    """
+    faces = data if isinstance(data, FaceSet) else open_dataset(data)
+    faces = faces.picked_or("test")
+    if len(faces) == 0:
+        raise EdgeferError(f"{faces.origin} has 0 faces: nothing can be evaluated on it", hint="choose another split")
+    if limit is None or limit >= len(faces):
+        return faces
+    # at random and not balanced: the share of each class, and so the expected top-1, stays that of all faces
+    sample = np.random.default_rng(seed).choice(len(faces), limit, replace=False)
+    return faces.subset(np.sort(sample))
+
+
+def evaluated_faces(
+    faces: FaceSet, classifiers: Sequence[Classifier], baseline: Predictions | None
+) -> tuple[FaceSet, LeftOut | None, Predictions | None]:
+    """Leave out the faces that trained, chose or calibrated a network under test, and say so on stderr.
+
+    They are found by the hashes that weights and manifests record, which are of exact pixels. Near-duplicates within
+    ``faces`` of those that were found go too. Of a ``baseline`` of predictions, only faces that it answered remain.
+
+    What remains is evaluated: its accuracy is an estimate like any other, with a wider interval. It is refused where
+    fewer than :data:`MIN_LEFT` distinct faces remain: Wilson's interval of a top-1 is then wider than 20 points and
+    Tango's of a drop than 7, even where no answer changed, so that nothing that a benchmark asks could be answered. A
+    class that lost all its faces is no reason to refuse: top-1 and the other classes stand, and a warning says so.
+
+    Returns:
+        The faces; what was left out, None for nothing; and the baseline's answers to these faces.
+
+    Raises:
+        EdgeferError: too few remain; classes differ; or the baseline's faces are others and have no hashes.
+    """
+    check = [(one.name, tuple(one.contract.labels)) for one in classifiers]
+    check += [] if baseline is None else [(baseline.name, tuple(baseline.classes))]
+    for name, classes in check:
+        check_classes(name, classes, faces.origin, faces.classes)
+    reasons: dict[str, NDArray[np.bool_]] = {}
+    hashes = np.array(faces.face_hashes())
+    for reason, known in _met(classifiers):
+        reasons[reason] = np.isin(hashes.astype(f"<U{len(next(iter(known)))}"), np.array(sorted(known)))
+    if any(hit.any() for hit in reasons.values()):
+        groups = numbered(faces.group_keys())
+        hit_groups = groups[np.logical_or.reduce(list(reasons.values()))]
+        reasons["are near-duplicates of these"] = np.isin(groups, hit_groups)
+    if baseline is not None and len(baseline.hashes):
+        reasons[f"have no answer in {Path(baseline.name).name}"] = ~baseline.has_predicted(faces)
+    counts, out = {}, np.zeros(len(faces), dtype=np.bool_)
+    for reason, hit in reasons.items():
+        if count := int((hit & ~out).sum()):
+            counts[reason] = count
+        out |= hit
+    left_out = LeftOut(len(faces), counts) if counts else None
+    if left_out is not None:
+        faces = _remaining(faces, ~out, left_out)
+    if baseline is None:
+        return faces, left_out, None
+    if len(baseline.hashes):
+        return faces, left_out, baseline.on(faces)
+    groups = numbered(faces.group_keys())
+    check_same_faces(baseline, faces.origin, faces.fingerprint(), faces.labels, groups)
+    return faces, left_out, baseline
+
+
+def _met(classifiers: Sequence[Classifier]) -> Iterator[tuple[str, frozenset[str]]]:
+    """What each network is known to have met: ``trained a.onnx, b.onnx`` and the beginnings of the faces' hashes."""
+    names: dict[tuple[str, frozenset[str]], list[str]] = {}
+    for one in classifiers:
+        calibration = None if one.manifest is None else one.manifest.calibration
+        met = {"trained": one.seen, "calibrated": frozenset(() if calibration is None else calibration.face_hashes)}
+        for how, known in met.items():
+            if known:
+                names.setdefault((how, known), []).append(Path(one.name).name)
+    for (how, known), called in sorted(names.items(), key=lambda item: item[0][0], reverse=True):  # trained first
+        yield f"{how} {', '.join(dict.fromkeys(called))}", known
+
+
+def _remaining(faces: FaceSet, kept: NDArray[np.bool_], left_out: LeftOut) -> FaceSet:
+    rest = faces.subset(np.flatnonzero(kept))
+    distinct = len(np.unique(rest.group_keys())) if len(rest) else 0
+    if distinct < MIN_LEFT:
+        raise EdgeferError(
+            f"{faces.origin}: {left_out.sentence()}; {distinct} distinct faces remain, and {MIN_LEFT} are needed",
+            hint="benchmark on faces that the networks have not met; `--exclude` keeps a file of test faces out of "
+            "training and calibration",
+        )
+    announce(f"note: {left_out.sentence()}")
+    return rest
+
+
+def face_warnings(faces: FaceSet) -> Iterator[str]:
+    """Sentences that limit what an accuracy on ``faces`` means."""
+    if faces.picked in CHOOSING_SPLITS:
+        yield f"{faces.origin} are faces that train or choose networks: an accuracy on them is flattered"
+    lacking = [name for name, count in faces.per_class_counts().items() if not count]
+    if lacking:
+        yield f"{faces.origin} has no face of {', '.join(lacking)}: nothing is known about that"
+    distinct = len(np.unique(faces.group_keys()))
+    if distinct < len(faces):
+        yield f"{len(faces):,} faces, {distinct:,} distinct: intervals count copies and near-duplicates once"

@@ -1,0 +1,89 @@
+"""Faces that trained or calibrated what is tested are left out, counted and told; the rest is reported on."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from edgefer.data import open_dataset
+from edgefer.data.npz import save_npz
+from edgefer.errors import EdgeferError
+from edgefer.measure.accuracy import Predictions
+from edgefer.measure.evaluate import evaluate
+from tests.report.conftest import CLASSES, benchmark
+
+TEST = 130
+
+
+@pytest.fixture
+def faces(tmp_path):
+    """Test faces of noise, none like another but the last, which is the one before it, a level brighter."""
+    images = np.random.default_rng(0).integers(0, 255, (TEST, 4, 4, 1), dtype=np.uint8)
+    labels = np.where(np.arange(TEST) % 13 == 0, 1, np.arange(TEST) % 2 * 2)  # ten of class 1
+    images[:, 0, 0, 0] = labels
+    images[-1], labels[-1] = images[-2] + 1, labels[-2]
+    save_npz(tmp_path / "faces.npz", images, labels, CLASSES, ["test"] * TEST)
+    return open_dataset(tmp_path / "faces.npz").split("test")
+
+
+def calibrated_with(hashes):
+    calibration = SimpleNamespace(face_hashes=tuple(hashes), origin="faces.npz:calib")
+    return SimpleNamespace(calibration=calibration, precision=SimpleNamespace(layers=()))
+
+
+def test_each_face_is_counted_once_under_its_first_reason_with_its_near_duplicate(fake_classifier, faces, capsys):
+    hashes = faces.face_hashes()
+    base = fake_classifier("pytorch", name="mini", seen=frozenset(face[:10] for face in (*hashes[:12], hashes[-2])))
+    engine = fake_classifier(name="folder/a.onnx", manifest=calibrated_with(hashes[10:15]))
+    report = benchmark(engine, faces, base, seconds=0.02)
+    assert report.left_out.given == TEST
+    assert report.left_out.reasons == {"trained mini": 13, "calibrated a.onnx": 3, "are near-duplicates of these": 1}
+    assert report.left_out.sentence().startswith("17 of 130 test faces are left out: 13 trained mini, 3 calibrated")
+    assert report.left_out.sentence() in capsys.readouterr().err
+    assert [row.accuracy.n for row in report.rows] == [TEST - 17] * 2
+    kept = set(report.raw.faces.face_hashes())
+    assert kept == set(hashes[15:-2])
+
+
+def test_two_engines_of_one_calibration_are_one_reason_and_other_faces_none(fake_classifier, faces):
+    hashes = faces.face_hashes()
+    engines = [fake_classifier(name=f"{n}.onnx", manifest=calibrated_with(hashes[:2])) for n in "ab"]
+    report = benchmark(engines, faces, fake_classifier("pytorch"), seconds=0.02)
+    assert report.left_out.reasons == {"calibrated a.onnx, b.onnx": 2}
+    strangers = fake_classifier(manifest=calibrated_with(["0123456789abcdef"]))
+    assert benchmark(strangers, faces, fake_classifier("pytorch"), seconds=0.02).left_out is None
+
+
+def test_too_few_are_refused_before_anything_is_evaluated(fake_classifier, faces):
+    engine = fake_classifier(manifest=calibrated_with(faces.face_hashes()[:40]))
+    with pytest.raises(EdgeferError, match="40 calibrated fake; 89 distinct faces remain") as caught:
+        benchmark(engine, faces, fake_classifier("pytorch"), seconds=0.02)
+    assert "--exclude" in caught.value.hint
+    assert engine.session.batches == []
+
+
+def test_a_class_that_is_gone_is_a_warning(fake_classifier, faces):
+    happy = [face for face, label in zip(faces.face_hashes(), faces.labels, strict=True) if label == 1]
+    engine = fake_classifier(manifest=calibrated_with(happy))
+    report = benchmark(engine, faces, fake_classifier("pytorch"), seconds=0.02)
+    assert report.left_out.reasons == {"calibrated fake": 10}
+    assert any("has no face of happy: nothing is known about that" in warning for warning in report.warnings)
+    assert [score.recall is None for score in report.engines[0].accuracy.per_class] == [False, True, False]
+
+
+def test_a_baseline_of_predictions_follows_what_was_left_out(fake_classifier, faces, tmp_path):
+    host = evaluate(fake_classifier("pytorch", mistakes=7), faces.subset(np.arange(5, TEST)))
+    host.save(tmp_path / "base.npz")
+    engine = fake_classifier(manifest=calibrated_with(faces.face_hashes()[:8]))
+    report = benchmark(engine, faces, tmp_path / "base.npz", seconds=0.02)
+    assert report.left_out.reasons == {"calibrated fake": 8}
+    assert report.baseline.accuracy.n == TEST - 8
+    known = report.raw.predictions[0]
+    assert np.array_equal(known.logits, host.logits[3:])
+    assert np.array_equal(known.labels, faces.labels[8:])
+    plain = fake_classifier(manifest=calibrated_with(["0123456789abcdef"]))
+    report = benchmark(plain, faces, tmp_path / "base.npz", seconds=0.02)
+    assert report.left_out.reasons == {"have no answer in fake": 5}
+    bare = Predictions(host.logits, host.labels, host.classes, host.faces_sha256, "bare")
+    with pytest.raises(EdgeferError, match="not run on the same faces"):
+        benchmark(plain, faces, bare, seconds=0.02)
