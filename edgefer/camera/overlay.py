@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from edgefer.camera.frame import LabelledFace, LabelledFrame
 from edgefer.camera.pictures import Pixels, cv2
@@ -43,10 +43,10 @@ def draw(labelled: LabelledFrame, classifier: Classifier, fps: float | None, *, 
         parts.append(f"+{labelled.left_out} faces")
     scale = text_scale(pixels)
     width, height = _text_size("  ".join(parts), scale)
-    _shade(pixels, 0, 0, width + height, 2 * height)
+    status = Area(0, 0, width + height, 2 * height)
+    _shade(pixels, status)
     _text(pixels, "  ".join(parts), (height // 2, int(1.5 * height)), scale, LIGHT)
-    for face in reversed(labelled.faces):  # the largest last, on top; the status must not hide a label
-        draw_face(pixels, face, classifier.contract.labels)
+    draw_faces(pixels, labelled.faces, classifier.contract.labels, status)
     if recording:
         radius = height // 2
         at = (pixels.shape[1] - 4 * height, height)
@@ -54,24 +54,73 @@ def draw(labelled: LabelledFrame, classifier: Classifier, fps: float | None, *, 
         _text(pixels, "REC", (at[0] + 2 * radius, int(1.5 * height)), scale, (40, 40, 230))
 
 
-def draw_face(pixels: Pixels, face: LabelledFace, labels: Sequence[str]) -> None:
-    """Box and label of one face, with bars if it is large enough, onto ``pixels``."""
-    index = None if face.label is None else labels.index(face.label)
-    colour = UNSURE if index is None else PALETTE[index % len(PALETTE)]
-    x, y, width, height = (round(v) for v in face.tracked.detection.box)
+class Area(NamedTuple):
+    """A rectangle of a picture, pixels."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+
+    def meets(self, other: Area) -> bool:
+        """Whether the two share a pixel."""
+        across = self.left < other.left + other.width and other.left < self.left + self.width
+        return across and self.top < other.top + other.height and other.top < self.top + self.height
+
+    def within(self, pixels: Pixels) -> bool:
+        """Whether it lies in the picture."""
+        height, width = pixels.shape[:2]
+        return self.left >= 0 and self.top >= 0 and self.left + self.width <= width and self.top + self.height <= height
+
+
+def draw_faces(
+    pixels: Pixels, faces: Sequence[LabelledFace], labels: Sequence[str], status: Area | None = None
+) -> None:
+    """Box and label of each face, with bars on the large ones, onto ``pixels``; ``faces`` are sorted, largest first.
+
+    Labels and bars stand where they cover no other face, and no bars or label of a larger one; bars for which there is
+    no such place, beside, below or above their face, are left out.
+    """
+    boxes = [Area(*(round(v) for v in face.tracked.detection.box)) for face in faces]
     scale = text_scale(pixels)
-    cv2.rectangle(pixels, (x, y), (x + width, y + height), colour, max(1, round(3 * scale)))
-    title = "unsure" if index is None else f"{labels[index]} {100 * face.probabilities[index]:.0f}%"
-    text_width, text_height = _text_size(title, scale)
-    pad = text_height // 2
-    left = max(0, min(x, pixels.shape[1] - text_width - 2 * pad))
-    top = y - text_height - 2 * pad
-    top = top if top >= 0 else min(y + height, pixels.shape[0] - text_height - 2 * pad)
-    bottom = top + text_height + 2 * pad
-    cv2.rectangle(pixels, (left, top), (left + text_width + 2 * pad, bottom), colour, -1)
-    _text(pixels, title, (left + pad, bottom - pad), scale, _readable_on(colour))
-    if height >= _BARS_FROM * pixels.shape[0]:
-        _bars(pixels, face.probabilities, labels, (x, y, width), scale)
+    titles: list[Area] = []
+    bars: list[Area | None] = []
+    taken = [] if status is None else [status]
+    for index, (face, box) in enumerate(zip(faces, boxes, strict=True)):
+        others = [*boxes[:index], *boxes[index + 1 :]]
+        titles.append(_place_of_title(pixels, box, _text_size(_title(face, labels), scale), [*others, *titles]))
+        wanted = box.height >= _BARS_FROM * pixels.shape[0]
+        bars.append(_place_of_bars(pixels, box, labels, [*others, *taken, *titles]) if wanted else None)
+        taken += [] if bars[-1] is None else [bars[-1]]
+    for face, box, title, panel in reversed(list(zip(faces, boxes, titles, bars, strict=True))):  # the largest on top
+        if panel is not None:
+            _draw_bars(pixels, face.probabilities, labels, panel)
+        colour = UNSURE if face.label is None else PALETTE[labels.index(face.label) % len(PALETTE)]
+        corner = (box.left + box.width, box.top + box.height)
+        cv2.rectangle(pixels, (box.left, box.top), corner, colour, max(1, round(3 * scale)))
+        right, bottom = title.left + title.width, title.top + title.height
+        cv2.rectangle(pixels, (title.left, title.top), (right, bottom), colour, -1)
+        pad = title.height // 4
+        _text(pixels, _title(face, labels), (title.left + pad, bottom - pad), scale, _readable_on(colour))
+
+
+def _title(face: LabelledFace, labels: Sequence[str]) -> str:
+    if face.label is None:
+        return "unsure"
+    return f"{face.label} {100 * face.probabilities[labels.index(face.label)]:.0f}%"
+
+
+def _place_of_title(pixels: Pixels, box: Area, text: tuple[int, int], taken: Sequence[Area]) -> Area:
+    """Above the box, below it, or inside: the first place that is in the picture and free; else the first in it."""
+    pad = text[1] // 2
+    width, height = text[0] + 2 * pad, text[1] + 2 * pad
+    left = max(0, min(box.left, pixels.shape[1] - width))
+    tops = (box.top - height, box.top + box.height, box.top)
+    places = [area for top in tops if (area := Area(left, top, width, height)).within(pixels)]
+    free = [area for area in places if not any(area.meets(other) for other in taken)]
+    if free or places:
+        return (free or places)[0]
+    return Area(left, max(0, min(box.top, pixels.shape[0] - height)), width, height)
 
 
 def text_scale(pixels: Pixels) -> float:
@@ -79,31 +128,42 @@ def text_scale(pixels: Pixels) -> float:
     return max(0.35, float(min(pixels.shape[:2])) / 900)
 
 
-def _bars(
-    pixels: Pixels, values: Probabilities, labels: Sequence[str], box: tuple[int, int, int], scale: float
-) -> None:
-    """Bars right of the box (x, y, width), or left of it where there is no room."""
+def _bars_size(labels: Sequence[str], scale: float) -> tuple[int, int]:
+    """Widest name and height of a line, pixels."""
     small = 0.75 * scale
-    names = max(_text_size(label, small)[0] for label in labels)
-    line = int(2.1 * _text_size("Ag", small)[1])
-    width = names + 5 * line
-    x, y, face_width = box
-    left = x + face_width + line // 4
-    if left + width > pixels.shape[1]:
-        left = max(0, x - width - line // 4)
-    top = max(0, min(y, pixels.shape[0] - line * len(labels)))
-    _shade(pixels, left, top, width, line * len(labels))
+    return max(_text_size(label, small)[0] for label in labels), int(2.1 * _text_size("Ag", small)[1])
+
+
+def _place_of_bars(pixels: Pixels, box: Area, labels: Sequence[str], taken: Sequence[Area]) -> Area | None:
+    """Right of the box, left of it, below or above: the first that is in the picture and free."""
+    names, line = _bars_size(labels, text_scale(pixels))
+    width, height, gap = names + 5 * line, line * len(labels), line // 4
+    along = max(0, min(box.top, pixels.shape[0] - height)), max(0, min(box.left, pixels.shape[1] - width))
+    places = (
+        Area(box.left + box.width + gap, along[0], width, height),
+        Area(box.left - width - gap, along[0], width, height),
+        Area(along[1], box.top + box.height + gap, width, height),
+        Area(along[1], box.top - height - gap, width, height),
+    )
+    free = (area for area in places if area.within(pixels) and not any(area.meets(other) for other in taken))
+    return next(free, None)
+
+
+def _draw_bars(pixels: Pixels, values: Probabilities, labels: Sequence[str], place: Area) -> None:
+    scale = text_scale(pixels)
+    names, line = _bars_size(labels, scale)
+    _shade(pixels, place)
     for row, (label, value) in enumerate(zip(labels, values, strict=True)):
-        base = top + row * line
-        _text(pixels, label, (left + line // 4, base + int(0.72 * line)), small, LIGHT)
-        start = left + names + line // 2
-        end = start + round(float(value) * (left + width - line // 4 - start))
+        base = place.top + row * line
+        _text(pixels, label, (place.left + line // 4, base + int(0.72 * line)), 0.75 * scale, LIGHT)
+        start = place.left + names + line // 2
+        end = start + round(float(value) * (place.left + place.width - line // 4 - start))
         cv2.rectangle(pixels, (start, base + line // 5), (end, base + 4 * line // 5), PALETTE[row % len(PALETTE)], -1)
 
 
-def _shade(pixels: Pixels, left: int, top: int, width: int, height: int) -> None:
+def _shade(pixels: Pixels, place: Area) -> None:
     """Darken a part of the picture, for text."""
-    part = pixels[max(0, top) : top + height, max(0, left) : left + width]
+    part = pixels[max(0, place.top) : place.top + place.height, max(0, place.left) : place.left + place.width]
     if part.size:
         part[:] = part // 8  # another face's bars must not shine through
 

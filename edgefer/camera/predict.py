@@ -15,7 +15,7 @@ import numpy as np
 from edgefer.camera.detection import Detection, Detector, Square, cut_all
 from edgefer.camera.detectors import AUTO, open_detector
 from edgefer.camera.frame import LabelledFace
-from edgefer.camera.overlay import draw_face
+from edgefer.camera.overlay import draw_faces
 from edgefer.camera.pictures import Pixels, read_picture, to_bgr, write_picture
 from edgefer.camera.smooth import Probabilities, Smoothing
 from edgefer.camera.track import TrackedFace
@@ -110,9 +110,13 @@ class Prediction:
 
     def save(self, path: Path, pixels: Pixels) -> None:
         """Draw boxes and labels onto ``pixels``, the picture, and write it."""
-        for number, face in reversed(list(enumerate(self.faces, 1))):
-            tracked = TrackedFace(number, face.detection, False)
-            draw_face(pixels, LabelledFace(tracked, face.probabilities, face.label if face.sure else None), self.labels)
+        shown = [
+            LabelledFace(
+                TrackedFace(number, face.detection, False), face.probabilities, face.label if face.sure else None
+            )
+            for number, face in enumerate(self.faces, 1)
+        ]
+        draw_faces(pixels, shown, self.labels)
         write_picture(path, pixels)
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from edgefer.camera.frame import Frame, LabelledFace, LabelledFrame
-from edgefer.camera.overlay import PALETTE, UNSURE, draw, draw_face
+from edgefer.camera.overlay import PALETTE, UNSURE, draw, draw_faces
 from edgefer.camera.track import TrackedFace
 
 from .conftest import detection
@@ -31,7 +31,7 @@ def test_the_status_does_not_hide_the_label_of_a_face_below_it(classifier):
 @pytest.mark.parametrize(("label", "colour"), [("medium", PALETTE[1]), (None, UNSURE)])
 def test_the_box_is_where_the_face_is_in_the_colour_of_its_class(label, colour):
     picture = canvas()
-    draw_face(picture, face(label=label), LABELS)
+    draw_faces(picture, [face(label=label)], LABELS)
     assert tuple(picture[130, 60]) == colour  # left edge
     assert tuple(picture[130, 160]) == colour  # right edge
     assert (picture[130, 70:150] == 100).all()  # the face itself stays as it is
@@ -41,16 +41,31 @@ def test_bars_are_as_long_as_the_probabilities():
     lengths = []
     for share in (0.25, 0.5, 1.0):
         picture = canvas(480, 640)
-        draw_face(picture, face((60, 80, 200), values=(0, share, 1 - share)), LABELS)
+        draw_faces(picture, [face((60, 80, 200), values=(0, share, 1 - share))], LABELS)
         bar = (picture[:, 270:] == PALETTE[1]).all(axis=2)
         lengths.append(bar.sum(axis=1).max())
     assert lengths[0] == pytest.approx(lengths[2] / 4, abs=3)
     assert lengths[1] == pytest.approx(lengths[2] / 2, abs=3)
 
 
+ROW = ((100, 180, 150), (300, 170, 150), (490, 180, 145))
+GRID = tuple((x, y, 130) for y in (60, 300) for x in (60, 255, 450))
+
+
+@pytest.mark.parametrize(("boxes", "with_bars"), [(ROW, 3), (GRID, 0), (((0, 0, 480),), 1), (((60, 5, 470),), 0)])
+def test_bars_and_labels_cover_no_face(boxes, with_bars):
+    picture = canvas(480, 640)
+    labels = (*LABELS, "a", "b", "c", "d", "e")
+    draw_faces(picture, [face(box, values=np.eye(8)[1]) for box in boxes], labels)
+    for x, y, side in boxes:
+        assert (picture[y + 40 : y + side - 5, x + 5 : x + side - 5] == 100).all()
+    dark = (picture == 100 // 8).all(axis=2)  # the ground of the bars
+    assert round(dark.sum() / 18_000) == with_bars
+
+
 @pytest.mark.parametrize("box", [(-40, -40, 100), (280, 200, 100), (400, 300, 50), (0, 0, 2000), (150, 238, 1)])
 def test_faces_over_the_edge_are_drawn_without_an_error(box):
-    draw_face(canvas(), face(box), LABELS)
+    draw_faces(canvas(), [face(box)], LABELS)
 
 
 @pytest.mark.parametrize("size", [(8, 8), (120, 2000), (2000, 120)])
