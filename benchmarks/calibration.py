@@ -203,7 +203,7 @@ def _edgefer(faces: str) -> Work:
     def work(model: str, images: NDArray[np.uint8], scratch: Path) -> int:
         proto, contract = load_model(model)
         ranges, _ = take_ranges(proto, contract, dataset, CalibrationRecipe(len(dataset), 0, "percentile"))
-        return len([threshold(h, "percentile", symmetric=False) for h in ranges.histograms.values()])
+        return len([threshold(h, "percentile", symmetric=False) for h in ranges.tensors.values()])
 
     return work
 

@@ -291,6 +291,6 @@ def calibrate(model: Path, calibration: options.CalibrationOptions, output: Path
 
     table = write_table(model, output, calibration.opened("cpu", "int8", command="calibrate"), no_rewrite=no_rewrite)
     click.echo(
-        f"{output}: {len(table.ranges.histograms)} tensors over {table.calibration.n:,} faces, "
+        f"{output}: {len(table.ranges.tensors)} tensors over {table.calibration.n:,} faces, "
         f"{output.stat().st_size / 1e3:.0f} kB; for {table.architecture} with weights {table.weights_sha256[:12]}…"
     )

@@ -1,8 +1,9 @@
 """Calibration tables: what calibration saw, as reviewable text, so that INT8 engines are built without any image.
 
 JSON lines. The first says what the table is for: SHA-256 of the weights, of the contract (without its lineage) and of
-the graph's layers, and which faces it was made of (hashes, no pixels). Then one line per component of the equalisation,
-then the text of :class:`~edgefer.quantize.ranges.Ranges`.
+the graph's layers, and of which faces it was made. Then one line per tensor: its extremes, the range that the method
+chose, and what the other methods would have chosen. Then one line per component of the equalisation. The last line has
+the hashes of the faces, so that nobody evaluates on them; there are no pixels.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 
 from edgefer.atomic import write_text
 from edgefer.contract import Contract
@@ -24,10 +26,11 @@ from edgefer.manifest import Calibration, calibration_from
 from edgefer.optimize.settings import recipes_folder
 from edgefer.quantize.equalise import Scales
 from edgefer.quantize.graphview import GraphView
-from edgefer.quantize.ranges import Ranges
+from edgefer.quantize.ranges import METHODS, Chosen, Ranges
 
 SUFFIX = ".calibration.jsonl"
-_FORMAT, _VERSION = "edgefer.calibration-table", 1
+_AGAIN = "make it again: `edgefer calibrate`"
+_FORMAT, _VERSION = "edgefer.calibration-table", 2
 _PLUMBING = frozenset({"Cast", "Transpose", "Flatten", "Reshape", "Squeeze", "Unsqueeze", "Identity", "Constant"})
 """Operators that simplifiers exchange for each other: they compute nothing and are left out of the signature."""
 
@@ -83,6 +86,8 @@ class CalibrationTable:
 
     def to_text(self) -> str:
         """The text that :func:`read_table` reads; the same table gives the same text."""
+        record = asdict(self.calibration)
+        hashes = record.pop("face_hashes")
         header = {
             "format": _FORMAT,
             "version": _VERSION,
@@ -90,12 +95,16 @@ class CalibrationTable:
             "weights_sha256": self.weights_sha256,
             "contract_sha256": self.contract_sha256,
             "graph_sha256": self.graph_sha256,
-            "calibration": asdict(self.calibration),
+            "observed_sha256": self.ranges.model,
+            "calibration": record,
+            "tensors": len(self.ranges.tensors),
             "components": len(self.scales),
         }
         lines: list[dict[str, Any]] = [header]
+        lines += [_row(name, Chosen.of(seen), self.calibration.method) for name, seen in self.ranges.tensors.items()]
         lines += [{"component": name, "scales": [float(s) for s in scales]} for name, scales in self.scales.items()]
-        return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines) + self.ranges.to_text()
+        lines.append({"face_hashes": hashes})
+        return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
 
     def write(self, path: str | os.PathLike[str]) -> None:
         """Write the text, atomically."""
@@ -112,22 +121,69 @@ def read_table(path: str | os.PathLike[str]) -> CalibrationTable:
     if not file.is_file():
         raise EdgeferError(f"there is no calibration table {file}", hint="`edgefer calibrate` makes one")
     try:
-        lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
-        header = json.loads(lines[0])
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as cause:
+        raise EdgeferError(f"{file} cannot be read as text: {cause}", hint=_AGAIN) from cause
+    lines = text.splitlines()
+    number = 0
+    try:
+        header = _object(lines, 0)
         if (header["format"], header["version"]) != (_FORMAT, _VERSION):
             raise ValueError(f"format {header['format']!r}, version {header['version']!r}")
-        rows = [json.loads(line) for line in lines[1 : 1 + int(header["components"])]]
-        scales = {str(row["component"]): np.asarray(row["scales"], dtype=np.float32) for row in rows}
-        record = calibration_from(header["calibration"])
+        record = header["calibration"]
+        tensors: dict[str, Chosen] = {}
+        for number in range(1, 1 + int(header["tensors"])):
+            row = _object(lines, number)
+            tensors[str(row["tensor"])] = _chosen(row, str(record["method"]))
+        scales: dict[str, NDArray[np.float32]] = {}
+        for number in range(1 + len(tensors), 1 + len(tensors) + int(header["components"])):
+            row = _object(lines, number)
+            scales[str(row["component"])] = np.asarray(row["scales"], dtype=np.float32)
+        number += 1
+        calibration = calibration_from({**record, "face_hashes": _object(lines, number)["face_hashes"]})
+        ranges = Ranges(str(header["observed_sha256"]), calibration.n, tensors)
         keys = [str(header[f"{what}_sha256"]) for what in ("weights", "contract", "graph")]
-    except (OSError, UnicodeDecodeError, AttributeError, IndexError, KeyError, TypeError, ValueError) as cause:
+        if len(lines) > number + 1:
+            raise ValueError(f"{len(lines)} lines, and it announces {number + 1}")
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as cause:
         raise EdgeferError(
-            f"{file} is no calibration table that edgefer wrote: {type(cause).__name__}: {cause}",
-            hint="make it again: `edgefer calibrate`",
+            f"{file} is no calibration table that edgefer wrote: line {number + 1}: {type(cause).__name__}: {cause}",
+            hint=_AGAIN,
         ) from cause
-    above = 1 + len(rows)
-    ranges = Ranges.from_text("".join(lines[above:]), str(file), above)
-    return CalibrationTable(str(header["architecture"]), keys[0], keys[1], keys[2], record, scales, ranges, str(file))
+    architecture, origin = str(header["architecture"]), str(file)
+    return CalibrationTable(architecture, keys[0], keys[1], keys[2], calibration, scales, ranges, origin)
+
+
+def _row(tensor: str, seen: Chosen, method: str) -> dict[str, Any]:
+    """The line of one tensor; ``range`` is what the table's method chose, ``symmetric`` its magnitude around zero."""
+    low, high, magnitude = seen.spans[method]
+    return {
+        "tensor": tensor,
+        "min": seen.minimum,
+        "max": seen.maximum,
+        "range": [low, high],
+        "symmetric": magnitude,
+        "by_other_methods": {name: list(span) for name, span in seen.spans.items() if name != method},
+    }
+
+
+def _chosen(row: dict[str, Any], method: str) -> Chosen:
+    """What :func:`_row` wrote; a KeyError, TypeError or ValueError where it is something else."""
+    given = {**row["by_other_methods"], method: [*row["range"], row["symmetric"]]}
+    spans: dict[str, tuple[float, float, float]] = {}
+    for name in METHODS:
+        low, high, magnitude = map(float, given[name])
+        if not (np.isfinite([low, high, magnitude]).all() and low <= 0 <= high and magnitude >= 0):
+            raise ValueError(f"{low:g} to {high:g}, or ±{magnitude:g}, is no range of '{row['tensor']}' by {name}")
+        spans[name] = low, high, magnitude
+    return Chosen(float(row["min"]), float(row["max"]), spans)
+
+
+def _object(lines: list[str], number: int) -> dict[str, Any]:
+    content = json.loads(lines[number])
+    if not isinstance(content, dict):
+        raise TypeError(f"an object is expected, not {type(content).__name__}")
+    return content
 
 
 def shipped_table(architecture: str, weights_sha256: str) -> CalibrationTable | None:

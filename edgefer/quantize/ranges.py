@@ -1,8 +1,7 @@
-"""Histograms of a network's activations, their text form, and the range that 8 bits will span."""
+"""Histograms of a network's activations, and the range that 8 bits will span: what each method makes of a histogram."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -19,7 +18,6 @@ HALF_BINS = 2048
 MIN_EXPONENT = -64
 """A tensor whose largest magnitude is below 2⁻⁶⁴ is counted as if that were its range."""
 
-_MAX_EXPONENT = 128  # of float32
 
 _CHUNK = 1 << 15  # values at a time: the scratch buffers (4 + 8 + 1 bytes a value) stay in the second-level cache
 
@@ -92,57 +90,30 @@ class Histogram:
             self.counts[:] = 0
             self.counts[HALF_BINS // 2 : HALF_BINS // 2 + HALF_BINS] = pairs
 
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-ready; runs of empty bins at both ends are left out. :meth:`from_dict` is its inverse."""
-        used = np.flatnonzero(self.counts)
-        first, last = (int(used[0]), int(used[-1])) if used.size else (HALF_BINS, HALF_BINS - 1)
-        return {
-            "min": self.minimum,
-            "max": self.maximum,
-            "count": self.count,
-            "zeros": self.zeros,
-            "exponent": self.exponent,
-            "first_bin": first - HALF_BINS,
-            "counts": [int(value) for value in self.counts[first : last + 1]],
-        }
+
+@dataclass(frozen=True)
+class Chosen:
+    """What every method makes of one tensor's histogram: all that a calibration table keeps of it.
+
+    Attributes:
+        minimum, maximum: the exact extremes of the tensor.
+        spans: method → low and high end, and the magnitude of the symmetric range.
+    """
+
+    minimum: float
+    maximum: float
+    spans: Mapping[str, tuple[float, float, float]]
 
     @classmethod
-    def from_dict(cls, content: dict[str, Any]) -> Histogram:
-        """Read what :meth:`to_dict` wrote.
-
-        Raises:
-            KeyError, OverflowError, TypeError, ValueError: it is not that.
-        """
-        histogram = cls(
-            exponent=int(content["exponent"]),
-            minimum=float(content["min"]),
-            maximum=float(content["max"]),
-            count=int(content["count"]),
-            zeros=int(content["zeros"]),
-        )
-        first = int(content["first_bin"]) + HALF_BINS
-        counts = np.asarray(content["counts"], dtype=np.int64)
-        if first < 0 or first + counts.size > 2 * HALF_BINS:
-            raise ValueError(f"bins {first}…{first + counts.size} are outside 0…{2 * HALF_BINS}")
-        histogram.counts[first : first + counts.size] = counts
-        if int(histogram.counts.sum()) != histogram.count:
-            raise ValueError(f"its bins sum to {int(histogram.counts.sum())}, its count is {histogram.count}")
-        histogram._check()
-        return histogram
-
-    def _check(self) -> None:
-        """Raise a ValueError where no values could have been counted like that."""
-        if not MIN_EXPONENT <= self.exponent <= _MAX_EXPONENT:
-            raise ValueError(f"the exponent {self.exponent} is outside {MIN_EXPONENT}…{_MAX_EXPONENT}")
-        if int(self.counts.min()) < 0 or not 0 <= self.zeros <= int(self.counts[HALF_BINS]):
-            raise ValueError(f"a bin holds fewer than no values, or {self.zeros} zeros do not fit theirs")
-        bound = math.ldexp(1.0, self.exponent)
-        if self.count and not -bound <= self.minimum <= self.maximum <= bound:
-            raise ValueError(f"its extremes {self.minimum:g}…{self.maximum:g} do not lie in its range of ±{bound:g}")
-
-
-_FORMAT = "edgefer.ranges"
-_VERSION = 1
+    def of(cls, observed: Histogram | Chosen) -> Chosen:
+        """The ranges of ``observed`` by every method of :data:`METHODS`."""
+        if isinstance(observed, Chosen):
+            return observed
+        spans = {}
+        for method in METHODS:
+            low, high = threshold(observed, method, symmetric=False)
+            spans[method] = low, high, threshold(observed, method, symmetric=True)[1]
+        return cls(observed.minimum, observed.maximum, spans)
 
 
 @dataclass(frozen=True)
@@ -152,86 +123,25 @@ class Ranges:
     Attributes:
         model: :func:`~edgefer.quantize.graphview.fingerprint` of the network that was observed.
         faces: number of faces that went through it.
-        histograms: tensor name to :class:`Histogram`.
+        tensors: tensor name → its :class:`Histogram`, or what a calibration table keeps of it.
     """
 
     model: str
     faces: int
-    histograms: Mapping[str, Histogram]
+    tensors: Mapping[str, Histogram | Chosen]
 
-    def __getitem__(self, tensor: str) -> Histogram:
-        """The histogram of ``tensor``.
+    def __getitem__(self, tensor: str) -> Histogram | Chosen:
+        """What was observed of ``tensor``.
 
         Raises:
-            EdgeferError: it was not observed.
+            EdgeferError: nothing was.
         """
-        if tensor not in self.histograms:
+        if tensor not in self.tensors:
             raise EdgeferError(
-                f"the ranges hold no tensor '{tensor}' ({len(self.histograms)} others, of model {self.model[:12]}…)",
+                f"the ranges hold no tensor '{tensor}' ({len(self.tensors)} others, of model {self.model[:12]}…)",
                 hint="they belong to another model or another export of it; calibrate this one",
             )
-        return self.histograms[tensor]
-
-    def to_text(self) -> str:
-        """JSON lines: a header, then one line per tensor. The same ranges give the same text."""
-        header = {
-            "format": _FORMAT,
-            "version": _VERSION,
-            "model": self.model,
-            "faces": self.faces,
-            "tensors": len(self.histograms),
-        }
-        lines = [header, *({"tensor": name, **h.to_dict()} for name, h in self.histograms.items())]
-        return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-
-    @classmethod
-    def from_text(cls, text: str, origin: str = "the calibration table", above: int = 0) -> Ranges:
-        """Read what :meth:`to_text` wrote; ``origin`` names the file in errors, with ``above`` lines above the text.
-
-        Raises:
-            EdgeferError: it is something else, damaged, or cut short; names the line.
-        """
-        lines = text.splitlines()
-        header = _line(lines, 0, origin, above)
-        if header.get("format") != _FORMAT or header.get("version") != _VERSION:
-            raise EdgeferError(
-                f"{origin} is no calibration table of version {_VERSION}: its first line has format "
-                f"{header.get('format')!r}, version {header.get('version')!r}",
-                hint="calibrate again, or take the edgefer that wrote it",
-            )
-        histograms: dict[str, Histogram] = {}
-        for number in range(1, len(lines)):
-            content = _line(lines, number, origin, above)
-            try:
-                histograms[str(content["tensor"])] = Histogram.from_dict(content)
-            except (KeyError, OverflowError, TypeError, ValueError) as cause:
-                raise _damaged(origin, above + number, f"{type(cause).__name__}: {cause}") from cause
-        if len(histograms) != header.get("tensors"):
-            raise _damaged(
-                origin, above + len(lines), f"{header.get('tensors')} tensors announced, {len(histograms)} there"
-            )
-        try:
-            return cls(str(header["model"]), int(header["faces"]), histograms)
-        except (KeyError, TypeError, ValueError) as cause:
-            raise _damaged(origin, above, f"{type(cause).__name__}: {cause}") from cause
-
-
-def _line(lines: list[str], number: int, origin: str, above: int) -> dict[str, Any]:
-    if number >= len(lines):
-        raise EdgeferError(f"{origin} is empty", hint="calibrate again")
-    try:
-        content = json.loads(lines[number])
-    except json.JSONDecodeError as cause:
-        raise _damaged(origin, above + number, str(cause)) from cause
-    if not isinstance(content, dict):
-        raise _damaged(origin, above + number, f"an object is expected, not {type(content).__name__}")
-    return content
-
-
-def _damaged(origin: str, number: int, reason: str) -> EdgeferError:
-    return EdgeferError(
-        f"{origin}, line {number + 1}: {reason}", hint="the file is damaged or cut short; calibrate again"
-    )
+        return self.tensors[tensor]
 
 
 DEFAULT_METHOD = "percentile"
@@ -244,7 +154,7 @@ Range = tuple[float, float]
 
 
 def threshold(
-    histogram: Histogram,
+    histogram: Histogram | Chosen,
     method: str = DEFAULT_METHOD,
     *,
     symmetric: bool,
@@ -254,7 +164,7 @@ def threshold(
     (``symmetric``: beyond the largest magnitude).
 
     Args:
-        histogram: the tensor's histogram, not empty.
+        histogram: the tensor's histogram, not empty; or the ranges that a table keeps, by the default percentile.
         method: ``minmax``, ``percentile``, ``mse`` or ``entropy``.
         symmetric: ``low == -high``; otherwise the ends are found apart.
         percentile: percentage of the values on each side (of the magnitudes, where symmetric) that are not clipped.
@@ -266,6 +176,9 @@ def threshold(
         raise EdgeferError(f"there is no calibration method '{method}'", hint=f"one of: {', '.join(METHODS)}")
     if not 50.0 < percentile <= 100.0:
         raise EdgeferError(f"the percentile must be above 50 and at most 100, not {percentile}", hint="99.99 is usual")
+    if isinstance(histogram, Chosen):
+        low, high, magnitude = histogram.spans[method]
+        return (-magnitude, magnitude) if symmetric else (low, high)
     if histogram.count == 0:
         raise EdgeferError("a tensor's histogram is empty: no face has been through it", hint="calibrate again")
     low, high = METHODS[method](histogram, symmetric, percentile)

@@ -50,7 +50,12 @@ def test_a_table_is_text_without_pixels_and_reads_back(table):
     lines = [json.loads(line) for line in table.read_text().splitlines()]
     assert lines[0]["format"] == "edgefer.calibration-table"
     assert lines[0]["calibration"]["n"] == 60
-    assert [line["component"] for line in lines[1:4]] == ["Conv_0_out", "Conv_1_out", "Conv_2_out"]
+    tensors = [line for line in lines if "tensor" in line]
+    assert [line["component"] for line in lines[1 + len(tensors) : -1]] == ["Conv_0_out", "Conv_1_out", "Conv_2_out"]
+    assert len(lines[-1]["face_hashes"]) == 60
+    for line in tensors:  # a line that a person can read: the range lies in what was seen
+        assert line["min"] <= line["range"][0] <= 0 <= line["range"][1] <= line["max"] or line["min"] >= 0
+        assert len(json.dumps(line)) < 500
     assert read_table(table).to_text() == table.read_text()
 
 
@@ -141,15 +146,15 @@ def test_a_table_survives_another_simplifiers_graph(tiny, about, write, table, t
     [
         (lambda text: "", "IndexError"),
         (lambda text: text.replace("edgefer.calibration-table", "something"), "format 'something'"),
-        (lambda text: text[: len(text) // 2], "damaged or cut short"),
+        (lambda text: text[: len(text) // 2], "is no calibration table that edgefer wrote: line "),
+        (lambda text: text.rstrip().rsplit("\n", 1)[0], "IndexError"),
+        (lambda text: text + "{}\n", "lines, and it announces"),
         (lambda text: "not JSON\n" + text, "JSONDecodeError"),
         (lambda text: text.replace('"n": 60', '"n": "many"'), "invalid literal for int"),
         (lambda text: text.replace('"per_class": {', '"per_class": 3, "x": {'), "AttributeError"),
-        (lambda text: text.replace('"exponent": ', '"exponent": 1e400, "x": '), "OverflowError"),
-        (
-            lambda text: text.replace('"exponent": ', '"exponent": 999, "x": '),
-            "line 6: ValueError: the exponent 999 is",
-        ),
+        (lambda text: text.replace('"range": [', '"range": [1, '), "line 2: ValueError: too many values"),
+        (lambda text: text.replace('"symmetric": ', '"symmetric": -'), "is no range of 'Mul_0_out' by mse"),
+        (lambda text: text.replace('"minmax": [', '"minmax": [NaN, '), "line 2: "),
     ],
 )
 def test_damaged_tables(model, table, tmp_path, damage, message):

@@ -40,7 +40,7 @@ def test_a_calibration_table_from_our_ranges(model, calib, tmp_path):
     assert (number, algorithm) == (100300, "EntropyCalibration2")
     implicit = BuilderOptions(calibrator="entropy")
     prepared = prepare_file(model, load_model(model), "int8+fp16", target_of("jetpack6"), Quantisation(calib), implicit)
-    tops = {name: max(-h.minimum, h.maximum) / 127 for name, h in prepared.ranges.histograms.items()}
+    tops = {name: max(-h.minimum, h.maximum) / 127 for name, h in prepared.ranges.tensors.items()}
     assert len(set(tops) & set(scales)) > 20
     for name in set(tops) & set(scales):
         assert 0 < scales[name] <= tops[name] * 1.0001

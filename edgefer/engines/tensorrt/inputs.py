@@ -149,7 +149,7 @@ def table_scales(model: onnx.ModelProto, ranges: Ranges, method: str) -> dict[st
     for node in view.nodes:
         for name in node.output:
             sources = view.range_sources(name)
-            if not all(source in ranges.histograms for source in sources):
+            if not all(source in ranges.tensors for source in sources):
                 continue
             spans = [threshold(ranges[source], method, symmetric=True) for source in sources]
             amax = max(max(-low, high) for low, high in spans)
