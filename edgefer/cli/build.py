@@ -176,6 +176,14 @@ def build_engine(  # noqa: PLR0913 - a click command's options
         no_rewrite=no_rewrite,
     )
     _show(result)
+    if result.manifest is not None:
+        record = result.manifest.calibration
+        labelled = record is not None and any(record.per_class.values())
+        data = (
+            options.without_split(str(calibration.settings.data)) if labelled and calibration.settings.data else "DATA"
+        )
+        page = output.with_suffix(".html")
+        options.suggest("bench", output, "--data", data, "--baseline", model, "--html", page)
     if strict and result.audit is not None and result.audit.differences:
         click.get_current_context().exit(1)
 

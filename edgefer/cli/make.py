@@ -247,8 +247,8 @@ def import_weights(  # noqa: PLR0913 - a click command's options
     )
 )
 @section(
-    "Network (one of the two)",
-    option("--model", metavar="NAME", help="Network of the zoo: see `edgefer models`."),
+    "Network (at most one of the two)",
+    option("--model", metavar="NAME", help="Network of the zoo.  [default: the one that --weights says it is for]"),
     option(
         "--module",
         metavar="PKG.MOD:FACTORY",
@@ -278,19 +278,19 @@ def export(
 
     The file is checked against PyTorch before it is written.
     """
-    if (model is None) == (module is None):
+    if (model is None and module is None and weights is None) or (model is not None and module is not None):
         raise click.UsageError("say which network: --model NAME, or --module PKG.MOD:FACTORY with --contract FILE")
     if module is not None:
         if ":" not in module:
             raise click.UsageError(f"--module is PKG.MOD:FACTORY, and '{module}' names no factory")
-        if contract is None or random_weights or labels is not None:
+        if (contract is None and weights is None) or random_weights or labels is not None:
             raise click.UsageError("--module goes with --contract FILE, and not with --random-weights or --labels")
     elif contract is not None:
         raise click.UsageError("--contract goes with --module: a network of the zoo has its own")
     import edgefer
 
     result = edgefer.export(
-        model or module or "",
+        model or module,
         output,
         weights=weights,
         random_weights=random_weights,
@@ -299,9 +299,20 @@ def export(
         simplify=simplify,
     )
     click.echo(
-        f"{result.path}: {result.nodes} nodes, {'simplified' if result.simplified else 'not simplified'}; "
+        f"{result.path}: {result.bytes / 1e6:.2f} MB, {result.parameters:,} parameters, {_millions(result.macs)} MACs; "
+        f"{result.nodes} nodes, {'simplified' if result.simplified else 'not simplified'}; "
         f"largest difference from PyTorch {result.max_abs_diff:.2e}"
     )
+    _suggest_int8(result.path)
+
+
+def _millions(count: int) -> str:
+    return f"{count / 1e6:,.1f} M" if count < 1e8 else f"{count / 1e6:,.0f} M"
+
+
+def _suggest_int8(model: Path) -> None:
+    """After a model.onnx was written."""
+    options.suggest("build-engine", model, "--int8", "--calib", "FACES", "-o", model.with_suffix(".int8.onnx"))
 
 
 @click.group(cls=Group)
@@ -370,3 +381,4 @@ def adopt(foreign: Path, contract: Path, output: Path, layout: str | None, own_s
         f"{result.path}: {result.nodes} nodes, opset {result.opset}, from {result.layout} floats; "
         f"largest difference from {foreign.name} {result.max_abs_diff:.2e} in logits up to {result.logit_scale:.3g}"
     )
+    _suggest_int8(result.path)

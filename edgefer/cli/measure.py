@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     examples=(
         "edgefer bench model.int8.onnx --data fer2013.csv --baseline mini_xception",
         "edgefer bench a.onnx b.onnx --data t.npz --baseline model.onnx --html a.html",
+        "edgefer bench n.int8.onnx --data t.npz --baseline nets:Net --weights n.pth",
     )
 )
 @click.argument("engines", nargs=-1, required=True, type=options.PATH)
@@ -32,7 +33,13 @@ if TYPE_CHECKING:
         "--baseline",
         metavar="WHAT",
         required=True,
-        help="A network's name, weights, an engine or predictions.npz.",
+        help="A network's name, weights, PKG.MOD:FACTORY, an engine or predictions.npz.",
+    ),
+    option("--weights", type=options.PATH, help="Weights of a --baseline that is a network's name or a factory."),
+    option(
+        "--contract",
+        type=options.PATH,
+        help="Contract of a --baseline that carries none, as TOML.  [default: the first engine's]",
     ),
     option("--limit", type=click.IntRange(min=1), help="Evaluate on at most N faces, sampled at random."),
     options.seed,
@@ -122,6 +129,8 @@ def bench(  # noqa: PLR0913 - a click command's options
     votes: str | None,
     reading: ReadSettings | None,
     baseline: str,
+    weights: Path | None,
+    contract: Path | None,
     margin: float,
     deadline: str | None,
     save_predictions: Path | None,
@@ -141,6 +150,7 @@ def bench(  # noqa: PLR0913 - a click command's options
     Engines and baseline are timed in interleaved rounds, and their answers on the test faces are paired.
     """
     import edgefer
+    from edgefer.engines.load import TorchBaseline
     from edgefer.report.bench import check_samples_path, write_samples
     from edgefer.report.gate import milliseconds
 
@@ -155,7 +165,8 @@ def bench(  # noqa: PLR0913 - a click command's options
     within = None if deadline is None else milliseconds(deadline)
     settings = edgefer.BenchSettings(deadline_ms=within, margin_pp=margin, **timing)
     faces = edgefer.open_dataset(data, votes=votes, reading=reading)
-    found = edgefer.benchmark(engines, faces, baseline, settings, processes=processes, cache=cache, telemetry=telemetry)
+    compared = TorchBaseline(baseline, weights, contract) if weights or contract else baseline
+    found = edgefer.benchmark(engines, faces, compared, settings, processes=processes, cache=cache, telemetry=telemetry)
     if as_json:
         click.echo(json.dumps(found.to_json(), indent=2))
     else:
@@ -168,6 +179,8 @@ def bench(  # noqa: PLR0913 - a click command's options
         if samples is not None:
             write_samples(found.raw.rounds_ms, samples)
     _write(found, markdown, html, with_images)
+    if not as_json:
+        options.suggest("camera", engines[0], "--source", "0")
 
 
 def _check_outputs(paths: Sequence[Path | None]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -17,6 +18,22 @@ if TYPE_CHECKING:
     from edgefer.optimize.settings import BuildTarget, Quantisation
 
 PATH = click.Path(path_type=Path)
+
+
+def without_split(data: str) -> str:
+    """``DATA`` of ``DATA:split``."""
+    from edgefer.data.splits import NAMES
+
+    head, colon, tail = data.rpartition(":")
+    return head if colon and tail in NAMES else data
+
+
+def suggest(*words: str | Path) -> None:
+    """Say on stderr which command to type next; ``words`` are quoted where a shell needs that."""
+    from edgefer.progress import announce
+
+    announce("next: edgefer " + shlex.join(map(str, words)))
+
 
 DATA_HELP = "DATA is a FER2013 or AffectNet csv, an npz, or one folder per class; DATA:SPLIT picks a split."
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import difflib
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 from edgefer.contract import Contract
+from edgefer.contract_file import read_contract
 from edgefer.engines.classifier import Classifier, check_golden
 from edgefer.engines.cpu import instruction_set, saturates
 from edgefer.engines.session import open_session
@@ -16,6 +18,22 @@ from edgefer.progress import announce
 from edgefer.runtimes import PYTORCH, REFERENCE, engine_suffixes, resolve, runtime_named
 
 WEIGHTS_SUFFIXES = (".safetensors", ".pth", ".pt")
+
+
+@dataclass(frozen=True)
+class TorchBaseline:
+    """A baseline in PyTorch that needs more than one name.
+
+    Attributes:
+        network: a network of the zoo, a weights file, or ``package.module:factory``.
+        weights: weights of a named network; None: those that ship, or those that the factory gives.
+        contract: the contract, or a TOML file of it, of a factory's network or of a weights file that carries none;
+            None: that of the first engine that is compared.
+    """
+
+    network: str
+    weights: str | os.PathLike[str] | None = None
+    contract: Contract | str | os.PathLike[str] | None = None
 
 
 def load_engine(path: str | os.PathLike[str], threads: int = 1) -> Classifier:
@@ -51,64 +69,90 @@ def check_is_engine(file: Path) -> None:
         )
 
 
-def load_baseline(spec: str | os.PathLike[str], threads: int = 1, *, contract: Contract | None = None) -> Classifier:
+def load_baseline(
+    spec: str | os.PathLike[str] | TorchBaseline, threads: int = 1, *, contract: Contract | None = None
+) -> Classifier:
     """Open what an engine is compared with: a network in PyTorch, or another engine.
 
     Args:
-        spec: a network's name (its shipped weights), a weights file (.safetensors, .pth, .pt), or an engine (.onnx).
+        spec: a network's name (its shipped weights), a weights file (.safetensors, .pth, .pt), a network of one's own
+            (``package.module:factory``, importable from the current directory), or an engine (.onnx); with weights or a
+            contract of its own it is a :class:`TorchBaseline`.
         threads: inside one operator.
-        contract: contract of a .pth or .pt file, which carries none: that of the engine it is compared with.
+        contract: contract of what carries none (a .pth or .pt file, a factory): that of the engine it is compared with.
 
     Raises:
         EdgeferError: neither a file nor a name that is known; or the file is refused.
     """
-    text = os.fspath(spec)
-    path = Path(text)
+    asked = spec if isinstance(spec, TorchBaseline) else TorchBaseline(os.fspath(spec))
+    text, path = asked.network, Path(asked.network)
+    if asked.weights is not None or asked.contract is not None:
+        _refuse_second(asked)
     if path.suffix == ".npz":
         raise EdgeferError(
             f"{text} holds predictions, which cannot be run", hint="`edgefer bench --baseline` compares with them"
         )
     if path.suffix in engine_suffixes():
         return load_engine(path, threads)
-    if path.suffix in WEIGHTS_SUFFIXES:
-        if not path.is_file():
-            raise EdgeferError(f"there are no weights {path}", hint="check the path; `edgefer train` writes weights")
-        return _pytorch(text, path, threads, contract)
+    if path.suffix not in WEIGHTS_SUFFIXES and asked.weights is None and ":" not in text:
+        asked = TorchBaseline(text, _shipped(text))
+    return _pytorch(asked, threads, contract)
+
+
+def _refuse_second(asked: TorchBaseline) -> None:
+    """Refuse weights for what has weights, and a contract for what has a contract."""
+    suffix, factory = Path(asked.network).suffix, ":" in asked.network
+    weights = asked.network if suffix in WEIGHTS_SUFFIXES else os.fspath(asked.weights or "")
+    if suffix in (".npz", *engine_suffixes()):
+        raise EdgeferError(
+            f"the baseline {asked.network} brings its own weights and contract",
+            hint="leave --weights and --contract out",
+        )
+    if asked.weights is not None and suffix in WEIGHTS_SUFFIXES:
+        raise EdgeferError(
+            f"the baseline {asked.network} is a weights file, and {asked.weights} another one",
+            hint="leave --weights out",
+        )
+    if asked.contract is not None and not factory and Path(weights).suffix not in (".pth", ".pt"):
+        raise EdgeferError(
+            f"the baseline {asked.network} has a contract of its own",
+            hint="leave --contract out: it goes with a network of your own, or with weights in .pth or .pt",
+        )
+
+
+def _shipped(name: str) -> Path:
     from edgefer.models.registry import names
     from edgefer.models.weights import shipped, shipped_for
 
-    weights = shipped(text)
+    weights = shipped(name)
     if weights is not None:
-        return _pytorch(text, weights, threads, None)
-    if text in names():
+        return weights
+    if name in names():
         raise EdgeferError(
-            f"edgefer ships no weights for '{text}'",
-            hint=f"train them: `edgefer train --model {text} --data DATA -o W.safetensors`, then give that file",
+            f"edgefer ships no weights for '{name}'",
+            hint=f"train them: `edgefer train --model {name} --data DATA -o W.safetensors`, then give that file",
         )
-    ready = [found for name in names() for found in shipped_for(name)]
-    close = difflib.get_close_matches(text, ready, n=1)
+    ready = [found for known in names() for found in shipped_for(known)]
+    close = difflib.get_close_matches(name, ready, n=1)
     raise EdgeferError(
-        f"the baseline '{text}' is neither a network nor a file that can be run",
+        f"the baseline '{name}' is neither a network nor a file that can be run",
         hint=(f"did you mean '{close[0]}'? " if close else "")
-        + f"give one of {', '.join(ready)}, a weights file ({', '.join(WEIGHTS_SUFFIXES)}) or an engine (.onnx)",
+        + f"give one of {', '.join(ready)}, a weights file ({', '.join(WEIGHTS_SUFFIXES)}), a network of your own "
+        "(nets:Net) or an engine (.onnx)",
     )
 
 
-def _pytorch(name: str, weights: Path, threads: int, assumed: Contract | None) -> Classifier:
+def _pytorch(asked: TorchBaseline, threads: int, assumed: Contract | None) -> Classifier:
     require(PYTORCH.package, PYTORCH.extra, "a baseline in PyTorch")
-    from edgefer.engines.pytorch import TorchSession
+    from edgefer.engines.pytorch import TorchSession, open_network
     from edgefer.models.repvgg import inference_form
-    from edgefer.models.weights import load_network
 
-    if assumed is not None and weights.suffix != ".safetensors":
-        network, _, loaded = load_network(weights, assumed.architecture, assumed.labels)
-        contract = assumed
-    else:
-        network, contract, loaded = load_network(weights)
+    given = asked.contract if isinstance(asked.contract, Contract | None) else read_contract(asked.contract)
+    network, contract, seen = open_network(asked.network, asked.weights, given, assumed)
     network = inference_form(network)  # as it is deployed: timed with its branches, a network would flatter its engines
     size = sum(tensor.nbytes for tensor in network.state_dict().values())
     session = TorchSession(network, contract, threads)
-    return Classifier(session, contract, precision="fp32", size_bytes=size, name=name, seen=loaded.seen)
+    return Classifier(session, contract, precision="fp32", size_bytes=size, name=asked.network, seen=seen)
 
 
 def _with_manifest(file: Path, threads: int) -> Classifier:

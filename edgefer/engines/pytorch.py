@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,7 +15,47 @@ from edgefer.contract import INPUT_NAME, OUTPUT_NAME, Contract
 from edgefer.engines.session import TensorSpec
 from edgefer.errors import EdgeferError
 from edgefer.models.deployable import Deployable
+from edgefer.models.factory import build_from_factory, try_network
+from edgefer.models.registry import names
+from edgefer.models.weights import load_network, load_weights
 from edgefer.runtimes import PYTORCH
+
+
+def open_network(
+    network: str, weights: str | os.PathLike[str] | None, contract: Contract | None, assumed: Contract | None
+) -> tuple[nn.Module, Contract, frozenset[str]]:
+    """A network with its weights, in evaluation mode; its contract; the faces that trained it, as far as is known.
+
+    Args:
+        network: a weights file; a network's name, or any name, with ``weights``; or ``package.module:factory``.
+        weights: the weights file of a named network or of a factory's.
+        contract: the contract of a factory's network or of a bare state dict.
+        assumed: the contract where neither that is given nor the weights carry one.
+
+    Raises:
+        EdgeferError: what cannot be loaded, or is for other classes; nothing says what the network takes.
+    """
+    file = Path(network if weights is None else weights)
+    if ":" in network and (weights is not None or not file.is_file()):
+        loaded = None if weights is None else load_weights(file)
+        known = contract or (None if loaded is None else loaded.contract) or assumed
+        if known is None:
+            raise EdgeferError(f"nothing says what {network} takes and returns", hint="--contract contract.toml")
+        made, known = build_from_factory(network, known, weights)
+        try_network(made, known)
+        return made, known, frozenset() if loaded is None else loaded.seen
+    known, model = contract or assumed, network if network in names() else None
+    if known is None or load_weights(file).contract is not None:
+        made, known, loaded = load_network(file, model)
+        return made, known, loaded.seen
+    if (model or known.architecture) not in names():
+        factory = known.lineage.get("factory", "nets:Net")
+        raise EdgeferError(
+            f"{file} holds tensors alone, and '{known.architecture}' is no network of the zoo to put them into",
+            hint=f"name your own network: --baseline {factory} --weights {file}",
+        )
+    made, _, loaded = load_network(file, model or known.architecture, known.labels)
+    return made, known, loaded.seen
 
 
 class TorchSession:

@@ -12,7 +12,7 @@ from edgefer.contract import Contract
 from edgefer.contract_file import read_contract
 from edgefer.data.classes import FER2013
 from edgefer.errors import EdgeferError, require
-from edgefer.models.registry import architecture, default_contract
+from edgefer.models.registry import architecture, default_contract, names
 
 if TYPE_CHECKING:
     from edgefer.graph.torch_export import ExportResult, Network
@@ -22,7 +22,7 @@ TOLERANCE = 1e-4
 
 
 def export(
-    model: str | Network,
+    model: str | Network | None,
     output: str | os.PathLike[str],
     *,
     weights: str | os.PathLike[str] | None = None,
@@ -36,13 +36,14 @@ def export(
 
     Args:
         model: a name of the zoo; ``package.module:factory``, which returns a module; or a module, normalised float
-            N×C×H×W → logits, which brings its own weights.
+            N×C×H×W → logits, which brings its own weights. None: the network that the contract in ``weights`` names.
         output: the ``.onnx`` file.
         weights: with a name: a weights file; those that ship if None. With a factory: a state dict; those that it gives
             if None.
         random_weights: with a name: fresh weights (seed 0) instead, for measuring speed.
         labels: with a name: the classes, where random weights (FER2013's if None) or a bare state dict do not say.
-        contract: with a module or a factory: the contract of its input and output, or a TOML file of it.
+        contract: with a module or a factory: the contract of its input and output, or a TOML file of it; with a factory
+            it may be left out where the weights carry one.
         simplify: run onnxsim, checked.
         tolerance: largest difference from PyTorch relative to the largest logit.
 
@@ -60,9 +61,15 @@ def export(
 
     if isinstance(contract, str | os.PathLike):
         contract = read_contract(contract)
+    if model is None:
+        model = _named_by(weights)
     if isinstance(model, str) and ":" in model:
         from edgefer.models.factory import build_from_factory
 
+        if contract is None and weights is not None:
+            from edgefer.models.weights import load_weights
+
+            contract = load_weights(weights).contract
         if contract is None or random_weights or labels is not None:
             raise EdgeferError(
                 f"{model} is exported with a contract, which has its labels, and with weights of a file or its own",
@@ -83,6 +90,27 @@ def export(
             hint="edgefer.export(module, 'model.onnx', contract=Contract(labels=…, height=…, …))",
         )
     return export_model(model, contract, output, simplify=simplify, tolerance=tolerance)
+
+
+def _named_by(weights: str | os.PathLike[str] | None) -> str:
+    """The network of the zoo that the contract in a weights file names."""
+    from edgefer.models.weights import load_weights
+
+    if weights is None:
+        raise EdgeferError("neither a network nor weights were given", hint="--model NAME, or --weights FILE")
+    found = load_weights(weights).contract
+    if found is None:
+        raise EdgeferError(
+            f"{weights} does not say which network it is for: it carries no edgefer contract",
+            hint="--model NAME says it, or --module PKG.MOD:FACTORY for a network of your own",
+        )
+    if found.architecture not in names():
+        factory = found.lineage.get("factory", "PKG.MOD:FACTORY")
+        raise EdgeferError(
+            f"{weights} is for '{found.architecture}', which is no network of the zoo",
+            hint=f"name your own network: --module {factory} --weights {weights}",
+        )
+    return found.architecture
 
 
 def _from_zoo(

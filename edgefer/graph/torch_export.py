@@ -32,6 +32,7 @@ from edgefer.models.deployable import Deployable
 from edgefer.models.factory import error_of_network, try_network
 from edgefer.models.repvgg import inference_form
 from edgefer.progress import progress
+from edgefer.quantize.graphview import macs_by_layer
 
 Network = nn.Module
 """Normalised float32 N×C×H×W → float32 N×classes logits."""
@@ -49,6 +50,8 @@ class ExportResult:
         sha256: hash of the file; the same weights give the same hash.
         bytes: its size.
         nodes: operators in the graph.
+        parameters: learnable numbers of the network, as it is deployed.
+        macs: multiply-accumulates of convolutions and fully connected layers for one face.
         max_abs_diff: largest difference of a logit from PyTorch's, over synthetic faces and noise.
         logit_scale: PyTorch's largest absolute logit there.
         top1_agreement: share of those faces with PyTorch's top class.
@@ -61,6 +64,8 @@ class ExportResult:
     sha256: str
     bytes: int
     nodes: int
+    parameters: int
+    macs: int
     max_abs_diff: float
     logit_scale: float
     top1_agreement: float
@@ -105,7 +110,8 @@ def export_model(
         try_network(network, contract)
         contract = _with_lineage(contract, network)
         advance(0, "tracing")
-        model = canonicalise(_traced(Deployable(inference_form(network), contract).eval(), contract))
+        deployed = inference_form(network)
+        model = canonicalise(_traced(Deployable(deployed, contract).eval(), contract))
         stamp(model, contract, "fp32")
         _check(model, contract)
         advance(1, "simplifying")
@@ -124,6 +130,8 @@ def export_model(
         sha256=hashlib.sha256(content).hexdigest(),
         bytes=len(content),
         nodes=len(model.graph.node),
+        parameters=sum(parameter.numel() for parameter in deployed.parameters()),
+        macs=sum(macs_by_layer(model).values()),
         max_abs_diff=parity.max_abs_diff,
         logit_scale=parity.logit_scale,
         top1_agreement=parity.top1_agreement,

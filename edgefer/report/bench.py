@@ -20,7 +20,7 @@ from edgefer.atomic import atomic_path
 from edgefer.contract import Contract
 from edgefer.data import FaceSet, aligned
 from edgefer.engines.classifier import Classifier
-from edgefer.engines.load import load_baseline, load_engine
+from edgefer.engines.load import TorchBaseline, load_baseline, load_engine
 from edgefer.errors import EdgeferError
 from edgefer.measure.accuracy import Predictions
 from edgefer.measure.disturbance import UNDISTURBED
@@ -45,7 +45,7 @@ from edgefer.report.timing import DEFAULT_SETTINGS, MIN_ROUNDS, BenchSettings, T
 from edgefer.runtimes import label_of
 
 Engine: TypeAlias = str | os.PathLike[str] | Classifier
-Baseline: TypeAlias = str | os.PathLike[str] | Classifier | Predictions
+Baseline: TypeAlias = str | os.PathLike[str] | TorchBaseline | Classifier | Predictions
 Opened: TypeAlias = tuple[Classifier, Opener | None]
 
 SAMPLE_SUFFIXES = (".csv", ".npz")
@@ -66,8 +66,9 @@ def benchmark(
     Args:
         engine: paths of engines, or classifiers that are open already (they stay open, with their own threads).
         data: a dataset, of which the ``test`` split is taken, ``DATA:split``, or a face set.
-        baseline: a network of the zoo, a weights file, an engine, an open classifier, or predictions (an npz path or
-            a value), which have an accuracy and no latency.
+        baseline: a network of the zoo, a weights file, a network of one's own (``package.module:factory``, or a
+            :class:`~edgefer.engines.load.TorchBaseline` with its weights and contract), an engine, an open classifier,
+            or predictions (an npz path or a value), which have an accuracy and no latency.
         settings: settings of timing and comparison.
         processes: processes that share the evaluation of each engine that is given as a path.
         cache: a folder where finished parts of the evaluation are kept, for a run that is interrupted.
@@ -203,7 +204,7 @@ def _as_list(engine: Engine | Sequence[Engine]) -> list[Engine]:
     return engines
 
 
-def _open(item: Engine, load: Callable[..., Classifier], opened: ExitStack) -> Opened:
+def _open(item: Engine | TorchBaseline, load: Callable[..., Classifier], opened: ExitStack) -> Opened:
     """A classifier that was handed in stays its owner's; one that is loaded here is closed here, and can be again."""
     if isinstance(item, Classifier):
         return item, None
@@ -215,7 +216,7 @@ def _open_baseline(baseline: Baseline, threads: int, contract: Contract, opened:
     """``contract`` is the engines': a bare state dict has none of its own."""
     if isinstance(baseline, Predictions):
         return baseline
-    if not isinstance(baseline, Classifier) and Path(baseline).suffix == ".npz":
+    if isinstance(baseline, str | os.PathLike) and Path(baseline).suffix == ".npz":
         return Predictions.load(baseline)
     return _open(baseline, partial(load_baseline, threads=threads, contract=contract), opened)
 

@@ -2,13 +2,16 @@
 
 import base64
 import json
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from edgefer.contract import Contract, Normalisation
 from edgefer.engines import load
 from edgefer.engines.classifier import check_golden, make_golden, relative_difference
-from edgefer.engines.load import load_baseline, load_engine
+from edgefer.engines.load import TorchBaseline, load_baseline, load_engine
 from edgefer.errors import EdgeferError
 from edgefer.faces import golden_faces
 from edgefer.manifest import manifest_path, read_manifest
@@ -200,6 +203,64 @@ def test_a_baseline_may_be_weights(tmp_path):
         np.testing.assert_array_equal(bare.logits(faces), wanted)
     with pytest.raises(EdgeferError, match="does not say which network"):
         load_baseline(tmp_path / "w.pth")
+
+
+NETS = """
+from torch import nn
+
+def Net(num_classes):
+    pooled = nn.Conv2d(1, 4, 3), nn.SiLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    return nn.Sequential(*pooled, nn.Linear(4, num_classes))
+"""
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """A network of one's own in the current folder, its state dict, and its contract as a file."""
+    torch = pytest.importorskip("torch")
+    from edgefer.contract_file import render_contract
+
+    monkeypatch.chdir(tmp_path)
+    Path("ownbaseline.py").write_text(NETS)
+    made: dict = {}
+    exec(NETS, made)
+    torch.manual_seed(3)
+    network = made["Net"](3).eval()
+    torch.save(network.state_dict(), "mine.pth")
+    contract = Contract(("a", "b", "c"), 20, 20, 1, Normalisation(), "mine")
+    Path("c.toml").write_text(render_contract(contract))
+    yield network, contract
+    sys.modules.pop("ownbaseline", None)
+
+
+def test_a_baseline_may_be_a_network_of_ones_own(own):
+    import torch
+
+    network, contract = own
+    faces = golden_faces(contract, 3)
+    wanted = network(torch.from_numpy(faces).permute(0, 3, 1, 2) / 255).detach().numpy()
+    with load_baseline(TorchBaseline("ownbaseline:Net", "mine.pth", "c.toml")) as given:
+        np.testing.assert_allclose(given.logits(faces), wanted, atol=1e-5)
+        assert (given.contract.labels, given.name) == (contract.labels, "ownbaseline:Net")
+    with load_baseline(TorchBaseline("ownbaseline:Net", "mine.pth"), contract=contract) as assumed:
+        np.testing.assert_allclose(assumed.logits(faces), wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("spec", "said", "hint"),
+    [
+        (TorchBaseline("ownbaseline:Net", "mine.pth"), "nothing says what ownbaseline:Net takes", "--contract"),
+        (TorchBaseline("mine.pth", None, "c.toml"), "'mine' is no network of the zoo", "--weights mine.pth"),
+        (TorchBaseline("mine.pth", "other.pth"), "is a weights file, and other.pth another", "leave --weights out"),
+        (TorchBaseline("lenet", None, "c.toml"), "lenet has a contract of its own", "leave --contract out"),
+        (TorchBaseline("x.onnx", "mine.pth"), "x.onnx brings its own weights", "leave --weights and --contract out"),
+    ],
+)
+def test_weights_and_contracts_of_a_baseline_that_go_with_nothing(own, spec, said, hint):
+    with pytest.raises(EdgeferError) as error:
+        load_baseline(spec)
+    assert said in error.value.message
+    assert hint in error.value.hint
 
 
 @pytest.mark.parametrize(

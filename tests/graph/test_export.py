@@ -1,5 +1,7 @@
 """`edgefer.export`: by name or by module, and which weights they are."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -7,7 +9,7 @@ import edgefer
 from edgefer.errors import EdgeferError
 from edgefer.graph.export import export
 from edgefer.graph.onnx_file import load_model
-from edgefer.models import create, default_contract, weights
+from edgefer.models import architecture, create, default_contract, weights
 
 
 def test_the_package_exports_it():
@@ -26,13 +28,16 @@ def test_random_weights_are_the_same_each_time_and_say_so(tmp_path):
     assert contract.labels[3] == "happy"
 
 
-def test_weights_from_a_file_leave_its_hash(tmp_path):
+@pytest.mark.parametrize("name", ["lenet", None])
+def test_weights_from_a_file_leave_its_hash_and_name_their_network(name, tmp_path):
     labels = ("a", "b", "c")
     contract = default_contract("lenet", labels)
     weights.save_weights(tmp_path / "w.safetensors", create("lenet", 3).state_dict(), contract)
-    result = export("lenet", tmp_path / "m.onnx", weights=tmp_path / "w.safetensors", simplify=False)
+    result = export(name, tmp_path / "m.onnx", weights=tmp_path / "w.safetensors", simplify=False)
     found = load_model(result.path)[1]
-    assert found.labels == labels
+    assert (found.labels, found.architecture) == (labels, "lenet")
+    assert result.parameters == sum(parameter.numel() for parameter in create("lenet", 3).parameters())
+    assert result.macs == architecture("lenet").macs - 4 * 84  # 3 classes instead of 7 after the last 84 numbers
     assert found.lineage["weights_sha256"] == weights.load_weights(tmp_path / "w.safetensors").sha256
 
 
@@ -42,6 +47,18 @@ def test_a_bare_state_dict_needs_labels(tmp_path):
         export("lenet", tmp_path / "m.onnx", weights=tmp_path / "w.pth")
     result = export("lenet", tmp_path / "m.onnx", weights=tmp_path / "w.pth", labels=("x", "y", "z"), simplify=False)
     assert load_model(result.path)[1].labels == ("x", "y", "z")
+
+
+def test_weights_that_name_no_network_of_the_zoo(tmp_path):
+    torch.save(create("lenet", 3).state_dict(), tmp_path / "w.pth")
+    with pytest.raises(EdgeferError, match="does not say which network it is for") as error:
+        export(None, tmp_path / "m.onnx", weights=tmp_path / "w.pth")
+    assert "--model NAME" in error.value.hint
+    own = replace(default_contract("lenet", ("a", "b")), architecture="mine", lineage={"factory": "nets:Net"})
+    weights.save_weights(tmp_path / "w.safetensors", create("lenet", 2).state_dict(), own)
+    with pytest.raises(EdgeferError, match="is for 'mine', which is no network of the zoo") as error:
+        export(None, tmp_path / "m.onnx", weights=tmp_path / "w.safetensors")
+    assert "--module nets:Net --weights" in error.value.hint
 
 
 def test_a_module_of_ones_own(network, contract, tmp_path):
