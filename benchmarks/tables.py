@@ -27,6 +27,7 @@ PAGES = {
     "calibration": "docs/calibration.md",
     "rewriting": "docs/rewrite-passes.md",
     "quantisation": "docs/quantisation.md",
+    "disturbance": "docs/benchmarking.md",
     "scale": "docs/benchmarking.md",
     "camera": "docs/camera.md",
     "cpp": "cpp_demo/app/README.md",

@@ -23,8 +23,8 @@ SPEEDUP_SHARE = 0.5
 NOTABLE_DRIFT = 0.10
 """Change of a median from the first third of the rounds to the last that is marked."""
 NAMED_PROCESSES = 3
-"""Number of other processes that are named, the busiest first."""
-_NAMED_CORES = 0.01
+"""Maximum number of other processes that are named."""
+_NAMED_CORES = 0.02
 _TICKS = 100  # USER_HZ is 100 on every Linux that userland sees (time(7))
 
 
@@ -35,7 +35,7 @@ class OtherLoad:
     Attributes:
         cores: cores' worth of it, other processes and a hypervisor that gave ours away together.
         of: number of cores that this process may use.
-        processes: name of a process → cores' worth of its time, the busiest first; without those that ended meanwhile.
+        processes: name → cores' worth of the busiest processes that still ran at the end.
     """
 
     cores: float
@@ -48,7 +48,7 @@ class OtherLoad:
 
     def sentence(self) -> str:
         """``other processes used 0.31 of 2 cores (chromium 0.28)``."""
-        named = [f"{name} {cores:.2f}" for name, cores in list(self.processes.items())[:NAMED_PROCESSES]]
+        named = [f"{name} {cores:.2f}" for name, cores in self.processes.items()]
         who = f" ({', '.join(named)})" if named else ""
         return f"other processes used {self.cores:.2f} of {self.of} cores{who}"
 
@@ -83,12 +83,9 @@ class LoadMeter:
             elif key[0] != os.getpid():
                 living += spent
         others = (now.everyone - self._before.everyone) - (now.own - self._before.own) - living
-        ranked = sorted(((spent / seconds, name) for name, spent in used.items()), reverse=True)
-        return OtherLoad(
-            round(max(0.0, others / seconds), 3),
-            available_cores(),
-            {name: round(cores, 3) for cores, name in ranked if cores >= _NAMED_CORES},
-        )
+        ranked = sorted(((spent / seconds, name) for name, spent in used.items()), reverse=True)[:NAMED_PROCESSES]
+        named = {name: round(cores, 3) for cores, name in ranked if cores >= _NAMED_CORES}
+        return OtherLoad(round(max(0.0, others / seconds), 3), available_cores(), named)
 
 
 @dataclass(frozen=True)

@@ -139,7 +139,12 @@ def test_bad_arguments_say_what_to_do(script, arguments, message, hint):
     assert hint in said
 
 
-@pytest.mark.parametrize("which", ["cpu", "zoo", "calibration", "rewriting", "quantisation", "scale", "camera", "cpp"])
+PAGES_WITH_RESULTS = (
+    *("cpu", "zoo", "calibration", "rewriting", "quantisation", "disturbance", "scale", "camera", "cpp"),
+)
+
+
+@pytest.mark.parametrize("which", PAGES_WITH_RESULTS)
 def test_pages_say_what_the_results_say(which):
     """Or that there are none yet; figures of a busy machine need not be on a page."""
     from tables import PAGES
@@ -151,6 +156,44 @@ def test_pages_say_what_the_results_say(which):
         assert done.returncode == 0, done.stderr
     elif begin in text:
         assert f"{begin}\nNot measured in full yet.\n<!-- {which}:end -->" in text
+
+
+@pytest.mark.slow
+def test_disturbance_compares_each_load_with_none(tmp_path):
+    pytest.importorskip("torch")
+    pytest.importorskip("onnxruntime")
+    output = tmp_path / "disturbance.json"
+    done = run("disturbance.py", "--quick", "--output", output)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(output.read_text())
+    rows = [row for row in result["rows"] if row["threads"] == 1]
+    assert [(row["network"], row["load"]) for row in rows] == [("mini_xception", 0.0), ("mini_xception", 1.0)]
+    quiet, busy = rows
+    assert quiet["change"]["median"]["value"] == 1.0
+    assert quiet["marked"] == []
+    assert "tail" in busy["marked"]
+    assert busy["seen"] > quiet["seen"] or quiet["seen"] > 1.0, "the load is none of our own work"
+    assert {demand["demand"].split(",")[0] for demand in result["demands"]} == {"median", "tail", "speedup"}
+
+
+def test_disturbance_says_what_moved_though_it_is_not_marked():
+    import disturbance
+
+    def row(load, share, moved, marked):
+        change = {figure: {"value": value, "ci95": [value, value]} for figure, value in moved.items()}
+        about = {"network": "net", "threads": 1, "load": load, "seen": load, "share": share, "speedup": 3.0}
+        return {**about, "change": change, "marked": marked}
+
+    still = dict.fromkeys(disturbance.FIGURES, 1.0)
+    moved = {"median": 1.02, "tail": 1.4, "speedup": 0.93}
+    rows = [row(0.0, 0.0, still, []), row(0.3, 0.15, moved, ["tail"])]
+    demands = disturbance._demands(rows)
+    assert [demand["passed"] for demand in demands] == [True, True, False]
+    assert demands[2]["measured"] == "7.0% (net, 1 threads, load 0.3)"
+    about = {"environment": {"cpu": "A CPU", "cores": 2}, "rows": rows, "demands": demands, "repetitions": 12}
+    text = disturbance.page({**about, "quiet": True})
+    assert "| net | 1 | 0.3 | 15% | +2.0 [+2.0, +2.0] | ~+40.0 [+40.0, +40.0] | -7.0 [-7.0, -7.0] |" in text
+    assert "7.0% (net, 1 threads, load 0.3) (missed)" in text
 
 
 def test_scale_measures_both_tasks_at_every_count(tmp_path):
