@@ -27,9 +27,10 @@ from common import REPOSITORY, Watch, busy_mark, faces_of, memory, options, real
 from numpy.typing import NDArray
 from scenes import FPS, BoxCounter, Place, Video, VideoSource, anywhere, make_video, overlap, paste, room, tutorial_loop
 
-from edgefer.camera.app import App, Options, Summary
+from edgefer.camera.app import App, Options
 from edgefer.camera.detection import Detector, cut
 from edgefer.camera.detectors import open_detector
+from edgefer.camera.status import Summary
 from edgefer.data import FaceSet, synthetic_faces
 from edgefer.engines.classifier import Classifier
 from edgefer.engines.load import load_baseline, load_engine

@@ -5,14 +5,11 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any, Generic, TypeVar
-
-import numpy as np
 
 from edgefer.camera.detection import Detector, cut_all
 from edgefer.camera.frame import Frame, LabelledFace, LabelledFrame, TrackedFrame
@@ -21,6 +18,7 @@ from edgefer.camera.pictures import Pixels, cv2
 from edgefer.camera.sink import FaceRecorder, Sink
 from edgefer.camera.smooth import Smoothers, Smoothing
 from edgefer.camera.source import FrameSource
+from edgefer.camera.status import Meter, Summary
 from edgefer.camera.track import Tracker
 from edgefer.engines.classifier import Classifier
 from edgefer.errors import EdgeferError
@@ -35,8 +33,6 @@ VIDEO_FPS = 30.0
 
 _TURNS = {90: "ROTATE_90_CLOCKWISE", 180: "ROTATE_180", 270: "ROTATE_90_COUNTERCLOCKWISE"}
 _JOIN_SECONDS = 0.2
-_RECENT = 60  # frames over which the current frames per second are taken
-_KEPT = 4096  # ages of frames that are kept for percentiles: memory does not grow
 
 
 @dataclass(frozen=True)
@@ -344,86 +340,3 @@ def _closed(sink: Sink) -> Exception | None:
     except (EdgeferError, OSError) as fault:
         return fault
     return None
-
-
-@dataclass(frozen=True)
-class Summary:
-    """Summary of a run of the app.
-
-    Attributes:
-        read: frames that the source gave.
-        shown: frames that reached the sinks.
-        dropped: stage → frames that were replaced by a newer one before it.
-        seconds: duration from the first to the last frame shown.
-        fps: frames shown per second; None with fewer than two.
-        age_p50_ms, age_p95_ms: time from reading a frame to its labels, last 4,096 frames; None for a file, whose
-            frames wait until they are wanted.
-        tracks: different faces.
-        reconnects: times that the source came back.
-    """
-
-    read: int
-    shown: int
-    dropped: Mapping[str, int]
-    seconds: float
-    fps: float | None
-    age_p50_ms: float | None
-    age_p95_ms: float | None
-    tracks: int
-    reconnects: int
-
-    def __str__(self) -> str:
-        lost = {stage: count for stage, count in self.dropped.items() if count}
-        parts = [f"{self.shown:,} frames shown in {self.seconds:.1f} s" + (f", {self.fps:.1f} fps" if self.fps else "")]
-        if self.age_p50_ms is not None:
-            parts.append(f"frame to label {self.age_p50_ms:.1f} ms (p50), {self.age_p95_ms:.1f} ms (p95)")
-        parts.append(f"{self.tracks} face{'s' if self.tracks != 1 else ''}")
-        if lost:
-            waits = ", ".join(f"{count:,} before {stage}" for stage, count in lost.items())
-            parts.append(f"{sum(lost.values()):,} of {self.read:,} frames dropped ({waits})")
-        if self.reconnects:
-            parts.append(f"{self.reconnects} reconnection{'s' if self.reconnects != 1 else ''}")
-        return " · ".join(parts)
-
-
-class Meter:
-    """Counts what reaches the sinks."""
-
-    def __init__(self) -> None:
-        self._moments: deque[float] = deque(maxlen=_RECENT)
-        self._ages: deque[float] = deque(maxlen=_KEPT)
-        self._first = self._last = 0.0
-        self._shown = self._tracks = 0
-
-    def count(self, labelled: LabelledFrame) -> None:
-        """One more frame."""
-        self._last = time.monotonic()
-        if not self._shown:
-            self._first = self._last
-        self._shown += 1
-        self._moments.append(self._last)
-        self._ages.append(labelled.age_ms)
-        self._tracks = max([self._tracks, *(face.tracked.number for face in labelled.faces)])
-
-    @property
-    def fps(self) -> float | None:
-        """Frames per second, over the last sixty frames."""
-        if len(self._moments) < 2 or self._moments[-1] <= self._moments[0]:
-            return None
-        return (len(self._moments) - 1) / (self._moments[-1] - self._moments[0])
-
-    def summary(self, read: int, dropped: Mapping[str, int], reconnects: int, *, ages: bool) -> Summary:
-        """All of it as a value."""
-        seconds = self._last - self._first
-        spread = np.percentile(self._ages, [50, 95]) if self._ages and ages else None
-        return Summary(
-            read,
-            self._shown,
-            dropped,
-            seconds,
-            (self._shown - 1) / seconds if self._shown > 1 and seconds > 0 else None,
-            None if spread is None else float(spread[0]),
-            None if spread is None else float(spread[1]),
-            self._tracks,
-            reconnects,
-        )

@@ -9,17 +9,14 @@ import subprocess
 import sys
 import threading
 from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 from urllib.parse import urlsplit
 
-import numpy as np
-
-from edgefer.atomic import atomic_path
 from edgefer.camera.frame import LabelledFace, LabelledFrame
-from edgefer.camera.pictures import Pixels, cv2, encode_jpeg, write_picture
+from edgefer.camera.pictures import cv2, encode_jpeg, write_picture
 from edgefer.camera.serving import Handler, address, open_server
 from edgefer.errors import EdgeferError
 from edgefer.faces import Image
@@ -57,10 +54,10 @@ class Sink(Protocol):
 
 
 class Window:
-    """A window; q, Esc or its closing button end the app.
+    """A window; q, Esc or its closing button end the app. Its title names the keys.
 
     Args:
-        title: title of the window.
+        title: title of the window, to which the keys are added.
         stays: each picture stays until a key is pressed, as single ones must: the next would hide it at once.
 
     Raises:
@@ -71,8 +68,10 @@ class Window:
 
     def __init__(self, title: str, *, stays: bool = False) -> None:
         check_display()
-        self._title, self._stays = title, stays
-        cv2.namedWindow(title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO)
+        keys = "q or Esc ends" + (", any other key: next picture" if stays else "")
+        self._title, self._stays = f"{title} ({keys})", stays
+        cv2.namedWindow(self._title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO)
+        announce(f"a window is open: {keys}")
 
     def write(self, labelled: LabelledFrame) -> bool:
         """Show the frame."""
@@ -113,93 +112,6 @@ def check_display() -> None:
     if tried.returncode:
         said = next((line for line in tried.stderr.splitlines() if line.strip()), f"it ended with {tried.returncode}")
         raise EdgeferError(f"OpenCV cannot open a window on this display: {said}", hint=_WITHOUT)
-
-
-class Video:
-    """A video with the overlay in it, MPEG-4 in mp4. It gets its name when it is closed, and plays then.
-
-    Args:
-        path: ends in ``.mp4``.
-        fps: frame rate of the video.
-        live: frames come at their own times; they are repeated or left out so that the video runs at the right speed.
-    """
-
-    wants_picture = True
-    _MAX_GAP = 2.0  # seconds of a frozen picture, e.g. while a source was away
-
-    def __init__(self, path: Path, fps: float, *, live: bool) -> None:
-        if path.suffix.lower() != ".mp4":
-            raise EdgeferError(f"a video is written as .mp4, not as {path}", hint=f"--video {path.with_suffix('.mp4')}")
-        self._final, self._fps, self._live = path, fps, live
-        self._stack = ExitStack()
-        self._temporary = self._stack.enter_context(atomic_path(path))
-        self._writer: Any = None
-        self._size = (0, 0)
-        self._written = 0
-        self._last = 0.0
-
-    def write(self, labelled: LabelledFrame) -> bool:
-        """Add the frame, as often as its time asks for."""
-        pixels = labelled.frame.pixels
-        if self._writer is None:
-            self._open((pixels.shape[1], pixels.shape[0]))
-        if (pixels.shape[1], pixels.shape[0]) != self._size:
-            pixels = _fitted(pixels, self._size)
-        for _ in range(self._due(labelled.frame.captured)):
-            self._writer.write(pixels)
-            self._written += 1
-        return True
-
-    def close(self) -> None:
-        """Finish the file and give it its name."""
-        if self._writer is None:
-            announce(f"note: no frame came, so {self._final} was not written")
-            self._give_up()
-            return
-        self._writer.release()
-        played = cv2.VideoCapture(str(self._temporary))
-        kept = int(played.get(cv2.CAP_PROP_FRAME_COUNT)) if played.isOpened() else 0
-        played.release()
-        if kept < self._written:  # OpenCV's writer tells nobody that a disk is full; an interrupt may precede a count
-            self._give_up()
-            raise EdgeferError(
-                f"{self._final} was not written: {kept} of {self._written} frames arrived in it",
-                hint="the disk is probably full: free some space, or choose another path",
-            )
-        self._stack.close()
-
-    def _give_up(self) -> None:
-        self._temporary.unlink(missing_ok=True)
-        self._stack.pop_all()
-
-    def _open(self, size: tuple[int, int]) -> None:
-        self._size = size
-        self._writer = cv2.VideoWriter(str(self._temporary), cv2.VideoWriter_fourcc(*"mp4v"), self._fps, size)
-        if not self._writer.isOpened():
-            raise EdgeferError(
-                f"this OpenCV cannot write {self._final}: it has no MPEG-4 encoder",
-                hint="pip install 'edgefer[camera]' brings an OpenCV with FFmpeg",
-            )
-
-    def _due(self, captured: float) -> int:
-        if not self._live:
-            return 1
-        elapsed = 0.0 if not self._written else min(captured - self._last, self._MAX_GAP)
-        count = 1 if not self._written else int(elapsed * self._fps + 0.5)
-        if count:
-            # time that was rounded away counts for the next frame
-            self._last = captured if not self._written else max(self._last + count / self._fps, captured - 0.5)
-        return count
-
-
-def _fitted(pixels: Pixels, size: tuple[int, int]) -> Pixels:
-    """``pixels`` at ``size`` (width, height), in their own proportions before black."""
-    scale = min(size[0] / pixels.shape[1], size[1] / pixels.shape[0])
-    width, height = (max(1, round(length * scale)) for length in (pixels.shape[1], pixels.shape[0]))
-    left, top = (size[0] - width) // 2, (size[1] - height) // 2
-    fitted = np.zeros((size[1], size[0], 3), np.uint8)
-    fitted[top : top + height, left : left + width] = cv2.resize(pixels, (width, height))
-    return fitted
 
 
 class Events:

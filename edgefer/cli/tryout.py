@@ -375,10 +375,14 @@ def _sinks(
     realtime: bool,
 ) -> list[Sink]:
     """The sinks that were asked for; those that are open already are closed again if one cannot be opened."""
-    from edgefer.camera.sink import Events, Stream, Video, Window
+    from edgefer.camera.sink import Events, Stream, Window
+    from edgefer.camera.status import StatusLine
+    from edgefer.camera.video import Video
 
     sinks: list[Sink] = []
     try:
+        if StatusLine.wanted(events):  # first: what the others say at their end comes after it
+            sinks.append(StatusLine(live=source.live or realtime))
         if window:
             sinks.append(Window(f"edgefer · {source.name}", stays=source.stills))
         if serve[1] is not None:

@@ -16,6 +16,8 @@ from edgefer.measure.environment import available_cores, load_average
 from edgefer.measure.latency import Interleaved
 from edgefer.measure.sensors import processor_seconds, text
 
+MARK = "~"
+"""Stands before a disturbed figure in text."""
 TAIL_SHARE = 0.05
 MEDIAN_SHARE = 0.15
 SPEEDUP_SHARE = 0.5

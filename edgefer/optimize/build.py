@@ -154,7 +154,7 @@ def _build_auto(
     with ExitStack() as stack:
         classifiers = [stack.enter_context(c.open(prepared.contract, cost.threads)) for c in candidates]
         rows = evaluated(rows, classifiers, val, variants.index(FLOAT), max_drop)
-        rows = choose(timed(rows, classifiers, prepared.contract, cost.batch))
+        rows = choose(timed(rows, classifiers, prepared.contract, cost.batch, cost.threads))
     _write_candidates(candidates_folder(destination), models, candidates, rows)
     index = next(i for i, row in enumerate(rows) if row.chosen)
     shown = (*rows, *untaken)
@@ -192,7 +192,7 @@ def retune(engine: str | os.PathLike[str], *, threads: int = 1, batch: int = 1) 
                 running.append((index, stack.enter_context(load_engine(folder / _file_name(row), threads))))
             except EdgeferError as fault:
                 announce(f"left out: {row.label}: {fault.message}")
-        measured = timed([rows[i] for i, _ in running], [e for _, e in running], manifest.contract, batch)
+        measured = timed([rows[i] for i, _ in running], [e for _, e in running], manifest.contract, batch, threads)
     for (index, _), row in zip(running, measured, strict=True):
         rows[index] = row
     rows = choose(rows)

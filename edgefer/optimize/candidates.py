@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from edgefer.errors import EdgeferError
 from edgefer.faces import golden_faces
 from edgefer.manifest import Precision
 from edgefer.measure.accuracy import Predictions, kl_divergence
+from edgefer.measure.disturbance import MARK, UNDISTURBED, Disturbed, LoadMeter, disturbances
 from edgefer.measure.evaluate import evaluate
 from edgefer.measure.latency import interleave
 from edgefer.measure.paired import Paired
@@ -123,6 +124,7 @@ class CandidateResult:
         within: whether the drop is within the tolerance.
         method: calibration method, where that was a choice; sqnr_db, kl: its output error on `val`.
         float_macs: multiply-accumulates per face in layers kept out of INT8, where they are the cost and not time.
+        disturbed: what disturbed the timing.
     """
 
     label: str
@@ -140,6 +142,7 @@ class CandidateResult:
     sqnr_db: float | None = None
     kl: float | None = None
     float_macs: int | None = None
+    disturbed: Disturbed = UNDISTURBED
 
     @classmethod
     def of(cls, candidate: Candidate) -> CandidateResult:
@@ -153,13 +156,17 @@ class CandidateResult:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, for the manifest; :meth:`from_dict` is the inverse."""
-        return {**self.__dict__, "ci95_pp": None if self.ci95_pp is None else list(self.ci95_pp)}
+        disturbed = {figure: list(reasons) for figure, reasons in asdict(self.disturbed).items()}
+        interval = None if self.ci95_pp is None else list(self.ci95_pp)
+        return {**self.__dict__, "ci95_pp": interval, "disturbed": disturbed}
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> CandidateResult:
         """Read what :meth:`to_dict` wrote."""
         interval = content["ci95_pp"]
-        return cls(**{**content, "ci95_pp": None if interval is None else (interval[0], interval[1])})
+        disturbed = Disturbed(**{figure: tuple(reasons) for figure, reasons in content["disturbed"].items()})
+        ci95_pp = None if interval is None else (interval[0], interval[1])
+        return cls(**{**content, "ci95_pp": ci95_pp, "disturbed": disturbed})
 
 
 def output_error(float_answers: Predictions, answers: Predictions) -> tuple[float, float]:
@@ -182,16 +189,19 @@ def timed(
     classifiers: Sequence[Classifier],
     contract: Contract,
     batch: int,
+    threads: int,
     seconds_each: float = SECONDS_EACH,
 ) -> list[CandidateResult]:
-    """Fill in ``p50_ms`` of a call with ``batch`` images, all of them interleaved."""
+    """Fill in ``p50_ms`` of a call with ``batch`` images, all of them interleaved, and what disturbed it."""
     faces = golden_faces(contract, 4)
     block = np.ascontiguousarray(np.resize(faces, (batch, *contract.face_shape)))
     runners = {row.label: (lambda e=e: e.logits(block)) for row, e in zip(results, classifiers, strict=True)}
     seconds = seconds_each * len(runners)
     with progress("timing", seconds, quiet=True) as tick:
+        meter = LoadMeter()
         taken = interleave(runners, seconds=seconds, min_rounds=20, seed=0, tick=tick)
-    return [replace(row, p50_ms=taken.latency(row.label).p50) for row in results]
+    disturbed = disturbances(taken, meter.read(), threads)
+    return [replace(row, p50_ms=taken.latency(row.label).p50, disturbed=disturbed[row.label]) for row in results]
 
 
 def time_files(
@@ -206,7 +216,7 @@ def time_files(
     """:func:`timed`, with the candidates open only as long as that takes."""
     with ExitStack() as stack:
         classifiers = [stack.enter_context(candidate.open(contract, threads)) for candidate in candidates]
-        return timed(results, classifiers, contract, batch, seconds_each)
+        return timed(results, classifiers, contract, batch, threads, seconds_each)
 
 
 def evaluated(
@@ -237,10 +247,11 @@ def choose(results: Sequence[CandidateResult]) -> list[CandidateResult]:
 def verdict(results: Sequence[CandidateResult]) -> str:
     """One sentence: what won, by how much, and whether INT8 paid."""
     winner = next(row for row in results if row.chosen)
-    sentence = f"{winner.label} is fastest here at {winner.p50_ms:.3g} ms"
+    sentence = f"{winner.label} is fastest here at {_ms(winner)}"
     float_row = next((row for row in results if row.precision == "fp32"), None)
     if float_row is not None and float_row is not winner and float_row.p50_ms and winner.p50_ms:
-        sentence += f", {float_row.p50_ms / winner.p50_ms:.2f}× {float_row.label}"
+        mark = MARK if winner.disturbed.speedup or float_row.disturbed.speedup else ""
+        sentence += f", {mark}{float_row.p50_ms / winner.p50_ms:.2f}× {float_row.label}"
     integer = [row for row in results if row.precision.startswith("int8") and row.p50_ms is not None]
     if winner.precision.startswith("int8") or not integer:
         return sentence + "."
@@ -248,7 +259,11 @@ def verdict(results: Sequence[CandidateResult]) -> str:
     if not any(row.within for row in integer):
         smallest = min(row.drop_pp or 0.0 for row in integer)
         return sentence + f". INT8 loses too much accuracy here: {smallest:.2f} points."
-    return sentence + f". INT8 does not pay here: its best is {quickest.p50_ms:.3g} ms ({quickest.label})."
+    return sentence + f". INT8 does not pay here: its best is {_ms(quickest)} ({quickest.label})."
+
+
+def _ms(row: CandidateResult) -> str:
+    return f"{MARK if row.disturbed.median else ''}{row.p50_ms:.3g} ms"
 
 
 def only_faithful(candidates: Sequence[Candidate], contract: Contract) -> list[Candidate]:

@@ -12,10 +12,11 @@ from rich.table import Table
 from rich.text import Text
 
 from edgefer.errors import EdgeferError
+from edgefer.measure.disturbance import MARK
 from edgefer.measure.latency import Estimate
 from edgefer.measure.paired import Paired
 from edgefer.report.report import Report, Row, from_digits, from_members
-from edgefer.report.terminal import MARK, NOT_MEASURED, WIDTH, as_printable, digits, size_text
+from edgefer.report.terminal import NOT_MEASURED, WIDTH, as_printable, digits, size_text
 
 HEAD = ("", "p50 ms", "slower", "p95 ms", "size", "top-1 %", "lost, points")
 _SAME_SETTINGS = ("scope", "batch", "threads", "fps")

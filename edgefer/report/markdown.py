@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from edgefer.measure.disturbance import MARK
 from edgefer.report.report import Report, Row
-from edgefer.report.terminal import MARK, NOT_MEASURED, cells, gpu_line, telemetry_line, threads_text
+from edgefer.report.terminal import NOT_MEASURED, cells, gpu_line, telemetry_line, threads_text
 
 HEAD = ("", "p50 ms", "p95 ms", "images/s", "speed-up", "size", "top-1 %", "drop, points", "agreement %")
 

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from edgefer.atomic import atomic_path, check_writable
 from edgefer.errors import EdgeferError, require
+from edgefer.measure.disturbance import MARK
 from edgefer.optimize.sensitivity import LayerCost, Sensitivity
 
 WIDTH_OF_A_FILE = 110
@@ -28,18 +29,22 @@ def print_candidates(rows: Sequence[Mapping[str, Any]], console: Console | None 
         table.add_column(heading, justify="left" if text else "right", no_wrap=not text)
     for row in rows:
         value, form = (row["float_macs"], "{:.2f}") if counted else (row["p50_ms"], "{:.3f}")
+        mark = MARK if row["disturbed"]["median"] else ""
         drop = NOT_MEASURED
         if row["drop_pp"] is not None and row["ci95_pp"] is not None:
             drop = "{:+.2f} [{:+.2f}, {:+.2f}]".format(row["drop_pp"], *row["ci95_pp"])
         table.add_row(
             str(row["label"]),
-            NOT_MEASURED if value is None else form.format(value / 1e6 if counted else value),
+            NOT_MEASURED if value is None else form.format(value / 1e6) if counted else mark + form.format(value),
             f"{row['bytes'] / 1e6:.2f}",
             drop,
             NOT_MEASURED if row["agreement"] is None else f"{100 * row['agreement']:.2f} %",
             "chosen" if row["chosen"] else "" if row["within"] else "drops too much",
         )
     out.print(table)
+    timed = [row["disturbed"] for row in rows if row["p50_ms"] is not None and not counted]
+    for reason in dict.fromkeys(reason for marks in timed for reason in (*marks["median"], *marks["speedup"])):
+        out.print(f"{MARK} disturbed: {reason}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _console(console: Console | None) -> Console:

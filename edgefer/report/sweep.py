@@ -16,11 +16,11 @@ from rich.table import Table
 from edgefer.data import FaceSet, aligned, open_dataset
 from edgefer.engines.load import load_engine
 from edgefer.errors import EdgeferError
-from edgefer.measure.disturbance import Disturbed, LoadMeter, hit_by
+from edgefer.measure.disturbance import MARK, Disturbed, LoadMeter, hit_by
 from edgefer.measure.environment import available_cores, describe_environment
 from edgefer.measure.latency import MEANING, Latency, caller, closed_loop, timed_batches
 from edgefer.progress import progress
-from edgefer.report.terminal import MARK, as_printable, digits
+from edgefer.report.terminal import as_printable, digits
 from edgefer.report.timing import variables
 
 

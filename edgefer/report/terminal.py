@@ -15,14 +15,13 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from edgefer.measure.disturbance import MARK
 from edgefer.measure.paired import ClassDrop
 from edgefer.report.report import Report, Row
 
 WIDTH = 100
 """Columns that a table may take where the output is no terminal."""
 NOT_MEASURED = "–"
-MARK = "~"
-"""Stands before a figure that was disturbed while it was measured."""
 
 COLUMNS = ("p50 ms", "p95 ms", "images/s", "speed-up", "size", "top-1 %", "drop pp", "agree %")
 SPEED_COLUMNS = 5

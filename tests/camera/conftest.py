@@ -10,6 +10,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgefer.camera.detection import Detection, Square
+from edgefer.camera.frame import Frame, LabelledFrame
 from edgefer.contract import Contract, Normalisation
 from edgefer.data import synthetic_faces
 from edgefer.engines.classifier import Classifier
@@ -159,3 +160,8 @@ class KeepingSink:
 
     def close(self):
         self.closed = True
+
+
+def seen(number=0, *, captured=0.0, level=90, size=(48, 64), faces=(), clock=1000.5):
+    frame = Frame(number, np.full((*size, 3), level, np.uint8), number / 30, captured, clock)
+    return LabelledFrame(frame, tuple(faces), 0, True, 1.0, 2.0, captured + 0.012)

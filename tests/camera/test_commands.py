@@ -2,6 +2,8 @@
 
 import json
 import os
+import pty
+import re
 import shutil
 import signal
 import socket
@@ -9,6 +11,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from contextlib import suppress
 
 import cv2
 import numpy as np
@@ -126,6 +129,8 @@ def test_camera_writes_a_video_events_and_faces(tmp_path, video, engine):
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
     assert "30 frames shown" in done.stderr
+    assert "fps · 1 face · frame" not in done.stderr  # the line is for a terminal
+    assert "out.mp4: 30 frames, " in done.stderr
     assert "1 face" in done.stderr
     assert "faces recorded in" in done.stderr
     played = cv2.VideoCapture(str(tmp_path / "out.mp4"))
@@ -212,6 +217,25 @@ def test_bad_input_is_two_lines_and_exit_2(tmp_path, video, engine, arguments, m
     assert done.stderr.count("error: ") == 1
 
 
+def test_a_terminal_shows_a_line_that_lives(video, engine):
+    ours, its = pty.openpty()
+    command = ("camera", engine, "--source", video, "--realtime", "--serve", "0")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "edgefer", *map(str, command)], env={**ENVIRONMENT, "TERM": "xterm"}, stderr=its
+    )
+    os.close(its)
+    told = b""
+    with suppress(OSError):  # Linux's way to say that the other side is closed
+        while chunk := os.read(ours, 4096):
+            told += chunk
+    os.close(ours)
+    assert process.wait(20) == 0
+    lines = re.findall(r"(\d+\.\d) fps · 1 face · frame (\d+) · \d+ dropped · frame to label \d+ ms", told.decode())
+    assert len(lines) >= 2
+    assert 5 < float(lines[-1][0]) < 60
+    assert int(lines[-1][1]) > 15
+
+
 def test_a_video_plays_in_a_window(video, engine, display):
     done = subprocess.run(
         [sys.executable, "-m", "edgefer", "camera", str(engine), "--source", str(video)],
@@ -222,6 +246,7 @@ def test_a_video_plays_in_a_window(video, engine, display):
         timeout=60,
     )
     assert done.returncode == 0, done.stderr
+    assert "a window is open: q or Esc ends" in done.stderr
     assert "30 frames shown" in done.stderr
 
 

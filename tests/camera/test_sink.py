@@ -9,99 +9,19 @@ import cv2
 import numpy as np
 import pytest
 
-from edgefer.camera.frame import Frame, LabelledFace, LabelledFrame
-from edgefer.camera.sink import Events, Stream, Video, Window, check_display
+from edgefer.camera.frame import LabelledFace
+from edgefer.camera.sink import Events, Stream, Window, check_display
 from edgefer.camera.track import TrackedFace
 from edgefer.errors import EdgeferError
 
-from .conftest import detection
+from .conftest import detection, seen
 
 LABELS = ("dark", "medium", "bright")
 VALUES = np.array([0.1, 0.2, 0.7], np.float32)
 
 
-def seen(number=0, *, captured=0.0, level=90, size=(48, 64), faces=(), clock=1000.5):
-    frame = Frame(number, np.full((*size, 3), level, np.uint8), number / 30, captured, clock)
-    return LabelledFrame(frame, tuple(faces), 0, True, 1.0, 2.0, captured + 0.012)
-
-
 def face(label="bright"):
     return LabelledFace(TrackedFace(3, detection(10, 20, 30.04), False), VALUES, label)
-
-
-def frames_of(path):
-    video = cv2.VideoCapture(str(path))
-    frames = []
-    while (answer := video.read())[0]:
-        frames.append(answer[1])
-    return frames, video.get(cv2.CAP_PROP_FPS)
-
-
-def test_a_video_plays_after_it_was_closed_and_is_not_there_before(tmp_path):
-    path = tmp_path / "out.mp4"
-    video = Video(path, 30.0, live=False)
-    for number in range(12):
-        assert video.write(seen(number, level=20 * number))
-    assert not path.exists()
-    video.close()
-    frames, fps = frames_of(path)
-    assert (len(frames), fps, frames[0].shape) == (12, 30.0, (48, 64, 3))
-    assert frames[6].mean() == pytest.approx(120, abs=4)
-    assert [p.name for p in tmp_path.iterdir()] == ["out.mp4"]
-
-
-def test_a_live_video_runs_at_the_right_speed_whatever_was_dropped(tmp_path):
-    video = Video(tmp_path / "out.mp4", 30.0, live=True)
-    moments = [0, 0.033, 0.066, 0.5, 0.51, 0.52, 1.0, 60.0]  # dropped frames, frames too many, a source that was away
-    for moment in moments:
-        video.write(seen(captured=100 + moment))
-    video.close()
-    frames, _ = frames_of(tmp_path / "out.mp4")
-    assert len(frames) == pytest.approx(30 * (1.0 + Video._MAX_GAP), abs=3)
-
-
-def test_a_frame_of_another_size_is_brought_to_the_video_s_in_its_own_proportions(tmp_path):
-    video = Video(tmp_path / "out.mp4", 30.0, live=False)
-    video.write(seen())
-    video.write(seen(size=(96, 96), level=200))
-    video.close()
-    frames = frames_of(tmp_path / "out.mp4")[0]
-    assert [frame.shape for frame in frames] == [(48, 64, 3)] * 2
-    assert frames[1][:, 12:52].mean() == pytest.approx(200, abs=8)  # 48×48 in the middle
-    assert frames[1][:, [0, 1, 2, -3, -2, -1]].mean() == pytest.approx(0, abs=8)
-
-
-def test_a_video_that_lost_frames_is_an_error_and_not_kept(tmp_path):
-    class FullDisk:  # OpenCV's writer says nothing of it
-        def __init__(self, writer):
-            self._writer, self._left, self.release = writer, 3, writer.release
-
-        def write(self, pixels):
-            self._left -= 1
-            if self._left >= 0:
-                self._writer.write(pixels)
-
-    video = Video(tmp_path / "out.mp4", 30.0, live=False)
-    video.write(seen())
-    video._writer = FullDisk(video._writer)
-    for number in range(9):
-        video.write(seen(number))
-    with pytest.raises(EdgeferError, match=r"out\.mp4 was not written: 4 of 10 frames") as fault:
-        video.close()
-    assert "disk" in fault.value.hint
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_without_a_frame_there_is_no_video(tmp_path, capsys):
-    Video(tmp_path / "out.mp4", 30.0, live=True).close()
-    assert list(tmp_path.iterdir()) == []
-    assert "no frame came" in capsys.readouterr().err
-
-
-def test_a_video_is_an_mp4(tmp_path):
-    with pytest.raises(EdgeferError, match=r"written as \.mp4, not as .*out\.avi") as fault:
-        Video(tmp_path / "out.avi", 30.0, live=False)
-    assert "out.mp4" in fault.value.hint
 
 
 def test_events_are_a_line_a_face_and_can_be_followed(tmp_path):
@@ -179,20 +99,23 @@ def test_a_window_without_a_display_is_refused_before_opencv_aborts(monkeypatch)
     ],
 )
 def test_a_window_keeps_a_single_picture_until_a_key_is_pressed(monkeypatch, stays, keys, goes_on):
-    pressed = list(keys)
+    pressed, titles = list(keys), []
     fake = SimpleNamespace(
         imshow=lambda *_: None,
         waitKey=lambda _: pressed.pop(0),
         getWindowProperty=lambda *_: 1.0,
-        namedWindow=lambda *_: None,
+        namedWindow=lambda title, *_: titles.append(title),
         WND_PROP_VISIBLE=4,
         WINDOW_NORMAL=0,
         WINDOW_KEEPRATIO=0,
     )
     monkeypatch.setattr("edgefer.camera.sink.cv2", fake)
     monkeypatch.setattr("edgefer.camera.sink.check_display", lambda: None)
-    assert Window("x", stays=stays).write(seen()) is goes_on
+    window = Window("x", stays=stays)
+    assert window.write(seen()) is goes_on
     assert pressed == []
+    assert "q or Esc ends" in titles[0]
+    assert ("any other key: next picture" in titles[0]) is stays
 
 
 def test_an_opencv_without_windows_says_so(monkeypatch):

@@ -1,16 +1,31 @@
 """A runtime that computes an INT8 file wrongly is found out before its engine is written."""
 
+import io
+import json
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from rich.console import Console
 
 import edgefer
 from edgefer.engines.load import load_baseline
 from edgefer.errors import EdgeferError
 from edgefer.faces import golden_faces
+from edgefer.measure.disturbance import Disturbed
 from edgefer.optimize import candidates
-from edgefer.optimize.candidates import ALLOWED_ERROR, error_of, only_faithful, variants_of
+from edgefer.optimize.candidates import (
+    ALLOWED_ERROR,
+    CandidateResult,
+    choose,
+    error_of,
+    only_faithful,
+    variants_of,
+    verdict,
+)
 from edgefer.optimize.prepared import prepare_model
 from edgefer.optimize.settings import BuildTarget, Quantisation
+from edgefer.report.optimization import print_candidates
 
 OPENVINO = BuildTarget("cpu", "openvino")
 
@@ -64,3 +79,20 @@ def test_what_is_left_out_of_cliquenet_is_what_is_wrong(scheme, tmp_path):
         logits, wanted = engine.logits(images), baseline.logits(images)
     right = np.abs(logits - wanted).max() < 0.15 * np.abs(wanted).max()
     assert right == (error_of(built, prepared.contract) <= ALLOWED_ERROR)
+
+
+def test_disturbed_candidates_are_shown_and_marked():
+    busy = "other processes used 0.90 of 2 cores (chromium 0.88)"
+    slow = CandidateResult("a", "onnxruntime", "fp32", None, 1, p50_ms=2.0, disturbed=Disturbed((busy,), (busy,)))
+    fast = CandidateResult("b", "onnxruntime", "int8", "x86", 1, p50_ms=1.0, disturbed=Disturbed((), (busy,)))
+    rows = choose([slow, fast])
+    assert [CandidateResult.from_dict(json.loads(json.dumps(row.to_dict()))) for row in rows] == rows
+    out = io.StringIO()
+    print_candidates([row.to_dict() for row in rows], Console(file=out, width=110))
+    first, second, *below = out.getvalue().splitlines()[1:]
+    assert "~2.000" in first
+    assert "~" not in second, "its median stands: only its tail was disturbed"
+    assert below == [f"~ disturbed: {busy}"]
+    assert verdict(rows) == "b is fastest here at 1 ms, 2.00× a."
+    both = [replace(row, disturbed=Disturbed((busy,), (busy,), (busy,))) for row in rows]
+    assert verdict(both) == "b is fastest here at ~1 ms, ~2.00× a."
