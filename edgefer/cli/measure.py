@@ -252,6 +252,7 @@ def report(report: Path, html: Path | None, markdown: Path | None) -> None:
     option("--max-p99", metavar="TIME", help="Largest 99th percentile of the latency."),
     option("--min-agreement", type=click.FloatRange(0, 1), help="Smallest share of the baseline's answers, 0 to 1."),
     option("--min-top1", type=click.FloatRange(0, 1), help="Smallest share of right answers, 0 to 1."),
+    option("--min-speedup", type=click.FloatRange(min=0), metavar="X", help="Smallest speed-up over the baseline."),
     option("--max-misses", type=click.FloatRange(0, 1), help="Largest share of missed deadlines, 0 to 1 (paced runs)."),
 )
 @section(
@@ -287,6 +288,7 @@ def gate(  # noqa: PLR0913 - a click command's options
     max_p99: str | None,
     min_agreement: float | None,
     min_top1: float | None,
+    min_speedup: float | None,
     max_misses: float | None,
     against: Path | None,
     max_slowdown: float,
@@ -310,6 +312,7 @@ def gate(  # noqa: PLR0913 - a click command's options
         max_ms=tuple((percent, milliseconds(text)) for percent, text in times if text is not None),
         min_agreement=min_agreement,
         min_top1=min_top1,
+        min_speedup=min_speedup,
         max_misses=max_misses,
         max_slowdown=max_slowdown,
         max_regression_pp=max_regression,

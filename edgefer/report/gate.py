@@ -9,7 +9,7 @@ import math
 import os
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 from xml.etree import ElementTree
 
@@ -38,6 +38,7 @@ class Limits:
         max_ms: percentile (``"50"``, ``"95"``, ``"99"``) → ms.
         min_agreement: minimum agreement with the baseline, 0–1.
         min_top1: 0–1.
+        min_speedup: minimum speed-up over the report's baseline; a load disturbs it less than times.
         max_misses: share of missed deadlines of a paced run, 0–1.
         max_slowdown: maximum slowdown of the median against another report: 0.05 is 5 %.
         max_regression_pp: points of top-1 lost, against another report.
@@ -50,6 +51,7 @@ class Limits:
     max_ms: tuple[tuple[str, float], ...] = ()
     min_agreement: float | None = None
     min_top1: float | None = None
+    min_speedup: float | None = None
     max_misses: float | None = None
     max_slowdown: float = SLOWDOWN
     max_regression_pp: float | None = None
@@ -99,7 +101,7 @@ def run_gate(
             no engine is in both.
     """
     chosen = _chosen(report, engines)
-    asked = (limits.max_drop_pp, limits.min_agreement, limits.min_top1, limits.max_misses)
+    asked = (limits.max_drop_pp, limits.min_agreement, limits.min_top1, limits.min_speedup, limits.max_misses)
     if against is None and not limits.max_ms and all(limit is None for limit in asked):
         raise EdgeferError(
             "the gate was given no limit", hint="pass e.g. --max-drop 0.5, --max-p95 5ms or --against main.json"
@@ -150,6 +152,8 @@ def _absolute(report: Report, row: Row, limits: Limits) -> Iterator[Check]:
         yield _at_least(row, "agreement", found, limits.min_agreement)
     if limits.min_top1 is not None:
         yield _at_least(row, "top-1", Estimate(accuracy.top1, accuracy.ci95), limits.min_top1)
+    if limits.min_speedup is not None:
+        yield _speedup(row, limits.min_speedup)
     if limits.max_misses is not None:
         yield _misses(row, limits.max_misses)
 
@@ -164,6 +168,14 @@ def _latency(row: Row, percent: str, limit: float) -> Check:
     if reasons := row.disturbed.percentile(percent):
         return Check(row.name, what, Verdict.INCONCLUSIVE, f"{found.value:.3g} ms is disturbed: {reasons[0]}")
     return _at_most(row, f"p{percent}", found, limit, "{:.3g}", " ms")
+
+
+def _speedup(row: Row, limit: float) -> Check:
+    if row.speedup is not None and row.disturbed.speedup:
+        told = f"{row.speedup.value:.2f} is disturbed: {row.disturbed.speedup[0]}"
+        return Check(row.name, f"speed-up at least {limit:g}", Verdict.INCONCLUSIVE, told)
+    check = _at_least(row, "speed-up", row.speedup, limit)
+    return check if row.speedup is not None else replace(check, told="the engine or its baseline was timed too little")
 
 
 def _misses(row: Row, limit: float) -> Check:

@@ -55,6 +55,17 @@ def test_latency_is_evaluated_by_its_interval_and_only_where_it_is_carried(writt
     assert verdicts(busy, max_drop_pp=0.5) == ["PASS"], "accuracy does not depend on who else computes"
 
 
+def test_a_speedup_is_evaluated_where_it_is_not_disturbed(written):
+    path = written("a.json")  # 2 ms and 0.5 ms
+    assert verdicts(path, min_speedup=3.5) == ["PASS"]
+    assert verdicts(path, min_speedup=4.5) == ["FAIL"]
+    (check,) = checks(written("busy.json", disturbed=("others used 1.80 of 2 cores",)), min_speedup=3.5)
+    assert check.verdict is Verdict.INCONCLUSIVE
+    assert check.told.endswith(" is disturbed: others used 1.80 of 2 cores")
+    (check,) = checks(written("short.json", rounds=5), min_speedup=3.5)
+    assert (check.verdict, check.told) == (Verdict.INCONCLUSIVE, "the engine or its baseline was timed too little")
+
+
 def test_agreement_and_top1_are_evaluated_from_below(written):
     path = written("a.json", wrong=1240)  # 40 of 3,500 answers differ: 98.86 %
     assert verdicts(path, min_agreement=0.98) == ["PASS"]
