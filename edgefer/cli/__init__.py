@@ -12,7 +12,7 @@ import click
 from edgefer.cli.build import build_engine, calibrate, retune, sensitivity
 from edgefer.cli.data import data, models
 from edgefer.cli.help import Group, explained
-from edgefer.cli.make import adopt, contract, export, import_weights, quickstart, train
+from edgefer.cli.make import adopt, contract, export, import_weights, quickstart, teacher_logits, train
 from edgefer.cli.measure import bench, compare, gate, report, sweep
 from edgefer.cli.ship import deploy, doctor, inspect
 from edgefer.cli.tryout import camera, predict, web
@@ -31,7 +31,9 @@ def cli() -> None:
     """
 
 
-cli.add_section("Make", quickstart, train, import_weights, export, adopt, contract, calibrate, build_engine, retune)
+cli.add_section(
+    "Make", quickstart, train, teacher_logits, import_weights, export, adopt, contract, calibrate, build_engine, retune
+)
 cli.add_section("Measure", bench, report, compare, gate, sweep, sensitivity)
 cli.add_section("Try", predict, camera, web)
 cli.add_section("Ship", deploy, doctor, inspect)

@@ -97,7 +97,13 @@ def quickstart(data: str | None, model: str, output: Path, seconds: float, seed:
     option("--label-smoothing", type=float, help="Share of each target spread over all classes.  [default: 0]"),
     option("--class-weights", type=click.Choice(["none", "sqrt", "balanced"]), help="Class weights.  [default: none]"),
     option("--vote-share", type=float, help="Share of each target that comes from FER+'s votes.  [default: 0]"),
-    option("--teacher", "teachers", type=options.PATH, multiple=True, help="Distil from these weights (repeatable)."),
+    option(
+        "--teacher",
+        "teachers",
+        type=options.PATH,
+        multiple=True,
+        help="Distil from these weights (repeatable), or from a file of `edgefer teacher-logits`.",
+    ),
     option("--teacher-share", type=float, help="Share of the loss that is distillation.  [default: 0.7]"),
     option("--temperature", type=float, help="Temperature of the distillation.  [default: 2]"),
 )
@@ -174,6 +180,37 @@ def train(  # noqa: PLR0913 - a click command's options
     if plots is not None:
         for path in write_training_report(plots, result.curve, output, faces):
             click.echo(path)
+
+
+@command(
+    "teacher-logits",
+    examples=(
+        "edgefer teacher-logits cliquenet --data fer2013.csv -o cliquenet.npz",
+        "edgefer teacher-logits teacher.safetensors --data fer.npz --votes npz -o t.npz",
+    ),
+)
+@click.argument("weights", type=options.PATH)
+@option("--data", metavar="DATA", required=True, help=f"Faces, of which `fit` is used. {options.DATA_HELP}")
+@options.votes
+@options.exclude
+@options.reading
+@options.output
+def teacher_logits(
+    weights: Path, data: str, votes: str | None, exclude: str | None, reading: ReadSettings | None, output: Path
+) -> None:
+    """Write a teacher's logits, to distil from without it.
+
+    The file has those of each face and its flip, and no pixels. `edgefer train --teacher FILE.npz` learns from it.
+    """
+    import edgefer
+    from edgefer.errors import require
+
+    require("torch", "export", "asking a teacher")
+    from edgefer.training.teacher_logits import write_teacher_logits
+
+    faces = edgefer.open_dataset(data, votes=votes, exclude=exclude, reading=reading).picked_or("fit")
+    count = write_teacher_logits(weights, faces, output)
+    click.echo(f"{output}: logits of {weights} for {count:,} faces of {faces.origin} and their flips")
 
 
 @command(

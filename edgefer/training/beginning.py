@@ -17,6 +17,7 @@ from edgefer.models.vgg import WITH_NORMS, without_norms
 from edgefer.models.weights import SEEN_DIGITS, Weights, load_network, load_weights
 from edgefer.progress import announce
 from edgefer.training.losses import Teachers, open_teachers
+from edgefer.training.teacher_logits import SUFFIX, TeacherLogits, load_teacher_logits
 
 if TYPE_CHECKING:
     from edgefer.data import FaceSet
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Beginning:
-    """The network to begin with, and its teachers if any.
+    """The network to begin with, and its teachers if any, or their logits.
 
     Attributes:
         seen: the faces that beginning and teachers are known to have learnt from: the first digits of their hashes.
@@ -32,7 +33,7 @@ class Beginning:
     """
 
     network: nn.Module
-    teachers: Teachers | None
+    teachers: Teachers | TeacherLogits | None
     seen: frozenset[str]
     lineage: dict[str, str]
 
@@ -60,13 +61,13 @@ def contract_to_learn(model: str, classes: Sequence[str], size: int | None, init
 
 
 def begin(contract: Contract, init: Path | None, teachers: Sequence[Path], temperature: float) -> Beginning:
-    """Open the weights ``init`` (None: fresh ones) and the ``teachers``.
+    """Open the weights ``init`` (None: fresh ones) and the ``teachers``: weights, or one file of logits.
 
     A network without batch norms may begin with the weights of its twin that has them: they are folded.
 
     Raises:
-        EdgeferError: they are another network's, or of other classes or normalisation; the network cannot take faces of
-            the contract's size.
+        EdgeferError: they are another network's, or of other classes or normalisation; logits beside another teacher;
+            the network cannot take faces of the contract's size.
     """
     lineage, seen = {}, frozenset[str]()
     if init is None:
@@ -80,6 +81,15 @@ def begin(contract: Contract, init: Path | None, teachers: Sequence[Path], tempe
             )
         lineage["init_sha256"], seen = weights.sha256, weights.seen
     _require_size(network, contract)
+    kept = next((file for file in teachers if file.suffix == SUFFIX), None)
+    if kept is not None:
+        if len(teachers) > 1:
+            raise EdgeferError(
+                f"{kept} holds the logits of one teacher, and {len(teachers) - 1} more were given",
+                hint="learn from one file of logits, or from any number of weights files",
+            )
+        logits = load_teacher_logits(kept, contract.labels)
+        return Beginning(network, logits, seen | logits.seen, {**lineage, "teachers_sha256": logits.sha256})
     taught_by, hashes, taught = open_teachers(teachers, contract, temperature)
     if hashes:
         lineage["teachers_sha256"] = ",".join(hashes)

@@ -160,7 +160,7 @@ class Recipe:
         note: on what the recipe was used, and what came out.
         settings: fields of :class:`TrainConfig`.
         init: the weights to begin with, or None: fresh ones.
-        teachers: weights of the networks to learn from.
+        teachers: weights of the networks to learn from, or one file of a teacher's logits.
         votes: file of FER+'s votes, or None: FER2013's labels.
     """
 
@@ -180,7 +180,8 @@ def recipe_names() -> tuple[str, ...]:
 def load_recipe(spec: str) -> Recipe:
     """A recipe by name, or from a TOML file with the keys of :class:`Recipe`; its settings are the table ``[train]``.
 
-    Weights are files, seen from the folder that edgefer runs in, or names of weights that ship.
+    Weights are files, seen from the folder that edgefer runs in, or names of weights that ship; a file that is absent
+    there may lie beside the recipe.
 
     Raises:
         EdgeferError: no such recipe; not TOML; an unknown key, network or setting; a setting of the wrong kind.
@@ -210,6 +211,12 @@ def load_recipe(spec: str) -> Recipe:
             raise EdgeferError(f"the recipe {path}: train.{key} is {value!r}", hint=f"it must be {wanted}")
     TrainConfig(**settings)
     init = Path(content["init"]) if "init" in content else None
-    taught_by = tuple(Path(teacher) for teacher in teachers)
+    taught_by = tuple(_beside(path, teacher) for teacher in teachers)
     note = str(content.get("note", ""))
     return Recipe(content["model"], note, dict(settings), init, taught_by, content.get("votes"))
+
+
+def _beside(recipe: Path, name: str) -> Path:
+    """The file as it is named, or the one beside the recipe if only that is there."""
+    own = recipe.parent / name
+    return own if own.is_file() and not Path(name).is_file() else Path(name)

@@ -31,11 +31,15 @@ _READ_AT_ONCE = 512
 
 @dataclass(frozen=True)
 class PreparedFaces:
-    """Faces uint8 N×H×W×C, labels int64 N, and what to learn: the labels, or probabilities float32 N×classes."""
+    """Faces uint8 N×H×W×C, labels int64 N, and what to learn: the labels, or probabilities float32 N×classes.
+
+    ``taught`` are a teacher's answers, float32 N×classes, where it was asked before.
+    """
 
     faces: Tensor
     labels: Tensor
     targets: Tensor
+    taught: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.labels)

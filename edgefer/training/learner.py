@@ -20,7 +20,7 @@ from edgefer.training.augment import augment, mix
 from edgefer.training.config import TrainConfig
 from edgefer.training.degrade import degrade
 from edgefer.training.faces import PreparedFaces
-from edgefer.training.losses import Teachers
+from edgefer.training.losses import Teachers, distillation
 
 STEPS = (0.5, 0.75)
 """Where the step schedule divides the rate by ten, as parts of the run (He et al. 2016 did about there)."""
@@ -71,12 +71,20 @@ class Learner:
         self.steps = 0
 
     def step(
-        self, faces: Tensor, labels: Tensor, lr: float, targets: Tensor | None = None, *, frozen: bool = False
+        self,
+        faces: Tensor,
+        labels: Tensor,
+        lr: float,
+        targets: Tensor | None = None,
+        taught: Tensor | None = None,
+        *,
+        frozen: bool = False,
     ) -> tuple[float, int]:
         """Learn from one batch, uint8 N×H×W×C; returns the loss and how many answers were right.
 
-        ``targets`` are what to learn if not the labels: probabilities, float32 N×classes. While ``frozen``, only the
-        last layer moves, and batch norms keep their statistics.
+        ``targets`` are what to learn if not the labels, and ``taught`` a teacher's answers that were asked for before:
+        probabilities, float32 N×classes. While ``frozen``, only the last layer moves, and batch norms keep their
+        statistics.
 
         Raises:
             EdgeferError: the loss is not a finite number.
@@ -95,9 +103,11 @@ class Learner:
             loss = self.loss(logits, wanted)
             if share < 1:
                 loss = share * loss + (1 - share) * self.loss(logits, wanted[others])
+            answers = None if taught is None else torch.lerp(taught[others], taught, share)
             if self.teachers is not None:
-                taught = self.teachers.loss(logits, self.teachers.answers(changed))
-                loss = torch.lerp(loss, taught, self.config.teacher_share)
+                answers = self.teachers.answers(changed)
+            if answers is not None:
+                loss = torch.lerp(loss, distillation(logits, answers, given.temperature), given.teacher_share)
             loss = loss + auxiliary
         value = float(loss.detach())
         self._require_finite("the training loss", value, self.steps + 1, lr)

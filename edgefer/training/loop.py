@@ -33,7 +33,8 @@ from edgefer.training.faces import (
     refuse_missing_classes,
 )
 from edgefer.training.learner import Learner, learning_rate
-from edgefer.training.losses import Opinions, require_votes
+from edgefer.training.losses import Opinions, Teachers, require_votes
+from edgefer.training.teacher_logits import TeacherLogits
 
 if TYPE_CHECKING:
     from edgefer.data import FaceSet
@@ -82,13 +83,14 @@ def train(
         output: the weights, ``.safetensors``.
         config: settings; with the same ones a run repeats bit for bit, unless ``max_seconds`` is given.
         init: weights of the same network and classes to start from: fine-tuning, on faces of their size.
-        teachers: weights of networks of the same classes to learn from too: distillation.
+        teachers: weights of networks of the same classes to learn from too: distillation. Or one file of
+            :func:`edgefer.training.teacher_logits.write_teacher_logits` that has the fit faces.
         resume: go on from ``output.state`` where it exists; otherwise it is deleted.
         on_epoch: called after every epoch with its entry of the curve.
 
     Raises:
         EdgeferError: no such network, or not of ``config.size``; ``output`` cannot be written; a class without training
-            faces; a state of another run; the loss is not finite.
+            faces; a teacher's logits do not cover them; a state of another run; the loss is not finite.
         KeyboardInterrupt: Ctrl-C, after the state was saved.
     """
     contract = contract_to_learn(model, dataset.classes, config.size, init)
@@ -143,7 +145,14 @@ class _Run:
             **began,
         }
         weights = class_weights(self.fit.labels, len(contract.labels), config.class_weights)
-        self.learner = Learner(start.network, contract, config, weights, start.teachers)
+        teachers = start.teachers
+        self.translating_with: Teachers | torch.Tensor | None
+        if isinstance(teachers, TeacherLogits):
+            self.fit = replace(self.fit, taught=teachers.answers(fit, config.temperature))
+            self.translating_with, teachers = teachers.answers(fit, 1.0), None
+        else:
+            self.translating_with = teachers
+        self.learner = Learner(start.network, contract, config, weights, teachers)
         self.epoch, self.step = 0, 0  # epochs finished; steps done in the one under way
         self.order = torch.empty(0, dtype=torch.int64)
         self.loss_sum, self.right = 0.0, 0
@@ -165,7 +174,7 @@ class _Run:
         else:
             path.unlink(missing_ok=True)
             if self.opinions:
-                self.fit = self.opinions.mixed_in(self.fit, self.learner.teachers)
+                self.fit = self.opinions.mixed_in(self.fit, self.translating_with)
         total = self.config.max_seconds or self.config.epochs * self.steps_an_epoch
         with (
             deferred_interrupt() as asked,
@@ -200,7 +209,8 @@ class _Run:
             done = self.done()
             self.lr, frozen = learning_rate(self.config, done), done < self.config.frozen
             faces, labels, wanted = self.fit.faces[rows], self.fit.labels[rows], self.fit.targets[rows]
-            loss, right = self.learner.step(faces, labels, self.lr, wanted, frozen=frozen)
+            taught = None if self.fit.taught is None else self.fit.taught[rows]
+            loss, right = self.learner.step(faces, labels, self.lr, wanted, taught, frozen=frozen)
             self.loss_sum, self.right, self.step = self.loss_sum + loss, self.right + right, self.step + 1
             self.show_progress()
             if asked():

@@ -56,10 +56,11 @@ class Teachers:
         said = [functional.softmax(module(side).float(), dim=1) for module in self.modules for side in sides]
         return torch.stack(said).mean(dim=0)
 
-    def loss(self, logits: Tensor, answers: Tensor) -> Tensor:
-        """``T² · KL(answers ‖ softmax(logits / T))``, a mean over faces; T² keeps gradients at the labels' scale."""
-        learnt = functional.log_softmax(logits / self.temperature, dim=1)
-        return self.temperature**2 * functional.kl_div(learnt, answers, reduction="batchmean")
+
+def distillation(logits: Tensor, answers: Tensor, temperature: float) -> Tensor:
+    """``T² · KL(answers ‖ softmax(logits / T))``, a mean over faces; T² keeps gradients at the labels' scale."""
+    learnt = functional.log_softmax(logits / temperature, dim=1)
+    return temperature**2 * functional.kl_div(learnt, answers, reduction="batchmean")
 
 
 def open_teachers(
@@ -136,8 +137,11 @@ class Opinions:
         how = "translated into labels" if self.translating else "as they are"
         self.lineage = {"votes_sha256": hashlib.sha256(given.tobytes()).hexdigest(), "votes": how}
 
-    def mixed_in(self, prepared: PreparedFaces, teachers: Teachers | None) -> PreparedFaces:
-        """The split's faces ``prepared`` with probabilities to learn: from the votes and, for the rest, the labels."""
+    def mixed_in(self, prepared: PreparedFaces, teachers: Teachers | Tensor | None) -> PreparedFaces:
+        """The split's faces ``prepared`` with probabilities to learn: from the votes and, for the rest, the labels.
+
+        ``teachers`` may be their answers at temperature 1, float32 N×classes.
+        """
         votes = self.votes
         hard = functional.one_hot(self.labels, votes.shape[1]).float()
         if self.translating:
@@ -146,7 +150,7 @@ class Opinions:
                 f"the majority of taggers chose the label of {100 * self.agreeing:.1f} % of the {len(hard):,} faces: "
                 f"the votes{asked} are translated into labels"
             )
-            answers = None if teachers is None else _answers(prepared.faces, teachers)
+            answers = _answers(prepared.faces, teachers) if isinstance(teachers, Teachers) else teachers
             votes = translated(votes, self.labels, answers)
         return replace(prepared, targets=torch.lerp(hard, votes, self.share))
 

@@ -12,7 +12,7 @@ from edgefer.models.deployable import Deployable
 from edgefer.models.weights import load_network, load_weights, save_weights
 from edgefer.training import train
 from edgefer.training.learner import Learner
-from edgefer.training.losses import Teachers, open_teachers
+from edgefer.training.losses import Teachers, distillation, open_teachers
 
 from .conftest import quick
 
@@ -31,13 +31,12 @@ def batch(count=8):
 
 
 def test_the_loss_is_hintons():
-    teachers = Teachers([], temperature=3.0)
     logits, taught = torch.tensor([[3.0, 0.0, -3.0], [0.0, 0.0, 6.0]]), torch.tensor([[0.2, 0.3, 0.5], [0.1, 0.9, 0.0]])
     expected = 0.0
     for row, wanted in zip(logits.double() / 3, taught.double(), strict=True):
         learnt = row.exp() / row.exp().sum()
         expected += sum(float(t * (t / p).log()) for t, p in zip(wanted, learnt, strict=True) if t > 0)
-    assert teachers.loss(logits, taught).item() == pytest.approx(9 * expected / 2, rel=1e-5)
+    assert distillation(logits, taught, 3.0).item() == pytest.approx(9 * expected / 2, rel=1e-5)
 
 
 def test_answers_are_softened_probabilities_of_any_teacher_and_either_side():

@@ -248,7 +248,7 @@ def test_settings_reach_the_learner(tmp_path, monkeypatch):
     np.savez(tmp_path / "v.npz", images=images, labels=labels, ferplus_votes=np.eye(10, dtype=np.int64)[labels] + 1)
     faces, told, weights = open_dataset(tmp_path / "v.npz"), [], []
 
-    def step(self, faces, labels, lr, targets, *, frozen):
+    def step(self, faces, labels, lr, targets, taught, *, frozen):
         told.append((targets.ndim, frozen))
         weights.append(self.loss.weight)
         return 1.0, 0
