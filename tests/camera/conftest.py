@@ -1,8 +1,12 @@
 """Synthetic faces in synthetic rooms, an engine that tells bright from dark, and fakes of what has to be plugged in."""
 
+import atexit
 import functools
+import shutil
+import tempfile
 import threading
 import time
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -10,12 +14,34 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgefer.camera.detection import Detection, Square
+from edgefer.camera.detectors import YUNET_FILE
 from edgefer.camera.frame import Frame, LabelledFrame
 from edgefer.contract import Contract, Normalisation
 from edgefer.data import synthetic_faces
 from edgefer.engines.classifier import Classifier
 from edgefer.engines.onnxruntime import OnnxRuntimeSession
 from edgefer.graph.onnx_file import serialise, stamp
+
+HAAR = hasattr(cv2, "CascadeClassifier")
+"""OpenCV 4 has the cascade; with 5, tests that look for faces take YuNet where it lies beside the project."""
+
+YUNET = Path(__file__).resolve().parents[3] / "shared" / "detectors" / YUNET_FILE
+DETECTOR = "haar" if HAAR else str(YUNET)
+needs_detector = pytest.mark.skipif(
+    not HAAR and not YUNET.is_file(), reason="OpenCV 5 has no cascade, and there is no YuNet in ../shared/detectors"
+)
+
+
+@functools.cache
+def empty_cache():
+    """A user's cache without anything in it, but for YuNet where OpenCV has no detector of its own."""
+    folder = Path(tempfile.mkdtemp(prefix="edgefer-cache-"))
+    atexit.register(shutil.rmtree, folder)
+    if not HAAR and YUNET.is_file():
+        (folder / "edgefer").mkdir()
+        shutil.copy(YUNET, folder / "edgefer")
+    return folder
+
 
 CONTRACT = Contract(("dark", "medium", "bright"), 24, 24, 1, Normalisation(), "brightness")
 

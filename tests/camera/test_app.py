@@ -9,7 +9,7 @@ from edgefer.camera.smooth import Smoothing
 from edgefer.camera.source import open_source
 from edgefer.errors import EdgeferError
 
-from .conftest import FakeDetector, FakeSource, KeepingSink, detection, room
+from .conftest import DETECTOR, FakeDetector, FakeSource, KeepingSink, detection, needs_detector, room
 
 ONE = FakeDetector(lambda _, __: [detection(30, 30)])
 
@@ -61,11 +61,12 @@ def test_a_video_in_real_time_takes_its_time(video, classifier):
     assert summary.read == 30
 
 
-def test_a_real_video_with_haar_has_one_face_that_moves(video, classifier):
+@needs_detector
+def test_a_real_video_has_one_face_that_moves(video, classifier):
     from edgefer.camera.detectors import open_detector
 
     sink = KeepingSink(wants_picture=True)
-    summary = run(open_source(str(video)), open_detector("haar"), classifier, [sink])
+    summary = run(open_source(str(video)), open_detector(DETECTOR), classifier, [sink])
     assert summary.tracks == 1
     middles = {seen.frame.number: seen.faces[0].tracked.detection.centre for seen in sink.seen if seen.faces}
     assert len(middles) >= 25

@@ -17,7 +17,7 @@ from edgefer.engines.onnxruntime import OnnxRuntimeSession
 from edgefer.errors import EdgeferError
 
 from .browser import CHROMIUM, DRIVER, browser
-from .conftest import CONTRACT, FakeDetector, brightness_model, detection
+from .conftest import CONTRACT, DETECTOR, FakeDetector, brightness_model, detection, needs_detector
 
 
 def jpeg(level, size=(120, 160)):
@@ -259,9 +259,10 @@ def test_a_picture_is_uploaded_in_a_browser_and_its_label_read(served, tmp_path)
         assert page.screenshot().startswith(b"\x89PNG")
 
 
-def test_the_sample_has_faces_that_haar_finds():
+@needs_detector
+def test_the_sample_has_faces_that_are_found():
     from edgefer.camera.detectors import open_detector
 
     picture = sample_picture()
     assert picture.shape == (420, 720, 3)
-    assert len(open_detector("haar").detect(picture)) >= 2
+    assert len(open_detector(DETECTOR).detect(picture)) >= 2

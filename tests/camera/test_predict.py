@@ -8,7 +8,7 @@ from edgefer.camera.pictures import write_picture
 from edgefer.engines.classifier import Classifier
 from edgefer.engines.onnxruntime import OnnxRuntimeSession
 
-from .conftest import CONTRACT, brightness_model, room, with_face
+from .conftest import CONTRACT, DETECTOR, brightness_model, needs_detector, room, with_face
 
 
 class Counting:
@@ -66,14 +66,15 @@ def test_nobody_is_an_empty_answer_without_a_run():
     assert session.sizes == []
 
 
+@needs_detector
 def test_a_picture_is_predicted_with_names_or_with_what_is_open(tmp_path, engine, classifier):
     import edgefer
 
     path = tmp_path / "face.png"
     pixels = with_face(room(), 170, 120, 140)
     write_picture(path, pixels)
-    named = edgefer.predict(path, engine)
-    with_open = edgefer.predict(pixels, classifier, open_detector("haar"), min_confidence=0.999)
+    named = edgefer.predict(path, engine, DETECTOR)
+    with_open = edgefer.predict(pixels, classifier, open_detector(DETECTOR), min_confidence=0.999)
     (face,), (unsure,) = named.faces, with_open.faces
     assert (face.label, face.sure, unsure.label, unsure.sure) == ("medium", True, "medium", False)
     assert face.probabilities.tolist() == unsure.probabilities.tolist()
@@ -83,16 +84,17 @@ def test_a_picture_is_predicted_with_names_or_with_what_is_open(tmp_path, engine
     assert classifier.probabilities(np.zeros((1, 24, 24, 1), np.uint8)).argmax() == 0  # it stays open
 
 
+@needs_detector
 def test_a_list_gives_a_list_and_the_engine_that_ships_is_the_default(tmp_path):
     import edgefer
 
     path = tmp_path / "face.png"
     pixels = with_face(room(), 170, 120, 140)
     write_picture(path, pixels)
-    first, nobody, grey = edgefer.predict([path, room(), pixels[:, :, 0]], detector="haar")
+    first, nobody, grey = edgefer.predict([path, room(), pixels[:, :, 0]], detector=DETECTOR)
     assert len(first.faces) == len(grey.faces) == 1
     assert first.labels == ("neutral", "happy", "surprise", "sad", "angry", "disgust", "fear", "contempt")
     assert first.faces[0].box == first.faces[0].detection.box
     assert repr(first).startswith(f"<Prediction of 320×240 pixels: {first.faces[0].label} ")
     assert "no face found: detector=None takes the picture itself as a face" in repr(nobody)
-    assert edgefer.predict([], detector="haar") == []
+    assert edgefer.predict([], detector=DETECTOR) == []
