@@ -5,6 +5,7 @@ Golden vectors are what an engine answered when it was built; it is asked again 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
@@ -36,7 +37,7 @@ class Classifier:
         size_bytes: size of the file it was loaded from.
         name: what messages call it: a path or a network's name.
         manifest: the manifest beside the engine, if it is one.
-        seen: beginnings of the hashes of the faces that it is known to have been trained on.
+        met: how it is known to have met faces, ``"trained"`` or ``"chose"`` → beginnings of their hashes.
 
     Raises:
         EdgeferError: the session's input or output is not the contract's.
@@ -51,14 +52,14 @@ class Classifier:
         size_bytes: int,
         name: str,
         manifest: Manifest | None = None,
-        seen: frozenset[str] = frozenset(),
+        met: Mapping[str, frozenset[str]] | None = None,
     ) -> None:
         self.contract = contract
         self.precision = precision
         self.size_bytes = size_bytes
         self.name = name
         self.manifest = manifest
-        self.seen = seen
+        self.met = dict(met or {})
         self.runtime = session.name
         self.runtime_version = session.version
         self._session: Session | None = session

@@ -148,11 +148,11 @@ def _pytorch(asked: TorchBaseline, threads: int, assumed: Contract | None) -> Cl
     from edgefer.models.repvgg import inference_form
 
     given = asked.contract if isinstance(asked.contract, Contract | None) else read_contract(asked.contract)
-    network, contract, seen = open_network(asked.network, asked.weights, given, assumed)
+    network, contract, met = open_network(asked.network, asked.weights, given, assumed)
     network = inference_form(network)  # as it is deployed: timed with its branches, a network would flatter its engines
     size = sum(tensor.nbytes for tensor in network.state_dict().values())
     session = TorchSession(network, contract, threads)
-    return Classifier(session, contract, precision="fp32", size_bytes=size, name=asked.network, seen=seen)
+    return Classifier(session, contract, precision="fp32", size_bytes=size, name=asked.network, met=met)
 
 
 def _with_manifest(file: Path, threads: int) -> Classifier:

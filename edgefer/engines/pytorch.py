@@ -17,14 +17,14 @@ from edgefer.errors import EdgeferError
 from edgefer.models.deployable import Deployable
 from edgefer.models.factory import build_from_factory, try_network
 from edgefer.models.registry import names
-from edgefer.models.weights import load_network, load_weights
+from edgefer.models.weights import Met, load_network, load_weights
 from edgefer.runtimes import PYTORCH
 
 
 def open_network(
     network: str, weights: str | os.PathLike[str] | None, contract: Contract | None, assumed: Contract | None
-) -> tuple[nn.Module, Contract, frozenset[str]]:
-    """A network with its weights, in evaluation mode; its contract; the faces that trained it, as far as is known.
+) -> tuple[nn.Module, Contract, Met]:
+    """A network with its weights, in evaluation mode; its contract; the faces that it met, as far as is known.
 
     Args:
         network: a weights file; a network's name, or any name, with ``weights``; or ``package.module:factory``.
@@ -43,11 +43,11 @@ def open_network(
             raise EdgeferError(f"nothing says what {network} takes and returns", hint="--contract contract.toml")
         made, known = build_from_factory(network, known, weights)
         try_network(made, known)
-        return made, known, frozenset() if loaded is None else loaded.seen
+        return made, known, {} if loaded is None else loaded.met
     known, model = contract or assumed, network if network in names() else None
     if known is None or load_weights(file).contract is not None:
         made, known, loaded = load_network(file, model)
-        return made, known, loaded.seen
+        return made, known, loaded.met
     if (model or known.architecture) not in names():
         factory = known.lineage.get("factory", "nets:Net")
         raise EdgeferError(
@@ -55,7 +55,7 @@ def open_network(
             hint=f"name your own network: --baseline {factory} --weights {file}",
         )
     made, _, loaded = load_network(file, model or known.architecture, known.labels)
-    return made, known, loaded.seen
+    return made, known, loaded.met
 
 
 class TorchSession:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,7 +26,7 @@ from edgefer.models.keras import (
     to_state,
 )
 from edgefer.models.registry import architecture, default_contract, names, probable_labels
-from edgefer.models.weights import COUNTER, Fit, compare, listing, load_weights, save_weights, shipped
+from edgefer.models.weights import COUNTER, Fit, Met, compare, listing, load_weights, save_weights, shipped
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -114,8 +114,8 @@ def patterns(tensors: Sequence[str]) -> tuple[str, ...]:
     return tuple(f"{pattern} ({count} tensor{'' if count == 1 else 's'})" for pattern, count in counts.items())
 
 
-def _read(file: Path, model: str) -> tuple[str, str, dict[str, Tensor], Contract | None, Collection[str]]:
-    """What to call the file, the network that it is (a variant may be), its tensors, contract and faces seen if any."""
+def _read(file: Path, model: str) -> tuple[str, str, dict[str, Tensor], Contract | None, Met]:
+    """What to call the file, the network that it is (a variant may be), its tensors, contract and faces met if any."""
     if file.suffix not in (*SUFFIXES, WHEEL):
         loaded = load_weights(file)
         if loaded.contract is not None and loaded.contract.architecture != model:
@@ -123,7 +123,7 @@ def _read(file: Path, model: str) -> tuple[str, str, dict[str, Tensor], Contract
                 f"{file} holds weights of '{loaded.contract.architecture}', and '{model}' was asked for",
                 hint=f"--model {loaded.contract.architecture}",
             )
-        return str(file), model, loaded.state, loaded.contract, loaded.seen
+        return str(file), model, loaded.state, loaded.contract, loaded.met
     if not file.is_file():
         raise EdgeferError(f"there are no weights {file}", hint="check the path")
     if model not in NETWORKS:
@@ -133,7 +133,7 @@ def _read(file: Path, model: str) -> tuple[str, str, dict[str, Tensor], Contract
         )
     keras = read_keras(file)
     name = _variant(keras, model)
-    return keras.origin, name, to_state(keras, name), None, ()
+    return keras.origin, name, to_state(keras, name), None, {}
 
 
 def _variant(keras: KerasFile, model: str) -> str:

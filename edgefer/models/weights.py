@@ -9,8 +9,9 @@ import pickle
 import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from edgefer.atomic import sha256_file, write_bytes
@@ -85,9 +86,12 @@ SHIPPED = Path(__file__).parent / "weights"
 
 _TORCH_SUFFIXES = (".pth", ".pt")
 _NESTED_UNDER = ("state_dict", "model_state_dict", "model")
-SEEN_KEY = "edgefer.fit_faces"
+MET_KEYS = {"trained": "edgefer.fit_faces", "chose": "edgefer.val_faces"}
+"""How a network met faces, and the key of the file's metadata that has them."""
 SEEN_DIGITS = 10
-"""Number of hexadecimal digits kept of the hash of each face trained on: 40 bits, 5 bytes."""
+"""Number of hexadecimal digits kept of the hash of each face that a network met: 40 bits, 5 bytes."""
+Met = Mapping[str, frozenset[str]]
+"""How a network met faces, one of :data:`MET_KEYS` → the first :data:`SEEN_DIGITS` of their hashes."""
 CONVERSION = "torch.save(model.state_dict(), 'weights.pth')"
 
 
@@ -95,13 +99,18 @@ CONVERSION = "torch.save(model.state_dict(), 'weights.pth')"
 class Weights:
     """A weights file: tensors by name, the contract if the file carries one, and the SHA-256 of its bytes.
 
-    ``seen`` are the faces it was trained on, the first :data:`SEEN_DIGITS` of their hashes; empty if it does not say.
+    ``met`` are the faces that trained it and that chose among its epochs; without those that it does not tell.
     """
 
     state: dict[str, Tensor]
     contract: Contract | None
     sha256: str
-    seen: frozenset[str] = frozenset()
+    met: Met = field(default_factory=dict)
+
+    @property
+    def seen(self) -> frozenset[str]:
+        """The faces that trained it, the first :data:`SEEN_DIGITS` of their hashes; empty if it does not say."""
+        return self.met.get("trained", frozenset())
 
 
 def shipped(name: str) -> Path | None:
@@ -128,7 +137,7 @@ def save_weights(
     path: str | os.PathLike[str],
     state: Mapping[str, Tensor],
     contract: Contract,
-    seen: Iterable[str] = (),
+    met: Mapping[str, Iterable[str]] = MappingProxyType({}),
     *,
     fp16: bool = False,
 ) -> None:
@@ -138,7 +147,7 @@ def save_weights(
         path: the file.
         state: tensors by name.
         contract: the network's contract.
-        seen: the ``face_hashes`` of the faces trained on: an evaluation of the weights can leave those out.
+        met: how it met faces, one of :data:`MET_KEYS` → their ``face_hashes``: an evaluation can leave those out.
         fp16: keep the weights of convolutions and fully connected layers in FP16: a file of half the size. Networks
             compute with them in FP32. Biases and batch norms stay FP32: they are few, and variances can be tiny.
 
@@ -155,9 +164,36 @@ def save_weights(
     tensors = {name: tensor.detach().clone().contiguous() for name, tensor in state.items()}
     if fp16:
         tensors = {name: _to_fp16(name, tensor) if tensor.ndim > 1 else tensor for name, tensor in tensors.items()}
-    packed = b"".join(bytes.fromhex(digits) for digits in sorted({face[:SEEN_DIGITS] for face in seen}))
-    metadata = {**contract.to_metadata(), SEEN_KEY: base64.b64encode(packed).decode("ascii")}
+    metadata = {**contract.to_metadata(), **{MET_KEYS[how]: _packed(faces) for how, faces in met.items()}}
     write_bytes(target, _in_order(save(tensors, metadata=metadata)))
+
+
+def _packed(faces: Iterable[str]) -> str:
+    packed = b"".join(bytes.fromhex(digits) for digits in sorted({face[:SEEN_DIGITS] for face in faces}))
+    return base64.b64encode(packed).decode("ascii")
+
+
+def _met(metadata: Mapping[str, str]) -> Met:
+    """What a file's metadata tell; ValueError where that is damaged."""
+    found = {}
+    for how, key in MET_KEYS.items():
+        digits = base64.b64decode(metadata.get(key, ""), validate=True).hex()
+        if digits:
+            found[how] = frozenset(digits[i : i + SEEN_DIGITS] for i in range(0, len(digits), SEEN_DIGITS))
+    return found
+
+
+def met_by_shipped(sha256: str) -> Met:
+    """What the weights that ship and have this hash met, read without torch; empty if none has it.
+
+    An engine says which weights it was built from, and nothing of their faces.
+    """
+    for file in sorted(SHIPPED.glob("*.safetensors")) if sha256 else ():
+        if sha256 == sha256_file(file):
+            with file.open("rb") as stream:
+                header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
+            return _met(header.get("__metadata__", {}))
+    return {}
 
 
 def _to_fp16(name: str, tensor: Tensor) -> Tensor:
@@ -194,9 +230,9 @@ def load_weights(path: str | os.PathLike[str]) -> Weights:
         file = shipped(os.fspath(path)) or file
     if not file.is_file():
         raise EdgeferError(f"there are no weights {file}", hint="check the path; `edgefer train` writes weights")
-    seen: frozenset[str] = frozenset()
+    met: Met = {}
     if file.suffix == ".safetensors":
-        state, contract, seen = _read_safetensors(file)
+        state, contract, met = _read_safetensors(file)
     elif file.suffix in _TORCH_SUFFIXES:
         state, contract = _tensors(_read_torch(file), file), None
     else:
@@ -205,7 +241,7 @@ def load_weights(path: str | os.PathLike[str]) -> Weights:
             hint="use .safetensors, .pth or .pt; of Keras files (.hdf5, .h5, .whl with one), `edgefer import-weights` "
             "makes a .safetensors",
         )
-    return Weights(state, contract, sha256_file(file), seen)
+    return Weights(state, contract, sha256_file(file), met)
 
 
 def load_network(
@@ -229,19 +265,19 @@ def load_network(
     return network.eval(), contract, loaded
 
 
-def _read_safetensors(file: Path) -> tuple[dict[str, Tensor], Contract | None, frozenset[str]]:
+def _read_safetensors(file: Path) -> tuple[dict[str, Tensor], Contract | None, Met]:
     safetensors = require("safetensors", "export", "reading weights")
     try:
         with safetensors.safe_open(file, framework="pt") as opened:
             metadata = opened.metadata() or {}
             state = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - not a dict
-        digits = base64.b64decode(metadata.get(SEEN_KEY, ""), validate=True).hex()
+        met = _met(metadata)
     except (safetensors.SafetensorError, OSError, ValueError) as cause:
         raise _damaged(file, cause) from cause
     if not state:
         raise EdgeferError(f"{file} holds no tensors", hint="give the file that training wrote")
     contract = Contract.from_metadata(metadata, str(file)) if METADATA_KEY in metadata else None
-    return state, contract, frozenset(digits[i : i + SEEN_DIGITS] for i in range(0, len(digits), SEEN_DIGITS))
+    return state, contract, met
 
 
 def _read_torch(file: Path) -> Any:

@@ -15,6 +15,7 @@ from edgefer.engines.classifier import Classifier
 from edgefer.errors import EdgeferError
 from edgefer.measure.accuracy import Predictions, check_classes, numbered
 from edgefer.measure.paired import check_same_faces
+from edgefer.models.weights import met_by_shipped
 from edgefer.progress import announce
 
 CHOOSING_SPLITS = ("train", "fit", "val", "calib")
@@ -118,7 +119,8 @@ def _met(classifiers: Sequence[Classifier]) -> Iterator[tuple[str, frozenset[str
     names: dict[tuple[str, frozenset[str]], list[str]] = {}
     for one in classifiers:
         calibration = None if one.manifest is None else one.manifest.calibration
-        met = {"trained": one.seen, "calibrated": frozenset(() if calibration is None else calibration.face_hashes)}
+        met = one.met or met_by_shipped(one.contract.lineage.get("weights_sha256", ""))
+        met = {**met, "calibrated": frozenset(() if calibration is None else calibration.face_hashes)}
         for how, known in met.items():
             if known:
                 names.setdefault((how, known), []).append(Path(one.name).name)

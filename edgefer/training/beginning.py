@@ -29,12 +29,14 @@ class Beginning:
 
     Attributes:
         seen: the faces that beginning and teachers are known to have learnt from: the first digits of their hashes.
+        chose: the faces that chose the beginning's epoch, likewise.
         lineage: the SHA-256s of the files.
     """
 
     network: nn.Module
     teachers: Teachers | TeacherLogits | None
     seen: frozenset[str]
+    chose: frozenset[str]
     lineage: dict[str, str]
 
 
@@ -69,7 +71,7 @@ def begin(contract: Contract, init: Path | None, teachers: Sequence[Path], tempe
         EdgeferError: they are another network's, or of other classes or normalisation; logits beside another teacher;
             the network cannot take faces of the contract's size.
     """
-    lineage, seen = {}, frozenset[str]()
+    lineage, seen, chose = {}, frozenset[str](), frozenset[str]()
     if init is None:
         network = create(contract.architecture, len(contract.labels))
     else:
@@ -80,6 +82,7 @@ def begin(contract: Contract, init: Path | None, teachers: Sequence[Path], tempe
                 hint=f"begin with weights of this network's own: {contract.normalisation}",
             )
         lineage["init_sha256"], seen = weights.sha256, weights.seen
+        chose = weights.met.get("chose", chose)
     _require_size(network, contract)
     kept = next((file for file in teachers if file.suffix == SUFFIX), None)
     if kept is not None:
@@ -93,7 +96,7 @@ def begin(contract: Contract, init: Path | None, teachers: Sequence[Path], tempe
     taught_by, hashes, taught = open_teachers(teachers, contract, temperature)
     if hashes:
         lineage["teachers_sha256"] = ",".join(hashes)
-    return Beginning(network, taught_by, seen | taught, lineage)
+    return Beginning(network, taught_by, seen | taught, chose, lineage)
 
 
 def _open(init: Path, contract: Contract) -> tuple[nn.Module, Contract, Weights]:

@@ -130,7 +130,7 @@ class _Run:
         self.val: PreparedFaces = prepare_split(val, contract)
         self.batch = min(config.batch_size or 1, len(self.fit))
         self.steps_an_epoch = len(self.fit) // self.batch
-        self.seen = {*fit.face_hashes(), *start.seen}
+        self.met = {"trained": {*fit.face_hashes(), *start.seen}, "chose": {*val.face_hashes(), *start.chose}}
         prints, began = (fit.fingerprint(), val.fingerprint()), dict(start.lineage)
         self.opinions = Opinions(fit, config.vote_share) if config.vote_share else None
         began |= self.opinions.lineage if self.opinions else {}
@@ -291,7 +291,7 @@ class _Run:
             "best_epoch": str(self.best["epoch"]),
             "val_top1": f"{self.best['top1']:.6f}",
         }
-        save_weights(self.output, self.best["weights"], replace(self.contract, lineage=lineage), self.seen)
+        save_weights(self.output, self.best["weights"], replace(self.contract, lineage=lineage), self.met)
 
     def save_if_due(self) -> None:
         """Save the state every ``checkpoint_seconds``, less often where writing it takes long."""

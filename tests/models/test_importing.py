@@ -133,7 +133,7 @@ def test_half_the_size_for_the_same_answers(tmp_path, out):
     torch.manual_seed(4)
     network = create("resnet11").eval()
     contract = default_contract("resnet11", SEVEN)
-    save_weights(tmp_path / "whole.safetensors", network.state_dict(), contract, ["a" * 64])
+    save_weights(tmp_path / "whole.safetensors", network.state_dict(), contract, {"trained": ["a" * 64]})
     import_weights(tmp_path / "whole.safetensors", "resnet11", out, fp16=True)
     assert out.stat().st_size < 0.51 * (tmp_path / "whole.safetensors").stat().st_size
     kept = load_weights(out)

@@ -6,7 +6,7 @@ import torch
 from edgefer.errors import EdgeferError
 from edgefer.models import create, default_contract
 from edgefer.models import weights as subject
-from edgefer.models.weights import load_network, load_weights, save_weights, shipped, shipped_for
+from edgefer.models.weights import load_network, load_weights, met_by_shipped, save_weights, shipped, shipped_for
 
 SEVEN = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 
@@ -131,7 +131,7 @@ def test_a_damaged_list_of_faces(tmp_path, network):
     from safetensors.torch import save_file
 
     path = tmp_path / "w.safetensors"
-    metadata = default_contract("mini_xception", SEVEN).to_metadata() | {subject.SEEN_KEY: "no base64!"}
+    metadata = default_contract("mini_xception", SEVEN).to_metadata() | {subject.MET_KEYS["trained"]: "no base64!"}
     save_file(network.state_dict(), path, metadata)
     assert refused(load_weights, path).message.startswith(f"{path} cannot be read as weights: ")
 
@@ -228,12 +228,18 @@ def test_weights_that_ship_are_read_by_name(saved, tmp_path, network, monkeypatc
     assert refused(load_weights, "v").message == "there are no weights v"
 
 
-def test_the_faces_trained_on_travel_with_the_weights(tmp_path, network):
+def test_the_faces_that_trained_and_chose_travel_with_the_weights(tmp_path, network, monkeypatch):
     faces = ["00ff00ff00ff00ff", "abcdef0123456789", "0123456789abcdef"]
-    save_weights(tmp_path / "w.safetensors", network.state_dict(), default_contract("mini_xception", SEVEN), faces)
-    assert load_weights(tmp_path / "w.safetensors").seen == {face[:10] for face in faces}
-    save_weights(tmp_path / "v.safetensors", network.state_dict(), default_contract("mini_xception", SEVEN))
-    assert load_weights(tmp_path / "v.safetensors").seen == frozenset()
+    contract, state = default_contract("mini_xception", SEVEN), network.state_dict()
+    save_weights(tmp_path / "w.safetensors", state, contract, {"trained": faces, "chose": faces[:1]})
+    met = {"trained": {face[:10] for face in faces}, "chose": {"00ff00ff00"}}
+    loaded = load_weights(tmp_path / "w.safetensors")
+    assert (loaded.met, loaded.seen) == (met, met["trained"])
+    save_weights(tmp_path / "v.safetensors", state, contract)
+    assert load_weights(tmp_path / "v.safetensors").met == {}
+    monkeypatch.setattr(subject, "SHIPPED", tmp_path)
+    assert met_by_shipped(loaded.sha256) == met
+    assert met_by_shipped("") == met_by_shipped("0" * 64) == {}
 
 
 def test_shipped_weights_belong_to_the_network_with_the_longest_fitting_name(tmp_path, monkeypatch):

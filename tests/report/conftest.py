@@ -76,11 +76,11 @@ def fake_classifier():
         ms=0.2,
         name="fake",
         manifest=None,
-        seen=frozenset(),
+        met=None,
     ):
         session = FakeSession(runtime, len(labels), mistakes, ms)
         contract = Contract(labels, 4, 4, 1, Normalisation(), architecture="fakenet")
-        about = {"precision": precision, "size_bytes": 1234, "name": name, "manifest": manifest, "seen": seen}
+        about = {"precision": precision, "size_bytes": 1234, "name": name, "manifest": manifest, "met": met}
         return Classifier(session, contract, **about)
 
     return make

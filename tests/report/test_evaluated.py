@@ -1,5 +1,6 @@
 """Faces that trained or calibrated what is tested are left out, counted and told; the rest is reported on."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,6 +11,7 @@ from edgefer.data.npz import save_npz
 from edgefer.errors import EdgeferError
 from edgefer.measure.accuracy import Predictions
 from edgefer.measure.evaluate import evaluate
+from edgefer.report import evaluated
 from tests.report.conftest import CLASSES, benchmark
 
 TEST = 130
@@ -33,7 +35,9 @@ def calibrated_with(hashes):
 
 def test_each_face_is_counted_once_under_its_first_reason_with_its_near_duplicate(fake_classifier, faces, capsys):
     hashes = faces.face_hashes()
-    base = fake_classifier("pytorch", name="mini", seen=frozenset(face[:10] for face in (*hashes[:12], hashes[-2])))
+    base = fake_classifier(
+        "pytorch", name="mini", met={"trained": frozenset(face[:10] for face in (*hashes[:12], hashes[-2]))}
+    )
     engine = fake_classifier(name="folder/a.onnx", manifest=calibrated_with(hashes[10:15]))
     report = benchmark(engine, faces, base, seconds=0.02)
     assert report.left_out.given == TEST
@@ -52,6 +56,19 @@ def test_two_engines_of_one_calibration_are_one_reason_and_other_faces_none(fake
     assert report.left_out.reasons == {"calibrated a.onnx, b.onnx": 2}
     strangers = fake_classifier(manifest=calibrated_with(["0123456789abcdef"]))
     assert benchmark(strangers, faces, fake_classifier("pytorch"), seconds=0.02).left_out is None
+
+
+def test_an_engine_of_weights_that_ship_knows_what_trained_them(fake_classifier, faces, monkeypatch):
+    hashes = faces.face_hashes()
+    met = {
+        "trained": frozenset(face[:10] for face in hashes[:3]),
+        "chose": frozenset(face[:10] for face in hashes[3:5]),
+    }
+    monkeypatch.setattr(evaluated, "met_by_shipped", lambda sha256: met if sha256 == "ab" * 32 else {})
+    engine = fake_classifier(name="a.onnx")
+    engine.contract = replace(engine.contract, lineage={"weights_sha256": "ab" * 32})
+    report = benchmark(engine, faces, fake_classifier("pytorch", name="b"), seconds=0.02)
+    assert report.left_out.reasons == {"trained a.onnx": 3, "chose a.onnx": 2}
 
 
 def test_too_few_are_refused_before_anything_is_evaluated(fake_classifier, faces):

@@ -21,7 +21,7 @@ LABELS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 
 def weights(path, name="lenet", labels=LABELS, seen=()):
     torch.manual_seed(3)
-    save_weights(path, create(name, len(labels)).state_dict(), default_contract(name, labels), seen)
+    save_weights(path, create(name, len(labels)).state_dict(), default_contract(name, labels), {"trained": seen})
     return path
 
 
@@ -95,6 +95,7 @@ def test_what_teachers_and_beginnings_have_seen_counts_as_seen(tmp_path, faces):
     written = load_weights(out)
     own = {face[:10] for face in faces.split("fit").face_hashes()}
     assert written.seen == own | {"00" * 5, "ff" * 5}
+    assert written.met["chose"] == {face[:10] for face in faces.split("val").face_hashes()}
     assert written.contract.lineage["teachers_sha256"] == load_weights(teacher).sha256
     assert written.contract.lineage["init_sha256"] == load_weights(first).sha256
 
