@@ -92,7 +92,7 @@ def begin(contract: Contract, init: Path | None, teachers: Sequence[Path], tempe
                 hint="learn from one file of logits, or from any number of weights files",
             )
         logits = load_teacher_logits(kept, contract.labels)
-        return Beginning(network, logits, seen | logits.seen, {**lineage, "teachers_sha256": logits.sha256})
+        return Beginning(network, logits, seen | logits.seen, chose, {**lineage, "teachers_sha256": logits.sha256})
     taught_by, hashes, taught = open_teachers(teachers, contract, temperature)
     if hashes:
         lineage["teachers_sha256"] = ",".join(hashes)
