@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from edgefer import __version__
 from edgefer.atomic import atomic_folder, check_vacant, sha256_file
 from edgefer.contract import INPUT_NAME, OUTPUT_NAME, Contract
-from edgefer.data import FaceSet, aligned, open_dataset, refuse_overlap, save_npz, synthetic_faces
+from edgefer.data import FaceSet, aligned, open_dataset, save_npz, synthetic_faces
 from edgefer.data.classes import FER2013
 from edgefer.data.sources import ArraySource
 from edgefer.engines.classifier import relative_difference
@@ -36,7 +36,7 @@ from edgefer.faces import golden_faces
 from edgefer.golden import Golden
 from edgefer.graph.onnx_file import load_model, metadata_of
 from edgefer.graph.rewrite import rewrite
-from edgefer.manifest import PRECISION_KEY
+from edgefer.manifest import PRECISION_KEY, Calibration
 from edgefer.measure.accuracy import Predictions
 from edgefer.measure.evaluate import evaluate
 from edgefer.optimize.calibrate import from_table
@@ -155,9 +155,7 @@ def make_bundle(
         (folder / GOLDEN_FACES).write_bytes(golden.faces.tobytes())
         (folder / "contract.json").write_text(json.dumps(contract.to_dict(), indent=1) + "\n", encoding="utf-8")
         faces = _evaluation_faces(data, contract, limit, seed)
-        if table is not None:
-            what = f"the calibration faces ({table.calibration.origin})"
-            refuse_overlap(table.calibration.face_hashes, faces.faces.face_hashes(), what, faces.origin)
+        faces = faces if table is None else _without_calibration(faces, table.calibration)
         faces = _write_faces(folder, faces, baseline or folder / MODEL, contract)
         (folder / "run.sh").write_text(_script(contract, chosen, names, golden, table is not None), encoding="utf-8")
         (folder / "run.sh").chmod(0o755)
@@ -314,6 +312,24 @@ def _evaluation_faces(data: str | FaceSet | None, contract: Contract, limit: int
     return EvaluationFaces(faces, Path(faces.origin).name, len(faces), synthetic=False)
 
 
+def _without_calibration(given: EvaluationFaces, calibration: Calibration) -> EvaluationFaces:
+    """Leave out the faces that the ranges came from, and say how many.
+
+    Raises:
+        EdgeferError: none is left.
+    """
+    faces = given.faces.without(calibration.face_hashes, "calibrated")
+    known = given.count - len(faces)
+    if known:
+        announce(f"note: {known:,} of the {given.count:,} faces of {given.origin} calibrated it, and are left out")
+    if not len(faces):
+        raise EdgeferError(
+            f"all {given.count:,} faces of {given.origin} are calibration faces ({calibration.origin})",
+            hint="--data DATA with other faces",
+        )
+    return replace(given, faces=faces, count=len(faces))
+
+
 def _write_faces(
     folder: Path, given: EvaluationFaces, baseline: str | os.PathLike[str], contract: Contract
 ) -> EvaluationFaces:
@@ -324,11 +340,12 @@ def _write_faces(
     name = f"{MODEL} in {REFERENCE.title}" if Path(baseline).name == MODEL else Path(baseline).name
     if str(baseline).endswith(".npz"):
         answers = Predictions.load(baseline)
-        if answers.faces_sha256 != faces.fingerprint():
+        if not answers.has_predicted(faces).all():
             raise EdgeferError(
                 f"{baseline} are answers to other faces than those of the bundle",
                 hint="give the network itself: --baseline NAME|WEIGHTS|ENGINE",
             )
+        answers = answers.on(faces)
     else:
         with load_baseline(baseline, contract=contract) as classifier:
             answers = evaluate(classifier, faces, batch_size=_BATCH)

@@ -210,15 +210,19 @@ def test_tensorrt_has_ranges_of_its_own_where_it_gets_another_graph(faces, tmp_p
     assert not (tmp_path / "c").exists()
 
 
-def test_faces_that_calibrated_do_not_evaluate(model, faces, tmp_path):
-    whole = open_dataset(str(faces)).picked_or("calib")
-    images = np.concatenate([batch for batch, _ in whole.batches(100)])
-    save_npz(tmp_path / "again.npz", images, whole.labels, FER2013, ["test"] * len(images))
-    with pytest.raises(EdgeferError, match="calibration faces"):
-        make_bundle(
-            model, tmp_path / "b", quantisation=Quantisation(open_dataset(str(faces))), data=str(tmp_path / "again.npz")
-        )
-    assert left(tmp_path) == ["again.npz"]
+def test_faces_that_calibrated_are_left_out(model, faces, tmp_path, capsys):
+    settings = Quantisation(open_dataset(str(faces)))
+    known, test = (open_dataset(str(faces)).split(part) for part in ("calib", "test"))
+    images = np.concatenate([batch for part in (known, test) for batch, _ in part.batches(100)])
+    labels = np.concatenate([known.labels, test.labels])
+    save_npz(tmp_path / "again.npz", images, labels, FER2013, ["test"] * len(images))
+    made = make_bundle(model, tmp_path / "b", quantisation=settings, data=str(tmp_path / "again.npz"))
+    assert made.faces.count == len(test)
+    assert f"{len(known)} of the {len(images)} faces of again.npz:test calibrated it" in capsys.readouterr().err
+    save_npz(tmp_path / "same.npz", images[: len(known)], known.labels, FER2013, ["test"] * len(known))
+    with pytest.raises(EdgeferError, match=f"all {len(known)} faces of same.npz:test are calibration faces"):
+        make_bundle(model, tmp_path / "c", quantisation=settings, data=str(tmp_path / "same.npz"))
+    assert left(tmp_path) == ["again.npz", "b", "same.npz"]
 
 
 def test_answers_to_other_faces_are_no_baseline(bundle, model, tmp_path):
