@@ -11,6 +11,7 @@ key                  value
 ``created``          UTC, ISO 8601
 ``engine``           ``{"file": name without folder, "sha256": hex, "bytes": int}``
 ``model_sha256``     of the exported model.onnx that the engine was built from, hex
+``model_file``       its name without folder; absent or ``""`` where unknown
 ``weights_sha256``   of the weights that were exported, hex; ``""`` where unknown
 ``target``           ``"cpu"``, ``"tensorrt"``, …
 ``runtime``          ``{"name": "onnxruntime", "version": "1.31.1"}``: what it was built and checked with; the
@@ -122,6 +123,7 @@ class Manifest:
     dla_core: int | None = None
     note: str = ""
     audit: tuple[Mapping[str, Any], ...] = ()
+    model_file: str = ""
     edgefer: str = ""
     created: str = ""
     engine_file: str = ""
@@ -136,6 +138,7 @@ class Manifest:
             "created": self.created,
             "engine": {"file": self.engine_file, "sha256": self.engine_sha256, "bytes": self.engine_bytes},
             "model_sha256": self.model_sha256,
+            "model_file": self.model_file,
             "weights_sha256": self.weights_sha256,
             "target": self.target,
             "runtime": {"name": self.runtime, "version": self.runtime_version},
@@ -202,6 +205,7 @@ class Manifest:
             batches=_batches(content.get("batches")),
             dla_core=None if content.get("dla_core") is None else int(content["dla_core"]),
             note=str(content.get("note", "")),
+            model_file=str(content.get("model_file", "")),
             audit=tuple(dict(layer) for layer in content.get("audit", ())),
             edgefer=str(content["edgefer"]),
             created=str(content["created"]),

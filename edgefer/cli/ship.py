@@ -148,14 +148,15 @@ def doctor(engine: Path | None, as_json: bool) -> None:
         click.get_current_context().exit(1)
 
 
-@command("inspect", examples=("edgefer inspect model.int8.onnx", "edgefer inspect model.onnx --layers"))
+@command("inspect", examples=("edgefer inspect model.int8.onnx", "edgefer inspect weights.pth --layers"))
 @click.argument("file", type=options.PATH)
-@option("--layers", is_flag=True, help="List every layer with the precision asked for and got.")
+@option("--layers", is_flag=True, help="List every layer: shape, parameters, MACs, precision.")
 @option("--json", "as_json", is_flag=True, help="Print one JSON object, with all layers.")
 def inspect(file: Path, layers: bool, as_json: bool) -> None:
-    """Show what an ONNX file or engine is and where it comes from.
+    """Show what a model, engine or weights file is, and its origin.
 
-    The exit code is 1 if its parts do not fit together.
+    FILE is .onnx, .engine, .safetensors, .pth or .pt; no code in it is run. Layers are called by the PyTorch modules
+    that they were exported from. The exit code is 1 if its parts do not fit together.
     """
     from edgefer.deploy.inspect import inspect_file, inspection_json, layer_rows, rows
 
@@ -174,9 +175,10 @@ def inspect(file: Path, layers: bool, as_json: bool) -> None:
         click.get_current_context().exit(1)
 
 
-def _print_layers(listed: list[tuple[str, str, str, str]]) -> None:
-    table = [("layer", "", "asked", "got"), *listed]
-    widths = [max(len(row[column]) for row in table) for column in range(3)]
-    for row in table:
-        cells = [cell.ljust(width) for cell, width in zip(row[:3], widths, strict=True)]
-        click.echo("  ".join([*cells, row[3]]).rstrip())
+def _print_layers(listed: list[tuple[str, ...]]) -> None:
+    widths = [max(map(len, column)) for column in zip(*listed, strict=True)]
+    numbers = [heading in ("parameters", "MACs", "values") for heading in listed[0]]
+    for row in listed:
+        columns = zip(row, widths, numbers, strict=True)
+        cells = [cell.rjust(width) if number else cell.ljust(width) for cell, width, number in columns]
+        click.echo("  ".join(cells).rstrip())

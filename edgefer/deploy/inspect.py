@@ -1,4 +1,4 @@
-"""What a file is (an ONNX model, an engine for a CPU, a TensorRT plan) and what it was made from.
+"""What a file is (an ONNX model, an engine for a CPU, a TensorRT plan, weights) and what it was made from.
 
 Everything comes from the file, the manifest beside it and hashes: nothing is run. The lineage leads from an engine back
 to the weights through the hashes in manifest and contract, and names the files that have those hashes.
@@ -34,9 +34,10 @@ from edgefer.manifest import (
     read_manifest,
     verify_file,
 )
-from edgefer.models.weights import SHIPPED
+from edgefer.models.importing import networks_that_fit
+from edgefer.models.weights import SHIPPED, load_weights
 from edgefer.optimize.tensorrt_file import ORIGIN_KEY
-from edgefer.quantize.graphview import GraphView, layer_name
+from edgefer.quantize.graphview import NO_SIZE, GraphView, LayerSize, layer_name, layer_sizes
 from edgefer.quantize.plan import precision_of
 from edgefer.quantize.qdq import QUANTISATION_KEY
 from edgefer.quantize.scheme import SCHEMES, TENSORRT_SCHEME
@@ -48,6 +49,7 @@ KINDS: Final = {
     "device-file": "ONNX that an engine is built from",
     "plan": "TensorRT engine",
     "foreign": "ONNX without a contract of edgefer",
+    "weights": "weights of a network",
 }
 
 _WEIGHTS: Final = (".safetensors", ".pth", ".pt")
@@ -97,6 +99,7 @@ class OnnxFacts:
         parameters: number of values in its weights.
         weights_bytes: type → bytes.
         layers: each node's precision, without Q/DQ; what the graph says, not what a runtime makes of it.
+        sizes: each node's output shape, parameters and multiply-accumulates.
         external_weights: whether weights lie in other files.
     """
 
@@ -108,7 +111,37 @@ class OnnxFacts:
     parameters: int
     weights_bytes: dict[str, int]
     layers: tuple[LayerPrecision, ...]
+    sizes: dict[str, LayerSize]
     external_weights: bool
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates for one face."""
+        return sum(size.macs for size in self.sizes.values())
+
+
+@dataclass(frozen=True)
+class WeightsFacts:
+    """A weights file in numbers.
+
+    Attributes:
+        tensors: name → shape and type, in the order of the file.
+        networks: the networks of edgefer that the tensors fit, where the file does not say which one it is for.
+        seen: number of faces that the weights were trained on, as far as the file says.
+    """
+
+    tensors: dict[str, tuple[tuple[int, ...], str]]
+    networks: tuple[str, ...]
+    seen: int
+
+    @property
+    def modules(self) -> dict[str, dict[str, tuple[tuple[int, ...], str]]]:
+        """Path of a module → its tensors by their own names."""
+        found: dict[str, dict[str, tuple[tuple[int, ...], str]]] = {}
+        for name, facts in self.tensors.items():
+            module, _, own = name.rpartition(".")
+            found.setdefault(module, {})[own] = facts
+        return found
 
 
 @dataclass(frozen=True)
@@ -121,7 +154,7 @@ class FileInspection:
         kind: one of :data:`KINDS`.
         contract: labels, input, normalisation.
         precision: precision of the whole and of each layer: the manifest's, else the graph's.
-        graph: facts of an ONNX file's graph.
+        graph: facts of an ONNX file's graph; weights: facts of a weights file.
         header: header of a TensorRT plan.
         inputs, outputs: the graph's tensors; for a plan, those that its manifest names.
         lineage: back to the weights.
@@ -144,6 +177,7 @@ class FileInspection:
     manifest: Manifest | None = None
     target: str | None = None
     problems: tuple[str, ...] = ()
+    weights: WeightsFacts | None = None
 
     @property
     def counts(self) -> dict[str, int]:
@@ -156,29 +190,55 @@ def inspect_file(path: str | os.PathLike[str]) -> FileInspection:
     """Look at a file without running it.
 
     Raises:
-        EdgeferError: it is missing, empty, or neither ONNX nor a plan.
+        EdgeferError: it is missing, empty, or neither ONNX nor a plan nor weights; what
+            :func:`~edgefer.models.weights.load_weights` refuses.
     """
     file = Path(path)
     if file.suffix == ".engine":
         return _plan(file)
+    if file.suffix in _WEIGHTS:
+        return _weights(file)
     if file.suffix == ".onnx" or not file.is_file():
         return _onnx(file)
     raise EdgeferError(
-        f"{file} cannot be inspected: '{file.suffix}' is neither .onnx nor .engine",
+        f"{file} cannot be inspected: '{file.suffix}' is neither .onnx nor .engine nor {', '.join(_WEIGHTS)}",
         hint="edgefer models lists networks, edgefer data inspect looks at faces",
     )
 
 
-def lineage_of(file: Path, contract: Contract, model_sha256: str, weights_sha256: str = "") -> Lineage:
-    """The lineage of ``file``; its ancestors are searched for beside it, weights also among those that ship."""
+def lineage_of(
+    file: Path, contract: Contract, model_sha256: str, weights_sha256: str = "", model_file: str = ""
+) -> Lineage:
+    """The lineage of ``file``; its ancestors are searched for beside it, weights also among those that ship.
+
+    Of several files with the model's hash, the one called ``model_file`` is named.
+    """
     weights = weights_sha256 or contract.lineage.get("weights_sha256", "")
     beside = [path for path in sorted(file.parent.iterdir()) if path.is_file()]
+    models = sorted((path for path in beside if path != file), key=lambda path: path.name != model_file)
     shipped = sorted(SHIPPED.iterdir())
     return Lineage(
         contract.architecture,
-        Ancestor(model_sha256, _with_hash(model_sha256, beside, (".onnx",))),
+        Ancestor(model_sha256, _with_hash(model_sha256, models, (".onnx",))),
         Ancestor(weights, _with_hash(weights, [*beside, *shipped], _WEIGHTS)),
         {key: value for key, value in contract.lineage.items() if key != "weights_sha256"},
+    )
+
+
+def _weights(file: Path) -> FileInspection:
+    loaded = load_weights(file)
+    tensors = {
+        name: (tuple(value.shape), str(value.dtype).removeprefix("torch.")) for name, value in loaded.state.items()
+    }
+    about = loaded.contract
+    lineage = None
+    if about is not None:
+        lineage = Lineage(about.architecture, Ancestor("", None), Ancestor(loaded.sha256, file), dict(about.lineage))
+    fitting = () if about is not None else networks_that_fit(loaded.state)
+    return FileInspection(
+        *(file, file.stat().st_size, loaded.sha256, "weights", about),
+        lineage=lineage,
+        weights=WeightsFacts(tensors, fitting, len(loaded.seen)),
     )
 
 
@@ -192,7 +252,8 @@ def _onnx(file: Path) -> FileInspection:
     precision = Precision(stated, stated, facts.layers) if manifest is None else manifest.precision
     lineage = None
     if manifest is not None:
-        lineage = lineage_of(file, manifest.contract, manifest.model_sha256, manifest.weights_sha256)
+        known = manifest.model_sha256, manifest.weights_sha256, manifest.model_file
+        lineage = lineage_of(file, manifest.contract, *known)
         problems += list(_disagreements(manifest, contract, stated))
     elif contract is not None:
         lineage = lineage_of(file, contract, str(origin.get("model_sha256", "")))
@@ -238,7 +299,8 @@ def _plan(file: Path) -> FileInspection:
         size = batches[0] if batches is not None and batches[0] == batches[1] else None
         inputs = (TensorSpec(INPUT_NAME, "uint8", (size, *contract.face_shape), batches),)
         outputs = (TensorSpec(OUTPUT_NAME, "float32", (size, len(contract.labels))),)
-        lineage = lineage_of(file, contract, manifest.model_sha256, manifest.weights_sha256)
+        known = manifest.model_sha256, manifest.weights_sha256, manifest.model_file
+        lineage = lineage_of(file, contract, *known)
     return FileInspection(
         *(file, file.stat().st_size, sha256_file(file), "plan", contract, precision),
         header=header,
@@ -297,6 +359,7 @@ def _onnx_facts(model: onnx.ModelProto) -> OnnxFacts:
         parameters=parameters,
         weights_bytes=dict(weights),
         layers=_layers(model),
+        sizes=layer_sizes(model),
         external_weights=any(tensor.data_location == TensorProto.EXTERNAL for tensor in graph.initializer),
     )
 
@@ -350,7 +413,7 @@ def inspection_json(found: FileInspection) -> dict[str, Any]:
     """One object; its keys are those of docs/doctor.md, and the same for every kind of file."""
     manifest, precision, graph = found.manifest, found.precision, None
     if found.graph is not None:
-        shown = ("opset", "producer", "nodes", "parameters", "weights_bytes", "external_weights")
+        shown = ("opset", "producer", "nodes", "parameters", "macs", "weights_bytes", "external_weights")
         graph = {name: getattr(found.graph, name) for name in shown}
     return {
         "schema": SCHEMA,
@@ -367,14 +430,28 @@ def inspection_json(found: FileInspection) -> dict[str, Any]:
             "asked": precision.asked,
             "got": precision.got,
             "counts": found.counts,
-            "layers": [asdict(layer) for layer in precision.layers],
+            "layers": [{**asdict(layer), **_size_json(found, layer.layer)} for layer in precision.layers],
         },
         "graph": graph,
         "plan": None if found.header is None else {"product": found.header.product, "version": found.header.version},
         "target": found.target,
         "lineage": None if found.lineage is None else _lineage_json(found.lineage),
         "manifest": None if manifest is None else _manifest_json(manifest),
+        "weights": None if found.weights is None else _weights_json(found.weights),
         "problems": list(found.problems),
+    }
+
+
+def _size_json(found: FileInspection, layer: str) -> dict[str, Any]:
+    size = None if found.graph is None else found.graph.sizes.get(layer)
+    return {} if size is None else size.to_dict()
+
+
+def _weights_json(weights: WeightsFacts) -> dict[str, Any]:
+    return {
+        "tensors": [{"name": name, "shape": list(s), "dtype": kind} for name, (s, kind) in weights.tensors.items()],
+        "networks": list(weights.networks),
+        "faces_seen": weights.seen,
     }
 
 
@@ -427,30 +504,72 @@ def rows(found: FileInspection) -> Iterator[tuple[str, str]]:
             sizes = "" if spec.batches is None or spec.shape[0] is not None else ", N {}…{}".format(*spec.batches)
             yield title, f"{spec}{sizes}"
     if found.contract is not None:
-        yield from _contract_rows(found.contract)
-    yield from _precision_rows(found)
+        yield from _contract_rows(found.contract, ", inside the graph" if found.weights is None else "")
+    if found.weights is not None:
+        yield from _weights_rows(found.weights)
+    else:
+        yield from _precision_rows(found)
     if found.graph is not None:
         graph = found.graph
         held = ", ".join(f"{count:,} bytes {kind}" for kind, count in graph.weights_bytes.items())
         yield "graph", f"opset {graph.opset}, {graph.nodes} nodes, {graph.parameters:,} parameters ({held})"
+        yield "MACs", f"{graph.macs / 1e6:,.2f} M for one face"
         yield "written by", graph.producer or "unknown"
     if found.manifest is not None:
         yield from _golden_rows(found.manifest)
     if found.lineage is not None:
         if found.lineage.model.sha256:
             yield "from model", str(found.lineage.model)
-        yield "from weights", str(found.lineage.weights)
+        if found.weights is None:
+            yield "from weights", str(found.lineage.weights)
         yield from ((f"  {key}", value) for key, value in found.lineage.stated.items())
     yield from (("problem", problem) for problem in found.problems)
 
 
-def layer_rows(found: FileInspection) -> list[tuple[str, str, str, str]]:
-    """``(layer, operator, asked, got)`` of each layer; the engine's fused layers where its manifest lists them."""
+LAYER_COLUMNS: Final = {
+    "weights": ("module", "tensors", "values"),
+    "plan": ("layer", "", "asked", "got", "from"),
+    "": ("layer", "", "output", "parameters", "MACs", "asked", "got"),
+}
+"""Headings of :func:`layer_rows`, by kind of file; ``""`` is every other kind."""
+
+
+def layer_rows(found: FileInspection) -> list[tuple[str, ...]]:
+    """Headings, then a row for each layer: of an engine its fused layers where the manifest lists them, of weights
+    each module with its tensors.
+    """
+    if found.weights is not None:
+        rows = []
+        for module, tensors in found.weights.modules.items():
+            told = ", ".join(f"{name} {'×'.join(map(str, shape)) or 'number'}" for name, (shape, _) in tensors.items())
+            rows.append((module or "–", told, f"{sum(math.prod(shape) for shape, _ in tensors.values()):,}"))
+        return [LAYER_COLUMNS["weights"], *rows]
     if found.manifest is not None and found.manifest.audit:
         names = ("layer", "kind", "asked", "got")
-        fused = [[str(layer.get(name, "")) for name in names] for layer in found.manifest.audit]
-        return [(layer, kind, asked, got) for layer, kind, asked, got in fused]
-    return [] if found.precision is None else [(x.layer, x.op, x.asked, x.got) for x in found.precision.layers]
+        fused = [
+            (*(str(layer.get(name, "")) for name in names), ", ".join(map(str, layer.get("origins", ()))))
+            for layer in found.manifest.audit
+        ]
+        return [LAYER_COLUMNS["plan"], *fused]
+    sizes = {} if found.graph is None else found.graph.sizes
+    listed: list[tuple[str, ...]] = []
+    for layer in () if found.precision is None else found.precision.layers:
+        size = sizes.get(layer.layer, NO_SIZE)
+        numbers = (f"{value:,}" if value else "" for value in (size.parameters, size.macs))
+        listed.append((layer.layer, layer.op, "×".join(map(str, size.shape)), *numbers, layer.asked, layer.got))
+    return [LAYER_COLUMNS[""], *listed]
+
+
+def _weights_rows(weights: WeightsFacts) -> Iterator[tuple[str, str]]:
+    held: Counter[str] = Counter()
+    for shape, kind in weights.tensors.values():
+        held[kind] += math.prod(shape)
+    count = f"{len(weights.tensors):,} tensors of {len(weights.modules):,} modules"
+    yield "tensors", f"{count}: {', '.join(f'{number:,} values in {kind}' for kind, number in held.most_common())}"
+    if weights.networks:
+        yield "fits", ", ".join(weights.networks)
+    if weights.seen:
+        yield "trained on", f"{weights.seen:,} faces, by their hashes: bench leaves them out"
 
 
 def _manifest_rows(manifest: Manifest) -> Iterator[tuple[str, str]]:
@@ -465,16 +584,16 @@ def _manifest_rows(manifest: Manifest) -> Iterator[tuple[str, str]]:
         yield "note", manifest.note
 
 
-def _contract_rows(contract: Contract) -> Iterator[tuple[str, str]]:
+def _contract_rows(contract: Contract, where: str) -> Iterator[tuple[str, str]]:
     norm = contract.normalisation
     yield "network", contract.architecture
     yield "labels", ", ".join(contract.labels)
     listed = {name: ", ".join(f"{value:g}" for value in getattr(norm, name)) for name in ("mean", "std")}
-    yield "normalisation", f"(x · {norm.scale:g} − {listed['mean']}) / {listed['std']}, inside the graph"
+    yield "normalisation", f"(x · {norm.scale:g} − {listed['mean']}) / {listed['std']}{where}"
     if contract.crop_margin:
         yield "crop margin", f"{contract.crop_margin:g} of the box on each side"
     if contract.test_time_flip:
-        yield "test-time flip", "logits are the mean over a face and its horizontal flip, inside the graph"
+        yield "test-time flip", f"logits are the mean over a face and its horizontal flip{where}"
 
 
 def _precision_rows(found: FileInspection) -> Iterator[tuple[str, str]]:

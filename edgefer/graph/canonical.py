@@ -2,8 +2,10 @@
 
 Calibration tables are keyed by tensor names, and a file's hash is its identity. So names must not hang on which
 exporter or simplifier ran, nor on how it numbers things. Here they are made from the graph alone: nodes are put in the
-order in which a walk from the output needs them (inputs first, in their order), and are called by operator and number,
-``Conv_3``; its output is ``Conv_3_out``, its constants ``Conv_3_weight``, ``Conv_3_bias``, ….
+order in which a walk from the output needs them (inputs first, in their order), and tensors are called by the operator
+that makes them and its number: the fourth convolution writes ``Conv_3_out`` and has the constants ``Conv_3_weight``,
+``Conv_3_bias``, …. A node keeps its own name, which says where it stands in the network that it was exported from, and
+nothing is keyed by it; one without a name, or with another's, is called ``Conv_3`` like its tensors.
 
 Nodes over constants alone become constants (some exporters leave an Unsqueeze of a slope, or a Transpose of weights),
 so that whoever reads the graph for a layer's weights finds them where they belong.
@@ -131,7 +133,7 @@ def canonicalise(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy of ``model`` in canonical form; it computes the same.
 
     Constant nodes and nodes over constants become initialisers, Identity nodes and whatever no output needs go,
-    intermediate shape notes are dropped. Inputs and outputs keep their names. Applying it twice changes nothing.
+    intermediate shape notes are dropped. Nodes, inputs and outputs keep their names. Applying it twice changes nothing.
 
     Raises:
         EdgeferError: the graph has control flow, functions or a cycle.
@@ -256,15 +258,16 @@ def _rename(graph: onnx.GraphProto) -> None:
     new = {value.name: value.name for value in (*inputs, *graph.output)}
     counts: Counter[str] = Counter()
     kept: list[onnx.TensorProto] = []
+    _name_nodes(graph)
     for node in graph.node:
-        node.name = f"{node.op_type}_{counts[node.op_type]}"
+        stem = f"{node.op_type}_{counts[node.op_type]}"
         node.doc_string = ""
         counts[node.op_type] += 1
         roles = _CONSTANT_NAMES.get(node.op_type, ())
         for position, name in enumerate(node.input):
             if name in constants and name not in new:
                 role = roles[position] if position < len(roles) and roles[position] else f"constant{position}"
-                new[name] = f"{node.name}_{role}"
+                new[name] = f"{stem}_{role}"
                 tensor = onnx.TensorProto()
                 tensor.CopyFrom(constants[name])
                 tensor.name = new[name]
@@ -274,8 +277,26 @@ def _rename(graph: onnx.GraphProto) -> None:
                 node.input[position] = new[name]
         for position, name in enumerate(node.output):
             if name:
-                new.setdefault(name, f"{node.name}_out" if position == 0 else f"{node.name}_out{position}")
+                new.setdefault(name, f"{stem}_out" if position == 0 else f"{stem}_out{position}")
                 node.output[position] = new[name]
     del graph.initializer[:], graph.input[:]
     graph.initializer.extend(kept)
     graph.input.extend(inputs)
+
+
+def _name_nodes(graph: onnx.GraphProto) -> None:
+    """Give each node a name of its own: the one that it has, else operator and number."""
+    taken: set[str] = set()
+    for node in graph.node:
+        if node.name in taken:
+            node.name = ""
+        taken.add(node.name)
+    counts: Counter[str] = Counter()
+    for node in graph.node:
+        number = counts[node.op_type]
+        counts[node.op_type] += 1
+        while not node.name:
+            name = f"{node.op_type}_{number}"
+            node.name = "" if name in taken else name
+            number += 1
+        taken.add(node.name)

@@ -121,7 +121,7 @@ def _fold(editing: Editing, output: str) -> bool:
     new_weights = weights.astype(np.float64) * scale.reshape(shape)
     new_bias = (bias.astype(np.float64) - mean) * scale + beta
     names = [editing.add_constant(value.astype(np.float32), output) for value in (new_weights, new_bias)]
-    replaced = helper.make_node(layer.op_type, [layer.input[0], *names], [output], **own)
+    replaced = helper.make_node(layer.op_type, [layer.input[0], *names], [output], name=layer.name, **own)
     editing.replace([layer, norm], [replaced])
     return True
 
@@ -150,8 +150,10 @@ def _split(editing: Editing, output: str) -> bool:
         positive, rest = editing.fresh(f"{output}_positive"), editing.fresh(f"{output}_rest")
         share = editing.add_constant(1 - slope.astype(np.float32), output)
         nodes.append(helper.make_node("Relu", [x], [positive]))
-        nodes.append(helper.make_node("Mul", [positive, share], [rest]))
+        nodes.append(helper.make_node("Mul", [positive, share], [rest], name=f"{node.name}/Mul_1"))
         nodes.append(helper.make_node("Add", [scaled, rest], [output]))
+    for made in nodes:
+        made.name = made.name or f"{node.name}/{made.op_type}"
     editing.replace([node], nodes)
     return True
 
@@ -192,6 +194,7 @@ def _merge(editing: Editing, output: str) -> bool:
         "Conv",
         [split.input[0], *names],
         [output],
+        name=convs[0].name,
         group=len(merged),
         kernel_shape=[side, side],
         pads=[side // 2] * 4,

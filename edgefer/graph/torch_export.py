@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -119,6 +121,7 @@ def export_model(
         if simplify:
             result = simplify_model(model, contract, tolerance=tolerance)
             model, simplified, note = result.model, result.applied, result.note
+        name_by_modules(model, deployed)
         content = serialise(model)
         advance(1, "comparing with PyTorch")
         parity = _parity(network, contract, content)
@@ -201,6 +204,45 @@ def _traced(module: nn.Module, contract: Contract) -> onnx.ModelProto:
         except (Exception, SystemExit) as cause:  # whatever the user's network does when it is traced
             raise error_of_network(f"tracing {contract.architecture}", cause) from cause
         return onnx.load(path)
+
+
+def name_by_modules(model: onnx.ModelProto, network: nn.Module) -> None:
+    """Call each node of a freshly exported ``model`` by the module of ``network`` that it came from.
+
+    A module without children that became one node gives it its path, ``body.3.0``; any other path has the operator
+    behind it, ``body.3.se/Mul``.
+    Nodes outside every module, such as the normalisation, are called by operator and number. The TorchScript exporter
+    names nodes by scopes, ``/network/body/body.3/body.3.0/Conv``: what stands there once more is what a container is
+    called, and a module that is called again has a number behind its name.
+    """
+    modules = dict(network.named_modules())
+    known = frozenset(modules)
+    paths = [_module_of(node.name, known) for node in model.graph.node]
+    nodes_of = Counter(paths)
+    counts: Counter[str] = Counter()
+    for node, path in zip(model.graph.node, paths, strict=True):
+        stem = f"{path}/{node.op_type}" if path else node.op_type
+        number, counts[stem] = counts[stem], counts[stem] + 1
+        if not path:
+            node.name = f"{stem}_{number}"
+        else:
+            alone = nodes_of[path] == 1 and not any(True for _ in modules[path].children())
+            node.name = path if alone else f"{stem}_{number}" if number else stem
+
+
+def _module_of(name: str, known: Collection[str]) -> str:
+    """The path of the innermost module in the scopes of a node's ``name``; ``""`` for the network itself."""
+    root, *scopes = name.strip("/").split("/")[:-1] or [""]
+    path = ""
+    for scope in scopes if root == "network" else ():
+        for called in (scope, re.sub(r"_\d+$", "", scope)):
+            inside = f"{path}.{called}" if path else called
+            beside = f"{path.rpartition('.')[0]}.{called}".strip(".")
+            found = next((one for one in (called, inside, beside) if one in known and one.startswith(path)), None)
+            if found is not None:
+                path = found
+                break
+    return path
 
 
 def _check(model: onnx.ModelProto, contract: Contract) -> None:

@@ -105,6 +105,20 @@ def import_weights(
     return ImportResult(Path(output), contract, len(set(state) & set(tensors) - set(fresh)), fit.unused, fresh, assumed)
 
 
+def networks_that_fit(state: Mapping[str, Tensor]) -> tuple[str, ...]:
+    """The networks of edgefer, with any number of classes, that have exactly these tensors."""
+    from edgefer.models.layers import last_layer
+
+    found = []
+    for name in names():
+        template = _skeleton(name, len(FER2013))
+        fit, head = compare(template, state, needless=True), last_layer(template)
+        others = [tensor for tensor in fit.misshapen_names if tensor.rpartition(".")[0] != head]
+        if not (fit.missing or fit.extra or others):
+            found.append(name)
+    return tuple(found)
+
+
 def patterns(tensors: Sequence[str]) -> tuple[str, ...]:
     """Names in few words: numbers become ``*`` and the last part goes, e.g. ``features.*.conv_dw.bn (32 tensors)``."""
     counts: dict[str, int] = {}

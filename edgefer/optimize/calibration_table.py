@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections import Counter
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -201,17 +202,20 @@ def contract_sha256(contract: Contract) -> str:
 
 
 def signature(model: onnx.ModelProto) -> str:
-    """SHA-256 of the layers of a canonical graph: names, operators, settings and the shapes of their constants.
+    """SHA-256 of the layers of a canonical graph: operators, numbers, settings and the shapes of their constants.
 
     Values are left out (another version of torch folds a batch norm into other last digits), and so is what only moves
-    values: simplifiers differ in it, and names count each operator for itself.
+    values: simplifiers differ in it, and each operator is counted for itself. Names of nodes are left out too.
     """
     view = GraphView(model)
     rows = []
+    counts: Counter[str] = Counter()
     for node in view.nodes:
+        name = f"{node.op_type}_{counts[node.op_type]}"
+        counts[node.op_type] += 1
         if node.op_type in _PLUMBING:
             continue
         settings = {a.name: str(onnx.helper.get_attribute_value(a)) for a in node.attribute}
         shapes = [list(view.constant_shape(name) or ()) for name in node.input if view.constant_shape(name) is not None]
-        rows.append([node.name, node.op_type, settings, shapes])
+        rows.append([name, node.op_type, settings, shapes])
     return hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()

@@ -42,6 +42,7 @@ class PreparedModel:
 
     Attributes:
         rewritten: the model that float files are made of.
+        model_sha256, model_file: hash of the file that was read, and its name, ``""`` where it was none.
         method: calibration method, which turns histograms into ranges.
         calibrated: the parts that INT8 files are made of, after calibration.
         record: the manifest's entry on calibration.
@@ -53,6 +54,7 @@ class PreparedModel:
     method: str
     calibrated: Calibrated | None = None
     record: Calibration | None = None
+    model_file: str = ""
 
     @property
     def model(self) -> onnx.ModelProto:
@@ -109,6 +111,7 @@ class PreparedModel:
             version = classifier.runtime_version
         return Manifest(
             model_sha256=self.model_sha256,
+            model_file=self.model_file,
             weights_sha256=self.contract.lineage.get("weights_sha256", ""),
             target=CPU,
             runtime=candidate.variant.runtime,
@@ -130,7 +133,8 @@ def prepare_model(
     proto, contract = load_model(model)
     refuse_quantised(proto)
     rewritten = rewrite(proto, contract, skip=no_rewrite)
-    prepared = PreparedModel(rewritten, contract, sha256_file(model), settings.recipe(contract.architecture).method)
+    method = settings.recipe(contract.architecture).method
+    prepared = PreparedModel(rewritten, contract, sha256_file(model), method, model_file=Path(model).name)
     return prepared.calibrate(settings) if precision.startswith("int8") else prepared
 
 

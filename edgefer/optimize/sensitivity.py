@@ -14,7 +14,7 @@ from edgefer.optimize.candidates import Variant, output_error, variants_of
 from edgefer.optimize.prepared import Evaluation, PreparedModel, prepare_model
 from edgefer.optimize.settings import BuildTarget, Quantisation
 from edgefer.progress import progress
-from edgefer.quantize.graphview import WEIGHTED
+from edgefer.quantize.graphview import NO_SIZE, WEIGHTED, LayerSize, layer_sizes
 from edgefer.quantize.plan import LayerPlan, plan_to_the_end
 from edgefer.quantize.scheme import named_scheme
 from edgefer.runtimes import CPU, REFERENCE
@@ -27,11 +27,12 @@ class LayerCost:
     """Loss of the answers when ``layer`` alone is INT8 (in the row :data:`WHOLE`: every layer that can be).
 
     Attributes:
-        layer, op: names of the layer and its operator in plans.
+        layer, op: names of the layer and its operator; in edgefer's exports the layer is PyTorch's module.
         sqnr_db: signal to quantisation noise ratio of the logits against float, dB; 200 where nothing changed.
         kl: mean divergence of the probabilities, nats.
         drop_pp: accuracy drop on the faces, percentage points; ci95_pp: its 95 % interval.
         agreement: share of faces with float's answer, 0–1.
+        size: output shape, parameters and multiply-accumulates, of the row :data:`WHOLE` their sums.
     """
 
     layer: str
@@ -41,10 +42,12 @@ class LayerCost:
     drop_pp: float
     ci95_pp: tuple[float, float]
     agreement: float
+    size: LayerSize = NO_SIZE
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
-        return {**self.__dict__, "ci95_pp": list(self.ci95_pp)}
+        own = {key: value for key, value in self.__dict__.items() if key != "size"}
+        return {**own, "ci95_pp": list(self.ci95_pp), **self.size.to_dict()}
 
 
 @dataclass(frozen=True)
@@ -157,19 +160,22 @@ def weighted_layers(prepared: PreparedModel, variant: Variant) -> tuple[LayerPla
 def layer_costs(evaluation: Evaluation, variant: Variant) -> tuple[LayerCost, tuple[LayerCost, ...]]:
     """All layers in INT8 together, and each alone, in graph order."""
 
-    def cost(layer: str, op: str, keep_float: Sequence[str]) -> LayerCost:
+    def cost(layer: str, op: str, keep_float: Sequence[str], size: LayerSize) -> LayerCost:
         found = evaluation.answers(evaluation.prepared.build(variant, keep_float))
         paired = Paired.from_predictions(evaluation.wanted, found)
         errors = output_error(evaluation.wanted, found)
-        return LayerCost(layer, op, *errors, paired.drop_pp, paired.ci95_pp, paired.agreement)
+        return LayerCost(layer, op, *errors, paired.drop_pp, paired.ci95_pp, paired.agreement, size)
 
     layers = weighted_layers(evaluation.prepared, variant)
     names = [layer.layer for layer in layers]
+    sizes = layer_sizes(evaluation.prepared.model)
+    together = LayerSize((), sum(sizes[name].parameters for name in names), sum(sizes[name].macs for name in names))
     with progress("layers in INT8 alone", len(layers) + 1) as advance:
-        whole = cost(WHOLE, "", ())
+        whole = cost(WHOLE, "", (), together)
         advance(1)
         costs = []
         for layer in layers:
-            costs.append(cost(layer.layer, layer.op, [name for name in names if name != layer.layer]))
+            others = [name for name in names if name != layer.layer]
+            costs.append(cost(layer.layer, layer.op, others, sizes[layer.layer]))
             advance(1, layer.layer)
     return whole, tuple(costs)

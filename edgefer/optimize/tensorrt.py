@@ -173,6 +173,7 @@ def _write_engine(
         golden, note = _golden_of_engine(prepared, built, options), ""
     manifest = Manifest(
         model_sha256=prepared.model_sha256,
+        model_file=prepared.model_file,
         weights_sha256=prepared.contract.lineage.get("weights_sha256", ""),
         target=target,
         runtime=target,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Collection
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -67,6 +67,7 @@ class TensorrtFile:
         ranges: with implicit quantisation, the observed ranges; else None.
         method: calibration method.
         candidates: results of methods and plans, where they were chosen; reason: the reason for the choice.
+        model_file: name of the exported model.onnx, ``""`` where unknown.
     """
 
     model: onnx.ModelProto
@@ -79,6 +80,7 @@ class TensorrtFile:
     method: str = ""
     candidates: tuple[CandidateResult, ...] = ()
     reason: str = ""
+    model_file: str = ""
 
     @property
     def content(self) -> bytes:
@@ -141,7 +143,7 @@ def prepare_file(
     written = "fp32" if options.implicit or (precision == "fp16" and weak) else made.precision
     stamp(made.model, contract, written, {**how, ORIGIN_KEY: json.dumps(origin, sort_keys=True)})
     check_model(made.model, target, made.precision, options)
-    return made
+    return replace(made, model_file="" if known.model_sha256 else Path(path).name)
 
 
 def for_tensorrt(model: onnx.ModelProto, contract: Contract, no_rewrite: Collection[str] = ()) -> Rewritten:

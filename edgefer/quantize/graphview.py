@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any, Final
 
 import onnx
@@ -203,25 +204,72 @@ def channel_axis(node: onnx.NodeProto) -> int:
     return 0 if transposed else 1
 
 
-def macs_by_layer(model: onnx.ModelProto) -> dict[str, int]:
-    """Multiply-accumulates per face of each Conv, Gemm and MatMul with constant weights: output places × weights.
+_READS_SHAPES: Final = RANGE_KEEPING | {"Expand", "Pad", "ReduceMean", "ReduceSum", "Resize", "Slice", "Split", "Tile"}
+"""Operators whose constants say where values go."""
+
+
+@dataclass(frozen=True)
+class LayerSize:
+    """Output shape, parameters and arithmetic of one node, for one face.
+
+    Attributes:
+        shape: shape of what it writes, without the batch axis; empty where shape inference does not find it.
+        parameters: number of values in the constants that it reads, without shapes and without scales of Q/DQ.
+        macs: multiply-accumulates, 0 but for a Conv, Gemm or MatMul with constant weights: output places × weights.
+    """
+
+    shape: tuple[int, ...]
+    parameters: int
+    macs: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return {"shape": list(self.shape), "parameters": self.parameters, "macs": self.macs}
+
+
+NO_SIZE: Final = LayerSize((), 0, 0)
+"""Where nothing is known."""
+
+
+def layer_sizes(model: onnx.ModelProto) -> dict[str, LayerSize]:
+    """The size of each node, by layer name; of a quantised graph as of the float one.
 
     An axis of the output whose size shape inference does not find counts once. A graph that asks about a face twice
     (a test-time flip) counts twice.
     """
     view = GraphView(model)
-    inferred = onnx.shape_inference.infer_shapes(of_one_face(model)).graph
+    try:
+        inferred = onnx.shape_inference.infer_shapes(of_one_face(model)).graph
+    except (ValueError, onnx.shape_inference.InferenceError):  # contradictory
+        inferred = onnx.GraphProto()
     shapes = {
         value.name: [d.dim_value for d in value.type.tensor_type.shape.dim]
         for value in (*inferred.value_info, *inferred.output)
     }
     found = {}
     for node in view.nodes:
-        weights = view.constant_shape(node.input[1]) if node.op_type in WEIGHTED else None
-        if weights is None:
-            continue
-        channels = weights[channel_axis(node)]
-        sizes = [size for size in shapes.get(node.output[0], []) if size > 0]
-        made = math.prod(sizes) if sizes else channels
-        found[layer_name(node)] = made * math.prod(weights) // channels
+        held = [_stored_shape(view, name) for name in node.input]
+        shape = shapes.get(node.output[0], [])
+        macs = 0
+        weights = held[1] if node.op_type in WEIGHTED and len(held) > 1 else None
+        if weights is not None and len(weights) > 1:
+            channels = weights[channel_axis(node)]
+            sizes = [size for size in shape if size > 0]
+            macs = (math.prod(sizes) if sizes else channels) * math.prod(weights) // channels
+        shapes_read = node.op_type in _READS_SHAPES
+        parameters = 0 if shapes_read else sum(math.prod(dims) for dims in held if dims is not None)
+        found[layer_name(node)] = LayerSize(tuple(shape[1:]), parameters, macs)
     return found
+
+
+def _stored_shape(view: GraphView, name: str) -> tuple[int, ...] | None:
+    """The shape of a constant, also of one that is stored as integers; None for anything else."""
+    maker = view.producer.get(name)
+    if maker is not None and maker.op_type == "DequantizeLinear":
+        name = maker.input[0]
+    return view.constant_shape(name)
+
+
+def macs_by_layer(model: onnx.ModelProto) -> dict[str, int]:
+    """Multiply-accumulates per face of each Conv, Gemm and MatMul with constant weights, see :class:`LayerSize`."""
+    return {name: size.macs for name, size in layer_sizes(model).items() if size.macs}

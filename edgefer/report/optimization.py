@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ from edgefer.errors import EdgeferError, require
 from edgefer.measure.disturbance import MARK
 from edgefer.optimize.sensitivity import LayerCost, Sensitivity
 
-WIDTH_OF_A_FILE = 110
+WIDTH_OF_A_FILE = 140
 NOT_MEASURED = "–"
 
 
@@ -56,9 +57,10 @@ def print_sensitivity(found: Sensitivity, console: Console | None = None) -> Non
     """Print a line for each layer, the costliest first, then all of them together."""
     out = _console(console)
     table = Table(box=None, pad_edge=False)
-    for heading in ("layer in INT8 alone", "", "SQNR dB", "KL ·10⁻³", "drop on val, points", "agreement"):
-        text = heading in ("layer in INT8 alone", "")
-        table.add_column(heading, justify="left" if text else "right", no_wrap=not text)
+    sizes = ("output", "parameters", "MMACs")
+    for heading in ("layer in INT8 alone", "", *sizes, "SQNR dB", "KL ·10⁻³", "drop on val, points", "agreement"):
+        text = heading in ("layer in INT8 alone", "", "output")
+        table.add_column(heading, justify="left" if text else "right", no_wrap=heading[:5] != "layer", overflow="fold")
     for cost in (*found.layers, found.whole):
         table.add_row(*_cells(cost))
     out.print(table)
@@ -68,8 +70,11 @@ def print_sensitivity(found: Sensitivity, console: Console | None = None) -> Non
         soft_wrap=True,
         highlight=False,
     )
-    for layer, reason in found.float_layers.items():
-        out.print(f"float in any case: {layer}: {reason}", soft_wrap=True, highlight=False, markup=False)
+    if found.float_layers:
+        reasons = Counter(found.float_layers.values()).most_common()
+        told = "; ".join(f"{count} × {reason}" for reason, count in reasons)
+        many = f"{len(found.float_layers)} layer{'s' * (len(found.float_layers) > 1)}"
+        out.print(f"{many} in float in any case: {told}", soft_wrap=True, highlight=False, markup=False)
 
 
 def _cells(cost: LayerCost) -> tuple[str, ...]:
@@ -77,6 +82,9 @@ def _cells(cost: LayerCost) -> tuple[str, ...]:
     return (
         cost.layer,
         cost.op,
+        "×".join(map(str, cost.size.shape)),
+        f"{cost.size.parameters:,}",
+        f"{cost.size.macs / 1e6:,.2f}",
         f"{cost.sqnr_db:.1f}",
         f"{1000 * cost.kl:.3f}",
         f"{cost.drop_pp:+.2f} [{low:+.2f}, {high:+.2f}]",

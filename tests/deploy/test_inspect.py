@@ -23,7 +23,7 @@ from tests.optimize.conftest import contract, network, write_model
 
 KEYS = {
     *("schema", "file", "bytes", "sha256", "kind", "inputs", "outputs", "contract", "precision", "graph", "plan"),
-    *("target", "lineage", "manifest", "problems"),
+    *("target", "lineage", "manifest", "weights", "problems"),
 }
 
 
@@ -75,9 +75,40 @@ def test_an_engine_leads_back_to_its_model(model, faces, tmp_path):
     assert found.counts["int8"] >= 4
     assert titles(found)["runtime"].startswith("onnxruntime ")
     assert titles(found)["calibration"].endswith("faces.npz:calib, mse")
-    layers = {layer: (asked, got) for layer, _, asked, got in layer_rows(found)}
-    assert layers["Conv_1"] == ("int8", "int8")
-    assert layers["Cast_0"] == ("fp32", "fp32")
+    layers = {layer: facts for layer, *facts in layer_rows(found)}
+    assert layers["layer"] == ["", "output", "parameters", "MACs", "asked", "got"]
+    assert layers["Conv_1"] == ["Conv", "6×12×12", "60", "7,776", "int8", "int8"]
+    assert layers["Cast_0"] == ["Cast", "12×12×1", "", "", "fp32", "fp32"]
+    assert found.graph.macs == inspect_file(model).graph.macs
+
+
+def test_of_files_with_one_hash_the_one_that_was_given_is_named(model, tmp_path):
+    for name in ("a.onnx", "given.onnx", "z.onnx"):
+        (tmp_path / name).write_bytes(model.read_bytes())
+    edgefer.build_engine(tmp_path / "given.onnx", tmp_path / "x.fp32.onnx", precision="fp32")
+    assert inspect_file(tmp_path / "x.fp32.onnx").lineage.model.file == tmp_path / "given.onnx"
+    (tmp_path / "given.onnx").unlink()
+    assert inspect_file(tmp_path / "x.fp32.onnx").lineage.model.file == tmp_path / "a.onnx"
+
+
+def test_weights_are_named_by_modules_and_run_no_code(tmp_path):
+    torch = pytest.importorskip("torch")
+    from edgefer.models import create
+    from edgefer.models.weights import SHIPPED
+
+    found = inspect_file(SHIPPED / "lenet.safetensors")
+    assert (found.kind, found.contract.labels, found.problems) == ("weights", FER2013, ())
+    assert titles(found)["trained on"].startswith("22,920 faces")
+    torch.save({"state_dict": create("lenet", 5).state_dict()}, tmp_path / "own.pth")
+    found = inspect_file(tmp_path / "own.pth")
+    assert (found.contract, found.weights.networks) == (None, ("lenet",))
+    assert titles(found)["fits"] == "lenet"
+    assert layer_rows(found)[0] == ("module", "tensors", "values")
+    assert layer_rows(found)[1][1:] == ("weight 6×1×5×5, bias 6", "156")
+    assert set(inspection_json(found)) == KEYS
+    torch.save(create("lenet"), tmp_path / "module.pth")
+    with pytest.raises(EdgeferError, match="is a pickled module"):
+        inspect_file(tmp_path / "module.pth")
 
 
 def test_a_file_for_a_device_says_for_which(bundle):
@@ -96,7 +127,9 @@ def test_a_plan_with_its_manifest(tmp_path):
     assert (found.kind, found.header.version, found.problems) == ("plan", "10.3.0.30", ())
     assert found.inputs == (TensorSpec("faces", "uint8", (None, 12, 12, 1)),)
     assert found.counts == {"int8": 1, "fp16": 1}
-    assert layer_rows(found) == [("conv + relu", "CaskConvolution", "int8", "int8")], "the fused layers, where known"
+    heading, *fused = layer_rows(found)
+    assert heading == ("layer", "", "asked", "got", "from")
+    assert fused == [("conv + relu", "CaskConvolution", "int8", "int8", "Conv_0")], "the fused layers, where known"
     assert titles(found)["header"] == "written by TensorRT 10.3.0.30"
     assert titles(found)["GPU"] == "Orin, SM87"
 
@@ -159,7 +192,8 @@ def test_a_foreign_file(tmp_path):
         ("x.onnx", "", "is empty"),
         ("x.engine", "", "is empty"),
         ("x.engine", "words", "neither a manifest nor the tag of a TensorRT plan"),
-        ("x.pth", "x", "neither .onnx nor .engine"),
+        ("x.pth", "x", "x.pth is a pickled module"),
+        ("x.csv", "x", "neither .onnx nor .engine nor .safetensors"),
     ],
 )
 def test_what_cannot_be_looked_at(tmp_path, name, content, said):

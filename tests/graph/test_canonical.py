@@ -63,14 +63,28 @@ def test_it_computes_the_same_and_is_idempotent():
     onnx.checker.check_model(result, full_check=True)
 
 
-def test_the_order_of_nodes_and_old_names_do_not_matter():
+def test_the_order_of_nodes_does_not_matter_nor_what_they_are_called():
     one, other = _messy(), _messy()
     nodes = list(other.graph.node)
     del other.graph.node[:]
     other.graph.node.extend([nodes[i] for i in (1, 0, 2, 4, 5, 3, 6, 7, 8)])
     for node in other.graph.node:
         node.name = "strange/" + node.output[0]
-    assert canonicalise(one) == canonicalise(other)
+    one, other = canonicalise(one), canonicalise(other)
+    assert [node.name for node in other.graph.node] == ["strange/s", "strange/r", "strange/m", "strange/out"]
+    for node, named in zip(one.graph.node, other.graph.node, strict=True):
+        named.name = node.name
+    assert one == other
+
+
+def test_a_name_that_is_taken_is_not_given_twice():
+    model = _messy()
+    for node in model.graph.node:
+        node.name = "Add_1" if node.op_type in ("Mul", "Relu") else ""
+    result = canonicalise(model)
+    assert [node.name for node in result.graph.node] == ["Add_0", "Add_1", "Mul_0", "Add_2"]
+    assert [node.output[0] for node in result.graph.node] == ["Add_0_out", "Relu_0_out", "Mul_0_out", "y"]
+    assert canonicalise(result) == result
 
 
 def test_the_input_is_left_alone():

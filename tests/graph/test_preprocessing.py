@@ -60,7 +60,7 @@ def test_scaling_beside_another_reader_of_the_input(foreign, tmp_path):
     path = save(network, tmp_path / "f.onnx", (1, 3, 16, 16), axes={0: "b"})
     with pytest.raises(EdgeferError, match="scales its input itself") as caught:
         adopt(path, foreign, tmp_path / "m.onnx")
-    assert "Mul 'Mul_" in caught.value.message
+    assert "Mul '/Mul'" in caught.value.message
 
 
 def test_what_only_moves_pixels_is_taken_as_it_is(foreign, tmp_path):

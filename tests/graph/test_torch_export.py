@@ -10,11 +10,16 @@ from torch import nn
 
 from edgefer import __version__
 from edgefer.contract import Contract
-from edgefer.engines.onnxruntime import OnnxRuntimeSession
+from edgefer.engines.onnxruntime import OnnxRuntimeSession, open_runner
 from edgefer.errors import EdgeferError
 from edgefer.graph import torch_export
 from edgefer.graph.onnx_file import load_model, metadata_of
+from edgefer.graph.rewrite import rewrite
 from edgefer.graph.torch_export import export_model, tensors_sha256
+from edgefer.quantize.observation import observe
+from edgefer.quantize.plan import make_plan
+from edgefer.quantize.qdq import quantise
+from edgefer.quantize.scheme import SCHEMES
 
 
 def test_exported_file_is_opset_17_and_takes_uint8_faces(network, contract, tmp_path):
@@ -83,6 +88,46 @@ def test_tensor_names_survive_simplification(network, contract, tmp_path):
     names = [[node.output[0] for node in m.graph.node if node.op_type in floats] for m in (raw, simple)]
     assert names[0] == names[1]
     assert "Conv_1_out" in names[0]
+
+
+class Nested(nn.Module):
+    """Containers in containers, a module that is called twice, and arithmetic outside any module."""
+
+    def __init__(self):
+        super().__init__()
+        inner = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4), nn.PReLU(4))
+        self.body = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Sequential(nn.SiLU(), inner))
+        self.blocks = nn.ModuleList(nn.Conv2d(4, 4, 1) for _ in range(2))
+        self.act_1, self.last = nn.ReLU(), nn.Linear(4, 3)
+
+    def forward(self, x):
+        x = self.body(x)
+        for block in self.blocks:
+            x = self.act_1(block(x))
+        return self.last((x * 2).mean((2, 3)))
+
+
+@pytest.mark.parametrize("simplify", [False, True])
+def test_nodes_are_called_by_modules(contract, tmp_path, simplify):
+    pytest.importorskip("onnxsim")
+    result = export_model(Nested(), contract, tmp_path / "model.onnx", simplify=simplify)
+    model, read = load_model(result.path)
+    behind = [(node.op_type, node.name) for node in model.graph.node]
+    assert behind[4:] == [
+        *(("Conv", "body.0"), ("Relu", "body.1"), ("Sigmoid", "body.2.0/Sigmoid"), ("Mul", "body.2.0/Mul")),
+        *(("Conv", "body.2.1.0"), ("PRelu", "body.2.1.2"), ("Conv", "blocks.0"), ("Relu", "act_1/Relu")),
+        *(("Conv", "blocks.1"), ("Relu", "act_1/Relu_1"), ("Mul", "Mul_1"), ("ReduceMean", "ReduceMean_0")),
+        ("Gemm", "last"),
+    ]
+    assert model.graph.node[8].output[0] == "Conv_1_out"  # what tables are keyed by hangs on no module
+    rewritten = rewrite(model, read).model
+    names = [node.name for node in rewritten.graph.node]
+    assert names[9:11] == ["body.2.1.2/Mul", "body.2.1.2/Max"]
+    plan = make_plan(rewritten, SCHEMES["x86-vnni"])
+    faces = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 1), dtype=np.uint8)
+    made = quantise(rewritten, plan, observe(rewritten, open_runner, [faces])).model
+    pairs = ("QuantizeLinear", "DequantizeLinear")
+    assert [node.name for node in made.graph.node if node.op_type not in pairs] == names
 
 
 def test_training_mode_of_each_module_is_given_back(network, contract, tmp_path):

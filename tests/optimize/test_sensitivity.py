@@ -1,4 +1,5 @@
 import json
+import re
 
 import numpy as np
 import pytest
@@ -26,6 +27,10 @@ def test_every_weighted_layer_has_a_row_the_costliest_first(found):
         assert cost.ci95_pp[0] <= cost.drop_pp <= cost.ci95_pp[1]
         assert 0 <= cost.agreement <= 1
     assert found.faces == 90
+    sizes = {cost.layer: (cost.size.shape, cost.size.parameters, cost.size.macs) for cost in found.layers}
+    assert sizes["Conv_0"] == ((6, 12, 12), 6 * 9 + 6, 144 * 6 * 9)
+    assert sizes["Gemm_0"] == ((3,), 8 * 3 + 3, 8 * 3)
+    assert found.whole.size.macs == sum(size[2] for size in sizes.values())
     assert found.float_layers["Mul_0"] == "no INT8 rule for Mul"
 
 
@@ -47,7 +52,9 @@ def test_table_json_and_picture(found, tmp_path, capsys):
     text = capsys.readouterr().out
     assert all(cost.layer in text for cost in found.layers)
     assert "all of them" in text
-    assert "float in any case: Mul_0: no INT8 rule for Mul" in text
+    assert re.search(r"\n\d layers in float in any case: .*1 × no INT8 rule for Mul", text)
+    assert text.count("float in any case") == 1
+    assert re.search(r"Conv_2 +Conv +8×12×12 +56 +0\.01 ", text)
     assert json.loads(json.dumps(found.to_dict()))["layers"][0]["layer"] == found.layers[0].layer
     pytest.importorskip("matplotlib")
     draw_sensitivity(found, tmp_path / "layers.png")
