@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 @command(
     examples=(
         "edgefer quickstart",
-        "edgefer quickstart --data fer2013.csv --model resnet11 --seconds 600",
+        "edgefer quickstart --data faces/ --seconds 300",
     )
 )
 @option("--data", metavar="DATA", default=None, help=f"Use real faces instead of synthetic ones. {options.DATA_HELP}")
-@option("--model", metavar="NAME", default="mini_xception", show_default=True, help="Network: see `edgefer models`.")
-@option("--seconds", type=click.FloatRange(min=1), default=60.0, show_default=True, help="Time for training.")
+@option("--model", metavar="NAME", default="cliquenet", show_default=True, help="Network: see `edgefer models`.")
+@option("--seconds", type=click.FloatRange(min=1), default=40.0, show_default=True, help="Time for training.")
 @option(
     "-o",
     "--output",
@@ -37,7 +37,8 @@ if TYPE_CHECKING:
 def quickstart(data: str | None, model: str, output: Path, seconds: float, seed: int) -> None:
     """Train, export, build INT8 and bench, all in one command.
 
-    Without --data it makes synthetic faces: nothing else is needed, and nothing is downloaded.
+    It begins with the weights that ship for the network. Without --data it makes synthetic faces: nothing else is
+    needed, and nothing is downloaded.
     """
     from edgefer.quickstart import run
     from edgefer.report.terminal import print_report
@@ -47,6 +48,9 @@ def quickstart(data: str | None, model: str, output: Path, seconds: float, seed:
     click.echo("\nfiles:")
     for path, what in result.files:
         click.echo(f"  {path}  {what}")
+    click.echo(f"\n{result.verdict}.\n\nnext:")
+    for line, purpose in result.next_commands:
+        click.echo(f"  # {purpose}\n  {line}")
 
 
 @command(
