@@ -140,13 +140,17 @@ def disturbances(
     """
     hit = hit_by(load, threads)
     reference = next(iter(timing.rounds_ms))
-    found = {}
-    for name in timing.rounds_ms:
-        drift = timing.drift(name)
-        own = (*slowed, *_drifted(f"the median of {name}", drift))
-        ratio = _drifted(f"the speed-up of {name}", timing.drift(reference) / drift) if name != reference else ()
-        found[name] = Disturbed((*hit.median, *own), (*hit.tail, *own), (*hit.speedup, *ratio))
-    return found
+    drifts = {name: timing.drift(name) for name in timing.rounds_ms}
+    own = _drifted("medians", drifts)
+    ratios = _drifted("speed-ups", {name: drifts[reference] / drift for name, drift in drifts.items()})
+    return {
+        name: Disturbed(
+            median=(*hit.median, *slowed, *own.get(name, ())),
+            tail=(*hit.tail, *slowed, *own.get(name, ())),
+            speedup=(*hit.speedup, *ratios.get(name, ())),
+        )
+        for name in drifts
+    }
 
 
 def hit_by(load: OtherLoad | None, threads: int) -> Disturbed:
@@ -157,10 +161,11 @@ def hit_by(load: OtherLoad | None, threads: int) -> Disturbed:
     return Disturbed(*(told if share > limit else () for limit in (MEDIAN_SHARE, TAIL_SHARE, SPEEDUP_SHARE)))
 
 
-def _drifted(what: str, change: float) -> tuple[str, ...]:
-    if abs(change - 1) <= NOTABLE_DRIFT:
-        return ()
-    return (f"{what} {'rose' if change > 1 else 'fell'} by {abs(change - 1):.0%} while it was timed",)
+def _drifted(what: str, changes: Mapping[str, float]) -> dict[str, tuple[str, ...]]:
+    """Of runners that changed by more than :data:`NOTABLE_DRIFT`, one sentence on all of them, the same for each."""
+    notable = {name: change - 1 for name, change in changes.items() if abs(change - 1) > NOTABLE_DRIFT}
+    told = ", ".join(f"{name} {change:+.0%}" for name, change in notable.items())
+    return dict.fromkeys(notable, (f"{what} changed while they were timed: {told}",))
 
 
 @dataclass(frozen=True)

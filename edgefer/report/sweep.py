@@ -45,7 +45,10 @@ class Point:
             "latency_ms": self.latency.to_dict(),
             "images_per_s": self.images_per_s,
             "settled": self.settled,
-            "disturbed": {"p50": list(self.disturbed.median), "tail": list(self.disturbed.tail)},
+            "disturbed": {
+                **{f"p{percent}": list(self.disturbed.percentile(percent)) for percent in ("50", "90", "95", "99")},
+                "images_per_s": list(self.disturbed.tail),
+            },
         }
 
 
@@ -118,11 +121,13 @@ def print_sweep(sweep: Sweep, console: Console | None = None) -> None:
         table.add_column(title, justify="right")
     best = max(sweep.points, key=lambda point: point.images_per_s)
     for point in sweep.points:
-        median, tail = (MARK if reasons else "" for reasons in (point.disturbed.median, point.disturbed.tail))
-        p50, *above = (digits(value) for value in (point.latency.p50, point.latency.p95, point.latency.p99))
         shape = [str(value) for value in (point.batch, point.threads, point.concurrency)]
-        times = (f"{median}{p50}", *(f"{tail}{value}" for value in above), f"{median}{point.images_per_s:,.0f}")
-        cells = (*shape, *times, "best" if point is best else "")
+        times = [
+            f"{MARK if value is not None and point.disturbed.percentile(percent) else ''}{digits(value)}"
+            for percent, value in (("50", point.latency.p50), ("95", point.latency.p95), ("99", point.latency.p99))
+        ]
+        rate = f"{MARK if point.disturbed.tail else ''}{point.images_per_s:,.0f}"  # of all calls, the slow ones too
+        cells = (*shape, *times, rate, "best" if point is best else "")
         table.add_row(*(as_printable(cell, out) for cell in cells))
     out.print(table)
     for reason in dict.fromkeys(reason for point in sweep.points for reason in point.disturbed.reasons):
