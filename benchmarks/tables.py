@@ -3,7 +3,8 @@
 
 The block between `<!-- cpu:begin -->` and `<!-- cpu:end -->` is replaced, if the page has one; the pages are in PAGES,
 and what makes the block is the function `page` of the benchmark's own script. With --check nothing is written, and the
-exit code is 1 if the page says something else than the results.
+exit code is 1 if the page says something else than the results. The zoo's latencies also go to the file that
+`edgefer models` reads.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ PAGES = {
     "camera": "docs/camera.md",
     "cpp": "cpp_demo/app/README.md",
 }
+FIGURES = {"zoo": "edgefer/models/measured.json"}
+"""Files of the package that are a part of the results: the function `figures` of the benchmark's script makes them."""
 
 
 @click.command()
@@ -41,13 +44,14 @@ PAGES = {
 @click.option("--page", type=click.Path(path_type=Path), help="Another page than the benchmark's own.")
 def main(which: str, check: bool, results: Path | None, page: Path | None) -> None:
     """Print a benchmark's results as Markdown, and keep its page equal to them."""
+    own = page is None
     page = page or REPOSITORY / PAGES[which]
     with one_error():
         result = _read(results or RESULTS / f"{which}.json", which)
         block = block_of(which, result)
         if not check:
             click.echo(block)
-            put_on_page(which, result, page)
+            put_on_page(which, result, None if own and results is None else page)
             return
         text = page.read_text(encoding="utf-8")
         updated = replaced(text, which, block, str(page))
@@ -55,9 +59,18 @@ def main(which: str, check: bool, results: Path | None, page: Path | None) -> No
             raise EdgeferError(
                 f"{page} has no block for {which}", hint=f"put <!-- {which}:begin --> and :end --> in it"
             )
-        if updated != text:
-            announce(f"{page} differs from the results: python benchmarks/tables.py {which}")
-        sys.exit(int(updated != text))
+        differing = [str(page)] if updated != text else []
+        if results is None and which in FIGURES:
+            file = REPOSITORY / FIGURES[which]
+            if not file.is_file() or file.read_text(encoding="utf-8") != _figures(which, result):
+                differing.append(str(file))
+        for name in differing:
+            announce(f"{name} differs from the results: python benchmarks/tables.py {which}")
+        sys.exit(int(bool(differing)))
+
+
+def _figures(which: str, result: dict[str, Any]) -> str:
+    return str(importlib.import_module(which).figures(result))
 
 
 def block_of(which: str, result: dict[str, Any]) -> str:
@@ -71,15 +84,17 @@ def put_on_page(which: str, result: dict[str, Any], page: Path | None = None) ->
     Raises:
         EdgeferError: the result is of a quick run.
     """
+    own = page is None
     page = page or REPOSITORY / PAGES[which]
     text = page.read_text(encoding="utf-8")
     updated = replaced(text, which, block_of(which, result), str(page))
-    if updated is None or updated == text:
-        return
-    if result["quick"]:
-        raise EdgeferError("these are numbers of a quick run, which belong on no page", hint="run it whole")
-    write_text(page, updated)
-    announce(f"{page} is up to date")
+    if updated is not None and updated != text:
+        if result["quick"]:
+            raise EdgeferError("these are numbers of a quick run, which belong on no page", hint="run it whole")
+        write_text(page, updated)
+        announce(f"{page} is up to date")
+    if own and which in FIGURES and not result["quick"]:
+        write_text(REPOSITORY / FIGURES[which], _figures(which, result))
 
 
 def replaced(text: str, which: str, block: str, origin: str) -> str | None:

@@ -9,6 +9,7 @@ speed and parity only.
 
 from __future__ import annotations
 
+import json
 import re
 import tempfile
 import time
@@ -159,6 +160,34 @@ def page(result: dict[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
+def figures(result: dict[str, Any]) -> str:
+    """The file that `edgefer models` reads its milliseconds from: a part of the results, as JSON."""
+    environment = result["environment"]
+    packages = environment["packages"]
+    content = {
+        "benchmark": "benchmarks/zoo.py",
+        "machine": f"{environment['cpu']}, {environment['cores']} cores, {environment['os'].split(',')[0]}",
+        "instruction_set": environment["instruction_set"],
+        "packages": {name: packages[name] for name in ("edgefer", "onnxruntime", "openvino") if name in packages},
+        "conditions": "batch 1, one thread, median; INT8 is the quickest INT8 engine",
+        "quiet": result["quiet"],
+        "networks": {
+            row["name"]: {
+                "fp32_ms": row["latency"][ONNXRUNTIME]["p50_ms"],
+                "int8_ms": row["latency"][_quickest_int8(row)]["p50_ms"],
+                "int8_engine": _quickest_int8(row),
+            }
+            for row in result["networks"]
+        },
+    }
+    return json.dumps(content, indent=1) + "\n"
+
+
+def _quickest_int8(row: dict[str, Any]) -> str:
+    latency = row["latency"]
+    return str(min((label for label in latency if "INT8" in label), key=lambda label: latency[label]["p50_ms"]))
+
+
 def _own(row: dict[str, Any]) -> bool:
     return bool(row["weights"].startswith("by its recipe"))
 
@@ -176,8 +205,7 @@ def _shortfall(row: dict[str, Any]) -> str:
 
 def _cells(row: dict[str, Any]) -> list[str]:
     latency, accuracy = row["latency"], row["accuracy"]
-    integers = [label for label in latency if "INT8" in label]
-    int8 = min(integers, key=lambda label: latency[label]["p50_ms"])
+    int8 = _quickest_int8(row)
     cells = [row["name"] + ("\\*" if _own(row) else ""), f"{row['parameters']:,}", f"{row['macs'] / 1e6:,.1f} M"]
     cells.append(row["published"] or common.UNKNOWN)
     if accuracy:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,6 +15,7 @@ from edgefer.cli.help import Group, command, option, section
 if TYPE_CHECKING:
     from edgefer.data import ReadSettings
     from edgefer.data.inspection import DataInspection
+    from edgefer.models.registry import Architecture
 
 
 FAILED = 1
@@ -104,41 +106,77 @@ def _print(found: DataInspection, sheet: Path | None) -> None:
         console.print(f"  {problem}", soft_wrap=True)
 
 
-_RIGHT = ("params 7 · 8 classes", "MACs")
+_NUMBERS = ("M params", "MMACs", "FP32 ms", "INT8 ms", "top-1")
 
 
-@command(examples=("edgefer models", "edgefer models | grep xception"))
-def models() -> None:
-    """List the networks, their size, weights and accuracy.
+@command(examples=("edgefer models", "edgefer models --json"))
+@options.as_json
+def models(as_json: bool) -> None:
+    """List the networks, their size, latency, accuracy and weights.
 
-    Parameters are given for 7 and 8 classes; any number from 2 works. Weights that ship are used by default, and can
-    be named where weights are asked for: NAME, NAME_ferplus (FER+'s eight classes) or NAME_SIZE (larger faces).
+    Parameters are for 7 classes; any number of classes from 2 works. Weights that ship are used by default, and can be
+    named where weights are asked for: NAME, NAME_ferplus (FER+'s eight classes) or NAME_SIZE (larger faces).
+
+    --json also has the parameters for 8 classes, what accuracies were measured on, and the source of each network.
     """
     from rich.console import Console
     from rich.table import Table
 
-    from edgefer.models.registry import Architecture, architecture, names
+    from edgefer.models import DEFAULT
+    from edgefer.models.registry import architecture, names, timed
     from edgefer.models.weights import shipped_for
+    from edgefer.report.terminal import digits
 
-    def accuracies(entry: Architecture) -> list[tuple[str, str]]:
-        found = [(entry.published, "published")] if entry.published else []
-        return ([*found, (entry.measured, "measured by us")] if entry.measured else found) or [("–", "–")]
-
-    table = Table(box=None, pad_edge=False)
-    for heading in ("name", "input", *_RIGHT, "weights", "top-1", "source"):
-        table.add_column(heading, justify="right" if heading in _RIGHT else "left", no_wrap=heading == "name")
-    for name in names():
-        entry = architecture(name)
-        (accuracy, source), *more = accuracies(entry)
+    measured = timed()
+    entries = [architecture(name) for name in names()]
+    if as_json:
+        found = {
+            "latency": {"machine": measured.machine, "conditions": measured.conditions, "packages": measured.packages},
+            "ready_to_run": DEFAULT,
+            "networks": [_network(entry, measured.ms.get(entry.name), shipped_for(entry.name)) for entry in entries],
+        }
+        click.echo(json.dumps(found, indent=2, ensure_ascii=False))
+        return
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    for heading in ("name", "input", *_NUMBERS, "published", "weights"):
+        table.add_column(heading, justify="right" if heading in _NUMBERS else "left", no_wrap=True)
+    for entry in entries:
+        ms = measured.ms.get(entry.name)
         table.add_row(
-            name,
+            entry.name,
             f"{entry.size}×{entry.size}×{entry.channels}",
-            "\n".join(f"{count:,}" for count in entry.params.values()),
-            f"{entry.macs / 1e6:,.1f} M",
-            "\n".join(found.removeprefix(name) or "ship" for found in shipped_for(name)) or "–",
-            accuracy,
-            source,
+            f"{next(iter(entry.params.values())) / 1e6:,.2f}",
+            f"{entry.macs / 1e6:,.1f}",
+            *(("–", "–") if ms is None else map(digits, ms)),
+            _first_share(entry.measured, with_data=False),
+            _first_share(entry.published, with_data=True),
+            "\n".join(found.removeprefix(entry.name) or "ship" for found in shipped_for(entry.name)) or "–",
         )
-        for accuracy, source in more:
-            table.add_row("", "", "", "", "", accuracy, source)
-    Console(width=None if Console().is_terminal else 120).print(table)
+    console = Console(width=None if Console().is_terminal else 100, highlight=False)
+    console.print(table)
+    versions = ", ".join(f"{name} {version}" for name, version in measured.packages.items() if name != "edgefer")
+    console.print(f"\nms: {measured.machine}; {measured.conditions}; {versions}")
+    console.print("top-1: measured by us on FER2013's public test; --json and docs/zoo.md say with which weights")
+    console.print(f"{DEFAULT} also ships ready to run: `edgefer predict`, `camera` and `web` take it by default")
+
+
+def _first_share(text: str, *, with_data: bool) -> str:
+    """The first share of right answers in ``text``, such as ``"62.1 %"``, and what follows it up to a comma."""
+    found = re.search(r"[\d.]+ %( [\w+-]+)?", text)
+    if found is None:
+        return "–"
+    return found[0] if with_data else found[0].removesuffix(found[1] or "")
+
+
+def _network(entry: Architecture, ms: tuple[float, float] | None, shipped: tuple[str, ...]) -> dict[str, Any]:
+    return {
+        "name": entry.name,
+        "input": {"height": entry.size, "width": entry.size, "channels": entry.channels},
+        "parameters": {str(classes): count for classes, count in entry.params.items()},
+        "macs": entry.macs,
+        "latency_ms": None if ms is None else {"fp32": ms[0], "int8": ms[1]},
+        "measured": entry.measured or None,
+        "published": entry.published or None,
+        "weights": list(shipped),
+        "source": entry.source_note,
+    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -147,6 +148,29 @@ _ALL = (
     ),
 )
 _BY_NAME = {entry.name: entry for entry in _ALL}
+
+
+@dataclass(frozen=True)
+class Timed:
+    """What networks take on one machine, as `benchmarks/zoo.py` measured it.
+
+    Attributes:
+        machine: processor, cores and system; conditions: batch, threads, and what the numbers are.
+        packages: name → version of what it was measured with.
+        ms: network → median latency of FP32 and of INT8.
+    """
+
+    machine: str
+    conditions: str
+    packages: Mapping[str, str]
+    ms: Mapping[str, tuple[float, float]]
+
+
+def timed() -> Timed:
+    """The latencies that come with edgefer; networks that were not measured are not in it."""
+    content = json.loads((Path(__file__).parent / "measured.json").read_text(encoding="utf-8"))
+    ms = {name: (float(row["fp32_ms"]), float(row["int8_ms"])) for name, row in content["networks"].items()}
+    return Timed(str(content["machine"]), str(content["conditions"]), content["packages"], ms)
 
 
 def names() -> tuple[str, ...]:

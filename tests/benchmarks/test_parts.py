@@ -227,3 +227,10 @@ def test_the_page_says_which_aims_of_calibration_were_missed():
         "Held: at most 1/25 of the memory of onnxruntime's Entropy at 5,000 faces (1/40.0).",
     ]
     assert _aims({**found, ("Entropy", 5000): {"skipped": "memory"}}, 5000) == []
+
+
+def test_the_milliseconds_of_the_package_are_those_of_the_results():
+    from .test_scripts import run
+
+    checked = run("tables.py", "zoo", "--check")
+    assert checked.returncode == 0, checked.stderr

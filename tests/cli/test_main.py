@@ -1,3 +1,4 @@
+import json
 import subprocess
 import sys
 
@@ -42,8 +43,16 @@ def test_every_command_explains_itself(command):
 def test_models_lists_the_zoo():
     done = edgefer("models")
     assert done.returncode == 0
-    assert "mini_xception" in done.stdout
-    assert "58,047" in done.stdout
+    lines = done.stdout.splitlines()
+    assert max(map(len, lines)) <= 100
+    own = next(line.split() for line in lines if line.startswith("mini_xception "))
+    assert own[1:3] == ["48×48×1", "0.06"]
+    found = json.loads(edgefer("models", "--json").stdout)
+    network = next(row for row in found["networks"] if row["name"] == "mini_xception")
+    assert network["parameters"] == {"7": 58_047, "8": 59_200}
+    assert network["weights"] == ["mini_xception", "mini_xception_64"]
+    assert own[4:6] == [f"{network['latency_ms'][kind]:.3f}" for kind in ("fp32", "int8")]
+    assert found["latency"]["machine"] in done.stdout, "milliseconds are some machine's"
 
 
 @pytest.mark.parametrize(
