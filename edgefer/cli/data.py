@@ -101,7 +101,11 @@ def _print(found: DataInspection, sheet: Path | None) -> None:
         console.print(f"unreadable: {found.unreadable - len(found.unreadable_listed):,} more")
     if sheet is not None:
         console.print(f"contact sheet: {sheet}", soft_wrap=True)
-    console.print("\nnothing wrong was found" if not found.problems else "\nwhat is wrong:")
+    if found.notes:
+        console.print("\nnotes:")
+    for note in found.notes:
+        console.print(f"  {note}", soft_wrap=True)
+    console.print("\nno fault was found" if not found.problems else "\nwhat is wrong:")
     for problem in found.problems:
         console.print(f"  {problem}", soft_wrap=True)
 
@@ -123,11 +127,11 @@ def models(as_json: bool) -> None:
     from rich.table import Table
 
     from edgefer.models import DEFAULT
-    from edgefer.models.registry import architecture, names, timed
+    from edgefer.models.registry import architecture, names, zoo_latency
     from edgefer.models.weights import shipped_for
     from edgefer.report.terminal import digits
 
-    measured = timed()
+    measured = zoo_latency()
     entries = [architecture(name) for name in names()]
     if as_json:
         found = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ from edgefer.intake import require_opencv
 from edgefer.progress import progress
 
 _LISTED = 10
+_READ_AT_ONCE, _BYTES_AT_ONCE = 64, 1 << 20
 UNDECLARED = "undeclared"
 UNREADABLE = "faces that cannot be read"
 
@@ -56,6 +57,7 @@ class DataInspection:
         unreadable: number of faces that could not be read; ``unreadable_listed`` says why for the first ones.
         faults: fault on disk → the files that have it.
         problems: points that need attention, one sentence for each.
+        notes: what is no fault and good to know, one sentence for each.
     """
 
     origin: str
@@ -70,6 +72,7 @@ class DataInspection:
     unreadable_listed: tuple[str, ...]
     faults: Mapping[str, tuple[str, ...]]
     problems: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready dictionary."""
@@ -122,6 +125,7 @@ def inspect_faces(faces: FaceSet) -> tuple[DataInspection, FaceSet]:
             *(f"{what}: {len(names):,}" for what, names in aside.items()),
             *_problems(counts, exact, near, len(faults), kept),
         ),
+        notes=tuple(_notes(counts, exact, near, len(kept))),
     )
     return found, kept
 
@@ -137,24 +141,41 @@ def without_unreadable(faces: FaceSet) -> FaceSet:
 
 def _pass_over(faces: FaceSet) -> _Seen:
     grouping = Grouping(len(faces))
-    hashes = np.zeros(len(faces), "<U16")
+    hashes = np.full(len(faces), "", "<U16")
     sizes: Counter[str] = Counter()
     faults: list[str] = []
     readable = []
     with progress("reading faces", len(faces)) as advance:
-        for index in range(len(faces)):
-            try:
-                face = faces.images([index])[0]
-                hashes[index] = face_hash(face)
-                sizes["×".join(map(str, face.shape))] += 1
-                readable.append(index)
-            except EdgeferError as fault:
-                faults.append(fault.message)
-                face = np.zeros((1, 1, 1), np.uint8)  # a flat face is like no other
-                hashes[index] = f"{2**64 - 1 - index:016x}"
-            grouping.add(face[None], [hashes[index]])
-            advance()
+        for images, at in _read(faces, faults):
+            if images is None:  # a flat face is like no other
+                hashes[at] = [f"{2**64 - 1 - int(index):016x}" for index in at]
+            else:
+                hashes[at] = [face_hash(face) for face in images]
+                sizes["×".join(map(str, images.shape[1:]))] += len(at)
+                readable.extend(at.tolist())
+            grouping.add(np.zeros((len(at), 1, 1, 1), np.uint8) if images is None else images, hashes[at].tolist())
+            advance(len(at))
     return _Seen(np.asarray(readable, np.int64), hashes, grouping.keys(), sizes, faults)
+
+
+def _read(faces: FaceSet, faults: list[str]) -> Iterator[tuple[Faces | None, NDArray[np.int64]]]:
+    """All faces in order with their indices, several at a time where they have one size; None where unreadable."""
+    start, together = 0, 1
+    largest = _READ_AT_ONCE
+    while start < len(faces):
+        indices = np.arange(start, min(start + together, len(faces)))
+        images = None
+        try:
+            images = faces.images(indices)
+        except EdgeferError as fault:
+            if together > 1:  # of different sizes, or one is broken: from here on one by one
+                together = largest = 1
+                continue
+            faults.append(fault.message)
+        else:
+            together = max(1, min(largest, _BYTES_AT_ONCE // max(1, images[0].nbytes)))
+        yield images, indices
+        start += len(indices)
 
 
 def _parts(faces: FaceSet) -> NDArray[np.str_]:
@@ -215,6 +236,21 @@ def _problems(
     return found
 
 
+def _notes(counts: Mapping[str, Mapping[str, int]], exact: Repeats, near: Repeats, total: int) -> Iterator[str]:
+    if UNDECLARED in counts:
+        yield (
+            f"{UNDECLARED}: the data name no split of these faces; commands divide them by a hash of the pixels, "
+            "the same way every time"
+        )
+    repeated, alike = sum(exact.within.values()), sum(near.within.values())
+    if alike:
+        yield (
+            f"faces with the same pixels as another of their split: {repeated:,} ({100 * repeated / total:.1f} %); the "
+            f"same or nearly so: {alike:,} ({100 * alike / total:.1f} %). They count twice in training; dividing keeps "
+            "them in one part"
+        )
+
+
 _CELL = 72  # pixels of a face's side on the sheet
 _CAPTION = 16  # pixels under or over a face
 _NAME_WIDTH = 96
@@ -230,7 +266,8 @@ def contact_sheet(
     columns: int | None = None,
     predicted: ArrayLike | None = None,
 ) -> None:
-    """Write a PNG with up to ``per_class`` faces of each class, each class on rows of its own, its name on the left.
+    """Write a PNG with up to ``per_class`` faces of each class, each class on rows of its own, with its
+    name and how many of its faces are shown on the left.
 
     Args:
         faces: the set; the first faces of each class are shown.
@@ -251,11 +288,13 @@ def contact_sheet(
     guesses = None if predicted is None else _checked(predicted, faces)
     bands = []
     for label, name in enumerate(faces.classes):
-        chosen = np.flatnonzero(faces.labels == label)[:per_class]
+        found = np.flatnonzero(faces.labels == label)
+        shown, total = found[:per_class], len(found)
         wide = columns or per_class
-        rows = [chosen[start : start + wide] for start in range(0, max(len(chosen), 1), wide)]
+        rows = [shown[start : start + wide] for start in range(0, max(len(shown), 1), wide)]
         for number, row in enumerate(rows):
-            bands.append(_band(cv2, faces, row, wide, f"{name}" if number == 0 else "", guesses))
+            said = [name, f"{len(shown):,} of {total:,}"] if number == 0 else []
+            bands.append(_band(cv2, faces, row, wide, said, guesses))
     encoded, png = cv2.imencode(".png", np.vstack(bands))
     if not encoded:
         raise EdgeferError(f"OpenCV could not encode the contact sheet {path} as PNG")
@@ -279,12 +318,13 @@ def _band(
     faces: FaceSet,
     row: NDArray[np.intp],
     wide: int,
-    name: str,
+    said: Sequence[str],
     guesses: NDArray[np.int64] | None,
 ) -> Faces:
     height = _CELL + 2 * _MARGIN + (_CAPTION if guesses is not None else 0)
     band = np.full((height, _NAME_WIDTH + wide * (_CELL + _MARGIN) + _MARGIN, 3), _WHITE, np.uint8)
-    _write(cv2, band, name, _MARGIN, _MARGIN + _CELL // 2, _BLACK)
+    for line, text in enumerate(said):
+        _write(cv2, band, text, _MARGIN, _MARGIN + _CELL // 2 + line * _CAPTION, _BLACK)
     for place, index in enumerate(row):
         left = _NAME_WIDTH + place * (_CELL + _MARGIN)
         band[_MARGIN : _MARGIN + _CELL, left : left + _CELL] = _cell(cv2, faces.images([index])[0])

@@ -151,7 +151,7 @@ _BY_NAME = {entry.name: entry for entry in _ALL}
 
 
 @dataclass(frozen=True)
-class Timed:
+class ZooLatency:
     """What networks take on one machine, as `benchmarks/zoo.py` measured it.
 
     Attributes:
@@ -166,11 +166,11 @@ class Timed:
     ms: Mapping[str, tuple[float, float]]
 
 
-def timed() -> Timed:
+def zoo_latency() -> ZooLatency:
     """The latencies that come with edgefer; networks that were not measured are not in it."""
     content = json.loads((Path(__file__).parent / "measured.json").read_text(encoding="utf-8"))
     ms = {name: (float(row["fp32_ms"]), float(row["int8_ms"])) for name, row in content["networks"].items()}
-    return Timed(str(content["machine"]), str(content["conditions"]), content["packages"], ms)
+    return ZooLatency(str(content["machine"]), str(content["conditions"]), content["packages"], ms)
 
 
 def names() -> tuple[str, ...]:

@@ -64,8 +64,19 @@ def test_nothing_wrong(faces, tmp_path):
     save_npz(tmp_path / "g.npz", images, np.arange(70) % 7, splits=["train"] * 42 + ["test"] * 28)
     done = run(tmp_path / "g.npz", "--strict")
     assert done.exit_code == 0
-    assert "nothing wrong was found" in done.output
+    assert "no fault was found" in done.output
     assert "same pixels: none" in done.output
+
+
+def test_what_is_no_fault_is_noted(faces, tmp_path):
+    images = faces[0][:40].copy()
+    images[1] = images[0]
+    save_npz(tmp_path / "u.npz", images, np.repeat(np.arange(7), 6)[:40])
+    done = run(tmp_path / "u.npz", "--strict")
+    assert done.exit_code == 0
+    assert "undeclared: the data name no split of these faces" in done.output
+    assert "the same pixels as another of their split: 1 (2.5 %)" in done.output
+    assert done.output.rstrip().endswith("no fault was found")
 
 
 def test_files_that_cannot_be_read_are_listed(tmp_path):
