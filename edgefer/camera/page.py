@@ -131,7 +131,7 @@ def report_of_engine(path: Path, engine: Classifier) -> dict[str, Any]:
         wanted = (engine.contract.architecture, engine.runtime, engine.precision, engine.size_bytes)
         for row in rows:
             if tuple(row[key] for key in _OF_ENGINE) == wanted:
-                keys = ("accuracy", "baseline", "paired", "latency_ms", "batch", "threads")
+                keys = ("accuracy", "baseline", "paired", "latency_ms", "disturbed", "batch", "threads")
                 return {key: row[key] for key in keys} | {"cpu": content["environment"]["cpu"]}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as cause:
         raise EdgeferError(

@@ -162,7 +162,7 @@ def hit_by(load: OtherLoad | None, threads: int) -> Disturbed:
 
 
 def _drifted(what: str, changes: Mapping[str, float]) -> dict[str, tuple[str, ...]]:
-    """Of runners that changed by more than :data:`NOTABLE_DRIFT`, one sentence on all of them, the same for each."""
+    """One sentence on all runners that changed by more than :data:`NOTABLE_DRIFT`, the same for each of them."""
     notable = {name: change - 1 for name, change in changes.items() if abs(change - 1) > NOTABLE_DRIFT}
     told = ", ".join(f"{name} {change:+.0%}" for name, change in notable.items())
     return dict.fromkeys(notable, (f"{what} changed while they were timed: {told}",))

@@ -197,6 +197,7 @@ def report(size, **changes):
         "baseline": {},
         "paired": None,
         "latency_ms": {"p50": 0.3},
+        "disturbed": {"p50": []},
         "size_bytes": size,
         "batch": 1,
         "threads": 1,
@@ -209,7 +210,9 @@ def test_the_card_shows_the_report_of_this_engine_only(tmp_path, classifier):
     path = tmp_path / "report.json"
     size = classifier.size_bytes
     path.write_text(report(size))
-    assert report_of_engine(path, classifier)["accuracy"] == {"top1": 0.62, "n": 3573}
+    found = report_of_engine(path, classifier)
+    assert found["accuracy"] == {"top1": 0.62, "n": 3573}
+    assert found["disturbed"] == {"p50": []}, "the card marks a disturbed median"
     for other in (report(size, precision="int8"), report(size + 1)):  # the same network with other weights
         path.write_text(other)
         with pytest.raises(EdgeferError, match=r"reports brightness/.* and not brightness/onnxruntime/fp32/"):
