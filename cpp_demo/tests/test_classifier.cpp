@@ -103,10 +103,25 @@ TEST_CASE("manifests that do not fit their engine") {
   vectors::write(copy.engine, content);
   copy.change(R"({"runtime": {"name": "tensorrt-rtx"}})");
   copy.refused("is for tensorrt-rtx, which this build of the library does not have");
-  copy.change(R"({"runtime": {"name": "onnxruntime"}})");
+  copy.change(
+      R"({"runtime": {"name": "onnxruntime"}, "golden": {"tolerance": {"openvino": null, "onnxruntime": 0.001}}})");
   copy.refused("--runtime openvino");
-  copy.change(R"({"runtime": {"name": "openvino"}, "golden": {"tolerance": {"openvino": null, "tensorrt": 0.1}}})");
+  copy.change(
+      R"({"runtime": {"name": "openvino"}, "golden": {"tolerance": {"openvino": null, "onnxruntime": null, "tensorrt": 0.1}}})");
   copy.refused("was never checked with openvino: its golden vectors are for tensorrt");
+}
+
+TEST_CASE("a float engine of another runtime runs in one that its golden vectors are for, too") {
+  const Copy copy;
+  copy.change(R"({"runtime": {"name": "onnxruntime", "version": ""}, "instruction_set": []})");
+  std::vector<std::string> notes;
+  edgefer::set_announcer([&](const std::string& note) { notes.push_back(note); });
+  CHECK(std::string(Classifier::load(copy.engine).session().runtime()) == "openvino");
+  CHECK(notes.empty());  // it was compiled for no CPU and no version
+  edgefer::set_announcer({});
+  const Copy integers("int8.onnx");
+  integers.change(R"({"runtime": {"name": "onnxruntime"}})");
+  integers.refused("is for onnxruntime, which this build of the library does not have");
 }
 
 TEST_CASE("golden vectors that differ are refused with both answers") {

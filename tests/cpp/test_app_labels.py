@@ -8,6 +8,7 @@ from edgefer.camera.app import App, Options
 from edgefer.camera.detection import Detection, Square
 from edgefer.camera.smooth import Smoothing
 from edgefer.engines.load import load_engine
+from edgefer.models import default_engine
 
 from ..camera.conftest import KeepingSink, room, with_face
 from .program import events_of, program, run, write_boxes, write_sequence
@@ -121,6 +122,21 @@ def test_turned_and_flipped_pictures_are_python_s_too(brightness, tmp_path):
     done = run(brightness, "--source", sequence, "--boxes", given, "--events", out, "--rotate", "90", "--mirror")
     assert done.returncode == 0, done.stderr
     assert_alike(events_of(out), in_python(brightness, turned, Given(turned, boxes), Options()))
+
+
+def test_the_engine_that_ships_runs_though_its_manifest_names_onnx_runtime(tmp_path):
+    program()
+    pictures = [with_face(room(), 100 + 2 * number, 110, 110, number % 3) for number in range(12)]
+    boxes = {number: [(45 + 2 * number, 55, 110, 110)] for number in range(12)}
+    sequence = write_sequence(tmp_path / "frames", pictures)
+    given = write_boxes(tmp_path / "boxes.jsonl", boxes)
+    out = tmp_path / "events.jsonl"
+    done = run(default_engine(), "--source", sequence, "--every-frame", "--boxes", given, "--events", out)
+    assert done.returncode == 0, done.stderr
+    assert "was built" not in done.stderr
+    events = events_of(out)
+    assert {len(event["probabilities"]) for event in events} == {8}
+    assert_alike(events, in_python(default_engine(), pictures, Given(pictures, boxes), Options()))
 
 
 def test_haar_follows_a_synthetic_face(brightness, tmp_path):
