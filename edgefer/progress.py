@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Protocol
 
 from rich.console import Console
@@ -19,8 +20,26 @@ class Advance(Protocol):
         """Move on."""
 
 
+_announced: ContextVar[set[str] | None] = ContextVar("announced", default=None)
+
+
+@contextmanager
+def each_notice_once() -> Iterator[None]:
+    """Print what is announced inside only the first time: a command may do one thing many times."""
+    token = _announced.set(set())
+    try:
+        yield
+    finally:
+        _announced.reset(token)
+
+
 def announce(message: str) -> None:
     """Print one line on stderr: a fallback with its reason, a count of what was dropped, a choice that was made."""
+    announced = _announced.get()
+    if announced is not None:
+        if message in announced:
+            return
+        announced.add(message)
     console.print(message, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 

@@ -58,7 +58,10 @@ class Command(click.Command):
                     raise click.UsageError(f"{parameter.opts[0]} has no effect without {parameter.needs}", ctx)
                 if parameter.idle_with and self._given(ctx, parameter.idle_with):
                     raise click.UsageError(f"{parameter.opts[0]} has no effect with {parameter.idle_with}", ctx)
-        return super().invoke(ctx)
+        from edgefer.progress import each_notice_once
+
+        with each_notice_once():
+            return super().invoke(ctx)
 
     def _given(self, ctx: click.Context, what: str) -> bool:
         flag, _, value = what.partition(" ")

@@ -399,12 +399,13 @@ def _flags(contract: Contract, precision: str, names: dict[str, str]) -> str:
 def _readme(contract: Contract, precision: str, faces: EvaluationFaces, table: CalibrationTable | None) -> str:
     """The bundle's README: its files, and the commands for each device."""
     about_faces = (
-        "They may be pictures of people, with a licence of their own: keep the bundle where those may be kept.\n"
+        f"The faces in `{FACES}` may be pictures of people, with a licence of their own: keep this folder only where "
+        "they may be kept.\n"
     )
     if faces.synthetic:
         about_faces = (
-            "They are synthetic: agreement and latency mean something on them, the share of right answers does not.\n"
-            "`--data DATA` of `edgefer deploy bundle` takes real ones.\n"
+            f"The faces in `{FACES}` are synthetic: agreement and latency mean something on them, the share of right "
+            "answers\ndoes not. `edgefer deploy bundle … --data DATA` puts real ones in.\n"
         )
     about_table = "There is no calibration table: engines for CPUs are built in FP32."
     if table is not None:

@@ -75,6 +75,7 @@ with_edgefer() {
         [ "$major" -lt "$TYPES_FROM" ] || file=$TYPES_FILE
         make_output
         engine=$output/face.engine
+        echo "building: TensorRT times its kernels, which takes minutes the first time" >&2
         # shellcheck disable=SC2086  # several options
         "$PYTHON" -m edgefer build-engine "$file" $TENSORRT_PRECISION --target tensorrt -o "$engine"
     else
@@ -86,7 +87,7 @@ with_edgefer() {
     "$PYTHON" -m edgefer deploy check . "$engine"
     "$PYTHON" -m edgefer bench "$engine" --data faces.npz --baseline baseline.npz --seconds "$seconds" \
         --markdown "$output/report.md" --json >"$output/report.json"
-    cat "$output/report.md"
+    "$PYTHON" -m edgefer report "$output/report.json"
     echo "results: $engine, its manifest, report.json and report.md in $output"
 }
 

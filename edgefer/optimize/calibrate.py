@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -97,7 +98,8 @@ def by_table(model: onnx.ModelProto, contract: Contract, settings: Quantisation)
     if wanting:
         raise EdgeferError(f"{' and '.join(wanting)} cannot be done from a calibration table", hint="--calib DATA")
     done = from_table(found, model, contract, settings)
-    announce(f"ranges from {found.origin}: {found.calibration.n:,} faces of {found.calibration.origin}")
+    name = Path(found.origin).name  # of a bundle in the making the folder is a temporary one
+    announce(f"ranges from {name}: {found.calibration.n:,} faces of {found.calibration.origin}")
     return done
 
 

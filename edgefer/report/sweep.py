@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -130,7 +131,7 @@ def print_sweep(sweep: Sweep, console: Console | None = None) -> None:
         cells = (*shape, *times, rate, "best" if point is best else "")
         table.add_row(*(as_printable(cell, out) for cell in cells))
     out.print(table)
-    for reason in dict.fromkeys(reason for point in sweep.points for reason in point.disturbed.reasons):
+    for reason in _in_few_lines([reason for point in sweep.points for reason in point.disturbed.reasons]):
         out.print(f"{MARK} disturbed: {reason}", markup=False, highlight=False, soft_wrap=True)
     for warning in sweep.warnings:
         out.print(f"warning: {warning}", markup=False, highlight=False, soft_wrap=True)
@@ -154,11 +155,24 @@ def _point(
     return Point(batch, threads, callers, load.latency, load.calls_per_s * batch, load.settled, disturbed)
 
 
+def _in_few_lines(reasons: Sequence[str]) -> Iterator[str]:
+    """One line for reasons that differ in numbers and names of processes only: one of them, and how many are alike."""
+    alike: dict[str, list[str]] = {}
+    for reason in reasons:
+        alike.setdefault(re.sub(r" \(.*\)|[\d.]+", "", reason), []).append(reason)
+    for group in alike.values():
+        more = len(group) - 1
+        yield group[0] + (f"; much the same in {more} more combination{'s' * (more > 1)}" if more else "")
+
+
 def _unsettled(points: Sequence[Point]) -> Iterator[str]:
-    for point in points:
-        if not point.settled:
-            shape = f"batch {point.batch}, threads {point.threads}, callers {point.concurrency}"
-            yield f"{shape} had not settled at the end of its warm-up: its first calls may be slower"
+    shapes = [
+        f"batch {point.batch}, threads {point.threads}, callers {point.concurrency}"
+        for point in points
+        if not point.settled
+    ]
+    if shapes:
+        yield f"not settled at the end of the warm-up, so that first calls may be slower: {'; '.join(shapes)}"
 
 
 def _crowded(points: Sequence[Point]) -> Iterator[str]:

@@ -125,3 +125,20 @@ def test_an_option_without_effect_is_an_error(arguments, message):
     done = CliRunner().invoke(cli, arguments)
     assert done.exit_code == 2
     assert message in done.output
+
+
+def test_a_command_announces_a_thing_once(capfd):
+    from edgefer.cli.help import Command
+    from edgefer.progress import announce
+
+    def combinations():
+        for _ in range(3):
+            announce("note: the same")
+        announce("note: another")
+
+    for _ in range(2):  # each command for itself
+        done = CliRunner().invoke(Command("x", callback=combinations), [], catch_exceptions=False)
+        assert done.stderr.splitlines() == ["note: the same", "note: another"]
+    announce("note: the same")
+    announce("note: the same")
+    assert capfd.readouterr().err.count("note: the same") == 2, "in Python each time"

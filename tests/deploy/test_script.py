@@ -75,6 +75,8 @@ def test_it_builds_checks_and_benches_on_a_cpu_without_torch(elsewhere, tmp_path
     done = run(elsewhere, "--target", "onnxruntime", "--seconds", "0.5", "-o", "out", PYTHONPATH=path)
     assert done.returncode == 0, done.stderr
     assert "11 files, as they were written" in done.stdout
+    assert "model.onnx in ONNX Runtime" in done.stdout
+    assert "| --" not in done.stdout, "a summary, no Markdown"
     report = json.loads((elsewhere.parent / "out/report.json").read_text())
     assert (report["runtime"], report["precision"], report["accuracy"]["n"]) == ("onnxruntime", "int8", 84)
     assert report["latency_ms"]["n"] > 0
