@@ -136,7 +136,7 @@ def report_of_engine(path: Path, engine: Classifier) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as cause:
         raise EdgeferError(
             f"{path} is not a report of `edgefer bench --json`: {type(cause).__name__}: {cause}",
-            hint=f"edgefer bench {engine.name} --data DATA --baseline NAME --json > report.json",
+            hint=f"edgefer bench {engine.name} --data DATA --baseline NAME --json report.json",
         ) from cause
     raise EdgeferError(
         f"{path} reports {', '.join('/'.join(str(row[key]) for key in _OF_ENGINE) for row in rows)}"

@@ -14,6 +14,8 @@ from edgefer.cli import options
 from edgefer.cli.help import command, option, section
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from edgefer.data import ReadSettings
     from edgefer.report.report import Report
 
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 @command(
     examples=(
         "edgefer bench model.int8.onnx --data fer2013.csv --baseline mini_xception",
-        "edgefer bench a.onnx b.onnx --data t.npz --baseline model.onnx --html a.html",
+        "edgefer bench a.onnx b.onnx --data t.npz --baseline model.onnx --json a.json",
         "edgefer bench n.int8.onnx --data t.npz --baseline nets:Net --weights n.pth",
     )
 )
@@ -99,10 +101,11 @@ if TYPE_CHECKING:
     "Evaluation",
     option(
         "--margin",
-        type=click.FloatRange(min=0, min_open=True),
+        type=options.POSITIVE_POINTS,
+        metavar="POINTS",
         default=0.5,
         show_default=True,
-        help="Accuracy drop that is acceptable, in points: the report says whether 'no worse than that' is shown.",
+        help="Accuracy drop that is acceptable: the report says whether 'no worse than that' is shown.",
     ),
     option(
         "--processes",
@@ -115,7 +118,7 @@ if TYPE_CHECKING:
 )
 @section(
     "Output",
-    option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table."),
+    options.json_file,
     option("--html", type=options.PATH, help="Write the report as one page with charts."),
     option("--with-images", is_flag=True, help="Show in --html the faces whose answer changed."),
     option("--markdown", type=options.PATH, help="Write the report as Markdown."),
@@ -139,7 +142,7 @@ def bench(  # noqa: PLR0913 - a click command's options
     markdown: Path | None,
     html: Path | None,
     with_images: bool,
-    as_json: bool,
+    json_file: Path | None,
     processes: int,
     cache: Path | None,
     telemetry: bool,
@@ -161,16 +164,15 @@ def bench(  # noqa: PLR0913 - a click command's options
         raise click.UsageError("--with-images goes with --html FILE")
     if samples is not None:
         check_samples_path(samples)
-    _check_outputs([save_predictions, save_baseline, samples, markdown, html])
+    _check_report_names(markdown, html)
+    _check_outputs([save_predictions, save_baseline, samples, json_file, markdown, html])
     within = None if deadline is None else milliseconds(deadline)
     settings = edgefer.BenchSettings(deadline_ms=within, margin_pp=margin, **timing)
     faces = edgefer.open_dataset(data, votes=votes, reading=reading)
     compared = TorchBaseline(baseline, weights, contract) if weights or contract else baseline
     found = edgefer.benchmark(engines, faces, compared, settings, processes=processes, cache=cache, telemetry=telemetry)
-    if as_json:
-        click.echo(json.dumps(found.to_json(), indent=2))
-    else:
-        _print(found)
+    _print(found, json_file)
+    _write_json(found.to_json(), json_file)
     if found.raw is not None:
         if save_predictions is not None:
             found.raw.predictions[1].save(save_predictions)
@@ -178,27 +180,61 @@ def bench(  # noqa: PLR0913 - a click command's options
             found.raw.predictions[0].save(save_baseline)
         if samples is not None:
             write_samples(found.raw.rounds_ms, samples)
+    _tell_written(save_predictions, save_baseline, samples)
     _write(found, markdown, html, with_images)
-    if not as_json:
+    if json_file != options.STDOUT:
         options.suggest("camera", engines[0], "--source", "0")
+
+
+def _check_report_names(markdown: Path | None, html: Path | None) -> None:
+    options.check_suffix("--markdown", markdown, ".md", ".markdown")
+    options.check_suffix("--html", html, ".html", ".htm")
 
 
 def _check_outputs(paths: Sequence[Path | None]) -> None:
     """Before anything is measured: a report that cannot be written is minutes lost."""
     from edgefer.atomic import check_writable
 
-    given = [path for path in paths if path is not None]
+    given = [path for path in paths if path is not None and path != options.STDOUT]
     for path in given:
         check_writable(path)
         if sum(path.resolve() == other.resolve() for other in given) > 1:
             raise click.UsageError(f"two of the files to write are the same: {path}")
 
 
-def _print(found: Report) -> None:
+def _console(json_file: Path | None) -> Console:
+    """Where a table goes: stdout, or stderr where stdout has the JSON."""
+    from rich.console import Console
+
+    return Console(stderr=json_file == options.STDOUT)
+
+
+def _print(found: Report, json_file: Path | None = None) -> None:
     from edgefer.report.terminal import print_details, print_report
 
-    print_report(found)
-    print_details(found)
+    out = _console(json_file)
+    print_report(found, out)
+    print_details(found, out)
+
+
+def _write_json(content: object, json_file: Path | None) -> None:
+    from edgefer.atomic import write_text
+
+    text = json.dumps(content, indent=2, ensure_ascii=False)
+    if json_file == options.STDOUT:
+        click.echo(text)
+    elif json_file is not None:
+        write_text(json_file, text + "\n")
+        _tell_written(json_file)
+
+
+def _tell_written(*paths: Path | None) -> None:
+    """Name on stderr each file that was written."""
+    from edgefer.progress import announce
+
+    for path in paths:
+        if path is not None:
+            announce(f"wrote {path}")
 
 
 def _write(found: Report, markdown: Path | None, html: Path | None, with_images: bool = False) -> None:
@@ -212,6 +248,7 @@ def _write(found: Report, markdown: Path | None, html: Path | None, with_images:
         from edgefer.report.page import page
 
         write_text(html, page(found, with_images=with_images))
+    _tell_written(markdown, html)
 
 
 @command(
@@ -226,10 +263,12 @@ def _write(found: Report, markdown: Path | None, html: Path | None, with_images:
 def report(report: Path, html: Path | None, markdown: Path | None) -> None:
     """Show a report, or write it as a page or as Markdown.
 
-    REPORT is what `edgefer bench --json` wrote, on a device for example. Without --html and --markdown it is printed.
+    REPORT is what `edgefer bench --json FILE` wrote, on a device for example. Without --html and --markdown it is
+    printed.
     """
     from edgefer.report.report import read_report
 
+    _check_report_names(markdown, html)
     _check_outputs([html, markdown])
     found = read_report(report)
     _write(found, markdown, html)
@@ -239,21 +278,23 @@ def report(report: Path, html: Path | None, markdown: Path | None) -> None:
 
 @command(
     examples=(
-        "edgefer gate report.json --max-drop 0.5 --max-p95 5ms",
+        "edgefer gate report.json --max-drop 0.5 --min-top1 60% --max-p95 5ms",
         "edgefer gate report.json --max-drop 0.5 --against main.json --junit gate.xml",
     )
 )
 @click.argument("report", type=options.PATH)
 @section(
     "Limits",
-    option("--max-drop", type=float, metavar="POINTS", help="Largest drop of top-1 against the report's baseline."),
+    option(
+        "--max-drop", type=options.POINTS, metavar="POINTS", help="Largest drop of top-1 against the report's baseline."
+    ),
     option("--max-p50", metavar="TIME", help="Largest median latency, such as 5ms or 800us."),
     option("--max-p95", metavar="TIME", help="Largest 95th percentile of the latency."),
     option("--max-p99", metavar="TIME", help="Largest 99th percentile of the latency."),
-    option("--min-agreement", type=click.FloatRange(0, 1), help="Smallest share of the baseline's answers, 0 to 1."),
-    option("--min-top1", type=click.FloatRange(0, 1), help="Smallest share of right answers, 0 to 1."),
+    option("--min-agreement", type=options.SHARE, metavar="%", help="Smallest share of the baseline's answers: 98%."),
+    option("--min-top1", type=options.SHARE, metavar="%", help="Smallest top-1, such as 60% or 0.6."),
     option("--min-speedup", type=click.FloatRange(min=0), metavar="X", help="Smallest speed-up over the baseline."),
-    option("--max-misses", type=click.FloatRange(0, 1), help="Largest share of missed deadlines, 0 to 1 (paced runs)."),
+    option("--max-misses", type=options.SHARE, metavar="%", help="Largest share of missed deadlines (paced runs)."),
 )
 @section(
     "Limits against another report",
@@ -261,14 +302,15 @@ def report(report: Path, html: Path | None, markdown: Path | None) -> None:
     option(
         "--max-slowdown",
         needs="--against",
-        type=click.FloatRange(min=0),
-        default=0.05,
+        type=options.ANY_SHARE,
+        metavar="%",
+        default="5%",
         show_default=True,
-        help="Largest increase of the median latency; 0.05 is 5 %.",
+        help="Largest increase of the median latency.",
     ),
     option(
         "--max-regression",
-        type=float,
+        type=options.POINTS,
         metavar="POINTS",
         needs="--against",
         help="Largest drop of top-1.  [default: that of --max-drop]",
@@ -278,7 +320,7 @@ def report(report: Path, html: Path | None, markdown: Path | None) -> None:
     "Output",
     option("--engine", "engines", multiple=True, metavar="NAME", help="Check only this engine (repeatable)."),
     option("--junit", type=options.PATH, help="Write the checks as JUnit XML."),
-    options.as_json,
+    options.json_file,
 )
 def gate(  # noqa: PLR0913 - a click command's options
     report: Path,
@@ -295,15 +337,15 @@ def gate(  # noqa: PLR0913 - a click command's options
     max_regression: float | None,
     engines: tuple[str, ...],
     junit: Path | None,
-    as_json: bool,
+    json_file: Path | None,
 ) -> None:
     """Check a report against limits: PASS, FAIL or INCONCLUSIVE.
 
-    The exit code is 0, 1 or 3. REPORT is what `edgefer bench --json` wrote.
+    The exit code is 0, 1 or 3. REPORT is what `edgefer bench --json FILE` wrote.
 
     A limit passes if the whole 95 % interval keeps it, and fails if none of it does.
     """
-    from edgefer.report.gate import EXIT_CODES, Limits, milliseconds, overall, run_gate, write_junit
+    from edgefer.report.gate import EXIT_CODES, Limits, milliseconds, overall, print_checks, run_gate, write_junit
     from edgefer.report.report import read_report
 
     times = (("50", max_p50), ("95", max_p95), ("99", max_p99))
@@ -317,37 +359,52 @@ def gate(  # noqa: PLR0913 - a click command's options
         max_slowdown=max_slowdown,
         max_regression_pp=max_regression,
     )
+    options.check_suffix("--junit", junit, ".xml")
+    _check_outputs([junit, json_file])
+    _refuse_report(json_file, "gate")
     old = None if against is None else read_report(against)
     checks = run_gate(read_report(report), limits, against=old, engines=engines)
     verdict = overall(checks)
     if junit is not None:
         write_junit(checks, junit)
-    if as_json:
-        told = {"verdict": verdict.value, "checks": [check.to_dict() for check in checks]}
-        click.echo(json.dumps(told, indent=2, ensure_ascii=False))
-    else:
-        for check in checks:
-            click.echo(f"{check.verdict.value:<12}  {check.engine}: {check.what}: {check.told}")
-        click.echo(verdict.value)
+        _tell_written(junit)
+    _write_json({"verdict": verdict.value, "checks": [check.to_dict() for check in checks]}, json_file)
+    print_checks(checks, _console(json_file))
     sys.exit(EXIT_CODES[verdict])
 
 
-@command(examples=("edgefer compare old.json new.json", "edgefer compare pi5.json orin.json --json"))
+@command(examples=("edgefer compare old.json new.json", "edgefer compare pi5.json orin.json --json changes.json"))
 @click.argument("reports", nargs=-1, required=True, type=options.PATH)
-@options.as_json
-def compare(reports: tuple[Path, ...], as_json: bool) -> None:
+@options.json_file
+def compare(reports: tuple[Path, ...], json_file: Path | None) -> None:
     """Show reports side by side, with changes from the first.
 
-    REPORTS are what `edgefer bench --json` wrote.
+    REPORTS are what `edgefer bench --json FILE` wrote.
     """
     from edgefer.report.compare import comparison, print_comparison
     from edgefer.report.report import read_report
 
+    _check_outputs([json_file])
+    _refuse_report(json_file, "compare")
     found = [read_report(path) for path in reports]
-    if as_json:
-        click.echo(json.dumps(comparison(found), indent=2, ensure_ascii=False))
-    else:
-        print_comparison(found)
+    print_comparison(found, _console(json_file))
+    _write_json(comparison(found), json_file)
+
+
+def _refuse_report(json_file: Path | None, name: str) -> None:
+    """`--json a.json b.json` is soon typed: what a benchmark took minutes for is not overwritten."""
+    from edgefer.errors import EdgeferError
+    from edgefer.report.report import read_report
+
+    if json_file is None or not json_file.is_file():
+        return
+    try:
+        read_report(json_file)
+    except EdgeferError:
+        return
+    raise click.UsageError(
+        f"--json {json_file} would overwrite a report of `edgefer bench`: put --json FILE last in `edgefer {name}`"
+    )
 
 
 def _numbers(_: click.Context, parameter: click.Parameter, text: str) -> tuple[int, ...]:
@@ -392,7 +449,7 @@ def _numbers(_: click.Context, parameter: click.Parameter, text: str) -> tuple[i
     ),
     option("--seconds", type=click.FloatRange(min=0.05), default=2.0, show_default=True, help="Time per combination."),
 )
-@options.as_json
+@options.json_file
 def sweep(  # noqa: PLR0913 - a click command's options
     engine: Path,
     data: str,
@@ -402,17 +459,16 @@ def sweep(  # noqa: PLR0913 - a click command's options
     concurrency: tuple[int, ...],
     scope: str,
     seconds: float,
-    as_json: bool,
+    json_file: Path | None,
 ) -> None:
     """Time ENGINE over batches, threads and concurrent callers."""
     import edgefer
     from edgefer.report.sweep import print_sweep, run_sweep
 
+    _check_outputs([json_file])
     faces = edgefer.open_dataset(data, reading=reading)
     found = run_sweep(
         engine, faces, batches=batches, threads=threads, concurrency=concurrency, scope=scope, seconds=seconds
     )
-    if as_json:
-        click.echo(json.dumps(found.to_json(), indent=2))
-    else:
-        print_sweep(found)
+    print_sweep(found, _console(json_file))
+    _write_json(found.to_json(), json_file)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
@@ -18,6 +19,82 @@ if TYPE_CHECKING:
     from edgefer.optimize.settings import BuildTarget, Quantisation
 
 PATH = click.Path(path_type=Path)
+
+
+class _Share(click.ParamType):  # type: ignore[type-arg]  # click 8.1 is not generic
+    """A share, typed as ``60%`` or ``0.6``; a bare 1 or more could mean either, and is refused."""
+
+    name = "share"
+
+    def __init__(self, maximum: float = 1.0) -> None:
+        self.maximum = maximum
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, float):
+            return value
+        text = str(value).strip()
+        number, in_percent = _number(text.removesuffix("%")), text.endswith("%")
+        if number is None or number < 0:
+            self.fail(f"'{value}' is no percentage: write 60% or 0.6", param, ctx)
+        if number >= 1 and not in_percent:
+            self.fail(f"'{value}' is ambiguous: write {number:g}% or a share below 1, such as 0.6", param, ctx)
+        share = number / 100 if in_percent else number
+        if share > self.maximum:
+            self.fail(f"'{value}' is more than {100 * self.maximum:g}%", param, ctx)
+        return share
+
+
+class _Points(click.ParamType):  # type: ignore[type-arg]  # click 8.1 is not generic
+    """Points of top-1; ``0.5%`` could also mean a part of the accuracy, and is refused."""
+
+    name = "points"
+
+    def __init__(self, *, positive: bool = False) -> None:
+        self.positive = positive
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, float):
+            return value
+        if str(value).strip().endswith("%"):
+            plain = str(value).strip().removesuffix("%")
+            self.fail(
+                f"'{value}' is ambiguous: this is in points of top-1, from 65 % to 64 % is 1: write {plain}", param, ctx
+            )
+        number = _number(str(value))
+        if number is None or (self.positive and number <= 0):
+            wanted = "positive number" if self.positive else "number"
+            self.fail(f"'{value}' is no {wanted} of points, such as 0.5", param, ctx)
+        return number
+
+
+def _number(text: str) -> float | None:
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+SHARE, POINTS, POSITIVE_POINTS = _Share(), _Points(), _Points(positive=True)
+ANY_SHARE = _Share(math.inf)
+"""A share that may exceed 100 %, such as a slowdown."""
+
+
+def check_suffix(flag: str, path: Path | None, *suffixes: str) -> None:
+    """Refuse a file whose name says another format than ``flag`` writes."""
+    if path is not None and path.suffix not in suffixes:
+        likely = path.with_suffix(suffixes[0]).name if path.name.strip("-.") else f"report{suffixes[0]}"
+        raise click.UsageError(f"{flag} writes {' or '.join(suffixes)}, not {path}: name it {likely}")
+
+
+def _json_path(_: click.Context, parameter: click.Parameter, value: str | None) -> Path | None:
+    path = None if value is None else Path(value)
+    if path != STDOUT:
+        check_suffix("--json", path, ".json")
+    return path
+
+
+STDOUT = Path("-")
 
 
 def without_split(data: str) -> str:
@@ -42,6 +119,15 @@ threads = option(
     "--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads that the engine uses."
 )
 as_json = option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
+json_file = option(
+    "--json",
+    "json_file",
+    is_flag=False,
+    flag_value="-",
+    metavar="FILE",
+    callback=_json_path,
+    help="Also write one JSON object; alone or with - it goes to stdout, and the table to stderr.",
+)
 votes = option(
     "--votes",
     metavar="FILE",

@@ -86,8 +86,7 @@ with_edgefer() {
     fi
     "$PYTHON" -m edgefer deploy check . "$engine"
     "$PYTHON" -m edgefer bench "$engine" --data faces.npz --baseline baseline.npz --seconds "$seconds" \
-        --markdown "$output/report.md" --json >"$output/report.json"
-    "$PYTHON" -m edgefer report "$output/report.json"
+        --markdown "$output/report.md" --json "$output/report.json"
     echo "results: $engine, its manifest, report.json and report.md in $output"
 }
 

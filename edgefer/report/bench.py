@@ -42,7 +42,6 @@ from edgefer.report.report import (
     to_members,
 )
 from edgefer.report.timing import DEFAULT_SETTINGS, MIN_ROUNDS, BenchSettings, Timed, time_all, variables
-from edgefer.runtimes import label_of
 
 Engine: TypeAlias = str | os.PathLike[str] | Classifier
 Baseline: TypeAlias = str | os.PathLike[str] | TorchBaseline | Classifier | Predictions
@@ -254,15 +253,18 @@ def _predictions(opened: Opened, faces: FaceSet, processes: int, cache: Cache | 
 
 
 def _distinct_names(classifiers: Sequence[Classifier]) -> list[str]:
-    """``runtime PRECISION``; the file's name follows where that is not enough, a number where that is not either."""
-    titles = [f"{label_of(c.runtime)} {c.precision.upper()}" for c in classifiers]
-    longer = [
-        title if titles.count(title) == 1 else f"{title} {Path(c.name).name}"
-        for title, c in zip(titles, classifiers, strict=True)
-    ]
-    return [
-        name if longer.count(name) == 1 else f"{name} #{longer[: i + 1].count(name)}" for i, name in enumerate(longer)
-    ]
+    """The name of each one's file, or of the network: the same in every report, whoever stands beside it.
+
+    Files of one name in several folders have as much of their paths as tells them apart; a number follows where one
+    was given twice.
+    """
+    parts = [Path(c.name).parts for c in classifiers]
+    found = []
+    for own in parts:
+        alike = {other for other in parts if other[-1:] == own[-1:]}
+        depth = next((d for d in range(1, len(own)) if len({other[-d:] for other in alike}) == len(alike)), len(own))
+        found.append("/".join(own[-depth:]))
+    return [name if found.count(name) == 1 else f"{name} #{found[: i + 1].count(name)}" for i, name in enumerate(found)]
 
 
 def _order_warnings(predictions: Iterable[Predictions], faces: FaceSet) -> Iterator[str]:

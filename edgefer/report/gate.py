@@ -13,12 +13,16 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 from xml.etree import ElementTree
 
+from rich.console import Console
+from rich.text import Text
+
 from edgefer.atomic import write_bytes
 from edgefer.errors import EdgeferError
 from edgefer.measure.latency import Estimate
 from edgefer.measure.paired import Verdict, verdict_of
 from edgefer.report.compare import change, check_same_classes, differences
 from edgefer.report.report import Report, Row
+from edgefer.report.terminal import VERDICT_STYLES
 
 EXIT_CODES = {Verdict.PASS: 0, Verdict.FAIL: 1, Verdict.INCONCLUSIVE: 3}
 SLOWDOWN = 0.05
@@ -149,9 +153,9 @@ def _absolute(report: Report, row: Row, limits: Limits) -> Iterator[Check]:
         yield _latency(row, percent, limit)
     if limits.min_agreement is not None:
         found = None if paired is None else Estimate(paired.agreement, paired.agreement_ci95)
-        yield _at_least(row, "agreement", found, limits.min_agreement)
+        yield _at_least(row, "agreement", found, limits.min_agreement, "{:.2%}")
     if limits.min_top1 is not None:
-        yield _at_least(row, "top-1", Estimate(accuracy.top1, accuracy.ci95), limits.min_top1)
+        yield _at_least(row, "top-1", Estimate(accuracy.top1, accuracy.ci95), limits.min_top1, "{:.2%}")
     if limits.min_speedup is not None:
         yield _speedup(row, limits.min_speedup)
     if limits.max_misses is not None:
@@ -174,7 +178,7 @@ def _speedup(row: Row, limit: float) -> Check:
     if row.speedup is not None and row.disturbed.speedup:
         told = f"{row.speedup.value:.2f} is disturbed: {row.disturbed.speedup[0]}"
         return Check(row.name, f"speed-up at least {limit:g}", Verdict.INCONCLUSIVE, told)
-    check = _at_least(row, "speed-up", row.speedup, limit)
+    check = _at_least(row, "speed-up", row.speedup, limit, "{:.2f}")
     return check if row.speedup is not None else replace(check, told="the engine or its baseline was timed too little")
 
 
@@ -219,13 +223,24 @@ def _at_most(row: Row, what: str, found: Estimate | None, limit: float, form: st
     return Check(row.name, asked, verdict_of(found.ci95, limit), told)
 
 
-def _at_least(row: Row, what: str, found: Estimate | None, limit: float) -> Check:
-    asked = f"{what} at least {limit:g}"
+def _at_least(row: Row, what: str, found: Estimate | None, limit: float, form: str) -> Check:
+    asked = f"{what} at least {f'{limit:.4g}' if '%' not in form else f'{100 * limit:.4g}%'}"
     if found is None:
         return Check(row.name, asked, Verdict.INCONCLUSIVE, _UNPAIRED)
     low, high = found.ci95
-    told = f"{found.value:.4f} [{low:.4f}, {high:.4f}]"
+    told = f"{form.format(found.value)} [{form.format(low)}, {form.format(high)}]"
     return Check(row.name, asked, verdict_of((-high, -low), -limit), told)
+
+
+def print_checks(checks: Sequence[Check], console: Console) -> None:
+    """Print a line for each check, then the verdict of all; in colours where ``console`` is a terminal."""
+    for check in checks:
+        line = Text.assemble(
+            (f"{check.verdict.value:<12}", VERDICT_STYLES[check.verdict]), "  ", (check.engine, "bold")
+        )
+        console.print(line.append(f": {check.what}: {check.told}"), soft_wrap=True)
+    verdict = overall(checks)
+    console.print(Text(verdict.value, VERDICT_STYLES[verdict]))
 
 
 def write_junit(checks: Sequence[Check], path: str | os.PathLike[str]) -> None:

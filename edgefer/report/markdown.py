@@ -15,6 +15,7 @@ def markdown(report: Report) -> str:
     """The report; figures that were disturbed stand after a ``~``."""
     blocks = [
         f"## {report.title}",
+        "\n".join(f"- **{row.verdict}**" for row in report.engines if row.verdict),
         _setting(report),
         "" if report.left_out is None else f"> {report.left_out.sentence()}",
         *(f"> {MARK} disturbed: {reason}" for reason in report.disturbances),
@@ -39,7 +40,8 @@ def _setting(report: Report) -> str:
 
 
 def _cells(row: Row, report: Report) -> Iterator[str]:
-    yield f"{row.name}{' (baseline)' if row is report.baseline else ''}"
+    about = ", ".join(part for part in (row.how, "baseline" if row is report.baseline else "") if part)
+    yield f"{row.name}{f' ({about})' if about else ''}"
     for cell in cells(row, report, percentiles=("50", "95")):
         yield f"{cell.marked} [{cell.doubt.replace('…', ', ')}]" if "…" in cell.doubt else cell.marked
 

@@ -88,7 +88,8 @@ def _setting(report: Report) -> str:
 
 
 def _cells(row: Row, report: Report) -> Iterator[str]:
-    yield f"<b>{escape(row.name)}</b>{'<small>baseline</small>' if row is report.baseline else ''}"
+    about = ", ".join(part for part in (row.how, "baseline" if row is report.baseline else "") if part)
+    yield f"<b>{escape(row.name)}</b>{f'<small>{escape(about)}</small>' if about else ''}"
     for cell in cells(row, report, percentiles=("50", "95", "99")):
         yield _greyed(f"{cell.value}<small>{cell.doubt}</small>" if cell.doubt else cell.value, cell.disturbed)
 

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from edgefer.measure.disturbance import MARK
-from edgefer.measure.paired import ClassDrop
+from edgefer.measure.paired import ClassDrop, Verdict
 from edgefer.report.report import Report, Row
 
 WIDTH = 100
@@ -26,6 +26,9 @@ NOT_MEASURED = "–"
 COLUMNS = ("p50 ms", "p95 ms", "images/s", "speed-up", "size", "top-1 %", "drop pp", "agree %")
 SPEED_COLUMNS = 5
 """The first columns are about speed and size; where a line is too short for all, the others make a second table."""
+NAME_COLUMNS = 16
+"""Columns that an engine's name has at least; where it is longer than what is left, it goes on in the next line."""
+VERDICT_STYLES = {Verdict.PASS: "bold green", Verdict.FAIL: "bold red", Verdict.INCONCLUSIVE: "bold yellow"}
 LEGEND = (
     "Below: calls timed; 95 % intervals of speed-up (bootstrap), top-1 (Wilson), drop (Tango, paired).\n"
     "drop pp: points of top-1 lost to the baseline, negative where gained; agree %: same answers."
@@ -64,14 +67,20 @@ class _ReportTable:
     report: Report
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for row in self.report.engines:
+            if row.verdict:
+                yield _text(row.verdict, options, VERDICT_STYLES[row.outcome])
         yield _text(_headline(self.report), options, "bold")
-        whole = self._table(range(len(COLUMNS)), console, options)
-        if Measurement.get(console, options.update(max_width=10_000), whole).maximum <= options.max_width:
-            yield whole
+        names = max(max(len(row.name), len(_remark(row, self.report)) + 2) for row in self.report.rows)
+        whole = self._table(range(len(COLUMNS)), console, options, names)
+        excess = Measurement.get(console, options.update(max_width=10_000), whole).maximum - options.max_width
+        if names - max(0, excess) >= min(names, NAME_COLUMNS):
+            yield whole if excess <= 0 else self._table(range(len(COLUMNS)), console, options, names - excess)
         else:
-            yield self._table(range(SPEED_COLUMNS), console, options)
+            names = min(names, 2 * NAME_COLUMNS)
+            yield self._table(range(SPEED_COLUMNS), console, options, names)
             yield ""
-            yield self._table(range(SPEED_COLUMNS, len(COLUMNS)), console, options)
+            yield self._table(range(SPEED_COLUMNS, len(COLUMNS)), console, options, names)
         yield _text(LEGEND, options, "dim")
         if self.report.left_out is not None:
             yield _text(self.report.left_out.sentence(), options, "yellow")
@@ -80,11 +89,11 @@ class _ReportTable:
         for warning in self.report.warnings:
             yield _text(f"warning: {warning}", options, "yellow")
 
-    def _table(self, columns: range, console: Console, options: ConsoleOptions) -> Table:
+    def _table(self, columns: range, console: Console, options: ConsoleOptions, names: int) -> Table:
         lines = box.SIMPLE_HEAD if console.is_terminal and not options.ascii_only else None
         padding = (0, 2) if lines is None else (0, 1, 0, 0)  # lines stand in a column of their own
         table = Table(box=lines, padding=padding, collapse_padding=True, pad_edge=False, show_edge=False)
-        table.add_column("", overflow="fold")
+        table.add_column("", overflow="fold", width=names)
         for column in columns:
             table.add_column(COLUMNS[column], justify="right", no_wrap=True)
         for row in self.report.rows:
@@ -100,10 +109,9 @@ def _text(content: str, options: ConsoleOptions, style: str = "") -> Text:
 
 
 def _remark(row: Row, report: Report) -> str:
-    """The line below a name: which row is the baseline, and the model where the headline's is another."""
-    if row is report.baseline:
-        return "baseline"
-    return "" if row.model is None or row.model == report.engines[0].model else row.model
+    """The line below a name: what computes it, which row is the baseline, the model where the headline's is another."""
+    other = None if row is report.baseline or row.model == report.engines[0].model else row.model
+    return ", ".join(part for part in (row.how, other, "baseline" if row is report.baseline else None) if part)
 
 
 def _headline(report: Report) -> str:

@@ -226,7 +226,7 @@ def test_what_is_no_report_is_refused_by_name(tmp_path, classifier, content):
         path.write_text(content)
     with pytest.raises(EdgeferError, match=r"report\.json is not a report of `edgefer bench --json`") as fault:
         report_of_engine(path, classifier)
-    assert "--json > report.json" in fault.value.hint
+    assert "--json report.json" in fault.value.hint
 
 
 @pytest.mark.skipif(CHROMIUM is None or DRIVER is None, reason="needs chromium and chromium-driver (apt install)")

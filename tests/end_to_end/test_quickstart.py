@@ -27,7 +27,7 @@ FILES = {
 
 def check(done, folder, expected, agreement=1.0, where=None):
     assert done.returncode == 0, done.stderr
-    for row in ("PyTorch FP32", "onnxruntime FP32", "onnxruntime INT8", "p95 ms", "drop", "INT8 "):
+    for row in ("weights.safetensors", "model.fp32.onnx", "model.int8.onnx", "p95 ms", "drop", "INT8 "):
         assert row in done.stdout
     assert len(re.findall(r"^  edgefer \S+", done.stdout.partition("\nnext:\n")[2], re.MULTILINE)) == 3
     assert "</html>" in (folder / "report.html").read_text(encoding="utf-8")

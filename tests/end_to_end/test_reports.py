@@ -33,10 +33,10 @@ def reports(road, tmp_path_factory):
     return folder
 
 
-def test_one_run_is_written_in_every_form(reports):
+def test_one_run_is_written_in_every_form(road, reports):
     content = json.loads((reports / "r.json").read_text())
     details = content["details"]
-    assert [row["name"] for row in details["rows"]] == ["PyTorch FP32", "onnxruntime INT8", "onnxruntime FP32"]
+    assert [row["name"] for row in details["rows"]] == [road.weights.name, road.int8.name, road.fp32.name]
     assert [row["latency"]["n"] for row in details["rows"]] == [200, 200, 200]
     assert details["telemetry"]["readings"] >= 1
     assert details["telemetry"]["peak_rss_bytes"] > 1e7
@@ -44,7 +44,7 @@ def test_one_run_is_written_in_every_form(reports):
     page = (reports / "r.html").read_text(encoding="utf-8")
     assert page.count("<svg") > 8
     assert "http" not in page
-    assert "| onnxruntime INT8 |" in (reports / "r.md").read_text(encoding="utf-8")
+    assert f"| {road.int8.name} (onnxruntime INT8) |" in (reports / "r.md").read_text(encoding="utf-8")
     assert len((reports / "r.csv").read_text().splitlines()) == 1 + 3 * 200
     assert not list((reports / "cache").rglob("*.npy"))
     saved = Predictions.load(reports / "base.npz")
@@ -53,7 +53,7 @@ def test_one_run_is_written_in_every_form(reports):
 
 def test_a_host_draws_what_a_device_measured(reports):
     done = edgefer("report", "r.json", "--html", "host.html", "--markdown", "host.md", cwd=reports)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "wrote host.md\nwrote host.html\n")
     assert (reports / "host.md").read_bytes() == (reports / "r.md").read_bytes()
     page, with_images = ((reports / name).read_text(encoding="utf-8") for name in ("host.html", "r.html"))
     start, end = with_images.index('<h2 id="faces">'), with_images.index('<h2 id="environment">')
@@ -72,13 +72,13 @@ def test_answers_of_a_host_are_a_baseline_without_torch(road, reports):
     assert here == pytest.approx(there)
 
 
-def test_a_gate_holds_a_report_to_limits(reports):
-    passed = edgefer("gate", "r.json", "--max-drop", 50, "--min-agreement", 0.1, "--junit", "j.xml", cwd=reports)
+def test_a_gate_holds_a_report_to_limits(road, reports):
+    passed = edgefer("gate", "r.json", "--max-drop", 50, "--min-agreement", "10%", "--junit", "j.xml", cwd=reports)
     assert (passed.returncode, passed.stdout.splitlines()[-1]) == (0, "PASS")
     assert ElementTree.parse(reports / "j.xml").getroot().get("failures") == "0"
     failed = edgefer("gate", "r.json", "--min-top1", 0.999, cwd=reports)
     assert (failed.returncode, failed.stdout.splitlines()[-1]) == (1, "FAIL")
-    open_ = edgefer("gate", "r.json", "--max-p99", "1s", "--engine", "onnxruntime INT8", cwd=reports)
+    open_ = edgefer("gate", "r.json", "--max-p99", "1s", "--engine", road.int8.name, cwd=reports)
     assert (open_.returncode, open_.stdout.splitlines()[-1]) == (3, "INCONCLUSIVE")
     assert "200 timed calls are too few for a p99" in open_.stdout
     wrong = edgefer("gate", "r.md", "--max-drop", 1, cwd=reports)
@@ -87,10 +87,10 @@ def test_a_gate_holds_a_report_to_limits(reports):
     assert "hint:" in wrong.stderr
 
 
-def test_reports_beside_each_other(reports):
+def test_reports_beside_each_other(road, reports):
     done = edgefer("compare", "r.json", "r.json", cwd=reports)
     assert done.returncode == 0, done.stderr
-    rows = [line for line in done.stdout.splitlines() if line.strip().startswith("onnxruntime INT8")]
+    rows = [line for line in done.stdout.splitlines() if line.strip().startswith(road.int8.name)]
     assert len(rows) == 2, done.stdout
     assert "+0%" in done.stdout
 

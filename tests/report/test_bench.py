@@ -13,6 +13,8 @@ from edgefer.report import bench, timing
 from tests.report.conftest import benchmark
 
 KEYS = {
+    "engine": None,
+    "verdict": None,
     "model": None,
     "runtime": None,
     "precision": None,
@@ -58,28 +60,28 @@ def test_one_engine_gives_exactly_the_json_that_is_scripted_against(fake_classif
 
 
 def test_several_engines_stand_under_others_without_the_environment(fake_classifier, faces):
-    engines = [fake_classifier("onnxruntime", "fp32"), fake_classifier("onnxruntime", "int8", mistakes=5)]
-    report = benchmark(engines, faces, fake_classifier("pytorch"), seconds=0.05)
+    engines = [
+        fake_classifier("onnxruntime", "fp32", name="folder/model.onnx"),
+        fake_classifier("onnxruntime", "int8", mistakes=5, name="folder/model.int8.onnx"),
+    ]
+    report = benchmark(engines, faces, fake_classifier("pytorch", name="mini_xception"), seconds=0.05)
     found = report.to_json()
+    assert [found["engine"], found["others"][0]["engine"]] == ["model.onnx", "model.int8.onnx"]
     assert list(found) == [*KEYS, "others", "schema", "details"]
     assert found["precision"] == "fp32"
     assert [set(other) for other in found["others"]] == [set(KEYS) - {"environment"}]
     assert found["others"][0]["paired"]["drop_pp"] == pytest.approx(20)
     assert [row.name for row in (report.baseline, *report.engines)] == [
-        "PyTorch FP32",
-        "onnxruntime FP32",
-        "onnxruntime INT8",
+        "mini_xception",
+        "model.onnx",
+        "model.int8.onnx",
     ]
 
 
 def test_names_stay_apart(fake_classifier, faces):
-    engines = [fake_classifier(name=name) for name in ("here/a.onnx", "there/a.onnx", "b.onnx")]
+    engines = [fake_classifier(name=name) for name in ("here/a.onnx", "there/a.onnx", "b.onnx", "b.onnx")]
     report = benchmark(engines, faces, fake_classifier("pytorch"), seconds=0.01)
-    assert [row.name for row in report.engines] == [
-        "onnxruntime FP32 a.onnx #1",
-        "onnxruntime FP32 a.onnx #2",
-        "onnxruntime FP32 b.onnx",
-    ]
+    assert [row.name for row in report.engines] == ["here/a.onnx", "there/a.onnx", "b.onnx #1", "b.onnx #2"]
 
 
 def test_predictions_are_a_baseline_without_latency(fake_classifier, faces, tmp_path):

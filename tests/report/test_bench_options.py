@@ -103,8 +103,10 @@ def test_an_open_engine_is_evaluated_by_one_process_and_that_is_said(fake_classi
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        (["--html", "."], "it is there and is not a regular file"),
-        (["--html", "x", "--markdown", "./x"], "two of the files to write are the same"),
+        (["--html", "x.pdf"], "--html writes .html or .htm, not x.pdf: name it x.html"),
+        (["--json", "x.onnx"], "--json writes .json, not x.onnx: name it x.json"),
+        (["--margin", "0.5%"], "'0.5%' is ambiguous"),
+        (["--save-baseline", "x.npz", "--save-predictions", "./x.npz"], "two of the files to write are the same"),
         (["--samples", "s.txt"], "written as .csv or .npz"),
     ],
 )

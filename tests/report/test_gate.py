@@ -1,18 +1,21 @@
 """Gates: PASS, FAIL and INCONCLUSIVE by intervals, their exit codes, and the JUnit file."""
 
+import io
 import json
+from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from rich.console import Console
 
 from edgefer.cli.measure import compare, gate
 from edgefer.data import save_npz
 from edgefer.errors import EdgeferError
 from edgefer.measure.paired import Verdict, tango_interval
 from edgefer.report.compare import change
-from edgefer.report.gate import Limits, milliseconds, overall, run_gate
+from edgefer.report.gate import Limits, milliseconds, overall, print_checks, run_gate
 from edgefer.report.markdown import markdown
 from edgefer.report.page import page
 from edgefer.report.report import read_report
@@ -191,7 +194,8 @@ def test_what_is_no_time_is_refused(text):
 def test_exit_codes_and_the_last_line(written, tmp_path, options, word, code):
     done = CliRunner().invoke(gate, [str(written("a.json")), *options, "--junit", str(tmp_path / "j.xml")])
     assert done.exit_code == code
-    assert done.output.splitlines()[-1] == word
+    assert done.stdout.splitlines()[-1] == word
+    assert done.stderr == f"wrote {tmp_path / 'j.xml'}\n"
     suites = ElementTree.parse(tmp_path / "j.xml").getroot()
     suite = suites.find("testsuite")
     cases = suite.findall("testcase")
@@ -201,9 +205,56 @@ def test_exit_codes_and_the_last_line(written, tmp_path, options, word, code):
     assert bool(suite.findall("*/failure") or suite.findall("*/error")) == (code != 0)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--min-top1", "60"], "'60' is ambiguous: write 60% or a share below 1, such as 0.6"),
+        (["--max-misses", "1"], "'1' is ambiguous: write 1%"),
+        (["--min-agreement", "101%"], "'101%' is more than 100%"),
+        (["--min-top1", "good"], "'good' is no percentage"),
+        (["--max-drop", "0.5%"], "'0.5%' is ambiguous"),
+        (["--max-drop", "1", "--junit", "x.pdf"], "--junit writes .xml"),
+    ],
+)
+def test_limits_that_could_mean_two_things_are_refused(written, options, message):
+    done = CliRunner().invoke(gate, [str(written("a.json")), *options])
+    assert done.exit_code == 2
+    assert message in done.output
+
+
+def test_percentages_and_shares_are_alike_and_printed_as_percentages(written):
+    path, limits = str(written("a.json")), ["--min-agreement", "98.5%", "--min-top1", "0.6"]
+    done = CliRunner().invoke(gate, [path, *limits])
+    assert "agreement at least 98.5%: 99.86% [" in done.output
+    assert "top-1 at least 60%: 65.57% [" in done.output
+    assert done.output == CliRunner().invoke(gate, [path, "--min-agreement", "0.985", "--min-top1", "60%"]).output
+
+
+def test_a_gate_has_colours_in_a_terminal_only(written, monkeypatch):
+    found = checks(written("a.json"), max_drop_pp=0.5)
+    for forced, bare, coloured in ((True, "", True), (True, "1", False), (False, "", False)):
+        monkeypatch.setenv("NO_COLOR", bare)
+        monkeypatch.setenv("TERM", "xterm")
+        stream = io.StringIO()
+        print_checks(found, Console(file=stream, force_terminal=forced))
+        assert ("\x1b[1;32m" in stream.getvalue()) is coloured
+
+
+def test_a_comparison_does_not_overwrite_a_report(written):
+    a, b, c = (str(written(name)) for name in ("a.json", "b.json", "c.json"))
+    done = CliRunner().invoke(compare, ["--json", a, b, c])
+    assert done.exit_code == 2
+    assert "would overwrite a report" in done.output
+    done = CliRunner().invoke(compare, [b, c, "--json", f"{a}.new.json"])
+    assert done.stderr == f"wrote {a}.new.json\n"
+    assert "p50 ms" in done.stdout
+    assert len(json.loads(Path(f"{a}.new.json").read_text())["reports"]) == 2
+
+
 def test_json_of_a_gate(written):
     done = CliRunner().invoke(gate, [str(written("a.json")), "--max-drop", "0.5", "--json"])
-    found = json.loads(done.output)
+    found = json.loads(done.stdout)
+    assert done.stderr.splitlines()[-1] == "PASS"
     assert found["verdict"] == "PASS"
     assert found["checks"][0] | {"told": ""} == {
         "engine": "onnxruntime INT8",
@@ -227,7 +278,7 @@ def test_compare_prints_changes_and_what_limits_them(written):
     assert engine[1][3] == "+20%"
     assert "+0.71" in engine[1], "25 more of 3,500"
     assert "c.json was evaluated on other faces" in done.output
-    found = json.loads(CliRunner().invoke(compare, [*reports, "--json"]).output)
+    found = json.loads(CliRunner().invoke(compare, [*reports, "--json"]).stdout)
     assert [report["same_faces"] for report in found["reports"]] == [True, True, False]
     (row,) = [row for row in found["rows"] if row["report"].endswith("b.json") and "INT8" in row["name"]]
     assert row["slowdown"]["50"]["value"] == pytest.approx(1.2, rel=1e-6)

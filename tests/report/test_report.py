@@ -89,7 +89,8 @@ def test_the_command_prints_or_writes_what_a_device_measured(written, invented, 
     report = read_report(path)
     arguments = [str(path), "--html", str(tmp_path / "r.html"), "--markdown", str(tmp_path / "r.md")]
     done = CliRunner().invoke(command, arguments, catch_exceptions=False)
-    assert (done.exit_code, done.output) == (0, "")
+    assert (done.exit_code, done.stdout) == (0, "")
+    assert done.stderr == f"wrote {tmp_path / 'r.md'}\nwrote {tmp_path / 'r.html'}\n"
     assert (tmp_path / "r.html").read_text(encoding="utf-8") == page(report)
     assert (tmp_path / "r.md").read_text(encoding="utf-8") == markdown(report)
     printed = CliRunner().invoke(command, [str(path)], catch_exceptions=False).output
@@ -99,8 +100,9 @@ def test_the_command_prints_or_writes_what_a_device_measured(written, invented, 
 
 def test_the_command_refuses_what_it_cannot_write_or_read(written, tmp_path):
     path = str(written("r.json"))
-    done = CliRunner().invoke(command, [path, "--html", str(tmp_path / "x"), "--markdown", str(tmp_path / "x")])
-    assert "two of the files to write are the same" in done.output
+    done = CliRunner().invoke(command, [path, "--html", str(tmp_path / "x.pdf")])
+    assert "--html writes .html or .htm, not" in done.output
+    assert "name it x.html" in done.output
     done = CliRunner().invoke(command, [str(tmp_path / "none.json")])
     assert "there is no report" in done.exception.message
     assert "edgefer bench" in done.exception.hint
