@@ -103,7 +103,7 @@ class _Faces:
         self._folder = folder
         path = data if data is not None else str(BESIDE / "train.npz")
         if data is not None or (real and Path(path).is_file()):
-            dataset = open_dataset(path)
+            dataset = open_dataset(path if data is not None else f"{path}:all")
             train = dataset.split("train") if dataset.picked is None else dataset
             chosen = train.stratified(min(count, len(train)), seed=0)
             self._images = np.concatenate([images for images, _ in chosen.batches(256)])

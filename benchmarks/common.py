@@ -199,7 +199,7 @@ def real_faces(data: str | None, folder: Path) -> tuple[FaceSet, str] | None:
 def synthetic_set(count: int, path: Path) -> FaceSet:
     """``count`` synthetic faces, all in the split ``train``."""
     images, labels = synthetic_faces(count, seed=1)
-    save_npz(path, images, labels, FER2013)
+    save_npz(path, images, labels, FER2013, ["train"] * count)
     return open_dataset(f"{path}:train")
 
 

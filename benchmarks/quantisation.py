@@ -104,7 +104,7 @@ def main(  # noqa: PLR0913 - a command
         test_faces = open_dataset(test or f"{BESIDE / 'public_test.npz'}:all").picked_or("test")
         if limit is not None and limit < len(test_faces):
             test_faces = test_faces.stratified(limit, 0)
-        calib = calib.keeping_out(test_faces)
+        calib = calib.keeping_out(test_faces).picked_or("calib")
         record = Record(path, calib, test_faces, faces)
         for file in (*filter(None, (shipped("mini_xception"),)), *weights):
             measure(file, calib, test_faces, faces, only, environments, record)
@@ -177,7 +177,6 @@ def measure(
     with tempfile.TemporaryDirectory() as name:
         bench = Bench.of(weights, Path(name), calib, faces, environments)
         prepared = bench.prepared
-        assert prepared.record is not None  # it is INT8
         refuse_overlap(prepared.record.face_hashes, test_faces.face_hashes(), "the calibration faces", "the test faces")
         plain = prepared.build(Variant("onnxruntime", "fp32")).content
         wanted = answers("onnxruntime", plain, prepared.contract, test_faces)
@@ -267,13 +266,9 @@ class Bench:
             raise EdgeferError(f"{weights} has no contract", hint="`edgefer import-weights` writes weights with one")
         export(loaded.contract.architecture, folder / "model.onnx", weights=weights)
         prepared = prepare_model(folder / "model.onnx", "int8", Quantisation(calib, faces=faces, corrections=()))
-        assert prepared.record is not None  # it is INT8
         (folder / "float.onnx").write_bytes(serialise(prepared.model))
-        part = calib.split("calib")
-        chosen = part.stratified(min(faces, len(part)), prepared.record.seed)
-        if chosen.fingerprint() != prepared.record.faces_sha256:
-            raise EdgeferError("the peers' calibration faces are not ours", hint="a fault of this script")
-        pictures = [images for images, _ in chosen.batches(64, prepared.contract)]
+        assert prepared.given is not None  # as calib is
+        pictures = [images for images, _ in prepared.given.ranges.batches(64, prepared.contract)]
         np.savez(folder / "faces.npz", images=np.concatenate(pictures))
         return cls(folder, calib, faces, prepared, environments)
 

@@ -26,8 +26,9 @@ from edgefer.graph.canonical import canonicalise
 from edgefer.graph.export import export
 from edgefer.graph.onnx_file import load_model, serialise
 from edgefer.graph.rewrite import PASSES, rewrite
-from edgefer.optimize.calibrate import Calibrated, calibration_faces, take_ranges
+from edgefer.optimize.calibrate import Calibrated, take_ranges
 from edgefer.optimize.candidates import FLOAT, all_variants
+from edgefer.optimize.given_faces import Purpose, divide_faces
 from edgefer.optimize.prepared import PreparedModel
 from edgefer.optimize.settings import Quantisation
 from edgefer.progress import announce
@@ -76,7 +77,7 @@ def _measured(network: str, folder: Path, plan: Plan) -> dict[str, Any]:
     skipped = {PLAIN: set(PASSES), **{name: set(PASSES) - {name} for name in PASSES}, ALL: set()}
     model, contract = load_model(plain)
     settings = Quantisation(synthetic, faces=plan.faces, seed=0, method="mse")
-    recipe, chosen = settings.recipe(network), calibration_faces(settings, contract)
+    recipe, chosen = settings.recipe(network), divide_faces(settings, contract, Purpose.TABLE).ranges
     graphs = {graph: rewrite(model, contract, skip=skip) for graph, skip in skipped.items()}
     graphs = {graph: done for graph, done in graphs.items() if graph == PLAIN or done.changes}
     variants = all_variants()

@@ -27,6 +27,8 @@ key                  value
                      ``max |logits − golden| ≤ tolerance · max |golden|``
 ``rewrites``         rewrite pass → in how many places it changed the exported graph; absent in old manifests
 ``candidates``       list of what an automatic choice measured and did not take; empty where there was none
+``agreement``        of an INT8 engine with the float network, ``{"share", "ci95", "images", "agreeing", "origin",
+                     "effect"}``, on images that set no range; absent or null where it was not measured
 ``device``           the GPU that a TensorRT engine is for, ``"Orin, SM87"``; absent or ``""`` on a CPU
 ``portable``         list of what a TensorRT engine was also built for: ``"version"`` (later versions), ``"hardware"``
                      (other GPUs from Ampere on); absent or empty: exactly ``runtime`` and ``device``
@@ -117,6 +119,7 @@ class Manifest:
     golden: Golden
     rewrites: Mapping[str, int] = field(default_factory=dict)
     candidates: tuple[Mapping[str, Any], ...] = ()
+    agreement: Mapping[str, Any] | None = None
     device: str = ""
     portable: tuple[str, ...] = ()
     batches: tuple[int, int] | None = None
@@ -149,6 +152,7 @@ class Manifest:
             "golden": self.golden.to_dict(),
             "rewrites": dict(self.rewrites),
             "candidates": [dict(candidate) for candidate in self.candidates],
+            "agreement": None if self.agreement is None else dict(self.agreement),
             "device": self.device,
             "portable": list(self.portable),
             "batches": None if self.batches is None else list(self.batches),
@@ -200,6 +204,7 @@ class Manifest:
             golden=Golden.from_dict(content["golden"]),
             rewrites={str(name): int(places) for name, places in content.get("rewrites", {}).items()},
             candidates=tuple(dict(candidate) for candidate in content["candidates"]),
+            agreement=None if content.get("agreement") is None else dict(content["agreement"]),
             device=str(content.get("device", "")),
             portable=tuple(str(name) for name in content.get("portable", ())),
             batches=_batches(content.get("batches")),

@@ -92,7 +92,7 @@ def show_audit(audit: Any) -> None:
 @command(
     "build-engine",
     examples=(
-        "edgefer build-engine model.onnx --int8 --calib faces.npz -o model.int8.onnx",
+        "edgefer build-engine model.onnx --int8 --calib photos/ -o model.int8.onnx",
         "edgefer build-engine model.onnx --auto --calib faces.npz -o model.auto.onnx",
         "edgefer build-engine model.onnx --int8 --fp16 --target tensorrt \\\n"
         "      --for jetpack6 --onnx-only --calib faces.npz -o model.trt.onnx",
@@ -105,7 +105,7 @@ def show_audit(audit: Any) -> None:
     option("--bf16", is_flag=True, help="Use bfloat16, where the CPU has it."),
     option("--fp16", is_flag=True, help="Use float 16, where the runtime has kernels for it."),
     option("--int8", is_flag=True, help="Use INT8; needs --calib unless a calibration table ships."),
-    option("--auto", is_flag=True, help="Ship the fastest engine whose accuracy holds; needs --calib."),
+    option("--auto", is_flag=True, help="Ship the fastest engine whose accuracy holds; needs --calib, labelled."),
 )
 @options.quantisation(
     options.calibration_table,
@@ -115,7 +115,8 @@ def show_audit(audit: Any) -> None:
         help="Largest accuracy drop on `val`, points of top-1. With --int8 it is certified: layers are kept in "
         "float until the drop holds.  [default: 0.5 with --auto]",
     ),
-    data="Calibrate on the `calib` part of DATA.",
+    data="Calibrate on DATA: images without labels and DATA:SPLIT are used whole, of a set without splits all but its "
+    "`test` part, of others the `calib` part.",
     methods=("minmax", "percentile", "entropy", "mse", "auto"),
 )
 @section(
@@ -238,7 +239,7 @@ def _show(result: Any) -> None:
     )
 )
 @click.argument("model", type=options.PATH)
-@options.quantisation(data="Required: calibrate on the `calib` part of DATA, evaluate on its `val` part.")
+@options.quantisation(data="Required: calibrate and evaluate on DATA, on different faces.")
 @section(
     "Evaluation",
     option(
@@ -287,7 +288,7 @@ def sensitivity(
     )
 )
 @click.argument("model", type=options.PATH)
-@options.quantisation(data="Required: calibrate on the `calib` part of DATA.")
+@options.quantisation(data="Required: calibrate on DATA, as build-engine does.")
 @options.no_rewrite
 @options.output
 def calibrate(model: Path, calibration: options.CalibrationOptions, output: Path, no_rewrite: tuple[str, ...]) -> None:

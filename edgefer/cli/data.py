@@ -57,7 +57,8 @@ def inspect(
 ) -> None:
     """Count faces and duplicates, and list what is wrong.
 
-    PATH is a FER2013 or AffectNet csv, an npz, or one folder per class. Faces are counted per split and class.
+    PATH is a FER2013 or AffectNet csv, an npz, one folder per class, or images without labels. Faces are counted per
+    split and class.
     """
     from edgefer.data import contact_sheet, open_dataset
     from edgefer.data.inspection import inspect_faces
@@ -84,7 +85,7 @@ def _print(found: DataInspection, sheet: Path | None) -> None:
     for split in (*found.counts, *(("all",) if len(found.counts) > 1 else ())):
         table.add_column(split, justify="right")
     columns = list(found.counts.values())
-    rows = [(name, [counts[name] for counts in columns]) for name in found.classes]
+    rows = [(name, [counts[name] for counts in columns]) for name in columns[0]]
     rows.append(("all", [sum(counts.values()) for counts in columns]))
     for name, values in rows:
         total = (*values, sum(values)) if len(values) > 1 else values

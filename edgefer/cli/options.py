@@ -113,6 +113,10 @@ def suggest(*words: str | Path) -> None:
 
 
 DATA_HELP = "DATA is a FER2013 or AffectNet csv, an npz, or one folder per class; DATA:SPLIT picks a split."
+CALIB_HELP = (
+    "DATA is a folder of images (one folder per class, or without labels), a text file with one path per line, an npz, "
+    "or a FER2013 or AffectNet csv; DATA:SPLIT picks a split."
+)
 
 output = option("-o", "--output", type=PATH, required=True, help="The file to write.")
 threads = option(
@@ -220,12 +224,13 @@ def quantisation(
     """
     chosen = "; auto takes the smallest error on `val`" if "auto" in methods else ""
     listed = (
-        option("--calib", "data", metavar="DATA", help=f"{data} {DATA_HELP}"),
+        option("--calib", "data", metavar="DATA", help=f"{data} {CALIB_HELP}"),
         option(
             "--calib-faces",
             "faces",
             type=click.IntRange(min=1),
-            help="Number of calibration faces.  [default: the recipe's]",
+            help="Number of calibration faces, stratified where they have labels.  [default: all; the recipe's where a "
+            "calibration table ships]",
         ),
         option(
             "--per-class",

@@ -40,7 +40,7 @@ def deploy() -> None:
 )
 @section(
     "Calibration",
-    option("--calib", metavar="DATA", help=f"Calibrate on the `calib` part of DATA. {options.DATA_HELP}"),
+    option("--calib", metavar="DATA", help=f"Calibrate on DATA, as build-engine does. {options.CALIB_HELP}"),
     options.calibration_table,
 )
 @section(

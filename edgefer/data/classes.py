@@ -99,6 +99,7 @@ def relabel(faces: FaceSet, classes: Sequence[str] | None, mapping: Mapping[str,
     Raises:
         EdgeferError: the map names a class that the set does not have, or a class ends as none of ``classes``.
     """
+    faces.require_labels("--map")
     unknown = [name for name in mapping if name not in faces.classes]
     if unknown:
         close = difflib.get_close_matches(unknown[0], faces.classes, n=1)
@@ -136,7 +137,7 @@ def aligned(faces: FaceSet, labels: Sequence[str]) -> FaceSet:
     Said on stderr where it changes anything. Sets whose names differ are returned as they are: only a person knows what
     becomes of what (``--map``).
     """
-    if faces.classes == tuple(labels) or not set(faces.classes) <= set(labels):
+    if not faces.labelled or faces.classes == tuple(labels) or not set(faces.classes) <= set(labels):
         return faces
     lacking = [name for name in labels if name not in faces.classes]
     without = f"; it has none of {', '.join(lacking)}" if lacking else ""

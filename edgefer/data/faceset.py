@@ -1,4 +1,4 @@
-"""A set of labelled faces, read on demand, that knows its splits."""
+"""A set of faces, with or without labels, read on demand, that knows its splits."""
 
 from __future__ import annotations
 
@@ -11,24 +11,23 @@ from numpy.typing import ArrayLike, NDArray
 
 from edgefer.data import splits
 from edgefer.data.sources import Faces, FaceSource, Loaded, Rows, face_hash
-from edgefer.data.splits import Grouping
+from edgefer.data.splits import TEST_SHARE, Grouping
 from edgefer.errors import EdgeferError
 from edgefer.faces import prepare_batch
-from edgefer.progress import progress
+from edgefer.progress import announce, progress
 
 if TYPE_CHECKING:
     from edgefer.contract import Contract
 
 _BATCH = 256
-_REDIVIDE_SEED_OFFSET = 1 << 32  # so that "test" and "calib" are not the same end of the same hash
 
 
 class FaceSet:
-    """Faces with labels: pixels stay in their source (array, memory map, files) until a batch is asked for.
+    """Faces, mostly with labels: pixels stay in their source (array, memory map, files) until a batch is asked for.
 
     Attributes:
-        classes: class names; a label is an index into them.
-        labels: int64 N, one for each face.
+        classes: class names; a label is an index into them. Without any, the faces have no labels.
+        labels: int64 N, one for each face; −1 where the faces have none.
         origin: name of the set in messages, e.g. ``fer2013.csv:calib``.
         dropped: reason → number of faces of the source that were left out.
         picked: the split that this set is, or None for a whole data set.
@@ -66,6 +65,7 @@ class FaceSet:
         self._keys: NDArray[np.uint64] | None = None
         self._cache: dict[str, FaceSet] = {}
         self._pool: FaceSet | None = None
+        self._whole: FaceSet | None = None
         self._kept_out: tuple[frozenset[str], str] | None = None
         self._val_apart = parts is not None and bool(np.any(parts == splits.VAL))
 
@@ -73,8 +73,8 @@ class FaceSet:
     def of(
         cls, loaded: Loaded, origin: str, *, soft: NDArray[np.float32] | None = None, voted: bool = False
     ) -> FaceSet:
-        """The faces of ``loaded`` that have a label; ``soft`` has a row for each of them."""
-        kept = np.flatnonzero(loaded.labels >= 0)
+        """The faces of ``loaded`` that have a label (all, where it has no classes); ``soft`` has a row for each."""
+        kept = loaded.kept()
         faces = cls(
             loaded.source,
             loaded.labels[kept],
@@ -92,6 +92,30 @@ class FaceSet:
 
     def __repr__(self) -> str:
         return f"FaceSet({self.origin!r}, {len(self)} faces, {len(self.classes)} classes)"
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the faces have labels."""
+        return bool(self.classes)
+
+    def require_labels(self, purpose: str) -> FaceSet:
+        """Return this set, whose labels are needed for ``purpose``, e.g. ``"training"``.
+
+        Raises:
+            EdgeferError: it has none.
+        """
+        if not self.labelled:
+            raise EdgeferError(
+                f"{self.origin} has no labels, and {purpose} needs them",
+                hint="lay the images out as a folder for each class, or store `labels` beside `images` in the npz; "
+                "without labels they can calibrate (--calib) and be labelled (`edgefer predict`)",
+            )
+        return self
+
+    @property
+    def undivided(self) -> bool:
+        """Whether a hash divides this set: it has labels, and neither it nor ``--exclude`` says what its test is."""
+        return self.labelled and self.picked is None and self._parts is None and self._kept_out is None
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -158,7 +182,9 @@ class FaceSet:
             yield from self._source.blocks(self._rows[start : start + _BATCH])
 
     def per_class_counts(self) -> dict[str, int]:
-        """Class name → number of faces, in the order of the classes."""
+        """Class name → number of faces, in the order of the classes; empty without labels."""
+        if not self.labelled:
+            return {}
         counts = np.bincount(self.labels, minlength=len(self.classes))
         return {name: int(count) for name, count in zip(self.classes, counts, strict=True)}
 
@@ -203,24 +229,20 @@ class FaceSet:
         return self._take(np.flatnonzero(~unwanted), self.origin, self.picked, {reason: count} if count else {})
 
     def stratified(self, count: int, seed: int) -> FaceSet:
-        """Sample ``count`` faces by ``seed``, as equal per class as the set allows.
+        """Sample ``count`` faces by ``seed``, as equal per class as the set allows; at random without labels.
 
         Classes take turns in the result, so that the first faces are balanced too.
 
         Raises:
-            EdgeferError: a class has no face, or ``count`` is not in 1 … the size of the set.
+            EdgeferError: ``count`` is not in 1 … the size of the set.
         """
-        missing = [name for name, faces in self.per_class_counts().items() if not faces]
-        if missing:
-            raise EdgeferError(
-                f"{self.origin} has no face of {', '.join(repr(name) for name in missing)}",
-                hint="a balanced sample needs every class: use more data, or another split",
-            )
         if not 1 <= count <= len(self):
             raise EdgeferError(
                 f"{count} faces asked of {self.origin}, which has {len(self)}", hint=f"ask for 1 to {len(self)}"
             )
         generator = np.random.default_rng(seed)
+        if not self.labelled:
+            return self.subset(generator.permutation(len(self))[:count])
         members = [generator.permutation(np.flatnonzero(self.labels == label)) for label in range(len(self.classes))]
         quotas = splits.fair_quotas([len(rows) for rows in members], count)
         turns = [(turn, label) for label, quota in enumerate(quotas) for turn in range(quota)]
@@ -236,7 +258,8 @@ class FaceSet:
         ``fit`` (85 %), ``val`` (10 %) and ``calib`` (5 %) divide the training part by a seeded hash of the pixels with
         near-duplicates kept together; a declared validation part is ``val`` as it stands. ``train`` and ``val`` leave
         out faces whose exact pixels are also in a part that measures. ``DATA:all`` is one pool: every face is its
-        ``test``.
+        ``test``. A labelled set without splits is divided into ``train`` and ``test`` first, and that is announced,
+        unless it was opened with faces to exclude: then the test is elsewhere. A set without labels is all ``train``.
 
         Raises:
             EdgeferError: no such split, or the data set has no faces in it.
@@ -246,7 +269,7 @@ class FaceSet:
             return self
         if name not in self._cache:
             part = self._split(name)
-            if self._kept_out is not None and name in splits.TRAINING:
+            if self._kept_out is not None and name in (*splits.TRAINING, "all"):
                 part = part.without(*self._kept_out)  # after the division: the others keep their parts
             splits.announce_dropped(part.origin, self.dropped, part.dropped)
             self._cache[name] = part
@@ -267,6 +290,13 @@ class FaceSet:
             )
         if name == "all":
             return self._take(np.arange(len(self)), f"{self.origin}:all", "all", {})
+        if self.undivided:
+            if self._whole is None:
+                self._whole = self.redivided()
+                parts = self._whole.declared_parts
+                assert parts is not None
+                announce(splits.division_sentence(self.origin, parts))
+            return self._whole._split(name)
         splits.check_declared(self._parts, "train" if divided else name, name, self.origin)
         if not divided:
             return self._declared(name)
@@ -282,7 +312,7 @@ class FaceSet:
     def _declared(self, name: str) -> FaceSet:
         """The faces declared as ``name``, less those of ``train`` and ``val`` that also stand in a measuring part."""
         if self._parts is None:
-            return self._take(np.arange(len(self)), f"{self.origin}:{name}", name, {})
+            return self._take(np.arange(len(self)), f"{self.origin}:{name}" if self.labelled else self.origin, name, {})
         chosen = np.flatnonzero(self._parts == splits.DECLARED.index(name))
         dropped: dict[str, int] = {}
         if name in ("train", "val") and len(self.splits) > 1:
@@ -317,14 +347,21 @@ class FaceSet:
             self._keys = grouping.keys()
         return self._keys
 
-    def redivided(self, seed: int = 0, test_fraction: float = 0.2) -> FaceSet:
+    def redivided(self, seed: int = 0, test_fraction: float = TEST_SHARE) -> FaceSet:
         """Forget the declared splits; declare ``train`` and ``test`` by the seeded hash of near-duplicate groups."""
-        shares = {"train": 1.0 - test_fraction, "test": test_fraction}
-        chosen = splits.divide(self.group_keys(), shares, seed=seed + _REDIVIDE_SEED_OFFSET)
-        parts = np.where(chosen == "test", np.int8(splits.TEST), np.int8(splits.TRAIN)).astype(np.int8)
         divided = self._take(np.arange(len(self)), self.origin, None, {})
-        divided._parts, divided._val_apart = parts, False
+        divided._parts, divided._val_apart = splits.train_and_test(self.group_keys(), seed, test_fraction), False
         return divided
+
+    def apart_from(self, part: FaceSet) -> FaceSet:
+        """The faces that are neither in ``part``, a part of this set, nor near-duplicates of one that is."""
+        keys = self.group_keys()
+        return self.subset(np.flatnonzero(~np.isin(keys, keys[np.isin(self._rows, part._rows)])))
+
+    def held_back(self, count: int) -> tuple[FaceSet, FaceSet]:
+        """The others and about ``count`` faces, by a hash of the pixels with near-duplicates kept together."""
+        held = splits.held_back(self.group_keys(), count)
+        return self.subset(np.flatnonzero(~held)), self.subset(np.flatnonzero(held))
 
 
 def _joined(blocks: list[Faces]) -> Faces:

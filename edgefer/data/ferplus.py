@@ -45,9 +45,9 @@ def apply_votes(loaded: Loaded, votes: str, origin: str, own_labels: bool = Fals
     found = _votes_for(loaded, votes, origin)
     if own_labels:
         return replace(loaded, votes=found)
-    labelled = loaded.labels >= 0  # the data set itself leaves the others out, whatever the taggers said
+    kept = loaded.kept()  # the data set itself leaves the others out, whatever the taggers said
     labels = np.full(len(found), -1, np.int64)
-    labels[labelled], reasons = majority(found[labelled])
+    labels[kept], reasons = majority(found[kept])
     return replace(loaded, labels=labels, classes=FERPLUS, dropped={**loaded.dropped, **reasons}, votes=found)
 
 
@@ -95,6 +95,8 @@ def _check_agreement(loaded: Loaded, votes: NDArray[np.int64], named: str, origi
 
     By Cohen's kappa (1960): agreement beyond what the two sets of labels have by chance, as a share of what is left.
     """
+    if not loaded.classes:
+        return
     winner, _ = majority(votes)
     table = np.asarray([FERPLUS.index(name) if name in FERPLUS else -1 for name in map(canonical, loaded.classes)])
     own = np.where(loaded.labels >= 0, table[loaded.labels], -1)

@@ -18,11 +18,12 @@ from edgefer.data.sources import Faces, face_hash
 from edgefer.data.splits import Grouping
 from edgefer.errors import EdgeferError
 from edgefer.intake import require_opencv
-from edgefer.progress import progress
+from edgefer.progress import announce, progress
 
 _LISTED = 10
 _READ_AT_ONCE, _BYTES_AT_ONCE = 64, 1 << 20
 UNDECLARED = "undeclared"
+WITHOUT_LABEL = "without a label"
 UNREADABLE = "faces that cannot be read"
 
 
@@ -49,7 +50,7 @@ class DataInspection:
         origin: name of the set.
         faces: number of faces that have a label and can be read.
         classes: names, in order.
-        counts: split → class → faces.
+        counts: split → class → faces; :data:`WITHOUT_LABEL` → faces where there are no classes.
         sizes: ``"48×48×1"`` → number of faces, sorted by falling number.
         exact: faces with the same pixels.
         near: faces that differ little (see :mod:`edgefer.data.splits`), those with the same pixels included.
@@ -105,7 +106,7 @@ def inspect_faces(faces: FaceSet) -> tuple[DataInspection, FaceSet]:
     if not len(seen.readable):
         raise EdgeferError(f"{faces.origin}: none of {len(faces):,} faces can be read", hint=seen.faults[0])
     kept = faces.subset(seen.readable)
-    parts = _parts(kept)
+    parts = _parts(kept, seen.keys[seen.readable])
     exact = _repeats(seen.hashes[seen.readable], parts, kept.labels)
     near = _repeats(seen.keys[seen.readable], parts, kept.labels)
     counts = {name: _counts(kept, parts == name) for name in _names(parts)}
@@ -178,9 +179,12 @@ def _read(faces: FaceSet, faults: list[str]) -> Iterator[tuple[Faces | None, NDA
         start += len(indices)
 
 
-def _parts(faces: FaceSet) -> NDArray[np.str_]:
-    """The declared split of each face."""
+def _parts(faces: FaceSet, keys: NDArray[np.uint64]) -> NDArray[np.str_]:
+    """The split of each face: as declared, or as commands divide a set that declares none."""
     codes = faces.declared_parts
+    if codes is None and faces.undivided:
+        codes = splits.train_and_test(keys)
+        announce(splits.division_sentence(faces.origin, codes))
     if codes is None:
         return np.full(len(faces), faces.picked or UNDECLARED)
     return np.asarray(splits.DECLARED)[codes]
@@ -192,7 +196,7 @@ def _names(parts: NDArray[np.str_]) -> list[str]:
 
 
 def _counts(faces: FaceSet, chosen: NDArray[np.bool_]) -> dict[str, int]:
-    return faces.subset(np.flatnonzero(chosen)).per_class_counts()
+    return faces.subset(np.flatnonzero(chosen)).per_class_counts() or {WITHOUT_LABEL: int(chosen.sum())}
 
 
 def _repeats(keys: NDArray[Any], parts: NDArray[np.str_], labels: NDArray[np.int64]) -> Repeats:
@@ -287,7 +291,7 @@ def contact_sheet(
         )
     guesses = None if predicted is None else _checked(predicted, faces)
     bands = []
-    for label, name in enumerate(faces.classes):
+    for label, name in enumerate(faces.classes) if faces.labelled else [(-1, "")]:
         found = np.flatnonzero(faces.labels == label)
         shown, total = found[:per_class], len(found)
         wide = columns or per_class

@@ -1,4 +1,4 @@
-"""Faces in an npz: ``images`` and ``labels``, optionally ``splits``, ``classes`` and ``ferplus_votes``."""
+"""Faces in an npz: ``images``, mostly ``labels``, optionally ``splits``, ``classes`` and ``ferplus_votes``."""
 
 from __future__ import annotations
 
@@ -57,7 +57,11 @@ def load_npz(path: Path) -> Loaded:
         EdgeferError: the file is damaged, an array is missing, or is of the wrong type, shape, length or value.
     """
     content = _arrays(path)
-    images, labels = _images(content, path), _labels(content, path)
+    images = _images(content, path)
+    if "labels" not in content:
+        votes = _votes(content, len(images), path)
+        return Loaded.without_labels(ArraySource(images), _parts(content, len(images), path), votes=votes)
+    labels = _labels(content, path)
     if len(images) != len(labels):
         raise EdgeferError(f"{path} has {len(images)} images and {len(labels)} labels", hint="one label for each image")
     classes = tuple(str(name) for name in content["classes"].reshape(-1)) if "classes" in content else FER2013
@@ -136,8 +140,6 @@ def _images(content: Mapping[str, NDArray[np.generic]], path: Path) -> Faces:
 
 
 def _labels(content: Mapping[str, NDArray[np.generic]], path: Path) -> NDArray[np.int64]:
-    if "labels" not in content:
-        raise EdgeferError(f"{path} has no array 'labels' (it has: {', '.join(content)})", hint=_HINT)
     labels = content["labels"]
     if labels.dtype.kind not in "iu" or labels.ndim != 1:
         raise EdgeferError(f"{path}: 'labels' is {labels.dtype} with {labels.ndim} axes", hint="it must be N integers")

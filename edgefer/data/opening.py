@@ -7,15 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
-import numpy as np
-
 from edgefer.data import splits
 from edgefer.data.affectnet import is_affectnet, load_affectnet
 from edgefer.data.classes import relabel
 from edgefer.data.faceset import FaceSet
 from edgefer.data.fer2013 import is_csv, load_csv
 from edgefer.data.ferplus import apply_votes, distribution
-from edgefer.data.folder import load_folder
+from edgefer.data.folder import is_list, load_folder, load_list
 from edgefer.data.inspection import without_unreadable
 from edgefer.data.npz import is_npz, load_npz
 from edgefer.data.rafdb import is_rafdb, load_rafdb
@@ -69,8 +67,9 @@ FORMATS = (
     Format("an AffectNet csv", is_affectnet, load_affectnet, ("classes", "root", "allow_missing", "boxes")),
     Format("a FER2013 csv (or csv.gz)", is_csv, load_csv),
     Format("an npz with images and labels", is_npz, load_npz),
+    Format("a text file with a path of an image per line", is_list, load_list, ("root", "allow_missing")),
     Format("RAF-DB with its list of labels", is_rafdb, load_rafdb, ("root", "allow_missing")),
-    Format("a folder of images by class", Path.is_dir, load_folder),
+    Format("a folder of images, by class or without labels", Path.is_dir, load_folder),
 )
 """The first that matches reads: a particular kind stands before a more general one."""
 
@@ -88,7 +87,9 @@ def open_dataset(
     reading: ReadSettings | None = None,
     inspecting: bool = False,
 ) -> FaceSet:
-    """Open ``PATH`` or ``PATH:split``: csv, csv.gz, npz, or a folder with a folder for each class (or RAF-DB's list).
+    """Open ``PATH`` or ``PATH:split``: csv, csv.gz, npz, a folder for each class (or RAF-DB's list), or images alone.
+
+    Images alone, without labels: a folder, a text file with one path per line, an npz without ``labels``.
 
     Args:
         spec: the path; ``:train``, ``:fit``, ``:val``, ``:calib``, ``:test``, ``:private`` or ``:all`` picks a split.
@@ -155,7 +156,7 @@ def _read(path: Path, reading: ReadSettings, inspecting: bool) -> Loaded:
 
 
 def _faces(loaded: Loaded, origin: str, *, voted: bool) -> FaceSet:
-    kept = np.flatnonzero(loaded.labels >= 0)
+    kept = loaded.kept()
     if not len(kept):
         reasons = ", ".join(f"{reason} ({count:,})" for reason, count in loaded.dropped.items())
         raise EdgeferError(
@@ -163,6 +164,6 @@ def _faces(loaded: Loaded, origin: str, *, voted: bool) -> FaceSet:
             hint="choose other classes or labels" if reasons else f"pass {_one_of(FORMATS)}",
         )
     soft = None
-    if loaded.votes is not None:
+    if loaded.votes is not None and loaded.classes:
         soft = distribution(loaded.votes[kept], loaded.labels[kept], loaded.classes)
     return FaceSet.of(loaded, origin, soft=soft, voted=voted)

@@ -146,6 +146,7 @@ class Loaded:
 
     Attributes:
         labels: int64; −1 leaves the face out.
+        classes: their names; without any, the source has no labels: all labels are −1, and every face stays.
         parts: indices into ``splits.DECLARED``, or None where the source declares no splits.
         votes: FER+ votes, N×10, where the source has them.
         names: file names, where the faces are files.
@@ -161,6 +162,15 @@ class Loaded:
     names: tuple[str, ...] | None = None
     dropped: dict[str, int] = field(default_factory=dict)
     faults: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @classmethod
+    def without_labels(cls, source: FaceSource, parts: NDArray[np.int8] | None = None, **more: Any) -> Loaded:
+        """Faces that have no labels at all."""
+        return cls(source, np.full(len(source), -1, np.int64), (), parts, **more)
+
+    def kept(self) -> Rows:
+        """The rows that are not left out."""
+        return np.flatnonzero(self.labels >= 0) if self.classes else np.arange(len(self.labels))
 
 
 def unlabelled(labels: NDArray[np.int64]) -> dict[str, int]:

@@ -38,6 +38,12 @@ TRAINING = ("train", "fit", "val", "calib")
 SHARES = {"fit": 0.85, "val": 0.10, "calib": 0.05}
 """Shares into which the training part is divided."""
 
+TEST_SHARE = 0.2
+"""Share of a labelled set without splits that is its test part."""
+
+_TEST_SEED_OFFSET = 1 << 32  # so that "test", "calib" and what is held back are not the same end of the same hash
+_HELD_SEED_OFFSET = 1 << 33
+
 _SPELLINGS = {
     "train": TRAIN,
     "training": TRAIN,
@@ -82,16 +88,54 @@ def divide(keys: NDArray[np.uint64], shares: Mapping[str, float], seed: int) -> 
     A key is mixed with ``seed`` by splitmix64 (Steele, Lea, Flood 2014), and its place in [0, 1) chooses the share.
     Neither row order nor the other faces of the set move a face, unless they join its group.
     """
+    place = (_mixed(keys, seed) >> np.uint64(11)).astype(np.float64) / 2**53
+    bounds = np.cumsum(list(shares.values())) / sum(shares.values())
+    chosen = np.searchsorted(bounds[:-1], place, side="right")
+    names: NDArray[np.str_] = np.asarray(list(shares))
+    return np.asarray(names[chosen])
+
+
+def _mixed(keys: NDArray[np.uint64], seed: int) -> NDArray[np.uint64]:
     with np.errstate(over="ignore"):
         mixed = keys + np.uint64((seed * 0x9E3779B97F4A7C15 + 0x9E3779B97F4A7C15) % 2**64)
         mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         mixed = mixed ^ (mixed >> np.uint64(31))
-    place = (mixed >> np.uint64(11)).astype(np.float64) / 2**53
-    bounds = np.cumsum(list(shares.values())) / sum(shares.values())
-    chosen = np.searchsorted(bounds[:-1], place, side="right")
-    names: NDArray[np.str_] = np.asarray(list(shares))
-    return np.asarray(names[chosen])
+    return np.asarray(mixed, np.uint64)
+
+
+def train_and_test(keys: NDArray[np.uint64], seed: int = 0, test_fraction: float = TEST_SHARE) -> NDArray[np.int8]:
+    """The part (``TRAIN`` or ``TEST``) of each face of a set that declares none, by its group's key."""
+    chosen = divide(keys, {"train": 1.0 - test_fraction, "test": test_fraction}, seed=seed + _TEST_SEED_OFFSET)
+    parts: NDArray[np.int8] = np.where(chosen == "test", np.int8(TEST), np.int8(TRAIN)).astype(np.int8)
+    return parts if (parts == TRAIN).any() else np.full_like(parts, TRAIN)
+
+
+def division_sentence(origin: str, parts: NDArray[np.int8]) -> str:
+    """What becomes of a set without splits, for people."""
+    test = int(np.sum(parts == TEST))
+    return (
+        f"{origin} names no splits: by a hash of the pixels, {test:,} of its {len(parts):,} faces measure (`test`) and "
+        f"{len(parts) - test:,} train and calibrate (`train`)"
+    )
+
+
+def held_back(keys: NDArray[np.uint64], count: int, seed: int = 0) -> NDArray[np.bool_]:
+    """Choose up to ``count`` faces by the hash of their group's key: groups stay whole, and one that is too large out.
+
+    Returns:
+        For each face whether it is chosen.
+    """
+    groups, which, sizes = np.unique(keys, return_inverse=True, return_counts=True)
+    chosen, left = np.zeros(len(groups), np.bool_), count
+    for group in np.argsort(_mixed(groups, seed + _HELD_SEED_OFFSET), kind="stable").tolist():
+        if sizes[group] <= left:
+            chosen[group] = True
+            left -= int(sizes[group])
+            if not left:
+                break
+    held: NDArray[np.bool_] = chosen[which]
+    return held
 
 
 def check_declared(parts: NDArray[np.int8] | None, name: str, wanted: str, origin: str) -> None:

@@ -302,7 +302,8 @@ def _evaluation_faces(data: str | FaceSet | None, contract: Contract, limit: int
         images, labels = synthetic_faces(SYNTHETIC, seed)
         faces = aligned(FaceSet(ArraySource(images), labels, FER2013, origin="synthetic faces"), contract.labels)
         return EvaluationFaces(faces, faces.origin, SYNTHETIC, synthetic=True)
-    faces = (open_dataset(data) if not isinstance(data, FaceSet) else data).picked_or("test")
+    faces = open_dataset(data) if not isinstance(data, FaceSet) else data
+    faces = faces.require_labels("--data").picked_or("test")
     if not len(faces):
         raise EdgeferError(f"{faces.origin} has 0 faces to evaluate on", hint="choose another split")
     if len(faces) > limit:

@@ -14,7 +14,6 @@ from edgefer.engines.classifier import Classifier
 from edgefer.engines.load import load_engine
 from edgefer.errors import EdgeferError
 from edgefer.manifest import read_manifest, write_engine
-from edgefer.optimize.calibrate import evaluation_faces, with_data_open
 from edgefer.optimize.candidates import (
     FLOAT,
     Candidate,
@@ -28,6 +27,7 @@ from edgefer.optimize.candidates import (
     variants_of,
     verdict,
 )
+from edgefer.optimize.given_faces import Purpose
 from edgefer.optimize.prepared import BuildResult, Evaluation, PreparedModel, prepare_model
 from edgefer.optimize.search import TimeCost, choose_method, search
 from edgefer.optimize.settings import AUTO, BuildTarget, Quantisation
@@ -90,10 +90,8 @@ def build_engine(
         )
     cost = TimeCost(goal.threads or 1, goal.batch or 1)
     if precision == AUTO:
-        return _build_auto(model, destination, with_data_open(settings), cost, no_rewrite)
+        return _build_auto(model, destination, settings, cost, no_rewrite)
     variants = variants_of(precision, goal.runtime or REFERENCE.name)
-    if settings.evaluates:
-        settings = with_data_open(settings)
     prepared = prepare_model(model, precision, settings, no_rewrite)
     rows: Sequence[CandidateResult] = ()
     if settings.evaluates:
@@ -104,11 +102,12 @@ def build_engine(
         if precision.startswith("int8"):
             candidates = only_faithful(candidates, prepared.contract)
         winner, rows, reason = _fastest(prepared, candidates, cost)
+    agreement = prepared.agreement(winner, cost.threads)
     if onnx_only:
         write_bytes(destination, winner.content)
-        return BuildResult(destination, None, reason, candidates=tuple(rows))
-    manifest = write_engine(destination, winner.content, prepared.manifest(winner, rows))
-    return BuildResult(destination, manifest, reason, candidates=tuple(rows))
+        return BuildResult(destination, None, reason, candidates=tuple(rows), agreement=agreement)
+    manifest = write_engine(destination, winner.content, prepared.manifest(winner, rows, agreement))
+    return BuildResult(destination, manifest, reason, candidates=tuple(rows), agreement=agreement)
 
 
 def _fastest(
@@ -129,8 +128,9 @@ def _build_auto(
     cost: TimeCost,
     no_rewrite: Collection[str],
 ) -> BuildResult:
-    prepared = prepare_model(model, "int8", settings, no_rewrite)
-    val = evaluation_faces(settings, prepared.contract)
+    prepared = prepare_model(model, "int8", settings, no_rewrite, Purpose.CHOICE)
+    assert prepared.given is not None  # Quantisation.check looked
+    val = prepared.given.evaluation
     models: list[PreparedModel] = []  # each candidate's, with its method
     candidates: list[Candidate] = []
     untaken: list[CandidateResult] = []  # methods that were tried
@@ -157,9 +157,10 @@ def _build_auto(
         rows = choose(timed(rows, classifiers, prepared.contract, cost.batch, cost.threads))
     _write_candidates(candidates_folder(destination), models, candidates, rows)
     index = next(i for i, row in enumerate(rows) if row.chosen)
-    shown = (*rows, *untaken)
-    manifest = write_engine(destination, candidates[index].content, models[index].manifest(candidates[index], shown))
-    return BuildResult(destination, manifest, verdict(rows), candidates=shown)
+    shown, winner = (*rows, *untaken), candidates[index]
+    agreement = models[index].agreement(winner, cost.threads)
+    manifest = write_engine(destination, winner.content, models[index].manifest(winner, shown, agreement))
+    return BuildResult(destination, manifest, verdict(rows), candidates=shown, agreement=agreement)
 
 
 def retune(engine: str | os.PathLike[str], *, threads: int = 1, batch: int = 1) -> BuildResult:

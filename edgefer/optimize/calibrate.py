@@ -12,7 +12,7 @@ import onnx
 from numpy.typing import NDArray
 
 from edgefer.contract import Contract
-from edgefer.data import FaceSet, aligned, open_dataset
+from edgefer.data import FaceSet
 from edgefer.engines.onnxruntime import open_runner
 from edgefer.errors import EdgeferError
 from edgefer.manifest import Calibration
@@ -61,15 +61,14 @@ class Calibrated:
     corrector: Corrector | None = None
 
 
-def on_faces(model: onnx.ModelProto, contract: Contract, settings: Quantisation) -> Calibrated:
-    """Equalise ``model`` and take its ranges on a sample of the calibration images.
+def on_faces(model: onnx.ModelProto, contract: Contract, faces: FaceSet, settings: Quantisation) -> Calibrated:
+    """Equalise ``model`` and take its ranges on ``faces``.
 
     Raises:
-        EdgeferError: no such faces; an activation is not finite.
+        EdgeferError: an activation is not finite.
     """
     recipe = settings.recipe(contract.architecture)
     chosen = DEFAULT_CORRECTIONS if settings.corrections is None else settings.corrections
-    faces = calibration_faces(settings, contract)
     scales: Scales = equalising_factors(model, contract, faces) if EQUALISE in chosen else {}
     changed = equalised(model, scales, contract)
     ranges, record = take_ranges(changed, contract, faces, recipe)
@@ -124,73 +123,6 @@ def from_table(
     ranges = replace(table.ranges, model=fingerprint(changed))
     record = replace(table.calibration, method=settings.recipe(contract.architecture).method)
     return Calibrated(changed, ranges, record, table.scales)
-
-
-def with_data_open(settings: Quantisation) -> Quantisation:
-    """``settings`` with the data set open, for choices by answers: it must not name a split.
-
-    Raises:
-        EdgeferError: it does, so that there is no `val` beside `calib`.
-    """
-    assert settings.data is not None  # Quantisation.check looked
-    faces = open_dataset(settings.data) if isinstance(settings.data, str) else settings.data
-    if faces.picked is not None:
-        raise EdgeferError(
-            f"this needs the `calib` and the `val` part of the faces, and {faces.origin} names one split",
-            hint="leave the split out of --calib",
-        )
-    return replace(settings, data=faces)
-
-
-def evaluation_faces(settings: Quantisation, contract: Contract) -> FaceSet:
-    """The `val` part of data that :func:`with_data_open` opened: ranges come from another part.
-
-    Raises:
-        EdgeferError: there is no such part.
-    """
-    assert isinstance(settings.data, FaceSet)
-    return aligned(settings.data.split("val"), contract.labels)
-
-
-def calibration_faces(settings: Quantisation, contract: Contract) -> FaceSet:
-    """A sample of the ``calib`` part of the data, or of the split that they name themselves, as the recipe says.
-
-    Raises:
-        EdgeferError: the data cannot be read, their classes are not the contract's, or a class has no face.
-    """
-    assert settings.data is not None  # Quantisation.check looked
-    recipe = settings.recipe(contract.architecture)
-    faces = open_dataset(settings.data) if isinstance(settings.data, str) else settings.data
-    if faces.picked in ("test", "private"):
-        raise EdgeferError(
-            f"{faces.origin} are test faces: ranges made from them would flatter the report",
-            hint="calibrate on the `calib` part: leave the split out of --calib",
-        )
-    faces = faces.split("calib") if faces.picked in (None, "all") else faces
-    faces = aligned(faces, contract.labels)
-    if faces.classes != contract.labels:
-        raise EdgeferError(
-            f"{faces.origin} has the classes {', '.join(faces.classes)}, the model {', '.join(contract.labels)}",
-            hint="say what becomes of each class: --map OLD=NEW,…; OLD= leaves one out",
-        )
-    if recipe.per_class is not None:
-        return _per_class(faces, recipe.per_class, recipe.seed)
-    if len(faces) < recipe.faces:
-        announce(
-            f"calibrating with all {len(faces):,} faces of {faces.origin}: fewer than the {recipe.faces:,} asked for"
-        )
-    return faces.stratified(min(recipe.faces, len(faces)), recipe.seed)
-
-
-def _per_class(faces: FaceSet, wanted: int, seed: int) -> FaceSet:
-    """``wanted`` faces of each class, or all that there are; prints how many."""
-    taken = {label: min(wanted, there) for label, there in faces.per_class_counts().items()}
-    short = [f"{label} {count}" for label, count in taken.items() if count < wanted]
-    announce(
-        f"calibrating with {sum(taken.values()):,} faces of {faces.origin}: {wanted} of each class"
-        + (f", but all there are of {', '.join(short)}" if short else "")
-    )
-    return faces.stratified(sum(taken.values()), seed)
 
 
 def take_ranges(

@@ -20,10 +20,12 @@ from edgefer.graph.onnx_file import load_model, metadata_of, serialise, stamp
 from edgefer.graph.rewrite import Rewritten, rewrite
 from edgefer.manifest import Calibration, Manifest, Precision
 from edgefer.measure.accuracy import Predictions
+from edgefer.measure.agreement import Agreement, measure_agreement
 from edgefer.measure.paired import Paired
 from edgefer.optimize.calibrate import Calibrated, by_table, on_faces
 from edgefer.optimize.calibration_table import CalibrationTable, signature
 from edgefer.optimize.candidates import Candidate, CandidateResult, Variant
+from edgefer.optimize.given_faces import MAX_APART, GivenFaces, Purpose, at_most, divide_faces
 from edgefer.optimize.settings import EQUALISE, Quantisation
 from edgefer.quantize.corrections import Corrected
 from edgefer.quantize.graphview import refuse_quantised
@@ -46,6 +48,7 @@ class PreparedModel:
         method: calibration method, which turns histograms into ranges.
         calibrated: the parts that INT8 files are made of, after calibration.
         record: the manifest's entry on calibration.
+        given: the images that were given, divided; None where ranges come from a table.
     """
 
     rewritten: Rewritten
@@ -55,17 +58,42 @@ class PreparedModel:
     calibrated: Calibrated | None = None
     record: Calibration | None = None
     model_file: str = ""
+    given: GivenFaces | None = None
 
     @property
     def model(self) -> onnx.ModelProto:
         """The float network that INT8 files are made of: equalised where that was done."""
         return self.rewritten.model if self.calibrated is None else self.calibrated.model
 
-    def calibrate(self, settings: Quantisation) -> PreparedModel:
-        """The same with ranges: from faces, from a table, or from the table that ships."""
-        calibrate = by_table if settings.data is None else on_faces
-        found = calibrate(self.rewritten.model, self.contract, settings)
-        return replace(self, calibrated=found, record=found.record)
+    def calibrate(self, settings: Quantisation, purpose: Purpose | None = None) -> PreparedModel:
+        """The same with ranges: from faces, from a table, or from the table that ships.
+
+        ``purpose`` is that of the faces that set none; None: as the settings need them.
+        """
+        model = self.rewritten.model
+        if settings.data is None:
+            found = by_table(model, self.contract, settings)
+            return replace(self, calibrated=found, record=found.record)
+        usual = Purpose.CHOICE if settings.evaluates else Purpose.ENGINE
+        given = divide_faces(settings, self.contract, purpose or usual)
+        found = on_faces(model, self.contract, given.ranges, settings)
+        return replace(self, calibrated=found, record=found.record, given=given)
+
+    def agreement(self, candidate: Candidate, threads: int = 1) -> Agreement | None:
+        """Measure how often ``candidate`` answers as the float network does in the same runtime; None if it is float.
+
+        At most :data:`MAX_APART` of the images that set no range are asked about.
+        """
+        if not candidate.precision.has_int8:
+            return None
+        if self.given is None:
+            return Agreement(reason="the ranges come from a calibration table, and no images were given")
+        if self.given.apart is None:
+            return Agreement(reason=self.given.reason)
+        faces = at_most(self.given.apart, MAX_APART)
+        float_file = self.build(Variant(candidate.variant.runtime, "fp32"))
+        with float_file.open(self.contract, threads) as plain, candidate.open(self.contract, threads) as int8:
+            return measure_agreement(plain, int8, faces)
 
     def with_method(self, method: str) -> PreparedModel:
         """The same with another method, in its record too."""
@@ -104,7 +132,9 @@ class PreparedModel:
         scales = self.calibrated.scales
         return {**self.rewritten.changes, **({EQUALISE: len(scales)} if scales else {}), **candidate.corrected}
 
-    def manifest(self, candidate: Candidate, results: Sequence[CandidateResult] = ()) -> Manifest:
+    def manifest(
+        self, candidate: Candidate, results: Sequence[CandidateResult] = (), agreement: Agreement | None = None
+    ) -> Manifest:
         """Open the engine once, pin its answers, and say what it is."""
         with candidate.open(self.contract) as classifier:
             golden = make_golden(classifier)
@@ -123,19 +153,24 @@ class PreparedModel:
             golden=golden,
             rewrites=self.changes(candidate),
             candidates=tuple(result.to_dict() for result in results),
+            agreement=None if agreement is None else agreement.to_dict(),
         )
 
 
 def prepare_model(
-    model: str | os.PathLike[str], precision: str, settings: Quantisation, no_rewrite: Collection[str] = ()
+    model: str | os.PathLike[str],
+    precision: str,
+    settings: Quantisation,
+    no_rewrite: Collection[str] = (),
+    purpose: Purpose | None = None,
 ) -> PreparedModel:
-    """Read the model, rewrite it and, for INT8, calibrate it."""
+    """Read the model, rewrite it and, for INT8, calibrate it; see :meth:`PreparedModel.calibrate` for ``purpose``."""
     proto, contract = load_model(model)
     refuse_quantised(proto)
     rewritten = rewrite(proto, contract, skip=no_rewrite)
     method = settings.recipe(contract.architecture).method
     prepared = PreparedModel(rewritten, contract, sha256_file(model), method, model_file=Path(model).name)
-    return prepared.calibrate(settings) if precision.startswith("int8") else prepared
+    return prepared.calibrate(settings, purpose) if precision.startswith("int8") else prepared
 
 
 def write_table(
@@ -162,7 +197,7 @@ def write_table(
         raise EdgeferError(f"{output} is the model itself, which would be lost", hint="choose another output path")
     if quantisation.corrections is None:
         quantisation = replace(quantisation, corrections=(EQUALISE,))
-    prepared = prepare_model(model, "int8", quantisation, no_rewrite)
+    prepared = prepare_model(model, "int8", quantisation, no_rewrite, Purpose.TABLE)
     done = prepared.calibrated
     assert done is not None  # it is INT8
     graph = signature(prepared.rewritten.model)
@@ -217,6 +252,7 @@ class BuildResult:
         reason: why it is this one, or what to type next; ``""`` where there is nothing to say.
         audit: TensorRT's precision of each layer.
         candidates: results of all candidates, where one was chosen.
+        agreement: agreement of an INT8 engine with the float network, on images that set no range; None for float.
     """
 
     path: Path
@@ -224,6 +260,7 @@ class BuildResult:
     reason: str = ""
     audit: Audit | None = None
     candidates: tuple[CandidateResult, ...] = ()
+    agreement: Agreement | None = None
 
     def summary(self) -> str:
         """A few lines for a person."""
@@ -236,4 +273,5 @@ class BuildResult:
             if got.layers:
                 integer = sum(layer.got == "int8" for layer in got.layers)
                 line += f", {integer} of {len(got.layers)} layers in INT8"
-        return line + (f"\n{self.reason}" if self.reason else "")
+        said = [] if self.agreement is None else [self.agreement.sentence()]
+        return "\n".join([line, *said, *([self.reason] if self.reason else [])])

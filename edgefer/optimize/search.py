@@ -23,7 +23,6 @@ from edgefer.data import FaceSet
 from edgefer.errors import EdgeferError
 from edgefer.measure.accuracy import Z95, design_effect, numbered
 from edgefer.measure.paired import Paired, tango_interval
-from edgefer.optimize.calibrate import evaluation_faces
 from edgefer.optimize.candidates import Candidate, CandidateResult, Variant, choose, output_error, time_files
 from edgefer.optimize.prepared import Evaluation, PreparedModel
 from edgefer.optimize.sensitivity import LayerCost, layer_costs
@@ -157,17 +156,18 @@ def search(
     """Choose the candidate that does best on the `val` part of the data.
 
     Args:
-        prepared: a calibrated model.
+        prepared: a model that was calibrated for a choice.
         variants: variants of one runtime, with the schemes that may be chosen from.
-        settings: settings with opened data. The method ``"auto"``: choose among all methods, not the model's only.
+        settings: the method ``"auto"``: choose among all methods, not the model's only.
             ``max_drop``: certify that the drop is within it.
         cost: cost model of plans, and of schemes with equal errors.
         threads: number of the engines' threads.
 
     Raises:
-        EdgeferError: the data name one split; too few faces to certify ``max_drop``.
+        EdgeferError: too few faces to certify ``max_drop``.
     """
-    choosing, max_drop = evaluation_faces(settings, prepared.contract), settings.max_drop
+    assert prepared.given is not None  # Quantisation.check looked
+    choosing, max_drop = prepared.given.evaluation, settings.max_drop
     certifying = None
     if max_drop is not None:
         choosing, certifying = halves(choosing)

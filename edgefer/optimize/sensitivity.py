@@ -9,8 +9,8 @@ from typing import Any
 
 from edgefer.errors import EdgeferError
 from edgefer.measure.paired import Paired
-from edgefer.optimize.calibrate import evaluation_faces, with_data_open
 from edgefer.optimize.candidates import Variant, output_error, variants_of
+from edgefer.optimize.given_faces import Purpose
 from edgefer.optimize.prepared import Evaluation, PreparedModel, prepare_model
 from edgefer.optimize.settings import BuildTarget, Quantisation
 from edgefer.progress import progress
@@ -93,7 +93,8 @@ def sensitivity(
 
     Args:
         model: a file written by :func:`edgefer.export`.
-        quantisation: its ``data`` have a train split: their ``calib`` part sets ranges, their ``val`` part evaluates.
+        quantisation: some of its ``data`` set ranges, others evaluate: see
+            :func:`~edgefer.optimize.given_faces.divide_faces`.
         runtime: a runtime of this CPU.
         scheme: one of those that suit the runtime here; the first if None.
         limit: evaluate on this number of images at most, stratified.
@@ -101,13 +102,13 @@ def sensitivity(
         threads: number of the engines' threads.
 
     Raises:
-        EdgeferError: bad input; the data name a single split; no layer can be INT8.
+        EdgeferError: bad input; faces without labels; no layer can be INT8.
     """
     quantisation.check(BuildTarget(CPU, runtime), "int8", command="sensitivity")
     variant = chosen_variant(runtime, scheme)
-    settings = with_data_open(quantisation)
-    prepared = prepare_model(model, "int8", settings, no_rewrite)
-    faces = evaluation_faces(settings, prepared.contract)
+    prepared = prepare_model(model, "int8", quantisation, no_rewrite, Purpose.CHOICE)
+    assert prepared.given is not None  # Quantisation.check looked
+    faces = prepared.given.evaluation
     if limit is not None and limit < len(faces):
         faces = faces.stratified(limit, 0)
     evaluation = Evaluation.of(prepared, runtime, faces, threads)

@@ -40,7 +40,9 @@ from edgefer.faces import golden_faces
 from edgefer.golden import Golden
 from edgefer.graph.onnx_file import load_model
 from edgefer.manifest import Calibration, Manifest, Precision, write_engine
-from edgefer.optimize.calibrate import calibration_faces, record_of
+from edgefer.measure.agreement import Agreement
+from edgefer.optimize.calibrate import record_of
+from edgefer.optimize.given_faces import Purpose, divide_faces
 from edgefer.optimize.prepared import BuildResult
 from edgefer.optimize.settings import BuildTarget, Quantisation
 from edgefer.optimize.tensorrt_file import TensorrtFile, prepare_file
@@ -150,7 +152,9 @@ def _write_file(destination: Path, prepared: TensorrtFile, target: Target, optio
         lines.append("  " + trtexec_command(device, prepared.contract, target, prepared.precision, options, cache))
         lines.append("trtexec writes an engine without a manifest: edgefer's Python refuses to serve it")
     said = [prepared.reason] if prepared.reason else []
-    return BuildResult(destination, None, "\n".join([*said, *lines]), candidates=prepared.candidates)
+    return BuildResult(
+        destination, None, "\n".join([*said, *lines]), candidates=prepared.candidates, agreement=prepared.agreement
+    )
 
 
 def _write_engine(
@@ -191,10 +195,14 @@ def _write_engine(
         note=note,
         audit=tuple(layer.to_dict() for layer in audit.layers),
         candidates=tuple(row.to_dict() for row in prepared.candidates),
+        agreement=None if prepared.agreement is None else prepared.agreement.to_dict(),
     )
+    agreement = prepared.agreement
+    if agreement is None and options.calibrator is not None:
+        agreement = Agreement(reason="TensorRT's own calibrator chose what is INT8")
     manifest = write_engine(destination, built.plan, manifest)
     reason = "\n".join(line for line in (prepared.reason, note) if line)
-    return BuildResult(destination, manifest, reason, audit, prepared.candidates)
+    return BuildResult(destination, manifest, reason, audit, prepared.candidates, agreement)
 
 
 def _golden_count(options: BuilderOptions) -> int:
@@ -296,7 +304,7 @@ def calibrator_for(
         yield make_calibrator(trt, options.calibrator, (), 1, table), prepared.calibration
         return
     recipe = settings.recipe(prepared.contract.architecture)
-    chosen = calibration_faces(settings, prepared.contract)
+    chosen = divide_faces(settings, prepared.contract, Purpose.TABLE).ranges
     size = options.batches.max if options.batches.fixed else min(_CALIBRATION_BATCH, len(chosen))
     if len(chosen) < size:
         raise EdgeferError(

@@ -25,8 +25,9 @@ from edgefer.graph.onnx_file import metadata_of, serialise, stamp
 from edgefer.graph.parity import measure_parity, parity_faces, require_parity
 from edgefer.graph.rewrite import PASSES, Rewritten, check_names, rewrite
 from edgefer.manifest import PRECISION_KEY, Calibration, calibration_from
-from edgefer.optimize.calibrate import with_data_open
+from edgefer.measure.agreement import Agreement
 from edgefer.optimize.candidates import CandidateResult, Variant
+from edgefer.optimize.given_faces import Purpose
 from edgefer.optimize.prepared import PreparedModel
 from edgefer.optimize.search import MacCost, search
 from edgefer.optimize.settings import Quantisation, option_of
@@ -68,6 +69,7 @@ class TensorrtFile:
         method: calibration method.
         candidates: results of methods and plans, where they were chosen; reason: the reason for the choice.
         model_file: name of the exported model.onnx, ``""`` where unknown.
+        agreement: with float, in ONNX Runtime; None of a float file, and with implicit quantisation.
     """
 
     model: onnx.ModelProto
@@ -81,6 +83,7 @@ class TensorrtFile:
     candidates: tuple[CandidateResult, ...] = ()
     reason: str = ""
     model_file: str = ""
+    agreement: Agreement | None = None
 
     @property
     def content(self) -> bytes:
@@ -126,10 +129,9 @@ def prepare_file(
     digest = known.model_sha256 or sha256_file(path)
     method = settings.recipe(contract.architecture).method
     prepared = PreparedModel(rewritten, contract, digest, method, record=known.calibration)
-    if settings.evaluates:
-        settings = with_data_open(settings)
     if precision.startswith("int8") and (observe or not options.implicit):
-        prepared = prepared.calibrate(settings)
+        # with a calibrator there is no INT8 file to compare: all images set ranges, as TensorRT's calibrator takes them
+        prepared = prepared.calibrate(settings, Purpose.TABLE if options.implicit else None)
     made = _made(prepared, precision, target, settings, options)
     origin = {
         "model_sha256": digest,
@@ -137,6 +139,7 @@ def prepare_file(
         "rewrites": made.rewrites,
         "target": target.title,
         "candidates": [row.to_dict() for row in made.candidates],
+        "agreement": None if made.agreement is None else made.agreement.to_dict(),
     }
     how = {key: value for key, value in metadata_of(made.model).items() if key == QUANTISATION_KEY}
     weak = options.weakly_typed(target)
@@ -159,6 +162,7 @@ def _made(
     if by_types:
         check_fp16(prepared.model, prepared.contract)
     candidates: tuple[CandidateResult, ...] = ()
+    agreement: Agreement | None = None
     reason, changes, got = "", dict(prepared.rewritten.changes), precision
     made = onnx.ModelProto()
     made.CopyFrom(prepared.model)
@@ -169,6 +173,7 @@ def _made(
         else:  # only a device can run the file: here it is evaluated in the reference runtime, which computes in float
             found = search(prepared, (variant,), settings, MacCost())
             prepared, file, candidates, reason = found.prepared, found.candidate, found.rows, found.reason
+        agreement = prepared.agreement(file)
         made, changes = onnx.load_model_from_string(file.content), prepared.changes(file)
         if file.precision.got == "fp32":
             got = precision.removeprefix("int8").removeprefix("+") or "fp32"
@@ -183,6 +188,7 @@ def _made(
         prepared.method,
         candidates,
         reason,
+        agreement=agreement,
     )
 
 
@@ -210,6 +216,7 @@ def _as_it_is(
     return TensorrtFile(
         *(model, contract, precision, known.model_sha256 or sha256_file(path), known.calibration, known.rewrites),
         candidates=known.candidates,
+        agreement=known.agreement,
     )
 
 
@@ -221,16 +228,18 @@ class _Origin:
     calibration: Calibration | None
     rewrites: dict[str, int]
     candidates: tuple[CandidateResult, ...]
+    agreement: Agreement | None
 
 
 def _origin(model: onnx.ModelProto) -> _Origin:
     content = json.loads(metadata_of(model).get(ORIGIN_KEY, "{}"))
-    record = content.get("calibration")
+    record, agreement = content.get("calibration"), content.get("agreement")
     return _Origin(
         str(content.get("model_sha256", "")),
         None if record is None else calibration_from(record),
         {str(name): int(places) for name, places in content.get("rewrites", {}).items()},
         tuple(CandidateResult.from_dict(row) for row in content.get("candidates", [])),
+        None if agreement is None else Agreement.from_dict(agreement),
     )
 
 

@@ -54,7 +54,7 @@ def opened_faces(data: str | os.PathLike[str] | FaceSet, limit: int | None, seed
         EdgeferError: the data cannot be read, or there is no face.
     """
     faces = data if isinstance(data, FaceSet) else open_dataset(data)
-    faces = faces.picked_or("test")
+    faces = faces.require_labels("measuring accuracy").picked_or("test")
     if len(faces) == 0:
         raise EdgeferError(f"{faces.origin} has 0 faces: nothing can be evaluated on it", hint="choose another split")
     if limit is None or limit >= len(faces):

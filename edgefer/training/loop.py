@@ -93,6 +93,7 @@ def train(
             faces; a teacher's logits do not cover them; a state of another run; the loss is not finite.
         KeyboardInterrupt: Ctrl-C, after the state was saved.
     """
+    dataset.require_labels("training")
     contract = contract_to_learn(model, dataset.classes, config.size, init)
     config = replace(config.resolved(model, fine_tuned=init is not None), size=contract.height)
     if config.vote_share:

@@ -74,11 +74,21 @@ def test_a_short_class_gives_all_and_the_others_make_up(faces):
     assert sorted(counts.values()) == [2, 6, 6, 6, 6, 7, 7]
 
 
-def test_a_class_without_faces_is_named(faces):
+def test_the_other_classes_make_up_for_one_without_faces(faces):
     keep = np.isin(faces[1], [0, 1, 2, 3, 4])
-    with pytest.raises(EdgeferError, match="synthetic has no face of 'surprise', 'neutral'") as caught:
-        faceset(faces[0][keep], faces[1][keep]).stratified(10, seed=0)
-    assert "use more data" in caught.value.hint
+    counts = faceset(faces[0][keep], faces[1][keep]).stratified(10, seed=0).per_class_counts()
+    assert list(counts.values()) == [2, 2, 2, 2, 2, 0, 0]
+
+
+def test_faces_without_labels_are_sampled_counted_and_asked_for_labels(faces):
+    opened = FaceSet(ArraySource(faces[0]), np.full(210, -1), (), origin="photos")
+    assert opened.per_class_counts() == {}
+    sample = opened.stratified(50, seed=1)
+    assert len(set(sample.face_hashes())) == 50
+    assert sample.fingerprint() != opened.stratified(50, seed=2).fingerprint()
+    assert len(opened.split("train")) == len(opened.split("all")) == 210, "nothing is divided"
+    with pytest.raises(EdgeferError, match="photos has no labels, and training needs them"):
+        opened.require_labels("training")
 
 
 @pytest.mark.parametrize("count", [0, -1, 211])

@@ -11,7 +11,7 @@ import zlib
 import numpy as np
 import pytest
 
-from edgefer.data import open_dataset
+from edgefer.data import ReadSettings, open_dataset
 from edgefer.data.classes import FER2013, FERPLUS
 from edgefer.errors import EdgeferError
 
@@ -59,8 +59,45 @@ def test_class_folders_without_splits(fill):
     assert opened.splits == ()
     assert opened.images([3])[0, 0, 0, 0] == 0
     assert opened.images([0]).shape == (1, 10, 8, 1)
-    with pytest.raises(EdgeferError, match="declares no splits"):
-        opened.split("test")
+
+
+def test_images_without_class_folders_have_no_labels(fill, capfd):
+    root = fill("1.png", "2.jpg", "notes.png")
+    (root / "notes.png").rename(root / "notes.txt")
+    opened = open_dataset(root)
+    assert (len(opened), opened.labelled, opened.classes) == (2, False, ())
+    assert opened.images([1]).shape == (1, 10, 8, 1)
+    said = capfd.readouterr().err
+    assert "no class folders: its 2 images have no labels" in said
+    assert "1 files that are no images left out" in said
+    assert len(open_dataset(f"{root}:all")) == 2
+
+
+def test_split_folders_without_class_folders_keep_their_splits(fill):
+    opened = open_dataset(fill("train/1.png", "train/2.png", "test/1.png"))
+    assert not opened.labelled
+    assert opened.splits == ("train", "test")
+    assert len(opened.split("train")) == 2
+
+
+def test_a_list_names_images_relative_to_itself(fill, tmp_path):
+    root = fill("b/1.png", "a/2.jpg")
+    listing = root / "faces.txt"
+    listing.write_text(f"# two images\nb/1.png\n\n{root / 'a' / '2.jpg'}\n")
+    opened = open_dataset(listing)
+    assert (len(opened), opened.labelled) == (2, False)
+    assert opened.images([0])[0, 0, 0, 0] == 0
+    assert opened.name_of(1) == str(root / "a" / "2.jpg")
+    elsewhere = tmp_path / "list.txt"
+    elsewhere.write_text("b/1.png\na/missing.png\n")
+    with pytest.raises(EdgeferError, match="2 of 2 images are missing on disk"):
+        open_dataset(elsewhere)
+    settings = ReadSettings(root=root, allow_missing=True)
+    assert len(open_dataset(elsewhere, reading=settings)) == 1
+    for content, fault in ((b"\n# none\n", "names no image"), (b"\xff\xd8\xff", "is not a text file")):
+        elsewhere.write_bytes(content)
+        with pytest.raises(EdgeferError, match=fault):
+            open_dataset(elsewhere)
 
 
 def test_split_folders_in_any_spelling(fill):
@@ -218,7 +255,7 @@ def test_large_photographs_are_held_one_at_a_time(fill):
     code = """
 import sys
 from edgefer.contract import Contract, Normalisation
-from edgefer.data import open_dataset
+from edgefer.data import ReadSettings, open_dataset
 faces = open_dataset(sys.argv[1])
 faces.face_hashes(), faces.fingerprint(), faces.group_keys()
 ((batch, _),) = faces.batches(20, Contract(("a", "b"), 48, 48, 1, Normalisation(), "tiny"))

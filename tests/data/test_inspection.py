@@ -91,10 +91,15 @@ def test_files_that_cannot_be_read_are_listed(tmp_path):
     (tmp_path / "sad" / "1.png").write_bytes(b"\x89PNG broken")
     found, kept = inspect_faces(open_dataset(tmp_path))
     assert (found.faces, found.unreadable, len(kept)) == (6, 2, 6)
-    assert found.counts["undeclared"] == {"angry": 0, "happy": 4, "sad": 2}
+    assert {name: sum(one[name] for one in found.counts.values()) for name in found.classes} == {
+        "angry": 0,
+        "happy": 4,
+        "sad": 2,
+    }
     assert found.sizes["12×12×1"] == 2
     assert "sad/0.png is empty" in found.unreadable_listed[0]
-    assert found.problems[:2] == ("2 faces cannot be read", "undeclared has no face of angry")
+    assert found.problems[0] == "2 faces cannot be read"
+    assert found.problems[1].startswith("train has no face of angry")
     done = run(tmp_path, "--sheet", tmp_path / "s.png")
     assert done.exit_code == 0, done.output
     assert "unreadable: the image" in done.output
@@ -102,6 +107,14 @@ def test_files_that_cannot_be_read_are_listed(tmp_path):
         (tmp_path / f"{name}.png").write_bytes(b"x")
     with pytest.raises(EdgeferError, match="none of 8 faces can be read"):
         inspect_faces(open_dataset(tmp_path))
+
+
+def test_images_without_labels_are_counted_and_shown(tmp_path):
+    np.savez(tmp_path / "faces.npz", images=np.arange(3 * 144, dtype=np.uint8).reshape(3, 12, 12))
+    done = run(tmp_path / "faces.npz", "--sheet", tmp_path / "s.png")
+    assert done.exit_code == 0, done.output
+    assert "without a label" in done.output
+    assert (tmp_path / "s.png").stat().st_size > 100
 
 
 def test_what_was_dropped_and_maps(flawed):

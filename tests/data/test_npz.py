@@ -54,7 +54,6 @@ LABELS = np.zeros(4, np.int64)
     ("content", "message", "hint"),
     [
         ({"labels": LABELS}, "has no array 'images' (it has: labels)", "save_npz"),
-        ({"images": IMAGES}, "has no array 'labels' (it has: images)", "save_npz"),
         ({"x": IMAGES}, "has no array 'images' (it has: nothing known)", "save_npz"),
         ({"images": IMAGES.astype(np.float32), "labels": LABELS}, "'images' is float32, not uint8", "0…255"),
         ({"images": IMAGES[0], "labels": LABELS}, "'images' is 48×48", "N×H×W"),
@@ -94,6 +93,16 @@ def test_bad_arrays_are_named(save, content, message, hint, tmp_path):
     assert str(path) in caught.value.message
     assert message in caught.value.message
     assert hint in caught.value.hint
+
+
+def test_images_without_labels(tmp_path):
+    np.savez(
+        tmp_path / "faces.npz",
+        images=IMAGES + np.arange(4, dtype=np.uint8)[:, None, None],
+        splits=["train"] * 3 + ["test"],
+    )
+    opened = open_dataset(tmp_path / "faces.npz")
+    assert (len(opened), opened.labelled, len(opened.split("train"))) == (4, False, 3)
 
 
 @pytest.mark.parametrize("kept", [0, 10, 5000, -30])

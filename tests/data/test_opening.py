@@ -63,7 +63,7 @@ def test_faces_of_another_set_are_kept_out_of_what_trains(tmp_path):
     generator = np.random.default_rng(5)
     images = generator.integers(0, 256, (400, 48, 48, 1), dtype=np.uint8)
     labels = np.arange(400) % 7
-    save_npz(tmp_path / "train.npz", images, labels)
+    save_npz(tmp_path / "train.npz", images, labels, splits=["train"] * 400)
     save_npz(tmp_path / "test.npz", images[::10], labels[::10])
     whole = open_dataset(tmp_path / "train.npz")
     kept = open_dataset(tmp_path / "train.npz", exclude=tmp_path / "test.npz")
@@ -74,7 +74,10 @@ def test_faces_of_another_set_are_kept_out_of_what_trains(tmp_path):
         assert list(kept.split(part).face_hashes()) == left
     assert sum(sum(kept.split(p).dropped.values()) for p in ("fit", "val", "calib")) == 40
     assert list(kept.split("fit").dropped) == [f"also in {tmp_path / 'test.npz'}"]
-    assert len(kept.split("all")) == 400
+    assert len(kept.split("all")) == 360
+    save_npz(tmp_path / "undeclared.npz", images, labels)
+    elsewhere = open_dataset(tmp_path / "undeclared.npz", exclude=tmp_path / "test.npz")
+    assert len(elsewhere.split("train")) == 360, "the test is the other file: nothing is set aside for one"
     named = open_dataset(f"{tmp_path / 'train.npz'}:calib", exclude=tmp_path / "test.npz")
     assert named.face_hashes() == kept.split("calib").face_hashes()
 

@@ -92,7 +92,7 @@ def faces(tmp_path_factory):
     images = random.integers(0, 120, (5000, SIZE, SIZE, 1)) + (labels == 1)[:, None, None, None] * 120
     images[labels == 2, ::2] += 120
     path = tmp_path_factory.mktemp("faces") / "faces.npz"
-    save_npz(path, images.astype(np.uint8), labels, LABELS)
+    save_npz(path, images.astype(np.uint8), labels, LABELS, ["train"] * 5000)
     return open_dataset(path)
 
 

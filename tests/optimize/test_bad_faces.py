@@ -128,13 +128,13 @@ def test_so_many_of_each_class_or_all_there_are(model, tmp_path, capsys):
     random = np.random.default_rng(0)
     labels = np.repeat([0, 1, 2], [40, 40, 7])
     images = random.integers(0, 256, (87, 12, 12, 1), dtype=np.uint8)
-    save_npz(tmp_path / "few.npz", images, labels, ["dark", "bright", "striped"])
+    save_npz(tmp_path / "few.npz", images, labels, ["dark", "bright", "striped"], ["train"] * 87)
     few = open_dataset(f"{tmp_path / 'few.npz'}:train")
     result = build(model, few, tmp_path / "x.onnx", faces=None, per_class=10)
     assert result.manifest.calibration.per_class == {"dark": 10, "bright": 10, "striped": 7}
     said = " ".join(capsys.readouterr().err.split())
-    assert "calibrating with 27 faces of" in said
-    assert "10 of each class, but all there are of striped 7" in said
+    assert "few.npz:train: 27 of 87 images set the ranges" in said
+    assert "fewer than 10 images of a class: 7 of striped" in said
     with pytest.raises(EdgeferError, match="60 faces in all and 10 of each class exclude each other") as caught:
         build(model, few, tmp_path / "x.onnx", faces=60, per_class=10)
     assert "leave out" in caught.value.hint

@@ -241,10 +241,9 @@ def test_a_budget_for_tensorrt_is_evaluated_here_and_travels_in_the_file(
     ("settings", "message", "hint"),
     [
         ({"max_drop": 0.5}, "no plan can be shown to meet --max-drop 0.5", "a `val` part of"),
-        ({"max_drop": 5, "part": "val"}, "names one split", "leave the split out"),
+        ({"max_drop": 1, "part": "val"}, "no plan can be shown to meet --max-drop 1", "a `val` part of"),
         ({"max_drop": 5, "calib": None}, "--max-drop needs faces to evaluate", "--calib DATA"),
         ({"max_drop": 5, "calib": None, **JETPACK}, "--max-drop needs faces to evaluate", "--calib DATA"),
-        ({"max_drop": 5, "part": "val", **JETPACK}, "names one split", "leave the split out"),
         ({"max_drop": float("nan")}, "--max-drop is nan, and a drop is 0 points or more", "--max-drop 0.5"),
         ({"method": "auto", "calib": None}, "--method auto needs faces to evaluate", "--calib DATA"),
         (

@@ -68,8 +68,6 @@ def test_bad_input(model, faces):
     with pytest.raises(EdgeferError, match="onnxruntime has no scheme 'tensorrt' on this CPU") as caught:
         sensitivity(model, Quantisation(faces), scheme="tensorrt")
     assert "one of: " in caught.value.hint
-    with pytest.raises(EdgeferError, match="names one split"):
-        sensitivity(model, Quantisation(faces.split("calib"), faces=60))
 
 
 def test_output_error_by_hand():

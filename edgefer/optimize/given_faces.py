@@ -1,0 +1,185 @@
+"""The division of what a user gives for calibration: images that set ranges, and images apart from those.
+
+The images apart set no range. They measure the agreement of the INT8 engine with float or, where something is chosen by
+its answers, evaluate candidates. The ranges need neither labels nor classes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import Enum
+
+import numpy as np
+
+from edgefer.contract import Contract
+from edgefer.data import FaceSet, aligned, open_dataset
+from edgefer.data.inspection import UNREADABLE, without_unreadable
+from edgefer.errors import EdgeferError
+from edgefer.measure.accuracy import check_classes
+from edgefer.optimize.calibration_table import shipped_table
+from edgefer.optimize.settings import Quantisation
+from edgefer.progress import announce
+
+HELD_BACK = 0.1
+"""Share of the images given that is held back to measure the agreement, if nothing else is left for it."""
+MIN_APART, MAX_APART = 20, 500
+"""Number of images that measure an agreement: with 20 its interval is 16 points wide where all agree, with 500 one."""
+FEW = 2 * MIN_APART
+"""Of fewer images none is held back: the ranges need them more."""
+
+
+class Purpose(Enum):
+    """What the images do that set no range."""
+
+    TABLE = "no engine is built"
+    ENGINE = "measure the agreement with float"
+    CHOICE = "evaluate candidates"
+
+
+@dataclass(frozen=True)
+class GivenFaces:
+    """Attributes:
+    ranges: the images that set the ranges, in the order in which corrections look at them.
+    apart: images that set no range; None where there are none: ``reason`` says why.
+    """
+
+    ranges: FaceSet
+    apart: FaceSet | None = None
+    reason: str = ""
+
+    @property
+    def evaluation(self) -> FaceSet:
+        """The faces that evaluate candidates, of a division for :attr:`Purpose.CHOICE`."""
+        assert self.apart is not None
+        return self.apart
+
+
+def divide_faces(settings: Quantisation, contract: Contract, purpose: Purpose) -> GivenFaces:
+    """Divide the images of ``settings.data``, and say on stderr how many do what.
+
+    - Images without labels, and what ``DATA:split`` names, are used whole. So is a labelled set without splits, but for
+      its ``test`` part. Images apart from the ranges are what ``--calib-faces`` leaves over, or about a tenth is held
+      back. Candidates are evaluated on half of a named split, or on the ``val`` part of a set without splits.
+    - Of other data the ``calib`` part sets the ranges, and ``val`` is apart. Where a calibration table ships for the
+      very weights, the recipe's number of images is taken, so that the engine is the table's.
+
+    Images that cannot be read are left out and counted.
+
+    Raises:
+        EdgeferError: test faces; no labels, or other classes than the network's, where candidates are evaluated; too
+            few faces.
+    """
+    assert settings.data is not None  # Quantisation.check looked
+    faces = settings.data if isinstance(settings.data, FaceSet) else open_dataset(settings.data)
+    if faces.picked in ("test", "private"):
+        raise EdgeferError(
+            f"{faces.origin} are test faces: ranges made from them would flatter the report",
+            hint="calibrate on the `calib` part: leave the split out of --calib",
+        )
+    if purpose is Purpose.CHOICE:
+        faces.require_labels("evaluation (--auto, --max-drop, --method auto, sensitivity)")
+    if settings.per_class is not None:
+        faces.require_labels("--per-class")
+    try:
+        return _divided(faces, settings, contract, purpose)
+    except EdgeferError:
+        readable = without_unreadable(faces)
+        if not 0 < len(readable) < len(faces):
+            raise
+    faults = readable.faults[UNREADABLE]
+    announce(
+        f"note: {faces.origin}: {len(faults):,} of {len(faces):,} images cannot be read and are left out "
+        f"({'; '.join(faults[:2])}{'; …' * (len(faults) > 2)})"
+    )
+    return _divided(readable, settings, contract, purpose)
+
+
+def _divided(faces: FaceSet, settings: Quantisation, contract: Contract, purpose: Purpose) -> GivenFaces:
+    if faces.picked is None and faces.declared_parts is not None and faces.labelled:
+        pool = faces.split("calib")
+        ships = shipped_table(contract.architecture, contract.lineage.get("weights_sha256", "")) is not None
+        ranges = _sample(pool, settings, contract, only_recipe=ships)
+        found = GivenFaces(ranges, None if purpose is Purpose.TABLE else faces.split("val"))
+    else:
+        pool = faces if faces.picked is not None else faces.split("train")
+        found = _of_pool(faces, pool, settings, contract, purpose)
+    apart = found.apart
+    if apart is not None and purpose is Purpose.CHOICE:
+        apart = aligned(apart, contract.labels)
+        check_classes("the network", contract.labels, apart.origin, apart.classes)
+    elif apart is not None:
+        apart = at_most(apart, MAX_APART)
+    found = replace(found, apart=apart)
+    for part in (found.ranges, apart):
+        if part is not None:
+            part.face_hashes()  # what cannot be read is found here
+    _announce(pool, found, settings, purpose)
+    return found
+
+
+def _of_pool(faces: FaceSet, pool: FaceSet, settings: Quantisation, contract: Contract, purpose: Purpose) -> GivenFaces:
+    """Divide ``pool``, all of ``faces`` that may be used."""
+    if purpose is Purpose.TABLE:
+        return GivenFaces(_sample(pool, settings, contract))
+    if purpose is Purpose.CHOICE:
+        if faces.picked is None:
+            apart = faces.split("val")
+            rest = pool.apart_from(apart)
+        else:
+            rest, apart = pool.held_back(len(pool) // 2)
+        return GivenFaces(_sample(rest, settings, contract), apart)
+    if settings.faces is not None or settings.per_class is not None:
+        ranges = _sample(pool, settings, contract)
+        apart = pool.apart_from(ranges)
+        if len(apart) >= MIN_APART:
+            return GivenFaces(ranges, apart)
+        return GivenFaces(ranges, None, f"{len(ranges):,} of {len(pool):,} images set the ranges, too few are left")
+    count = min(MAX_APART, max(MIN_APART, round(HELD_BACK * len(pool))))
+    rest, apart = pool.held_back(count if len(pool) >= FEW else 0)
+    if len(apart) >= MIN_APART:
+        return GivenFaces(_sample(rest, settings, contract), apart)
+    few = f"all {len(pool):,} images set the ranges, {FEW} or more are needed to hold {MIN_APART} back"
+    alike = "too many images are near-duplicates of each other to hold some back"
+    return GivenFaces(_sample(pool, settings, contract), None, few if len(pool) < FEW else alike)
+
+
+def _sample(faces: FaceSet, settings: Quantisation, contract: Contract, *, only_recipe: bool = False) -> FaceSet:
+    """The images that set ranges: as many as were asked for, else all, or the recipe's number."""
+    recipe, count = settings.recipe(contract.architecture), len(faces)
+    if settings.per_class is not None:
+        count = sum(min(settings.per_class, there) for there in faces.per_class_counts().values())
+    elif settings.faces is not None or only_recipe:
+        count = min(recipe.faces, count)  # the number that was asked for is in it
+    return faces.stratified(count, recipe.seed)
+
+
+def at_most(faces: FaceSet, count: int) -> FaceSet:
+    """``faces``, or a random sample of ``count`` of them, which is the same every time."""
+    if len(faces) <= count:
+        return faces
+    return faces.subset(np.sort(np.random.default_rng(0).choice(len(faces), count, replace=False)))
+
+
+def _announce(pool: FaceSet, found: GivenFaces, settings: Quantisation, purpose: Purpose) -> None:
+    """One line on what the images do, and notes on what is unusual about them."""
+    ranges, apart = found.ranges, found.apart
+    number = f"{len(ranges):,} of {len(pool):,}" if len(ranges) < len(pool) else f"all {len(ranges):,}"
+    line = f"{pool.origin}: {number} images set the ranges"
+    if apart is not None:
+        line += (
+            f", {len(apart):,} {'others' if apart.origin == ranges.origin else f'of {apart.origin}'} {purpose.value}"
+        )
+    announce(line)
+    counts = ranges.per_class_counts()
+    short = [f"{count:,} of {name}" for name, count in counts.items() if 0 < count < (settings.per_class or 0)]
+    if short:
+        announce(f"note: there are fewer than {settings.per_class} images of a class: {', '.join(short)}")
+    if settings.faces is not None and len(ranges) < settings.faces:
+        announce(f"note: {settings.faces:,} images were asked for: there are no more")
+    if missing := [name for name, count in counts.items() if not count]:
+        announce(f"note: {pool.origin} has no image of {', '.join(missing)}: the others set the ranges")
+    if pool.picked == "all" and pool.labelled:
+        announce(
+            f"note: {pool.origin} includes the test part: `bench` leaves out the faces that calibrate; without ':all' "
+            "none of them would"
+        )
