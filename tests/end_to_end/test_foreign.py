@@ -72,19 +72,19 @@ def test_accuracy_is_what_the_foreign_file_has_by_its_own_labels(folder):
     )
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
-    assert report["accuracy"] == {"top1": pytest.approx(right), "n": 200}
+    assert report["accuracy"] == {"top1": pytest.approx(right), "n": 200, "left_out": 0}
     assert report["paired"]["agreement"] == 1.0
     assert "it has none of contempt" in done.stderr
 
 
-def test_int8_needs_every_class_or_says_which_is_lacking(folder):
+def test_int8_of_a_network_with_a_class_more_than_the_data(folder):
     done = edgefer("build-engine", "model.onnx", "--int8", "--calib", "faces.npz", "-o", "x.onnx", cwd=folder)
-    assert done.returncode == 2
-    assert "has no face of 'contempt'" in done.stderr
-    assert not (folder / "x.onnx").exists()
+    assert done.returncode == 0, done.stderr
+    assert "images set the ranges" in done.stderr
+    assert "agreement with float: " in done.stdout
 
 
-def test_int8_with_a_map(folder):
+def test_a_choice_needs_a_map_and_ranges_do_not(folder):
     """Faces of all eight classes, under other names."""
     images, labels = synthetic_faces(900, seed=3)
     names = [f"AU {name}" for name in (*FER2013, "contempt")]
@@ -92,7 +92,7 @@ def test_int8_with_a_map(folder):
     save_npz(folder / "eight.npz", images, labels, names, ["train"] * 700 + ["test"] * 200)
     mapping = ",".join(f"{name}={name[3:]}" for name in names)
     arguments = ("build-engine", "model.onnx", "--int8", "--calib", "eight.npz", "-o", "int8.onnx")
-    done = edgefer(*arguments, cwd=folder)
+    done = edgefer(*arguments, "--max-drop", 90, cwd=folder)
     assert done.returncode == 2
     assert "--map OLD=NEW" in done.stderr
     done = edgefer(*arguments, "--map", mapping, cwd=folder)
