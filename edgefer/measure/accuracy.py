@@ -223,6 +223,17 @@ def check_classes(left: str, left_classes: tuple[str, ...], right: str, right_cl
     )
 
 
+def columns_of(name: str, labels: Sequence[str], origin: str, classes: Sequence[str]) -> list[int]:
+    """For each of ``classes`` its place among the ``labels`` of the network ``name``: the same names in any order.
+
+    Raises:
+        EdgeferError: the names differ; see :func:`check_classes`.
+    """
+    if sorted(labels) != sorted(classes):
+        check_classes(name, tuple(labels), origin, tuple(classes))
+    return [list(labels).index(wanted) for wanted in classes]
+
+
 def hash_numbers(hashes: Sequence[str]) -> NDArray[np.uint64]:
     """Hashes of 16 hexadecimal digits as numbers."""
     return np.array([int(digits, 16) for digits in hashes], dtype=np.uint64)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from edgefer.atomic import atomic_path
 from edgefer.errors import EdgeferError
-from edgefer.measure.accuracy import Predictions, check_classes, hash_numbers, numbered
+from edgefer.measure.accuracy import Predictions, columns_of, hash_numbers, numbered
 from edgefer.progress import Advance, announce, progress
 
 if TYPE_CHECKING:
@@ -44,7 +44,8 @@ def evaluate(
 
     Args:
         classifier: the network; it computes the faces itself if there is one process.
-        faceset: the faces, decoded as they are needed, in each process for itself.
+        faceset: the faces, decoded as they are needed, in each process for itself. Answers come in the order of its
+            classes, which may be another than the network's.
         batch_size: number of faces per call.
         processes: number of processes that share the work; each opens the network by
             ``reopen``, which must be picklable.
@@ -54,14 +55,16 @@ def evaluate(
             empties it.
 
     Raises:
-        EdgeferError: the face set is empty, its classes are not the classifier's, a process died, or the cache cannot
-            be written.
+        EdgeferError: the face set is empty, its classes have other names than the classifier's, a process died, or
+            the cache cannot be written.
     """
     if len(faceset) == 0:
         raise EdgeferError(f"{faceset.origin} has 0 faces: there is nothing to predict", hint="choose another split")
     if processes < 1:
         raise EdgeferError(f"the processes must be at least 1, not {processes}", hint="pass --processes 1")
-    check_classes(classifier.name, classifier.contract.labels, faceset.origin, faceset.classes)
+    order = columns_of(classifier.name, classifier.contract.labels, faceset.origin, faceset.classes)
+    if order != sorted(order):
+        announce(f"note: {classifier.name}: answers brought by name into the order {', '.join(faceset.classes)}")
     chunks = [slice(start, min(start + CHUNK, len(faceset))) for start in range(0, len(faceset), CHUNK)]
     logits = np.empty((len(faceset), len(faceset.classes)), dtype=np.float32)
     kept = None if cache is None else cache.chunks(_identity(classifier, faceset))
@@ -82,7 +85,7 @@ def evaluate(
     labels = np.asarray(faceset.labels, dtype=np.int64)
     groups, hashes = numbered(faceset.group_keys()), hash_numbers(faceset.face_hashes())
     classes = tuple(faceset.classes)
-    return Predictions(logits, labels, classes, faceset.fingerprint(), classifier.name, groups, hashes)
+    return Predictions(logits[:, order], labels, classes, faceset.fingerprint(), classifier.name, groups, hashes)
 
 
 def _chunk_logits(

@@ -82,7 +82,8 @@ def benchmark(
     with ExitStack() as opened:
         engines = [_open(item, partial(load_engine, threads=settings.threads), opened) for item in _as_list(engine)]
         reference = _open_baseline(baseline, settings.threads, engines[0][0].contract, opened)
-        faces = aligned(faces, engines[0][0].contract.labels)
+        order = reference.classes if isinstance(reference, Predictions) else engines[0][0].contract.labels
+        faces = aligned(faces, order)  # other networks' answers are brought into it
         evaluated = engines if isinstance(reference, Predictions) else [reference, *engines]
         timed = [classifier for classifier, _ in evaluated]
         answered = reference if isinstance(reference, Predictions) else None

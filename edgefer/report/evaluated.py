@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from edgefer.data import FaceSet, open_dataset
 from edgefer.engines.classifier import Classifier
 from edgefer.errors import EdgeferError
-from edgefer.measure.accuracy import Predictions, check_classes, numbered
+from edgefer.measure.accuracy import Predictions, check_classes, columns_of, numbered
 from edgefer.measure.paired import check_same_faces
 from edgefer.models.weights import met_by_shipped
 from edgefer.progress import announce
@@ -83,10 +83,10 @@ def evaluated_faces(
     Raises:
         EdgeferError: too few remain; classes differ; or the baseline's faces are others and have no hashes.
     """
-    check = [(one.name, tuple(one.contract.labels)) for one in classifiers]
-    check += [] if baseline is None else [(baseline.name, tuple(baseline.classes))]
-    for name, classes in check:
-        check_classes(name, classes, faces.origin, faces.classes)
+    for one in classifiers:  # whose answers come in the order of the faces' classes
+        columns_of(one.name, one.contract.labels, faces.origin, faces.classes)
+    if baseline is not None:
+        check_classes(baseline.name, tuple(baseline.classes), faces.origin, faces.classes)
     reasons: dict[str, NDArray[np.bool_]] = {}
     hashes = np.array(faces.face_hashes())
     for reason, known in _met(classifiers):

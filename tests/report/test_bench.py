@@ -153,6 +153,24 @@ def test_timed_batches_are_whole_and_of_real_faces(fake_classifier, faces, batch
     assert len(timed) >= min(58, batch * len(batches))
 
 
+@pytest.mark.parametrize("saved", [False, True])
+def test_networks_with_another_order_of_the_classes_are_brought_into_one(
+    fake_classifier, faces, tmp_path, capsys, saved
+):
+    other = fake_classifier(labels=("sad", "angry", "happy"), mistakes=10, name="other.onnx")
+    answers = other.session.run
+    other.session.run = lambda inputs: {"logits": np.roll(answers(inputs)["logits"], 1, axis=1)}
+    base = fake_classifier(name="base.onnx")
+    if saved:  # predictions keep the order that they were made in
+        evaluate(base, faces.split("test")).save(tmp_path / "p.npz")
+        base = tmp_path / "p.npz"
+    report = benchmark([other, fake_classifier(mistakes=10)], faces, base, seconds=0.02)
+    assert report.baseline.accuracy.top1 == 1.0
+    assert [row.accuracy.top1 for row in report.engines] == [0.9, 0.9]
+    assert [row.paired.drop_pp for row in report.engines] == pytest.approx([10, 10])
+    assert "brought by name into the" in capsys.readouterr().err
+
+
 def test_other_labels_are_refused_with_both_lists(fake_classifier, faces):
     odd = fake_classifier(labels=("angry", "happy", "neutral"), name="odd.onnx")
     for engine, base in ((odd, fake_classifier()), (fake_classifier(), odd)):
