@@ -33,7 +33,7 @@ from edgefer.measure.accuracy import (
 )
 from edgefer.measure.evaluate import evaluate
 from edgefer.measure.paired import Paired
-from edgefer.models.importing import import_weights
+from edgefer.models.importing import Stated, import_weights
 from edgefer.models.registry import architecture
 from edgefer.models.weights import load_weights
 from edgefer.progress import announce
@@ -149,7 +149,7 @@ def _flip_gain(
 ) -> dict[str, Any]:
     """What the weights reach on the test without the flip, and what it gains, paired, in points of top-1."""
     with tempfile.TemporaryDirectory() as folder:
-        import_weights(weights, name, plain := Path(folder) / "w.safetensors", test_time_flip=False)
+        import_weights(weights, name, plain := Path(folder) / "w.safetensors", stated=Stated(test_time_flip=False))
         with load_baseline(plain) as network:
             one_side = {"test": evaluate(network, test), "val": evaluate(network, val)}
     paired = {part: Paired.from_predictions(one_side[part], both_sides[part]) for part in one_side}

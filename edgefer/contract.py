@@ -34,6 +34,43 @@ class Normalisation:
         return (self.scale / std).astype(np.float32), (-mean / std).astype(np.float32)
 
 
+_NAMED: Mapping[str, tuple[float, Mapping[int, tuple[float, ...]], Mapping[int, tuple[float, ...]]]] = {
+    "0..1": (1.0 / 255.0, {1: (0.0,), 3: (0.0,) * 3}, {1: (1.0,), 3: (1.0,) * 3}),
+    "-1..1": (1.0 / 255.0, {1: (0.5,), 3: (0.5,) * 3}, {1: (0.5,), 3: (0.5,) * 3}),
+    "0..255": (1.0, {1: (0.0,), 3: (0.0,) * 3}, {1: (1.0,), 3: (1.0,) * 3}),
+    "imagenet": (
+        1.0 / 255.0,
+        {1: (0.449,), 3: (0.485, 0.456, 0.406)},
+        {1: (0.226,), 3: (0.229, 0.224, 0.225)},
+    ),
+}
+
+NORMALISATIONS = tuple(_NAMED)
+"""Names of the usual normalisations. ImageNet's of grey faces has the averages of its three channels."""
+
+
+def named_normalisation(name: str, channels: int) -> Normalisation:
+    """One of :data:`NORMALISATIONS` for faces of 1 or 3 channels.
+
+    Raises:
+        EdgeferError: none has that name.
+    """
+    if name not in _NAMED:
+        raise EdgeferError(f"no normalisation is called '{name}'", hint=f"one of {', '.join(NORMALISATIONS)}")
+    scale, mean, std = _NAMED[name]
+    return Normalisation(scale, mean[channels], std[channels])
+
+
+def name_of_normalisation(norm: Normalisation) -> str | None:
+    """Its name among :data:`NORMALISATIONS`, however it is written; None if it is none of them."""
+    channels = len(norm.mean)
+    for name in NORMALISATIONS if channels in (1, 3) else ():
+        usual = named_normalisation(name, channels)
+        if all(np.allclose(a, b, rtol=1e-3, atol=1e-3) for a, b in zip(norm.affine(), usual.affine(), strict=True)):
+            return name
+    return None
+
+
 @dataclass(frozen=True)
 class Contract:
     """Everything that whoever runs the network must know, and must not guess.

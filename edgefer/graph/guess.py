@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import onnx
 
-from edgefer.contract import METADATA_KEY, Contract, Normalisation
-from edgefer.contract_file import contract_text, render_contract
+from edgefer.contract import METADATA_KEY, Contract, Normalisation, named_normalisation
+from edgefer.contract_file import Draft, contract_text, render_contract
 from edgefer.data.classes import FER2013, FERPLUS, RAFDB
 from edgefer.errors import EdgeferError, require
 from edgefer.graph.foreign import only_input, parse_foreign, sizes_of
@@ -63,21 +63,24 @@ class Guess:
             notes=notes,
         )
 
+    def draft(self) -> Draft:
+        """What the contract says, and what is left to fill in."""
+        height, width, channels = (max(size, 1) for size in self.size)
+        known = self.normalisation is not None and bool(self.normalisation.mean)
+        norm = self.normalisation if self.normalisation is not None and known else named_normalisation("0..1", channels)
+        missing = [
+            f"input.{key}" for key, size in zip(("height", "width", "channels"), self.size, strict=True) if not size
+        ]
+        missing += [] if self.labels else ["labels"]
+        missing += [] if known else [f"normalisation.{key}" for key in ("scale", "mean", "std")]
+        labels = self.labels or ("a", "b")
+        return Draft(Contract(labels, height, width, channels, norm, self.architecture), tuple(missing))
 
-def carried(contract: Contract, origin: Path) -> str:
-    """A contract that a file carries, as TOML."""
-    return render_contract(contract, [f"Read from {origin.name}, which carries it: nothing here is guessed."])
 
-
-def guess_weights(path: Path) -> str:
-    """TOML of the contract that a weights file (.safetensors, .pth, .pt) carries or is probably for.
-
-    Raises:
-        EdgeferError: it cannot be read, or is of no well-known layout.
-    """
+def _of_weights(path: Path) -> Guess | Contract:
     weights = load_weights(path)
     if weights.contract is not None:
-        return carried(weights.contract, path)
+        return weights.contract
     found = _published_ddamfn(weights.state) or _of_the_zoo(weights.state)
     if found is None:
         some = ", ".join(list(weights.state)[:4])
@@ -85,15 +88,11 @@ def guess_weights(path: Path) -> str:
             f"{path} has {len(weights.state)} tensors ({some}, …), {_UNKNOWN}",
             hint="`edgefer contract new` writes a template to fill in by hand",
         )
-    return found.to_toml(path)
+    return found
 
 
-def guess_keras(path: Path) -> str:
-    """TOML of the contract that a Keras file of oarriaga/face_classification (or a wheel with one) is probably for.
-
-    Raises:
-        EdgeferError: it cannot be read, or is of another network.
-    """
+def _of_keras(path: Path) -> Guess:
+    """Keras files of oarriaga/face_classification, or a wheel with one."""
     keras = read_keras(path)
     network = _network_of(keras)
     if network is None:
@@ -114,7 +113,7 @@ def guess_keras(path: Path) -> str:
         "faces, which its code scales by (x / 255 − 0.5) · 2"
         + (" and labels in FER2013's order" if labels == FER2013 else ""),
         doubts,
-    ).to_toml(path)
+    )
 
 
 def _network_of(keras: KerasFile) -> str | None:
@@ -201,21 +200,33 @@ def guess_contract(path: str | os.PathLike[str]) -> str:
     Raises:
         EdgeferError: no such file, it cannot be read, or is of no well-known layout.
     """
+    found, file = probable_contract(path), Path(path)
+    if isinstance(found, Guess):
+        return found.to_toml(file)
+    return render_contract(found, [f"Read from {file.name}, which carries it: nothing here is guessed."])
+
+
+def probable_contract(path: str | os.PathLike[str]) -> Contract | Guess:
+    """The contract that a file carries, or a guess as :func:`guess_contract` prints it.
+
+    Raises:
+        EdgeferError: as there.
+    """
     file = Path(path)
     if not file.is_file():
         raise EdgeferError(f"there is no file {file}", hint="give weights (.safetensors, .pth, .pt, .hdf5) or an .onnx")
     if file.suffix == ".onnx":
-        return _guess_onnx(file)
+        return _of_onnx(file)
     with file.open("rb") as stream:
         keras = stream.read(len(HDF5)) == HDF5
-    return guess_keras(file) if keras or file.suffix in (*SUFFIXES, WHEEL) else guess_weights(file)
+    return _of_keras(file) if keras or file.suffix in (*SUFFIXES, WHEEL) else _of_weights(file)
 
 
-def _guess_onnx(file: Path) -> str:
+def _of_onnx(file: Path) -> Guess | Contract:
     model = parse_foreign(file)
     metadata = metadata_of(model)
     if METADATA_KEY in metadata:
-        return carried(Contract.from_metadata(metadata, str(file)), file)
+        return Contract.from_metadata(metadata, str(file))
     entry = only_input(model, file)
     sizes = sizes_of(entry)
     layout = next((name for name in ("NCHW", "NHWC") if sizes[name.index("C")] in (1, 3)), None)
@@ -236,10 +247,10 @@ def _guess_onnx(file: Path) -> str:
             f"{why}, as those of HSEmotion and EmotiEffNet, which are normalised as ImageNet and order their classes "
             "Anger Contempt Disgust Fear Happiness Neutral Sadness Surprise (7 classes: without Contempt)",
             ("any other network of that size has the same shapes: compare with the code that it came with",),
-        ).to_toml(file)
+        )
     norm = Normalisation(0.0, (), ())
     doubts = ("labels and normalisation are left empty: nothing in the file says them",)
-    return Guess(file.stem, (), (height, width, channels), norm, why, doubts).to_toml(file)
+    return Guess(file.stem, (), (height, width, channels), norm, why, doubts)
 
 
 def _number(size: int | str) -> int:

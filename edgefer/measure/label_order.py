@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgefer.measure.accuracy import Predictions
-from edgefer.measure.paired import Paired, simultaneous_z, tango_interval
+from edgefer.measure.paired import Paired, mcnemar_exact, simultaneous_z, tango_interval
 
 MIN_FACES = 200
 """Fewer labelled faces tell nothing about a contract."""
@@ -77,18 +77,18 @@ def best_assignment(gains: NDArray[np.int64]) -> NDArray[np.int64]:
     taken = np.zeros(size + 1, np.int64)  # row + 1 of each column; column 0 is where a path begins
     for row in range(1, size + 1):
         taken[0], at = row, 0
-        least, came = np.full(size + 1, infinite), np.zeros(size + 1, np.int64)
+        shortest, came = np.full(size + 1, infinite), np.zeros(size + 1, np.int64)
         used = np.zeros(size + 1, bool)
         while taken[at] or at == 0:
             used[at] = True
             reduced = cost[taken[at] - 1] - rows[taken[at]] - columns[1:]
-            nearer = np.flatnonzero(~used[1:] & (reduced < least[1:])) + 1
-            least[nearer], came[nearer] = reduced[nearer - 1], at
-            step = int(least[~used].min())
+            nearer = np.flatnonzero(~used[1:] & (reduced < shortest[1:])) + 1
+            shortest[nearer], came[nearer] = reduced[nearer - 1], at
+            step = int(shortest[~used].min())
             rows[taken[used]] += step
             columns[used] -= step
-            least[~used] -= step
-            at = int(np.flatnonzero(~used)[least[~used].argmin()])
+            shortest[~used] -= step
+            at = int(np.flatnonzero(~used)[shortest[~used].argmin()])
             if not taken[at]:
                 break
         while at:
@@ -101,6 +101,8 @@ def best_assignment(gains: NDArray[np.int64]) -> NDArray[np.int64]:
 def best_order(labels: NDArray[np.int64], answers: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
     """For each output the class that it should be called, so that most answers are right; as declared where equal."""
     counts = np.bincount(answers * classes + labels, minlength=classes * classes).reshape(classes, classes)
+    if (counts.diagonal() == counts.max(axis=1)).all():  # no output fits another class better: nothing to solve
+        return np.arange(classes)
     return best_assignment(counts * (classes + 1) + np.eye(classes, dtype=np.int64))
 
 
@@ -111,29 +113,19 @@ class Reordered:
     Attributes:
         order: for each output the class (an index) that fits all the faces best.
         answers: int64 N, each under the order that the other half of the faces chose.
+        clear: whether of the answers that change at least twice as many are right as before. In a wrong order few of
+            them are right before. A weak network that confuses two classes, say all fear with surprise, may also gain
+            by another order, though its names are right: there many are right before.
     """
 
     order: tuple[int, ...]
     answers: NDArray[np.int64]
+    clear: bool
 
     @property
     def changes(self) -> bool:
         """Whether it is another order than the declared one."""
         return self.order != tuple(range(len(self.order)))
-
-    def convinces(self, labels: NDArray[np.int64], declared: NDArray[np.int64]) -> bool:
-        """Whether of the answers that change at least twice as many are right as before.
-
-        In a wrong order few of them are right before. A weak network that confuses two classes, say all fear with
-        surprise, may also gain by another order, though its names are right: there many are right before.
-
-        Args:
-            labels: the truth, int64 N.
-            declared: the answers in the declared order, int64 N.
-        """
-        moved = declared != self.answers
-        before, after = ((answers == labels)[moved].sum() for answers in (declared, self.answers))
-        return self.changes and bool(after >= 2 * before)
 
 
 def reorder(
@@ -152,14 +144,33 @@ def reorder(
     found = np.empty_like(answers)
     for half in (first, ~first):
         found[~half] = best_order(labels[half], answers[half], classes)[answers[~half]]
-    return Reordered(tuple(int(label) for label in best_order(labels, answers, classes)), found)
+    order = _supported(best_order(labels, answers, classes), labels, answers)
+    before, after = (int((one == labels)[answers != found].sum()) for one in (answers, found))
+    return Reordered(order, found, clear=order != tuple(range(classes)) and after >= 2 * before)
+
+
+def _supported(order: NDArray[np.int64], labels: NDArray[np.int64], answers: NDArray[np.int64]) -> tuple[int, ...]:
+    """The order with the names back in their places that a few answers alone have moved.
+
+    Classes that change places among themselves (a cycle) are tried together.
+    """
+    kept = np.arange(len(order))
+    for start in range(len(order)):
+        cycle = [start]
+        while (following := int(order[cycle[-1]])) != start:
+            cycle.append(following)
+        moved = np.isin(answers, cycle)
+        before, after = answers[moved] == labels[moved], order[answers[moved]] == labels[moved]
+        if mcnemar_exact(int((before & ~after).sum()), int((after & ~before).sum())) <= 0.05:
+            kept[cycle] = order[cycle]
+    return tuple(int(label) for label in kept)
 
 
 def order_warning(predictions: Predictions, data: str) -> str | None:
     """A sentence if another order of the classes fits the answers better, else None; it costs a confusion matrix.
 
     Args:
-        predictions: of the network whose contract is doubted.
+        predictions: answers of the network whose contract is doubted.
         data: what to call the faces in the command that tells more.
     """
     if predictions.n < MIN_FACES:
@@ -167,7 +178,7 @@ def order_warning(predictions: Predictions, data: str) -> str | None:
     labels, groups, names = predictions.labels, predictions.groups, predictions.classes
     other = reorder(labels, predictions.answers, groups, len(names))
     gain = Gain(Paired.from_answers(labels, predictions.answers, other.answers, groups))
-    if not gain.shown or not other.convinces(labels, predictions.answers):
+    if not gain.shown or not other.clear:
         return None
     share = 100.0 * float((other.answers == labels).mean())
     listed = ", ".join(names[label] for label in other.order)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgefer.atomic import sha256_file
-from edgefer.contract import Contract
+from edgefer.contract import Contract, named_normalisation
 from edgefer.data.classes import FER2013
 from edgefer.errors import EdgeferError, require
 from edgefer.models import create
@@ -35,6 +35,38 @@ _LISTED = 40
 
 
 @dataclass(frozen=True)
+class Stated:
+    """What is known of a network that its file does not say; None: as the file says, or as is usual.
+
+    Attributes:
+        normalisation: one of :data:`~edgefer.contract.NORMALISATIONS`.
+        crop_margin: see :class:`~edgefer.contract.Contract`.
+        test_time_flip: see there too.
+    """
+
+    normalisation: str | None = None
+    crop_margin: float | None = None
+    test_time_flip: bool | None = None
+
+    def applied(self, contract: Contract) -> Contract:
+        """``contract`` with what is stated.
+
+        Raises:
+            EdgeferError: no normalisation has that name.
+        """
+        if self.normalisation is not None:
+            contract = replace(contract, normalisation=named_normalisation(self.normalisation, contract.channels))
+        if self.crop_margin is not None:
+            contract = replace(contract, crop_margin=self.crop_margin)
+        if self.test_time_flip is not None:
+            contract = replace(contract, test_time_flip=self.test_time_flip)
+        return contract
+
+
+_AS_IT_IS = Stated()
+
+
+@dataclass(frozen=True)
 class ImportResult:
     """What :func:`import_weights` wrote.
 
@@ -45,6 +77,7 @@ class ImportResult:
         unused: those of them that no forward pass uses, by name.
         fresh: names of the tensors that the file did not have: those of a dropped head, or never used.
         assumed_classes: whether the class names are an assumption, because the file does not say them.
+        assumed_normalisation: likewise.
     """
 
     path: Path
@@ -53,6 +86,7 @@ class ImportResult:
     unused: tuple[str, ...]
     fresh: tuple[str, ...]
     assumed_classes: bool
+    assumed_normalisation: bool
 
 
 def import_weights(
@@ -63,7 +97,7 @@ def import_weights(
     classes: Sequence[str] | None = None,
     drop_head: bool = False,
     fp16: bool = False,
-    test_time_flip: bool | None = None,
+    stated: Stated = _AS_IT_IS,
     seed: int = 0,
 ) -> ImportResult:
     """Write the weights of a published file, or of one of edgefer's, as safetensors with their contract.
@@ -77,7 +111,7 @@ def import_weights(
             FER2013's seven or FER+'s eight for others), which is an assumption.
         drop_head: leave out the file's last layer and start a fresh one for ``classes`` (FER2013's if None).
         fp16: keep them in FP16: see :func:`~edgefer.models.weights.save_weights`.
-        test_time_flip: the contract's value (:class:`~edgefer.contract.Contract`); if None, the file's, or else False.
+        stated: what else is known of the network.
         seed: seed of that layer's weights.
 
     Raises:
@@ -100,9 +134,11 @@ def import_weights(
     tensors, fresh = _complete(name, len(labels), template, state, seed)
     _require_finite(source, tensors)
     contract = _contract(origin, source, name, labels, found)
-    contract = contract if test_time_flip is None else replace(contract, test_time_flip=test_time_flip)
+    contract = stated.applied(contract)
     save_weights(output, tensors, contract, seen, fp16=fp16)
-    return ImportResult(Path(output), contract, len(set(state) & set(tensors) - set(fresh)), fit.unused, fresh, assumed)
+    kept = len(set(state) & set(tensors) - set(fresh))
+    guessed = found is None and stated.normalisation is None and origin.suffix not in (*SUFFIXES, WHEEL)
+    return ImportResult(Path(output), contract, kept, fit.unused, fresh, assumed, guessed)
 
 
 def networks_that_fit(state: Mapping[str, Tensor]) -> tuple[str, ...]:

@@ -50,10 +50,10 @@ def test_a_flipped_networks_card_has_the_other_figure_too(files):
     from edgefer.engines.load import load_baseline
     from edgefer.measure.accuracy import macro_f1
     from edgefer.measure.evaluate import evaluate
-    from edgefer.models.importing import import_weights
+    from edgefer.models.importing import Stated, import_weights
 
     folder, train, test = files
-    import_weights(folder / "w.safetensors", "lenet", folder / "m.safetensors", test_time_flip=True)
+    import_weights(folder / "w.safetensors", "lenet", folder / "m.safetensors", stated=Stated(test_time_flip=True))
     results = model_card.measure(folder / "m.safetensors", train, train, test, folder / "log")
     with load_baseline(folder / "w.safetensors") as one, load_baseline(folder / "m.safetensors") as both:
         without, with_them = evaluate(one, test), evaluate(both, test)

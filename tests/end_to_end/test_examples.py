@@ -30,7 +30,7 @@ NOT_RUN = {
 }
 """Parsed by tests/cli/test_help.py only; what they need."""
 
-MAY_SAY_NO = {"edgefer gate", "edgefer data inspect", "edgefer doctor"}
+MAY_SAY_NO = {"edgefer contract check", "edgefer gate", "edgefer data inspect", "edgefer doctor"}
 """Commands whose exit code is an answer, 1 or 3, about what was measured."""
 
 NETS = """

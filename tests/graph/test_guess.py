@@ -140,7 +140,9 @@ def test_an_unknown_onnx_has_its_size_and_nothing_else(tmp_path, confirmed):
     path = image_network(tmp_path / "x.onnx", ["n", 1, 40, 48], 7)
     text = guess_contract(path)
     assert "height = 40\nwidth = 48\nchannels = 1" in text
-    with pytest.raises(EdgeferError, match="labels is empty"):
+    with pytest.raises(
+        EdgeferError, match="labels, normalisation.scale, normalisation.mean, normalisation.std are empty"
+    ):
         confirmed(path)
 
 

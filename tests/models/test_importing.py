@@ -7,7 +7,7 @@ import torch
 from edgefer.data.classes import AFFECTNET
 from edgefer.errors import EdgeferError
 from edgefer.models import create, default_contract
-from edgefer.models.importing import import_weights, patterns
+from edgefer.models.importing import Stated, import_weights, patterns
 from edgefer.models.weights import load_network, load_weights, save_weights
 
 SEVEN = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
@@ -158,10 +158,12 @@ def test_the_test_time_flip_is_the_files_unless_it_is_said(tmp_path, out):
     network, other = create("lenet").eval(), tmp_path / "other.safetensors"
     save_weights(tmp_path / "plain.safetensors", network.state_dict(), default_contract("lenet", SEVEN))
     assert not import_weights(tmp_path / "plain.safetensors", "lenet", out).contract.test_time_flip
-    assert import_weights(tmp_path / "plain.safetensors", "lenet", out, test_time_flip=True).contract.test_time_flip
+    assert import_weights(
+        tmp_path / "plain.safetensors", "lenet", out, stated=Stated(test_time_flip=True)
+    ).contract.test_time_flip
     assert load_network(out)[1].test_time_flip
     assert import_weights(out, "lenet", other).contract.test_time_flip
-    assert not import_weights(out, "lenet", other, test_time_flip=False).contract.test_time_flip
+    assert not import_weights(out, "lenet", other, stated=Stated(test_time_flip=False)).contract.test_time_flip
 
 
 def test_weights_that_half_cannot_hold(tmp_path, out):
