@@ -11,10 +11,10 @@ import numpy as np
 
 from edgefer.measure.paired import ClassDrop
 from edgefer.report.report import BINS, SHARES, Counts, Interval, LatencySummary, Row
-from edgefer.report.svg import WIDTH, Box, Chart, Names, colour, shortened, width
+from edgefer.report.svg import WIDTH, Box, Chart, Names, broken, colour, shortened, width
 
 NAME_WIDTH = 230.0
-"""Units that a name may take in the chart of accuracies; the legend has it whole."""
+"""Units that a line of a name may take in the chart of accuracies."""
 CLASS_WIDTH = 110.0
 """Units that a class's name may take."""
 _TURN = 40
@@ -41,8 +41,8 @@ def histogram(rows: Sequence[Row], axis: Interval) -> str:
         chart.line(chart.left, floor, WIDTH - chart.right, floor, "floor")
         near_end = x(latency.quantiles[SHARES.index(0.5)]) > WIDTH / 2
         side = chart.left + 2 if near_end else WIDTH - chart.right - 2
-        name = shortened(row.name, WIDTH - 20, bold=True)
-        chart.write(side, floor - band + 20, name, anchor="start" if near_end else "end", kind="name")
+        lines = broken(row.name, WIDTH - 20)
+        chart.name(side, floor - band + 20, lines, anchor="start" if near_end else "end")
     return chart.text()
 
 
@@ -89,9 +89,8 @@ def pareto(rows: Sequence[Row]) -> str:
         if not any(row is other for _, other, _ in found):
             _level(chart, y(100 * row.accuracy.top1), row, colour(i), names)
     for i, row, p50 in found:
-        name = shortened(row.name, NAME_WIDTH, bold=True)
-        at = names.place(x(p50), y(100 * row.accuracy.top1), name)
-        chart.write(*at, name, kind="name", fill=colour(i))
+        lines = broken(row.name, NAME_WIDTH)
+        chart.name(*names.place(x(p50), y(100 * row.accuracy.top1), *lines), lines, fill=colour(i))
     return chart.text()
 
 
@@ -100,8 +99,8 @@ def _level(chart: Chart, y: float, row: Row, stroke: str, names: Names) -> None:
     chart.line(chart.left, y, WIDTH - chart.right, y, "level", stroke, row.name)
     names.marks = [*names.marks, _around((chart.left, y), (WIDTH - chart.right, y), 1.5)]
     why = "not timed" if row.latency is None else "no median"
-    name = f"{shortened(row.name, NAME_WIDTH, bold=True)} ({why})"
-    chart.write(*names.place(chart.left, y, name), name, kind="name", fill=stroke)
+    lines = broken(f"{row.name} ({why})", NAME_WIDTH)
+    chart.name(*names.place(chart.left, y, *lines), lines, fill=stroke)
 
 
 def _around(start: tuple[float, float], end: tuple[float, float], room: float) -> Box:

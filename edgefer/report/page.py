@@ -6,6 +6,7 @@ Its style is for a phone first, then wider, then paper; light or dark as the rea
 from __future__ import annotations
 
 import base64
+import re
 import struct
 import zlib
 from collections import Counter
@@ -24,6 +25,8 @@ from edgefer.report.report import PERCENTS, Raw, Report, Row
 from edgefer.report.svg import legend
 from edgefer.report.terminal import NOT_MEASURED, cells, digits, threads_text
 
+ROOT = "edgefer-report"
+"""The class that every rule of the style is bound to."""
 SHOWN_FACES = 48
 """Maximum number of pictures of one engine."""
 TYPES = {"int8": "#009E73", "bf16": "#56B4E9", "fp16": "#E69F00", "fp32": "#9a9a9a"}
@@ -43,15 +46,39 @@ def page(report: Report, *, with_images: bool = False) -> str:
         EdgeferError: pictures are asked for, and the faces are not at hand.
     """
     body = "\n".join(_sections(report, with_images))
+    style = f"body{{margin:0}}.{ROOT}{{min-height:100vh}}\n{_scoped(CSS)}"
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(report.title)}</title>\n<style>{CSS}</style>\n</head>\n<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n"
+        f"<title>{escape(report.title)}</title>\n<style>{style}</style>\n</head>\n<body>\n"
+        f'<div class="{ROOT}">\n<main class="sheet">\n{body}\n</main>\n</div>\n</body>\n</html>\n'
     )
 
 
+def fragment(report: Report) -> str:
+    """The page's content for inside another page, such as a notebook; its style reaches nothing outside it."""
+    body = "\n".join(_sections(report, with_images=False))
+    return f'<style>{_scoped(CSS)}</style>\n<div class="{ROOT}">\n<div class="sheet">\n{body}\n</div>\n</div>\n'
+
+
+def _scoped(css: str) -> str:
+    """``css`` with every selector below the class :data:`ROOT`, which ``:host`` stands for."""
+
+    def below(match: re.Match[str]) -> str:
+        if match[1]:
+            return match[1]
+        parts = (part.strip() for part in match[2].split(","))
+        return ",".join(f".{ROOT}" if part == ":host" else f".{ROOT} {part}" for part in parts) + "{"
+
+    return re.sub(r"(@[^{}]*\{)|([^{}@]+)\{", below, css)
+
+
 def _sections(report: Report, with_images: bool) -> Iterator[str]:
-    yield f'<h1>{escape(report.title)}</h1>\n<p class="soft">{escape(_setting(report))}</p>'
+    yield f"<h1>{escape(report.title)}</h1>"
+    yield from (
+        f'<p class="headline {row.outcome.value}">{escape(row.verdict)}</p>' for row in report.engines if row.verdict
+    )
+    yield f'<p class="soft">{escape(_setting(report))}</p>'
     if report.left_out is not None:
         yield f'<p class="note">{escape(report.left_out.sentence())}</p>'
     yield from (
@@ -65,7 +92,7 @@ def _sections(report: Report, with_images: bool) -> Iterator[str]:
     if any(row.latency for row in report.rows):
         yield from _latency(report)
     yield from _accuracy(report)
-    yield from _layers(report)
+    yield from _engines(report)
     if with_images:
         yield '<h2 id="faces">Faces whose answer changed</h2>'
         if report.raw is None:
@@ -73,7 +100,7 @@ def _sections(report: Report, with_images: bool) -> Iterator[str]:
                 "the evaluated faces are not at hand, only their results", hint="make the page with `edgefer bench`"
             )
         for place, row in enumerate(report.engines, start=1):
-            yield f"<h3>{escape(row.name)}</h3>{changed_faces(report.raw, place)}"
+            yield _folded(row, changed_faces(report.raw, place), report)
     yield from _environment(report)
 
 
@@ -167,27 +194,36 @@ def _accuracy(report: Report) -> Iterator[str]:
         kl = NOT_MEASURED if row.paired is None else f"{row.paired.kl_nats:.2g}"
         lines.append([f"<b>{escape(row.name)}</b>", *(f"{100 * share:.2f}" for share in shares), kl])
     yield _table(("", "macro-F1 %", "ECE %", "KL, nats"), lines, kind="stack")
-    compared = [(i, row, row.paired) for i, row in enumerate(report.rows) if row.paired is not None]
-    parts = []
-    for i, row, paired in compared:
-        forest = charts.forest(paired.per_class, i, report.settings.margin_pp)
-        parts += [(f"{row.name}: recall lost, class by class", forest), (row.name, _class_table(row))]
-    yield _grid(parts)
+
+
+def _engines(report: Report) -> Iterator[str]:
+    """What each engine answers, class by class, and its layers: folded where there are several."""
+    yield '<h2 id="engines">Engine by engine</h2>'
     yield (
-        '<p class="soft">ECE: expected calibration error. Intervals of one network hold for all its classes together '
-        "with 95 % (Tango, Šidák); a large dot: a difference is seen.</p>"
+        '<p class="soft">Intervals of one network hold for all its classes together with 95 % (Tango, Šidák); a large '
+        "dot: a difference is seen. Confusion: rows are the truth, columns the answers; in what changed, blue is "
+        "better (more right answers, fewer wrong ones) and red is worse.</p>"
     )
-    yield (
-        '<h2 id="confusion">Confusion</h2><p class="soft">Rows are the truth, columns the answers. In what changed, '
-        "blue is better (more right answers, fewer wrong ones) and red is worse.</p>"
-    )
-    base = report.baseline
-    parts = [(base.name, charts.confusion(base.accuracy.confusion, report.classes)), (base.name, _class_table(base))]
-    for _, row, paired in compared:
-        parts.append((row.name, charts.confusion(row.accuracy.confusion, report.classes)))
-        changed = charts.confusion_difference(paired.confusion_difference, report.classes)
-        parts.append((f"{row.name}: what changed", changed))
-    yield _grid(parts)
+    for i, row in enumerate(report.rows):
+        parts = []
+        if row.paired is not None:
+            parts.append(
+                ("Recall lost, class by class", charts.forest(row.paired.per_class, i, report.settings.margin_pp))
+            )
+        parts.append(("Class by class", _class_table(row)))
+        parts.append(("Confusion", charts.confusion(row.accuracy.confusion, report.classes)))
+        if row.paired is not None:
+            changed = charts.confusion_difference(row.paired.confusion_difference, report.classes)
+            parts.append(("What changed", changed))
+        yield _folded(row, _grid(parts) + _layers(row), report)
+
+
+def _folded(row: Row, content: str, report: Report) -> str:
+    """``content`` below the name of ``row``; open where it is the only engine."""
+    about = "baseline" if row is report.baseline else row.how
+    unfolded = " open" if len(report.engines) == 1 and row is not report.baseline else ""
+    summary = f"<b>{escape(row.name)}</b> <small>{escape(about)}</small>"
+    return f"<details{unfolded}><summary>{summary}</summary>{content}</details>"
 
 
 def _class_table(row: Row) -> str:
@@ -198,14 +234,12 @@ def _class_table(row: Row) -> str:
     return _table(("class", "faces", "precision %", "recall %", "F1 %"), lines)
 
 
-def _layers(report: Report) -> Iterator[str]:
-    known = [row for row in report.engines if row.layers]
-    if known:
-        key = (f'<li><span class="key" style="background:{fill}"></span>{t.upper()}</li>' for t, fill in TYPES.items())
-        yield f'<h2 id="layers">Layer by layer</h2><ul class="legend">{"".join(key)}</ul>'
-    for row in known:
-        heading = f"<h3>{escape(row.name)}</h3><p>{escape(counted(row.layers))}, from input to output:</p>"
-        yield heading + layer_map(row.layers)
+def _layers(row: Row) -> str:
+    if not row.layers:
+        return ""
+    key = (f'<li><span class="key" style="background:{fill}"></span>{t.upper()}</li>' for t, fill in TYPES.items())
+    told = f"{escape(counted(row.layers))}, from input to output:"
+    return f'<h3>Layer by layer</h3><ul class="legend">{"".join(key)}</ul><p>{told}</p>{layer_map(row.layers)}'
 
 
 def layer_map(layers: Sequence[LayerPrecision]) -> str:
@@ -299,17 +333,18 @@ def _table(titles: Sequence[str], rows: Sequence[Sequence[str]], kind: str = "")
 
 
 CSS = """
-:root{--ink:#1c1f24;--soft:#5d6470;--faint:#8a919c;--line:#dfe2e7;--paper:#fff;--card:#f6f7f9;--good:#00795a;--bad:#b23b00;--open:#8a6100}
-@media (prefers-color-scheme:dark){:root{--ink:#e7e9ec;--soft:#a2a9b4;--faint:#757c87;--line:#3a3f47;
+:host{--ink:#1c1f24;--soft:#5d6470;--faint:#8a919c;--line:#dfe2e7;--paper:#fff;--card:#f6f7f9;--good:#00795a;--bad:#b23b00;--open:#8a6100}
+@media (prefers-color-scheme:dark){:host{--ink:#e7e9ec;--soft:#a2a9b4;--faint:#757c87;--line:#3a3f47;
 --paper:#16181c;--card:#1f2228;--good:#3fc49a;--bad:#ff8a4c;--open:#e6b84a}}
 *{box-sizing:border-box}
-body{margin:0;background:var(--paper);color:var(--ink);
+:host{background:var(--paper);color:var(--ink);text-align:left;
 font:16px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
-main{max-width:1080px;margin:0 auto;padding:16px}
+.sheet{max-width:1320px;margin:0 auto;padding:16px}
 h1{font-size:1.5rem;line-height:1.2;margin:.4em 0 .2em;overflow-wrap:anywhere}
 h2{font-size:1.15rem;margin:2em 0 .5em;padding-bottom:.2em;border-bottom:1px solid var(--line)}
 h3{font-size:1rem;margin:1.2em 0 .3em}
-p{margin:.4em 0}
+p{margin:.4em 0;overflow-wrap:anywhere}
+.headline{font-size:1.3rem;font-weight:650;line-height:1.25}
 .soft,figcaption,small{color:var(--soft)}
 .disturbed,.disturbed small{color:var(--faint)}
 .note{padding:.5em .8em;border-left:4px solid var(--open);background:var(--card);margin:.5em 0}
@@ -320,6 +355,7 @@ th,td{padding:.35em .6em;text-align:right;border-bottom:1px solid var(--line);wh
 th{color:var(--soft);font-weight:600}
 th:first-child,td:first-child{text-align:left}
 td small{display:block;font-size:.8em}
+.stack td:first-child{white-space:normal;overflow-wrap:anywhere;min-width:8em}
 .left td{text-align:left;white-space:normal;overflow-wrap:anywhere}.left td:first-child{color:var(--soft);width:9em}
 .grid{display:grid;grid-template-columns:minmax(0,1fr);gap:16px}
 .card{background:var(--card);border-radius:8px;padding:12px;min-width:0}
@@ -336,6 +372,8 @@ svg .whisker{stroke-width:2.5}svg .level{stroke-width:1.5;stroke-dasharray:6 4}
 svg .cell{stroke:var(--line);stroke-width:.6}
 .legend{list-style:none;display:flex;flex-wrap:wrap;gap:4px 16px;padding:0;margin:.4em 0;font-size:.9rem}
 .key{display:inline-block;width:12px;height:12px;border-radius:3px;margin-right:6px}
+details{border:1px solid var(--line);border-radius:8px;margin:.6em 0;padding:0 12px}
+summary{cursor:pointer;padding:.6em 0;overflow-wrap:anywhere}details[open]{padding-bottom:12px}
 .verdict{font-weight:700}.PASS{color:var(--good)}.FAIL{color:var(--bad)}.INCONCLUSIVE{color:var(--open)}
 .layers{display:flex;flex-wrap:wrap;gap:2px;margin:.4em 0}
 .layer{width:14px;height:22px;border-radius:2px}
@@ -344,15 +382,17 @@ svg .cell{stroke:var(--line);stroke-width:.6}
 .faces figure{margin:0;border-top:4px solid var(--soft);font-size:.78rem;line-height:1.3}
 .faces img{width:100%;image-rendering:pixelated;display:block;margin-bottom:3px}
 .faces .better{border-color:var(--good)}.faces .worse{border-color:var(--bad)}
-@media screen and (max-width:699px){main{padding:10px}.card{padding:8px 6px}
+@media screen and (max-width:859px){.sheet{padding:10px}.card{padding:8px 6px}details{padding:0 6px}
 th,td{padding:.3em .3em}table{font-size:.85rem}.stack thead{display:none}
-.stack tr{display:grid;grid-template-columns:repeat(3,1fr);border-bottom:1px solid var(--line);padding:.4em 0}
+.stack tr{display:grid;grid-template-columns:repeat(auto-fill,minmax(96px,1fr));
+border-bottom:1px solid var(--line);padding:.4em 0}
 .stack td{border:0;text-align:left;padding:.2em .4em;white-space:normal}.stack td:first-child{grid-column:1/-1}
 .stack td[data-title]::before{content:attr(data-title);display:block;font-size:.8em;color:var(--soft)}}
-@media (min-width:820px){.grid{grid-template-columns:repeat(2,minmax(0,1fr))}main{padding:24px 32px}}
-@media print{:root{--ink:#000;--soft:#444;--faint:#777;--line:#ccc;--paper:#fff;--card:#fff;
+@media (min-width:860px){.grid{grid-template-columns:repeat(2,minmax(0,1fr))}.sheet{padding:24px 32px}}
+@media (min-width:860px) and (max-width:1199px){.stack{font-size:.84rem}.stack th,.stack td{padding:.3em .35em}}
+@media print{:host{--ink:#000;--soft:#444;--faint:#777;--line:#ccc;--paper:#fff;--card:#fff;
 --good:#00795a;--bad:#b23b00;--open:#8a6100}
-body{font-size:10.5pt}main{max-width:none;padding:0}.card,figure,tr,svg{break-inside:avoid}h2,h3,h2+.soft{break-after:avoid}
+:host{font-size:10.5pt}.sheet{max-width:none;padding:0}details::details-content{content-visibility:visible;block-size:auto}.card,figure,tr,svg{break-inside:avoid}h2,h3,h2+.soft{break-after:avoid}
 .card{border:1px solid var(--line)}.wide{overflow:visible}table{font-size:8.5pt}th,td{padding:.25em .4em}
 *{print-color-adjust:exact;-webkit-print-color-adjust:exact}.grid{grid-template-columns:repeat(2,minmax(0,1fr))}
 .faces{grid-template-columns:repeat(8,1fr)}}

@@ -132,6 +132,11 @@ class Chart:
         more += f' transform="rotate({turn:g} {x:g} {y:g})"' if turn else ""
         self._marks.append(f'<text x="{x:g}" y="{y:g}" text-anchor="{anchor}"{more}>{escape(text)}</text>')
 
+    def name(self, x: float, y: float, lines: Sequence[str], *, anchor: str = "start", fill: str = "") -> None:
+        """A name in bold, one line below the other."""
+        for i, line in enumerate(lines):
+            self.write(x, y + LINE * i, line, anchor=anchor, kind="name", fill=fill)
+
     def text(self) -> str:
         """The SVG element."""
         head = f'<svg viewBox="0 0 {WIDTH} {self.height:g}" role="img" aria-label="{escape(self.label)}">'
@@ -186,6 +191,18 @@ def shortened(text: str, maximum: float, *, bold: bool = False) -> str:
     return f"{text[: room - 1 - tail]}…{text[len(text) - tail :]}"
 
 
+def broken(text: str, maximum: float) -> list[str]:
+    """``text`` in bold lines of at most ``maximum`` units, broken after a separator where there is one: none is cut."""
+    room = max(3, int(maximum / BOLD_CHARACTER))
+    lines = []
+    while len(text) > room:
+        end = max((text.rfind(mark, 0, room) + 1 for mark in " ._-/"), default=0)
+        end = end if end > room // 3 else room
+        lines.append(text[:end])
+        text = text[end:]
+    return [*lines, text]
+
+
 @dataclass
 class Names:
     """Places bold names within ``frame``, beside points, covering as little as possible of ``marks`` and each other."""
@@ -194,22 +211,22 @@ class Names:
     marks: Sequence[Box]
     _taken: list[Box] = field(default_factory=list)
 
-    def place(self, x: float, y: float, name: str) -> tuple[float, float]:
-        """Where the text's baseline begins that names the point (``x``, ``y``); the place is taken then."""
-        best = min(
-            self._places(x, y, width(name, bold=True)), key=lambda place: (self._covered(place), self._way(place, x, y))
-        )
+    def place(self, x: float, y: float, *name: str) -> tuple[float, float]:
+        """Where the first of the lines that name the point (``x``, ``y``) begins, at its baseline; it is taken then."""
+        wide, tall = max(width(line, bold=True) for line in name), LINE * len(name)
+        places = self._places(x, y, wide, tall)
+        best = min(places, key=lambda place: (self._covered(place), self._way(place, x, y)))
         self._taken.append(best)
-        return best.left, best.bottom - 3
+        return best.left, best.top + LINE - 3
 
-    def _places(self, x: float, y: float, wide: float) -> Iterator[Box]:
+    def _places(self, x: float, y: float, wide: float, tall: float) -> Iterator[Box]:
         lines = int((self.frame.bottom - self.frame.top) / LINE)
         for left in (x + 9, x - 9 - wide, x - wide / 2, self.frame.left, self.frame.right - wide):
             start = min(max(left, self.frame.left), self.frame.right - wide)
             for step in range(-2 * lines, 2 * lines + 1):
                 top = y + (step - 1) * LINE / 2
-                if self.frame.top <= top and top + LINE <= self.frame.bottom:
-                    yield Box(start, top, start + wide, top + LINE)
+                if self.frame.top <= top and top + tall <= self.frame.bottom:
+                    yield Box(start, top, start + wide, top + tall)
 
     def _covered(self, place: Box) -> float:
         names = sum(place.overlap(other) for other in self._taken)

@@ -29,9 +29,9 @@ def speed_words(speedup: Estimate | None, *, disturbed: bool) -> str:
 def accuracy_words(ci95_pp: tuple[float, float], margin: NonInferiority) -> str:
     """``at most 0.4 points lost``: the ends of the drop's interval, rounded away from what flatters."""
     low, high = ci95_pp
-    if high < 0:
+    if high <= -0.1:
         return f"{_down(-high)} to {_up(-low)} points gained"
-    lost = f"{_down(low)} to {_up(high)} points lost" if low > 0 else f"at most {_up(high)} points lost"
+    lost = f"{_down(low)} to {_up(high)} points lost" if low >= 0.1 else f"at most {_up(max(high, 0))} points lost"
     if margin.verdict is Verdict.FAIL:
         return f"{lost}, more than the {margin.margin_pp:g} accepted"
     if margin.verdict is Verdict.INCONCLUSIVE:

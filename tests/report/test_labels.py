@@ -121,6 +121,15 @@ def test_long_names_lose_their_middle(invented):
     assert all(ends(match)[0] >= 0 and ends(match)[1] <= WIDTH for match in TEXT.finditer(drawn))
 
 
+def test_long_names_of_engines_are_whole_on_several_lines(invented):
+    name = "cliquenet_ferplus.fine-tuned-on-our-own-faces-2026-11.x86-vnni.int8.onnx"
+    report = invented(engine=name)
+    for svg in (charts.pareto(report.rows), charts.histogram(report.rows, report.time_axis_ms)):
+        lines = [match for match in TEXT.finditer(svg) if match.group(4) == "name"]
+        assert name in "".join(match.group(6) for match in lines)
+        assert all(ends(match)[0] >= 0 and ends(match)[1] <= WIDTH for match in lines)
+
+
 def test_what_has_no_median_has_no_dot(invented):
     few = invented(rounds=3)  # 15 calls: no median
     assert charts.pareto(few.rows) == ""
