@@ -1,9 +1,9 @@
 """Calibration tables: what calibration saw, as reviewable text, so that INT8 engines are built without any image.
 
 JSON lines. The first says what the table is for: SHA-256 of the weights, of the contract (without its lineage) and of
-the graph's layers, and of which faces it was made. Then one line per tensor: its extremes, the range that the method
-chose, and what the other methods would have chosen. Then one line per component of the equalisation. The last line has
-the hashes of the faces, so that nobody evaluates on them; there are no pixels.
+the graph's layers, and of which faces it was made. Then one line per tensor: the layer that makes it, its extremes, the
+range that the method chose, and what the other methods would have chosen. Then one line per component of the
+equalisation. The last line has the hashes of the faces, so that nobody evaluates on them; there are no pixels.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import hashlib
 import json
 import os
 from collections import Counter
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from edgefer.errors import EdgeferError
 from edgefer.manifest import Calibration, calibration_from
 from edgefer.optimize.settings import recipes_folder
 from edgefer.quantize.equalise import Scales
-from edgefer.quantize.graphview import GraphView
+from edgefer.quantize.graphview import GraphView, layer_name
 from edgefer.quantize.ranges import METHODS, Chosen, Ranges
 
 SUFFIX = ".calibration.jsonl"
@@ -38,7 +39,10 @@ _PLUMBING = frozenset({"Cast", "Transpose", "Flatten", "Reshape", "Squeeze", "Un
 
 @dataclass(frozen=True)
 class CalibrationTable:
-    """A calibration table and what it belongs to; ``origin`` is what messages call it."""
+    """A calibration table and what it belongs to.
+
+    ``origin`` is what messages call it; ``layers`` says which layer makes each tensor, for whoever reads the text.
+    """
 
     architecture: str
     weights_sha256: str
@@ -48,12 +52,13 @@ class CalibrationTable:
     scales: Scales
     ranges: Ranges
     origin: str = "the calibration table"
+    layers: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(
-        cls, contract: Contract, graph: str, scales: Scales, ranges: Ranges, calibration: Calibration
+        cls, contract: Contract, model: onnx.ModelProto, scales: Scales, ranges: Ranges, calibration: Calibration
     ) -> CalibrationTable:
-        """A table for the network of ``contract``, whose graph has the :func:`signature` ``graph``."""
+        """A table for the network of ``contract``, whose canonical graph is ``model``."""
         weights = contract.lineage.get("weights_sha256", "")
         if not weights:
             raise EdgeferError(
@@ -61,7 +66,11 @@ class CalibrationTable:
                 hint="export it again from a weights file",
             )
         record = replace(calibration, origin=Path(calibration.origin).name)  # a table travels, folders do not
-        return cls(contract.architecture, weights, contract_sha256(contract), graph, record, scales, ranges)
+        layers = {name: layer_name(node) for name, node in GraphView(model).producer.items() if name in ranges.tensors}
+        graph = signature(model)
+        return cls(
+            contract.architecture, weights, contract_sha256(contract), graph, record, scales, ranges, layers=layers
+        )
 
     def check(self, contract: Contract, graph: str) -> None:
         """Refuse a model that the table was not made for.
@@ -102,7 +111,8 @@ class CalibrationTable:
             "components": len(self.scales),
         }
         lines: list[dict[str, Any]] = [header]
-        lines += [_row(name, Chosen.of(seen), self.calibration.method) for name, seen in self.ranges.tensors.items()]
+        for name, seen in self.ranges.tensors.items():
+            lines.append(_row(name, self.layers.get(name, ""), Chosen.of(seen), self.calibration.method))
         lines += [{"component": name, "scales": [float(s) for s in scales]} for name, scales in self.scales.items()]
         lines.append({"face_hashes": hashes})
         return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
@@ -133,9 +143,11 @@ def read_table(path: str | os.PathLike[str]) -> CalibrationTable:
             raise ValueError(f"format {header['format']!r}, version {header['version']!r}")
         record = header["calibration"]
         tensors: dict[str, Chosen] = {}
+        layers: dict[str, str] = {}
         for number in range(1, 1 + int(header["tensors"])):
             row = _object(lines, number)
             tensors[str(row["tensor"])] = _chosen(row, str(record["method"]))
+            layers[str(row["tensor"])] = str(row["layer"])
         scales: dict[str, NDArray[np.float32]] = {}
         for number in range(1 + len(tensors), 1 + len(tensors) + int(header["components"])):
             row = _object(lines, number)
@@ -152,14 +164,15 @@ def read_table(path: str | os.PathLike[str]) -> CalibrationTable:
             hint=_AGAIN,
         ) from cause
     architecture, origin = str(header["architecture"]), str(file)
-    return CalibrationTable(architecture, keys[0], keys[1], keys[2], calibration, scales, ranges, origin)
+    return CalibrationTable(architecture, keys[0], keys[1], keys[2], calibration, scales, ranges, origin, layers)
 
 
-def _row(tensor: str, seen: Chosen, method: str) -> dict[str, Any]:
+def _row(tensor: str, layer: str, seen: Chosen, method: str) -> dict[str, Any]:
     """The line of one tensor; ``range`` is what the table's method chose, ``symmetric`` its magnitude around zero."""
     low, high, magnitude = seen.spans[method]
     return {
         "tensor": tensor,
+        "layer": layer,
         "min": seen.minimum,
         "max": seen.maximum,
         "range": [low, high],

@@ -23,7 +23,7 @@ from edgefer.measure.accuracy import Predictions
 from edgefer.measure.agreement import Agreement, measure_agreement
 from edgefer.measure.paired import Paired
 from edgefer.optimize.calibrate import Calibrated, by_table, on_faces
-from edgefer.optimize.calibration_table import CalibrationTable, signature
+from edgefer.optimize.calibration_table import CalibrationTable
 from edgefer.optimize.candidates import Candidate, CandidateResult, Variant
 from edgefer.optimize.given_faces import MAX_APART, GivenFaces, Purpose, at_most, divide_faces
 from edgefer.optimize.settings import EQUALISE, Quantisation
@@ -200,8 +200,7 @@ def write_table(
     prepared = prepare_model(model, "int8", quantisation, no_rewrite, Purpose.TABLE)
     done = prepared.calibrated
     assert done is not None  # it is INT8
-    graph = signature(prepared.rewritten.model)
-    table = CalibrationTable.of(prepared.contract, graph, done.scales, done.ranges, done.record)
+    table = CalibrationTable.of(prepared.contract, prepared.rewritten.model, done.scales, done.ranges, done.record)
     table.write(output)
     return table
 

@@ -53,6 +53,7 @@ def test_a_table_is_text_without_pixels_and_reads_back(table):
     tensors = [line for line in lines if "tensor" in line]
     assert [line["component"] for line in lines[1 + len(tensors) : -1]] == ["Conv_0_out", "Conv_1_out", "Conv_2_out"]
     assert len(lines[-1]["face_hashes"]) == 60
+    assert {line["layer"] for line in tensors} >= {"Relu_0", "Relu_1", "Conv_2"}
     for line in tensors:  # a line that a person can read: the range lies in what was seen
         assert line["min"] <= line["range"][0] <= 0 <= line["range"][1] <= line["max"] or line["min"] >= 0
         assert len(json.dumps(line)) < 500
