@@ -37,6 +37,8 @@ key                  value
 ``note``             what whoever uses it must know, ``"RTX, SM86, built ahead of time, not run"``; absent or ``""``
 ``audit``            what the compiler made of it, an object a fused layer: ``{"layer", "kind", "asked", "got",
                      "origins": [ONNX node, …]}``; absent or empty where the runtime does not tell
+``choice_faces``     the first 10 hex digits of the hash of each labelled face that candidates were compared on; absent
+                     or empty where nothing was chosen by its answers
 ===================  =================================================================================================
 """
 
@@ -126,6 +128,7 @@ class Manifest:
     dla_core: int | None = None
     note: str = ""
     audit: tuple[Mapping[str, Any], ...] = ()
+    choice_faces: tuple[str, ...] = ()
     model_file: str = ""
     edgefer: str = ""
     created: str = ""
@@ -159,6 +162,7 @@ class Manifest:
             "dla_core": self.dla_core,
             "note": self.note,
             "audit": [dict(layer) for layer in self.audit],
+            "choice_faces": list(self.choice_faces),
         }
 
     @classmethod
@@ -212,6 +216,7 @@ class Manifest:
             note=str(content.get("note", "")),
             model_file=str(content.get("model_file", "")),
             audit=tuple(dict(layer) for layer in content.get("audit", ())),
+            choice_faces=tuple(str(digits) for digits in content.get("choice_faces", ())),
             edgefer=str(content["edgefer"]),
             created=str(content["created"]),
             engine_file=str(engine["file"]),

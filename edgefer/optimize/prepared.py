@@ -22,6 +22,7 @@ from edgefer.manifest import Calibration, Manifest, Precision
 from edgefer.measure.accuracy import Predictions
 from edgefer.measure.agreement import Agreement, measure_agreement
 from edgefer.measure.paired import Paired
+from edgefer.models.weights import SEEN_DIGITS
 from edgefer.optimize.calibrate import Calibrated, by_table, on_faces
 from edgefer.optimize.calibration_table import CalibrationTable
 from edgefer.optimize.candidates import Candidate, CandidateResult, Variant
@@ -49,6 +50,7 @@ class PreparedModel:
         calibrated: the parts that INT8 files are made of, after calibration.
         record: the manifest's entry on calibration.
         given: the images that were given, divided; None where ranges come from a table.
+        chooses: whether the images apart evaluate candidates.
     """
 
     rewritten: Rewritten
@@ -59,6 +61,7 @@ class PreparedModel:
     record: Calibration | None = None
     model_file: str = ""
     given: GivenFaces | None = None
+    chooses: bool = False
 
     @property
     def model(self) -> onnx.ModelProto:
@@ -74,10 +77,10 @@ class PreparedModel:
         if settings.data is None:
             found = by_table(model, self.contract, settings)
             return replace(self, calibrated=found, record=found.record)
-        usual = Purpose.CHOICE if settings.evaluates else Purpose.ENGINE
-        given = divide_faces(settings, self.contract, purpose or usual)
+        purpose = purpose or (Purpose.CHOICE if settings.evaluates else Purpose.ENGINE)
+        given = divide_faces(settings, self.contract, purpose)
         found = on_faces(model, self.contract, given.ranges, settings)
-        return replace(self, calibrated=found, record=found.record, given=given)
+        return replace(self, calibrated=found, record=found.record, given=given, chooses=purpose is Purpose.CHOICE)
 
     def agreement(self, candidate: Candidate, threads: int = 1) -> Agreement | None:
         """Measure how often ``candidate`` answers as the float network does in the same runtime; None if it is float.
@@ -154,7 +157,15 @@ class PreparedModel:
             rewrites=self.changes(candidate),
             candidates=tuple(result.to_dict() for result in results),
             agreement=None if agreement is None else agreement.to_dict(),
+            choice_faces=self.choice_faces,
         )
+
+    @property
+    def choice_faces(self) -> tuple[str, ...]:
+        """The manifest's ``choice_faces``: a benchmark leaves them out."""
+        if not self.chooses or self.given is None:
+            return ()
+        return tuple(sorted({face[:SEEN_DIGITS] for face in self.given.evaluation.face_hashes()}))
 
 
 def prepare_model(

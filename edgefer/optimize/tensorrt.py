@@ -196,6 +196,7 @@ def _write_engine(
         audit=tuple(layer.to_dict() for layer in audit.layers),
         candidates=tuple(row.to_dict() for row in prepared.candidates),
         agreement=None if prepared.agreement is None else prepared.agreement.to_dict(),
+        choice_faces=prepared.choice_faces,
     )
     agreement = prepared.agreement
     if agreement is None and options.calibrator is not None:

@@ -70,6 +70,7 @@ class TensorrtFile:
         candidates: results of methods and plans, where they were chosen; reason: the reason for the choice.
         model_file: name of the exported model.onnx, ``""`` where unknown.
         agreement: with float, in ONNX Runtime; None of a float file, and with implicit quantisation.
+        choice_faces: see :attr:`PreparedModel.choice_faces`.
     """
 
     model: onnx.ModelProto
@@ -84,6 +85,7 @@ class TensorrtFile:
     reason: str = ""
     model_file: str = ""
     agreement: Agreement | None = None
+    choice_faces: tuple[str, ...] = ()
 
     @property
     def content(self) -> bytes:
@@ -140,6 +142,7 @@ def prepare_file(
         "target": target.title,
         "candidates": [row.to_dict() for row in made.candidates],
         "agreement": None if made.agreement is None else made.agreement.to_dict(),
+        "choice_faces": list(made.choice_faces),
     }
     how = {key: value for key, value in metadata_of(made.model).items() if key == QUANTISATION_KEY}
     weak = options.weakly_typed(target)
@@ -189,6 +192,7 @@ def _made(
         candidates,
         reason,
         agreement=agreement,
+        choice_faces=prepared.choice_faces,
     )
 
 
@@ -217,6 +221,7 @@ def _as_it_is(
         *(model, contract, precision, known.model_sha256 or sha256_file(path), known.calibration, known.rewrites),
         candidates=known.candidates,
         agreement=known.agreement,
+        choice_faces=known.choice_faces,
     )
 
 
@@ -229,6 +234,7 @@ class _Origin:
     rewrites: dict[str, int]
     candidates: tuple[CandidateResult, ...]
     agreement: Agreement | None
+    choice_faces: tuple[str, ...]
 
 
 def _origin(model: onnx.ModelProto) -> _Origin:
@@ -240,6 +246,7 @@ def _origin(model: onnx.ModelProto) -> _Origin:
         {str(name): int(places) for name, places in content.get("rewrites", {}).items()},
         tuple(CandidateResult.from_dict(row) for row in content.get("candidates", [])),
         None if agreement is None else Agreement.from_dict(agreement),
+        tuple(str(digits) for digits in content.get("choice_faces", ())),
     )
 
 

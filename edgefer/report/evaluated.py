@@ -121,6 +121,8 @@ def _met(classifiers: Sequence[Classifier]) -> Iterator[tuple[str, frozenset[str
         calibration = None if one.manifest is None else one.manifest.calibration
         met = one.met or met_by_shipped(one.contract.lineage.get("weights_sha256", ""))
         met = {**met, "calibrated": frozenset(() if calibration is None else calibration.face_hashes)}
+        chose = frozenset(() if one.manifest is None else one.manifest.choice_faces)
+        met["chose"] = met.get("chose", frozenset()) | chose
         for how, known in met.items():
             if known:
                 names.setdefault((how, known), []).append(Path(one.name).name)

@@ -96,3 +96,15 @@ def test_disturbed_candidates_are_shown_and_marked():
     assert verdict(rows) == "b is fastest here at 1 ms, 2.00× a."
     both = [replace(row, disturbed=Disturbed((busy,), (busy,), (busy,))) for row in rows]
     assert verdict(both) == "b is fastest here at ~1 ms, ~2.00× a."
+
+
+@pytest.mark.parametrize("precision", ["auto", "int8"])
+def test_the_manifest_says_which_faces_chose(model, faces, tmp_path, precision):
+    settings = Quantisation(faces, faces=21, method="auto" if precision == "int8" else None)
+    made = edgefer.build_engine(model, tmp_path / "x.onnx", precision=precision, quantisation=settings)
+    chosen = set(made.manifest.choice_faces)
+    assert chosen == {face[:10] for face in faces.split("val").face_hashes()}
+    plain = edgefer.build_engine(
+        model, tmp_path / "y.onnx", precision="int8", quantisation=Quantisation(faces, faces=21)
+    )
+    assert plain.manifest.choice_faces == (), "its images apart measured the agreement, and chose nothing"

@@ -28,9 +28,9 @@ def faces(tmp_path):
     return open_dataset(tmp_path / "faces.npz").split("test")
 
 
-def calibrated_with(hashes):
+def calibrated_with(hashes, choice=()):
     calibration = SimpleNamespace(face_hashes=tuple(hashes), origin="faces.npz:calib")
-    return SimpleNamespace(calibration=calibration, precision=SimpleNamespace(layers=()))
+    return SimpleNamespace(calibration=calibration, precision=SimpleNamespace(layers=()), choice_faces=choice)
 
 
 def test_each_face_is_counted_once_under_its_first_reason_with_its_near_duplicate(fake_classifier, faces, capsys):
@@ -65,10 +65,10 @@ def test_an_engine_of_weights_that_ship_knows_what_trained_them(fake_classifier,
         "chose": frozenset(face[:10] for face in hashes[3:5]),
     }
     monkeypatch.setattr(evaluated, "met_by_shipped", lambda sha256: met if sha256 == "ab" * 32 else {})
-    engine = fake_classifier(name="a.onnx")
+    engine = fake_classifier(name="a.onnx", manifest=calibrated_with((), tuple(face[:10] for face in hashes[5:9])))
     engine.contract = replace(engine.contract, lineage={"weights_sha256": "ab" * 32})
     report = benchmark(engine, faces, fake_classifier("pytorch", name="b"), seconds=0.02)
-    assert report.left_out.reasons == {"trained a.onnx": 3, "chose a.onnx": 2}
+    assert report.left_out.reasons == {"trained a.onnx": 3, "chose a.onnx": 6}
 
 
 def test_too_few_are_refused_before_anything_is_evaluated(fake_classifier, faces):
