@@ -161,12 +161,15 @@ def build_engine(  # noqa: PLR0913 - a click command's options
     MODEL.onnx is what `edgefer export` or `edgefer adopt` wrote.
     """
     import edgefer
+    from edgefer.graph.onnx_file import load_model
+    from edgefer.optimize.prepared import read_float_model
     from edgefer.optimize.settings import BuildTarget, refuse_idle
 
     precision = _precision({"fp32": fp32, "bf16": bf16, "fp16": fp16, "int8": int8, "auto": auto})
     if strict and (target == "cpu" or onnx_only):
         refuse_idle(["--strict"], f"with {'--onnx-only' if onnx_only else '--target cpu'}: it audits TensorRT's engine")
     asked = BuildTarget(target, builder=builder, **goal)
+    (read_float_model if asked.name == CPU else load_model)(model)  # a wrong file is said before a data set is read
     result = edgefer.build_engine(
         model,
         output,

@@ -13,6 +13,7 @@ from edgefer.errors import EdgeferError
 
 if TYPE_CHECKING:
     from edgefer.data import ReadSettings
+    from edgefer.training import OwnNetwork
 
 
 @command(
@@ -62,6 +63,13 @@ def quickstart(data: str | None, model: str, output: Path, seconds: float, seed:
 @section(
     "What is trained",
     option("--model", metavar="NAME", help="Network: see `edgefer models`.  [default: the recipe's]"),
+    option("--module", metavar="PKG.MOD:FACTORY", help="Your own network instead: see `edgefer export --help`."),
+    option(
+        "--contract",
+        type=options.PATH,
+        needs="--module",
+        help="With --module: labels, input and normalisation, as TOML.  [default: that of --init]",
+    ),
     option("--recipe", metavar="NAME|FILE", help="Shipped settings or a TOML file; the options below override them."),
     option("--init", type=options.PATH, help="Fine-tune these weights.  [default: random ones]"),
     option("--size", type=click.IntRange(16, 256), help="Pixels per side.  [default: --init's, or the network's own]"),
@@ -133,6 +141,8 @@ def quickstart(data: str | None, model: str, output: Path, seconds: float, seed:
 )
 def train(  # noqa: PLR0913 - a click command's options
     model: str | None,
+    module: str | None,
+    contract: Path | None,
     recipe: str | None,
     data: str,
     votes: str | None,
@@ -150,40 +160,55 @@ def train(  # noqa: PLR0913 - a click command's options
     """Train a network; the epoch that is best on `val` is kept."""
     import edgefer
     from edgefer.progress import announce
-    from edgefer.report.training import event_files, require_plots, write_training_report
+    from edgefer.report.training import after_each_epoch, write_training_report
     from edgefer.training import TrainConfig
 
-    if plots is not None:
-        require_plots(plots)
     given = {name: value for name, value in settings.items() if value is not None}
     if recipe is not None:
         from edgefer.training.config import load_recipe
 
         found = load_recipe(recipe)
         announce(f"recipe {recipe}: {found.note}")
-        model, given = model or found.model, {**found.settings, **given}
+        model, given = model or (None if module else found.model), {**found.settings, **given}
         init, teachers, votes = init or found.init, teachers or found.teachers, votes or found.votes
     if output in (init, *teachers):
         raise EdgeferError(f"{output} is to be written, and is what training begins with", hint="-o another file")
-    if model is None:
-        raise click.UsageError("say which network: --model NAME, or --recipe")
+    if (model is None) == (module is None):
+        raise click.UsageError("say which network: --model NAME, --module PKG.MOD:FACTORY or --recipe")
     if not teachers and ("teacher_share" in given or "temperature" in given):
         raise EdgeferError("teacher-share and temperature need teachers, and there is none", hint="--teacher FILE")
     if own_labels and votes is None:
         raise click.UsageError("--own-labels says what --votes leaves as it is: pass --votes too")
     config = TrainConfig(**given)
-    faces = edgefer.open_dataset(data, votes=votes, own_labels=own_labels, exclude=exclude, reading=reading)
-    with event_files(tensorboard) as on_epoch:
+    network = model if module is None else _own_network(module, contract, init)
+    assert network is not None  # one of the two is given
+    with after_each_epoch(plots, tensorboard) as on_epoch:
+        faces = edgefer.open_dataset(data, votes=votes, own_labels=own_labels, exclude=exclude, reading=reading)
         result = edgefer.train(
-            faces, model, output, config, init=init, teachers=teachers, resume=resume, on_epoch=on_epoch
+            faces, network, output, config, init=init, teachers=teachers, resume=resume, on_epoch=on_epoch
         )
     click.echo(
         f"{result.output}: top-1 {100 * result.best_val_top1:.2f} % on val "
         f"(epoch {result.best_epoch} of {result.epochs}, {result.seconds:.0f} s)"
     )
     if plots is not None:
-        for path in write_training_report(plots, result.curve, output, faces):
+        for path in write_training_report(plots, result.curve, output, faces, module):
             click.echo(path)
+    own = () if module is None else ("--module", module)
+    options.suggest("export", *own, "--weights", output, "-o", output.with_suffix(".onnx"))
+
+
+def _own_network(module: str, contract: Path | None, init: Path | None) -> OwnNetwork:
+    from edgefer.contract_file import read_contract
+    from edgefer.models.weights import load_weights
+    from edgefer.training import OwnNetwork
+
+    found = None if contract is None else read_contract(contract)
+    if found is None and init is not None:
+        found = load_weights(init).contract
+    if found is None:
+        raise click.UsageError("--module goes with --contract FILE: labels, input and normalisation")
+    return OwnNetwork(module, found)
 
 
 @command(

@@ -15,6 +15,7 @@ from edgefer.contract import Contract
 from edgefer.data import FaceSet
 from edgefer.engines.classifier import make_golden
 from edgefer.engines.cpu import instruction_set
+from edgefer.engines.load import WEIGHTS_SUFFIXES
 from edgefer.errors import EdgeferError
 from edgefer.graph.onnx_file import load_model, metadata_of, serialise, stamp
 from edgefer.graph.rewrite import Rewritten, rewrite
@@ -168,6 +169,23 @@ class PreparedModel:
         return tuple(sorted({face[:SEEN_DIGITS] for face in self.given.evaluation.face_hashes()}))
 
 
+def read_float_model(model: str | os.PathLike[str]) -> tuple[onnx.ModelProto, Contract]:
+    """Read the model of a build and its contract.
+
+    Raises:
+        EdgeferError: it holds weights and no graph, is refused by :func:`edgefer.graph.onnx_file.load_model`, or is
+            quantised already.
+    """
+    if Path(model).suffix in WEIGHTS_SUFFIXES:
+        raise EdgeferError(
+            f"{model} holds weights, and an engine is built from a graph",
+            hint=f"export it first: `edgefer export --weights {model} -o {Path(model).with_suffix('.onnx')}`",
+        )
+    proto, contract = load_model(model)
+    refuse_quantised(proto, str(model))
+    return proto, contract
+
+
 def prepare_model(
     model: str | os.PathLike[str],
     precision: str,
@@ -176,8 +194,7 @@ def prepare_model(
     purpose: Purpose | None = None,
 ) -> PreparedModel:
     """Read the model, rewrite it and, for INT8, calibrate it; see :meth:`PreparedModel.calibrate` for ``purpose``."""
-    proto, contract = load_model(model)
-    refuse_quantised(proto)
+    proto, contract = read_float_model(model)
     rewritten = rewrite(proto, contract, skip=no_rewrite)
     method = settings.recipe(contract.architecture).method
     prepared = PreparedModel(rewritten, contract, sha256_file(model), method, model_file=Path(model).name)

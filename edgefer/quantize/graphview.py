@@ -179,12 +179,12 @@ def joined(names: Iterable[str], links: Iterable[Iterable[str]]) -> list[tuple[s
     return [tuple(group) for group in groups.values()]
 
 
-def refuse_quantised(model: onnx.ModelProto) -> None:
+def refuse_quantised(model: onnx.ModelProto, name: str = "the model") -> None:
     """Raise an EdgeferError where the model already carries QuantizeLinear or DequantizeLinear nodes."""
     found = next((n for n in model.graph.node if n.op_type in ("QuantizeLinear", "DequantizeLinear")), None)
     if found is not None:
         raise EdgeferError(
-            f"the model is already quantised: it has {found.op_type} '{layer_name(found)}'",
+            f"{name} is already quantised: it has {found.op_type} '{layer_name(found)}'",
             hint="start from the float model that it was made from",
         )
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from edgefer.atomic import check_writable, write_bytes, write_text
 from edgefer.data import FaceSet, aligned
-from edgefer.engines.load import load_baseline
+from edgefer.engines.load import TorchBaseline, load_baseline
 from edgefer.errors import require
 from edgefer.measure.evaluate import evaluate
 
@@ -31,21 +31,28 @@ def require_plots(folder: Path) -> None:
         check_writable(folder / name)
 
 
+def write_curve(folder: Path, curve: Sequence[Mapping[str, float]]) -> None:
+    """Write ``curve.csv`` and ``curve.png``."""
+    write_text(folder / FILES[0], _csv(CURVE_COLUMNS, [[row[column] for column in CURVE_COLUMNS] for row in curve]))
+    write_bytes(folder / FILES[1], _drawn_curve(curve))
+
+
 def write_training_report(
-    folder: Path, curve: Sequence[Mapping[str, float]], weights: Path, faces: FaceSet
+    folder: Path, curve: Sequence[Mapping[str, float]], weights: Path, faces: FaceSet, factory: str | None = None
 ) -> tuple[Path, ...]:
     """Write ``curve.csv``, ``curve.png``, ``confusion.csv`` and ``confusion.png`` of ``weights`` on ``val``.
+
+    ``factory`` is that of a network of one's own.
 
     Raises:
         EdgeferError: matplotlib is missing, or a file cannot be written.
     """
     require_plots(folder)
-    with load_baseline(weights) as network:
+    with load_baseline(weights if factory is None else TorchBaseline(factory, weights)) as network:
         answers = evaluate(network, aligned(faces.split("val"), network.contract.labels))
     confusion = answers.confusion()
     paths = tuple(folder / name for name in FILES)
-    write_text(paths[0], _csv(CURVE_COLUMNS, [[row[column] for column in CURVE_COLUMNS] for row in curve]))
-    write_bytes(paths[1], _drawn_curve(curve))
+    write_curve(folder, curve)
     rows = [[label, *counts] for label, counts in zip(answers.classes, confusion.tolist(), strict=True)]
     write_text(paths[2], _csv(("true \\ predicted", *answers.classes), rows))
     write_bytes(paths[3], _drawn_confusion(confusion, answers.classes, f"{weights.stem} on val"))
@@ -110,27 +117,38 @@ def _png(figure: Any) -> bytes:
 
 
 @contextmanager
-def event_files(folder: Path | None) -> Iterator[Callable[[Mapping[str, float]], None] | None]:
-    """What to call after each epoch with its entry of the curve, or None without a folder.
+def after_each_epoch(
+    plots: Path | None, tensorboard: Path | None
+) -> Iterator[Callable[[Sequence[Mapping[str, float]]], None]]:
+    """What to call after each epoch with the curve so far: it draws it and writes TensorBoard's events.
 
     A run that goes on after a kill does some epochs again: TensorBoard is told to forget what it has of them.
 
+    Args:
+        plots: the folder of ``curve.csv`` and ``curve.png``, or None.
+        tensorboard: the folder of the event files, or None.
+
     Raises:
-        EdgeferError: tensorboardX is missing, or ``folder`` cannot be written.
+        EdgeferError: matplotlib or tensorboardX is missing, or a folder cannot be written.
     """
-    if folder is None:
-        yield None
-        return
-    kind = require("tensorboardX", "plots", "writing TensorBoard's event files").SummaryWriter
-    check_writable(folder / "events.out.tfevents")
+    kind: Any = None
+    if plots is not None:
+        require_plots(plots)
+    if tensorboard is not None:
+        kind = require("tensorboardX", "plots", "writing TensorBoard's event files").SummaryWriter
+        check_writable(tensorboard / "events.out.tfevents")
     with ExitStack() as stack:
         writer: Any = None
 
-        def on_epoch(row: Mapping[str, float]) -> None:
+        def on_epoch(curve: Sequence[Mapping[str, float]]) -> None:
             nonlocal writer
-            epoch = int(row["epoch"])
+            if plots is not None:
+                write_curve(plots, curve)
+            if kind is None:
+                return
+            row, epoch = curve[-1], int(curve[-1]["epoch"])
             if writer is None:
-                writer = kind(str(folder), purge_step=epoch)
+                writer = kind(str(tensorboard), purge_step=epoch)
                 stack.callback(writer.close)
             for column, tag in TAGS.items():
                 writer.add_scalar(tag, row[column], epoch)

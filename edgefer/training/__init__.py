@@ -7,6 +7,7 @@ from edgefer.training.config import TrainConfig
 
 require("torch", "export", "training")
 
+from edgefer.training.beginning import OwnNetwork  # noqa: E402
 from edgefer.training.loop import TrainResult, train  # noqa: E402
 
-__all__ = ["TrainConfig", "TrainResult", "train"]
+__all__ = ["OwnNetwork", "TrainConfig", "TrainResult", "train"]

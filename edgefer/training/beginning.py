@@ -12,7 +12,7 @@ from torch import nn
 from edgefer.contract import Contract
 from edgefer.errors import EdgeferError
 from edgefer.models import architecture, create, default_contract
-from edgefer.models.factory import try_network
+from edgefer.models.factory import build_from_factory, try_network
 from edgefer.models.vgg import WITH_NORMS, without_norms
 from edgefer.models.weights import SEEN_DIGITS, Weights, load_network, load_weights
 from edgefer.progress import announce
@@ -38,6 +38,38 @@ class Beginning:
     seen: frozenset[str]
     chose: frozenset[str]
     lineage: dict[str, str]
+
+
+@dataclass(frozen=True)
+class OwnNetwork:
+    """A network of one's own: ``package.module:factory``, see :func:`~edgefer.models.factory.build_from_factory`."""
+
+    factory: str
+    contract: Contract
+
+
+FACTORY = "factory"
+"""The key of a contract's lineage that names the factory of a network of one's own."""
+
+
+def own_contract(model: OwnNetwork, size: int | None) -> Contract:
+    """The contract of a run with a network of one's own, which names its factory in the lineage."""
+    contract = model.contract if size is None else replace(model.contract, height=size, width=size)
+    return replace(contract, lineage={**contract.lineage, FACTORY: model.factory})
+
+
+def refuse_other_classes(faces: FaceSet, contract: Contract) -> None:
+    """Refuse faces of other classes than the contract's.
+
+    Raises:
+        EdgeferError: they are others, or in another order.
+    """
+    if faces.classes != contract.labels:
+        raise EdgeferError(
+            f"{faces.origin} has the classes {', '.join(faces.classes)}, and the contract of {contract.architecture} "
+            f"{', '.join(contract.labels)}",
+            hint="--map OLD=NEW renames classes of the data, and OLD= leaves one out",
+        )
 
 
 def contract_to_learn(model: str, classes: Sequence[str], size: int | None, init: Path | None) -> Contract:
@@ -72,7 +104,14 @@ def begin(contract: Contract, init: Path | None, teachers: Sequence[Path], tempe
             the network cannot take faces of the contract's size.
     """
     lineage, seen, chose = {}, frozenset[str](), frozenset[str]()
-    if init is None:
+    factory = contract.lineage.get(FACTORY)
+    if factory is not None:
+        network, _ = build_from_factory(factory, contract, init)
+        lineage[FACTORY] = factory
+        if init is not None:
+            given = load_weights(init)
+            lineage["init_sha256"], seen, chose = given.sha256, given.seen, given.met.get("chose", chose)
+    elif init is None:
         network = create(contract.architecture, len(contract.labels))
     else:
         network, found, weights = _open(init, contract)
@@ -122,6 +161,9 @@ def _require_size(network: nn.Module, contract: Contract) -> None:
     Raises:
         EdgeferError: it cannot take faces of the contract's size.
     """
+    if FACTORY in contract.lineage:
+        try_network(network.eval(), contract)
+        return
     own = architecture(contract.architecture)
     if contract.face_shape == (own.size, own.size, own.channels):
         return

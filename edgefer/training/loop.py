@@ -13,17 +13,26 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePath
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 
 import edgefer
 from edgefer.atomic import check_writable, write_bytes
 from edgefer.contract import Contract
+from edgefer.data import aligned
 from edgefer.errors import EdgeferError
 from edgefer.models.weights import save_weights
-from edgefer.progress import announce, progress
-from edgefer.training.beginning import Beginning, begin, contract_to_learn, tell_of_seen
+from edgefer.progress import announce, console, progress
+from edgefer.training.beginning import (
+    Beginning,
+    OwnNetwork,
+    begin,
+    contract_to_learn,
+    own_contract,
+    refuse_other_classes,
+    tell_of_seen,
+)
 from edgefer.training.config import TrainConfig
 from edgefer.training.faces import (
     PreparedFaces,
@@ -40,7 +49,10 @@ if TYPE_CHECKING:
     from edgefer.data import FaceSet
 
 
-_ANNOUNCE_SECONDS = 30.0
+OnEpoch: TypeAlias = Callable[[Sequence[Mapping[str, float]]], object]
+
+_ANNOUNCE_SECONDS, _FIRST_SECONDS = 30.0, 5.0
+"""Where no bar is drawn, a run says how it goes after the second, and then each time after the first."""
 _SAVING_SHARE = 0.05
 """Maximum share of the time that goes into writing states."""
 _STATE_FORMAT = 2
@@ -62,14 +74,14 @@ class TrainResult:
 
 def train(
     dataset: FaceSet,
-    model: str,
+    model: str | OwnNetwork,
     output: Path,
     config: TrainConfig,
     *,
     init: Path | None = None,
     teachers: Sequence[Path] = (),
     resume: bool = True,
-    on_epoch: Callable[[Mapping[str, float]], object] | None = None,
+    on_epoch: OnEpoch | None = None,
 ) -> TrainResult:
     """Train a network ``model``, fresh or from the weights ``init``, on ``fit``.
 
@@ -79,14 +91,14 @@ def train(
 
     Args:
         dataset: faces whose ``fit`` part has every class.
-        model: a network of the zoo.
+        model: a network of the zoo, or one's own, whose contract has the classes of ``dataset``, in any order.
         output: the weights, ``.safetensors``.
         config: settings; with the same ones a run repeats bit for bit, unless ``max_seconds`` is given.
         init: weights of the same network and classes to start from: fine-tuning, on faces of their size.
         teachers: weights of networks of the same classes to learn from too: distillation. Or one file of
             :func:`edgefer.training.teacher_logits.write_teacher_logits` that has the fit faces.
         resume: go on from ``output.state`` where it exists; otherwise it is deleted.
-        on_epoch: called after every epoch with its entry of the curve.
+        on_epoch: called after every epoch with the curve so far.
 
     Raises:
         EdgeferError: no such network, or not of ``config.size``; ``output`` cannot be written; a class without training
@@ -94,8 +106,14 @@ def train(
         KeyboardInterrupt: Ctrl-C, after the state was saved.
     """
     dataset.require_labels("training")
-    contract = contract_to_learn(model, dataset.classes, config.size, init)
-    config = replace(config.resolved(model, fine_tuned=init is not None), size=contract.height)
+    if isinstance(model, OwnNetwork):
+        contract = own_contract(model, config.size)
+        dataset = aligned(dataset, contract.labels)
+        refuse_other_classes(dataset, contract)
+        config = config.resolved(contract.architecture, fine_tuned=init is not None)
+    else:
+        contract = contract_to_learn(model, dataset.classes, config.size, init)
+        config = replace(config.resolved(model, fine_tuned=init is not None), size=contract.height)
     if config.vote_share:
         require_votes(dataset, config.vote_share)
     if output.suffix != ".safetensors":
@@ -139,6 +157,7 @@ class _Run:
         faces = {"fit faces": prints[0], "val faces": prints[1]}
         self.identity = {"model": contract.architecture, "classes": list(contract.labels), **faces, **same, **began}
         self.lineage = {
+            **contract.lineage,
             "fit_sha256": prints[0],
             "trained_on": PurePath(fit.origin).name,
             "seed": str(config.seed),
@@ -162,9 +181,9 @@ class _Run:
         self.lr = 0.0
         self.earlier_seconds, self.started = 0.0, time.monotonic()
         self.saved_at, self.saving_took = time.monotonic(), 0.0
-        self.announced_at = -math.inf
-        self.shown = 0.0
-        self.on_epoch: Callable[[Mapping[str, float]], object] | None = None
+        self.announced_at, self.told_at = -math.inf, time.monotonic() + _FIRST_SECONDS - _ANNOUNCE_SECONDS
+        self.shown, self.faces_seen = 0.0, 0
+        self.on_epoch: OnEpoch | None = None
 
     def go(self, resume: bool) -> TrainResult:
         """Run to the end, from the state if there is one and ``resume``."""
@@ -197,8 +216,29 @@ class _Run:
         """Move the bar to where the run stands: seconds where they end it, steps otherwise."""
         steps = self.epoch * self.steps_an_epoch + self.step
         now = steps if self.config.max_seconds is None else min(self.seconds(), self.config.max_seconds)
-        self.advance(now - self.shown, self.note())
+        self.advance(now - self.shown, ", ".join(filter(None, (self.pace(), self.note()))))
         self.shown = now
+        if not console.is_terminal and self.step and time.monotonic() - self.told_at > _ANNOUNCE_SECONDS:
+            self.told_at = time.monotonic()
+            part = 100 * self.step / self.steps_an_epoch
+            announce(
+                f"epoch {self.epoch + 1}, {part:.0f} % of it: {self.pace()}, about {_duration(self.remaining())} left"
+            )
+
+    def pace(self) -> str:
+        """The mean loss of the epoch under way, and how many faces are learnt from per second."""
+        if not self.step or not self.faces_seen:
+            return ""
+        return (
+            f"loss {self.loss_sum / self.step:.3f}, {self.faces_seen / (time.monotonic() - self.started):,.0f} faces/s"
+        )
+
+    def remaining(self) -> float:
+        """The seconds that are left at this pace; ``patience`` may end a run before."""
+        if self.config.max_seconds is not None:
+            return max(0.0, self.config.max_seconds - self.seconds())
+        steps = (self.config.epochs - self.epoch) * self.steps_an_epoch - self.step
+        return steps * self.batch * (time.monotonic() - self.started) / self.faces_seen
 
     def run_epoch(self, asked: Callable[[], bool]) -> None:
         """Finish the epoch under way, then evaluate; Ctrl-C is heeded after each step."""
@@ -213,6 +253,7 @@ class _Run:
             taught = None if self.fit.taught is None else self.fit.taught[rows]
             loss, right = self.learner.step(faces, labels, self.lr, wanted, taught, frozen=frozen)
             self.loss_sum, self.right, self.step = self.loss_sum + loss, self.right + right, self.step + 1
+            self.faces_seen += self.batch
             self.show_progress()
             if asked():
                 self.save()
@@ -244,7 +285,7 @@ class _Run:
             self.announced_at = time.monotonic()
             announce(f"epoch {self.epoch}: loss {self.curve[-1]['loss']:.4f}, {self.note()}, {self.seconds():.0f} s")
         if self.on_epoch is not None:
-            self.on_epoch(self.curve[-1])
+            self.on_epoch(self.curve)
 
     def merit(self, top1: float, loss: float) -> tuple[float, float]:
         """The key by which epochs are compared: larger is better."""
@@ -319,6 +360,10 @@ class _Run:
         self.earlier_seconds, self.started = state.pop("seconds"), time.monotonic()
         for name, value in state.items():
             setattr(self, name, value)
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
 
 
 def state_path(output: Path) -> Path:

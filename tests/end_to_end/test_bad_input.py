@@ -153,11 +153,10 @@ def test_an_image_without_pixels(road, tmp_path):
     refused(done, "3.png")
 
 
-def test_quantising_twice(road, tmp_path):
-    for flags in (("--fp32",), ("--int8", "--calib", road.faces)):
-        refused(
-            edgefer("build-engine", road.int8, *flags, "-o", tmp_path / "x.onnx"), "already quantised", "float model"
-        )
+def test_quantising_twice_or_weights_are_refused_before_data_are_read(road, tmp_path):
+    flags = ("--int8", "--calib", tmp_path / "none.npz", "-o", tmp_path / "x.onnx")
+    refused(edgefer("build-engine", road.int8, *flags), "already quantised", "float model")
+    refused(edgefer("build-engine", road.weights, *flags), "holds weights", f"export --weights {road.weights}")
     assert list(tmp_path.iterdir()) == []
 
 

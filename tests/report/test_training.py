@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from edgefer.cli import cli
 from edgefer.data import open_dataset, save_npz, synthetic_faces
 from edgefer.errors import EdgeferError
-from edgefer.report.training import TAGS, event_files, write_training_report
+from edgefer.report.training import CURVE_COLUMNS, TAGS, after_each_epoch, write_training_report
 from edgefer.training import TrainConfig, train
 
 
@@ -82,13 +82,24 @@ def test_event_files_have_every_epoch(run):
 def test_tensorboard_forgets_what_a_resumed_run_does_again(tmp_path):
     from tensorboardX.proto.event_pb2 import SessionLog
 
-    with event_files(tmp_path / "events") as on_epoch:
+    with after_each_epoch(None, tmp_path / "events") as on_epoch:
         assert not (tmp_path / "events").exists()  # a run that is refused leaves none
         for epoch in (3, 4):
-            on_epoch(dict.fromkeys(TAGS, 0.5) | {"epoch": epoch})
+            on_epoch([dict.fromkeys(TAGS, 0.5) | {"epoch": epoch}])
     (path,) = (tmp_path / "events").iterdir()
     (begun,) = (event.step for event in events(path) if event.session_log.status == SessionLog.START)
     assert begun == 3
+
+
+def test_curves_are_drawn_after_each_epoch(tmp_path):
+    pytest.importorskip("matplotlib")
+    curve = []
+    with after_each_epoch(tmp_path, None) as on_epoch:
+        for epoch in (1, 2):
+            curve.append(dict.fromkeys(CURVE_COLUMNS, 0.5) | {"epoch": epoch})
+            on_epoch(curve)
+            assert len((tmp_path / "curve.csv").read_text().splitlines()) == 1 + epoch
+            assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize("option", ["-o", "--plots", "--tensorboard"])

@@ -1,15 +1,21 @@
 import hashlib
 import math
+import re
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+import edgefer
+from edgefer.contract import Contract, Normalisation
 from edgefer.data import open_dataset, save_npz, synthetic_faces
 from edgefer.errors import EdgeferError
+from edgefer.graph.onnx_file import load_model
 from edgefer.models.registry import default_contract
 from edgefer.models.weights import load_network, load_weights
-from edgefer.training import TrainConfig, loop, train
+from edgefer.training import OwnNetwork, TrainConfig, loop, train
 from edgefer.training.beginning import begin
 from edgefer.training.faces import prepare_split
 from edgefer.training.learner import learning_rate
@@ -286,5 +292,48 @@ def test_the_step_schedule():
 
 def test_every_epoch_is_told(faces, tmp_path):
     told = []
-    result = train(faces, "lenet", tmp_path / "w.safetensors", quick(epochs=3), on_epoch=told.append)
+    result = train(
+        faces, "lenet", tmp_path / "w.safetensors", quick(epochs=3), on_epoch=lambda curve: told.append(curve[-1])
+    )
     assert told == result.curve
+
+
+def test_without_a_terminal_a_run_says_from_the_first_seconds_how_it_goes(faces, tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr("edgefer.training.loop._FIRST_SECONDS", 0.0)
+    train(faces, "lenet", tmp_path / "w.safetensors", quick(epochs=2))
+    said = capfd.readouterr().err
+    first = re.search(r"epoch 1, (\d+) % of it: loss \d\.\d{3}, [\d,]+ faces/s, about \d+ (s|min) left", said)
+    assert first is not None, said
+    assert int(first[1]) < 100
+
+
+NETS = """
+from torch import nn
+
+def Net(num_classes):
+    pooled = nn.Conv2d(1, 8, 5, stride=2, padding=2), nn.SiLU(), nn.AdaptiveAvgPool2d(6), nn.Flatten()
+    return nn.Sequential(*pooled, nn.Linear(8 * 36, num_classes))
+"""
+
+
+def test_a_network_of_ones_own_learns_and_is_exported_without_another_contract(faces, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("ownlearner.py").write_text(NETS)
+    labels = tuple(sorted(faces.classes))  # by name, as folders are read by others
+    contract = Contract(labels, 24, 24, 1, Normalisation(), "mine")
+    own = OwnNetwork("ownlearner:Net", contract)
+    result = train(faces, own, Path("w.safetensors"), quick(epochs=15, lr=1e-2, augment=0.0, keep="loss"))
+    found = load_weights("w.safetensors")
+    assert (found.contract.labels, found.contract.face_shape, found.contract.architecture) == (
+        labels,
+        (24, 24, 1),
+        "mine",
+    )
+    assert result.curve[-1]["loss"] < result.curve[0]["loss"] - 0.1
+    again = train(faces, own, Path("b.safetensors"), quick(augment=0.0), init=Path("w.safetensors"))
+    assert again.curve[0]["loss"] < result.curve[0]["loss"]
+    edgefer.export("ownlearner:Net", "m.onnx", weights="b.safetensors", simplify=False)
+    assert load_model("m.onnx")[1].labels == labels
+    other = replace(contract, labels=("a", "b", "c"))
+    with pytest.raises(EdgeferError, match="and the contract of mine a, b, c"):
+        train(faces, OwnNetwork("ownlearner:Net", other), Path("c.safetensors"), quick())
