@@ -293,9 +293,8 @@ class FaceSet:
         if self.undivided:
             if self._whole is None:
                 self._whole = self.redivided()
-                parts = self._whole.declared_parts
-                assert parts is not None
-                announce(splits.division_sentence(self.origin, parts))
+                test = int(np.sum(self._whole.declared_parts == splits.TEST))
+                announce(splits.division_sentence(self.origin, len(self) - test, test))
             return self._whole._split(name)
         splits.check_declared(self._parts, "train" if divided else name, name, self.origin)
         if not divided:

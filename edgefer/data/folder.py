@@ -115,7 +115,7 @@ def _without_class_folders(root: Path, children: list[Path]) -> Loaded | None:
     announce(f"note: {root}: no class folders: its {len(images):,} images have no labels")
     faults: dict[str, tuple[str, ...]] = {}
     if others := tuple(str(path) for path, part in entries if (path, part) not in set(images)):
-        announce(f"note: {root}: {len(others):,} files that are no images left out ({', '.join(others[:3])})")
+        announce(f"note: {root}: {len(others):,} of its {len(entries):,} files are no images ({', '.join(others[:3])})")
         faults["files that are not JPEG, PNG, BMP or WebP"] = others
     parts = np.asarray([part for _, part in images], np.int8)
     return Loaded.without_labels(

@@ -18,7 +18,7 @@ from edgefer.data.sources import Faces, face_hash
 from edgefer.data.splits import Grouping
 from edgefer.errors import EdgeferError
 from edgefer.intake import require_opencv
-from edgefer.progress import announce, progress
+from edgefer.progress import progress
 
 _LISTED = 10
 _READ_AT_ONCE, _BYTES_AT_ONCE = 64, 1 << 20
@@ -126,7 +126,7 @@ def inspect_faces(faces: FaceSet) -> tuple[DataInspection, FaceSet]:
             *(f"{what}: {len(names):,}" for what, names in aside.items()),
             *_problems(counts, exact, near, len(faults), kept),
         ),
-        notes=tuple(_notes(counts, exact, near, len(kept))),
+        notes=tuple(_notes(counts, exact, near, kept)),
     )
     return found, kept
 
@@ -184,7 +184,6 @@ def _parts(faces: FaceSet, keys: NDArray[np.uint64]) -> NDArray[np.str_]:
     codes = faces.declared_parts
     if codes is None and faces.undivided:
         codes = splits.train_and_test(keys)
-        announce(splits.division_sentence(faces.origin, codes))
     if codes is None:
         return np.full(len(faces), faces.picked or UNDECLARED)
     return np.asarray(splits.DECLARED)[codes]
@@ -223,7 +222,8 @@ def _problems(
     found = []
     if unreadable:
         found.append(f"{unreadable:,} face{'s' * (unreadable != 1)} cannot be read")
-    for split, classes in counts.items():
+    whole = {name: sum(one.get(name, 0) for one in counts.values()) for name in faces.classes}
+    for split, classes in {faces.origin: whole}.items() if faces.undivided else counts.items():
         empty = [name for name, count in classes.items() if not count]
         if empty:
             found.append(f"{split} has no face of {', '.join(empty)}")
@@ -240,12 +240,11 @@ def _problems(
     return found
 
 
-def _notes(counts: Mapping[str, Mapping[str, int]], exact: Repeats, near: Repeats, total: int) -> Iterator[str]:
-    if UNDECLARED in counts:
-        yield (
-            f"{UNDECLARED}: the data name no split of these faces; commands divide them by a hash of the pixels, "
-            "the same way every time"
-        )
+def _notes(counts: Mapping[str, Mapping[str, int]], exact: Repeats, near: Repeats, faces: FaceSet) -> Iterator[str]:
+    total = len(faces)
+    if faces.undivided:
+        sizes = {name: sum(classes.values()) for name, classes in counts.items()}
+        yield splits.division_sentence(faces.origin, sizes.get("train", 0), sizes.get("test", 0))
     repeated, alike = sum(exact.within.values()), sum(near.within.values())
     if alike:
         yield (

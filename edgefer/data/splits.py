@@ -111,12 +111,11 @@ def train_and_test(keys: NDArray[np.uint64], seed: int = 0, test_fraction: float
     return parts if (parts == TRAIN).any() else np.full_like(parts, TRAIN)
 
 
-def division_sentence(origin: str, parts: NDArray[np.int8]) -> str:
+def division_sentence(origin: str, train: int, test: int) -> str:
     """What becomes of a set without splits, for people."""
-    test = int(np.sum(parts == TEST))
     return (
-        f"{origin} names no splits: by a hash of the pixels, {test:,} of its {len(parts):,} faces measure (`test`) and "
-        f"{len(parts) - test:,} train and calibrate (`train`)"
+        f"{origin} names no splits: by a hash of the pixels, {test:,} of its {train + test:,} faces measure (`test`) "
+        f"and {train:,} train and calibrate (`train`)"
     )
 
 
