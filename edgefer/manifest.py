@@ -48,11 +48,12 @@ import binascii
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from edgefer.atomic import sha256_file, write_bytes, write_text
 from edgefer.contract import Contract
@@ -61,6 +62,9 @@ from edgefer.golden import Golden
 
 SCHEMA = 1
 PRECISION_KEY = "edgefer.precision"  # in an ONNX file's metadata: what it computes in, for files without a manifest
+WEIGHTED: Final = frozenset({"Conv", "Gemm", "MatMul"})
+"""Operators that multiply activations by constant weights: where the arithmetic is. They start a stretch of INT8."""
+
 _LAYER = ("layer", "op", "asked", "got")
 _REBUILD = "build the engine again with `edgefer build-engine`; engine and manifest are written together"
 
@@ -87,6 +91,25 @@ class Precision:
     def has_int8(self) -> bool:
         """Whether any layer computes in INT8."""
         return "int8" in self.got.split("+") or any(layer.got == "int8" for layer in self.layers)
+
+    def counted(self) -> str:
+        """``5 of 6 weighted layers in INT8, 1 in FP32``; empty where no layer is listed."""
+        return counted_layers(self.layers)
+
+
+def counted_layers(layers: Sequence[LayerPrecision]) -> str:
+    """How many layers compute in what, of those of :data:`WEIGHTED`: they do the work, the rest follows them.
+
+    All layers are counted where none of them is such a one; the text is empty where none is listed.
+    """
+    weighted = [layer for layer in layers if layer.op in WEIGHTED]
+    word, counted = ("weighted layers", weighted) if weighted else ("layers", list(layers))
+    found = sorted(Counter(layer.got for layer in counted).items(), key=lambda one: (one[0] != "int8", -one[1]))
+    if not found:
+        return ""
+    (first, number), *rest = found
+    parts = [f"{number} of {len(counted)} {word} in {first.upper()}", *(f"{n} in {kind.upper()}" for kind, n in rest)]
+    return ", ".join(parts)
 
 
 @dataclass(frozen=True)

@@ -210,3 +210,11 @@ def test_a_damaged_contract_inside(tmp_path):
 
 def test_manifests_from_before_rewrite_passes_are_read(tmp_path):
     assert read_manifest(edited(tmp_path, rewrites=None)).rewrites == {}
+
+
+def test_layers_are_counted_among_those_with_weights():
+    ops = (("Conv", "fp32"), ("Conv", "int8"), ("Gemm", "int8"), ("Relu", "int8"), ("Softmax", "fp32"))
+    layers = tuple(LayerPrecision(f"{i}", op, "int8", got) for i, (op, got) in enumerate(ops))
+    assert Precision("int8", "int8", layers).counted() == "2 of 3 weighted layers in INT8, 1 in FP32"
+    assert Precision("int8", "int8", layers[3:]).counted() == "1 of 2 layers in INT8, 1 in FP32"
+    assert Precision("fp32", "fp32").counted() == ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -194,10 +195,16 @@ def _check_report_names(markdown: Path | None, html: Path | None) -> None:
 def _check_outputs(paths: Sequence[Path | None]) -> None:
     """Before anything is measured: a report that cannot be written is minutes lost."""
     from edgefer.atomic import check_writable
+    from edgefer.errors import EdgeferError
 
     given = [path for path in paths if path is not None and path != options.STDOUT]
     for path in given:
         check_writable(path)
+        if not path.absolute().parent.is_dir():
+            raise EdgeferError(
+                f"cannot write {path}: there is no folder {path.parent}",
+                hint=f"mkdir -p {shlex.quote(str(path.parent))}",
+            )
         if sum(path.resolve() == other.resolve() for other in given) > 1:
             raise click.UsageError(f"two of the files to write are the same: {path}")
 

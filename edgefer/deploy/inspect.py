@@ -601,9 +601,9 @@ def _precision_rows(found: FileInspection) -> Iterator[tuple[str, str]]:
     if precision is None:
         yield "precision", "unknown: only the manifest tells it"
         return
-    counted = ", ".join(f"{count} {kind}" for kind, count in found.counts.items())
+    counted = precision.counted()
     asked = f" (asked for {precision.asked.upper()})" if precision.asked != precision.got else ""
-    yield "precision", f"{precision.got.upper()}{asked}" + (f"; layers: {counted}" if counted else "")
+    yield "precision", f"{precision.got.upper()}{asked}" + (f"; {counted}" if counted else "")
 
 
 def _golden_rows(manifest: Manifest) -> Iterator[tuple[str, str]]:

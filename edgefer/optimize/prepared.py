@@ -297,8 +297,6 @@ class BuildResult:
         else:
             got = self.manifest.precision
             line = f"{self.path}: {got.got.upper()} for {self.manifest.runtime}, {size}"
-            if got.layers:
-                integer = sum(layer.got == "int8" for layer in got.layers)
-                line += f", {integer} of {len(got.layers)} layers in INT8"
+            line += f", {got.counted()}" if got.layers else ""
         said = [] if self.agreement is None else [self.agreement.sentence()]
         return "\n".join([line, *said, *([self.reason] if self.reason else [])])

@@ -13,9 +13,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from edgefer.errors import EdgeferError
-
-WEIGHTED: Final = frozenset({"Conv", "Gemm", "MatMul"})
-"""Multiply activations by constant weights: where the arithmetic is. They start a stretch of INT8."""
+from edgefer.manifest import WEIGHTED as WEIGHTED  # noqa: PLC0414 - its readers here are many
 
 FLOAT_RESULT: Final = frozenset({"Gemm", "MatMul"})
 """Those whose integer kernel can write float32, so that logits need no rounding."""

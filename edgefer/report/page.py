@@ -9,7 +9,6 @@ import base64
 import re
 import struct
 import zlib
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from html import escape
 
@@ -17,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgefer.errors import EdgeferError
-from edgefer.manifest import LayerPrecision
+from edgefer.manifest import LayerPrecision, counted_layers
 from edgefer.measure.latency import MEANING, Estimate
 from edgefer.report import charts
 from edgefer.report.markdown import environment_lines, percent
@@ -238,7 +237,7 @@ def _layers(row: Row) -> str:
     if not row.layers:
         return ""
     key = (f'<li><span class="key" style="background:{fill}"></span>{t.upper()}</li>' for t, fill in TYPES.items())
-    told = f"{escape(counted(row.layers))}, from input to output:"
+    told = f"{escape(counted_layers(row.layers))}, from input to output:"
     return f'<h3>Layer by layer</h3><ul class="legend">{"".join(key)}</ul><p>{told}</p>{layer_map(row.layers)}'
 
 
@@ -252,14 +251,7 @@ def layer_map(layers: Sequence[LayerPrecision]) -> str:
             f'<span class="layer{"" if as_asked else " other"}" '
             f'style="background-color:{TYPES.get(layer.got, _OTHER_TYPE)}" title="{escape(told)}"></span>'
         )
-    return f'<div class="layers" role="img" aria-label="{escape(counted(layers))}">{"".join(blocks)}</div>'
-
-
-def counted(layers: Sequence[LayerPrecision]) -> str:
-    """``38 of 43 layers in INT8, 5 in FP32``."""
-    (first, number), *rest = Counter(layer.got for layer in layers).most_common()
-    parts = [f"{number} of {len(layers)} layers in {first.upper()}", *(f"{n} in {kind.upper()}" for kind, n in rest)]
-    return ", ".join(parts)
+    return f'<div class="layers" role="img" aria-label="{escape(counted_layers(layers))}">{"".join(blocks)}</div>'
 
 
 def changed_faces(raw: Raw, place: int) -> str:
@@ -350,7 +342,7 @@ p{margin:.4em 0;overflow-wrap:anywhere}
 .note{padding:.5em .8em;border-left:4px solid var(--open);background:var(--card);margin:.5em 0}
 .note.bad{border-color:var(--bad)}
 .wide{overflow-x:auto;margin:.5em 0}
-table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums;font-size:.92rem}
+table{border-collapse:collapse;width:100%;color:var(--ink);font-variant-numeric:tabular-nums;font-size:.92rem}
 th,td{padding:.35em .6em;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap;vertical-align:top}
 th{color:var(--soft);font-weight:600}
 th:first-child,td:first-child{text-align:left}

@@ -75,7 +75,7 @@ def test_the_page_is_whole_and_needs_nothing_from_elsewhere(invented):
     words = "".join(found.text)
     for title in ("Latency", "Accuracy", "Confusion", "Layer by layer", "Measured on"):
         assert title in words
-    assert "5 of 6 layers in INT8, 1 in FP32" in words
+    assert "5 of 6 weighted layers in INT8, 1 in FP32" in words
     assert "An Example CPU 9000" in words
     assert "no worse than 0.5 points: shown" in words
     assert len(text) < 120_000
