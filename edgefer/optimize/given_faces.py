@@ -25,7 +25,7 @@ HELD_BACK = 0.1
 MIN_APART, MAX_APART = 20, 500
 """Number of images that measure an agreement: with 20 its interval is 16 points wide where all agree, with 500 one."""
 FEW = 2 * MIN_APART
-"""Of fewer images none is held back: the ranges need them more."""
+"""Smaller sets give all their images: the ranges need them more."""
 
 
 class Purpose(Enum):

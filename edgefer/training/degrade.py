@@ -33,7 +33,7 @@ def degrade(x: Tensor, probability: float) -> Tensor:
 
     Args:
         x: float32 N×H×W×C from 0 to 255.
-        probability: of each of the five for each face, independently; 0 leaves faces alone.
+        probability: chance of each of the five for each face, independently; 0 leaves faces alone.
 
     Returns:
         The same shape and range. The five are applied in the order in which a picture meets them.

@@ -44,7 +44,7 @@ class TeacherLogits:
         path: the file.
         places: hash of a face → its row in ``logits``.
         logits: float16 N×2×classes: of each face and of its flip.
-        sha256: of the file.
+        sha256: hash of the file.
         seen: first digits of the hashes of faces that the teacher learnt from, or that are in the file.
     """
 
