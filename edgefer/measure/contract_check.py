@@ -195,7 +195,7 @@ def check_contract(
         EdgeferError: fewer than :data:`~edgefer.measure.label_order.MIN_FACES` faces, classes that are not the
             network's, or a network that cannot be opened.
     """
-    faces = data if isinstance(data, FaceSet) else open_dataset(data)
+    faces = (data if isinstance(data, FaceSet) else open_dataset(data)).require_labels("checking a contract")
     if faces.picked is None:
         part = faces.split("train") if not faces.splits or "train" in faces.splits else faces
         faces = part if len(part) >= MIN_FACES else faces

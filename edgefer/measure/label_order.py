@@ -1,8 +1,8 @@
 """Whether another order of the class names fits a network's answers better than the order that its contract says.
 
 A network that was trained on folders numbers its classes alphabetically, FER2013 otherwise, FER+ and AffectNet again
-otherwise; a contract with the wrong order costs accuracy and raises no error. The confusion matrix knows: the order
-that gives most right answers is an assignment problem. Because it is the best of all orders, its accuracy on the same
+otherwise; a contract with the wrong order costs accuracy and raises no error. The confusion matrix tells: to find
+the order with the largest number of right answers is an assignment problem. Because it is the best of all orders, its accuracy on the same
 faces is too good. Therefore the order is chosen on one half of the faces and confirmed on the other, both ways.
 """
 
