@@ -1,9 +1,10 @@
 """Whether another order of the class names fits a network's answers better than the order that its contract says.
 
 A network that was trained on folders numbers its classes alphabetically, FER2013 otherwise, FER+ and AffectNet again
-otherwise; a contract with the wrong order costs accuracy and raises no error. The confusion matrix tells: to find
-the order with the largest number of right answers is an assignment problem. Because it is the best of all orders, its accuracy on the same
-faces is too good. Therefore the order is chosen on one half of the faces and confirmed on the other, both ways.
+otherwise; a contract with the wrong order costs accuracy and raises no error. The confusion matrix tells: to find the
+order with the largest number of right answers is an assignment problem. Because that order is the best of all, its
+accuracy on the same faces is too good. Therefore it is chosen on one half of the faces and confirmed on the other, both
+ways.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ ALPHA = 0.01
 """Probability that a right contract raises an alarm, over all alternatives together."""
 
 MARGIN_PP = 1.0
-"""An alternative must be better by more than this, in points, with its whole interval. With a right contract too a
+"""An alternative must be better by more than this, in points, with its whole 95 % interval. With a right contract too a
 slightly tighter crop may be better, by less than a point."""
 
 
@@ -60,8 +61,8 @@ class Gain:
 
     @property
     def shown(self) -> bool:
-        """Whether the alternative is better: by the test, and by more than :data:`MARGIN_PP`."""
-        return self.gain_pp > 0 and self.p <= ALPHA and self.interval_pp[0] > MARGIN_PP
+        """Whether the alternative is better: by the corrected test, and by more than :data:`MARGIN_PP`."""
+        return self.gain_pp > MARGIN_PP and self.p <= ALPHA and -self.paired.ci95_pp[1] > MARGIN_PP
 
 
 def best_assignment(gains: NDArray[np.int64]) -> NDArray[np.int64]:

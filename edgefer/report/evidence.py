@@ -91,8 +91,8 @@ def evidence_lines(check: ContractCheck) -> Iterator[str]:
         f"{100 * (1 - ALPHA):.0f} %."
     )
     yield (
-        f"*: better by more than {MARGIN_PP:g} point with the whole interval, and p ≤ {ALPHA:g} by McNemar's exact "
-        f"test, times {count}."
+        f"*: better with p ≤ {ALPHA:g} by McNemar's exact test, times {count}, and by more than {MARGIN_PP:g} point "
+        "with a 95 % interval of its own."
     )
     yield "Class orders were chosen on one half of the faces and tested on the other. Tighter: n % of a side less."
     if check.suspect.assumed:
