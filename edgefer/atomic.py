@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from edgefer.errors import EdgeferError
+from edgefer.progress import announce
 
 _DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EISDIR)
 
@@ -30,7 +31,9 @@ def atomic_path(final: str | os.PathLike[str]) -> Iterator[Path]:
     if target.exists() and not target.is_file():
         raise EdgeferError(f"cannot write {final}: it is there and is not a regular file", hint="choose another path")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        if not target.parent.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            announce(f"made the folder {target.parent}")
         handle, name = tempfile.mkstemp(prefix=f".{target.stem}.", suffix=f".partial{target.suffix}", dir=target.parent)
     except OSError as cause:
         raise _cannot_write(target, cause) from cause

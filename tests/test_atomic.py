@@ -20,8 +20,9 @@ from edgefer.atomic import (
 from edgefer.errors import EdgeferError
 
 
-def test_writes_whole_with_ordinary_permissions(tmp_path):
+def test_writes_whole_with_ordinary_permissions(tmp_path, capsys):
     write_text(tmp_path / "new" / "a.txt", "é")
+    assert capsys.readouterr().err == f"made the folder {tmp_path / 'new'}\n"
     assert (tmp_path / "new" / "a.txt").read_bytes() == "é".encode()
     mask = os.umask(0)
     os.umask(mask)
