@@ -42,7 +42,7 @@ def test_bench_json_has_the_promised_keys(road):
     report = json.loads(done.stdout)
     assert set(report) >= ROW | {"baseline", "paired", "environment"}
     assert set(report["latency_ms"]) == {"p50", "p90", "p95", "p99", "n"}
-    assert set(report["accuracy"]) == {"top1", "n"}
+    assert set(report["accuracy"]) == {"top1", "n", "left_out"}
     assert set(report["baseline"]) >= {"latency_ms", "accuracy", "size_bytes"}
     assert set(report["paired"]) == {"drop_pp", "ci95_pp", "mcnemar_p", "agreement"}
     assert report["precision"] == "int8"
