@@ -14,7 +14,7 @@ def files(tmp_path):
     from edgefer.models.weights import SHIPPED, load_weights, save_weights
 
     for name, seed in (("train", 3), ("test", 9)):
-        save_npz(tmp_path / f"{name}.npz", *synthetic_faces(210, seed=seed)[:2])
+        save_npz(tmp_path / f"{name}.npz", *synthetic_faces(210, seed=seed)[:2], splits=["train"] * 210)
     train = open_dataset(tmp_path / "train.npz")
     lineage = {"fit_sha256": train.split("fit").fingerprint()}
     contract = replace(default_contract("lenet", train.classes), lineage=lineage)

@@ -27,7 +27,13 @@ def refused(done, message, hint=""):
 
 def test_a_class_missing_from_the_calibration_faces(road, tmp_path):
     images, labels = synthetic_faces(700, seed=3)
-    save_npz(tmp_path / "no_disgust.npz", images[labels != 1], labels[labels != 1], FER2013)
+    save_npz(
+        tmp_path / "no_disgust.npz",
+        images[labels != 1],
+        labels[labels != 1],
+        FER2013,
+        splits=["train"] * int((labels != 1).sum()),
+    )
     done = edgefer(
         "build-engine", road.model, "--int8", "--calib", tmp_path / "no_disgust.npz", "-o", tmp_path / "x.onnx"
     )

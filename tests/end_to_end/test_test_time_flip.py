@@ -18,7 +18,7 @@ from edgefer.runtimes import CPU, for_target
 @pytest.fixture(scope="module")
 def faces(tmp_path_factory):
     path = tmp_path_factory.mktemp("synthetic") / "faces.npz"
-    save_npz(path, *synthetic_faces(400, seed=0), FER2013)
+    save_npz(path, *synthetic_faces(400, seed=0), FER2013, splits=["train"] * 400)
     return open_dataset(path)
 
 

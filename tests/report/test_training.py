@@ -16,7 +16,7 @@ from edgefer.training import TrainConfig, train
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
-    save_npz(folder / "d.npz", *synthetic_faces(600, seed=3)[:2])
+    save_npz(folder / "d.npz", *synthetic_faces(600, seed=3)[:2], splits=["train"] * 600)
     arguments = ["train", "--model", "lenet", "--data", folder / "d.npz", "-o", folder / "w.safetensors"]
     arguments += ["--epochs", 3, "--threads", 1, "--plots", folder / "plots", "--tensorboard", folder / "events"]
     result = CliRunner().invoke(cli, [str(a) for a in arguments], catch_exceptions=False)
@@ -105,7 +105,7 @@ def test_curves_are_drawn_after_each_epoch(tmp_path):
 @pytest.mark.parametrize("option", ["-o", "--plots", "--tensorboard"])
 def test_places_that_cannot_be_written_are_refused_before_the_first_step(tmp_path, monkeypatch, option):
     monkeypatch.setattr("edgefer.training.loop.prepare_split", lambda *_: pytest.fail("faces were read"))
-    save_npz(tmp_path / "d.npz", *synthetic_faces(100, seed=3)[:2])
+    save_npz(tmp_path / "d.npz", *synthetic_faces(100, seed=3)[:2], splits=["train"] * 100)
     (tmp_path / "file").write_text("")
     places = {"-o": tmp_path / "w.safetensors", option: tmp_path / "file" / "w.safetensors"}
     arguments = [
@@ -129,7 +129,7 @@ def test_classes_in_another_order_are_brought_by_name(run, tmp_path):
     )
     images, labels = synthetic_faces(600, seed=3)[:2]
     classes = ("neutral", "surprise", "sad", "happy", "fear", "disgust", "angry")
-    save_npz(tmp_path / "reversed.npz", images, 6 - labels, classes)
+    save_npz(tmp_path / "reversed.npz", images, 6 - labels, classes, splits=["train"] * len(labels))
     for name in ("d", "reversed"):
         data = open_dataset((folder if name == "d" else tmp_path) / f"{name}.npz")
         write_training_report(tmp_path / name, result.curve, result.output, data)
@@ -137,7 +137,7 @@ def test_classes_in_another_order_are_brought_by_name(run, tmp_path):
 
 
 def test_options_go_before_the_recipe(tmp_path):
-    save_npz(tmp_path / "d.npz", *synthetic_faces(200, seed=3)[:2])
+    save_npz(tmp_path / "d.npz", *synthetic_faces(200, seed=3)[:2], splits=["train"] * 200)
     (tmp_path / "r.toml").write_text('model = "lenet"\nnote = "made up"\n[train]\nepochs = 50\nthreads = 1\n')
     arguments = ["train", "--recipe", tmp_path / "r.toml", "--data", tmp_path / "d.npz", "--epochs", 2]
     result = CliRunner().invoke(cli, [str(a) for a in [*arguments, "-o", tmp_path / "w.safetensors"]])

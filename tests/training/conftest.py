@@ -11,7 +11,7 @@ from edgefer.training import TrainConfig
 def synthetic(path: Path, count: int = 240, seed: int = 0) -> FaceSet:
     images, labels = synthetic_faces(count, seed, 24)[:2]
     if not path.exists():
-        save_npz(path, images, labels)
+        save_npz(path, images, labels, splits=["train"] * len(labels))
     return open_dataset(path)
 
 

@@ -195,7 +195,7 @@ def test_a_flipped_teacher_is_asked_as_often_as_another(tmp_path):
 
 @pytest.mark.parametrize("where", ["option", "recipe"])
 def test_options_of_teachers_without_one(tmp_path, where):
-    save_npz(tmp_path / "d.npz", *synthetic_faces(30, seed=1)[:2])
+    save_npz(tmp_path / "d.npz", *synthetic_faces(30, seed=1)[:2], splits=["train"] * 30)
     out = tmp_path / "w.safetensors"
     (tmp_path / "r.toml").write_text('model = "lenet"\n[train]\ntemperature = 3\n')
     given = ["--model", "lenet", "--temperature", "3"] if where == "option" else ["--recipe", str(tmp_path / "r.toml")]

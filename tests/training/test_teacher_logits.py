@@ -50,7 +50,12 @@ def test_answers_are_the_mean_of_both_sides_in_the_order_of_the_faces(kept, teac
 
 def test_copies_of_a_face_are_asked_about_once_and_found_again(tmp_path, teacher):
     images, labels = synthetic_faces(14, 3, 24)[:2]
-    save_npz(tmp_path / "d.npz", np.concatenate([images, images[:4]]), np.concatenate([labels, labels[:4]]))
+    save_npz(
+        tmp_path / "d.npz",
+        np.concatenate([images, images[:4]]),
+        np.concatenate([labels, labels[:4]]),
+        splits=["train"] * (len(labels) + 4),
+    )
     faces = open_dataset(tmp_path / "d.npz").split("train")
     assert write_teacher_logits(teacher, faces, tmp_path / "t.npz") == 14
     answers = load_teacher_logits(tmp_path / "t.npz", LABELS).answers(faces, 1.0)
@@ -85,7 +90,7 @@ def test_the_loss_is_against_what_was_taught_of_each_face(mixup):
 
 def test_faces_that_the_teacher_was_not_asked_about(tmp_path, kept, faces):
     other = tmp_path / "other.npz"
-    save_npz(other, *synthetic_faces(140, 9, 24)[:2])
+    save_npz(other, *synthetic_faces(140, 9, 24)[:2], splits=["train"] * 140)
     with pytest.raises(EdgeferError, match=r"has no logits for \d+ of the \d+ faces") as caught:
         train(open_dataset(other), "lenet", tmp_path / "w.safetensors", quick(), teachers=[kept])
     assert "edgefer teacher-logits" in caught.value.hint
@@ -140,7 +145,7 @@ def test_a_damaged_file_and_one_that_is_not_there(tmp_path):
 
 def test_the_command_writes_the_fit_faces(tmp_path, teacher, faces):
     data, out = tmp_path / "d.npz", tmp_path / "t.npz"
-    save_npz(data, *synthetic_faces(60, 1, 24)[:2])
+    save_npz(data, *synthetic_faces(60, 1, 24)[:2], splits=["train"] * 60)
     given = ["teacher-logits", str(teacher), "--data", str(data), "-o", str(out)]
     done = CliRunner().invoke(cli, given, catch_exceptions=False)
     assert "faces of" in done.output

@@ -165,7 +165,7 @@ def test_weights_that_the_last_step_of_an_epoch_broke_are_not_kept(faces, tmp_pa
 def test_a_class_without_training_faces(tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (300, 16, 16), dtype=np.uint8)
     labels = np.arange(300) % 6  # no 6: neutral
-    save_npz(tmp_path / "six.npz", images, labels)
+    save_npz(tmp_path / "six.npz", images, labels, splits=["train"] * len(labels))
     error = refused(open_dataset(tmp_path / "six.npz"), "lenet", tmp_path / "w.safetensors", quick())
     assert "have none of 'neutral'" in error.message
     assert "six.npz:fit" in error.message
@@ -227,7 +227,7 @@ def test_votes_share_the_target_with_the_label(tmp_path):
         expected = 0.5 * frequent
         expected[label] += 0.5
         assert target == pytest.approx(expected, abs=1e-3)
-    save_npz(tmp_path / "n.npz", images, labels)
+    save_npz(tmp_path / "n.npz", images, labels, splits=["train"] * len(labels))
     with pytest.raises(EdgeferError, match="no FER\\+ votes"):
         Opinions(open_dataset(tmp_path / "n.npz").split("train"), 0.5)
 
@@ -270,7 +270,7 @@ def test_settings_reach_the_learner(tmp_path, monkeypatch):
 def test_balanced_sampling_shows_every_class_equally_often(tmp_path, monkeypatch):
     images, labels = synthetic_faces(400, seed=1)
     kept = np.flatnonzero((labels != 2) | (np.cumsum(labels == 2) <= 6))
-    save_npz(tmp_path / "d.npz", images[kept], labels[kept])
+    save_npz(tmp_path / "d.npz", images[kept], labels[kept], splits=["train"] * len(labels[kept]))
     faces = open_dataset(tmp_path / "d.npz")
     shown = []
 
