@@ -140,7 +140,7 @@ def _next_commands(output: Path, data: str | None, model: str) -> tuple[tuple[st
     if data is None:
         return (
             ("edgefer quickstart --data FACES", "the same on your own faces: a folder for each class, a csv or an npz"),
-            ("edgefer contract new -o net.toml", "the first step with a PyTorch network of your own"),
+            ("edgefer contract new --module nets:Net -o net.toml", "the first step with a PyTorch network of your own"),
             ("edgefer web", "try the network that ships, on a page of this machine"),
         )
     faces, folder = shlex.quote(data), shlex.quote(str(output / "bundle"))
