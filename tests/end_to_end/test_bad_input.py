@@ -25,7 +25,7 @@ def refused(done, message, hint=""):
     assert hint in done.stderr
 
 
-def test_a_class_missing_from_the_calibration_faces(road, tmp_path):
+def test_a_class_missing_from_the_calibration_faces_is_a_note(road, tmp_path):
     images, labels = synthetic_faces(700, seed=3)
     save_npz(
         tmp_path / "no_disgust.npz",
@@ -37,8 +37,8 @@ def test_a_class_missing_from_the_calibration_faces(road, tmp_path):
     done = edgefer(
         "build-engine", road.model, "--int8", "--calib", tmp_path / "no_disgust.npz", "-o", tmp_path / "x.onnx"
     )
-    refused(done, "disgust")
-    assert not (tmp_path / "x.onnx").exists()
+    assert done.returncode == 0, done.stderr
+    assert "has no image of disgust: the others set the ranges" in done.stderr
 
 
 def test_calibrating_on_test_faces(road, tmp_path):
