@@ -100,7 +100,9 @@ def best_assignment(gains: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def best_order(labels: NDArray[np.int64], answers: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
-    """For each output the class that it should be called, so that most answers are right; as declared where equal."""
+    """For each output the class that it should be called, so that the largest number of answers is right; as declared
+    where equal.
+    """
     counts = np.bincount(answers * classes + labels, minlength=classes * classes).reshape(classes, classes)
     if (counts.diagonal() == counts.max(axis=1)).all():  # no output fits another class better: nothing to solve
         return np.arange(classes)
