@@ -31,7 +31,7 @@ from edgefer.models.weights import COUNTER, Fit, Met, compare, listing, load_wei
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-_LISTED = 40
+_LISTED = 10
 
 
 @dataclass(frozen=True)
@@ -126,11 +126,11 @@ def import_weights(
     source, name, state, found, seen = _read(origin, model)
     labels, assumed = _labels(source, name, state, found, classes, drop_head)
     template = _skeleton(name, len(labels))
-    head = last_layer(template)
+    head, given = last_layer(template), state
     if drop_head:
         state = {tensor: value for tensor, value in state.items() if tensor.rpartition(".")[0] != head}
     fit = compare(template, state, needless=True)
-    _require_fit(source, name, labels, fit, head, dropped=drop_head)
+    _require_fit(source, name, labels, fit, head, given, dropped=drop_head)
     tensors, fresh = _complete(name, len(labels), template, state, seed)
     _require_finite(source, tensors)
     contract = _contract(origin, source, name, labels, found)
@@ -251,18 +251,24 @@ def _skeleton(name: str, classes: int) -> nn.Module:
         return create(name, classes)
 
 
-def _require_fit(source: str, name: str, labels: Sequence[str], fit: Fit, head: str, *, dropped: bool) -> None:
+def _require_fit(
+    source: str, name: str, labels: Sequence[str], fit: Fit, head: str, given: Mapping[str, Tensor], *, dropped: bool
+) -> None:
     missing = tuple(tensor for tensor in fit.missing if not (dropped and tensor.rpartition(".")[0] == head))
     fit = replace(fit, missing=missing)
     faults = fit.faults(_LISTED)
     if not faults:
         return
     only_head = not fit.missing and not fit.extra and all(n.rpartition(".")[0] == head for n in fit.misshapen_names)
+    if only_head:
+        hint = "--classes with a name for each of the file's classes, or --drop-head to start the last layer anew"
+    elif fitting := networks_that_fit(given):
+        hint = f"its tensors are those of {' or '.join(fitting)}: --model {fitting[0]}"
+    else:
+        hint = "pass the --model that the file is of: see `edgefer models`"
     raise EdgeferError(
-        f"{source} does not fit {name} with {len(labels)} classes: {faults}",
-        hint="--classes with a name for each of the file's classes, or --drop-head to start the last layer anew"
-        if only_head
-        else "pass the --model that the file is of: see `edgefer models`",
+        f"{source} does not fit {name} with {len(labels)} classes: {faults}; the file has {len(given)} tensors",
+        hint=hint,
     )
 
 

@@ -85,7 +85,7 @@ def to_state(file: KerasFile, model: str) -> dict[str, Tensor]:
     wanted = layer_names(model, file)
     missing = [layer for layer in wanted if layer not in file.layers]
     extra = [layer for layer in file.layers if layer not in wanted]
-    faults = [f"{len(n)} {kind}: {listing(n)}" for kind, n in (("missing", missing), ("unknown", extra)) if n]
+    faults = [f"{len(n)} {kind}: {listing(n, 10)}" for kind, n in (("missing", missing), ("unknown", extra)) if n]
     if faults:
         raise EdgeferError(
             f"{file.origin} holds another network than {model}: of its layers, {'; '.join(faults)}",

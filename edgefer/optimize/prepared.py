@@ -27,6 +27,7 @@ from edgefer.models.weights import SEEN_DIGITS
 from edgefer.optimize.calibrate import Calibrated, by_table, on_faces
 from edgefer.optimize.calibration_table import CalibrationTable
 from edgefer.optimize.candidates import Candidate, CandidateResult, Variant
+from edgefer.optimize.certainty import say_what_certifies
 from edgefer.optimize.given_faces import MAX_APART, GivenFaces, Purpose, at_most, divide_faces
 from edgefer.optimize.settings import EQUALISE, Quantisation
 from edgefer.quantize.corrections import Corrected
@@ -72,14 +73,18 @@ class PreparedModel:
     def calibrate(self, settings: Quantisation, purpose: Purpose | None = None) -> PreparedModel:
         """The same with ranges: from faces, from a table, or from the table that ships.
 
-        ``purpose`` is that of the faces that set none; None: as the settings need them.
+        ``purpose`` is that of the faces that set none; None: as the settings need them. Then ``max_drop`` is to be
+        certified, and what the faces can certify is said first.
         """
         model = self.rewritten.model
         if settings.data is None:
             found = by_table(model, self.contract, settings)
             return replace(self, calibrated=found, record=found.record)
+        max_drop = settings.max_drop if purpose is None else None
         purpose = purpose or (Purpose.CHOICE if settings.evaluates else Purpose.ENGINE)
         given = divide_faces(settings, self.contract, purpose)
+        if max_drop is not None:
+            say_what_certifies(given.evaluation, max_drop)
         found = on_faces(model, self.contract, given.ranges, settings)
         return replace(self, calibrated=found, record=found.record, given=given, chooses=purpose is Purpose.CHOICE)
 

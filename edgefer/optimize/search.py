@@ -11,19 +11,14 @@ fixed beforehand, so that testing several plans does not flatter the one that is
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
 from edgefer.data import FaceSet
-from edgefer.errors import EdgeferError
-from edgefer.measure.accuracy import Z95, design_effect, numbered
-from edgefer.measure.paired import Paired, tango_interval
+from edgefer.measure.paired import Paired
 from edgefer.optimize.candidates import Candidate, CandidateResult, Variant, choose, output_error, time_files
+from edgefer.optimize.certainty import halves
 from edgefer.optimize.prepared import Evaluation, PreparedModel
 from edgefer.optimize.sensitivity import LayerCost, layer_costs
 from edgefer.optimize.settings import AUTO, Quantisation
@@ -162,16 +157,12 @@ def search(
             ``max_drop``: certify that the drop is within it.
         cost: cost model of plans, and of schemes with equal errors.
         threads: number of the engines' threads.
-
-    Raises:
-        EdgeferError: too few faces to certify ``max_drop``.
     """
     assert prepared.given is not None  # Quantisation.check looked
     choosing, max_drop = prepared.given.evaluation, settings.max_drop
     certifying = None
     if max_drop is not None:
         choosing, certifying = halves(choosing)
-        check_power(certifying.group_keys(), max_drop)
     evaluation = Evaluation.of(prepared, variants[0].runtime, choosing, threads)
     found: Found | None = None
     if settings.method == AUTO:
@@ -250,7 +241,7 @@ def within_budget(
     Args:
         evaluation: evaluation on the faces of `val` that choose.
         variants: INT8 variants of one runtime; the fastest of them is used.
-        certifying: other faces of `val`; :func:`check_power` has found them enough.
+        certifying: other faces of `val`; :func:`check_power` found them enough before calibration.
         max_drop: percentage points of top-1, compared with the upper end of the drop's 95 % interval.
         cost: cost model of plans.
     """
@@ -261,47 +252,6 @@ def within_budget(
     shipped, paired = _certified(plans, evaluation.on(certifying), max_drop)
     rows = tuple(replace(p.result, chosen=p is shipped) for p in front(plans, shipped))
     return Found(evaluation.prepared, shipped.candidate, rows, _verdict(shipped, len(order), paired, max_drop))
-
-
-def halves(faces: FaceSet) -> tuple[FaceSet, FaceSet]:
-    """Two halves, by a seeded permutation: one to choose on, one to certify with; near-duplicates lie in one of them.
-
-    Each class is shared out as evenly as its near-duplicates allow.
-    """
-    _, first, group, sizes = np.unique(faces.group_keys(), return_index=True, return_inverse=True, return_counts=True)
-    random = np.random.default_rng(0)
-    counts = np.zeros((2, len(faces.classes) + 1), np.int64)  # per side and class, and in all
-    sides = np.zeros(len(first), np.int64)
-    for index in sorted(random.permutation(len(first)), key=lambda index: -sizes[index]):  # the few large ones first
-        label = int(faces.labels[first[index]])
-        side = sides[index] = int((counts[1, label], counts[1, -1]) < (counts[0, label], counts[0, -1]))
-        counts[side, [label, -1]] += sizes[index]
-    return faces.subset(np.flatnonzero(sides[group] == 0)), faces.subset(np.flatnonzero(sides[group] == 1))
-
-
-def check_power(groups: NDArray[np.generic], max_drop: float) -> None:
-    """Refuse a budget that not even a network with the very same answers could be shown to meet.
-
-    Args:
-        groups: group of near-duplicates of each certifying face.
-        max_drop: the budget, percentage points.
-
-    Raises:
-        EdgeferError: says how many faces of `val` it would take.
-    """
-    count = len(groups)
-    effect = design_effect(np.zeros(count, np.int64), numbered(groups))
-    smallest = 100 * tango_interval(0, 0, max(1, count), effect=effect)[1]
-    if smallest <= max_drop:
-        return
-    share = max_drop / 100
-    needed = f"{2 * math.ceil(effect * Z95**2 * (1 - share) / share):,}" if share > 0 else "infinitely many"
-    raise EdgeferError(
-        f"no plan can be shown to meet --max-drop {max_drop:g}: on the {count:,} faces of `val` that certify"
-        f"{'' if effect == 1 else f' ({len(np.unique(groups)):,} distinct)'}, even "
-        f"equal answers leave the drop uncertain by {smallest:.2f} points",
-        hint=f"--max-drop {math.ceil(100 * smallest) / 100:g}, or a `val` part of {needed} faces",
-    )
 
 
 def _order(gains: Sequence[LayerCost], costs: Mapping[str, float]) -> list[str]:

@@ -99,7 +99,7 @@ def test_imagenets_head_is_dropped_when_asked(tmp_path, out, name):
     width = {"resnet18": 512, "vgg11": 4096}[name]
     assert error.message == (
         f"{file} does not fit {name} with 7 classes: 2 misshapen: {head}.weight (1000×{width} instead of 7×{width}), "
-        f"{head}.bias (1000 instead of 7)"
+        f"{head}.bias (1000 instead of 7); the file has {sum(not n.endswith('tracked') for n in state)} tensors"
     )
     assert "--drop-head" in error.hint
     assert not out.exists()
@@ -195,10 +195,20 @@ def test_missing_extra_and_misshapen_tensors_are_listed_by_name(tmp_path, out):
     error = refused(file, "lenet", out)
     assert error.message == (
         f"{file} does not fit lenet with 7 classes: 2 missing: features.0.weight, classifier.4.bias; "
-        "1 unknown: extra.weight; 1 misshapen: features.3.weight (16×6×3×3 instead of 16×6×5×5)"
+        "1 unknown: extra.weight; 1 misshapen: features.3.weight (16×6×3×3 instead of 16×6×5×5); "
+        f"the file has {len(state)} tensors"
     )
     assert error.hint == "pass the --model that the file is of: see `edgefer models`"
     assert not out.exists()
+
+
+def test_a_file_of_another_network_is_named_by_ten_tensors_of_each_kind(tmp_path, out):
+    error = refused(saved(tmp_path, fresh("lenet7")), "mini_xception", out)
+    assert "does not fit mini_xception with 7 classes: 102 missing: base.0.weight, " in error.message
+    unknown = error.message.partition("; 14 unknown: ")[2]
+    assert unknown.endswith(" and 4 more; the file has 14 tensors")
+    assert unknown.partition(" and ")[0].split(", ") == list(fresh("lenet7"))[:10]
+    assert error.hint.endswith("--model lenet7")
 
 
 def test_a_missing_tensor_is_not_excused_by_dropping_the_head(tmp_path, out):

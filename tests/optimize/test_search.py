@@ -12,10 +12,13 @@ from edgefer.errors import EdgeferError
 from edgefer.graph.onnx_file import load_model, metadata_of
 from edgefer.graph.rewrite import Rewritten
 from edgefer.manifest import Precision, read_manifest
+from edgefer.measure.accuracy import Z95
+from edgefer.measure.paired import tango_interval
 from edgefer.optimize import prepared, search
 from edgefer.optimize.candidates import Candidate, CandidateResult, Variant
+from edgefer.optimize.certainty import check_power, halves
 from edgefer.optimize.prepared import Evaluation, PreparedModel
-from edgefer.optimize.search import MacCost, MeasuredPlan, cheapest, check_power, front, halves, likeliest_first, sizes
+from edgefer.optimize.search import MacCost, MeasuredPlan, cheapest, front, likeliest_first, sizes
 from edgefer.optimize.sensitivity import LayerCost
 from edgefer.optimize.settings import BuildTarget, Quantisation
 from edgefer.optimize.tensorrt_file import prepare_file
@@ -124,6 +127,29 @@ def test_a_budget_that_no_plan_could_be_shown_to_meet():
     with pytest.raises(EdgeferError, match=r"on the 42,540 faces .* certify \(1,418 distinct\), even") as caught:
         check_power(np.repeat(np.arange(1418), 30), 0.1)
     assert "--max-drop 0.28, or a `val` part of 230,2" in caught.value.hint
+
+
+def test_what_the_faces_can_certify_is_said_before_calibration(model, faces, tmp_path, monkeypatch, capsys):
+    class CalibrationBegan(Exception):
+        pass
+
+    def begin(*_):
+        raise CalibrationBegan
+
+    monkeypatch.setattr(prepared, "on_faces", begin)
+    n = len(halves(faces.split("val"))[1])
+    smallest = 100 * Z95**2 / (n + Z95**2)
+    with pytest.raises(EdgeferError, match=f"even equal answers leave the drop uncertain by {smallest:.2f} points"):
+        build(model, faces, tmp_path / "x.onnx", max_drop=0.9 * smallest)
+    with pytest.raises(CalibrationBegan):
+        build(model, faces, tmp_path / "x.onnx", max_drop=100)
+    each = round(n / 100)
+    some = 100 * tango_interval(each, each, n)[1]
+    assert each > 0
+    assert some > smallest
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"--max-drop 100: {n:,} faces of `val` certify: the smallest drop that they can certify is " in said
+    assert f" is {smallest:.2f} points if no answer changes, {some:.2f} if {each} become wrong and {each} right" in said
 
 
 def build(model, data, path, precision="int8", target="cpu", onnx_only=False, **settings):
