@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What a load beside a benchmark does to its figures: `python benchmarks/disturbance.py`, about eight minutes.
+"""What a load beside a benchmark does to its figures: `python benchmarks/disturbance.py`, about nine minutes.
 
 A process computes for a share of each tenth of a second, as a browser or a player does, while engines take turns as in
 `edgefer bench`. Loads of 0, 0.1, 0.3 and 1 core take turns too, in a shuffled order, so that what else drifts hits
@@ -68,7 +68,7 @@ class Plan:
     networks: tuple[str, ...] = NETWORKS
 
 
-FULL = Plan(12, 2.0)
+FULL = Plan(12, 1.5)
 QUICK = Plan(2, 0.2, (0.0, 1.0), NETWORKS[:1])
 
 

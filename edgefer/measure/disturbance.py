@@ -20,7 +20,7 @@ MARK = "~"
 """Stands before a disturbed figure in text."""
 TAIL_SHARE = 0.05
 MEDIAN_SHARE = 0.15
-SPEEDUP_SHARE = 0.5
+SPEEDUP_SHARE = 0.25
 """Shares of a runtime's processor time that others may take before these figures are marked: :func:`disturbances`."""
 NOTABLE_DRIFT = 0.10
 """Change of a median from the first third of the rounds to the last that is marked."""
@@ -127,8 +127,10 @@ def disturbances(
     the slowest ones, so it moves a percentile p once it hits more than 1 − p of them: p95 and what lies above from 5 %
     on (:data:`TAIL_SHARE`). The median then becomes the median of the others, a higher percentile of the undisturbed
     calls, and is marked from :data:`MEDIAN_SHARE` on. A speed-up divides medians of calls that were made within the
-    same rounds, where the load hit both; it is marked from :data:`SPEEDUP_SHARE` on, where the median itself is a
-    disturbed call. ``benchmarks/disturbance.py`` measures what each load does to each figure.
+    same rounds, where the load hit both, until the median itself is a disturbed call. That is so from half of the calls
+    on, and earlier for a runner whose calls are long: more of them are interrupted than of short ones, so that one of
+    the two medians moves alone. It is marked from :data:`SPEEDUP_SHARE` on, half of that.
+    ``benchmarks/disturbance.py`` measures what each load does to each figure.
 
     *A slowed clock* (``slowed``: the reasons) makes times too high, but those of both runners of a ratio.
 
