@@ -406,7 +406,7 @@ def _sinks(
 )
 @click.argument("engine", required=False, type=options.PATH)
 @option("--beside", metavar="BASELINE", help="Second engine, weights or network to show side by side.")
-@option("--report", type=options.PATH, help="Report of `edgefer bench --json`, to show its accuracy.")
+@option("--report", type=options.PATH, help="Report of `edgefer bench --json`, to show its figures.")
 @options.threads
 @section("Finding faces", finding)
 @section(
@@ -456,7 +456,8 @@ def web(  # noqa: PLR0913 - a click command's options
             engines.append(opened.enter_context(load_baseline(beside, threads, contract=engines[0].contract)))
         detector = opened.enter_context(closing(open_detector()))
         measured = None if report is None else report_of_engine(report, engines[0])
-        page = Page(engines, detector, level=level, max_bytes=int(max_megabytes * 1e6), report=measured)
+        limit = int(max_megabytes * 1e6)
+        page = Page(engines, detector, level=level, max_bytes=limit, report=measured, threads=threads)
         server = opened.enter_context(page.open(host, port))
         announce(f"the page is at {address(server)} (Ctrl-C ends it)")
         if host not in ("127.0.0.1", "localhost", "::1"):

@@ -92,6 +92,11 @@ SEEN_DIGITS = 10
 """Number of hexadecimal digits kept of the hash of each face that a network met: 40 bits, 5 bytes."""
 Met = Mapping[str, frozenset[str]]
 """How a network met faces, one of :data:`MET_KEYS` → the first :data:`SEEN_DIGITS` of their hashes."""
+_CARD_TITLE = re.compile(r"# (\S+), (.+)")
+_CARD_ROW = re.compile(
+    r"^\| public test \(chose nothing\) \| ([\d,]+) \| ([\d.]+) \| ([\d.]+)…([\d.]+) \|", re.MULTILINE
+)
+"""The title, and the row of the test part, of a model card as `benchmarks/model_card.py` writes it."""
 CONVERSION = "torch.save(model.state_dict(), 'weights.pth')"
 
 
@@ -194,6 +199,44 @@ def met_by_shipped(sha256: str) -> Met:
                 header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
             return _met(header.get("__metadata__", {}))
     return {}
+
+
+@dataclass(frozen=True)
+class CardAccuracy:
+    """What the model card of weights that ship says of a test part that trained nothing and chose nothing.
+
+    Attributes:
+        weights: name of the weights.
+        data: data set that the faces are of.
+        n: number of faces.
+        top1_pct: accuracy of the weights, computed in FP32, percent.
+        ci95_pct: Wilson's 95 % interval of it.
+    """
+
+    weights: str
+    data: str
+    n: int
+    top1_pct: float
+    ci95_pct: tuple[float, float]
+
+    def sentence(self) -> str:
+        """One line for a person."""
+        low, high = self.ci95_pct
+        return (
+            f"{self.top1_pct:.1f} % [{low:.1f}, {high:.1f}] of {self.n:,} faces of {self.data}'s public test, which "
+            f"chose nothing: {self.weights}'s model card, in FP32"
+        )
+
+
+def card_accuracy(sha256: str) -> CardAccuracy | None:
+    """The accuracy of the weights that ship and have this hash; None where none has it."""
+    for card in sorted(SHIPPED.glob("*.md")) if sha256 else ():
+        text = card.read_text(encoding="utf-8")
+        title, row = _CARD_TITLE.match(text), _CARD_ROW.search(text)
+        if f"SHA-256 `{sha256}`" in text and title is not None and row is not None:
+            n, top1, low, high = row.groups()
+            return CardAccuracy(title[1], title[2], int(n.replace(",", "")), float(top1), (float(low), float(high)))
+    return None
 
 
 def _to_fp16(name: str, tensor: Tensor) -> Tensor:

@@ -42,6 +42,30 @@ class Browser:
         metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
         self.call("POST", "/goog/cdp/execute", {"cmd": "Emulation.setDeviceMetricsOverride", "params": metrics})
 
+    def downloads_to(self, folder):
+        settings = {"behavior": "allow", "downloadPath": str(folder)}
+        self.call("POST", "/goog/cdp/execute", {"cmd": "Browser.setDownloadBehavior", "params": settings})
+
+    def downloaded(self, folder, pattern, seconds=10):
+        """The JSON files that arrive, taken away."""
+        until = time.monotonic() + seconds
+        while not (files := list(folder.glob(pattern))) or list(folder.glob("*.crdownload")):
+            assert time.monotonic() < until, f"nothing was downloaded to {folder}"
+            time.sleep(0.05)
+        found = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+        for file in files:
+            file.unlink()
+        return found
+
+    def point_at(self, selector, across, down):
+        """Move the mouse to a place within an element, given as shares of its width and height."""
+        script = "const e = document.querySelector(arguments[0]); e.scrollIntoView({block: 'nearest'});"
+        box = self.run(script + "const b = e.getBoundingClientRect(); return [b.x, b.y, b.width, b.height]", selector)
+        place = {"x": round(box[0] + across * box[2]), "y": round(box[1] + down * box[3])}
+        self.call(
+            "POST", "/goog/cdp/execute", {"cmd": "Input.dispatchMouseEvent", "params": {"type": "mouseMoved", **place}}
+        )
+
     def choose_file(self, selector, path):
         found = self.call("POST", "/element", {"using": "css selector", "value": selector})
         self.call("POST", f"/element/{found[ELEMENT]}/value", {"text": str(path)})

@@ -1,6 +1,7 @@
 import base64
 import http.client
 import json
+import re
 import socket
 import threading
 import urllib.error
@@ -10,11 +11,15 @@ import cv2
 import numpy as np
 import pytest
 
-from edgefer.camera.page import LONGEST_SIDE, Page, report_of_engine, sample_picture
+from edgefer.camera.page import LONGEST_SIDE, SAMPLE_LABELS, Page, report_of_engine, sample_picture
+from edgefer.camera.predict import predict
 from edgefer.contract import Contract, Normalisation
 from edgefer.engines.classifier import Classifier
+from edgefer.engines.load import load_baseline, load_engine
 from edgefer.engines.onnxruntime import OnnxRuntimeSession
 from edgefer.errors import EdgeferError
+from edgefer.measure.disturbance import LoadMeter, OtherLoad
+from edgefer.models import default_engine
 
 from .browser import CHROMIUM, DRIVER, browser
 from .conftest import CONTRACT, DETECTOR, FakeDetector, brightness_model, detection, needs_detector
@@ -79,6 +84,34 @@ def test_the_page_is_one_file_that_loads_nothing_from_elsewhere(served):
     assert "src=" not in text.replace(".src =", "")
     assert "default-src 'none'" in headers["Content-Security-Policy"]
     assert headers["X-Content-Type-Options"] == "nosniff"
+
+
+def test_the_latency_is_a_median_that_says_what_disturbed_it(page, monkeypatch):
+    load = OtherLoad(1.0, 2, {"someone": 1.0})
+    monkeypatch.setattr(LoadMeter, "read", lambda _: load)
+    (told,) = page.predict(jpeg(250), whole=True)["latency"]
+    assert told["calls"] >= 5
+    assert told["p50_ms"] > 0
+    assert load.sentence() in told["disturbed"]  # half of a thread's time
+    load = OtherLoad(0.1, 2)
+    (again,) = page.predict(jpeg(0), whole=True)["latency"]
+    assert again == told, "a webcam's pictures do not wait for a new measurement each"
+    page._latency = None
+    (fresh,) = page.predict(jpeg(0), whole=True)["latency"]
+    assert load.sentence() not in fresh["disturbed"]
+    page.detector = FakeDetector(lambda _, __: [])
+    assert page.predict(jpeg(250), whole=False)["latency"] is None
+
+
+def test_an_engine_of_weights_that_ship_shows_their_accuracy(classifier):
+    with load_engine(default_engine()) as engine:
+        (card,) = Page([engine], FakeDetector(lambda _, __: [])).about()["engines"]
+    assert re.match(r"\d\d\.\d % \[[\d.]+, [\d.]+\] of 3,390 faces of FER\+'s public test", card["accuracy"])
+    with load_baseline("cliquenet_ferplus", 1) as baseline:
+        (named,) = Page([baseline], FakeDetector(lambda _, __: [])).about()["engines"]
+    assert named["accuracy"] == card["accuracy"]
+    (card,) = Page([classifier], FakeDetector(lambda _, __: [])).about()["engines"]
+    assert card["accuracy"] is None  # nobody knows these weights
 
 
 def test_the_page_knows_engine_and_limits(served):
@@ -229,13 +262,25 @@ def test_what_is_no_report_is_refused_by_name(tmp_path, classifier, content):
     assert "--json report.json" in fault.value.hint
 
 
+BOX_COLOURS = """
+const pen = document.querySelector('#canvas').getContext('2d');
+return [[60, 60], [10, 40]].map(([x, y]) => {
+  const [red, , blue] = pen.getImageData(x, y, 1, 1).data;
+  return blue > 200 ? 'blue' : red > 200 ? 'amber' : 'none';
+});"""
+"""Of the left edges of both boxes."""
+LIT = "return [...document.querySelectorAll('.face')].map(card => card.classList.contains('lit'))"
+
+
 @pytest.mark.skipif(CHROMIUM is None or DRIVER is None, reason="needs chromium and chromium-driver (apt install)")
 def test_a_picture_is_uploaded_in_a_browser_and_its_label_read(served, tmp_path):
     (tmp_path / "bright.jpg").write_bytes(jpeg(250))
     (tmp_path / "dark.png").write_bytes(cv2.imencode(".png", np.zeros((90, 90, 3), np.uint8))[1].tobytes())
     (tmp_path / "text.jpg").write_text("I am a text")
     (tmp_path / "large.bin").write_bytes(b"\0" * 200_001)
+    (tmp_path / "downloads").mkdir()
     with browser(tmp_path / "profile") as page:
+        page.downloads_to(tmp_path / "downloads")
         for width, height in ((390, 844), (1280, 800)):
             page.size(width, height)
             page.open(served)
@@ -245,9 +290,27 @@ def test_a_picture_is_uploaded_in_a_browser_and_its_label_read(served, tmp_path)
             assert page.texts(".face .label") == ["bright", "bright"]
             assert page.texts("#say")[0].startswith("2 faces")
             assert page.run("return document.documentElement.scrollWidth") <= width  # nothing sticks out sideways
-            page.run("document.querySelector('#whole').click()")
-            page.choose_file("#photo", tmp_path / "dark.png")
+            assert re.search(r"one face FP32 ~?[\d.]+ ms \(median of \d+ calls\)", page.texts("#say")[0])
+            assert page.run(BOX_COLOURS) == ["amber", "amber"]
+            page.run("document.querySelectorAll('.face')[1].focus()")
+            assert page.run(BOX_COLOURS) == ["amber", "blue"]
+            assert page.run(LIT) == [False, True]
+            page.run("document.activeElement.blur()")
+            assert page.run(BOX_COLOURS) == ["amber", "amber"]
+            page.point_at("#canvas", 120 / 160, 100 / 120)  # in the box of the first face alone
+            assert page.run(BOX_COLOURS) == ["blue", "amber"]
+            assert page.run(LIT) == [True, False]
+            page.point_at(".face:nth-child(2)", 0.5, 0.5)
+            assert page.run(BOX_COLOURS) == ["amber", "blue"]
+            page.run("document.querySelector('#json').click()")
+            (answer,) = page.downloaded(tmp_path / "downloads", "*.json")
+            assert [face["box"] for face in answer["faces"]] == [[60, 20, 90, 90], [10, 10, 40, 40]]
+            assert list(answer["faces"][0]["engines"][0]["probabilities"]) == ["dark", "medium", "bright"]
+            page.run("document.querySelector('#whole').click()")  # acts on the picture that is there
             page.wait("return document.querySelectorAll('.face .label').length == 1")
+            assert page.texts(".face .label") == ["bright"]
+            page.choose_file("#photo", tmp_path / "dark.png")
+            page.wait("return document.querySelector('.face .label').innerText == 'dark'")
             assert page.texts(".face .label") == ["dark"]
             for name, message in (
                 ("text.jpg", "begins with the text 'I am a text'"),
@@ -257,15 +320,18 @@ def test_a_picture_is_uploaded_in_a_browser_and_its_label_read(served, tmp_path)
                 page.wait("return document.querySelector('#say.bad')")
                 assert message in page.texts("#say")[0]
                 assert page.texts(".face") == []
+                assert page.run("return document.querySelector('#json').hidden")
             page.run("document.querySelector('#sample').click()")
             page.wait("return document.querySelectorAll('.face').length == 1")
         assert page.screenshot().startswith(b"\x89PNG")
 
 
 @needs_detector
-def test_the_sample_has_faces_that_are_found():
+def test_the_sample_shows_what_the_engine_that_ships_can():
     from edgefer.camera.detectors import open_detector
 
     picture = sample_picture()
     assert picture.shape == (420, 720, 3)
-    assert len(open_detector(DETECTOR).detect(picture)) >= 2
+    found = predict(picture, None, open_detector(DETECTOR))
+    assert tuple(face.label for face in sorted(found.faces, key=lambda face: face.box[0])) == SAMPLE_LABELS
+    assert all(face.confidence > 0.7 for face in found.faces)

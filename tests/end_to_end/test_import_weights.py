@@ -42,7 +42,8 @@ def test_what_is_assumed_and_unused_is_said(tmp_path):
     assert "221 tensors known to be unused: features.*.conv_dw.bn (15 tensors)" in done.stderr
     chosen = ("--verbose", "--classes", "neutral, happy,sad,surprise,fear,disgust,angry,contempt")
     done = edgefer("import-weights", tmp_path / "w.pth", "--model", "ddamfn", *chosen, "-o", out)
-    assert "assumed" not in done.stderr
+    assert "its classes are" not in done.stderr
+    assert "pixels are scaled as imagenet (else: --normalisation)" in done.stderr
     assert "features.3.model.8.conv_dw.prelu.weight" in done.stderr
     assert done.stdout.strip().endswith("8 classes: neutral, happy, sad, surprise, fear, disgust, angry, contempt")
 
@@ -74,10 +75,10 @@ def test_models_lists_every_network_with_its_counts_and_sources():
     assert done.returncode == 0
     rows = {line.split()[0]: line for line in done.stdout.splitlines() if line and not line.startswith(" ")}
     assert set(names()) <= set(rows)
-    assert "58,047" in rows["mini_xception"]
-    assert "published" in rows["mini_xception"]
-    assert "65.5 % FER2013 PublicTest" in rows["mini_xception_keras"]
-    assert "measured by us" in rows["mini_xception_keras"]
-    assert "59,200" in done.stdout
-    for heading in ("input", "7 · 8 classes", "MACs", "weights", "top-1", "source"):
+    assert "65.04 % FER2013" in rows["mini_xception"]
+    assert "65.5 %" in rows["mini_xception_keras"]
+    for heading in ("input", "M params", "MMACs", "weights", "top-1", "published"):
         assert heading in done.stdout.splitlines()[0]
+    networks = {row["name"]: row for row in json.loads(edgefer("models", "--json").stdout)["networks"]}
+    assert networks["mini_xception"]["parameters"] == {"7": 58_047, "8": 59_200}
+    assert "oarriaga" in networks["mini_xception_keras"]["measured"]
