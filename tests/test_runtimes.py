@@ -126,7 +126,7 @@ def test_a_row_is_all_that_a_runtime_needs(toy, model, faces):
     assert toy_runtime.OPENED["int8"] >= 4
     report = edgefer.benchmark(path, faces, model, edgefer.BenchSettings(seconds=0.2), telemetry=False)
     assert (report.engines[0].runtime, report.engines[0].precision) == ("toy", "int8")
-    assert report.engines[0].name == "Toy Runtime INT8"
+    assert (report.engines[0].name, report.engines[0].runtime) == ("toy.onnx", "toy")
     assert ("runtime", f"toy {onnx.__version__}") in rows(inspect_file(path))
     found = {one.key: one for one in capabilities_of(machine("desktop", {}, NO_DRIVER))}["onnx.reference"]
     assert found.what == "build, run and bench engines for this CPU with Toy Runtime"

@@ -169,6 +169,7 @@ def build_engine(  # noqa: PLR0913 - a click command's options
     if strict and (target == "cpu" or onnx_only):
         refuse_idle(["--strict"], f"with {'--onnx-only' if onnx_only else '--target cpu'}: it audits TensorRT's engine")
     asked = BuildTarget(target, builder=builder, **goal)
+    calibration.check(asked, precision, onnx_only=onnx_only)
     (read_float_model if asked.name == CPU else load_model)(model)  # a wrong file is said before a data set is read
     result = edgefer.build_engine(
         model,

@@ -11,12 +11,14 @@ import click
 
 from edgefer.cli import options
 from edgefer.cli.help import Group, command, option, section
-from edgefer.contract import NORMALISATIONS
 from edgefer.errors import EdgeferError
 
 if TYPE_CHECKING:
     from edgefer.data import ReadSettings
     from edgefer.measure.contract_check import ContractCheck
+
+NORMALISATIONS = ("0..1", "-1..1", "0..255", "imagenet")
+"""Names of :data:`edgefer.contract.NORMALISATIONS`, whose import takes NumPy, and help does without."""
 
 
 @command(

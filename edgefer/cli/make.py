@@ -173,7 +173,9 @@ def train(  # noqa: PLR0913 - a click command's options
         init, teachers, votes = init or found.init, teachers or found.teachers, votes or found.votes
     if output in (init, *teachers):
         raise EdgeferError(f"{output} is to be written, and is what training begins with", hint="-o another file")
-    if (model is None) == (module is None):
+    if model is not None and module is not None:
+        raise click.UsageError("--model and --module both name the network: leave out one")
+    if model is None and module is None:
         raise click.UsageError("say which network: --model NAME, --module PKG.MOD:FACTORY or --recipe")
     if not teachers and ("teacher_share" in given or "temperature" in given):
         raise EdgeferError("teacher-share and temperature need teachers, and there is none", hint="--teacher FILE")

@@ -206,15 +206,22 @@ class CalibrationOptions:
     exclude: str | None
     reading: ReadSettings | None
 
-    def opened(self, target: str | BuildTarget, precision: str, **more: Any) -> Quantisation:
-        """The settings with their data open, checked before that for ``target`` and ``precision``."""
-        from edgefer.data import ReadSettings, open_dataset
+    def check(self, target: str | BuildTarget, precision: str, **more: Any) -> None:
+        """Refuse, before anything is read, what has no effect for ``target`` and ``precision``."""
+        from edgefer.data import ReadSettings
         from edgefer.optimize.settings import refuse_idle
 
         self.settings.check(target, precision, **more)
         if self.settings.data is None:
             idle = [f"--{name}" for name in ("votes", "exclude") if getattr(self, name) is not None]
             refuse_idle([*idle, *(self.reading or ReadSettings()).given().values()], "without --calib")
+
+    def opened(self, target: str | BuildTarget, precision: str, **more: Any) -> Quantisation:
+        """The settings with their data open, checked before that for ``target`` and ``precision``."""
+        from edgefer.data import open_dataset
+
+        self.check(target, precision, **more)
+        if self.settings.data is None:
             return self.settings
         data = open_dataset(str(self.settings.data), votes=self.votes, exclude=self.exclude, reading=self.reading)
         return replace(self.settings, data=data)

@@ -36,7 +36,7 @@ main()
 _IMPORTED_AS: Final = {
     "opencv-python": "cv2",
     "cuda-python": "cuda",
-    "tensorrt-rtx-cu12": "tensorrt_rtx",
+    **{name: row.package for row in RUNTIMES.values() for name in row.distributions},
     "tensorboardx": "tensorboardX",
 }
 """Package → the name that it is imported by, where that is another."""

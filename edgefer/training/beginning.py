@@ -123,7 +123,7 @@ def begin(contract: Contract, init: Path | None, teachers: Sequence[Path], tempe
         lineage["init_sha256"], seen = weights.sha256, weights.seen
         chose = weights.met.get("chose", chose)
     _require_size(network, contract)
-    kept = next((file for file in teachers if file.suffix == SUFFIX), None)
+    kept = next((file for file in map(Path, teachers) if file.suffix == SUFFIX), None)
     if kept is not None:
         if len(teachers) > 1:
             raise EdgeferError(

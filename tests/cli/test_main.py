@@ -87,3 +87,10 @@ def test_notices_are_printed_as_they_are():
     program = "from edgefer.progress import announce; announce('a.npz:train: [b] :smile:')"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stderr == "a.npz:train: [b] :smile:\n"
+
+
+def test_the_names_of_normalisations_are_those_of_contracts():
+    from edgefer.cli import contracts
+    from edgefer.contract import NORMALISATIONS
+
+    assert tuple(NORMALISATIONS) == contracts.NORMALISATIONS

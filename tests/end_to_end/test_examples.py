@@ -23,7 +23,7 @@ SHORTER = {
 """Options that are added so that a run takes seconds; the last one given counts."""
 
 NOT_RUN = {
-    "edgefer camera model.int8.onnx --source 0": "a webcam",
+    "edgefer camera": "a webcam",
     "edgefer web": "a browser, and somebody who ends it",
     "edgefer web model.int8.onnx --beside model.onnx --port 8080": "a browser, and somebody who ends it",
     "edgefer deploy check bundle bundle/engines/model.engine": "an engine that a device with a GPU built",

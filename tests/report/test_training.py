@@ -160,4 +160,4 @@ def test_what_training_begins_with_is_not_written_over(run, option):
 def test_a_network_has_to_be_named(tmp_path):
     result = CliRunner().invoke(cli, ["train", "--data", "d.npz", "-o", str(tmp_path / "w.safetensors")])
     assert result.exit_code == 2
-    assert "--model NAME, or --recipe" in result.output
+    assert "--model NAME, --module PKG.MOD:FACTORY or --recipe" in result.output
