@@ -31,12 +31,12 @@ def say_what_certifies(val: FaceSet, max_drop: float) -> None:
     groups = halves(val)[1].group_keys()
     check_power(groups, max_drop)
     n, distinct = len(groups), len(np.unique(groups))
-    each = round(n * CHANGED / 2)
+    each = max(1, round(n * CHANGED / 2))
     equal, some = _upper_pp(groups, 0), _upper_pp(groups, each)
     known = f"{n:,} faces of `val`" + ("" if distinct == n else f" ({distinct:,} distinct)")
     announce(
         f"--max-drop {max_drop:g}: {known} certify: the smallest drop that they can certify is {equal:.2f} points if "
-        f"no answer changes, {some:.2f} if {each:,} become wrong and {each:,} right ({1 - CHANGED:.0%} agreement)"
+        f"no answer changes, {some:.2f} if {each:,} become wrong and {each:,} right ({1 - 2 * each / n:.0%} agreement)"
     )
 
 
