@@ -82,6 +82,7 @@ def run(output: Path, *, data: str | None, model: str, seconds: float, seed: int
     Raises:
         EdgeferError: the data cannot be read or lack a class, or the folder cannot be written.
     """
+    architecture(model)  # a wrong name is said before anything is read or made
     files: list[tuple[Path, str]] = []
 
     def made(name: str, what: str) -> Path:
@@ -123,15 +124,15 @@ def int8_verdict(fp32: Row, int8: Row) -> str:
     """What the INT8 engine gains or loses beside the FP32 one, in words."""
     if fp32.latency is None or int8.latency is None or not fp32.latency.p50 or not int8.latency.p50:
         return "INT8 and FP32 were not timed"
+    disturbed = " (disturbed: see above)" if int8.disturbed.median or fp32.disturbed.median else ""
     times = f"p50 {int8.latency.p50:.3g} ms against {fp32.latency.p50:.3g} ms"
     if int8.latency.p50 >= fp32.latency.p50:
         return (
-            f"INT8 does not pay for this network on this CPU: {times}. Use the FP32 engine, or let "
+            f"INT8 does not pay for this network on this CPU: {times}{disturbed}. Use the FP32 engine, or let "
             "`edgefer build-engine --auto` choose"
         )
     gain = f"INT8 is {fp32.latency.p50 / int8.latency.p50:.1f} × as fast as FP32 on this CPU: {times}"
     size = f"{fp32.size_bytes / int8.size_bytes:.1f} × smaller" if fp32.size_bytes and int8.size_bytes else ""
-    disturbed = " (disturbed: see above)" if int8.disturbed.median or fp32.disturbed.median else ""
     return f"{gain}{disturbed}" + (f", and {size}" if size else "")
 
 

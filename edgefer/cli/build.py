@@ -111,7 +111,8 @@ def show_audit(audit: Any) -> None:
     options.calibration_table,
     option(
         "--max-drop",
-        type=click.FloatRange(min=0),
+        type=options.POINTS,
+        metavar="POINTS",
         help="Largest accuracy drop on `val`, points of top-1. With --int8 it is certified: layers are kept in "
         "float until the drop holds.  [default: 0.5 with --auto]",
     ),

@@ -106,15 +106,20 @@ def load_folder(root: Path) -> Loaded:
 def _without_class_folders(root: Path, children: list[Path]) -> Loaded | None:
     """The images that lie in ``root``, or in split folders, where there is no class folder; None where there is."""
     places = children if children and all(splits.part_named(child.name) is not None for child in children) else [root]
-    if any(child.is_dir() for place in places for child in _entries(place)):
+    folders = [child for place in places for child in _entries(place) if child.is_dir()]
+    if any(path.suffix.lower() in IMAGE_SUFFIXES for folder in folders for path in _entries(folder)):
         return None
     entries = [(path, splits.part_named(place.name) or 0) for place in places for path in _entries(place)]
+    entries = [(path, part) for path, part in entries if path not in folders]
     images = [(path, part) for path, part in entries if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()]
+    known = set(images)
     if not images:
         return None
     announce(f"note: {root}: no class folders: its {len(images):,} images have no labels")
+    if folders:
+        announce(f"note: {root}: folders without images are passed over: {', '.join(sorted(f.name for f in folders))}")
     faults: dict[str, tuple[str, ...]] = {}
-    if others := tuple(str(path) for path, part in entries if (path, part) not in set(images)):
+    if others := tuple(str(path) for path, part in entries if (path, part) not in known):
         announce(f"note: {root}: {len(others):,} of its {len(entries):,} files are no images ({', '.join(others[:3])})")
         faults["files that are not JPEG, PNG, BMP or WebP"] = others
     parts = np.asarray([part for _, part in images], np.int8)

@@ -78,7 +78,7 @@ def benchmark(
             those that trained or calibrated an engine; whatever loading refuses.
     """
     environment = describe_environment()
-    faces = opened_faces(data, settings.limit, settings.seed)
+    faces = opened_faces(data)
     with ExitStack() as opened:
         engines = [_open(item, partial(load_engine, threads=settings.threads), opened) for item in _as_list(engine)]
         reference = _open_baseline(baseline, settings.threads, engines[0][0].contract, opened)
@@ -87,7 +87,7 @@ def benchmark(
         evaluated = engines if isinstance(reference, Predictions) else [reference, *engines]
         timed = [classifier for classifier, _ in evaluated]
         answered = reference if isinstance(reference, Predictions) else None
-        faces, left_out, known = evaluated_faces(faces, timed, answered)
+        faces, left_out, known = evaluated_faces(faces, timed, answered, settings.limit, settings.seed)
         others = () if known is not None else tuple(_other_inputs(timed[0], timed[1:]))
         names = _distinct_names(timed)
         kept = None if cache is None else Cache(Path(cache))

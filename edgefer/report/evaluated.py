@@ -47,8 +47,8 @@ class LeftOut:
         return f"{self.faces:,} of {self.given:,} test faces {verb} left out: {told}"
 
 
-def opened_faces(data: str | os.PathLike[str] | FaceSet, limit: int | None, seed: int) -> FaceSet:
-    """The ``test`` part of ``data``, or what ``DATA:split`` names; of more than ``limit`` a sample by ``seed``.
+def opened_faces(data: str | os.PathLike[str] | FaceSet) -> FaceSet:
+    """The ``test`` part of ``data``, or what ``DATA:split`` names.
 
     Raises:
         EdgeferError: the data cannot be read, or there is no face.
@@ -57,17 +57,19 @@ def opened_faces(data: str | os.PathLike[str] | FaceSet, limit: int | None, seed
     faces = faces.require_labels("measuring accuracy").picked_or("test")
     if len(faces) == 0:
         raise EdgeferError(f"{faces.origin} has 0 faces: nothing can be evaluated on it", hint="choose another split")
-    if limit is None or limit >= len(faces):
-        return faces
-    # at random and not balanced: the share of each class, and so the expected top-1, stays that of all faces
-    sample = np.random.default_rng(seed).choice(len(faces), limit, replace=False)
-    return faces.subset(np.sort(sample))
+    return faces
 
 
 def evaluated_faces(
-    faces: FaceSet, classifiers: Sequence[Classifier], baseline: Predictions | None
+    faces: FaceSet,
+    classifiers: Sequence[Classifier],
+    baseline: Predictions | None,
+    limit: int | None = None,
+    seed: int = 0,
 ) -> tuple[FaceSet, LeftOut | None, Predictions | None]:
     """Leave out the faces that trained, chose or calibrated a network under test, and say so on stderr.
+
+    Of what remains, if it is more than ``limit``, a sample by ``seed`` is evaluated.
 
     They are found by the hashes that weights and manifests record, which are of exact pixels. Near-duplicates within
     ``faces`` of those that were found go too. Of a ``baseline`` of predictions, only faces that it answered remain.
@@ -105,6 +107,9 @@ def evaluated_faces(
     left_out = LeftOut(len(faces), counts) if counts else None
     if left_out is not None:
         faces = _remaining(faces, ~out, left_out)
+    if limit is not None and limit < len(faces):
+        # at random and not balanced: the share of each class, and so the expected top-1, stays that of all faces
+        faces = faces.subset(np.sort(np.random.default_rng(seed).choice(len(faces), limit, replace=False)))
     if baseline is None:
         return faces, left_out, None
     if len(baseline.hashes):

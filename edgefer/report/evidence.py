@@ -159,9 +159,11 @@ def next_words(check: ContractCheck, source: Path | None, written: Path | None) 
             return ()
         words = ["import-weights", str(source or suspect.name), "--model", new.architecture]
         name = name_of_normalisation(new.normalisation)
-        words += ["--normalisation", name] if name is not None and new.normalisation != old.normalisation else []
-        words += ["--classes", ",".join(new.labels)] if new.labels != old.labels else []
-        words += ["--crop-margin", str(new.crop_margin)] if new.crop_margin != old.crop_margin else []
+        whole = source is not None  # the file that is imported again states nothing: everything is said anew
+        words += ["--normalisation", name] if name and (whole or new.normalisation != old.normalisation) else []
+        words += ["--classes", ",".join(new.labels)] if whole or new.labels != old.labels else []
+        words += ["--crop-margin", str(new.crop_margin)] if whole or new.crop_margin != old.crop_margin else []
+        words += ["--test-time-flip"] if whole and new.test_time_flip else []
         return (*words, "-o", "corrected.safetensors")
     if written is None or suspect.kind == "model":
         return ()

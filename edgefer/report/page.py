@@ -362,6 +362,7 @@ svg .zero{stroke:var(--ink);stroke-width:1.5}
 svg .curve{fill:none;stroke-width:2}svg .front{fill:none;stroke-width:1;stroke-dasharray:4 3;opacity:.6}
 svg .whisker{stroke-width:2.5}svg .level{stroke-width:1.5;stroke-dasharray:6 4}
 svg .cell{stroke:var(--line);stroke-width:.6}
+.legend li{min-width:0;overflow-wrap:anywhere}
 .legend{list-style:none;display:flex;flex-wrap:wrap;gap:4px 16px;padding:0;margin:.4em 0;font-size:.9rem}
 .key{display:inline-block;width:12px;height:12px;border-radius:3px;margin-right:6px}
 details{border:1px solid var(--line);border-radius:8px;margin:.6em 0;padding:0 12px}

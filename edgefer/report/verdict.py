@@ -19,8 +19,8 @@ def speed_words(speedup: Estimate | None, *, disturbed: bool) -> str:
     if speedup is None:
         return ""
     (low, high), mark = speedup.ci95, MARK if disturbed else ""
-    if low <= 1 <= high:
-        return f"{mark}no difference in speed is seen ({low:.2f} to {high:.2f} ×)"
+    if low <= 1 <= high or abs(speedup.value - 1) < 0.005:
+        return f"no difference in speed is seen ({low:.2f} to {high:.2f} ×)"
     ratio, word = (speedup.value, "faster") if low > 1 else (1 / speedup.value, "slower")
     many = f"{100 * (ratio - 1):.0f} %" if ratio < 1.1 else f"{ratio:.2f} ×" if ratio < 2 else f"{ratio:.1f} ×"
     return f"{mark}{many} {word}"

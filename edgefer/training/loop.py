@@ -218,7 +218,7 @@ class _Run:
         now = steps if self.config.max_seconds is None else min(self.seconds(), self.config.max_seconds)
         self.advance(now - self.shown, ", ".join(filter(None, (self.pace(), self.note()))))
         self.shown = now
-        if not console.is_terminal and self.step and time.monotonic() - self.told_at > _ANNOUNCE_SECONDS:
+        if not console.is_terminal and self.faces_seen and time.monotonic() - self.told_at > _ANNOUNCE_SECONDS:
             self.told_at = time.monotonic()
             part = 100 * self.step / self.steps_an_epoch
             announce(

@@ -265,3 +265,11 @@ print(batch.shape, next(int(line.split()[1]) for line in open("/proc/self/status
     shape, _, megabytes = done.stdout.rpartition(" ")
     assert shape == "(20, 48, 48, 1)"
     assert int(megabytes) < 600, "twenty images take 960 MB"
+
+
+def test_folders_without_images_beside_flat_images_are_passed_over(tmp_path, capsys):
+    for i in range(3):
+        cv2.imwrite(str(tmp_path / f"{i}.png"), np.full((9, 9), 40 * i, np.uint8))
+    (tmp_path / "thumbs").mkdir()
+    assert len(open_dataset(tmp_path)) == 3
+    assert "folders without images are passed over: thumbs" in capsys.readouterr().err

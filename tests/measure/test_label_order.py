@@ -49,7 +49,7 @@ def test_a_wrong_order_is_found_with_500_faces(wrong):
         outputs = np.array([wrong.index(name) for name in FER2013])
         warning = order_warning(predicted(labels, outputs[answers_like(labels, generator, 0.4)]), "faces.npz")
         assert warning is not None
-        assert "`edgefer contract check w.onnx --data faces.npz`" in warning
+        assert "`edgefer contract check`, with labelled faces other than faces.npz, shows" in warning
 
 
 def test_the_order_is_named_as_the_contract_would_have_it():

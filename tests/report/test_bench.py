@@ -228,4 +228,4 @@ def test_classes_in_another_order_are_warned_of_once(fake_classifier, tmp_path):
     report = benchmark(engines[1], f"{tmp_path}/own.npz:all", engines[0], seconds=0.1)
     about = [warning for warning in report.warnings if "in another order" in warning]
     assert len(about) == 1
-    assert "as angry, sad, happy: `edgefer contract check fake --data own.npz:all`" in about[0]
+    assert "as angry, sad, happy: `edgefer contract check`, with labelled faces other than own.npz:all" in about[0]

@@ -104,3 +104,14 @@ def test_a_baseline_of_predictions_follows_what_was_left_out(fake_classifier, fa
     bare = Predictions(host.logits, host.labels, host.classes, host.faces_sha256, "bare")
     with pytest.raises(EdgeferError, match="not run on the same faces"):
         benchmark(plain, faces, bare, seconds=0.02)
+
+
+def test_a_limit_is_sampled_from_what_remains(faces, fake_classifier):
+    test = faces.split("test")
+    known = frozenset(test.face_hashes()[:40])
+    one = fake_classifier(met={"trained": known})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluated, "MIN_LEFT", 10)
+        found, left_out, _ = evaluated.evaluated_faces(test, [one], None, 30, 0)
+    assert (len(found), left_out.faces, left_out.given) == (30, 40, len(test))
+    assert not known & set(found.face_hashes())
