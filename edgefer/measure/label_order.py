@@ -188,6 +188,6 @@ def order_warning(predictions: Predictions, data: str) -> str | None:
     name = Path(predictions.name).name
     return (
         f"the classes of {name} seem to be in another order: {share:.1f} % of its answers would be right instead of "
-        f"{100 * predictions.top1:.1f} % as {listed}: `edgefer contract check`, with labelled faces other than {data}, shows "
-        "the evidence"
+        f"{100 * predictions.top1:.1f} % as {listed}: `edgefer contract check`, with labelled faces other than {data}, "
+        "shows the evidence"
     )
