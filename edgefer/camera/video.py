@@ -64,7 +64,10 @@ def ffmpeg_encoder() -> str:
         return ""
     for encoder in ("libx264", "libopenh264", "h264_v4l2m2m"):
         tried = ["ffmpeg", "-loglevel", "error", "-f", "lavfi", "-i", "color=s=64x64:d=0.1", "-c:v", encoder]
-        done = subprocess.run([*tried, "-f", "null", "-"], capture_output=True, check=False, timeout=20)
+        try:
+            done = subprocess.run([*tried, "-f", "null", "-"], capture_output=True, check=False, timeout=20)
+        except subprocess.TimeoutExpired:  # a GPU's encoder may hang; the next may not
+            continue
         if done.returncode == 0:
             return encoder
     return ""

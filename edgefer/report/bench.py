@@ -254,10 +254,10 @@ def _predictions(opened: Opened, faces: FaceSet, processes: int, cache: Cache | 
 
 
 def _distinct_names(classifiers: Sequence[Classifier]) -> list[str]:
-    """The name of each one's file, or of the network: the same in every report, whoever stands beside it.
+    """The name of each one's file, or of the network.
 
-    Files of one name in several folders have as much of their paths as tells them apart; a number follows where one
-    was given twice.
+    Files of one name in several folders have as much of their paths as tells them apart, so that such a name depends on
+    what else is in the report; a number follows where one was given twice.
     """
     parts = [Path(c.name).parts for c in classifiers]
     found = []
