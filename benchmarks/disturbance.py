@@ -141,7 +141,7 @@ def _measured(
                 "threads": threads,
                 "load": load,
                 "seen": float(np.median(seen[load])) if seen[load] else None,
-                "share": OtherLoad(load, available_cores()).share(threads),
+                "crowding": OtherLoad(load, available_cores()).crowding(threads),
                 "change": measured,
                 "marked": [figure for figure in FIGURES if getattr(marked, figure)],
                 "speedup": float(np.median([found["speedup"] for found in figures[network, load]])),
@@ -215,10 +215,10 @@ def page(result: dict[str, Any]) -> str:
             value, (low, high) = row["change"][figure]["value"], row["change"][figure]["ci95"]
             mark = "~" if figure in row["marked"] else ""
             cells.append(f"{mark}{100 * (value - 1):+.1f} [{100 * (low - 1):+.1f}, {100 * (high - 1):+.1f}]")
-        share = f"{row['share']:.0%}"
+        share = f"{row['crowding']:.0%}"
         lines.append([row["network"], str(row["threads"]), f"{row['load']:g}", share, *cells])
     demands = [f"- {d['demand']}: {d['measured']}{'' if d['passed'] else ' (missed)'}" for d in result["demands"]]
-    heads = ["", "threads", "load, cores", "share", *(f"{names[figure]}, %" for figure in FIGURES)]
+    heads = ["", "threads", "load, cores", "meets calls", *(f"{names[figure]}, %" for figure in FIGURES)]
     about = result["environment"]
     parts = [
         f"By how much a load beside the run moves figures of INT8 in onnxruntime (batch 1): {about['cpu']}, "

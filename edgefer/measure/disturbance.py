@@ -19,7 +19,7 @@ from edgefer.measure.sensors import processor_seconds, text
 MARK = "~"
 """Stands before a disturbed figure in text."""
 TAIL_SHARE = 0.05
-MEDIAN_SHARE = 0.15
+MEDIAN_SHARE = 0.05
 SPEEDUP_SHARE = 0.25
 """Shares of a runtime's processor time that others may take before these figures are marked: :func:`disturbances`."""
 NOTABLE_DRIFT = 0.10
@@ -38,15 +38,22 @@ class OtherLoad:
         cores: cores' worth of it, other processes and a hypervisor that gave ours away together.
         of: number of cores that this process may use.
         processes: name → cores' worth of the busiest processes that still ran at the end.
+        paired: whether two cores each are hardware threads of one: half of them are then counted.
     """
 
     cores: float
     of: int
     processes: Mapping[str, float] = field(default_factory=dict)
+    paired: bool = False
 
-    def share(self, threads: int) -> float:
+    def spread(self, threads: int) -> float:
         """Share of the time of ``threads`` threads, 0–1, that others take if the load spreads evenly over the cores."""
         return min(1.0, self.cores * min(threads, self.of) / self.of)
+
+    def crowding(self, threads: int) -> float:
+        """Share of the time, 0–1, in which others meet ``threads`` threads although they move to idle cores first."""
+        idle = max(0, (self.of // 2 if self.paired else self.of) - threads)
+        return min(1.0, max(0.0, self.cores - idle))
 
     def sentence(self) -> str:
         """``other processes used 0.31 of 2 cores (chromium 0.28)``."""
@@ -87,7 +94,8 @@ class LoadMeter:
         others = (now.everyone - self._before.everyone) - (now.own - self._before.own) - living
         ranked = sorted(((spent / seconds, name) for name, spent in used.items()), reverse=True)[:NAMED_PROCESSES]
         named = {name: round(cores, 3) for cores, name in ranked if cores >= _NAMED_CORES}
-        return OtherLoad(round(max(0.0, others / seconds), 3), available_cores(), named)
+        paired = (text(self._root / "sys/devices/system/cpu/smt/active") or "").strip() == "1"
+        return OtherLoad(round(max(0.0, others / seconds), 3), available_cores(), named, paired)
 
 
 @dataclass(frozen=True)
@@ -122,14 +130,13 @@ def disturbances(
 ) -> dict[str, Disturbed]:
     """The rule: which figures of each runner are disturbed, and why.
 
-    *Other processes.* A runtime's ``threads`` meet a load that spreads evenly over the cores for a share of their time
-    (:meth:`OtherLoad.share`: a load of 0.3 cores takes 15 % from one thread on two cores). The calls that it hits are
-    the slowest ones, so it moves a percentile p once it hits more than 1 − p of them: p95 and what lies above from 5 %
-    on (:data:`TAIL_SHARE`). The median then becomes the median of the others, a higher percentile of the undisturbed
-    calls, and is marked from :data:`MEDIAN_SHARE` on. A speed-up divides medians of calls that were made within the
-    same rounds, where the load hit both, until the median itself is a disturbed call. That is so from half of the calls
-    on, and earlier for a runner whose calls are long: more of them are interrupted than of short ones, so that one of
-    the two medians moves alone. It is marked from :data:`SPEEDUP_SHARE` on, half of that.
+    *Other processes.* A scheduler moves a load to cores that are idle, so that one process beside one thread on two
+    cores changes nothing that can be measured. What does not fit there (:meth:`OtherLoad.crowding`) meets a call of
+    several threads whichever of them it hits, since the others wait for that one: the median is marked from
+    :data:`MEDIAN_SHARE` on. Many processes that wake together use all cores for a moment even where their average is
+    small. The calls that they hit are the slowest ones, so p95 and what lies above are marked from a twentieth of load
+    that spreads evenly (:meth:`OtherLoad.spread`, :data:`TAIL_SHARE`) as well. A speed-up divides medians of calls that
+    were made within the same rounds, where the load hit both: it is marked from :data:`SPEEDUP_SHARE` on.
     ``benchmarks/disturbance.py`` measures what each load does to each figure.
 
     *A slowed clock* (``slowed``: the reasons) makes times too high, but those of both runners of a ratio.
@@ -159,8 +166,12 @@ def hit_by(load: OtherLoad | None, threads: int) -> Disturbed:
     """What a load disturbs where ``threads`` compute: the first part of :func:`disturbances`."""
     if load is None:
         return UNDISTURBED
-    share, told = load.share(threads), (load.sentence(),)
-    return Disturbed(*(told if share > limit else () for limit in (MEDIAN_SHARE, TAIL_SHARE, SPEEDUP_SHARE)))
+    told, crowding = (load.sentence(),), load.crowding(threads)
+    return Disturbed(
+        median=told if crowding > MEDIAN_SHARE else (),
+        tail=told if max(crowding, load.spread(threads)) > TAIL_SHARE else (),
+        speedup=told if crowding > SPEEDUP_SHARE else (),
+    )
 
 
 def _drifted(what: str, changes: Mapping[str, float]) -> dict[str, tuple[str, ...]]:

@@ -87,12 +87,12 @@ def test_the_page_is_one_file_that_loads_nothing_from_elsewhere(served):
 
 
 def test_the_latency_is_a_median_that_says_what_disturbed_it(page, monkeypatch):
-    load = OtherLoad(1.0, 2, {"someone": 1.0})
+    load = OtherLoad(1.2, 2, {"someone": 1.0})
     monkeypatch.setattr(LoadMeter, "read", lambda _: load)
     (told,) = page.predict(jpeg(250), whole=True)["latency"]
     assert told["calls"] >= 5
     assert told["p50_ms"] > 0
-    assert load.sentence() in told["disturbed"]  # half of a thread's time
+    assert load.sentence() in told["disturbed"]  # the idle core does not take all of it
     load = OtherLoad(0.1, 2)
     (again,) = page.predict(jpeg(0), whole=True)["latency"]
     assert again == told, "a webcam's pictures do not wait for a new measurement each"

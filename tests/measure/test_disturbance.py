@@ -19,11 +19,15 @@ QUIET = Interleaved({"base": np.full((60, 5), 2.0), "fast": np.full((60, 5), 1.0
     ("cores", "of", "threads", "marked"),
     [
         (0.05, 2, 1, (False, False, False)),
-        (0.2, 2, 1, (False, True, False)),
-        (0.4, 2, 1, (True, True, False)),
+        (0.2, 2, 1, (False, True, False)),  # the other core takes it, but for moments
+        (1.0, 2, 1, (False, True, False)),
+        (1.1, 2, 1, (True, True, False)),
+        (1.4, 2, 1, (True, True, True)),
+        (0.04, 2, 2, (False, False, False)),
         (0.2, 2, 2, (True, True, False)),
-        (1.2, 2, 1, (True, True, True)),
+        (0.3, 2, 2, (True, True, True)),
         (0.2, 16, 1, (False, False, False)),
+        (3.2, 16, 8, (False, True, False)),
         (0.2, 2, 8, (True, True, False)),  # more threads than cores are no more than all of them
     ],
 )
@@ -34,6 +38,12 @@ def test_a_load_marks_the_tail_first_then_the_median_then_the_speedup(cores, of,
         assert found.tail == (f"other processes used {cores:.2f} of {of} cores (chromium {cores:.2f})",)
         assert found.percentile("99") == found.tail
     assert found.percentile("50") == found.median
+
+
+def test_a_hardware_thread_beside_a_busy_one_is_not_idle():
+    assert not hit_by(OtherLoad(0.3, 4), 2).median
+    assert hit_by(OtherLoad(0.3, 4, paired=True), 2).median
+    assert not hit_by(OtherLoad(0.3, 4, paired=True), 1).median
 
 
 def test_nothing_is_marked_where_nothing_is_known():
