@@ -106,7 +106,8 @@ def _print(found: DataInspection, sheet: Path | None) -> None:
         console.print("\nnotes:")
     for note in found.notes:
         console.print(f"  {note}", soft_wrap=True)
-    console.print("\nno fault was found" if not found.problems else "\nwhat is wrong:")
+    sound = "apart from the notes, no fault was found" if found.notes else "no fault was found"
+    console.print("\nwhat is wrong:" if found.problems else f"\n{sound}")
     for problem in found.problems:
         console.print(f"  {problem}", soft_wrap=True)
 

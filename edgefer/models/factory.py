@@ -147,7 +147,7 @@ _FORM = "--module package.module:factory, e.g. --module train.nets:build"
 
 
 def build_from_factory(
-    spec: str, contract: Contract, weights: str | os.PathLike[str] | None = None
+    spec: str, contract: Contract, weights: str | os.PathLike[str] | None = None, *, fresh: bool = False
 ) -> tuple[nn.Module, Contract]:
     """Import the factory, call it and load the weights.
 
@@ -157,6 +157,7 @@ def build_from_factory(
         contract: the contract of the network's input and output.
         weights: a state dict (.safetensors, .pth, .pt); without it the network keeps those that its factory gave it,
             and that is announced.
+        fresh: it is known that the weights are the factory's, as where training begins: nothing is announced.
 
     Returns:
         The network in evaluation mode; the contract with the factory, and the hash of the weights file, in its lineage.
@@ -180,7 +181,8 @@ def build_from_factory(
     refuse_lazy(network, spec)
     contract = replace(contract, lineage={**contract.lineage, "factory": spec})
     if weights is None:
-        announce(f"note: no weights file was given: {spec} has the weights that its factory gave it")
+        if not fresh:
+            announce(f"note: no weights file was given: {spec} has the weights that its factory gave it")
         return network.eval(), contract
     return network.eval(), _loaded(network, Path(weights), contract, spec)
 

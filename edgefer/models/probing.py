@@ -78,7 +78,8 @@ def _built(
 ) -> tuple[nn.Module, int | None]:
     """The network, and its number of classes where something says it."""
     if weights is None:
-        networks = [build_from_factory(spec, _anything(count))[0] for count in (_SOME_CLASSES, _SOME_CLASSES + 1)]
+        counts = (_SOME_CLASSES, _SOME_CLASSES + 1)
+        networks = [build_from_factory(spec, _anything(count), fresh=True)[0] for count in counts]
         columns = [_columns(network) for network in networks]
         return networks[0], columns[0] if columns[0] == columns[1] else None  # else: as many as are asked for
     ends = [int(tensor.shape[0]) for tensor in tensors[::-1][:8] if tensor.ndim and 2 <= tensor.shape[0] <= 64]

@@ -106,7 +106,7 @@ def begin(contract: Contract, init: Path | None, teachers: Sequence[Path], tempe
     lineage, seen, chose = {}, frozenset[str](), frozenset[str]()
     factory = contract.lineage.get(FACTORY)
     if factory is not None:
-        network, _ = build_from_factory(factory, contract, init)
+        network, _ = build_from_factory(factory, contract, init, fresh=init is None)
         lineage[FACTORY] = factory
         if init is not None:
             given = load_weights(init)

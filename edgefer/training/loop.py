@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import math
 import pickle
 import signal
 import threading
@@ -52,7 +51,7 @@ if TYPE_CHECKING:
 OnEpoch: TypeAlias = Callable[[Sequence[Mapping[str, float]]], object]
 
 _ANNOUNCE_SECONDS, _FIRST_SECONDS = 30.0, 5.0
-"""Where no bar is drawn, a run says how it goes after the second, and then each time after the first."""
+"""Where no bar is drawn, a long epoch says how it goes after the second, and then each time after the first."""
 _SAVING_SHARE = 0.05
 """Maximum share of the time that goes into writing states."""
 _STATE_FORMAT = 2
@@ -181,7 +180,7 @@ class _Run:
         self.lr = 0.0
         self.earlier_seconds, self.started = 0.0, time.monotonic()
         self.saved_at, self.saving_took = time.monotonic(), 0.0
-        self.announced_at, self.told_at = -math.inf, time.monotonic() + _FIRST_SECONDS - _ANNOUNCE_SECONDS
+        self.told_at = time.monotonic() + _FIRST_SECONDS - _ANNOUNCE_SECONDS
         self.shown, self.faces_seen = 0.0, 0
         self.on_epoch: OnEpoch | None = None
 
@@ -216,22 +215,26 @@ class _Run:
         """Move the bar to where the run stands: seconds where they end it, steps otherwise."""
         steps = self.epoch * self.steps_an_epoch + self.step
         now = steps if self.config.max_seconds is None else min(self.seconds(), self.config.max_seconds)
-        self.advance(now - self.shown, ", ".join(filter(None, (self.pace(), self.note()))))
+        loss = f"loss {self.loss_sum / self.step:.3f}" if self.step else ""
+        self.advance(now - self.shown, ", ".join(filter(None, (loss, self.pace(), self.note()))))
         self.shown = now
-        if not console.is_terminal and self.faces_seen and time.monotonic() - self.told_at > _ANNOUNCE_SECONDS:
+        if (
+            not console.is_terminal
+            and 0 < self.step < self.steps_an_epoch  # the end of an epoch has a line of its own
+            and self.faces_seen
+            and time.monotonic() - self.told_at > _ANNOUNCE_SECONDS
+        ):
             self.told_at = time.monotonic()
             part = 100 * self.step / self.steps_an_epoch
-            announce(
-                f"epoch {self.epoch + 1}, {part:.0f} % of it: {self.pace()}, about {_duration(self.remaining())} left"
-            )
+            announce(f"epoch {self.epoch + 1}, {part:.0f} % of it: {loss}, {self.pace()}{self.time_left()}")
 
     def pace(self) -> str:
-        """The mean loss of the epoch under way, and how many faces are learnt from per second."""
-        if not self.step or not self.faces_seen:
-            return ""
-        return (
-            f"loss {self.loss_sum / self.step:.3f}, {self.faces_seen / (time.monotonic() - self.started):,.0f} faces/s"
-        )
+        """How many faces are learnt from per second, evaluation included; empty before the first step."""
+        return f"{self.faces_seen / (time.monotonic() - self.started):,.0f} faces/s" if self.faces_seen else ""
+
+    def time_left(self) -> str:
+        """The time that is left at this pace, for the end of a line; empty where nothing is, or no step was done."""
+        return "" if self.finished() or not self.faces_seen else f", about {_duration(self.remaining())} left"
 
     def remaining(self) -> float:
         """The seconds that are left at this pace; ``patience`` may end a run before."""
@@ -281,9 +284,9 @@ class _Run:
             weights = self.learner.averaged_weights()
             self.best = {"epoch": self.epoch, "top1": reached.top1, "loss": reached.loss, "weights": weights}
             self.write_best()
-        if time.monotonic() - self.announced_at > _ANNOUNCE_SECONDS or self.finished():
-            self.announced_at = time.monotonic()
-            announce(f"epoch {self.epoch}: loss {self.curve[-1]['loss']:.4f}, {self.note()}, {self.seconds():.0f} s")
+        self.told_at = time.monotonic()
+        told = ", ".join(filter(None, (f"loss {self.curve[-1]['loss']:.4f}", self.note(), self.pace())))
+        announce(f"epoch {self.epoch}: {told}, {self.seconds():.0f} s gone{self.time_left()}")
         if self.on_epoch is not None:
             self.on_epoch(self.curve)
 

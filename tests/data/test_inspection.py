@@ -76,7 +76,7 @@ def test_what_is_no_fault_is_noted(faces, tmp_path):
     assert done.exit_code == 0
     assert "names no splits: by a hash of the pixels, " in done.output.replace("\n", " ")
     assert "the same pixels as another of their split: 1 (2.5 %)" in done.output
-    assert done.output.rstrip().endswith("no fault was found")
+    assert done.output.rstrip().endswith("apart from the notes, no fault was found")
 
 
 def test_files_that_cannot_be_read_are_listed(tmp_path):

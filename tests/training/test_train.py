@@ -304,11 +304,15 @@ def test_every_epoch_is_told(faces, tmp_path):
 
 def test_without_a_terminal_a_run_says_from_the_first_seconds_how_it_goes(faces, tmp_path, monkeypatch, capfd):
     monkeypatch.setattr("edgefer.training.loop._FIRST_SECONDS", 0.0)
-    train(faces, "lenet", tmp_path / "w.safetensors", quick(epochs=2))
+    train(faces, "lenet", tmp_path / "w.safetensors", quick(epochs=3))
     said = capfd.readouterr().err
     first = re.search(r"epoch 1, (\d+) % of it: loss \d\.\d{3}, [\d,]+ faces/s, about \d+ (s|min) left", said)
     assert first is not None, said
     assert int(first[1]) < 100
+    pace = r"val top-1 [\d.]+ % \(best [\d.]+ %\), [\d,]+ faces/s, \d+ s gone"
+    assert re.findall(rf"^epoch (\d): loss \d\.\d{{4}}, {pace}, about \d+ s left$", said, re.M) == ["1", "2"]
+    assert re.search(rf"^epoch 3: loss \d\.\d{{4}}, {pace}$", said, re.M), said
+    assert "100 % of it" not in said
 
 
 NETS = """
@@ -320,13 +324,14 @@ def Net(num_classes):
 """
 
 
-def test_a_network_of_ones_own_learns_and_is_exported_without_another_contract(faces, tmp_path, monkeypatch):
+def test_a_network_of_ones_own_learns_and_is_exported_without_another_contract(faces, tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     Path("ownlearner.py").write_text(NETS)
     labels = tuple(sorted(faces.classes))  # by name, as folders are read by others
     contract = Contract(labels, 24, 24, 1, Normalisation(), "mine")
     own = OwnNetwork("ownlearner:Net", contract)
     result = train(faces, own, Path("w.safetensors"), quick(epochs=15, lr=1e-2, augment=0.0, keep="loss"))
+    assert "no weights file" not in capfd.readouterr().err  # it learns from scratch, as asked
     found = load_weights("w.safetensors")
     assert (found.contract.labels, found.contract.face_shape, found.contract.architecture) == (
         labels,
