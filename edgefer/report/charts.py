@@ -5,21 +5,21 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from edgefer.measure.paired import ClassDrop
 from edgefer.report.report import BINS, SHARES, Counts, Interval, LatencySummary, Row
-from edgefer.report.svg import WIDTH, Box, Chart, Names, broken, colour, shortened, width
+from edgefer.report.svg import LINE, WIDTH, Box, Chart, Names, broken, colour, width
 
 NAME_WIDTH = 230.0
 """Units that a line of a name may take in the chart of accuracies."""
-CLASS_WIDTH = 110.0
-"""Units that a class's name may take."""
+CLASS_WIDTH = 130.0
+"""Units that a line of a class's name may take."""
 _TURN = 40
 """Degrees by which column names of a matrix lean: they end at their column, over the empty corner, not beyond it."""
-_MATRIX_NAME_WIDTH = 120.0
+_MATRIX_NAME_WIDTH = 140.0
 
 
 def histogram(rows: Sequence[Row], axis: Interval) -> str:
@@ -65,11 +65,21 @@ def pareto(rows: Sequence[Row]) -> str:
     found = [(i, row, p50) for i, row in enumerate(rows) if row.latency is not None and (p50 := row.latency.p50)]
     if not found:
         return ""
-    chart = Chart(height=290, label="Accuracy against latency")
+    lines = sum(len(broken(_named(row), NAME_WIDTH)) for row in rows)
+    for headroom in (0.0, 1.0, 2.0, 3.0):  # names that would cover something get room above all intervals
+        chart, names = _accuracies(rows, found, headroom * LINE * lines)
+        if not names.crowded:
+            break
+    return chart.text()
+
+
+def _accuracies(rows: Sequence[Row], found: Sequence[tuple[int, Row, float]], headroom: float) -> tuple[Chart, Names]:
+    """The chart of :func:`pareto`, with ``headroom`` units above all intervals, and where its names are."""
+    chart = Chart(height=290 + headroom, label="Accuracy against latency")
     medians = [p50 for _, _, p50 in found]
     x = chart.x(min(medians) / 1.4, max(medians) * 1.4, logarithmic=True)
     bounds = [100 * end for row in rows for end in row.accuracy.ci95]
-    y = chart.y(max(0.0, min(bounds) - 0.5), min(100.0, max(bounds) + 0.5))
+    y = replace(chart.y(max(0.0, min(bounds) - 0.5), min(100.0, max(bounds) + 0.5)), end=chart.top + headroom)
     chart.axes(x, y, "median ms per call (logarithmic)", "{:g} %")
     front = _front([(p50, 100 * row.accuracy.top1) for _, row, p50 in found])
     steps = [step for (px, py), (qx, qy) in itertools.pairwise(front) for step in ((px, py), (qx, py), (qx, qy))]
@@ -84,23 +94,23 @@ def pareto(rows: Sequence[Row]) -> str:
         chart.circle(x(p50), y(top1), colour(i), told)
         marks.append(_around((x(p50), y(low)), (x(p50), y(high)), 3))
         marks.append(_around((x(p50), y(top1)), (x(p50), y(top1)), 6))
+    levels = [(i, row) for i, row in enumerate(rows) if not any(row is other for _, other, _ in found)]
+    for i, row in levels:
+        level = y(100 * row.accuracy.top1)
+        chart.line(chart.left, level, WIDTH - chart.right, level, "level", colour(i), row.name)
+        marks.append(_around((chart.left, level), (WIDTH - chart.right, level), 1.5))
     names = Names(Box(chart.left, chart.top, WIDTH - chart.right, chart.height - chart.bottom), marks)
-    for i, row in enumerate(rows):
-        if not any(row is other for _, other, _ in found):
-            _level(chart, y(100 * row.accuracy.top1), row, colour(i), names)
-    for i, row, p50 in found:
-        lines = broken(row.name, NAME_WIDTH)
-        chart.name(*names.place(x(p50), y(100 * row.accuracy.top1), *lines), lines, fill=colour(i))
-    return chart.text()
+    for i, row, at in [*((i, row, chart.left) for i, row in levels), *((i, row, x(p50)) for i, row, p50 in found)]:
+        lines = broken(_named(row), NAME_WIDTH)
+        chart.name(*names.place(at, y(100 * row.accuracy.top1), *lines), lines, fill=colour(i))
+    return chart, names
 
 
-def _level(chart: Chart, y: float, row: Row, stroke: str, names: Names) -> None:
-    """An accuracy without a latency: predictions from elsewhere, or too few calls for a median."""
-    chart.line(chart.left, y, WIDTH - chart.right, y, "level", stroke, row.name)
-    names.marks = [*names.marks, _around((chart.left, y), (WIDTH - chart.right, y), 1.5)]
-    why = "not timed" if row.latency is None else "no median"
-    lines = broken(f"{row.name} ({why})", NAME_WIDTH)
-    chart.name(*names.place(chart.left, y, *lines), lines, fill=stroke)
+def _named(row: Row) -> str:
+    """Its name, and why it is a level without a point: predictions from elsewhere, or too few calls for a median."""
+    if row.latency is None:
+        return f"{row.name} (not timed)"
+    return row.name if row.latency.p50 else f"{row.name} (no median)"
 
 
 def _around(start: tuple[float, float], end: tuple[float, float], room: float) -> Box:
@@ -112,15 +122,16 @@ def forest(drops: Sequence[ClassDrop], index: int, margin_pp: float) -> str:
     """Recall that each class lost, with simultaneous intervals."""
     known = [drop for drop in drops if drop.ci_pp is not None]
     ends = [end for drop in known if drop.ci_pp is not None for end in drop.ci_pp]
-    names = [f"{shortened(drop.name, CLASS_WIDTH)} ({drop.n:,})" for drop in drops]
-    left = max(106.0, 8 + max(width(name) for name in names))
-    chart = Chart(height=46 + 24 * len(drops), label="Recall lost, class by class", left=left)
+    names = [broken(f"{drop.name} ({drop.n:,})", CLASS_WIDTH, bold=False) for drop in drops]
+    left = max(106.0, 8 + max(width(line) for name in names for line in name))
+    tall = max(24.0, LINE * max(map(len, names)) + 6)
+    chart = Chart(height=46 + tall * len(drops), label="Recall lost, class by class", left=left)
     x = chart.x(min([*ends, -margin_pp]) * 1.08, max([*ends, margin_pp]) * 1.08)
     chart.axes(x, None, "points of recall lost (right is worse)")
     chart.line(x(0), chart.top, x(0), chart.height - chart.bottom, "zero")
     for place, (drop, name) in enumerate(zip(drops, names, strict=True)):
-        level = chart.top + 12 + 24 * place
-        chart.write(chart.left - 6, level + 4, name, anchor="end")
+        level = chart.top + tall * (place + 0.5)
+        _write(chart, chart.left - 6, level + 4, name)
         if drop.ci_pp is None or drop.drop_pp is None:
             chart.write(chart.left + 4, level + 4, "no face")
             continue
@@ -176,21 +187,38 @@ class _Grid:
     left: float
     top: float
     cell: float
+    line: float
 
     def fill(self, row: int, column: int, fill: str, text: str, told: str, dark: bool) -> None:
-        x, y = self.left + self.cell * column, self.top + 30 * row
-        self.chart.rectangle(x + 0.5, y + 0.5, self.cell - 1, 29, fill, told, kind="cell")
+        x, y = self.left + self.cell * column, self.top + self.line * row
+        self.chart.rectangle(x + 0.5, y + 0.5, self.cell - 1, self.line - 1, fill, told, kind="cell")
         ink, kind = ("#fff", "") if dark else ("", "count")
-        self.chart.write(x + self.cell / 2, y + 19, text, anchor="middle", fill=ink, kind=kind)
+        self.chart.write(x + self.cell / 2, y + self.line / 2 + 4, text, anchor="middle", fill=ink, kind=kind)
 
 
 def _grid(classes: Sequence[str], label: str) -> _Grid:
-    names = [shortened(name, _MATRIX_NAME_WIDTH) for name in classes]
-    longest = max(width(name) for name in names)
-    left, top = max(66.0, 9 + longest), 14 + longest * math.sin(math.radians(_TURN))
+    """The empty matrix. Names of rows take several lines where they are long; names of columns stand upright then."""
+    names = [broken(name, _MATRIX_NAME_WIDTH, bold=False) for name in classes]
+    longest = max(width(line) for name in names for line in name)
+    left, line = max(66.0, 9 + longest), max(30.0, LINE * max(map(len, names)) + 4)
     cell = (WIDTH - left - 4) / len(names)
-    chart = Chart(height=top + 30 * len(names) + 4, label=label)
-    for i, name in enumerate(names):
-        chart.write(left - 5, top + 30 * i + 19, name, anchor="end")
-        chart.write(left + cell * (i + 0.5) + 4, top - 6, name, anchor="end", turn=_TURN)
-    return _Grid(chart, left, top, cell)
+    upright = any(len(name) > 1 for name in names)
+    columns, room = names, _MATRIX_NAME_WIDTH
+    while upright and max(map(len, columns)) * LINE > max(cell, LINE):
+        room *= 1.2
+        columns = [broken(name, room, bold=False) for name in classes]
+    turn = 90 if upright else _TURN
+    top = 14 + max(width(part) for column in columns for part in column) * math.sin(math.radians(turn))
+    chart = Chart(height=top + line * len(names) + 4, label=label)
+    for i, (name, column) in enumerate(zip(names, columns, strict=True)):
+        _write(chart, left - 5, top + line * (i + 0.5) + 4, name)
+        for k, part in enumerate(column):  # turned to the right, the first line is the rightmost
+            along = LINE * ((len(column) - 1) / 2 - k) - 4 if upright else 4
+            chart.write(left + cell * (i + 0.5) + along, top - 6, part, anchor="end", turn=turn)
+    return _Grid(chart, left, top, cell, line)
+
+
+def _write(chart: Chart, x: float, y: float, lines: Sequence[str]) -> None:
+    """``lines`` that end at ``x``, with their middle at ``y``."""
+    for k, text in enumerate(lines):
+        chart.write(x, y + LINE * (k - (len(lines) - 1) / 2), text, anchor="end")

@@ -1,6 +1,7 @@
 """The page: everything that a report knows, in one file that needs no network and no script.
 
-Its style is for a phone first, then wider, then paper; light or dark as the reader's system is.
+Its style is for a phone first, then wider, then paper; light or dark as the reader's system is. Width is that of the
+page's own container (``@container``), which inside a notebook is the cell and not the window.
 """
 
 from __future__ import annotations
@@ -329,7 +330,7 @@ CSS = """
 @media (prefers-color-scheme:dark){:host{--ink:#e7e9ec;--soft:#a2a9b4;--faint:#757c87;--line:#3a3f47;
 --paper:#16181c;--card:#1f2228;--good:#3fc49a;--bad:#ff8a4c;--open:#e6b84a}}
 *{box-sizing:border-box}
-:host{background:var(--paper);color:var(--ink);text-align:left;
+:host{container-type:inline-size;background:var(--paper);color:var(--ink);text-align:left;
 font:16px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
 .sheet{max-width:1320px;margin:0 auto;padding:16px}
 h1{font-size:1.5rem;line-height:1.2;margin:.4em 0 .2em;overflow-wrap:anywhere}
@@ -375,14 +376,16 @@ summary{cursor:pointer;padding:.6em 0;overflow-wrap:anywhere}details[open]{paddi
 .faces figure{margin:0;border-top:4px solid var(--soft);font-size:.78rem;line-height:1.3}
 .faces img{width:100%;image-rendering:pixelated;display:block;margin-bottom:3px}
 .faces .better{border-color:var(--good)}.faces .worse{border-color:var(--bad)}
-@media screen and (max-width:859px){.sheet{padding:10px}.card{padding:8px 6px}details{padding:0 6px}
+@media screen{
+@container (max-width:859px){.sheet{padding:10px}.card{padding:8px 6px}details{padding:0 6px}
 th,td{padding:.3em .3em}table{font-size:.85rem}.stack thead{display:none}
 .stack tr{display:grid;grid-template-columns:repeat(auto-fill,minmax(96px,1fr));
 border-bottom:1px solid var(--line);padding:.4em 0}
 .stack td{border:0;text-align:left;padding:.2em .4em;white-space:normal}.stack td:first-child{grid-column:1/-1}
 .stack td[data-title]::before{content:attr(data-title);display:block;font-size:.8em;color:var(--soft)}}
-@media (min-width:860px){.grid{grid-template-columns:repeat(2,minmax(0,1fr))}.sheet{padding:24px 32px}}
-@media (min-width:860px) and (max-width:1199px){.stack{font-size:.84rem}.stack th,.stack td{padding:.3em .35em}}
+@container (min-width:860px){.grid{grid-template-columns:repeat(2,minmax(0,1fr))}.sheet{padding:24px 32px}}
+@container (min-width:860px) and (max-width:1199px){.stack{font-size:.84rem}.stack th,.stack td{padding:.3em .35em}}
+}
 @media print{:host{--ink:#000;--soft:#444;--faint:#777;--line:#ccc;--paper:#fff;--card:#fff;
 --good:#00795a;--bad:#b23b00;--open:#8a6100}
 :host{font-size:10.5pt}.sheet{max-width:none;padding:0}details::details-content{content-visibility:visible;block-size:auto}.card,figure,tr,svg{break-inside:avoid}h2,h3,h2+.soft{break-after:avoid}

@@ -383,6 +383,10 @@ class Report:
         """The row called ``name``, if there is one."""
         return next((row for row in self.rows if row.name == name), None)
 
+    def __repr__(self) -> str:
+        """Its title and its verdicts: in full it is thousands of numbers."""
+        return f"<Report {'; '.join([self.title, *(row.verdict for row in self.engines if row.verdict)])}>"
+
     def _repr_html_(self) -> str:
         """The report in a notebook: the page, with a style that touches nothing outside it."""
         fragment: str = resolve("edgefer.report.page:fragment")(self)

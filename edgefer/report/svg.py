@@ -182,18 +182,9 @@ def width(text: str, *, bold: bool = False) -> float:
     return len(text) * (BOLD_CHARACTER if bold else CHARACTER)
 
 
-def shortened(text: str, maximum: float, *, bold: bool = False) -> str:
-    """``text``, with an ellipsis in its middle where it would be wider than ``maximum`` units: both ends tell apart."""
+def broken(text: str, maximum: float, *, bold: bool = True) -> list[str]:
+    """``text`` in lines of at most ``maximum`` units, broken after a separator where there is one: none is cut."""
     room = max(3, int(maximum / width("x", bold=bold)))
-    if len(text) <= room:
-        return text
-    tail = (room - 1) // 2
-    return f"{text[: room - 1 - tail]}…{text[len(text) - tail :]}"
-
-
-def broken(text: str, maximum: float) -> list[str]:
-    """``text`` in bold lines of at most ``maximum`` units, broken after a separator where there is one: none is cut."""
-    room = max(3, int(maximum / BOLD_CHARACTER))
     lines = []
     while len(text) > room:
         end = max((text.rfind(mark, 0, room) + 1 for mark in " ._-/"), default=0)
@@ -205,10 +196,14 @@ def broken(text: str, maximum: float) -> list[str]:
 
 @dataclass
 class Names:
-    """Places bold names within ``frame``, beside points, covering as little as possible of ``marks`` and each other."""
+    """Places bold names within ``frame``, beside points, covering as little as possible of ``marks`` and each other.
+
+    ``crowded`` says whether a name had to cover something.
+    """
 
     frame: Box
     marks: Sequence[Box]
+    crowded: bool = False
     _taken: list[Box] = field(default_factory=list)
 
     def place(self, x: float, y: float, *name: str) -> tuple[float, float]:
@@ -216,6 +211,7 @@ class Names:
         wide, tall = max(width(line, bold=True) for line in name), LINE * len(name)
         places = self._places(x, y, wide, tall)
         best = min(places, key=lambda place: (self._covered(place), self._way(place, x, y)))
+        self.crowded = self.crowded or self._covered(best) > 0
         self._taken.append(best)
         return best.left, best.top + LINE - 3
 

@@ -1,5 +1,6 @@
 """Names on charts: nothing is cut off at an edge, and no name lies on a mark or on another name."""
 
+import itertools
 import math
 import re
 from dataclasses import replace
@@ -11,7 +12,7 @@ from edgefer.measure.paired import class_drops
 from edgefer.report import charts
 from edgefer.report.page import page
 from edgefer.report.report import Accuracy, PairedAccuracy
-from edgefer.report.svg import WIDTH, Box, Names, shortened, width
+from edgefer.report.svg import WIDTH, Box, Names, width
 from tests.report.conftest import invented_predictions
 
 TEXT = re.compile(
@@ -71,6 +72,7 @@ def rows_at(invented, points):
         [(0.50, 1205), (0.50, 1205), (0.51, 1206)],
         [(1.9, 1200), (2.0, 1202), (2.1, 1199)],
         [(0.1, 1500), (0.9, 1200), (0.95, 1201), (1.0, 1203)],
+        [(0.50 + 0.02 * i, 1205 - i) for i in range(9)],
     ],
 )
 def test_names_of_engines_that_are_close_cover_nothing(invented, points):
@@ -112,13 +114,20 @@ def test_names_of_classes_are_whole(classes):
         assert not tops or min(tops) > 0
 
 
-def test_long_names_lose_their_middle(invented):
-    assert shortened("short", 100) == "short"
-    assert shortened("onnxruntime INT8 a-very-long-name.int8.onnx", 152) == "onnxruntim…int8.onnx"
-    assert width(shortened("x" * 90, 152, bold=True), bold=True) <= 152
-    classes = tuple(f"an expression with a long name {i}" for i in range(9))
-    drawn = charts.confusion(Accuracy.of(invented_predictions(5, "a", 90, classes=classes)).confusion, classes)
-    assert all(ends(match)[0] >= 0 and ends(match)[1] <= WIDTH for match in TEXT.finditer(drawn))
+@pytest.mark.parametrize("count", [2, 7, 9, 20])
+def test_long_names_of_classes_are_whole_on_several_lines(count):
+    classes = tuple(f"an expression_with the longest name {chr(97 + i)}" for i in range(count))
+    before, after = (invented_predictions(wrong, "a", 10 * count, classes=classes) for wrong in (3, 5))
+    matrix = charts.confusion(Accuracy.of(before).confusion, classes)
+    forest = charts.forest(class_drops(before, after), 1, 0.5)
+    for drawn, times in ((matrix, 2), (forest, 1)):
+        texts = list(TEXT.finditer(drawn))
+        assert "…" not in drawn.replace("</title>", "")
+        assert all(ends(match)[0] >= 0 and ends(match)[1] <= WIDTH for match in texts)
+        written = "".join(match.group(6) for match in texts)
+        assert all(written.count(name) == times for name in classes)
+        floors = [float(match.group(2)) for match in texts if not match.group(5) and match.group(3) == "end"]
+        assert all(low + 12 < high for low, high in itertools.pairwise(floors[: 2 * count])), "lines stand apart"
 
 
 def test_long_names_of_engines_are_whole_on_several_lines(invented):

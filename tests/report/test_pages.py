@@ -219,7 +219,9 @@ def test_samples_are_all_there(invented, tmp_path):
 
 
 def test_a_notebook_shows_the_page_and_keeps_its_own_style(invented):
-    text = invented()._repr_html_()
+    report = invented()
+    assert repr(report).startswith("<Report mini on faces.npz:test; INT8 (onnxruntime INT8): 4.0 × faster")
+    text = report._repr_html_()
     found = read(text)
     assert found.links == []
     assert not {"script", "html", "body", "main"} & set(found.tags)
@@ -228,14 +230,36 @@ def test_a_notebook_shows_the_page_and_keeps_its_own_style(invented):
     selectors = [part.strip() for part in re.findall(r"([^{}]+)\{", style) if not part.strip().startswith("@")]
     assert len(selectors) > 50
     assert all(one.startswith(".edgefer-report") for part in selectors for one in part.split(","))
+    assert "@container (max-width" in style
+    assert not re.search(r"@media[^{]*width", style), "its width is the cell's, not the window's"
+
+
+def title_in_chromium(page, width):
+    """The title that a page's script set, in a window of ``width`` pixels."""
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("no chromium here")
+    command = [browser, "--headless", "--no-sandbox", "--disable-gpu", f"--window-size={width},900", "--dump-dom"]
+    done = subprocess.run([*command, f"file://{page}"], capture_output=True, text=True, check=True)
+    return re.search(r"<title>(.*?)</title>", done.stdout)[1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("cell", "shown"), [(600, "none"), (1300, "table-header-group")])
+def test_in_a_notebook_it_answers_to_the_width_of_its_cell(invented, tmp_path, cell, shown):
+    script = (
+        "const e=document.querySelector('.edgefer-report');document.title=e.scrollWidth-e.clientWidth+' '"
+        "+getComputedStyle(e.querySelector('.stack thead')).display"
+    )
+    content = invented(engine="cliquenet_ferplus.fine-tuned-on-our-own-faces.x86-vnni.int8.onnx")._repr_html_()
+    page = f'<title></title><div style="width:{cell}px">{content}</div><script>{script}</script>'
+    (tmp_path / "notebook.html").write_text(f"<!doctype html>{page}", encoding="utf-8")
+    assert title_in_chromium(tmp_path / "notebook.html", 1400) == f"0 {shown}"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("width", [500, 1000, 1400])  # a window of Chromium is no narrower than 500; a frame is
 def test_a_browser_draws_it_without_cutting_anything_off(invented, faces, tmp_path, width):
-    browser = shutil.which("chromium") or shutil.which("google-chrome")
-    if browser is None:
-        pytest.skip("no chromium here")
     long = "cliquenet_ferplus.fine-tuned-on-our-own-faces.x86-vnni.int8.onnx"
     report = invented(wrong=1230, images=faces, engine=long, misses=4, disturbed=("others used 0.31 of 2 cores",))
     check = (
@@ -244,8 +268,6 @@ def test_a_browser_draws_it_without_cutting_anything_off(invented, faces, tmp_pa
     )
     whole = page(report, with_images=True).replace("</body>", check)
     (tmp_path / "p.html").write_text(whole, encoding="utf-8")
-    command = [browser, "--headless", "--no-sandbox", "--disable-gpu", f"--window-size={width},900", "--dump-dom"]
-    done = subprocess.run([*command, f"file://{tmp_path / 'p.html'}"], capture_output=True, text=True, check=True)
-    excess, there = map(int, re.search(r"<title>(-?\d+) (\d+)</title>", done.stdout).groups())
+    excess, there = map(int, title_in_chromium(tmp_path / "p.html", width).split())
     assert there == width
     assert excess <= 0, "neither the page nor a table is wider than the window"
