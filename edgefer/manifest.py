@@ -37,7 +37,7 @@ key                  value
 ``note``             what whoever uses it must know, ``"RTX, SM86, built ahead of time, not run"``; absent or ``""``
 ``audit``            what the compiler made of it, an object a fused layer: ``{"layer", "kind", "asked", "got",
                      "origins": [ONNX node, …]}``; absent or empty where the runtime does not tell
-``choice_faces``     the first 10 hex digits of the hash of each labelled face that candidates were compared on; absent
+``choice_faces``     the first 10 hex digits of the hash of each face that candidates were compared on; absent
                      or empty where nothing was chosen by its answers
 ===================  =================================================================================================
 """

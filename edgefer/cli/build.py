@@ -6,13 +6,16 @@ import functools
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgefer.cli import options
 from edgefer.cli.help import command, option, section
 from edgefer.runtimes import CPU, REFERENCE, for_target, targets
+
+if TYPE_CHECKING:
+    from edgefer.manifest import Manifest
 
 _BUILDER = (
     option("--workspace", metavar="SIZE", help="Scratch memory, such as 512M or 2G.  [default: half of what is free]"),
@@ -172,26 +175,52 @@ def build_engine(  # noqa: PLR0913 - a click command's options
     asked = BuildTarget(target, builder=builder, **goal)
     calibration.check(asked, precision, onnx_only=onnx_only)
     (read_float_model if asked.name == CPU else load_model)(model)  # a wrong file is said before a data set is read
+    opened = calibration.opened(asked, precision, onnx_only=onnx_only)
     result = edgefer.build_engine(
         model,
         output,
         precision=precision,
-        quantisation=calibration.opened(asked, precision, onnx_only=onnx_only),
+        quantisation=opened,
         target=asked,
         onnx_only=onnx_only,
         no_rewrite=no_rewrite,
     )
     _show(result)
     if result.manifest is not None:
-        record = result.manifest.calibration
-        labelled = record is not None and any(record.per_class.values())
-        data = (
-            options.without_split(str(calibration.settings.data)) if labelled and calibration.settings.data else "DATA"
-        )
+        data = _data_to_measure_on(calibration, opened.data, result.manifest)
         page = output.with_suffix(".html")
         options.suggest("bench", output, "--data", data, "--baseline", model, "--html", page)
     if strict and result.audit is not None and result.audit.differences:
         click.get_current_context().exit(1)
+
+
+def _data_to_measure_on(calibration: options.CalibrationOptions, faces: Any, manifest: Manifest) -> str:
+    """``DATA`` of a `bench` that has enough faces left; the word, and on stderr the reason, where none is known."""
+    from edgefer.optimize.given_faces import left_to_measure
+    from edgefer.progress import announce
+    from edgefer.report.evaluated import MIN_LEFT
+
+    if faces is None or not faces.labelled:
+        return "DATA"
+    given, exclude = str(calibration.settings.data), calibration.exclude
+    whole = options.without_split(given)
+    if exclude is not None:
+        return exclude
+    if faces.picked not in (None, "all") or (faces.picked is None and (faces.undivided or "test" in faces.splits)):
+        return whole
+    if faces.picked is None:
+        announce(f"note: {given} declares no test faces: `bench` needs others that are labelled")
+        return "DATA"
+    record = manifest.calibration
+    left = left_to_measure(faces, {*(() if record is None else record.face_hashes), *manifest.choice_faces})
+    if left >= MIN_LEFT:
+        return whole
+    plural = "s" * (left != 1)
+    announce(
+        f"note: {given} has {left:,} distinct test face{plural} that neither calibrated nor chose, and `bench` needs "
+        f"{MIN_LEFT}: measure on other labelled faces, or calibrate on fewer (--calib {whole}, or --calib-faces)"
+    )
+    return "DATA"
 
 
 @command(

@@ -234,7 +234,7 @@ def quantisation(
 
     ``data`` explains ``--calib``.
     """
-    chosen = "; auto takes the smallest error on `val`" if "auto" in methods else ""
+    chosen = "; auto takes the one closest to float" if "auto" in methods else ""
     listed = (
         option("--calib", "data", metavar="DATA", help=f"{data} {CALIB_HELP}"),
         option(

@@ -150,8 +150,10 @@ class CandidateResult:
         variant = candidate.variant
         return cls(variant.label, variant.runtime, variant.precision, variant.scheme, len(candidate.content))
 
-    def compared(self, paired: Paired) -> CandidateResult:
-        """The same with what ``paired`` says of its answers."""
+    def compared(self, paired: Paired, *, labelled: bool = True) -> CandidateResult:
+        """The same with what ``paired`` says of its answers: without labels their agreement alone."""
+        if not labelled:
+            return replace(self, agreement=paired.agreement)
         return replace(self, drop_pp=paired.drop_pp, ci95_pp=paired.ci95_pp, agreement=paired.agreement)
 
     def to_dict(self) -> dict[str, Any]:

@@ -6,6 +6,7 @@ its answers, evaluate candidates. The ranges need neither labels nor classes.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from enum import Enum
 
@@ -14,6 +15,7 @@ import numpy as np
 from edgefer.contract import Contract
 from edgefer.data import FaceSet, aligned, open_dataset
 from edgefer.data.inspection import UNREADABLE, without_unreadable
+from edgefer.data.splits import TEST
 from edgefer.errors import EdgeferError
 from edgefer.measure.accuracy import check_classes
 from edgefer.optimize.calibration_table import shipped_table
@@ -33,7 +35,15 @@ class Purpose(Enum):
 
     TABLE = "no engine is built"
     ENGINE = "measure the agreement with float"
+    COMPARISON = "compare answers with float"
+    """Methods or layers are told apart by how near their answers come to float's: labels are used where there are."""
     CHOICE = "evaluate candidates"
+    """By accuracy, which needs labels."""
+
+    @property
+    def chooses(self) -> bool:
+        """Whether something is chosen by what is answered to these images."""
+        return self in (Purpose.COMPARISON, Purpose.CHOICE)
 
 
 @dataclass(frozen=True)
@@ -49,7 +59,7 @@ class GivenFaces:
 
     @property
     def evaluation(self) -> FaceSet:
-        """The faces that evaluate candidates, of a division for :attr:`Purpose.CHOICE`."""
+        """The images that evaluate candidates, of a division for a purpose that chooses."""
         assert self.apart is not None
         return self.apart
 
@@ -58,8 +68,9 @@ def divide_faces(settings: Quantisation, contract: Contract, purpose: Purpose) -
     """Divide the images of ``settings.data``, and say on stderr how many do what.
 
     - Images without labels, and what ``DATA:split`` names, are used whole. So is a labelled set without splits, but for
-      its ``test`` part. Images apart from the ranges are what ``--calib-faces`` leaves over, or about a tenth is held
-      back. Candidates are evaluated on half of a named split, or on the ``val`` part of a set without splits.
+      its ``test`` part. Images apart from the ranges are what ``--calib-faces`` leaves over or, where that is too
+      little, about a tenth is held back. Candidates are evaluated on half of a named split, or on the ``val`` part of a
+      set without splits; answers to images without labels are compared on those held back.
     - Of other data the ``calib`` part sets the ranges, and ``val`` is apart. Where a calibration table ships for the
       very weights, the recipe's number of images is taken, so that the engine is the table's.
 
@@ -73,11 +84,13 @@ def divide_faces(settings: Quantisation, contract: Contract, purpose: Purpose) -
     faces = settings.data if isinstance(settings.data, FaceSet) else open_dataset(settings.data)
     if faces.picked in ("test", "private"):
         raise EdgeferError(
-            f"{faces.origin} are test faces: ranges made from them would flatter the report",
-            hint="calibrate on the `calib` part: leave the split out of --calib",
+            f"{faces.origin} are test faces, and test faces set no ranges: what `bench` measures on them would be "
+            "flattered",
+            hint=f"leave ':{faces.picked}' out: the part that calibrates is taken; ':all' takes every face, if nothing "
+            "will be measured on these",
         )
     if purpose is Purpose.CHOICE:
-        faces.require_labels("evaluation (--auto, --max-drop, --method auto, sensitivity)")
+        faces.require_labels("evaluation by accuracy (--auto, --max-drop)")
     if settings.per_class is not None:
         faces.require_labels("--per-class")
     try:
@@ -104,9 +117,15 @@ def _divided(faces: FaceSet, settings: Quantisation, contract: Contract, purpose
         pool = faces if faces.picked is not None else faces.split("train")
         found = _of_pool(faces, pool, settings, contract, purpose)
     apart = found.apart
-    if apart is not None and purpose is Purpose.CHOICE:
+    if apart is None and purpose.chooses:
+        raise EdgeferError(
+            f"{pool.origin}: {found.reason}, and none is left to {purpose.value}",
+            hint="give more images; `build-engine` with a --method of its own needs none apart",
+        )
+    if apart is not None and purpose.chooses and apart.labelled:
         apart = aligned(apart, contract.labels)
-        check_classes("the network", contract.labels, apart.origin, apart.classes)
+        if purpose is Purpose.CHOICE:
+            check_classes("the network", contract.labels, apart.origin, apart.classes)
     elif apart is not None:
         apart = at_most(apart, MAX_APART)
     found = replace(found, apart=apart)
@@ -121,22 +140,28 @@ def _of_pool(faces: FaceSet, pool: FaceSet, settings: Quantisation, contract: Co
     """Divide ``pool``, all of ``faces`` that may be used."""
     if purpose is Purpose.TABLE:
         return GivenFaces(_sample(pool, settings, contract))
-    if purpose is Purpose.CHOICE:
+    if purpose.chooses and faces.labelled:
         if faces.picked is None:
             apart = faces.split("val")
             rest = pool.apart_from(apart)
         else:
             rest, apart = pool.held_back(len(pool) // 2)
         return GivenFaces(_sample(rest, settings, contract), apart)
-    if settings.faces is not None or settings.per_class is not None:
+    numbered = settings.faces is not None or settings.per_class is not None
+    if numbered:
         ranges = _sample(pool, settings, contract)
         apart = pool.apart_from(ranges)
         if len(apart) >= MIN_APART:
             return GivenFaces(ranges, apart)
-        return GivenFaces(ranges, None, f"{len(ranges):,} of {len(pool):,} images set the ranges, too few are left")
     count = min(MAX_APART, max(MIN_APART, round(HELD_BACK * len(pool))))
     rest, apart = pool.held_back(count if len(pool) >= FEW else 0)
     if len(apart) >= MIN_APART:
+        if numbered:
+            option = "--calib-faces" if settings.per_class is None else "--per-class"
+            announce(
+                f"note: {option} {settings.faces or settings.per_class:,} would leave fewer than {MIN_APART} of "
+                f"{pool.origin}'s {len(pool):,} images to {purpose.value}: {len(apart):,} are held back first"
+            )
         return GivenFaces(_sample(rest, settings, contract), apart)
     few = f"all {len(pool):,} images set the ranges, {FEW} or more are needed to hold {MIN_APART} back"
     alike = "too many images are near-duplicates of each other to hold some back"
@@ -160,6 +185,20 @@ def at_most(faces: FaceSet, count: int) -> FaceSet:
     return faces.subset(np.sort(np.random.default_rng(0).choice(len(faces), count, replace=False)))
 
 
+def left_to_measure(faces: FaceSet, known: Collection[str]) -> int:
+    """Number of distinct faces of the ``test`` part that `bench` could evaluate.
+
+    Args:
+        faces: a whole data set, or one opened as ``DATA:all``.
+        known: the first digits, as many of each, of the hashes of faces that calibrated or chose: they and their
+            near-duplicates are no such faces.
+    """
+    parts = faces.declared_parts if faces.declared_parts is not None else faces.redivided().declared_parts
+    keys, digits = faces.group_keys(), min(map(len, known), default=1)
+    met = np.isin(np.array(faces.face_hashes()).astype(f"<U{digits}"), [face[:digits] for face in known])
+    return len(np.unique(keys[(parts == TEST) & ~np.isin(keys, keys[met])]))
+
+
 def _announce(pool: FaceSet, found: GivenFaces, settings: Quantisation, purpose: Purpose) -> None:
     """One line on what the images do, and notes on what is unusual about them."""
     ranges, apart = found.ranges, found.apart
@@ -174,12 +213,12 @@ def _announce(pool: FaceSet, found: GivenFaces, settings: Quantisation, purpose:
     short = [f"{count:,} of {name}" for name, count in counts.items() if 0 < count < (settings.per_class or 0)]
     if short:
         announce(f"note: there are fewer than {settings.per_class} images of a class: {', '.join(short)}")
-    if settings.faces is not None and len(ranges) < settings.faces:
-        announce(f"note: {settings.faces:,} images were asked for: there are no more")
+    if settings.faces is not None and len(pool) < settings.faces:
+        announce(f"note: {settings.faces:,} images were asked for, and {pool.origin} has {len(pool):,}")
     if missing := [name for name, count in counts.items() if not count]:
         announce(f"note: {pool.origin} has no image of {', '.join(missing)}: the others set the ranges")
     if pool.picked == "all" and pool.labelled:
         announce(
-            f"note: {pool.origin} includes the test part: `bench` leaves out the faces that calibrate; without ':all' "
-            "none of them would"
+            f"note: {pool.origin} includes the test part, and `bench` leaves out the faces that calibrate: without "
+            "':all' no test face does"
         )

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import onnx
 
 from edgefer.atomic import sha256_file
@@ -29,7 +30,7 @@ from edgefer.optimize.calibration_table import CalibrationTable
 from edgefer.optimize.candidates import Candidate, CandidateResult, Variant
 from edgefer.optimize.certainty import say_what_certifies
 from edgefer.optimize.given_faces import MAX_APART, GivenFaces, Purpose, at_most, divide_faces
-from edgefer.optimize.settings import EQUALISE, Quantisation
+from edgefer.optimize.settings import AUTO, EQUALISE, Quantisation
 from edgefer.quantize.corrections import Corrected
 from edgefer.quantize.graphview import refuse_quantised
 from edgefer.quantize.plan import plan_to_the_end
@@ -81,12 +82,14 @@ class PreparedModel:
             found = by_table(model, self.contract, settings)
             return replace(self, calibrated=found, record=found.record)
         max_drop = settings.max_drop if purpose is None else None
-        purpose = purpose or (Purpose.CHOICE if settings.evaluates else Purpose.ENGINE)
+        if purpose is None:
+            needed = Purpose.COMPARISON if settings.method == AUTO else Purpose.ENGINE
+            purpose = needed if max_drop is None else Purpose.CHOICE
         given = divide_faces(settings, self.contract, purpose)
         if max_drop is not None:
             say_what_certifies(given.evaluation, max_drop)
         found = on_faces(model, self.contract, given.ranges, settings)
-        return replace(self, calibrated=found, record=found.record, given=given, chooses=purpose is Purpose.CHOICE)
+        return replace(self, calibrated=found, record=found.record, given=given, chooses=purpose.chooses)
 
     def agreement(self, candidate: Candidate, threads: int = 1) -> Agreement | None:
         """Measure how often ``candidate`` answers as the float network does in the same runtime; None if it is float.
@@ -244,9 +247,10 @@ class Evaluation:
 
     Attributes:
         prepared: the model that candidates are made of.
-        faces: the faces that candidates are evaluated on.
+        faces: the faces that candidates are evaluated on; labels of no meaning where they have none of the network's.
         float_file: the float network's file, and its answers ``wanted``.
         threads: number of the engines' threads.
+        labelled: whether the faces have the network's labels: without, answers are compared, and no accuracy is known.
     """
 
     prepared: PreparedModel
@@ -254,12 +258,18 @@ class Evaluation:
     float_file: Candidate
     wanted: Predictions
     threads: int = 1
+    labelled: bool = True
 
     @classmethod
     def of(cls, prepared: PreparedModel, runtime: str, faces: FaceSet, threads: int = 1) -> Evaluation:
         """Build the float network for ``runtime`` and ask it about ``faces``."""
-        float_file = prepared.build(Variant(runtime, "fp32"))
-        return cls(prepared, faces, float_file, float_file.answers(prepared.contract, faces, threads), threads)
+        float_file, labels = prepared.build(Variant(runtime, "fp32")), prepared.contract.labels
+        labelled = sorted(faces.classes) == sorted(labels)
+        if not labelled:
+            nothing = np.zeros(len(faces), np.int64)
+            faces = faces.relabelled(np.arange(len(faces)), nothing, labels, soft=None, dropped={})
+        wanted = float_file.answers(prepared.contract, faces, threads)
+        return cls(prepared, faces, float_file, wanted, threads, labelled)
 
     def on(self, faces: FaceSet) -> Evaluation:
         """The same on other faces."""

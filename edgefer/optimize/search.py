@@ -180,7 +180,7 @@ def search(
 
 
 def choose_method(evaluation: Evaluation, variants: Sequence[Variant], cost: CostModel) -> Found:
-    """Build every method in every variant; take the one whose answers are nearest to float's.
+    """Build every method in every variant; take the one whose answers are nearest to float's. It needs no labels.
 
     The error is the mean KL divergence of the probabilities: unlike the logits' signal-to-noise ratio it is not ruled
     by the few faces with the largest logits, whose answers no rounding changes. Where several variants come within
@@ -195,7 +195,8 @@ def choose_method(evaluation: Evaluation, variants: Sequence[Variant], cost: Cos
                 file = prepared.with_method(method).build(variant)
                 found = evaluation.answers(file)
                 sqnr_db, kl = output_error(evaluation.wanted, found)
-                row = CandidateResult.of(file).compared(Paired.from_predictions(evaluation.wanted, found))
+                paired = Paired.from_predictions(evaluation.wanted, found)
+                row = CandidateResult.of(file).compared(paired, labelled=evaluation.labelled)
                 label = f"{variant.label}, {method}"
                 tried.append(file)
                 rows.append(replace(row, label=label, method=method, sqnr_db=sqnr_db, kl=kl))

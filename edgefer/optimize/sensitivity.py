@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from edgefer.errors import EdgeferError
@@ -30,7 +30,7 @@ class LayerCost:
         layer, op: names of the layer and its operator; in edgefer's exports the layer is PyTorch's module.
         sqnr_db: signal to quantisation noise ratio of the logits against float, dB; 200 where nothing changed.
         kl: mean divergence of the probabilities, nats.
-        drop_pp: accuracy drop on the faces, percentage points; ci95_pp: its 95 % interval.
+        drop_pp: accuracy drop on the faces, percentage points; ci95_pp: its 95 % interval; None without labels.
         agreement: share of faces with float's answer, 0–1.
         size: output shape, parameters and multiply-accumulates, of the row :data:`WHOLE` their sums.
     """
@@ -39,22 +39,23 @@ class LayerCost:
     op: str
     sqnr_db: float
     kl: float
-    drop_pp: float
-    ci95_pp: tuple[float, float]
+    drop_pp: float | None
+    ci95_pp: tuple[float, float] | None
     agreement: float
     size: LayerSize = NO_SIZE
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
         own = {key: value for key, value in self.__dict__.items() if key != "size"}
-        return {**own, "ci95_pp": list(self.ci95_pp), **self.size.to_dict()}
+        return {**own, "ci95_pp": None if self.ci95_pp is None else list(self.ci95_pp), **self.size.to_dict()}
 
 
 @dataclass(frozen=True)
 class Sensitivity:
     """Attributes:
     model: the analysed model; runtime, scheme, method: settings of its quantisation.
-    faces: number of images that it was evaluated on, from ``origin``; top1 of the float network on them, 0–1.
+    faces: number of images that it was evaluated on, from ``origin``; top1 of the float network on them, 0–1, None
+        where they have none of the network's labels.
     whole: all layers in INT8 together; layers: each alone, the costliest first.
     float_layers: layer → why it stays float in any case.
     """
@@ -65,7 +66,7 @@ class Sensitivity:
     method: str
     faces: int
     origin: str
-    top1: float
+    top1: float | None
     whole: LayerCost
     layers: tuple[LayerCost, ...]
     float_layers: dict[str, str]
@@ -89,7 +90,7 @@ def sensitivity(
     no_rewrite: Collection[str] = (),
     threads: int = 1,
 ) -> Sensitivity:
-    """Rank the layers of ``model`` by what INT8 costs in each alone.
+    """Rank the layers of ``model`` by what INT8 costs in each alone: by KL divergence, which needs no labels.
 
     Args:
         model: a file written by :func:`edgefer.export`.
@@ -102,11 +103,11 @@ def sensitivity(
         threads: number of the engines' threads.
 
     Raises:
-        EdgeferError: bad input; faces without labels; no layer can be INT8.
+        EdgeferError: bad input; too few images; no layer can be INT8.
     """
     quantisation.check(BuildTarget(CPU, runtime), "int8", command="sensitivity")
     variant = chosen_variant(runtime, scheme)
-    prepared = prepare_model(model, "int8", quantisation, no_rewrite, Purpose.CHOICE)
+    prepared = prepare_model(model, "int8", quantisation, no_rewrite, Purpose.COMPARISON)
     assert prepared.given is not None  # Quantisation.check looked
     faces = prepared.given.evaluation
     if limit is not None and limit < len(faces):
@@ -121,7 +122,7 @@ def sensitivity(
         method=prepared.method,
         faces=len(faces),
         origin=faces.origin,
-        top1=evaluation.wanted.top1,
+        top1=evaluation.wanted.top1 if evaluation.labelled else None,
         whole=whole,
         layers=tuple(sorted(layers, key=lambda cost: -cost.kl)),
         float_layers={p.layer: p.reason for p in plan.layers if p.asked != "int8" and not p.reason.startswith("fused")},
@@ -161,22 +162,23 @@ def weighted_layers(prepared: PreparedModel, variant: Variant) -> tuple[LayerPla
 def layer_costs(evaluation: Evaluation, variant: Variant) -> tuple[LayerCost, tuple[LayerCost, ...]]:
     """All layers in INT8 together, and each alone, in graph order."""
 
-    def cost(layer: str, op: str, keep_float: Sequence[str], size: LayerSize) -> LayerCost:
+    def cost_of(layer: str, op: str, keep_float: Sequence[str], size: LayerSize) -> LayerCost:
         found = evaluation.answers(evaluation.prepared.build(variant, keep_float))
         paired = Paired.from_predictions(evaluation.wanted, found)
         errors = output_error(evaluation.wanted, found)
-        return LayerCost(layer, op, *errors, paired.drop_pp, paired.ci95_pp, paired.agreement, size)
+        cost = LayerCost(layer, op, *errors, paired.drop_pp, paired.ci95_pp, paired.agreement, size)
+        return cost if evaluation.labelled else replace(cost, drop_pp=None, ci95_pp=None)
 
     layers = weighted_layers(evaluation.prepared, variant)
     names = [layer.layer for layer in layers]
     sizes = layer_sizes(evaluation.prepared.model)
     together = LayerSize((), sum(sizes[name].parameters for name in names), sum(sizes[name].macs for name in names))
     with progress("layers in INT8 alone", len(layers) + 1) as advance:
-        whole = cost(WHOLE, "", (), together)
+        whole = cost_of(WHOLE, "", (), together)
         advance(1)
         costs = []
         for layer in layers:
             others = [name for name in names if name != layer.layer]
-            costs.append(cost(layer.layer, layer.op, others, sizes[layer.layer]))
+            costs.append(cost_of(layer.layer, layer.op, others, sizes[layer.layer]))
             advance(1, layer.layer)
     return whole, tuple(costs)

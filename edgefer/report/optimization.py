@@ -66,7 +66,7 @@ def print_sensitivity(found: Sensitivity, console: Console | None = None) -> Non
     out.print(table)
     out.print(
         f"{found.model}: {found.runtime} {found.scheme}, {found.method}; {found.faces:,} faces of {found.origin}, "
-        f"float top-1 {100 * found.top1:.2f} %",
+        + ("without the network's labels" if found.top1 is None else f"float top-1 {100 * found.top1:.2f} %"),
         soft_wrap=True,
         highlight=False,
     )
@@ -78,7 +78,9 @@ def print_sensitivity(found: Sensitivity, console: Console | None = None) -> Non
 
 
 def _cells(cost: LayerCost) -> tuple[str, ...]:
-    low, high = cost.ci95_pp
+    drop = NOT_MEASURED
+    if cost.drop_pp is not None and cost.ci95_pp is not None:
+        drop = "{:+.2f} [{:+.2f}, {:+.2f}]".format(cost.drop_pp, *cost.ci95_pp)
     return (
         cost.layer,
         cost.op,
@@ -87,7 +89,7 @@ def _cells(cost: LayerCost) -> tuple[str, ...]:
         f"{cost.size.macs / 1e6:,.2f}",
         f"{cost.sqnr_db:.1f}",
         f"{1000 * cost.kl:.3f}",
-        f"{cost.drop_pp:+.2f} [{low:+.2f}, {high:+.2f}]",
+        drop,
         f"{100 * cost.agreement:.2f} %",
     )
 
@@ -105,7 +107,7 @@ def check_picture(path: str | os.PathLike[str]) -> None:
 
 
 def draw_sensitivity(found: Sensitivity, path: str | os.PathLike[str]) -> None:
-    """Write a PNG: a bar for each layer (KL divergence), with what its accuracy drop is known to be beside it.
+    """Write a PNG: a bar for each layer (KL divergence), beside it its accuracy drop where the faces have labels.
 
     Raises:
         EdgeferError: as :func:`check_picture`.
@@ -117,17 +119,19 @@ def draw_sensitivity(found: Sensitivity, path: str | os.PathLike[str]) -> None:
     rows = (*found.layers, found.whole)
     figure = Figure(figsize=(10, 1.7 + 0.24 * len(rows)), layout="constrained")
     FigureCanvasAgg(figure)
-    left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
+    axes = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2)) if found.top1 is not None else [figure.subplots()]
+    left, right = axes[0], axes[1] if len(axes) == 2 else None
     places = list(range(len(rows), 0, -1))
     colours = ["tab:blue"] * len(found.layers) + ["dimgrey"]
     _draw_divergence(left, rows, places, colours)
     left.set_ylim(0.3, len(rows) + 0.7)
-    for place, cost, colour in zip(places, rows, colours, strict=True):
-        low, high = cost.ci95_pp
-        right.plot([low, high], [place, place], color=colour, linewidth=1.5)
-        right.plot([cost.drop_pp], [place], "o", color=colour, markersize=4)
-    right.axvline(0, color="grey", linewidth=0.8)
-    right.set_xlabel(f"accuracy lost on {found.faces:,} faces, points of top-1 (95 %)")
+    if right is not None:
+        for place, cost, colour in zip(places, rows, colours, strict=True):
+            if cost.drop_pp is not None and cost.ci95_pp is not None:
+                right.plot([*cost.ci95_pp], [place, place], color=colour, linewidth=1.5)
+                right.plot([cost.drop_pp], [place], "o", color=colour, markersize=4)
+        right.axvline(0, color="grey", linewidth=0.8)
+        right.set_xlabel(f"accuracy lost on {found.faces:,} faces, points of top-1 (95 %)")
     how = f"{found.runtime} {found.scheme}, {found.method}"
     figure.suptitle(f"{os.path.basename(found.model)}: one layer in INT8 at a time ({how})", fontsize=10)
     with atomic_path(path) as temporary:

@@ -9,8 +9,10 @@ from edgefer.errors import EdgeferError
 from edgefer.manifest import read_manifest
 from edgefer.measure.accuracy import wilson_interval
 from edgefer.measure.agreement import Agreement, measure_agreement
-from edgefer.optimize.given_faces import Purpose, divide_faces
+from edgefer.optimize.given_faces import Purpose, divide_faces, left_to_measure
+from edgefer.optimize.sensitivity import sensitivity
 from edgefer.optimize.settings import CalibrationRecipe, Quantisation
+from edgefer.report.optimization import print_sensitivity
 
 LABELS = ("dark", "bright", "striped")
 
@@ -90,8 +92,9 @@ def test_data_with_a_train_split_give_calib_and_val(given, divide):
     assert divide(data, Purpose.TABLE).apart is None
     named = divide(data + ":train")
     assert len(named.ranges) + len(named.apart) == 500, "what is named is used whole"
-    with pytest.raises(EdgeferError, match="are test faces: ranges made from them would flatter"):
+    with pytest.raises(EdgeferError, match="test faces set no ranges: what `bench` measures on them") as caught:
         divide(data + ":test")
+    assert "leave ':test' out" in caught.value.hint
 
 
 def test_images_without_labels_may_declare_a_test(given, divide):
@@ -106,10 +109,43 @@ def test_a_number_is_a_stratified_sample_and_the_others_measure(given, divide, c
     whole = open_dataset(given() + ":all")
     groups = dict(zip(whole.face_hashes(), whole.group_keys().tolist(), strict=True))
     assert not {groups[one] for one in found.ranges.face_hashes()} & {groups[one] for one in found.apart.face_hashes()}
-    found = divide(given(), faces=5000)
-    assert "5,000 images were asked for: there are no more" in capfd.readouterr().err
-    assert found.apart is None
-    assert "too few are left" in found.reason
+
+
+def test_a_number_that_leaves_none_apart_holds_some_back_first(given, divide, capfd):
+    for settings, ranges in (({"faces": 600}, 540), ({"faces": 5000}, 540), ({"per_class": 200}, 540)):
+        found = divide(given() + ":all", **settings)
+        assert (len(found.ranges), len(found.apart)) == (ranges, 60)
+        told = capfd.readouterr().err
+        assert f"{next(iter(settings.values())):,} would leave fewer than 20 of" in told
+        assert ("5,000 images were asked for, and" in told) == (settings == {"faces": 5000})
+    few = divide(given(25, labels=False), faces=30)
+    assert (len(few.ranges), few.apart) == (25, None)
+    assert "40 or more are needed" in few.reason
+
+
+def test_a_method_is_chosen_and_layers_are_ranked_without_labels(model, given, tmp_path):
+    data = Quantisation(given(labels=False), method="auto")
+    made = edgefer.build_engine(model, tmp_path / "x.onnx", precision="int8", quantisation=data)
+    assert len({row.method for row in made.candidates}) == 4
+    assert all(row.drop_pp is None and row.agreement > 0.5 and row.kl >= 0 for row in made.candidates)
+    assert made.agreement.images == len(made.manifest.choice_faces) == 60
+    ranked = sensitivity(model, Quantisation(given(labels=False)))
+    assert (ranked.top1, ranked.faces, ranked.whole.drop_pp) == (None, 60, None)
+    assert min(ranked.whole.kl, ranked.layers[0].kl) > 0
+    assert sensitivity(model, Quantisation(given(classes=("a", "b", "c", "d")))).top1 is None, "they are other classes"
+    print_sensitivity(ranked)
+    with pytest.raises(EdgeferError, match="25 images set the ranges, .* none is left to compare answers"):
+        sensitivity(model, Quantisation(given(25, labels=False)))
+    assert [path.name for path in tmp_path.glob("x*")] == ["x.onnx", "x.onnx.json"]
+
+
+def test_test_faces_left_to_measure(given):
+    for data in (given() + ":all", given(splits=["train"] * 480 + ["test"] * 120) + ":all"):
+        faces = open_dataset(data)
+        test = hashes(open_dataset(data.removesuffix(":all")).split("test"))
+        assert left_to_measure(faces, ()) == left_to_measure(faces, ["0" * 10]) == len(test)
+        assert left_to_measure(faces, [face[:10] for face in sorted(test)[:7]]) == len(test) - 7
+        assert left_to_measure(faces, faces.face_hashes()) == 0
 
 
 def test_few_images_all_set_ranges_and_why_is_said(model, given, tmp_path, capfd):
@@ -142,7 +178,7 @@ def test_other_classes_calibrate_and_a_missing_one_is_a_note(given, divide, capf
 
 
 def test_choices_need_labels_and_the_networks_classes(given, divide):
-    with pytest.raises(EdgeferError, match=r"has no labels, and evaluation \(--auto, --max-drop") as caught:
+    with pytest.raises(EdgeferError, match=r"has no labels, and evaluation by accuracy \(--auto") as caught:
         divide(given(labels=False), Purpose.CHOICE)
     assert "without labels they can calibrate" in caught.value.hint
     with pytest.raises(EdgeferError, match="the network has the classes dark, bright, striped"):
