@@ -17,6 +17,18 @@ from edgefer.progress import announce
 _DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EISDIR)
 
 
+def make_folder(folder: Path) -> None:
+    """Make ``folder``, and what is above it, where it is not there; a folder that was made is named.
+
+    Raises:
+        OSError: it cannot be made, or is no folder.
+    """
+    there = folder.is_dir()
+    folder.mkdir(parents=True, exist_ok=True)
+    if not there:
+        announce(f"made the folder {folder}")
+
+
 @contextmanager
 def atomic_path(final: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path in the folder of ``final``; rename it onto ``final`` if the block succeeds.
@@ -31,9 +43,7 @@ def atomic_path(final: str | os.PathLike[str]) -> Iterator[Path]:
     if target.exists() and not target.is_file():
         raise EdgeferError(f"cannot write {final}: it is there and is not a regular file", hint="choose another path")
     try:
-        if not target.parent.exists():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            announce(f"made the folder {target.parent}")
+        make_folder(target.parent)
         handle, name = tempfile.mkstemp(prefix=f".{target.stem}.", suffix=f".partial{target.suffix}", dir=target.parent)
     except OSError as cause:
         raise _cannot_write(target, cause) from cause
@@ -80,7 +90,7 @@ def atomic_folder(final: str | os.PathLike[str]) -> Iterator[Path]:
     target = Path(os.path.realpath(final))
     check_vacant(target)
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(target.parent)
         temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
     except OSError as cause:
         raise _cannot_write(target, cause) from cause

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <optional>
+#include <utility>
 
 #include <opencv2/imgproc.hpp>
 
@@ -65,64 +67,135 @@ const cv::Scalar& readable_on(const cv::Scalar& colour) {
   return 0.114 * colour[0] + 0.587 * colour[1] + 0.299 * colour[2] > 140 ? kDark : kLight;
 }
 
-/// Bars right of `box`, or left of it where there is no room.
-void draw_bars(cv::Mat& pixels, const LabelledFace& face, const std::vector<std::string>& labels, const cv::Rect& box,
-               double scale) {
-  const double small = 0.75 * scale;
-  int names = 0;
-  for (const auto& label : labels) names = std::max(names, text_size(label, small).width);
-  const int line = static_cast<int>(2.1 * text_size("Ag", small).height), count = static_cast<int>(labels.size());
-  const int width = names + 5 * line;
-  int left = box.x + box.width + line / 4;
-  if (left + width > pixels.cols) left = std::max(0, box.x - width - line / 4);
-  const int top = std::max(0, std::min(box.y, pixels.rows - line * count));
-  shade(pixels, {left, top, width, line * count});
-  const int start = left + names + line / 2, room = left + width - line / 4 - start;
-  for (int row = 0; row < count; ++row) {
-    const auto index = static_cast<std::size_t>(row);
-    const int base = top + row * line;
-    put(pixels, labels[index], {left + line / 4, base + static_cast<int>(0.72 * line)}, small, kLight);
-    const int end = start + rounded(static_cast<double>(face.smoothed.probabilities[index]) * room);
-    cv::rectangle(pixels, {start, base + line / 5}, {end, base + 4 * line / 5}, kPalette[index % kPalette.size()], -1);
+cv::Rect whole(const Box& box) {
+  return {rounded(box.x), rounded(box.y), rounded(box.width), rounded(box.height)};
+}
+
+std::string title_of(const LabelledFace& face, const std::vector<std::string>& labels) {
+  if (!face.sure()) return "unsure";
+  const auto share = static_cast<double>(face.smoothed.probabilities[face.label()]);
+  return labels[face.label()] + " " + fixed(100.0 * share, 0) + "%";
+}
+
+/// Above the box, below it, or at its top or bottom inside, each along its left edge and along its right one.
+std::vector<cv::Rect> places_of_title(cv::Size picture, const cv::Rect& box, cv::Size text) {
+  const int pad = text.height / 2, width = text.width + 2 * pad, height = text.height + 2 * pad;
+  const int bottom = box.y + box.height;
+  std::vector<cv::Rect> places;
+  for (const int top : {box.y - height, bottom, std::max(0, box.y), std::min(bottom, picture.height) - height})
+    for (const int left : {box.x, box.x + box.width - width})
+      places.emplace_back(std::max(0, std::min(left, picture.width - width)), top, width, height);
+  return places;
+}
+
+struct BarsSize {
+  int names = 0;  ///< of the widest name
+  int line = 0;   ///< height of a line
+};
+
+BarsSize bars_size(const std::vector<std::string>& labels, double scale) {
+  BarsSize size;
+  for (const auto& label : labels) size.names = std::max(size.names, text_size(label, 0.75 * scale).width);
+  size.line = static_cast<int>(2.1 * text_size("Ag", 0.75 * scale).height);
+  return size;
+}
+
+/// Right of the box, left of it, below and above.
+std::vector<cv::Rect> places_of_bars(cv::Size picture, const cv::Rect& box, const std::vector<std::string>& labels) {
+  const auto [names, line] = bars_size(labels, text_scale(picture));
+  const int width = names + 5 * line, height = line * static_cast<int>(labels.size()), gap = line / 4;
+  const int top = std::max(0, std::min(box.y, picture.height - height));
+  const int left = std::max(0, std::min(box.x, picture.width - width));
+  return {{box.x + box.width + gap, top, width, height},
+          {box.x - width - gap, top, width, height},
+          {left, box.y + box.height + gap, width, height},
+          {left, box.y - height - gap, width, height}};
+}
+
+void draw_bars(cv::Mat& pixels, const LabelledFace& face, const std::vector<std::string>& labels,
+               const cv::Rect& place) {
+  const double scale = text_scale(pixels.size());
+  const auto [names, line] = bars_size(labels, scale);
+  shade(pixels, place);
+  const int start = place.x + names + line / 2, room = place.x + place.width - line / 4 - start;
+  for (std::size_t row = 0; row < labels.size(); ++row) {
+    const int base = place.y + static_cast<int>(row) * line;
+    put(pixels, labels[row], {place.x + line / 4, base + static_cast<int>(0.72 * line)}, 0.75 * scale, kLight);
+    const int end = start + rounded(static_cast<double>(face.smoothed.probabilities[row]) * room);
+    cv::rectangle(pixels, {start, base + line / 5}, {end, base + 4 * line / 5}, kPalette[row % kPalette.size()], -1);
   }
 }
 
-/// Box and label of one face, with bars if it is large enough.
-void draw_face(cv::Mat& pixels, const LabelledFace& face, const std::vector<std::string>& labels) {
-  const auto& found = face.tracked.detection.box;
-  const cv::Rect box(rounded(found.x), rounded(found.y), rounded(found.width), rounded(found.height));
-  const cv::Scalar& colour = face.sure() ? kPalette[face.label() % kPalette.size()] : kUnsure;
-  const double scale = text_scale(pixels.size());
-  cv::rectangle(pixels, box.tl(), box.br(), colour, std::max(1, rounded(3 * scale)));
-  std::string title = "unsure";
-  if (face.sure()) {
-    const auto share = static_cast<double>(face.smoothed.probabilities[face.label()]);
-    title = labels[face.label()] + " " + fixed(100.0 * share, 0) + "%";
+/// Where labels and bars stand: they cover no other face, and nothing else that was written. The rule is
+/// `draw_faces` of edgefer/camera/overlay.py.
+class Places {
+ public:
+  Places(cv::Size picture, std::vector<cv::Rect> boxes, const cv::Rect& status)
+      : picture_({0, 0}, picture), boxes_(std::move(boxes)), taken_{status} {}
+
+  /// The first of `places` that is in the picture and free, for the face `index`; it is taken then.
+  std::optional<cv::Rect> take(const std::vector<cv::Rect>& places, std::size_t index) {
+    for (const auto& place : places)
+      if ((place & picture_) == place && free(place, index)) {
+        taken_.push_back(place);
+        return place;
+      }
+    return std::nullopt;
   }
-  const cv::Size text = text_size(title, scale);
-  const int pad = text.height / 2;
-  const int left = std::max(0, std::min(box.x, pixels.cols - text.width - 2 * pad));
-  int top = box.y - text.height - 2 * pad;
-  if (top < 0) top = std::min(box.y + box.height, pixels.rows - text.height - 2 * pad);
-  const int bottom = top + text.height + 2 * pad;
-  cv::rectangle(pixels, {left, top}, {left + text.width + 2 * pad, bottom}, colour, -1);
-  put(pixels, title, {left + pad, bottom - pad}, scale, readable_on(colour));
-  if (box.height >= kBarsFrom * pixels.rows) draw_bars(pixels, face, labels, box, scale);
+
+ private:
+  bool free(const cv::Rect& place, std::size_t index) const {
+    for (std::size_t i = 0; i < boxes_.size(); ++i)
+      if (i != index && !(boxes_[i] & place).empty()) return false;
+    return std::none_of(taken_.begin(), taken_.end(), [&](const auto& other) { return !(other & place).empty(); });
+  }
+
+  cv::Rect picture_;
+  std::vector<cv::Rect> boxes_;
+  std::vector<cv::Rect> taken_;
+};
+
+/// Box and label of each face, with bars on the large ones; `faces` are sorted, the largest first.
+void draw_faces(cv::Mat& pixels, const std::vector<LabelledFace>& faces, const std::vector<std::string>& labels,
+                const cv::Rect& status) {
+  const double scale = text_scale(pixels.size());
+  std::vector<cv::Rect> boxes;
+  for (const auto& face : faces) boxes.push_back(whole(face.tracked.detection.box));
+  Places places(pixels.size(), boxes, status);
+  std::vector<std::optional<cv::Rect>> titles, bars(faces.size());
+  for (std::size_t i = 0; i < faces.size(); ++i) {
+    const auto text = text_size(title_of(faces[i], labels), scale);
+    titles.push_back(places.take(places_of_title(pixels.size(), boxes[i], text), i));
+  }
+  for (std::size_t i = 0; i < faces.size(); ++i)
+    if (boxes[i].height >= kBarsFrom * pixels.rows)
+      bars[i] = places.take(places_of_bars(pixels.size(), boxes[i], labels), i);
+  for (std::size_t i = faces.size(); i-- > 0;) {  // the largest last, on top
+    const auto& face = faces[i];
+    if (bars[i]) draw_bars(pixels, face, labels, *bars[i]);
+    const cv::Scalar& colour = face.sure() ? kPalette[face.label() % kPalette.size()] : kUnsure;
+    cv::rectangle(pixels, boxes[i].tl(), boxes[i].br(), colour, std::max(1, rounded(3 * scale)));
+    if (!titles[i]) continue;
+    const auto& title = *titles[i];
+    const int bottom = title.y + title.height, pad = title.height / 4;
+    cv::rectangle(pixels, title.tl(), {title.x + title.width, bottom}, colour, -1);
+    put(pixels, title_of(face, labels), {title.x + pad, bottom - pad}, scale, readable_on(colour));
+  }
 }
 
 }  // namespace
 
 void draw(cv::Mat& pixels, const LabelledFrame& labelled, const std::vector<std::string>& labels,
           const Status& status) {
-  // The largest last, on top.
-  for (auto face = labelled.faces.rbegin(); face != labelled.faces.rend(); ++face) draw_face(pixels, *face, labels);
   std::string text = status.fps ? fixed(*status.fps, 0) + " fps  " : "";
   text += fixed(labelled.age_ms(), 0) + " ms  " + status.engine;
   if (labelled.left_out > 0) text += "  +" + std::to_string(labelled.left_out) + " faces";
   const double scale = text_scale(pixels.size());
   const cv::Size size = text_size(text, scale);
-  shade(pixels, {0, 0, size.width + size.height, 2 * size.height});
+  const cv::Rect place(0, 0, size.width + size.height, 2 * size.height);
+  shade(pixels, place);
   put(pixels, text, {size.height / 2, static_cast<int>(1.5 * size.height)}, scale, kLight);
+  draw_faces(pixels, labelled.faces, labels, place);
 }
 
 }  // namespace edgefer::app

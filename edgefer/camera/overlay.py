@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from edgefer.camera.frame import LabelledFace, LabelledFrame
@@ -78,26 +78,37 @@ def draw_faces(
 ) -> None:
     """Box and label of each face, with bars on the large ones, onto ``pixels``; ``faces`` are sorted, largest first.
 
-    Labels and bars stand where they cover no other face, and no bars or label of a larger one; bars for which there is
-    no such place, beside, below or above their face, are left out.
+    Labels and bars cover no other face, and nothing else that was written. Those for which there is no such place at
+    their face are left out, bars before labels and small faces before large ones: the box has the colour of its class.
     """
     boxes = [Area(*(round(v) for v in face.tracked.detection.box)) for face in faces]
     scale = text_scale(pixels)
-    titles: list[Area] = []
-    bars: list[Area | None] = []
     taken = [] if status is None else [status]
-    for index, (face, box) in enumerate(zip(faces, boxes, strict=True)):
-        others = [*boxes[:index], *boxes[index + 1 :]]
-        titles.append(_place_of_title(pixels, box, _text_size(_title(face, labels), scale), [*others, *titles]))
-        wanted = box.height >= _BARS_FROM * pixels.shape[0]
-        bars.append(_place_of_bars(pixels, box, labels, [*others, *taken, *titles]) if wanted else None)
-        taken += [] if bars[-1] is None else [bars[-1]]
+
+    def first_free(places: Iterable[Area], index: int) -> Area | None:
+        others = [*boxes[:index], *boxes[index + 1 :], *taken]
+        free = (area for area in places if area.within(pixels) and not any(area.meets(other) for other in others))
+        found = next(free, None)
+        taken.extend([] if found is None else [found])
+        return found
+
+    titles = [
+        first_free(_places_of_title(pixels, box, _text_size(_title(face, labels), scale)), index)
+        for index, (face, box) in enumerate(zip(faces, boxes, strict=True))
+    ]
+    tall = _BARS_FROM * pixels.shape[0]
+    bars = [
+        first_free(_places_of_bars(pixels, box, labels), index) if box.height >= tall else None
+        for index, box in enumerate(boxes)
+    ]
     for face, box, title, panel in reversed(list(zip(faces, boxes, titles, bars, strict=True))):  # the largest on top
         if panel is not None:
             _draw_bars(pixels, face.probabilities, labels, panel)
         colour = UNSURE if face.label is None else PALETTE[labels.index(face.label) % len(PALETTE)]
         corner = (box.left + box.width, box.top + box.height)
         cv2.rectangle(pixels, (box.left, box.top), corner, colour, max(1, round(3 * scale)))
+        if title is None:
+            continue
         right, bottom = title.left + title.width, title.top + title.height
         cv2.rectangle(pixels, (title.left, title.top), (right, bottom), colour, -1)
         pad = title.height // 4
@@ -110,17 +121,14 @@ def _title(face: LabelledFace, labels: Sequence[str]) -> str:
     return f"{face.label} {100 * face.probabilities[labels.index(face.label)]:.0f}%"
 
 
-def _place_of_title(pixels: Pixels, box: Area, text: tuple[int, int], taken: Sequence[Area]) -> Area:
-    """Above the box, below it, or inside: the first place that is in the picture and free; else the first in it."""
+def _places_of_title(pixels: Pixels, box: Area, text: tuple[int, int]) -> Iterator[Area]:
+    """Above the box, below it, or at its top or bottom inside, each along its left edge and along its right one."""
     pad = text[1] // 2
     width, height = text[0] + 2 * pad, text[1] + 2 * pad
-    left = max(0, min(box.left, pixels.shape[1] - width))
-    tops = (box.top - height, box.top + box.height, box.top)
-    places = [area for top in tops if (area := Area(left, top, width, height)).within(pixels)]
-    free = [area for area in places if not any(area.meets(other) for other in taken)]
-    if free or places:
-        return (free or places)[0]
-    return Area(left, max(0, min(box.top, pixels.shape[0] - height)), width, height)
+    bottom = box.top + box.height
+    for top in (box.top - height, bottom, max(0, box.top), min(bottom, pixels.shape[0]) - height):
+        for left in (box.left, box.left + box.width - width):
+            yield Area(max(0, min(left, pixels.shape[1] - width)), top, width, height)
 
 
 def text_scale(pixels: Pixels) -> float:
@@ -134,19 +142,15 @@ def _bars_size(labels: Sequence[str], scale: float) -> tuple[int, int]:
     return max(_text_size(label, small)[0] for label in labels), int(2.1 * _text_size("Ag", small)[1])
 
 
-def _place_of_bars(pixels: Pixels, box: Area, labels: Sequence[str], taken: Sequence[Area]) -> Area | None:
-    """Right of the box, left of it, below or above: the first that is in the picture and free."""
+def _places_of_bars(pixels: Pixels, box: Area, labels: Sequence[str]) -> Iterator[Area]:
+    """Right of the box, left of it, below and above."""
     names, line = _bars_size(labels, text_scale(pixels))
     width, height, gap = names + 5 * line, line * len(labels), line // 4
     along = max(0, min(box.top, pixels.shape[0] - height)), max(0, min(box.left, pixels.shape[1] - width))
-    places = (
-        Area(box.left + box.width + gap, along[0], width, height),
-        Area(box.left - width - gap, along[0], width, height),
-        Area(along[1], box.top + box.height + gap, width, height),
-        Area(along[1], box.top - height - gap, width, height),
-    )
-    free = (area for area in places if area.within(pixels) and not any(area.meets(other) for other in taken))
-    return next(free, None)
+    yield Area(box.left + box.width + gap, along[0], width, height)
+    yield Area(box.left - width - gap, along[0], width, height)
+    yield Area(along[1], box.top + box.height + gap, width, height)
+    yield Area(along[1], box.top - height - gap, width, height)
 
 
 def _draw_bars(pixels: Pixels, values: Probabilities, labels: Sequence[str], place: Area) -> None:

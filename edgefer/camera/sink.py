@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol, TextIO
 from urllib.parse import urlsplit
 
+from edgefer.atomic import make_folder
 from edgefer.camera.frame import LabelledFace, LabelledFrame
 from edgefer.camera.pictures import cv2, encode_jpeg, write_picture
 from edgefer.camera.serving import Handler, address, open_server
@@ -127,6 +128,8 @@ class Events:
     def __init__(self, path: str, labels: Sequence[str], *, video: bool) -> None:
         self._labels, self._video, self._path = labels, video, path
         try:
+            if path != "-":
+                make_folder(Path(path).parent)
             self._stream: TextIO = sys.stdout if path == "-" else Path(path).open("w", encoding="utf-8")  # noqa: SIM115
         except OSError as cause:
             raise self._cannot_write(cause) from cause
@@ -264,7 +267,7 @@ class FaceRecorder:
         self._last: dict[int, float] = {}
         self.written = 0
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
         except OSError as cause:
             raise EdgeferError(
                 f"cannot make the folder {folder}: {cause.strerror}", hint="--record-faces FOLDER"

@@ -313,6 +313,7 @@ def sensitivity(
         print_sensitivity(found)
     if png is not None:
         draw_sensitivity(found, png)
+        options.tell_written(png)
 
 
 @command(

@@ -156,12 +156,14 @@ def models(as_json: bool) -> None:
             *(("–", "–") if ms is None else map(digits, ms)),
             _first_share(entry.measured, with_data=False),
             _first_share(entry.published, with_data=True),
-            "\n".join(found.removeprefix(entry.name) or "ship" for found in shipped_for(entry.name)) or "–",
+            "ship" if shipped_for(entry.name) else "–",
         )
     console = Console(width=None if Console().is_terminal else 100, highlight=False)
     console.print(table)
+    weights = [found for entry in entries for found in shipped_for(entry.name)]
+    console.print(f"\nweights that ship, by name: {', '.join(weights)}")
     versions = ", ".join(f"{name} {version}" for name, version in measured.packages.items() if name != "edgefer")
-    console.print(f"\nms: {measured.machine}; {measured.conditions}; {versions}")
+    console.print(f"ms: {measured.machine}; {measured.conditions}; {versions}")
     console.print("top-1: measured by us on FER2013's public test; --json and docs/zoo.md say with which weights")
     console.print(f"{DEFAULT} also ships ready to run: `edgefer predict`, `camera` and `web` take it by default")
 

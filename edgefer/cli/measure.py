@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -181,7 +180,7 @@ def bench(  # noqa: PLR0913 - a click command's options
             found.raw.predictions[0].save(save_baseline)
         if samples is not None:
             write_samples(found.raw.rounds_ms, samples)
-    _tell_written(save_predictions, save_baseline, samples)
+    options.tell_written(save_predictions, save_baseline, samples)
     _write(found, markdown, html, with_images)
     if json_file != options.STDOUT:
         options.suggest("camera", engines[0], "--source", "0")
@@ -195,16 +194,10 @@ def _check_report_names(markdown: Path | None, html: Path | None) -> None:
 def _check_outputs(paths: Sequence[Path | None]) -> None:
     """Before anything is measured: a report that cannot be written is minutes lost."""
     from edgefer.atomic import check_writable
-    from edgefer.errors import EdgeferError
 
     given = [path for path in paths if path is not None and path != options.STDOUT]
     for path in given:
         check_writable(path)
-        if not path.absolute().parent.is_dir():
-            raise EdgeferError(
-                f"cannot write {path}: there is no folder {path.parent}",
-                hint=f"mkdir -p {shlex.quote(str(path.parent))}",
-            )
         if sum(path.resolve() == other.resolve() for other in given) > 1:
             raise click.UsageError(f"two of the files to write are the same: {path}")
 
@@ -232,16 +225,7 @@ def _write_json(content: object, json_file: Path | None) -> None:
         click.echo(text)
     elif json_file is not None:
         write_text(json_file, text + "\n")
-        _tell_written(json_file)
-
-
-def _tell_written(*paths: Path | None) -> None:
-    """Name on stderr each file that was written."""
-    from edgefer.progress import announce
-
-    for path in paths:
-        if path is not None:
-            announce(f"wrote {path}")
+        options.tell_written(json_file)
 
 
 def _write(found: Report, markdown: Path | None, html: Path | None, with_images: bool = False) -> None:
@@ -255,7 +239,7 @@ def _write(found: Report, markdown: Path | None, html: Path | None, with_images:
         from edgefer.report.page import page
 
         write_text(html, page(found, with_images=with_images))
-    _tell_written(markdown, html)
+    options.tell_written(markdown, html)
 
 
 @command(
@@ -374,7 +358,7 @@ def gate(  # noqa: PLR0913 - a click command's options
     verdict = overall(checks)
     if junit is not None:
         write_junit(checks, junit)
-        _tell_written(junit)
+        options.tell_written(junit)
     _write_json({"verdict": verdict.value, "checks": [check.to_dict() for check in checks]}, json_file)
     print_checks(checks, _console(json_file))
     sys.exit(EXIT_CODES[verdict])

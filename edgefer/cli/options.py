@@ -105,6 +105,15 @@ def without_split(data: str) -> str:
     return head if colon and tail in NAMES else data
 
 
+def tell_written(*paths: Path | None) -> None:
+    """Name on stderr each file that was written."""
+    from edgefer.progress import announce
+
+    for path in paths:
+        if path is not None:
+            announce(f"wrote {path}")
+
+
 def suggest(*words: str | Path) -> None:
     """Say on stderr which command to type next; ``words`` are quoted where a shell needs that."""
     from edgefer.progress import announce

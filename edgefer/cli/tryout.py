@@ -191,6 +191,11 @@ def predict(
 
 def _engine_first(named: tuple[Path, ...]) -> tuple[Path | None, tuple[Path, ...]]:
     """The engine, if the first of what was typed is one, and the pictures and folders."""
+    from edgefer.engines.load import WEIGHTS_SUFFIXES, check_is_engine
+
+    for path in named:
+        if path.suffix in WEIGHTS_SUFFIXES:
+            check_is_engine(path)
     engine = named[0] if _is_engine(named[0]) else None
     given = named if engine is None else named[1:]
     if not given:
@@ -333,9 +338,12 @@ def camera(  # noqa: PLR0913 - a click command's options
     from edgefer.camera.sink import FaceRecorder
     from edgefer.camera.smooth import Smoothing
     from edgefer.camera.source import open_source
+    from edgefer.engines.load import WEIGHTS_SUFFIXES, check_is_engine
     from edgefer.progress import announce
 
     cv2.setNumThreads(threads)
+    if engine is not None and engine.suffix in WEIGHTS_SUFFIXES:
+        check_is_engine(engine)
     if engine is not None and engine.exists() and not _is_engine(engine):
         line = f"edgefer camera --source {shlex.quote(str(engine))}"
         raise EdgeferError(f"{engine} is not an engine, which is what stands after `camera`", hint=line)

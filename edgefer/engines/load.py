@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,8 +66,17 @@ def check_is_engine(file: Path) -> None:
     if file.suffix not in engine_suffixes():
         raise EdgeferError(
             f"{file} is not an engine: '{file.suffix}' is neither {' nor '.join(engine_suffixes())}",
-            hint="weights become an engine by `edgefer export`, then `edgefer build-engine`",
+            hint=f"weights become an engine by {_export_line(file)}, then `edgefer build-engine`",
         )
+
+
+def _export_line(weights: Path) -> str:
+    """The command that exports ``weights``; a placeholder where the file is none, or does not name its network."""
+    if weights.suffix not in WEIGHTS_SUFFIXES:
+        return "`edgefer export`"
+    network = [] if weights.suffix == ".safetensors" else ["--model", "NAME"]
+    output = ["-o", str(weights.with_suffix(".onnx"))]
+    return f"`{shlex.join(['edgefer', 'export', *network, '--weights', str(weights), *output])}`"
 
 
 def load_baseline(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from edgefer.atomic import atomic_path
+from edgefer.atomic import atomic_path, make_folder
 from edgefer.errors import EdgeferError
 from edgefer.measure.accuracy import Predictions, columns_of, hash_numbers, numbered
 from edgefer.progress import Advance, announce, progress
@@ -187,7 +187,8 @@ class Cache:
         """
         folder = self._folder / identity
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(self._folder)
+            folder.mkdir(exist_ok=True)
         except OSError as cause:
             raise EdgeferError(
                 f"the cache {self._folder} cannot be used: {cause.strerror or cause}",

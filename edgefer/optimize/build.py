@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
-from edgefer.atomic import write_bytes
+from edgefer.atomic import make_folder, write_bytes
 from edgefer.engines.classifier import Classifier
 from edgefer.engines.load import load_engine
 from edgefer.errors import EdgeferError
@@ -217,11 +217,14 @@ def _write_candidates(
     """Fill a new folder and put it in the place of an old one, so that the two never mix."""
     fresh = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(fresh, ignore_errors=True)
+    make_folder(folder.parent)
+    fresh.mkdir()
     try:
         for prepared, candidate, row in zip(models, candidates, rows, strict=True):
             write_engine(fresh / _file_name(row), candidate.content, prepared.manifest(candidate))
         shutil.rmtree(folder, ignore_errors=True)
         fresh.replace(folder)
+        announce(f"wrote {len(rows)} candidates, which retune chooses among, into {folder}")
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
 

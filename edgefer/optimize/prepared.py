@@ -20,7 +20,7 @@ from edgefer.engines.load import WEIGHTS_SUFFIXES
 from edgefer.errors import EdgeferError
 from edgefer.graph.onnx_file import load_model, metadata_of, serialise, stamp
 from edgefer.graph.rewrite import Rewritten, rewrite
-from edgefer.manifest import Calibration, Manifest, Precision
+from edgefer.manifest import Calibration, Manifest, Precision, manifest_path
 from edgefer.measure.accuracy import Predictions
 from edgefer.measure.agreement import Agreement, measure_agreement
 from edgefer.measure.paired import Paired
@@ -313,5 +313,6 @@ class BuildResult:
             got = self.manifest.precision
             line = f"{self.path}: {got.got.upper()} for {self.manifest.runtime}, {size}"
             line += f", {got.counted()}" if got.layers else ""
+            line += f"; manifest: {manifest_path(self.path).name}"
         said = [] if self.agreement is None else [self.agreement.sentence()]
         return "\n".join([line, *said, *([self.reason] if self.reason else [])])

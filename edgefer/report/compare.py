@@ -45,6 +45,7 @@ class Change:
 def change(old: Report, new: Report, before: Row, after: Row) -> Change:
     """Compare one network in two reports."""
     paired = _paired_drop(old, new, before, after)
+    files = (old.file, new.file) if old.file != new.file else (str(old.path), str(new.path))
     return Change(
         name=after.name,
         slowdown={
@@ -54,8 +55,8 @@ def change(old: Report, new: Report, before: Row, after: Row) -> Change:
         },
         disturbed={
             percent: tuple(
-                f"{report.file}: {reason}"
-                for report, row in ((old, before), (new, after))
+                f"{file}: {reason}"
+                for file, row in zip(files, (before, after), strict=True)
                 for reason in row.disturbed.percentile(percent)
             )
             for percent in after.percentiles
@@ -193,7 +194,7 @@ def _rows(reports: Sequence[Report]) -> Iterator[tuple[Report, Row, Change | Non
     first = reports[0]
     for report in reports:
         for row in report.rows:
-            before = None if report is first else first.row(row.name)
+            before = None if report is first else first.counterpart(row.name, report)
             yield report, row, None if before is None else change(first, report, before, row)
 
 

@@ -113,7 +113,7 @@ def run_gate(
     checks = [check for row in chosen for check in _absolute(report, row, limits)]
     if against is not None:
         check_same_classes(against, report)
-        shared = [(before, row) for row in chosen if (before := against.row(row.name)) is not None]
+        shared = [(before, row) for row in chosen if (before := against.counterpart(row.name, report)) is not None]
         if not shared:
             raise EdgeferError(
                 f"{report.path} and {against.path} have no engine in common: "
@@ -121,7 +121,7 @@ def run_gate(
                 hint="hold a report against one of the same engines",
             )
         checks += [check for pair in shared for check in _relative(against, report, *pair, limits)]
-        missing = [row.name for row in against.engines if report.row(row.name) is None]
+        missing = [row.name for row in against.engines if report.counterpart(row.name, against) is None]
         checks += [
             Check(name, "is measured", Verdict.INCONCLUSIVE, f"{against.file} has it, {report.file} does not")
             for name in missing
@@ -203,11 +203,12 @@ def _relative(old: Report, new: Report, before: Row, after: Row, limits: Limits)
         yield Check(check.engine, check.what, check.verdict, f"{check.told} ({how})")
     what = f"median against {old.file} at most {limits.max_slowdown:+.0%}"
     reasons = [*differences(old, new)]
-    reasons += [f"the median is disturbed: {reason}" for reason in found.disturbed.get("50", ())]
+    if disturbed := found.disturbed.get("50"):
+        reasons.append(f"the median is disturbed: {'; '.join(disturbed)}")
     if "50" not in found.slowdown:
         reasons.append("one of the two has no median")
     if reasons:
-        yield Check(after.name, what, Verdict.INCONCLUSIVE, reasons[0])
+        yield Check(after.name, what, Verdict.INCONCLUSIVE, "; ".join(reasons))
         return
     slowdown = found.slowdown["50"]
     low, high = slowdown.ci95

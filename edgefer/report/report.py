@@ -309,6 +309,10 @@ class Raw:
     rounds_ms: Mapping[str, NDArray[np.float64]]
 
 
+def _file_name(name: str) -> str:
+    return name.rpartition("/")[2]
+
+
 @dataclass(frozen=True)
 class Report:
     """A baseline and one or more engines, evaluated on the same faces and timed in the same rounds.
@@ -382,6 +386,17 @@ class Report:
     def row(self, name: str) -> Row | None:
         """The row called ``name``, if there is one."""
         return next((row for row in self.rows if row.name == name), None)
+
+    def counterpart(self, name: str, other: Report) -> Row | None:
+        """The row of the network that ``other`` calls ``name``.
+
+        That is the row of the same name; else the one whose file has the same name, if each report has one such: files
+        of one name in several folders are called by as much of their paths as tells them apart, which depends on what
+        else is in the report.
+        """
+        alike = [[row for row in report.rows if _file_name(row.name) == _file_name(name)] for report in (self, other)]
+        only = alike[0][0] if len(alike[0]) == len(alike[1]) == 1 else None
+        return self.row(name) or only
 
     def __repr__(self) -> str:
         """Its title and its verdicts: in full it is thousands of numbers."""

@@ -200,12 +200,16 @@ def test_an_interrupt_ends_within_a_second_and_the_video_plays(tmp_path, video, 
         (("predict", "{engine}"), "no picture was given", "edgefer predict {engine} photo.jpg"),
         (("predict", "photo.jpg", "{engine}"), "one engine stands first", "edgefer predict {engine} photo.jpg"),
         (("camera", "{video}"), "video.avi is not an engine", "edgefer camera --source {video}"),
+        (("camera", "a.safetensors"), "is not an engine", "`edgefer export --weights a.safetensors -o a.onnx`"),
+        (("predict", "a.pth", "b.jpg"), "is not an engine", "export --model NAME --weights a.pth -o a.onnx`"),
     ],
 )
 def test_bad_input_is_two_lines_and_exit_2(tmp_path, video, engine, arguments, message, hint):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
+        for name in ("a.safetensors", "a.pth"):
+            (tmp_path / name).write_bytes(b"weights")
         values = {"engine": engine, "video": video, "port": taken.getsockname()[1]}
         done = run(*(text.format(**values) for text in arguments), cwd=tmp_path)
     assert done.returncode == 2

@@ -19,14 +19,15 @@ def face(box=(60, 80, 100), label="medium", values=(0.2, 0.5, 0.3)):
     return LabelledFace(TrackedFace(1, detection(*box), False), np.array(values, np.float32), label)
 
 
-def test_the_status_does_not_hide_the_label_of_a_face_below_it(classifier):
-    tops = []
+def test_status_and_labels_of_faces_below_it_are_both_read(classifier):
+    pictures = []
     for faces in ((), (face((4, 26, 100)),)):
         seen = LabelledFrame(Frame(0, canvas(), 0.0, 0.0, 0.0), faces, 0, True, 1.0, 1.0, 0.01)
         draw(seen, classifier, None)
-        tops.append((seen.frame.pixels[:26] == PALETTE[1]).all(axis=2).sum())
-    assert tops[0] == 0
-    assert tops[1] > 600  # the label's own background, most of 16 rows of some 90
+        pictures.append(seen.frame.pixels)
+    status = (pictures[0] != 100).any(axis=2)
+    assert (pictures[0][status] == pictures[1][status]).all()
+    assert (pictures[1] == PALETTE[1]).all(axis=2).sum() > 1500  # the box, and most of 16 rows of some 90
 
 
 @pytest.mark.parametrize(("label", "colour"), [("medium", PALETTE[1]), (None, UNSURE)])
@@ -63,6 +64,27 @@ def test_bars_and_labels_cover_no_face(boxes, with_bars):
     dark = (picture == 100 // 8).all(axis=2).astype(np.uint8)  # the ground of the bars
     sizes = cv2.connectedComponentsWithStats(dark)[2][1:, cv2.CC_STAT_AREA]
     assert (sizes > 5000).sum() == with_bars
+
+
+@pytest.mark.parametrize(("step", "labelled"), [(130, 12), (44, 4)])
+def test_labels_of_small_faces_cover_no_neighbour_and_no_label(monkeypatch, step, labelled):
+    boxes = [(20 + step * (i % 4), 60 + step * (i // 4), 40) for i in range(12)]
+    filled, rectangle = [], cv2.rectangle
+
+    def watched(pixels, start, end, colour, thickness, *others):
+        if thickness < 0:
+            filled.append((*start, *end))
+        rectangle(pixels, start, end, colour, thickness, *others)
+
+    monkeypatch.setattr(cv2, "rectangle", watched)
+    draw_faces(canvas(480, 640), [face(box) for box in boxes], LABELS)
+    assert len(filled) >= labelled
+    taken = [*filled, *((x, y, x + side, y + side) for x, y, side in boxes)]
+    for i, (left, top, right, bottom) in enumerate(filled):
+        meets = [a for a in taken if a[0] < right and left < a[2] and a[1] < bottom and top < a[3]]
+        own = [(x, y, x + s, y + s) for x, y, s in boxes if (x, y, x + s, y + s) in meets]
+        assert len(own) <= 1, f"label {i} lies on two faces"
+        assert len(meets) == 1 + len(own), f"label {i} lies on another"
 
 
 @pytest.mark.parametrize("box", [(-40, -40, 100), (280, 200, 100), (400, 300, 50), (0, 0, 2000), (150, 238, 1)])

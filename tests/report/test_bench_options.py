@@ -104,7 +104,7 @@ def test_an_open_engine_is_evaluated_by_one_process_and_that_is_said(fake_classi
     ("files", "message"),
     [
         (["--html", "x.pdf"], "--html writes .html or .htm, not x.pdf: name it x.html"),
-        (["--html", "no/where/x.html"], "there is no folder no/where\nhint: mkdir -p no/where"),
+        (["--html", "/dev/null/x.html"], "cannot write /dev/null/x.html: /dev/null is not a folder"),
         (["--json", "x.onnx"], "--json writes .json, not x.onnx: name it x.json"),
         (["--margin", "0.5%"], "'0.5%' is ambiguous"),
         (["--save-baseline", "x.npz", "--save-predictions", "./x.npz"], "two of the files to write are the same"),

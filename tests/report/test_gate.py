@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -127,6 +128,22 @@ def test_an_engine_that_vanished_is_inconclusive_and_no_common_one_is_an_error(w
     with pytest.raises(EdgeferError, match="have no engine in common") as caught:
         checks(renamed, main)
     assert "same engines" in caught.value.hint
+
+
+def test_both_disturbed_reports_are_named(written):
+    old, new = written("old.json", disturbed=("it drifted",)), written("new.json", disturbed=("others used 1 core",))
+    (check,) = checks(new, old)
+    assert check.told == "the median is disturbed: old.json: it drifted; new.json: others used 1 core"
+
+
+def test_an_engine_is_found_in_the_other_report_whatever_company_it_has(invented, written):
+    alone, company = invented(engine="x.onnx"), invented(engine="a/x.onnx")
+    assert company.counterpart("x.onnx", alone) is company.engines[0]
+    twice = replace(company, rows=(*company.rows, replace(company.engines[0], name="b/x.onnx")))
+    assert twice.counterpart("x.onnx", alone) is None, "it could be either"
+    assert twice.counterpart("b/x.onnx", twice) is twice.engines[1]
+    (check,) = checks(written("new.json", engine="x.onnx"), written("old.json", engine="a/x.onnx"))
+    assert check.verdict is Verdict.PASS
 
 
 def test_bad_requests_are_refused(written):

@@ -149,6 +149,33 @@ TEST_CASE("the overlay draws the box in the colour of the class, and stays insid
   CHECK(one.frame.pixels.at<cv::Vec3b>(100, 40) == cv::Vec3b(70, 150, 50));
 }
 
+TEST_CASE("bars and labels cover no neighbour, as in Python") {
+  const auto drawn = [](const std::vector<cv::Rect>& boxes) {
+    auto one = labelled(0, {640, 480});
+    for (const auto& box : boxes) {
+      auto face = support::face(static_cast<int>(one.faces.size()), 1, box.x, box.y);
+      face.tracked.detection.box.width = box.width;
+      face.tracked.detection.box.height = box.height;
+      one.faces.push_back(face);
+    }
+    const cv::Mat before = one.frame.pixels.clone();
+    draw(one.frame.pixels, one, kLabels, {std::nullopt, "net FP32"});
+    for (const auto& box : boxes) {
+      const cv::Rect inside(box.x + 4, box.y + 40, box.width - 8, box.height - 44);
+      CHECK(cv::norm(before(inside), one.frame.pixels(inside), cv::NORM_INF) == 0);
+    }
+    return one.frame.pixels;
+  };
+  const auto bar = [](const cv::Mat& pixels, cv::Rect where) {
+    cv::Mat found;
+    cv::inRange(pixels(where), cv::Scalar(70, 150, 50), cv::Scalar(70, 150, 50), found);
+    return cv::countNonZero(found);
+  };
+  CHECK(bar(drawn({{80, 80, 150, 150}}), {240, 80, 200, 150}) > 200);                      // on the right
+  CHECK(bar(drawn({{200, 80, 150, 150}, {355, 80, 145, 145}}), {0, 80, 196, 150}) > 200);  // on the left
+  CHECK(bar(drawn({{160, 80, 150, 150}, {315, 80, 145, 145}, {5, 80, 145, 145}}), {160, 235, 150, 200}) > 200);
+}
+
 TEST_CASE("the summary says what a person wants to know") {
   Summary summary;
   summary.read = 1300;
