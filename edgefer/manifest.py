@@ -21,7 +21,7 @@ key                  value
                      ``"test_time_flip": true`` where it is
 ``precision``        ``{"asked": "int8", "got": "int8", "layers": [{"layer", "op", "asked", "got"}, …]}``
 ``calibration``      null, or ``{"faces_sha256", "n", "per_class": {label: int}, "method", "seed", "origin",
-                     "face_hashes": [16 hex digits, …]}``
+                     "face_hashes": faces}``, the set as :mod:`edgefer.provenance` packs it, or a list of hashes
 ``golden``           ``{"shape": [n, height, width, channels], "faces": base64 of the uint8 values in C order,
                      "logits": [[float, …], …], "tolerance": {runtime name: float}}``; an engine passes where
                      ``max |logits − golden| ≤ tolerance · max |golden|``
@@ -37,8 +37,8 @@ key                  value
 ``note``             what whoever uses it must know, ``"RTX, SM86, built ahead of time, not run"``; absent or ``""``
 ``audit``            what the compiler made of it, an object a fused layer: ``{"layer", "kind", "asked", "got",
                      "origins": [ONNX node, …]}``; absent or empty where the runtime does not tell
-``choice_faces``     the first 10 hex digits of the hash of each face that candidates were compared on; absent
-                     or empty where nothing was chosen by its answers
+``choice_faces``     the faces that candidates were compared on, packed likewise or a list; absent or empty where
+                     nothing was chosen by their answers
 ===================  =================================================================================================
 """
 
@@ -59,6 +59,7 @@ from edgefer.atomic import sha256_file, write_bytes, write_text
 from edgefer.contract import Contract
 from edgefer.errors import EdgeferError
 from edgefer.golden import Golden
+from edgefer.provenance import packed, unpacked
 
 SCHEMA = 1
 PRECISION_KEY = "edgefer.precision"  # in an ONNX file's metadata: what it computes in, for files without a manifest
@@ -114,7 +115,10 @@ def counted_layers(layers: Sequence[LayerPrecision]) -> str:
 
 @dataclass(frozen=True)
 class Calibration:
-    """The faces and the method that the INT8 ranges came from."""
+    """The faces and the method that the INT8 ranges came from.
+
+    ``face_hashes`` has the beginnings of the faces' hashes (:func:`~edgefer.provenance.beginnings`).
+    """
 
     faces_sha256: str
     n: int
@@ -123,6 +127,10 @@ class Calibration:
     seed: int
     origin: str
     face_hashes: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready; :func:`calibration_from` is the inverse."""
+        return {**self.__dict__, "per_class": dict(self.per_class), "face_hashes": packed(self.face_hashes)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,7 +182,7 @@ class Manifest:
             "instruction_set": list(self.instruction_set),
             "contract": self.contract.to_dict(),
             "precision": asdict(self.precision),
-            "calibration": None if self.calibration is None else asdict(self.calibration),
+            "calibration": None if self.calibration is None else self.calibration.to_dict(),
             "golden": self.golden.to_dict(),
             "rewrites": dict(self.rewrites),
             "candidates": [dict(candidate) for candidate in self.candidates],
@@ -185,7 +193,7 @@ class Manifest:
             "dla_core": self.dla_core,
             "note": self.note,
             "audit": [dict(layer) for layer in self.audit],
-            "choice_faces": list(self.choice_faces),
+            "choice_faces": packed(self.choice_faces) if self.choice_faces else [],
         }
 
     @classmethod
@@ -239,7 +247,7 @@ class Manifest:
             note=str(content.get("note", "")),
             model_file=str(content.get("model_file", "")),
             audit=tuple(dict(layer) for layer in content.get("audit", ())),
-            choice_faces=tuple(str(digits) for digits in content.get("choice_faces", ())),
+            choice_faces=unpacked(content.get("choice_faces", ())),
             edgefer=str(content["edgefer"]),
             created=str(content["created"]),
             engine_file=str(engine["file"]),
@@ -256,7 +264,7 @@ def _batches(content: Any) -> tuple[int, int] | None:
 
 
 def calibration_from(content: Mapping[str, Any]) -> Calibration:
-    """Read what ``asdict`` of a :class:`Calibration` wrote."""
+    """Read what :meth:`Calibration.to_dict` wrote, now or before."""
     return Calibration(
         faces_sha256=str(content["faces_sha256"]),
         n=int(content["n"]),
@@ -264,7 +272,7 @@ def calibration_from(content: Mapping[str, Any]) -> Calibration:
         method=str(content["method"]),
         seed=int(content["seed"]),
         origin=str(content["origin"]),
-        face_hashes=tuple(str(value) for value in content["face_hashes"]),
+        face_hashes=unpacked(content["face_hashes"]),
     )
 
 

@@ -9,7 +9,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "edgefer"
 LAYERS = (
     ("errors", "atomic", "progress", "memory", "intake", "runtimes"),
-    ("contract", "contract_file", "faces", "golden", "manifest"),
+    ("contract", "contract_file", "faces", "golden", "manifest", "provenance"),
     ("data", "models", "training"),
     ("engines", "quantize", "graph"),
     ("measure",),

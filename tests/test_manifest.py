@@ -36,7 +36,7 @@ def make(**changes) -> Manifest:
         instruction_set=("avx2", "avx512_vnni"),
         contract=CONTRACT,
         precision=Precision("int8", "int8", (LayerPrecision("Conv_0", "Conv", "int8", "int8"),)),
-        calibration=Calibration("cd" * 32, 100, {"a": 60, "b": 40}, "mse", 7, "synthetic", ("0123456789abcdef",)),
+        calibration=Calibration("cd" * 32, 100, {"a": 60, "b": 40}, "mse", 7, "synthetic", ("0123456789",)),
         golden=Golden(
             rng.integers(0, 256, (2, 4, 4, 1), dtype=np.uint8),
             rng.normal(size=(2, 2)).astype(np.float32),
@@ -79,6 +79,21 @@ def test_what_is_written_is_read_back(tmp_path):
     assert (found.golden.logits == make().golden.logits).all()  # float32 survives JSON to the last bit
     assert found.golden.logits.dtype == np.float32
     verify_file(path, found)
+
+
+def test_lists_of_hashes_are_read_as_manifests_had_them(tmp_path):
+    """Both sets of faces stood in lists before, those of calibration with all 16 digits."""
+    path = tmp_path / "x.onnx"
+    write_engine(path, b"engine", make(choice_faces=("00ff00ff00", "abcdef0123")))
+    content = json.loads(manifest_path(path).read_text())
+    assert isinstance(content["choice_faces"], str)
+    now = read_manifest(path)
+    content["calibration"]["face_hashes"] = ["0123456789abcdef"]
+    content["choice_faces"] = ["00ff00ff00", "abcdef0123"]
+    manifest_path(path).write_text(json.dumps(content))
+    found = read_manifest(path)
+    assert (found.calibration, found.choice_faces) == (now.calibration, now.choice_faces)
+    assert found.choice_faces == ("00ff00ff00", "abcdef0123")
 
 
 def test_the_json_is_the_documented_one(tmp_path):

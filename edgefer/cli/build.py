@@ -331,8 +331,12 @@ def calibrate(model: Path, calibration: options.CalibrationOptions, output: Path
 
     `build-engine --calibration-table` takes it: ranges travel as text that can be reviewed, and no image has to.
     """
-    from edgefer.optimize.prepared import write_table
+    from edgefer.optimize.calibration_table import check_table_path
+    from edgefer.optimize.prepared import read_float_model, write_table
 
+    check_table_path(output)
+    calibration.check("cpu", "int8", command="calibrate")
+    read_float_model(model)  # a wrong file is said before a data set is read
     table = write_table(model, output, calibration.opened("cpu", "int8", command="calibrate"), no_rewrite=no_rewrite)
     click.echo(
         f"{output}: {len(table.ranges.tensors)} tensors over {table.calibration.n:,} faces, "

@@ -15,6 +15,7 @@ from edgefer.data.splits import TEST_SHARE, Grouping
 from edgefer.errors import EdgeferError
 from edgefer.faces import prepare_batch
 from edgefer.progress import announce, progress
+from edgefer.provenance import begin_as
 
 if TYPE_CHECKING:
     from edgefer.contract import Contract
@@ -223,8 +224,8 @@ class FaceSet:
         return result
 
     def without(self, hashes: Collection[str], reason: str) -> FaceSet:
-        """Leave out the faces whose ``face_hashes`` are in ``hashes``; ``.dropped[reason]`` counts them."""
-        unwanted = np.isin(np.asarray(self.face_hashes()), np.asarray(list(hashes), dtype="<U16"))
+        """Leave out the faces whose ``face_hashes`` begin as one of ``hashes``; ``.dropped[reason]`` counts them."""
+        unwanted = begin_as(self.face_hashes(), hashes)
         count = int(unwanted.sum())
         return self._take(np.flatnonzero(~unwanted), self.origin, self.picked, {reason: count} if count else {})
 

@@ -23,6 +23,7 @@ from numpy.typing import DTypeLike, NDArray
 from edgefer.data.sources import Faces
 from edgefer.errors import EdgeferError
 from edgefer.progress import announce
+from edgefer.provenance import beginnings
 
 NAMES = ("train", "fit", "val", "calib", "test", "private", "all")
 """The splits of ``DATA:split``."""
@@ -193,13 +194,13 @@ def fair_quotas(available: Sequence[int], total: int) -> list[int]:
 def refuse_overlap(a_hashes: Iterable[str], b_hashes: Iterable[str], what_a: str, what_b: str) -> None:
     """Refuse two sets of faces that share pixels.
 
-    The hashes are of :meth:`edgefer.data.FaceSet.face_hashes`; ``what_a`` and ``what_b`` are what to call the sets,
-    e.g. ``"the calibration faces"``.
+    The hashes are of :meth:`edgefer.data.FaceSet.face_hashes`, or their beginnings; ``what_a`` and ``what_b`` are what
+    to call the sets, e.g. ``"the calibration faces"``.
 
     Raises:
         EdgeferError: a face is in both; says how many and gives an example's hash.
     """
-    shared = set(a_hashes) & set(b_hashes)
+    shared = set(beginnings(a_hashes)) & set(beginnings(b_hashes))
     if shared:
         raise EdgeferError(
             f"{len(shared)} of the faces are both in {what_a} and in {what_b} (for example {min(shared)})",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import pickle
@@ -19,6 +18,7 @@ from edgefer.contract import METADATA_KEY, Contract
 from edgefer.errors import EdgeferError, require
 from edgefer.models import create
 from edgefer.models.registry import architecture, default_contract, names
+from edgefer.provenance import packed, unpacked
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -88,10 +88,10 @@ _TORCH_SUFFIXES = (".pth", ".pt")
 _NESTED_UNDER = ("state_dict", "model_state_dict", "model")
 MET_KEYS = {"trained": "edgefer.fit_faces", "chose": "edgefer.val_faces"}
 """How a network met faces, and the key of the file's metadata that has them."""
-SEEN_DIGITS = 10
-"""Number of hexadecimal digits kept of the hash of each face that a network met: 40 bits, 5 bytes."""
 Met = Mapping[str, frozenset[str]]
-"""How a network met faces, one of :data:`MET_KEYS` → the first :data:`SEEN_DIGITS` of their hashes."""
+"""How a network met faces, one of :data:`MET_KEYS` → the beginnings of their hashes (:mod:`edgefer.provenance`)."""
+CHOSE_FILE = "chose.json"
+"""The val faces of weights that ship and whose file does not tell them; README.md beside it says how it was made."""
 _CARD_TITLE = re.compile(r"# (\S+), (.+)")
 _CARD_ROW = re.compile(
     r"^\| public test \(chose nothing\) \| ([\d,]+) \| ([\d.]+) \| ([\d.]+)…([\d.]+) \|", re.MULTILINE
@@ -114,7 +114,7 @@ class Weights:
 
     @property
     def seen(self) -> frozenset[str]:
-        """The faces that trained it, the first :data:`SEEN_DIGITS` of their hashes; empty if it does not say."""
+        """The faces that trained it, the beginnings of their hashes; empty if it does not say."""
         return self.met.get("trained", frozenset())
 
 
@@ -169,23 +169,23 @@ def save_weights(
     tensors = {name: tensor.detach().clone().contiguous() for name, tensor in state.items()}
     if fp16:
         tensors = {name: _to_fp16(name, tensor) if tensor.ndim > 1 else tensor for name, tensor in tensors.items()}
-    metadata = {**contract.to_metadata(), **{MET_KEYS[how]: _packed(faces) for how, faces in met.items()}}
+    metadata = {**contract.to_metadata(), **{MET_KEYS[how]: packed(faces) for how, faces in met.items()}}
     write_bytes(target, _in_order(save(tensors, metadata=metadata)))
 
 
-def _packed(faces: Iterable[str]) -> str:
-    packed = b"".join(bytes.fromhex(digits) for digits in sorted({face[:SEEN_DIGITS] for face in faces}))
-    return base64.b64encode(packed).decode("ascii")
+def _met(metadata: Mapping[str, str], sha256: str) -> Met:
+    """What a file's metadata tell, and for weights that ship ``chose.json``; ValueError where that is damaged."""
+    found = {how: frozenset(unpacked(metadata.get(key, ""))) for how, key in MET_KEYS.items()}
+    if not found["chose"]:
+        found["chose"] = _chose_shipped(sha256)
+    return {how: faces for how, faces in found.items() if faces}
 
 
-def _met(metadata: Mapping[str, str]) -> Met:
-    """What a file's metadata tell; ValueError where that is damaged."""
-    found = {}
-    for how, key in MET_KEYS.items():
-        digits = base64.b64decode(metadata.get(key, ""), validate=True).hex()
-        if digits:
-            found[how] = frozenset(digits[i : i + SEEN_DIGITS] for i in range(0, len(digits), SEEN_DIGITS))
-    return found
+def _chose_shipped(sha256: str) -> frozenset[str]:
+    file = SHIPPED / CHOSE_FILE
+    content = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {"weights": {}}
+    sets = content["weights"].get(sha256, ())
+    return frozenset(face for name in sets for face in unpacked(content["faces"][name]))
 
 
 def met_by_shipped(sha256: str) -> Met:
@@ -197,7 +197,7 @@ def met_by_shipped(sha256: str) -> Met:
         if sha256 == sha256_file(file):
             with file.open("rb") as stream:
                 header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
-            return _met(header.get("__metadata__", {}))
+            return _met(header.get("__metadata__", {}), sha256)
     return {}
 
 
@@ -274,8 +274,9 @@ def load_weights(path: str | os.PathLike[str]) -> Weights:
     if not file.is_file():
         raise EdgeferError(f"there are no weights {file}", hint="check the path; `edgefer train` writes weights")
     met: Met = {}
+    sha256 = sha256_file(file)
     if file.suffix == ".safetensors":
-        state, contract, met = _read_safetensors(file)
+        state, contract, met = _read_safetensors(file, sha256)
     elif file.suffix in _TORCH_SUFFIXES:
         state, contract = _tensors(_read_torch(file), file), None
     else:
@@ -284,7 +285,7 @@ def load_weights(path: str | os.PathLike[str]) -> Weights:
             hint="use .safetensors, .pth or .pt; of Keras files (.hdf5, .h5, .whl with one), `edgefer import-weights` "
             "makes a .safetensors",
         )
-    return Weights(state, contract, sha256_file(file), met)
+    return Weights(state, contract, sha256, met)
 
 
 def load_network(
@@ -308,13 +309,13 @@ def load_network(
     return network.eval(), contract, loaded
 
 
-def _read_safetensors(file: Path) -> tuple[dict[str, Tensor], Contract | None, Met]:
+def _read_safetensors(file: Path, sha256: str) -> tuple[dict[str, Tensor], Contract | None, Met]:
     safetensors = require("safetensors", "export", "reading weights")
     try:
         with safetensors.safe_open(file, framework="pt") as opened:
             metadata = opened.metadata() or {}
             state = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - not a dict
-        met = _met(metadata)
+        met = _met(metadata, sha256)
     except (safetensors.SafetensorError, OSError, ValueError) as cause:
         raise _damaged(file, cause) from cause
     if not state:

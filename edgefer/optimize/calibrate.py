@@ -19,6 +19,7 @@ from edgefer.manifest import Calibration
 from edgefer.optimize.calibration_table import CalibrationTable, read_table, shipped_table, signature
 from edgefer.optimize.settings import CORRECTIONS, DEFAULT_CORRECTIONS, EQUALISE, CalibrationRecipe, Quantisation
 from edgefer.progress import announce, progress
+from edgefer.provenance import beginnings
 from edgefer.quantize.corrections import BIAS, ROUNDING, Corrected, correct, only_outputs
 from edgefer.quantize.equalise import (
     DEGREE,
@@ -157,7 +158,7 @@ def record_of(faces: FaceSet, recipe: CalibrationRecipe) -> Calibration:
         method=recipe.method,
         seed=recipe.seed,
         origin=faces.origin,
-        face_hashes=faces.face_hashes(),
+        face_hashes=beginnings(faces.face_hashes()),
     )
 
 

@@ -3,7 +3,8 @@
 JSON lines. The first says what the table is for: SHA-256 of the weights, of the contract (without its lineage) and of
 the graph's layers, and of which faces it was made. Then one line per tensor: the layer that makes it, its extremes, the
 range that the method chose, and what the other methods would have chosen. Then one line per component of the
-equalisation. The last line has the hashes of the faces, so that nobody evaluates on them; there are no pixels.
+equalisation. The last line says which faces they were (:mod:`edgefer.provenance`), so that nobody evaluates on them;
+there are no pixels. Numbers are float32 values, in as few digits as tell them apart.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,7 @@ class CalibrationTable:
 
     def to_text(self) -> str:
         """The text that :func:`read_table` reads; the same table gives the same text."""
-        record = asdict(self.calibration)
+        record = self.calibration.to_dict()
         hashes = record.pop("face_hashes")
         header = {
             "format": _FORMAT,
@@ -113,13 +114,33 @@ class CalibrationTable:
         lines: list[dict[str, Any]] = [header]
         for name, seen in self.ranges.tensors.items():
             lines.append(_row(name, self.layers.get(name, ""), Chosen.of(seen), self.calibration.method))
-        lines += [{"component": name, "scales": [float(s) for s in scales]} for name, scales in self.scales.items()]
+        lines += [{"component": name, "scales": [_short(s) for s in scales]} for name, scales in self.scales.items()]
         lines.append({"face_hashes": hashes})
         return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
 
     def write(self, path: str | os.PathLike[str]) -> None:
-        """Write the text, atomically."""
+        """Write the text, atomically.
+
+        Raises:
+            EdgeferError: the name is none of a table; see :func:`check_table_path`.
+        """
+        check_table_path(path)
         write_text(path, self.to_text())
+
+
+def check_table_path(path: str | os.PathLike[str]) -> None:
+    """Refuse a name that says another format.
+
+    Raises:
+        EdgeferError: it does not end in ``.jsonl``.
+    """
+    file = Path(path)
+    if file.suffix != ".jsonl":
+        likely = f"{file.name.split('.')[0] or 'model'}{SUFFIX}"
+        raise EdgeferError(
+            f"a calibration table is a file of JSON lines, and {file} does not end in .jsonl",
+            hint=f"-o {file.with_name(likely) if file.name else likely}",
+        )
 
 
 def read_table(path: str | os.PathLike[str]) -> CalibrationTable:
@@ -173,12 +194,21 @@ def _row(tensor: str, layer: str, seen: Chosen, method: str) -> dict[str, Any]:
     return {
         "tensor": tensor,
         "layer": layer,
-        "min": seen.minimum,
-        "max": seen.maximum,
-        "range": [low, high],
-        "symmetric": magnitude,
-        "by_other_methods": {name: list(span) for name, span in seen.spans.items() if name != method},
+        "min": _short(seen.minimum),
+        "max": _short(seen.maximum),
+        "range": [_short(low), _short(high)],
+        "symmetric": _short(magnitude),
+        "by_other_methods": {name: list(map(_short, span)) for name, span in seen.spans.items() if name != method},
     }
+
+
+def _short(value: float | np.floating[Any]) -> float:
+    """A float32 value as the float with the fewest digits that rounds to it."""
+    return float(str(np.float32(value)))
+
+
+def _exact(value: Any) -> float:
+    return float(np.float32(value))
 
 
 def _chosen(row: dict[str, Any], method: str) -> Chosen:
@@ -186,11 +216,11 @@ def _chosen(row: dict[str, Any], method: str) -> Chosen:
     given = {**row["by_other_methods"], method: [*row["range"], row["symmetric"]]}
     spans: dict[str, tuple[float, float, float]] = {}
     for name in METHODS:
-        low, high, magnitude = map(float, given[name])
+        low, high, magnitude = map(_exact, given[name])
         if not (np.isfinite([low, high, magnitude]).all() and low <= 0 <= high and magnitude >= 0):
             raise ValueError(f"{low:g} to {high:g}, or ±{magnitude:g}, is no range of '{row['tensor']}' by {name}")
         spans[name] = low, high, magnitude
-    return Chosen(float(row["min"]), float(row["max"]), spans)
+    return Chosen(_exact(row["min"]), _exact(row["max"]), spans)
 
 
 def _object(lines: list[str], number: int) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from edgefer.measure.accuracy import check_classes
 from edgefer.optimize.calibration_table import shipped_table
 from edgefer.optimize.settings import Quantisation
 from edgefer.progress import announce
+from edgefer.provenance import begin_as
 
 HELD_BACK = 0.1
 """Share of the images given that is held back to measure the agreement, if nothing else is left for it."""
@@ -190,13 +191,13 @@ def left_to_measure(faces: FaceSet, known: Collection[str]) -> int:
 
     Args:
         faces: a whole data set, or one opened as ``DATA:all``.
-        known: the first digits, as many of each, of the hashes of faces that calibrated or chose: they and their
-            near-duplicates are no such faces.
+        known: hashes, or their beginnings, of faces that calibrated or chose: they and their near-duplicates are no
+            such faces.
     """
     parts = faces.declared_parts if faces.declared_parts is not None else faces.redivided().declared_parts
-    keys, digits = faces.group_keys(), min(map(len, known), default=1)
-    met = np.isin(np.array(faces.face_hashes()).astype(f"<U{digits}"), [face[:digits] for face in known])
-    return len(np.unique(keys[(parts == TEST) & ~np.isin(keys, keys[met])]))
+    keys = faces.group_keys()
+    met = keys[begin_as(faces.face_hashes(), known)]
+    return len(np.unique(keys[(parts == TEST) & ~np.isin(keys, met)]))
 
 
 def _announce(pool: FaceSet, found: GivenFaces, settings: Quantisation, purpose: Purpose) -> None:

@@ -24,13 +24,13 @@ from edgefer.manifest import Calibration, Manifest, Precision, manifest_path
 from edgefer.measure.accuracy import Predictions
 from edgefer.measure.agreement import Agreement, measure_agreement
 from edgefer.measure.paired import Paired
-from edgefer.models.weights import SEEN_DIGITS
 from edgefer.optimize.calibrate import Calibrated, by_table, on_faces
-from edgefer.optimize.calibration_table import CalibrationTable
+from edgefer.optimize.calibration_table import CalibrationTable, check_table_path
 from edgefer.optimize.candidates import Candidate, CandidateResult, Variant
 from edgefer.optimize.certainty import say_what_certifies
 from edgefer.optimize.given_faces import MAX_APART, GivenFaces, Purpose, at_most, divide_faces
 from edgefer.optimize.settings import AUTO, EQUALISE, Quantisation
+from edgefer.provenance import beginnings
 from edgefer.quantize.corrections import Corrected
 from edgefer.quantize.graphview import refuse_quantised
 from edgefer.quantize.plan import plan_to_the_end
@@ -174,7 +174,7 @@ class PreparedModel:
         """The manifest's ``choice_faces``: a benchmark leaves them out."""
         if not self.chooses or self.given is None:
             return ()
-        return tuple(sorted({face[:SEEN_DIGITS] for face in self.given.evaluation.face_hashes()}))
+        return beginnings(self.given.evaluation.face_hashes())
 
 
 def read_float_model(model: str | os.PathLike[str]) -> tuple[onnx.ModelProto, Contract]:
@@ -226,11 +226,12 @@ def write_table(
         no_rewrite: rewrite passes to leave out.
 
     Raises:
-        EdgeferError: bad input; the model does not say which weights it has.
+        EdgeferError: bad input; ``output`` is no .jsonl; the model does not say which weights it has.
     """
     quantisation.check("cpu", "int8", command="calibrate")
     if os.path.realpath(model) == os.path.realpath(output):
         raise EdgeferError(f"{output} is the model itself, which would be lost", hint="choose another output path")
+    check_table_path(output)
     if quantisation.corrections is None:
         quantisation = replace(quantisation, corrections=(EQUALISE,))
     prepared = prepare_model(model, "int8", quantisation, no_rewrite, Purpose.TABLE)

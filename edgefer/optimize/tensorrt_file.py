@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Collection
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -32,6 +32,7 @@ from edgefer.optimize.prepared import PreparedModel
 from edgefer.optimize.search import MacCost, search
 from edgefer.optimize.settings import Quantisation, option_of
 from edgefer.progress import announce
+from edgefer.provenance import packed, unpacked
 from edgefer.quantize.graphview import GraphView, layer_name
 from edgefer.quantize.observation import with_outputs
 from edgefer.quantize.qdq import QUANTISATION_KEY
@@ -137,12 +138,12 @@ def prepare_file(
     made = _made(prepared, precision, target, settings, options)
     origin = {
         "model_sha256": digest,
-        "calibration": None if made.calibration is None else asdict(made.calibration),
+        "calibration": None if made.calibration is None else made.calibration.to_dict(),
         "rewrites": made.rewrites,
         "target": target.title,
         "candidates": [row.to_dict() for row in made.candidates],
         "agreement": None if made.agreement is None else made.agreement.to_dict(),
-        "choice_faces": list(made.choice_faces),
+        "choice_faces": packed(made.choice_faces),
     }
     how = {key: value for key, value in metadata_of(made.model).items() if key == QUANTISATION_KEY}
     weak = options.weakly_typed(target)
@@ -246,7 +247,7 @@ def _origin(model: onnx.ModelProto) -> _Origin:
         {str(name): int(places) for name, places in content.get("rewrites", {}).items()},
         tuple(CandidateResult.from_dict(row) for row in content.get("candidates", [])),
         None if agreement is None else Agreement.from_dict(agreement),
-        tuple(str(digits) for digits in content.get("choice_faces", ())),
+        unpacked(content.get("choice_faces", ())),
     )
 
 

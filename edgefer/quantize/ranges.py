@@ -160,8 +160,8 @@ def threshold(
     symmetric: bool,
     percentile: float = DEFAULT_PERCENTILE,
 ) -> Range:
-    """``(low, high)`` to quantise a tensor to; zero lies within, and neither end is beyond the exact extremes
-    (``symmetric``: beyond the largest magnitude).
+    """``(low, high)`` to quantise a tensor to, float32 values; zero lies within, and neither end is beyond the exact
+    extremes (``symmetric``: beyond the largest magnitude).
 
     Args:
         histogram: the tensor's histogram, not empty; or the ranges that a table keeps, by the default percentile.
@@ -183,6 +183,7 @@ def threshold(
         raise EdgeferError("a tensor's histogram is empty: no face has been through it", hint="calibrate again")
     low, high = METHODS[method](histogram, symmetric, percentile)
     low, high = max(min(low, 0.0), min(histogram.minimum, 0.0)), min(max(high, 0.0), max(histogram.maximum, 0.0))
+    low, high = float(np.float32(low)), float(np.float32(high))  # as calibration tables keep them
     return (-max(-low, high), max(-low, high)) if symmetric else (low, high)
 
 

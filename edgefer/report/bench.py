@@ -29,7 +29,7 @@ from edgefer.measure.evaluate import Cache, Opener, evaluate
 from edgefer.measure.label_order import order_warning
 from edgefer.measure.latency import Estimate
 from edgefer.progress import announce
-from edgefer.report.evaluated import LeftOut, evaluated_faces, face_warnings, opened_faces
+from edgefer.report.evaluated import LeftOut, evaluated_faces, face_warnings, opened_faces, unknown_training
 from edgefer.report.report import (
     Accuracy,
     LatencySummary,
@@ -107,7 +107,7 @@ def benchmark(
         found,
         settings,
         environment,
-        warnings=(*others, *face_warnings(faces), *_order_warnings(predictions, faces)),
+        warnings=(*others, *unknown_training(timed), *face_warnings(faces), *_order_warnings(predictions, faces)),
         left_out=left_out,
     )
 

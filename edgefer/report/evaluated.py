@@ -15,8 +15,9 @@ from edgefer.engines.classifier import Classifier
 from edgefer.errors import EdgeferError
 from edgefer.measure.accuracy import Predictions, check_classes, columns_of, numbered
 from edgefer.measure.paired import check_same_faces
-from edgefer.models.weights import met_by_shipped
+from edgefer.models.weights import Met, met_by_shipped
 from edgefer.progress import announce
+from edgefer.provenance import begin_as, beginnings
 
 CHOOSING_SPLITS = ("train", "fit", "val", "calib")
 MIN_LEFT = 100
@@ -90,9 +91,8 @@ def evaluated_faces(
     if baseline is not None:
         check_classes(baseline.name, tuple(baseline.classes), faces.origin, faces.classes)
     reasons: dict[str, NDArray[np.bool_]] = {}
-    hashes = np.array(faces.face_hashes())
     for reason, known in _met(classifiers):
-        reasons[reason] = np.isin(hashes.astype(f"<U{len(next(iter(known)))}"), np.array(sorted(known)))
+        reasons[reason] = begin_as(faces.face_hashes(), known)
     if any(hit.any() for hit in reasons.values()):
         groups = numbered(faces.group_keys())
         hit_groups = groups[np.logical_or.reduce(list(reasons.values()))]
@@ -124,8 +124,8 @@ def _met(classifiers: Sequence[Classifier]) -> Iterator[tuple[str, frozenset[str
     names: dict[tuple[str, frozenset[str]], list[str]] = {}
     for one in classifiers:
         calibration = None if one.manifest is None else one.manifest.calibration
-        met = one.met or met_by_shipped(one.contract.lineage.get("weights_sha256", ""))
-        met = {**met, "calibrated": frozenset(() if calibration is None else calibration.face_hashes)}
+        calibrated = frozenset(() if calibration is None else beginnings(calibration.face_hashes))
+        met = {**_met_of_weights(one), "calibrated": calibrated}
         chose = frozenset(() if one.manifest is None else one.manifest.choice_faces)
         met["chose"] = met.get("chose", frozenset()) | chose
         for how, known in met.items():
@@ -133,6 +133,21 @@ def _met(classifiers: Sequence[Classifier]) -> Iterator[tuple[str, frozenset[str
                 names.setdefault((how, known), []).append(Path(one.name).name)
     for (how, known), called in sorted(names.items(), key=lambda item: item[0][0], reverse=True):  # trained first
         yield f"{how} {', '.join(dict.fromkeys(called))}", known
+
+
+def _met_of_weights(one: Classifier) -> Met:
+    return one.met or met_by_shipped(one.contract.lineage.get("weights_sha256", ""))
+
+
+def unknown_training(classifiers: Sequence[Classifier]) -> Iterator[str]:
+    """At most one sentence: the networks of which nothing tells the faces that trained them."""
+    silent = [one for one in classifiers if not _met_of_weights(one).get("trained")]
+    told = {one.contract.lineage.get("fit_sha256", "") for one in classifiers if one not in silent} - {""}
+    silent = [one for one in silent if one.contract.lineage.get("fit_sha256") not in told]
+    trained = [one for one in silent if "weights" not in one.contract.lineage]  # which says "random"
+    if trained:
+        names = ", ".join(dict.fromkeys(Path(one.name).name for one in trained))
+        yield f"nothing tells which faces trained {names}: any of them among the test faces flatter the accuracy"
 
 
 def _remaining(faces: FaceSet, kept: NDArray[np.bool_], left_out: LeftOut) -> FaceSet:

@@ -14,8 +14,9 @@ from edgefer.errors import EdgeferError
 from edgefer.models import architecture, create, default_contract
 from edgefer.models.factory import build_from_factory, try_network
 from edgefer.models.vgg import WITH_NORMS, without_norms
-from edgefer.models.weights import SEEN_DIGITS, Weights, load_network, load_weights
+from edgefer.models.weights import Weights, load_network, load_weights
 from edgefer.progress import announce
+from edgefer.provenance import SEEN_DIGITS
 from edgefer.training.losses import Teachers, open_teachers
 from edgefer.training.teacher_logits import SUFFIX, TeacherLogits, load_teacher_logits
 

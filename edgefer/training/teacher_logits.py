@@ -22,8 +22,9 @@ from edgefer.atomic import atomic_path, check_writable, sha256_file
 from edgefer.contract import Contract
 from edgefer.errors import EdgeferError
 from edgefer.models.deployable import Deployable
-from edgefer.models.weights import SEEN_DIGITS, load_network
+from edgefer.models.weights import load_network
 from edgefer.progress import progress
+from edgefer.provenance import SEEN_DIGITS
 
 if TYPE_CHECKING:
     from edgefer.data import FaceSet

@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 
 from edgefer.atomic import sha256_file
+from edgefer.data import open_dataset
 from edgefer.models.registry import architecture, names
-from edgefer.models.weights import SHIPPED, load_weights
+from edgefer.models.weights import SHIPPED, load_weights, met_by_shipped
+from edgefer.provenance import beginnings
 from edgefer.training.config import load_recipe
 
 RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results"
@@ -38,4 +40,16 @@ def test_card_results_recipe_and_registry_speak_of_the_same_file(path):
     assert results["input"].startswith(f"{size}×{size} ")
     assert loaded.contract.lineage["fit_sha256"] == results["lineage"]["fit_sha256"]
     assert len(loaded.seen) > 0.9 * results["faces"]["fit"]  # FER2013 has some faces twice
+    assert len(loaded.met["chose"]) > 0.9 * results["faces"]["val"]
+    assert met_by_shipped(sha256) == loaded.met, "an engine knows what its weights know"
     assert all(tensor.isfinite().all() for tensor in loaded.state.values())
+
+
+def test_the_faces_that_chose_are_those_of_the_division_that_trained(shared):
+    """Both come from one division of FER2013's training part, with the public test kept out."""
+    fer2013 = shared / "data" / "fer2013"
+    val = open_dataset(fer2013 / "train.npz", exclude=fer2013 / "public_test.npz").split("val")
+    met = load_weights("lenet").met
+    assert met["chose"] == set(beginnings(val.face_hashes()))
+    assert not met["chose"] & met["trained"]
+    assert load_weights("cliquenet_ferplus").met["chose"] > met["chose"], "it was begun with cliquenet's"

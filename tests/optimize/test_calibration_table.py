@@ -16,6 +16,7 @@ from edgefer.optimize import calibrate, calibration_table
 from edgefer.optimize.calibration_table import contract_sha256, read_table, shipped_table, signature
 from edgefer.optimize.prepared import write_table
 from edgefer.optimize.settings import Quantisation
+from edgefer.provenance import unpacked
 
 
 @pytest.fixture(scope="module")
@@ -52,12 +53,33 @@ def test_a_table_is_text_without_pixels_and_reads_back(table):
     assert lines[0]["calibration"]["n"] == 60
     tensors = [line for line in lines if "tensor" in line]
     assert [line["component"] for line in lines[1 + len(tensors) : -1]] == ["Conv_0_out", "Conv_1_out", "Conv_2_out"]
-    assert len(lines[-1]["face_hashes"]) == 60
+    assert len(unpacked(lines[-1]["face_hashes"])) == 60
     assert {line["layer"] for line in tensors} >= {"Relu_0", "Relu_1", "Conv_2"}
     for line in tensors:  # a line that a person can read: the range lies in what was seen
         assert line["min"] <= line["range"][0] <= 0 <= line["range"][1] <= line["max"] or line["min"] >= 0
-        assert len(json.dumps(line)) < 500
+        assert len(json.dumps(line)) < 400
+        assert all(number == float(str(np.float32(number))) for number in (line["min"], line["max"], *line["range"]))
     assert read_table(table).to_text() == table.read_text()
+
+
+def test_a_table_with_a_list_of_hashes_and_more_digits_is_read(table):
+    text = table.read_text()
+    before = json.loads(text.splitlines()[-1])["face_hashes"]
+    hashes = [face + "abcdef" for face in unpacked(before)]
+    older = text.replace(json.dumps(before, ensure_ascii=False), json.dumps(hashes))
+    number = json.loads(text.splitlines()[3])["max"]
+    older = older.replace(repr(number), repr(float(np.float32(number))))
+    assert len(older) > len(text)
+    old = table.with_name("old.jsonl")
+    old.write_text(older)
+    assert read_table(old).to_text() == text
+
+
+@pytest.mark.parametrize("name", ["x.toml", "x.json", "x"])
+def test_another_suffix_is_refused_before_anything_is_read(model, tmp_path, name):
+    with pytest.raises(EdgeferError, match=r"does not end in \.jsonl") as caught:
+        write_table(model, tmp_path / name, Quantisation("nowhere.npz"))
+    assert caught.value.hint == f"-o {tmp_path / 'x.calibration.jsonl'}"
 
 
 def test_the_method_can_be_chosen_afterwards(model, table, tmp_path):

@@ -61,7 +61,7 @@ def test_calibrate_then_build_without_faces(model, data, tmp_path):
 def test_the_model_is_not_overwritten_with_its_ranges(model, data):
     before = model.read_bytes()
     result = run("calibrate", model, "--calib", data, "-o", model)
-    assert "is the model itself" in str(result.exception)
+    assert "does not end in .jsonl" in str(result.exception)
     assert model.read_bytes() == before
 
 
