@@ -77,7 +77,7 @@ def finding(function: Callable[..., Any]) -> Callable[..., Any]:
                 found = open_detector(detector, smallest=smallest_face, runtime=detector_runtime, threads=threads)
             except NoDetectorError as fault:
                 line = shlex.join(["edgefer", *sys.argv[1:], "--detector", "yunet"])
-                raise EdgeferError(fault.message, hint=f"{line}  (downloads YuNet once, 232 kB)") from fault
+                raise EdgeferError(fault.message, hint=f"this downloads YuNet once, 232 kB: {line}") from fault
             if detector == AUTO and found.name == "haar":
                 announce("faces are found by OpenCV's Haar cascade; --detector yunet (232 kB, once) finds more, faster")
             return found

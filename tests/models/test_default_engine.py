@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import numpy as np
+import onnx
 import pytest
 
 from edgefer.atomic import sha256_file
@@ -44,6 +45,10 @@ def test_it_is_what_export_writes(tmp_path):
         difference = np.abs(engine.logits(faces) - exported.logits(faces)).max()
         assert difference <= 1e-5 * np.abs(exported.logits(faces)).max(), MAKE
         assert engine.contract == exported.contract, MAKE
+    layers = [
+        [node.name for node in onnx.load(path).graph.node] for path in (default_engine(), tmp_path / "model.onnx")
+    ]
+    assert layers[0] == layers[1], MAKE
 
 
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
