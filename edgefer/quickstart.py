@@ -14,6 +14,7 @@ from edgefer.data.classes import FER2013
 from edgefer.engines.cpu import instruction_set
 from edgefer.engines.load import load_engine
 from edgefer.graph.export import export
+from edgefer.intake import require_opencv
 from edgefer.measure.evaluate import evaluate
 from edgefer.models.importing import import_weights
 from edgefer.models.registry import architecture
@@ -25,7 +26,7 @@ from edgefer.report.bench import benchmark
 from edgefer.report.page import page
 from edgefer.report.report import Report, Row
 from edgefer.report.timing import BenchSettings
-from edgefer.runtimes import BF16
+from edgefer.runtimes import BF16, REFERENCE
 from edgefer.training import TrainConfig, train
 
 SYNTHETIC_FACES = 6000
@@ -82,7 +83,9 @@ def run(output: Path, *, data: str | None, model: str, seconds: float, seed: int
     Raises:
         EdgeferError: the data cannot be read or lack a class, or the folder cannot be written.
     """
-    architecture(model)  # a wrong name is said before anything is read or made
+    architecture(model)  # a wrong name or a missing package is said before anything is read or made
+    REFERENCE.require("building engines")
+    require_opencv("drawing a contact sheet")
     files: list[tuple[Path, str]] = []
 
     def made(name: str, what: str) -> Path:

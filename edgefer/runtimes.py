@@ -93,6 +93,18 @@ class Runtime:
         except (ImportError, ValueError):  # an incomplete package, or one that was put into sys.modules without a spec
             return False
 
+    def require(self, purpose: str) -> None:
+        """Before any work, say which extra installs the package if it is not here; ``purpose`` needs it.
+
+        Raises:
+            EdgeferError: it is not installed.
+        """
+        if not self.installed:
+            raise EdgeferError(
+                f"{purpose} needs the Python package '{self.package}', which is not installed",
+                hint=f"pip install 'edgefer[{self.extra}]'",
+            )
+
     def tolerance_of(self, precision: str) -> float:
         """The golden tolerance of a precision such as ``"fp32"`` or ``"int8+bf16"``: that of its coarsest part.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import functools
 import json
+import re
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -131,7 +132,7 @@ class Page:
             latency = self._timed([prediction.crops[:1] for prediction in predictions]) if found else None
         finally:
             self._turn.release()
-        return {**_answer(pixels, predictions), "latency": latency}
+        return {**_answer(pixels, predictions, whole=whole), "latency": latency}
 
     def _timed(self, crops: Sequence[tuple[Image, ...]]) -> list[dict[str, Any]]:
         """Each engine's median time of one face, and what disturbed it, as `bench` takes and marks it."""
@@ -211,7 +212,7 @@ def _card(engine: Classifier) -> dict[str, Any]:
     }
 
 
-def _answer(pixels: Pixels, predictions: Sequence[Prediction]) -> dict[str, Any]:
+def _answer(pixels: Pixels, predictions: Sequence[Prediction], *, whole: bool) -> dict[str, Any]:
     first = predictions[0]
     faces = [
         {
@@ -232,7 +233,7 @@ def _answer(pixels: Pixels, predictions: Sequence[Prediction]) -> dict[str, Any]
         "width": pixels.shape[1],
         "height": pixels.shape[0],
         "found": len(first.faces),
-        "detect_ms": round(first.detect_ms, 2),
+        "detect_ms": None if whole else round(first.detect_ms, 2),
         "infer_ms": [round(prediction.infer_ms, 2) for prediction in predictions],
         "faces": faces,
     }
@@ -300,7 +301,7 @@ def _handler_for(page: Page) -> type[Handler]:
         def _length(self) -> int | None:
             """Bytes of the upload; None, with the refusal sent, if that is unknown or too much."""
             stated = self.headers.get("Content-Length", "")
-            if not stated.isdecimal():
+            if not re.fullmatch("[0-9]{1,15}", stated):
                 self._refuse(411, EdgeferError("the upload does not state its length", hint="send Content-Length"))
                 return None
             if int(stated) > page.max_bytes:

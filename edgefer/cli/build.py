@@ -12,7 +12,7 @@ import click
 
 from edgefer.cli import options
 from edgefer.cli.help import command, option, section
-from edgefer.runtimes import CPU, REFERENCE, for_target, targets
+from edgefer.runtimes import CPU, REFERENCE, TENSORRT_RTX, for_target, targets
 
 if TYPE_CHECKING:
     from edgefer.manifest import Manifest
@@ -165,6 +165,7 @@ def build_engine(  # noqa: PLR0913 - a click command's options
     MODEL.onnx is what `edgefer export` or `edgefer adopt` wrote.
     """
     import edgefer
+    from edgefer.engines.tensorrt.compat import import_tensorrt
     from edgefer.graph.onnx_file import load_model
     from edgefer.optimize.prepared import read_float_model
     from edgefer.optimize.settings import BuildTarget, refuse_idle
@@ -175,6 +176,8 @@ def build_engine(  # noqa: PLR0913 - a click command's options
     asked = BuildTarget(target, builder=builder, **goal)
     calibration.check(asked, precision, onnx_only=onnx_only)
     (read_float_model if asked.name == CPU else load_model)(model)  # a wrong file is said before a data set is read
+    if asked.name != CPU and not onnx_only:
+        import_tensorrt(rtx=asked.name == TENSORRT_RTX.name)  # and so is a missing package
     opened = calibration.opened(asked, precision, onnx_only=onnx_only)
     result = edgefer.build_engine(
         model,

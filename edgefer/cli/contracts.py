@@ -226,9 +226,11 @@ def check(  # noqa: PLR0913 - a click command's options
     """
     import edgefer
     from edgefer.atomic import write_text
+    from edgefer.engines.load import WEIGHTS_SUFFIXES
     from edgefer.graph.float_input import Place
     from edgefer.measure.contract_check import check_contract
     from edgefer.report.evidence import checked_contract
+    from edgefer.runtimes import PYTORCH, REFERENCE
 
     if (model is None) == (module is None):
         raise click.UsageError("say which network: MODEL, or --module PKG.MOD:FACTORY with --contract FILE")
@@ -236,6 +238,8 @@ def check(  # noqa: PLR0913 - a click command's options
         raise click.UsageError(f"--module is PKG.MOD:FACTORY, and '{module}' names no factory")
     if output is not None and output.exists():
         raise EdgeferError(f"{output} exists already", hint="delete it, or give another name with -o")
+    in_torch = module is not None or Path(model or "").suffix in WEIGHTS_SUFFIXES
+    (PYTORCH if in_torch else REFERENCE).require("running the network")
     place = Place(model or module or "", weights, given)
     labelled = edgefer.open_dataset(data, votes=votes, reading=reading)
     found = check_contract(place, labelled, limit=faces, seed=seed)

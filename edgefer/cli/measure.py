@@ -153,7 +153,7 @@ def bench(  # noqa: PLR0913 - a click command's options
     Engines and baseline are timed in interleaved rounds, and their answers on the test faces are paired.
     """
     import edgefer
-    from edgefer.engines.load import TorchBaseline
+    from edgefer.engines.load import TorchBaseline, require_packages
     from edgefer.report.bench import check_samples_path, write_samples
     from edgefer.report.gate import milliseconds
 
@@ -168,8 +168,9 @@ def bench(  # noqa: PLR0913 - a click command's options
     _check_outputs([save_predictions, save_baseline, samples, json_file, markdown, html])
     within = None if deadline is None else milliseconds(deadline)
     settings = edgefer.BenchSettings(deadline_ms=within, margin_pp=margin, **timing)
-    faces = edgefer.open_dataset(data, votes=votes, reading=reading)
     compared = TorchBaseline(baseline, weights, contract) if weights or contract else baseline
+    require_packages(engines, compared)
+    faces = edgefer.open_dataset(data, votes=votes, reading=reading)
     found = edgefer.benchmark(engines, faces, compared, settings, processes=processes, cache=cache, telemetry=telemetry)
     _print(found, json_file)
     _write_json(found.to_json(), json_file)
@@ -454,9 +455,11 @@ def sweep(  # noqa: PLR0913 - a click command's options
 ) -> None:
     """Time ENGINE over batches, threads and concurrent callers."""
     import edgefer
+    from edgefer.engines.load import require_packages
     from edgefer.report.sweep import print_sweep, run_sweep
 
     _check_outputs([json_file])
+    require_packages([engine])
     faces = edgefer.open_dataset(data, reading=reading)
     found = run_sweep(
         engine, faces, batches=batches, threads=threads, concurrency=concurrency, scope=scope, seconds=seconds

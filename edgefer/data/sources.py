@@ -80,9 +80,13 @@ class FileSource:
     """Image files, decoded when they are asked for: grey files to H×W×1, colour files to RGB H×W×3.
 
     ``boxes``, float64 N×4, are x, y, width and height of each image's face in pixels; None: the image is the face.
+
+    Raises:
+        EdgeferError: OpenCV is missing.
     """
 
     def __init__(self, paths: Sequence[Path], boxes: NDArray[np.float64] | None = None) -> None:
+        require_opencv("reading image files")
         self.paths, self._boxes = tuple(paths), boxes
 
     def __len__(self) -> int:
@@ -92,7 +96,7 @@ class FileSource:
         """Decode one file after the other, so that only one large image is held; sizes may differ.
 
         Raises:
-            EdgeferError: OpenCV is missing, a file cannot be read or decoded, or a box does not lie in its image.
+            EdgeferError: a file cannot be read or decoded, or a box does not lie in its image.
         """
         for row in rows:
             image = read_image(self.paths[int(row)])

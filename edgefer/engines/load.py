@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from edgefer.engines.session import open_session
 from edgefer.errors import EdgeferError, require
 from edgefer.manifest import PRECISION_KEY, Manifest, manifest_path, read_manifest, verify_file
 from edgefer.progress import announce
-from edgefer.runtimes import PYTORCH, REFERENCE, engine_suffixes, resolve, runtime_named
+from edgefer.runtimes import CPU, PYTORCH, REFERENCE, engine_suffixes, resolve, runtime_named
 
 WEIGHTS_SUFFIXES = (".safetensors", ".pth", ".pt")
 
@@ -77,6 +78,23 @@ def _export_line(weights: Path) -> str:
     network = [] if weights.suffix == ".safetensors" else ["--model", "NAME"]
     output = ["-o", str(weights.with_suffix(".onnx"))]
     return f"`{shlex.join(['edgefer', 'export', *network, '--weights', str(weights), *output])}`"
+
+
+def require_packages(engines: Sequence[str | os.PathLike[str]], baseline: str | TorchBaseline | None = None) -> None:
+    """Say which package ``engines`` and ``baseline`` lack here, before data are read; none is opened.
+
+    Raises:
+        EdgeferError: the package of a CPU runtime is not installed; a manifest cannot be read.
+    """
+    files = [Path(engine) for engine in engines]
+    if isinstance(baseline, str) and Path(baseline).suffix in engine_suffixes():
+        files.append(Path(baseline))
+    elif baseline is not None and not (isinstance(baseline, str) and baseline.endswith(".npz")):
+        PYTORCH.require("a baseline in PyTorch")
+    for file in files:
+        row = runtime_named(read_manifest(file).runtime) if manifest_path(file).is_file() else REFERENCE
+        if row.target == CPU:  # others say themselves how they come to a device
+            row.require(f"running {file}")
 
 
 def load_baseline(

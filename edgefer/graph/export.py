@@ -13,6 +13,7 @@ from edgefer.contract_file import read_contract
 from edgefer.data.classes import FER2013
 from edgefer.errors import EdgeferError, require
 from edgefer.models.registry import architecture, default_contract, names
+from edgefer.runtimes import REFERENCE
 
 if TYPE_CHECKING:
     from edgefer.graph.torch_export import ExportResult, Network
@@ -57,6 +58,7 @@ def export(
             f"a model is written as .onnx, not as {output}", hint=f"-o {Path(output).with_suffix('.onnx')}"
         )
     require("torch", "export", "exporting")
+    REFERENCE.require("comparing an export with PyTorch")
     from edgefer.graph.torch_export import export_model
 
     if isinstance(contract, str | os.PathLike):

@@ -311,6 +311,7 @@ def load_network(
 
 def _read_safetensors(file: Path, sha256: str) -> tuple[dict[str, Tensor], Contract | None, Met]:
     safetensors = require("safetensors", "export", "reading weights")
+    require("torch", "export", "reading weights")
     try:
         with safetensors.safe_open(file, framework="pt") as opened:
             metadata = opened.metadata() or {}

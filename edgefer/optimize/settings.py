@@ -15,7 +15,7 @@ from edgefer.data import FaceSet
 from edgefer.errors import EdgeferError
 from edgefer.quantize.corrections import BIAS, ROUNDING
 from edgefer.quantize.ranges import METHODS
-from edgefer.runtimes import CPU, RUNTIMES, targets
+from edgefer.runtimes import CPU, REFERENCE, RUNTIMES, targets
 
 AUTO: Final = "auto"
 """As a precision: choose the fastest engine. As a method: choose the one with the smallest error on `val`."""
@@ -151,6 +151,10 @@ class Quantisation:
             self._check_measured(command)
         if self.data is None:
             self._check_needs(precision, command)
+        if goal.name == CPU or self.data is not None:
+            REFERENCE.require(f"{command} for {goal.name}")
+        if goal.runtime in RUNTIMES:
+            RUNTIMES[goal.runtime].require(f"{command} for {goal.runtime}")
 
     def _check_values(self) -> None:
         for name, smallest in (("faces", 1), ("per_class", 1), ("seed", 0)):

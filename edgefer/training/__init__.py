@@ -5,7 +5,8 @@ from __future__ import annotations
 from edgefer.errors import require
 from edgefer.training.config import TrainConfig
 
-require("torch", "export", "training")
+for package in ("torch", "safetensors"):
+    require(package, "export", "training")
 
 from edgefer.training.beginning import OwnNetwork  # noqa: E402
 from edgefer.training.loop import TrainResult, train  # noqa: E402

@@ -68,6 +68,7 @@ def test_a_picture_is_answered_with_its_faces_largest_first(served):
 
 def test_a_picture_that_is_a_face_already(served):
     found = json.loads(ask(f"{served}/api/predict?whole=1", jpeg(0))[1])
+    assert found["detect_ms"] is None
     assert [(face["box"], face["engines"][0]["label"]) for face in found["faces"]] == [([0, 0, 160, 120], "dark")]
 
 
@@ -167,6 +168,7 @@ def test_an_upload_without_a_length_is_refused(served):
     answer = connection.getresponse()
     assert answer.status == 411
     assert "does not state its length" in json.load(answer)["error"]
+    assert ask(f"{served}/api/predict", b"abc", Content_Length="9" * 5000)[0] == 411  # more digits than Python reads
 
 
 @pytest.mark.parametrize(
