@@ -119,7 +119,7 @@ def measure(
     watch = Watch(0)
     faces = open_dataset(data) if data else synthetic_set(plan.calibration * 20, folder / "synthetic.npz")
     networks: dict[str, list[dict[str, Any]]] = {}
-    with Recorder() as recorder, watch.over("the run"):
+    with Recorder(gpu=0) as recorder, watch.over("the run"):
         for model in models:
             networks[model.stem] = _network(plan, model, faces, folder)
         recording = recorder.recording()

@@ -20,6 +20,12 @@ if TYPE_CHECKING:
     from edgefer.report.report import Report
 
 
+def _forms(_: click.Context, __: click.Parameter, value: str | None) -> tuple[str, ...] | None:
+    from edgefer.engines.load import parse_forms
+
+    return None if value is None else parse_forms(value)
+
+
 @command(
     examples=(
         "edgefer bench model.int8.onnx --data fer2013.csv --baseline mini_xception",
@@ -42,6 +48,18 @@ if TYPE_CHECKING:
         "--contract",
         type=options.PATH,
         help="Contract of a --baseline that carries none, as TOML.  [default: the first engine's]",
+    ),
+    option(
+        "--device",
+        metavar="cpu|cuda[:N]",
+        help="Where a PyTorch baseline runs.  [default: the GPU that an engine runs on, else cpu]",
+    ),
+    option(
+        "--pytorch",
+        metavar="LIST",
+        callback=_forms,
+        help="Run it in other ways too, a row each: fp16, channels-last, compile, graph or some joined by +, "
+        "comma-separated; all or none.  [default: fp16,graph on a GPU, none on a CPU]",
     ),
     option("--limit", type=click.IntRange(min=1), help="Evaluate on at most N faces, sampled at random."),
     options.seed,

@@ -5,9 +5,11 @@ from __future__ import annotations
 import difflib
 import os
 import shlex
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, cast
 
 from edgefer.contract import Contract
 from edgefer.contract_file import read_contract
@@ -18,6 +20,9 @@ from edgefer.errors import EdgeferError, require
 from edgefer.manifest import PRECISION_KEY, Manifest, manifest_path, read_manifest, verify_file
 from edgefer.progress import announce
 from edgefer.runtimes import CPU, PYTORCH, REFERENCE, engine_suffixes, resolve, runtime_named
+
+if TYPE_CHECKING:
+    from edgefer.engines.pytorch import TorchSession
 
 WEIGHTS_SUFFIXES = (".safetensors", ".pth", ".pt")
 
@@ -31,11 +36,51 @@ class TorchBaseline:
         weights: weights of a named network; None: those that ship, or those that the factory gives.
         contract: the contract, or a TOML file of it, of a factory's network or of a weights file that carries none;
             None: that of the first engine that is compared.
+        device: ``cpu``, ``cuda`` or ``cuda:N``.
     """
 
     network: str
     weights: str | os.PathLike[str] | None = None
     contract: Contract | str | os.PathLike[str] | None = None
+    device: str = "cpu"
+
+
+FORMS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "fp16": "torch.autocast in FP16",
+        "channels-last": "weights in channels-last layout",
+        "compile": "torch.compile",
+        "graph": "replayed as a CUDA graph",
+    }
+)
+"""How else than eagerly in FP32 PyTorch can run a network; ``fp16+graph`` joins two."""
+
+
+def parse_forms(text: str) -> tuple[str, ...]:
+    """The forms of a list such as ``fp16,fp16+graph``; ``all`` is each of them alone, ``none`` is none.
+
+    Raises:
+        EdgeferError: an unknown form.
+    """
+    if text in ("all", "none"):
+        return tuple(FORMS) if text == "all" else ()
+    found = tuple(dict.fromkeys("+".join(sorted(part.strip().split("+"), key=_rank)) for part in text.split(",")))
+    for form in found:
+        for part in form.split("+"):
+            if part not in FORMS:
+                raise EdgeferError(
+                    f"PyTorch has no form '{part}'", hint=f"--pytorch {','.join(FORMS)}, fp16+graph, all or none"
+                )
+    return found
+
+
+def _rank(part: str) -> int:
+    return list(FORMS).index(part) if part in FORMS else len(FORMS)
+
+
+def runs_in_pytorch(network: str) -> bool:
+    """Whether a baseline of this name is a network in PyTorch, not an engine and not predictions."""
+    return Path(network).suffix not in (".npz", *engine_suffixes())
 
 
 def load_engine(path: str | os.PathLike[str], threads: int = 1) -> Classifier:
@@ -123,7 +168,7 @@ def load_baseline(
     if path.suffix in engine_suffixes():
         return load_engine(path, threads)
     if path.suffix not in WEIGHTS_SUFFIXES and asked.weights is None and ":" not in text:
-        asked = TorchBaseline(text, _shipped(text))
+        asked = replace(asked, weights=_shipped(text))
     return _pytorch(asked, threads, contract)
 
 
@@ -179,8 +224,25 @@ def _pytorch(asked: TorchBaseline, threads: int, assumed: Contract | None) -> Cl
     network, contract, met = open_network(asked.network, asked.weights, given, assumed)
     network = inference_form(network)  # as it is deployed: timed with its branches, a network would flatter its engines
     size = sum(tensor.nbytes for tensor in network.state_dict().values())
-    session = TorchSession(network, contract, threads)
-    return Classifier(session, contract, precision="fp32", size_bytes=size, name=asked.network, met=met)
+    session = TorchSession(network, contract, threads, asked.device)
+    return Classifier(session, contract, precision=session.precision, size_bytes=size, name=asked.network, met=met)
+
+
+def in_form(baseline: Classifier, form: str) -> Classifier:
+    """The same network in PyTorch, with the same weights, in a form of :data:`FORMS` or several joined by ``+``.
+
+    Raises:
+        EdgeferError: it cannot run in that form here.
+    """
+    session = cast("TorchSession", baseline.session).in_form(form)
+    return Classifier(
+        session,
+        baseline.contract,
+        precision=session.precision,
+        size_bytes=baseline.size_bytes,
+        name=f"{baseline.name}+{form}",
+        met=baseline.met,
+    )
 
 
 def _with_manifest(file: Path, threads: int) -> Classifier:

@@ -72,8 +72,14 @@ class CallTiming:
 
 @runtime_checkable
 class TimedSession(Session, Protocol):
-    """A session whose runtime tells what its last call took on the GPU; None before the first."""
+    """A session that may run on a GPU, and then tells what its last call took there.
 
+    Attributes:
+        gpu: CUDA's number of the GPU; None where it runs on the CPU.
+        timing: durations of the last call; None before the first, and on the CPU.
+    """
+
+    gpu: int | None
     timing: CallTiming | None
 
 

@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from edgefer.measure.sensors import text
+from edgefer.measure.sensors import Nvml, Sensors, text
 from edgefer.runtimes import RUNTIMES
 
 PACKAGES = ("edgefer", "numpy", "onnx", "onnxsim")
@@ -22,7 +22,8 @@ def describe_environment() -> dict[str, Any]:
     Keys: ``cpu`` (model), ``board`` (from the device tree, e.g. a Jetson's name), ``cores`` (that this process may
     use), ``instruction_set`` (see ``edgefer.engines.cpu``), ``memory_bytes``, ``os``, ``machine``, ``python``,
     ``packages`` (name → version, read from metadata: nothing is imported), ``load_average`` (1 minute, when called),
-    ``governor`` (of CPU frequencies).
+    ``governor`` (of CPU frequencies), ``gpu`` (CUDA's first: name and compute capability), ``gpu_driver``, ``cuda``
+    (the newest that the driver serves), ``gpu_clock`` (``mhz`` when called, and ``max_mhz``).
     """
     from edgefer.engines.cpu import instruction_set
 
@@ -39,6 +40,26 @@ def describe_environment() -> dict[str, Any]:
         "packages": {name: found for name in names if (found := _version(name)) is not None},
         "load_average": load_average(),
         "governor": text(Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")),
+        **_gpu(),
+    }
+
+
+def _gpu() -> dict[str, Any]:
+    """CUDA's first GPU; its clock from NVML or, on a board, from devfreq."""
+    from edgefer.engines.tensorrt.cuda import survey
+
+    driver = survey()
+    if not driver.devices:
+        return {"gpu": None, "gpu_driver": None, "cuda": driver.cuda, "gpu_clock": None}
+    device, board = driver.devices[0], Sensors().read()
+    nvml = Nvml.here(device.uuid)
+    told = {} if nvml is None else nvml.read()
+    clock = {"mhz": told.get("mhz", board.get("gpu_mhz")), "max_mhz": told.get("max_mhz", board.get("gpu_max_mhz"))}
+    return {
+        "gpu": str(device),
+        "gpu_driver": None if nvml is None else nvml.driver(),
+        "cuda": driver.cuda,
+        "gpu_clock": None if clock["mhz"] is None else clock,
     }
 
 

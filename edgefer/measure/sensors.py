@@ -2,11 +2,13 @@
 
 Paths below /proc and /sys are taken from a root, so that the tests read recorded trees. Sources:
 
-RAPL's energy counters: Linux, Documentation/power/powercap/powercap.rst. INA3221 monitors of Jetson boards: Linux,
-Documentation/hwmon/ina3221.rst, with the rails' names of NVIDIA's Jetson Linux developer guide, "Electrical power and
-current measurements". ``tegrastats``, for Jetsons whose power monitors only it may read: "tegrastats utility" in that
-guide; ``VDD_IN 5090mW/5090mW`` is now/mean (older releases leave out the unit), ``cpu@47.5C`` a temperature. NVIDIA
-GPUs, through NVML where its library is, without a Python package: NVML API reference guide and nvml.h.
+RAPL's energy counters: Linux, Documentation/power/powercap/powercap.rst. INA monitors of boards: Linux,
+Documentation/hwmon/ina3221.rst, ina238.rst and ina2xx.rst, with the rails' names of NVIDIA's Jetson Linux developer
+guide, "Electrical power and current measurements". ``tegrastats``, for Jetsons whose power monitors only it may read:
+"tegrastats utility" in that guide; ``VDD_IN 5090mW/5090mW`` is now/mean (older releases leave out the unit; a rail that
+feeds another can be negative), ``cpu@47.5C`` a temperature. The GPU's clock of a board: Linux,
+Documentation/ABI/testing/sysfs-class-devfreq. NVIDIA GPUs, through NVML where its library is, without a Python package:
+NVML API reference guide and nvml.h.
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ from pathlib import Path
 from typing import Any
 
 _CPU = "sys/devices/system/cpu"
-_COOLS_CPU = re.compile(r"cpu|processor", re.IGNORECASE)
+_COOLS_CHIP = re.compile(r"cpu|processor|gpu|devfreq", re.IGNORECASE)
+_IS_GPU = re.compile(r"gpu|ga10b|gv11b|gp10b", re.IGNORECASE)  # 17000000.gpu, 17000000.ga10b; Thor: gpu-gpc-0
 _PI_NOW = 0b1111  # under-voltage, frequency capped, throttled, soft temperature limit: now (raspberrypi.com, os.html)
 
 
@@ -44,6 +47,8 @@ class Sensors:
         ]
         self._zones = dict(self._temperatures())
         self._cooling = dict(self._coolers())
+        found = (path for path in sorted(root.glob("sys/class/devfreq/*")) if _IS_GPU.search(path.name))
+        self._gpu = next((path for path in found if (path / "cur_freq").exists()), None)
         self._firmware = root / "sys/devices/platform/soc/soc:firmware/get_throttled"
 
     def read(self) -> dict[str, Any]:
@@ -51,7 +56,7 @@ class Sensors:
 
         ``mhz`` (of the fastest core), ``celsius`` (zone → degrees), ``throttle_events`` (a counter), ``throttling``
         (what limits the clock now), ``busy_s`` (a counter: processor seconds of all on the cores), ``rss_bytes``,
-        ``peak_rss_bytes``.
+        ``peak_rss_bytes``, ``gpu_mhz`` and ``gpu_max_mhz`` (of a board's GPU: the clock, and the fastest it has).
         """
         found = {
             "mhz": self._mhz(),
@@ -61,8 +66,17 @@ class Sensors:
             "throttling": list(self._limits()),
             "busy_s": self._busy(),
             **self._memory(),
+            **self._gpu_clock(),
         }
         return {key: value for key, value in found.items() if value is not None}
+
+    def _gpu_clock(self) -> dict[str, float]:
+        if self._gpu is None:
+            return {}
+        listed = [int(hertz) for hertz in (text(self._gpu / "available_frequencies") or "").split() if hertz.isdigit()]
+        now, fastest = number(self._gpu / "cur_freq"), max(listed, default=number(self._gpu / "max_freq"))
+        told = {"gpu_mhz": now, "gpu_max_mhz": fastest}
+        return {key: hertz / 1e6 for key, hertz in told.items() if hertz is not None}
 
     def _mhz(self) -> float | None:
         clocks = [value / 1000 for path in self._clocks if (value := number(path)) is not None]
@@ -105,7 +119,7 @@ class Sensors:
     def _coolers(self) -> Iterator[tuple[str, Path]]:
         for device in sorted(self._root.glob("sys/class/thermal/cooling_device*")):
             kind = text(device / "type") or ""
-            if _COOLS_CPU.search(kind):
+            if _COOLS_CHIP.search(kind):
                 yield f"{kind} ({device.name})", device / "cur_state"
 
 
@@ -146,7 +160,7 @@ def number(path: Path) -> int | None:
         return None
 
 
-_WHOLE = ("VDD_IN", "POM_5V_IN", "VDD_TOTAL")
+_WHOLE = ("VDD_IN", "VIN", "POM_5V_IN", "VDD_TOTAL")
 """Rails through which a whole board is fed; where there is none, the rails are added up."""
 
 
@@ -178,10 +192,10 @@ class Rapl:
         return {"joules": self._sum_uj / 1e6} if found else {}
 
 
-class Ina3221:
-    """Power now of a Jetson's rails."""
+class PowerMonitors:
+    """Power now of a board's rails, from its INA monitors: INA3221 with three rails, INA238 and others with one."""
 
-    source = "INA3221"
+    source = "INA monitors"
 
     def __init__(self, root: Path = Path("/")) -> None:
         self._rails = {**dict(_hwmon(root)), **dict(_iio(root))}
@@ -200,13 +214,21 @@ def whole_board(rails: dict[str, float]) -> float:
 
 
 def _hwmon(root: Path) -> Iterator[tuple[str, tuple[Path, ...]]]:
-    """JetPack 5 and later: ``inN_label``, volts in mV, currents in mA."""
+    """JetPack 5 and later, and other boards: volts in mV and currents in mA, or ``power1_input`` in µW."""
     for monitor in sorted(root.glob("sys/class/hwmon/hwmon*")):
-        if text(monitor / "name") != "ina3221":
-            continue
-        for label in sorted(monitor.glob("in[1-3]_label")):
-            channel = label.name[2]
-            yield text(label) or label.name, (monitor / f"in{channel}_input", monitor / f"curr{channel}_input")
+        chip = text(monitor / "name") or ""
+        if chip == "ina3221":
+            for label in sorted(monitor.glob("in[1-3]_label")):
+                channel = label.name[2]
+                yield text(label) or label.name, (monitor / f"in{channel}_input", monitor / f"curr{channel}_input")
+        elif chip.startswith("ina"):
+            # Thor's INA238 has no label and measures the power input that tegrastats calls VIN (NVIDIA's forum, 366461)
+            unnamed = "VIN" if chip == "ina238" else f"{chip} ({monitor.name})"
+            power = monitor / "power1_input"
+            yield (
+                text(monitor / "in1_label") or text(monitor / "label") or unnamed,
+                (power,) if power.exists() else (monitor / "in1_input", monitor / "curr1_input"),
+            )
 
 
 def _iio(root: Path) -> Iterator[tuple[str, tuple[Path, ...]]]:
@@ -220,7 +242,9 @@ def _watts(paths: tuple[Path, ...]) -> float | None:
     values = [value for path in paths if (value := number(path)) is not None]
     if len(values) < len(paths):
         return None
-    return values[0] * values[1] / 1e6 if len(values) == 2 else values[0] / 1e3
+    if len(values) == 2:
+        return values[0] * values[1] / 1e6
+    return values[0] / (1e6 if paths[0].name.startswith("power") else 1e3)  # hwmon has µW, iio mW
 
 
 _OK = 0
@@ -238,39 +262,59 @@ _REASONS = {
 
 
 class Nvml:
-    """The first GPU.
+    """One GPU: NVML counts them in another order than CUDA, and does not heed CUDA_VISIBLE_DEVICES.
 
     Args:
         library: the loaded ``libnvidia-ml``, or what behaves like it.
+        uuid: CUDA's UUID of the GPU, 32 hexadecimal digits in five groups; ``""`` where CUDA does not tell it, as an
+            old driver's: a machine's only GPU is then taken.
     """
 
     source = "NVML"
 
-    def __init__(self, library: Any) -> None:
+    def __init__(self, library: Any, uuid: str) -> None:
         self._library = library
         self._device = ctypes.c_void_p()
-        self._ready = (
-            library.nvmlInit_v2() == _OK
-            and library.nvmlDeviceGetHandleByIndex_v2(ctypes.c_uint(0), ctypes.byref(self._device)) == _OK
-        )
+        self.ready = library.nvmlInit_v2() == _OK and (self._by_uuid(uuid) or self._only_one())
+        """Whether NVML knows the GPU."""
+
+    def _by_uuid(self, uuid: str) -> bool:
+        """A whole GPU, or a part of one (MIG), for which CUDA gives the part's own."""
+        names = [f"{kind}-{uuid}".encode() for kind in ("GPU", "MIG")] if uuid else []
+        find = self._library.nvmlDeviceGetHandleByUUID
+        return any(find(ctypes.c_char_p(name), ctypes.byref(self._device)) == _OK for name in names)
+
+    def _only_one(self) -> bool:
+        count = ctypes.c_uint()
+        if self._library.nvmlDeviceGetCount_v2(ctypes.byref(count)) != _OK or count.value != 1:
+            return False
+        found = self._library.nvmlDeviceGetHandleByIndex_v2(ctypes.c_uint(0), ctypes.byref(self._device))
+        return bool(found == _OK)
 
     @classmethod
-    def here(cls) -> Nvml | None:
-        """NVML of this machine; None where there is no driver or no GPU."""
+    def here(cls, uuid: str) -> Nvml | None:
+        """NVML of this machine; None where there is no driver, or none that knows the GPU."""
         try:
-            found = cls(ctypes.CDLL("libnvidia-ml.so.1"))
+            found = cls(ctypes.CDLL("libnvidia-ml.so.1"), uuid)
         except (OSError, AttributeError):  # no library, or one without these functions
             return None
-        return found if found._ready else None
+        return found if found.ready else None
+
+    def driver(self) -> str | None:
+        """The driver's version, such as ``570.86.10``."""
+        version = ctypes.create_string_buffer(80)  # NVML_SYSTEM_DRIVER_VERSION_BUFFER_SIZE
+        status = self._library.nvmlSystemGetDriverVersion(version, ctypes.c_uint(len(version)))
+        return version.value.decode("ascii", "replace") if status == _OK else None
 
     def read(self) -> dict[str, Any]:
-        """``watts``, ``celsius``, ``mhz``, ``throttling``; what the GPU does not tell is absent."""
+        """``watts``, ``celsius``, ``mhz``, ``max_mhz``, ``throttling``; what the GPU does not tell is absent."""
         milliwatts = self._uint("nvmlDeviceGetPowerUsage")
         reasons = self._reasons()
         found = {
             "watts": None if milliwatts is None else milliwatts / 1000,
             "celsius": self._uint("nvmlDeviceGetTemperature", _TEMPERATURE_GPU),
             "mhz": self._uint("nvmlDeviceGetClockInfo", _CLOCK_SM),
+            "max_mhz": self._uint("nvmlDeviceGetMaxClockInfo", _CLOCK_SM),
             "throttling": [f"GPU: {name}" for bit, name in _REASONS.items() if reasons & bit],
         }
         return {key: value for key, value in found.items() if value is not None}
@@ -287,7 +331,7 @@ class Nvml:
         return int(value.value) & ~_HARMLESS if status == _OK else 0
 
 
-_RAIL = re.compile(r"\b([A-Z][A-Z0-9_]*(?:_[A-Z0-9]+)+) (\d+)(?:mW)?/\d+(?:mW)?(?![\w.])")
+_RAIL = re.compile(r"(?<!\S)([A-Z][A-Z0-9_]*) (-?\d+)(mW)?/-?\d+(?:mW)?(?![\w.])")
 _TEMPERATURE = re.compile(r"\b([A-Za-z][\w-]*)@(-?\d+(?:\.\d+)?)C\b")
 
 _OFF = -200.0  # a zone that is switched off says −256
@@ -295,7 +339,9 @@ _OFF = -200.0  # a zone that is switched off says −256
 
 def parse_tegrastats(line: str) -> dict[str, Any]:
     """``watts`` of the board, ``rails`` (name → watts) and ``celsius`` (zone → degrees), as far as they are told."""
-    rails = {name: int(milliwatts) / 1000 for name, milliwatts in _RAIL.findall(line)}
+    # without a unit, only an underscore tells a rail from other pairs of numbers
+    found_rails = (rail for rail in _RAIL.findall(line) if rail[2] or "_" in rail[0])
+    rails = {name: int(milliwatts) / 1000 for name, milliwatts, _ in found_rails}
     told = ((name, float(value)) for name, value in _TEMPERATURE.findall(line))
     zones = {name: value for name, value in told if value > _OFF and not is_dummy(name)}
     found: dict[str, Any] = {"celsius": zones} if zones else {}

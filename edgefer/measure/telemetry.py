@@ -1,7 +1,7 @@
 """What the machine did while something was measured, watched by a process of its own.
 
-``python -m edgefer.measure.telemetry --pid PID --interval SECONDS --cores 0,1`` writes a JSON line per reading on
-stdout, until its stdin closes.
+``python -m edgefer.measure.telemetry --pid PID --interval SECONDS --cores 0,1 --gpu 0`` writes a JSON line per reading
+on stdout, until its stdin closes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ from typing import Any
 import numpy as np
 
 import edgefer
-from edgefer.measure.sensors import Ina3221, Nvml, Rapl, Sensors, Tegrastats
+from edgefer.engines.tensorrt.cuda import find_gpu
+from edgefer.errors import EdgeferError
+from edgefer.measure.sensors import Nvml, PowerMonitors, Rapl, Sensors, Tegrastats
 from edgefer.progress import announce
 
 INTERVAL = 0.2
@@ -40,10 +42,11 @@ class Recorder:
 
     Args:
         interval: seconds between readings.
+        gpu: CUDA's number of the GPU that is watched too; None where what is measured uses none.
     """
 
-    def __init__(self, interval: float = INTERVAL) -> None:
-        self._interval = interval
+    def __init__(self, interval: float = INTERVAL, gpu: int | None = None) -> None:
+        self._interval, self._gpu = interval, gpu
         self._process: subprocess.Popen[bytes] | None = None
         self._output: Any = None
 
@@ -53,6 +56,7 @@ class Recorder:
         home = str(Path(edgefer.__file__).resolve().parents[1])
         command = [sys.executable, "-m", "edgefer.measure.telemetry", "--pid", str(os.getpid())]
         options = ["--interval", str(self._interval), "--cores", ",".join(map(str, sorted(cores)))]
+        options += [] if self._gpu is None else ["--gpu", str(self._gpu)]
         search = os.pathsep.join(filter(None, (home, os.environ.get("PYTHONPATH"))))
         try:
             self._process = subprocess.Popen(
@@ -97,6 +101,9 @@ class Recorder:
 CLOCK_DROP = 0.10
 """Share by which the median clock may fall from the first third to the last."""
 
+GPU_BELOW = 0.05
+"""Share by which a GPU's median clock may stay below its fastest before that is said."""
+
 Reading = Mapping[str, Any]
 
 
@@ -124,7 +131,7 @@ class Recording:
         A counter is interpolated; powers are held until the next reading. None where the machine does not tell, or the
         readings do not reach from ``start`` to ``end``.
         """
-        for source in ("INA3221", "tegrastats", "NVML", "RAPL packages"):
+        for source in (PowerMonitors.source, Tegrastats.source, Nvml.source, Rapl.source):
             told = [(r["t"], r["power"][source]) for r in self.readings if source in r.get("power", {})]
             if len(told) < 2 or told[0][0] > start or told[-1][0] + 2 * self.interval < end:
                 continue
@@ -148,14 +155,25 @@ class Recording:
         if first and last and last < (1 - CLOCK_DROP) * first:
             yield f"the clock fell from {first:,.0f} to {last:,.0f} MHz"
 
+    def gpu_below(self) -> Iterator[str]:
+        """A sentence where the GPU ran below its fastest clock, as one does that nothing holds there."""
+        clocks, fastest = self._values("gpu_mhz"), max(self._values("gpu_max_mhz"), default=0.0)
+        if clocks and (median := float(np.median(clocks))) < (1 - GPU_BELOW) * fastest:
+            yield (
+                f"the GPU ran at {median:,.0f} MHz (median) and can do {fastest:,.0f}: its figures are too slow unless "
+                "it is used so. On a Jetson `sudo nvpmodel -m 0` and `sudo jetson_clocks` hold it at its fastest; "
+                "elsewhere `sudo nvidia-smi --lock-gpu-clocks` holds it where it can stay"
+            )
+
     def summary(self) -> dict[str, Any]:
         """JSON-ready; a value is None where the machine does not tell, and ``untold`` lists those.
 
         ``cpu_load`` (cores busy, all processes), ``mhz`` (min, median, max, and medians of the first and last third),
         ``celsius`` (of the zone that became hottest), ``throttled`` (reasons), ``rss_bytes`` (greatest seen),
-        ``peak_rss_bytes`` (since the process began), ``watts`` (mean) with ``power_source``.
+        ``peak_rss_bytes`` (since the process began), ``watts`` (mean) with ``power_source``; and ``gpu_mhz`` (min,
+        median, max, and ``fastest``, which it can do) where a GPU told its clock.
         """
-        clocks = self._values("mhz")
+        clocks, gpu = self._values("mhz"), self._values("gpu_mhz")
         found: dict[str, Any] = {
             "readings": len(self.readings),
             "interval_s": self.interval,
@@ -173,6 +191,9 @@ class Recording:
             first, last = self._thirds("mhz")
             found["mhz"] = {"min": min(clocks), "median": float(np.median(clocks)), "max": max(clocks)}
             found["mhz"] |= {"first_third": first, "last_third": last}
+        if gpu:
+            found["gpu_mhz"] = {"min": min(gpu), "median": float(np.median(gpu)), "max": max(gpu)}
+            found["gpu_mhz"]["fastest"] = max(self._values("gpu_max_mhz"), default=None)
         if len(self.readings) > 1:
             energy = self.joules(self.readings[0]["t"], self.readings[-1]["t"])
             if energy is not None and self._span() > 0:
@@ -227,16 +248,18 @@ class Watch:
         tegrastats: Tegrastats | None = None,
     ) -> None:
         self._sensors = Sensors(root, pid, cores)
-        self._rapl, self._ina = Rapl(root), Ina3221(root)
+        self._rapl, self._monitors = Rapl(root), PowerMonitors(root)
         self._gpu, self._tegrastats = gpu, tegrastats
 
     def read(self, now: Callable[[], float] = time.monotonic) -> dict[str, Any]:
         """The sensors' reading with ``t`` (s, monotonic) and ``power`` (source → what it told)."""
-        power: dict[str, Any] = {Rapl.source: self._rapl.read(), Ina3221.source: self._ina.read()}
+        power: dict[str, Any] = {Rapl.source: self._rapl.read(), PowerMonitors.source: self._monitors.read()}
         reading = self._sensors.read()
         if self._gpu is not None:
             power[Nvml.source] = gpu = self._gpu.read()
             reading["throttling"] = [*reading["throttling"], *gpu.pop("throttling", [])]
+            clocks = {"gpu_mhz": gpu.pop("mhz", None), "gpu_max_mhz": gpu.pop("max_mhz", None)}
+            reading |= {key: megahertz for key, megahertz in clocks.items() if megahertz is not None}
         if self._tegrastats is not None:
             power[Tegrastats.source] = told = self._tegrastats.read()
             reading["celsius"] = {**reading.get("celsius", {}), **told.pop("celsius", {})}
@@ -246,18 +269,31 @@ class Watch:
         return {"t": round(now(), 4), **reading}
 
 
+def gpu_sensors(index: int) -> Nvml | None:
+    """NVML's sensors of the GPU that CUDA counts as ``index``; None where there is no such GPU, or NVML has no sensor.
+
+    CUDA is asked, which heeds CUDA_VISIBLE_DEVICES and has an order of its own.
+    """
+    try:
+        return Nvml.here(find_gpu(index).uuid)
+    except EdgeferError:
+        return None
+
+
 def main() -> None:
     """Watch until stdin closes: it does so too where the process that started this one was killed."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--pid", type=int, required=True)
     parser.add_argument("--interval", type=float, required=True)
     parser.add_argument("--cores", default="")
+    parser.add_argument("--gpu", type=int)
     arguments = parser.parse_args()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one that measures; it closes stdin then
     cores = frozenset(map(int, arguments.cores.split(","))) if arguments.cores else None
     # its power monitors are asked directly where they may be read
-    tool = None if Ina3221().read() else Tegrastats.here(max(20, int(arguments.interval * 1000)))
-    watch = Watch(Path("/"), arguments.pid, cores, Nvml.here(), tool)
+    tool = None if PowerMonitors().read() else Tegrastats.here(max(20, int(arguments.interval * 1000)))
+    gpu = None if arguments.gpu is None else gpu_sensors(arguments.gpu)
+    watch = Watch(Path("/"), arguments.pid, cores, gpu, tool)
     try:
         if hasattr(os, "nice"):
             os.nice(5)  # the watched process is not to be held up by the watcher

@@ -58,7 +58,7 @@ def _with_flipped_faces(x: Tensor) -> Tensor:
     OpenVINO 2026.4 computes INT8 wrongly behind a Concat where only what convolutions read is quantised.
     """
     width = x.shape[3]
-    columns = torch.arange(width)
+    columns = torch.arange(width, device=x.device)
     both = x[:, :, :, torch.cat([columns, columns.flip(0)])]
     halves: Tensor = both.unflatten(3, (2, width))  # type: ignore[no-untyped-call]  # missing in torch's stubs
     return halves.permute(3, 0, 1, 2, 4).flatten(0, 1)

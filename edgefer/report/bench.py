@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -20,15 +20,16 @@ from edgefer.atomic import atomic_path
 from edgefer.contract import Contract
 from edgefer.data import FaceSet, aligned
 from edgefer.engines.classifier import Classifier
-from edgefer.engines.load import TorchBaseline, load_baseline, load_engine
+from edgefer.engines.load import load_engine
 from edgefer.errors import EdgeferError
 from edgefer.measure.accuracy import Predictions
 from edgefer.measure.disturbance import UNDISTURBED
 from edgefer.measure.environment import describe_environment
-from edgefer.measure.evaluate import Cache, Opener, evaluate
+from edgefer.measure.evaluate import Cache, evaluate
 from edgefer.measure.label_order import order_warning
 from edgefer.measure.latency import Estimate
 from edgefer.progress import announce
+from edgefer.report.baseline import Baseline, Opened, open_and_reopen, open_baseline
 from edgefer.report.evaluated import LeftOut, evaluated_faces, face_warnings, opened_faces, unknown_training
 from edgefer.report.report import (
     Accuracy,
@@ -41,11 +42,9 @@ from edgefer.report.report import (
     to_digits,
     to_members,
 )
-from edgefer.report.timing import DEFAULT_SETTINGS, MIN_ROUNDS, BenchSettings, Timed, time_all, variables
+from edgefer.report.timing import DEFAULT_SETTINGS, MIN_ROUNDS, BenchSettings, Timed, gpu_of, time_all, variables
 
 Engine: TypeAlias = str | os.PathLike[str] | Classifier
-Baseline: TypeAlias = str | os.PathLike[str] | TorchBaseline | Classifier | Predictions
-Opened: TypeAlias = tuple[Classifier, Opener | None]
 
 SAMPLE_SUFFIXES = (".csv", ".npz")
 
@@ -80,11 +79,14 @@ def benchmark(
     environment = describe_environment()
     faces = opened_faces(data)
     with ExitStack() as opened:
-        engines = [_open(item, partial(load_engine, threads=settings.threads), opened) for item in _as_list(engine)]
-        reference = _open_baseline(baseline, settings.threads, engines[0][0].contract, opened)
+        engines = [
+            open_and_reopen(item, partial(load_engine, threads=settings.threads), opened) for item in _as_list(engine)
+        ]
+        given = open_baseline(baseline, [classifier for classifier, _ in engines], settings, opened)
+        reference, settings = given.reference, given.settings
         order = reference.classes if isinstance(reference, Predictions) else engines[0][0].contract.labels
         faces = aligned(faces, order)  # other networks' answers are brought into it
-        evaluated = engines if isinstance(reference, Predictions) else [reference, *engines]
+        evaluated = engines if isinstance(reference, Predictions) else [reference, *engines, *given.others]
         timed = [classifier for classifier, _ in evaluated]
         answered = reference if isinstance(reference, Predictions) else None
         faces, left_out, known = evaluated_faces(faces, timed, answered, settings.limit, settings.seed)
@@ -107,7 +109,13 @@ def benchmark(
         found,
         settings,
         environment,
-        warnings=(*others, *unknown_training(timed), *face_warnings(faces), *_order_warnings(predictions, faces)),
+        warnings=(
+            *given.warnings,
+            *others,
+            *unknown_training(timed[: len(timed) - len(given.others)]),
+            *face_warnings(faces),
+            *_order_warnings(predictions, faces),
+        ),
         left_out=left_out,
     )
 
@@ -166,6 +174,7 @@ def _row(name: str, classifier: Classifier, predictions: Predictions) -> Row:
         model=classifier.contract.architecture,
         runtime=classifier.runtime,
         runtime_version=classifier.runtime_version,
+        device=None if (gpu := gpu_of(classifier)) is None else f"cuda:{gpu}",
         precision=classifier.precision,
         size_bytes=classifier.size_bytes,
         accuracy=Accuracy.of(predictions),
@@ -202,23 +211,6 @@ def _as_list(engine: Engine | Sequence[Engine]) -> list[Engine]:
     if not engines:
         raise EdgeferError("no engine was given to the benchmark", hint="pass one or more: `edgefer bench x.onnx …`")
     return engines
-
-
-def _open(item: Engine | TorchBaseline, load: Callable[..., Classifier], opened: ExitStack) -> Opened:
-    """A classifier that was handed in stays its owner's; one that is loaded here is closed here, and can be again."""
-    if isinstance(item, Classifier):
-        return item, None
-    reopen = partial(load, item)
-    return opened.enter_context(reopen()), reopen
-
-
-def _open_baseline(baseline: Baseline, threads: int, contract: Contract, opened: ExitStack) -> Opened | Predictions:
-    """``contract`` is the engines': a bare state dict has none of its own."""
-    if isinstance(baseline, Predictions):
-        return baseline
-    if isinstance(baseline, str | os.PathLike) and Path(baseline).suffix == ".npz":
-        return Predictions.load(baseline)
-    return _open(baseline, partial(load_baseline, threads=threads, contract=contract), opened)
 
 
 def _other_inputs(baseline: Classifier, engines: Iterable[Classifier]) -> Iterator[str]:

@@ -19,8 +19,8 @@ from edgefer.report.report import Report, Row, from_digits, from_members
 from edgefer.report.terminal import NOT_MEASURED, WIDTH, as_printable, digits, size_text
 
 HEAD = ("", "p50 ms", "slower", "p95 ms", "size", "top-1 %", "lost, points")
-_SAME_SETTINGS = ("scope", "batch", "threads", "fps")
-_SAME_MACHINE = ("cpu", "board", "cores", "instruction_set")
+_SAME_SETTINGS = ("scope", "batch", "threads", "fps", "device")
+_SAME_MACHINE = ("cpu", "board", "cores", "instruction_set", "gpu")
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def differences(old: Report, new: Report) -> Iterator[str]:
     ours, theirs = old.settings.to_dict(), new.settings.to_dict()
     for key in _SAME_SETTINGS:
         one, two = ours.get(key), theirs.get(key)
-        if one != two:
+        if one != two and None not in (one, two):  # a report of an earlier edgefer does not say it
             yield f"{key} is {one} in {old.file} and {two} in {new.file}"
     for key in _SAME_MACHINE:
         one, two = old.environment.get(key), new.environment.get(key)

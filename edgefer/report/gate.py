@@ -23,6 +23,7 @@ from edgefer.measure.paired import Verdict, verdict_of
 from edgefer.report.compare import change, check_same_classes, differences
 from edgefer.report.report import Report, Row
 from edgefer.report.terminal import VERDICT_STYLES
+from edgefer.runtimes import PYTORCH
 
 EXIT_CODES = {Verdict.PASS: 0, Verdict.FAIL: 1, Verdict.INCONCLUSIVE: 3}
 SLOWDOWN = 0.05
@@ -121,7 +122,7 @@ def run_gate(
                 hint="hold a report against one of the same engines",
             )
         checks += [check for pair in shared for check in _relative(against, report, *pair, limits)]
-        missing = [row.name for row in against.engines if report.counterpart(row.name, against) is None]
+        missing = [row.name for row in _chosen(against, ()) if report.counterpart(row.name, against) is None]
         checks += [
             Check(name, "is measured", Verdict.INCONCLUSIVE, f"{against.file} has it, {report.file} does not")
             for name in missing
@@ -141,7 +142,10 @@ def _chosen(report: Report, names: Sequence[str]) -> list[Row]:
     unknown = [name for name in names if name not in known]
     if unknown:
         raise EdgeferError(f"{report.path} has no engine '{unknown[0]}'", hint=f"it has {', '.join(known)}")
-    return [row for row in report.engines if not names or row.name in names]
+    if names:
+        return [row for row in report.engines if row.name in names]
+    built = [row for row in report.engines if row.runtime != PYTORCH.name]
+    return built or list(report.engines)  # PyTorch beside engines is a further baseline
 
 
 def _absolute(report: Report, row: Row, limits: Limits) -> Iterator[Check]:

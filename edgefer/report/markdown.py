@@ -78,6 +78,8 @@ def environment_lines(report: Report) -> Iterator[tuple[str, object]]:
     found = report.environment
     yield "processor", found.get("cpu")
     yield "board", found.get("board")
+    yield "GPU", found.get("gpu")
+    yield "GPU driver", found.get("gpu_driver")
     yield "cores", found.get("cores")
     yield "instructions", " ".join(found.get("instruction_set") or ())
     yield "system", found.get("os")

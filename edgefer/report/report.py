@@ -224,6 +224,7 @@ class Row:
         model: the contract's architecture.
         runtime: e.g. ``onnxruntime``.
         runtime_version: e.g. ``1.31.1``.
+        device: ``cuda:N`` where it ran on a GPU, as CUDA counts them; None where on the CPU.
         precision: e.g. ``int8``.
         size_bytes: size of the file it was loaded from.
         accuracy: accuracy of its answers.
@@ -254,11 +255,15 @@ class Row:
     gpu_ms: GpuTimes | None = None
     layers: tuple[LayerPrecision, ...] = ()
     disturbed: Disturbed = UNDISTURBED
+    device: str | None = None
 
     @property
     def how(self) -> str:
-        """What computes it and in which precision: ``onnxruntime INT8``; empty for predictions."""
-        return "" if self.runtime is None else f"{label_of(self.runtime)} {(self.precision or '').upper()}".strip()
+        """What computes it, in which precision and on which GPU: ``onnxruntime INT8``; empty for predictions."""
+        if self.runtime is None:
+            return ""
+        where = "" if self.device is None else f" on {self.device}"
+        return f"{label_of(self.runtime)} {(self.precision or '').upper()}".strip() + where
 
     @property
     def verdict(self) -> str:
@@ -613,6 +618,7 @@ class _Telemetry:
 
     cpu_load: float | None = None
     mhz: _Clock | None = None
+    gpu_mhz: _Clock | None = None
     celsius: _Celsius | None = None
     watts: float | None = None
     power_source: str | None = None

@@ -117,8 +117,15 @@ def _remark(row: Row, report: Report) -> str:
 def _headline(report: Report) -> str:
     return (
         f"{report.title}, {report.baseline.accuracy.n:,} faces · batch {report.settings.batch}, "
-        f"{threads_text(report)} · {report.environment.get('cpu') or 'unknown CPU'}"
+        f"{threads_text(report)} · {machine_text(report)}"
     )
+
+
+def machine_text(report: Report) -> str:
+    """The processor and, where something ran on it, the GPU."""
+    used = any(row.device is not None for row in report.rows)
+    found = [report.environment.get("gpu") or "unknown GPU"] if used else []
+    return " · ".join([*found, report.environment.get("cpu") or "unknown CPU"])
 
 
 def threads_text(report: Report) -> str:
@@ -259,6 +266,8 @@ def telemetry_line(report: Report) -> str:
     parts = [f"{seen['cpu_load']:.2f} cores busy"] if seen.get("cpu_load") is not None else []
     if seen.get("mhz"):
         parts.append(f"{seen['mhz']['median']:,.0f} MHz")
+    if seen.get("gpu_mhz"):
+        parts.append(f"GPU {seen['gpu_mhz']['median']:,.0f} MHz")
     if seen.get("celsius"):
         hottest = seen["celsius"]
         parts.append(f"{hottest['zone']} {hottest['first']:.0f} to {hottest['max']:.0f} °C")

@@ -12,6 +12,8 @@ from typing import Any
 
 from edgefer.data import FaceSet
 from edgefer.engines.classifier import Classifier
+from edgefer.engines.load import parse_forms
+from edgefer.engines.session import TimedSession
 from edgefer.errors import EdgeferError
 from edgefer.measure.disturbance import Disturbed, LoadMeter, OtherLoad, disturbances
 from edgefer.measure.latency import (
@@ -59,6 +61,10 @@ class BenchSettings:
         limit: maximum number of evaluated faces, sampled at random by ``seed``; None for all.
         seed: seed of that sample, of the order within timing rounds and of the speed-up's bootstrap.
         margin_pp: the drop that would be accepted, points: non-inferiority is evaluated against it.
+        device: where a baseline in PyTorch runs: ``cpu``, ``cuda`` or ``cuda:N``; None: the GPU that an engine runs on,
+            else the CPU.
+        pytorch: how else it runs, a row each: see :data:`edgefer.engines.load.FORMS`; None: ``fp16`` and ``graph`` on a
+            GPU, nothing on a CPU.
 
     Raises:
         EdgeferError: a value that cannot be.
@@ -75,6 +81,8 @@ class BenchSettings:
     limit: int | None = None
     seed: int = 0
     margin_pp: float = MARGIN_PP
+    device: str | None = None
+    pytorch: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         check_scope(self.scope)
@@ -91,6 +99,8 @@ class BenchSettings:
         if self.limit is not None and self.limit < 1:
             raise EdgeferError(f"the limit of evaluated faces must be at least 1, not {self.limit}", hint="--limit 500")
         check_margin(self.margin_pp)
+        if self.pytorch:
+            parse_forms(",".join(self.pytorch))
         if self.scope == "paced":
             FrameRate(self.fps, self.deadline_ms)
 
@@ -120,7 +130,7 @@ def variables() -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Energy:
-    """Joules per image of everything that the source feeds, e.g. ``INA3221``."""
+    """Joules per image of everything that the source feeds, e.g. ``INA monitors``."""
 
     source: str
     joules_per_image: float
@@ -161,26 +171,34 @@ def time_all(
     }
     announce(f"timing {', '.join(runners)}: {_how_long(settings)}, batch {settings.batch}, threads {settings.threads}")
     with ExitStack() as opened:
-        recorder = opened.enter_context(Recorder()) if telemetry else None
+        gpu = next((used for classifier in classifiers.values() if (used := gpu_of(classifier)) is not None), None)
+        recorder = opened.enter_context(Recorder(gpu=gpu)) if telemetry else None
         start, meter = time.monotonic(), LoadMeter()
         timing, paces = _measure(runners, settings)
-        gpu = gpu_times(runners, timing)
+        on_gpu = gpu_times(runners, timing)
         load, end = meter.read(), time.monotonic()
         recording = None if recorder is None else recorder.recording().between(start, end)
         energies = (
             {} if recorder is None or recording is None else _energies(runners, settings.batch, recorder, recording)
         )
     throttled = () if recording is None else tuple(recording.throttled())
+    below = () if recording is None or gpu is None else tuple(recording.gpu_below())
     return Timed(
         timing=timing,
         paces=paces,
         energies=energies,
-        gpu_ms=gpu,
+        gpu_ms=on_gpu,
         telemetry=None if recording is None else recording.summary(),
         load=load,
         disturbed=disturbances(timing, load, settings.threads, throttled),
-        warnings=(*too_many_threads(cores, settings.threads), *unsettled(timing), *too_few(timing)),
+        warnings=(*too_many_threads(cores, settings.threads), *below, *unsettled(timing), *too_few(timing)),
     )
+
+
+def gpu_of(classifier: Classifier) -> int | None:
+    """CUDA's number of the GPU that it runs on; None where it runs on the CPU."""
+    session = classifier.session
+    return session.gpu if isinstance(session, TimedSession) else None
 
 
 def _how_long(settings: BenchSettings) -> str:

@@ -1,7 +1,8 @@
 """Trees of /proc and /sys as the kernel's documents and NVIDIA's guides lay them out, file by file.
 
 x86: Documentation/admin-guide/pm/cpufreq.rst, power/powercap/powercap.rst. Jetson: hwmon/ina3221.rst, the Jetson Linux
-developer guide's tables of rails, and (JetPack 4) the ina3221x driver's attributes.
+developer guide's tables of rails, and (JetPack 4) the ina3221x driver's attributes; hwmon/ina238.rst and
+ABI/testing/sysfs-class-devfreq for Thor's.
 """
 
 CPUFREQ = "sys/devices/system/cpu/cpu{}/cpufreq/scaling_cur_freq"
@@ -51,6 +52,33 @@ ORIN_NANO = {
     "sys/class/hwmon/hwmon0/name": "soctherm_oc",
     "sys/class/hwmon/hwmon0/oc1_event_cnt": "0",
     "sys/class/hwmon/hwmon0/oc3_event_cnt": "2",
+    "sys/class/devfreq/17000000.gpu/cur_freq": "306000000",
+    "sys/class/devfreq/17000000.gpu/max_freq": "624750000",
+    "sys/class/devfreq/17000000.gpu/available_frequencies": "306000000 408000000 624750000 1020000000",
+    "sys/class/devfreq/15480000.nvdec/cur_freq": "793600000",
+    "sys/class/thermal/cooling_device3/type": "devfreq-17000000.gpu",
+    "sys/class/thermal/cooling_device3/cur_state": "1",
+}
+
+THOR = {
+    "sys/class/hwmon/hwmon2/name": "ina3221",
+    "sys/class/hwmon/hwmon2/in1_label": "VDD_GPU",
+    "sys/class/hwmon/hwmon2/in1_input": "19600",
+    "sys/class/hwmon/hwmon2/curr1_input": "-20",
+    "sys/class/hwmon/hwmon2/in2_label": "VDD_CPU_SOC_MSS",
+    "sys/class/hwmon/hwmon2/in2_input": "19620",
+    "sys/class/hwmon/hwmon2/curr2_input": "200",
+    "sys/class/hwmon/hwmon2/in3_label": "VIN_SYS_5V0",
+    "sys/class/hwmon/hwmon2/in3_input": "5064",
+    "sys/class/hwmon/hwmon2/curr3_input": "1000",
+    "sys/class/hwmon/hwmon3/name": "ina238",
+    "sys/class/hwmon/hwmon3/in0_input": "1",
+    "sys/class/hwmon/hwmon3/in1_input": "20000",
+    "sys/class/hwmon/hwmon3/curr1_input": "750",
+    "sys/class/hwmon/hwmon3/power1_input": "15004000",
+    "sys/class/devfreq/gpu-gpc-0/cur_freq": "315000000",
+    "sys/class/devfreq/gpu-gpc-0/max_freq": "1575000000",
+    "sys/class/devfreq/gpu-nvd-0/cur_freq": "300000000",
 }
 
 NANO = {
@@ -79,6 +107,8 @@ TEGRASTATS = {
     " VDD_SOC 1480mW/1470mW",
     "agx orin, JetPack 5": "RAM 9100/30698MB (lfb 200x4MB) CPU [1%@2201,off] EMC_FREQ 0%@2133 GR3D_FREQ 0% CPU@48C"
     " VDD_GPU_SOC 3200mW/3210mW VDD_CPU_CV 400mW/410mW VIN_SYS_5V0 2400mW/2400mW",
+    "thor, JetPack 7": "RAM 3220/125772MB (lfb 1x4MB) CPU [0%@972,0%@972,off] cpu@38.5C tj@39.25C soc012@38.1C"
+    " VDD_GPU -392mW/-392mW VDD_CPU_SOC_MSS 3924mW/3924mW VIN_SYS_5V0 5064mW/5064mW VIN 15004mW/15004mW",
     "nano, JetPack 4": "RAM 1600/3956MB (lfb 300x4MB) SWAP 0/1978MB (cached 0MB) CPU [12%@102] EMC_FREQ 3%@1600"
     " GR3D_FREQ 0%@76 PLL@36.5C CPU@39C PMIC@100C GPU@37C POM_5V_IN 2140/2132 POM_5V_GPU 80/78 POM_5V_CPU 270/275",
 }

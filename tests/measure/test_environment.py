@@ -9,7 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
+from edgefer.engines.tensorrt import cuda
+from edgefer.engines.tensorrt.cuda import Device, Driver
 from edgefer.measure import environment
+from edgefer.measure.sensors import Nvml
+from tests.measure.test_telemetry import CUDAS, FakeNvml
 
 
 def test_it_says_what_a_reader_needs():
@@ -21,6 +25,21 @@ def test_it_says_what_a_reader_needs():
     assert found["machine"] == platform.machine()
     assert isinstance(found["instruction_set"], (list, tuple))
     json.dumps(found)
+
+
+def test_it_names_the_gpu_its_driver_and_its_clock(monkeypatch):
+    device = Device("Orin", "SM87", integrated=True, uuid=CUDAS)
+    monkeypatch.setattr(cuda, "survey", lambda: Driver("12.6", (device,), None))
+    monkeypatch.setattr(environment.Nvml, "here", lambda uuid: Nvml(FakeNvml(f"GPU-{CUDAS}"), uuid))
+    found = environment.describe_environment()
+    assert (found["gpu"], found["cuda"], found["gpu_driver"]) == ("Orin, SM87", "12.6", "570.86.10")
+    assert found["gpu_clock"] == {"mhz": 1200, "max_mhz": 1980}
+    monkeypatch.setattr(environment.Nvml, "here", lambda uuid: None)
+    monkeypatch.setattr(environment.Sensors, "read", lambda self: {"gpu_mhz": 306.0, "gpu_max_mhz": 1020.0})
+    found = environment.describe_environment()
+    assert (found["gpu_driver"], found["gpu_clock"]) == (None, {"mhz": 306.0, "max_mhz": 1020.0}), "a board's devfreq"
+    monkeypatch.setattr(cuda, "survey", lambda: Driver(None, (), None))
+    assert environment.describe_environment()["gpu"] is None
 
 
 def test_it_names_no_host_user_or_folder():

@@ -10,9 +10,9 @@ import time
 
 import pytest
 
-from edgefer.measure.sensors import Ina3221, Nvml, Rapl, Sensors, Tegrastats, parse_tegrastats
+from edgefer.measure.sensors import Nvml, PowerMonitors, Rapl, Sensors, Tegrastats, parse_tegrastats
 from edgefer.measure.telemetry import Recorder, Recording, Watch
-from tests.measure.sysfs_trees import LAPTOP, NANO, ORIN_NANO, RASPBERRY_PI, TEGRASTATS, plant
+from tests.measure.sysfs_trees import LAPTOP, NANO, ORIN_NANO, RASPBERRY_PI, TEGRASTATS, THOR, plant
 
 
 def test_a_laptop_tells_clock_heat_throttling_load_and_memory(tmp_path):
@@ -27,7 +27,7 @@ def test_a_laptop_tells_clock_heat_throttling_load_and_memory(tmp_path):
 
 def test_a_machine_that_tells_nothing_gives_nothing(tmp_path):
     assert Sensors(tmp_path, pid=42).read() == {"throttling": []}
-    assert Rapl(tmp_path).read() == Ina3221(tmp_path).read() == {}
+    assert Rapl(tmp_path).read() == PowerMonitors(tmp_path).read() == {}
     assert not Rapl(tmp_path).forbidden
     summary = Recording(({"t": 0.0, "throttling": []}, {"t": 1.0, "throttling": []}), 0.2).summary()
     assert summary["untold"] == ["mhz", "celsius", "watts"]
@@ -75,13 +75,46 @@ def test_rapl_that_only_root_may_read_is_said(tmp_path):
 
 
 def test_jetson_rails(tmp_path):
-    found = Ina3221(plant(tmp_path / "orin", ORIN_NANO)).read()
+    found = PowerMonitors(plant(tmp_path / "orin", ORIN_NANO)).read()
     assert found["watts"] == pytest.approx(4.944 * 0.976), "VDD_IN feeds the others: they are not added"
     assert set(found["rails"]) == {"VDD_IN", "VDD_CPU_GPU_CV", "VDD_SOC"}
-    assert Ina3221(plant(tmp_path / "nano", NANO)).read()["watts"] == pytest.approx(2.132)
+    assert PowerMonitors(plant(tmp_path / "nano", NANO)).read()["watts"] == pytest.approx(2.132)
     agx = {k: v.replace("VDD_IN", "VDD_GPU_SOC") for k, v in ORIN_NANO.items()}
-    rails = Ina3221(plant(tmp_path / "agx", agx)).read()
+    rails = PowerMonitors(plant(tmp_path / "agx", agx)).read()
     assert rails["watts"] == pytest.approx(sum(rails["rails"].values())), "no rail feeds the whole board"
+
+
+def test_every_monitor_of_a_board_counts_and_thors_input_feeds_the_others(tmp_path):
+    found = PowerMonitors(plant(tmp_path / "thor", THOR)).read()
+    assert found["rails"] == {
+        "VDD_GPU": pytest.approx(-0.392),
+        "VDD_CPU_SOC_MSS": pytest.approx(3.924),
+        "VIN_SYS_5V0": pytest.approx(5.064),
+        "VIN": pytest.approx(15.004),
+    }
+    assert found["watts"] == pytest.approx(15.004)
+    other = {"sys/class/hwmon/hwmon4/name": "ina226", "sys/class/hwmon/hwmon4/in0_input": "3"}
+    own = {"sys/class/hwmon/hwmon4/in1_input": "12000", "sys/class/hwmon/hwmon4/curr1_input": "500"}
+    assert PowerMonitors(plant(tmp_path / "other", {**other, **own})).read()["rails"] == {"ina226 (hwmon4)": 6.0}
+
+
+def test_the_gpu_of_a_board_tells_its_clock_and_what_cools_it(tmp_path):
+    found = Sensors(plant(tmp_path / "orin", ORIN_NANO)).read()
+    assert (found["gpu_mhz"], found["gpu_max_mhz"]) == (306, 1020), "the fastest it has, not the power mode's limit"
+    assert found["throttling"] == ["devfreq-17000000.gpu (cooling_device3) is cooling"]
+    thor = Sensors(plant(tmp_path / "thor", THOR)).read()
+    assert (thor["gpu_mhz"], thor["gpu_max_mhz"]) == (315, 1575), "without a list, the limit"
+    assert "gpu_mhz" not in Sensors(plant(tmp_path / "pi", RASPBERRY_PI)).read()
+
+
+def test_a_gpu_below_its_fastest_clock_is_said():
+    (said,) = readings(gpu_mhz=[306.0] * 9, gpu_max_mhz=[1020.0] * 9).gpu_below()
+    assert said.startswith("the GPU ran at 306 MHz (median) and can do 1,020")
+    assert "jetson_clocks" in said
+    assert not list(readings(gpu_mhz=[1000.0] * 9, gpu_max_mhz=[1020.0] * 9).gpu_below())
+    assert not list(readings(mhz=[1000.0] * 9).gpu_below())
+    found = readings(gpu_mhz=[306.0, 306.0, 408.0], gpu_max_mhz=[1020.0] * 3).summary()["gpu_mhz"]
+    assert found == {"min": 306.0, "median": 306.0, "max": 408.0, "fastest": 1020.0}
 
 
 def test_tegrastats_lines():
@@ -93,6 +126,9 @@ def test_tegrastats_lines():
     nano = parse_tegrastats(TEGRASTATS["nano, JetPack 4"])
     assert nano["watts"] == 2.14
     assert nano["celsius"] == {"PLL": 36.5, "CPU": 39, "GPU": 37}
+    thor = parse_tegrastats(TEGRASTATS["thor, JetPack 7"])
+    assert thor["watts"] == 15.004, "VIN is the whole board: the sum of the other rails is 8.6 W"
+    assert thor["rails"]["VDD_GPU"] == -0.392
     assert parse_tegrastats("") == {}
 
 
@@ -110,17 +146,38 @@ def test_the_tool_is_started_read_and_ended(tmp_path):
     assert running._process.poll() is not None
 
 
+CUDAS = "11223344-5566-7788-99aa-bbccddeeff00"
+
+
 class FakeNvml:
-    """A fake of libnvidia-ml: one GPU that is thermally throttled and does not tell its clock."""
+    """A fake of libnvidia-ml: the GPUs ``uuids``, of which the asked one is thermally throttled."""
+
+    def __init__(self, *uuids, clock=True):
+        self.uuids, self.clock = uuids, clock
 
     def nvmlInit_v2(self):
         return 0
 
+    def nvmlDeviceGetCount_v2(self, count):
+        count._obj.value = len(self.uuids)
+        return 0
+
     def nvmlDeviceGetHandleByIndex_v2(self, index, device):
+        device._obj.value = 1 + index.value
+        return 0
+
+    def nvmlDeviceGetHandleByUUID(self, uuid, device):
+        if uuid.value.decode() not in self.uuids:
+            return 6  # NVML_ERROR_NOT_FOUND
+        device._obj.value = 1 + self.uuids.index(uuid.value.decode())
+        return 0
+
+    def nvmlSystemGetDriverVersion(self, text, size):
+        text.value = b"570.86.10"
         return 0
 
     def nvmlDeviceGetPowerUsage(self, device, value):
-        value._obj.value = 71_500
+        value._obj.value = 70_500 + 1000 * device.value
         return 0
 
     def nvmlDeviceGetTemperature(self, device, sensor, value):
@@ -128,7 +185,12 @@ class FakeNvml:
         return 0
 
     def nvmlDeviceGetClockInfo(self, device, kind, value):
-        return 3  # NVML_ERROR_NOT_SUPPORTED
+        value._obj.value = 1200
+        return 0 if self.clock else 3  # NVML_ERROR_NOT_SUPPORTED
+
+    def nvmlDeviceGetMaxClockInfo(self, device, kind, value):
+        value._obj.value = 1980
+        return 0 if self.clock else 3
 
     def nvmlDeviceGetCurrentClocksThrottleReasons(self, device, value):
         assert isinstance(value._obj, ctypes.c_ulonglong)
@@ -136,13 +198,23 @@ class FakeNvml:
         return 0
 
 
-def test_nvml_tells_watts_heat_and_what_slows_the_gpu(tmp_path):
-    found = Nvml(FakeNvml()).read()
-    assert found == {"watts": 71.5, "celsius": 83, "throttling": ["GPU: hardware thermal slowdown"]}
-    reading = Watch(tmp_path, None, None, gpu=Nvml(FakeNvml())).read(lambda: 7.0)
+def test_nvml_tells_watts_heat_clock_and_what_slows_the_gpu(tmp_path):
+    only = FakeNvml(f"GPU-{CUDAS}", clock=False)
+    assert Nvml(only, "").read() == {"watts": 71.5, "celsius": 83, "throttling": ["GPU: hardware thermal slowdown"]}
+    assert Nvml(only, "").driver() == "570.86.10"
+    reading = Watch(tmp_path, None, None, gpu=Nvml(FakeNvml(f"GPU-{CUDAS}"), CUDAS)).read(lambda: 7.0)
     assert reading["throttling"] == ["GPU: hardware thermal slowdown"]
     assert reading["power"] == {"NVML": {"watts": 71.5, "celsius": 83}}
+    assert (reading["gpu_mhz"], reading["gpu_max_mhz"]) == (1200, 1980)
     assert reading["t"] == 7.0
+
+
+def test_nvml_watches_the_gpu_that_cuda_means_and_no_other(tmp_path):
+    other = "GPU-ffffffff-0000-0000-0000-000000000000"
+    assert Nvml(FakeNvml(other, f"GPU-{CUDAS}"), CUDAS).read()["watts"] == 72.5, "NVML's second is CUDA's first"
+    assert Nvml(FakeNvml(other, f"MIG-{CUDAS}"), CUDAS).read()["watts"] == 72.5, "a part of a GPU"
+    assert not Nvml(FakeNvml(other, other), CUDAS).ready, "none that is not the one"
+    assert Nvml(FakeNvml(other), CUDAS).ready, "a Jetson's NVML may give its only GPU another name"
 
 
 def readings(**columns):
@@ -166,8 +238,8 @@ def test_reasons_to_believe_in_throttling():
 def test_energy_is_a_counters_difference_or_power_over_time():
     counter = readings(power=[{"RAPL packages": {"joules": 3.0 * i}} for i in range(11)])
     assert counter.joules(0.5, 1.5) == ("RAPL packages", pytest.approx(15.0)), "15 W for a second, between readings"
-    steady = readings(power=[{"INA3221": {"watts": 5.0}, "RAPL packages": {"joules": i}} for i in range(11)])
-    assert steady.joules(0.3, 1.3) == ("INA3221", pytest.approx(5.0)), "the whole board before the processor"
+    steady = readings(power=[{"INA monitors": {"watts": 5.0}, "RAPL packages": {"joules": i}} for i in range(11)])
+    assert steady.joules(0.3, 1.3) == ("INA monitors", pytest.approx(5.0)), "the whole board before the processor"
     rising = readings(power=[{"NVML": {"watts": 10.0 * i}} for i in range(11)])
     assert rising.joules(0.2, 0.6) == ("NVML", pytest.approx(0.2 * 10 + 0.2 * 20))
     assert counter.joules(0.5, 9.0) is None, "the readings do not reach so far"
@@ -180,13 +252,13 @@ def test_a_summary_of_a_stretch():
         busy_s=[0, 0.3, 0.6, 0.9, 1.2, 1.5],
         celsius=[{"a": 40, "b": 50 + i} for i in range(6)],
         rss_bytes=[5, 6, 9, 8, 7, 6],
-        power=[{"INA3221": {"watts": 5.0}}] * 6,
+        power=[{"INA monitors": {"watts": 5.0}}] * 6,
     )
     found = recording.summary()
     assert found["cpu_load"] == pytest.approx(1.5)
     assert found["celsius"] == {"zone": "b", "first": 50, "last": 55, "max": 55}
     assert found["rss_bytes"] == 9
-    assert (found["watts"], found["power_source"]) == (pytest.approx(5.0), "INA3221")
+    assert (found["watts"], found["power_source"]) == (pytest.approx(5.0), "INA monitors")
     assert found["mhz"]["min"] == 1000
     assert found["untold"] == []
     part = recording.between(0.5, 0.9)

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from edgefer.data.npz import save_npz
+from edgefer.engines.load import TorchBaseline
 from edgefer.errors import EdgeferError
 from edgefer.measure.evaluate import evaluate
 from edgefer.measure.latency import Interleaved, timed_batches
-from edgefer.report import bench, timing
+from edgefer.report import baseline, bench, timing
 from tests.report.conftest import benchmark
 
 KEYS = {
@@ -117,9 +118,9 @@ def test_paths_are_loaded_with_the_threads_and_closed(fake_classifier, faces_fil
 
     sessions = [classifier.session for classifier in (engine, base, kept)]
     monkeypatch.setattr(bench, "load_engine", load(engine))
-    monkeypatch.setattr(bench, "load_baseline", load(base))
+    monkeypatch.setattr(baseline, "load_baseline", load(base))
     benchmark(["x.onnx", kept], faces_file, "fakenet", threads=2, seconds=0.02)
-    assert asked == [("x.onnx", 2), ("fakenet", 2)]
+    assert asked == [("x.onnx", 2), (TorchBaseline("fakenet"), 2)]
     assert [session.closed for session in sessions] == [True, True, False]
 
 

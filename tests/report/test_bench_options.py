@@ -217,6 +217,9 @@ def test_a_throttled_run_is_marked_with_the_reason(fake_classifier, faces, monke
     monkeypatch.setattr(Recording, "between", lambda self, start, end: hot)
 
     class Fake:
+        def __init__(self, gpu):
+            assert gpu is None
+
         def __enter__(self):
             return self
 
@@ -240,6 +243,9 @@ def test_where_energy_is_told_each_engine_alone_gives_joules_an_image(fake_class
     class Board:
         """Draws 4 W, as a fake that is asked for all readings of the last minute."""
 
+        def __init__(self, gpu):
+            self.gpu = gpu
+
         def __enter__(self):
             return self
 
@@ -248,7 +254,7 @@ def test_where_energy_is_told_each_engine_alone_gives_joules_an_image(fake_class
 
         def recording(self):
             now = time.monotonic()
-            power = {"INA3221": {"watts": 4.0}}
+            power = {"INA monitors": {"watts": 4.0}}
             return Recording(tuple({"t": now - 60 + i / 10, "throttling": [], "power": power} for i in range(601)), 0.1)
 
     monkeypatch.setattr(timing, "Recorder", Board)
@@ -256,11 +262,11 @@ def test_where_energy_is_told_each_engine_alone_gives_joules_an_image(fake_class
     engine, base = fake_classifier(ms=10), fake_classifier("pytorch", ms=1)
     report = benchmark(engine, faces, base, batch=4, seconds=0.2, telemetry=True)
     joules = report.engines[0].energy.joules_per_image
-    assert report.engines[0].energy.source == "INA3221"
+    assert report.engines[0].energy.source == "INA monitors"
     assert 4.0 * 0.010 / 4 <= joules < 10 * 4.0 * 0.010 / 4, "four watts for ten milliseconds or more, over four faces"
     assert report.baseline.energy.joules_per_image < joules
     rows = report.to_json()["details"]["rows"]
-    assert rows[1]["energy"] == {"source": "INA3221", "joules_per_image": joules}
+    assert rows[1]["energy"] == {"source": "INA monitors", "joules_per_image": joules}
     assert report.telemetry["watts"] == pytest.approx(4.0)
 
 

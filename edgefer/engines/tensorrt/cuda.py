@@ -13,6 +13,7 @@ import ctypes
 import functools
 import math
 import threading
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -41,11 +42,15 @@ _ELSEWHERE: Final = (
 
 @dataclass(frozen=True)
 class Device:
-    """A GPU: its name, its compute capability (``"SM87"``) and whether it shares its memory with the CPU."""
+    """A GPU: its name, its compute capability (``"SM87"``) and whether it shares its memory with the CPU.
+
+    ``uuid`` is CUDA's name for this one GPU (or part of one), by which NVML finds it too; ``""`` where CUDA has none.
+    """
 
     name: str
     capability: str
     integrated: bool
+    uuid: str = ""
 
     def __str__(self) -> str:
         return f"{self.name}, {self.capability}"
@@ -98,7 +103,15 @@ def _device(driver: Any, index: int) -> Device:
     major, minor, integrated = (
         _asked(driver, "cuDeviceGetAttribute", which, handle) for which in (_MAJOR, _MINOR, _INTEGRATED)
     )
-    return Device(text.value.decode(errors="replace"), f"SM{major}{minor}", bool(integrated))
+    return Device(text.value.decode(errors="replace"), f"SM{major}{minor}", bool(integrated), _uuid(driver, handle))
+
+
+def _uuid(driver: Any, handle: int) -> str:
+    """In the form of NVML's, without its ``GPU-``; ``""`` where the driver does not tell."""
+    # since CUDA 11.4 the second is the one that knows parts of a GPU (MIG)
+    ask = getattr(driver, "cuDeviceGetUuid_v2", None) or getattr(driver, "cuDeviceGetUuid", None)
+    octets = (ctypes.c_ubyte * 16)()
+    return "" if ask is None or ask(ctypes.byref(octets), handle) else str(uuid.UUID(bytes=bytes(octets)))
 
 
 def _driver() -> Any:

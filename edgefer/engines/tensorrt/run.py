@@ -310,6 +310,7 @@ class TensorRtSession:
 
     Attributes:
         min_batch, max_batch: the batch sizes that the engine takes.
+        gpu: CUDA's number of the GPU: the first that CUDA_VISIBLE_DEVICES leaves.
         timing: timing of the last :meth:`run`; None before the first.
         without_graphs: why calls are not replayed as a CUDA graph; None where they are, or will be: the first call with
             a batch size is enqueued as it is, the second is captured.
@@ -324,6 +325,7 @@ class TensorRtSession:
         find_gpu()  # first: without a driver, the calls below end the process
         _, target = import_tensorrt(rtx)
         self.version = target.name
+        self.gpu: int | None = 0
         self.timing: CallTiming | None = None
         self._lock = threading.RLock()
         self._made: ExitStack | None = None

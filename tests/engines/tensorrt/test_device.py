@@ -104,6 +104,18 @@ def test_what_a_driver_says_of_its_gpu(monkeypatch):
     assert survey() == Driver("12.6", (ORIN,), None)
 
 
+def test_the_name_by_which_nvml_finds_the_gpu_too(monkeypatch):
+    class Newer(FakeDriver):
+        """A fake of libcuda since 11.4, with a GPU that has a name."""
+
+        def cuDeviceGetUuid_v2(self, octets, handle):
+            octets._obj[:] = range(16)
+            return 0
+
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: Newer())
+    assert find_gpu().uuid == "00010203-0405-0607-0809-0a0b0c0d0e0f"
+
+
 @pytest.mark.parametrize(
     ("changes", "version", "device", "said"),
     [

@@ -12,7 +12,7 @@ from edgefer.data import open_dataset, save_npz, synthetic_faces
 from edgefer.data.classes import FER2013
 from edgefer.engines.classifier import relative_difference
 from edgefer.engines.load import load_engine
-from edgefer.engines.tensorrt.cuda import open_cuda, survey
+from edgefer.engines.tensorrt.cuda import find_gpu, open_cuda, survey
 from edgefer.engines.tensorrt.run import TensorRtSession
 from edgefer.errors import EdgeferError
 from edgefer.faces import golden_faces
@@ -117,12 +117,18 @@ def test_what_was_taken_is_given_back(engine):
     with TensorRtSession(content) as session:
         faces = np.zeros((8, *session.inputs[0].shape[1:]), np.uint8)
         session.run({"faces": faces})
-    before = free()
-    for _ in range(20):
-        with TensorRtSession(content) as session:
-            for _ in range(3):
-                session.run({"faces": faces})
-    assert before - free() < 16 << 20
+
+    def lost():
+        before = free()
+        for _ in range(20):
+            with TensorRtSession(content) as session:
+                for _ in range(3):
+                    session.run({"faces": faces})
+        return before - free()
+
+    # an integrated GPU shares its memory with all that runs, which takes some now and then; a leak is there every time
+    tries = 5 if find_gpu().integrated else 1
+    assert any(lost() < 16 << 20 for _ in range(tries))
 
 
 def test_several_threads_and_two_engines(engine):
