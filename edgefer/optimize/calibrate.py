@@ -186,7 +186,9 @@ def announce_unruled(model: onnx.ModelProto) -> None:
     counts = Counter(node.op_type for node in unruled if not view.outputs.intersection(node.output))  # logits are float
     if counts:
         listed = ", ".join(f"{op} ({count}×)" for op, count in counts.items())
-        announce(f"note: no INT8 rule for {listed}: left in float")
+        gates = {"Sigmoid", "Mul"} <= set(counts)
+        why = "; SiLU and squeeze-excite are made of them: each costs conversions that a ReLU does not" if gates else ""
+        announce(f"note: no INT8 rule for {listed}: left in float{why}")
 
 
 def equalising_factors(model: onnx.ModelProto, contract: Contract, faces: FaceSet) -> Scales:
