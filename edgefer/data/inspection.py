@@ -245,6 +245,11 @@ def _notes(counts: Mapping[str, Mapping[str, int]], exact: Repeats, near: Repeat
     if faces.undivided:
         sizes = {name: sum(classes.values()) for name, classes in counts.items()}
         yield splits.division_sentence(faces.origin, sizes.get("train", 0), sizes.get("test", 0))
+    if UNDECLARED in counts:
+        yield (
+            f"{UNDECLARED}: {faces.origin} names no splits and has no labels, so that nothing is divided or measured; "
+            "calibration uses all of it"
+        )
     repeated, alike = sum(exact.within.values()), sum(near.within.values())
     if alike:
         yield (

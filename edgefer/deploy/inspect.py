@@ -211,17 +211,19 @@ def lineage_of(
 ) -> Lineage:
     """The lineage of ``file``; its ancestors are searched for beside it, weights also among those that ship.
 
-    Of several files with the model's hash, the one called ``model_file`` is named.
+    Of several files with the model's hash, the one called ``model_file`` is named; of several with the weights',
+    the one that was exported.
     """
     weights = weights_sha256 or contract.lineage.get("weights_sha256", "")
     beside = [path for path in sorted(file.parent.iterdir()) if path.is_file()]
     models = sorted((path for path in beside if path != file), key=lambda path: path.name != model_file)
-    shipped = sorted(SHIPPED.iterdir())
+    given = contract.lineage.get("weights_file", "")
+    tensors = sorted([*beside, *sorted(SHIPPED.iterdir())], key=lambda path: path.name != given)
     return Lineage(
         contract.architecture,
         Ancestor(model_sha256, _with_hash(model_sha256, models, (".onnx",))),
-        Ancestor(weights, _with_hash(weights, [*beside, *shipped], _WEIGHTS)),
-        {key: value for key, value in contract.lineage.items() if key != "weights_sha256"},
+        Ancestor(weights, _with_hash(weights, tensors, _WEIGHTS)),
+        {key: value for key, value in contract.lineage.items() if key not in ("weights_sha256", "weights_file")},
     )
 
 

@@ -135,4 +135,5 @@ def _from_zoo(
             hint=f"--weights FILE (`edgefer train --model {name}` makes one), or --random-weights to measure speed",
         )
     network, contract, loaded = load_network(source, name, labels)
-    return network, replace(contract, lineage={**contract.lineage, "weights_sha256": loaded.sha256})
+    origin = {"weights_sha256": loaded.sha256, "weights_file": Path(source).name}
+    return network, replace(contract, lineage={**contract.lineage, **origin})

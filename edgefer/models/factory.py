@@ -283,4 +283,5 @@ def _loaded(network: nn.Module, file: Path, contract: Contract, spec: str) -> Co
     own = network.state_dict()
     fitting = {name: tensor for name, tensor in weights.state.items() if tensor.shape == own[name].shape}
     network.load_state_dict(fitting, strict=False)  # all but what no forward pass reads is there
-    return replace(contract, lineage={**contract.lineage, "weights_sha256": weights.sha256})
+    origin = {"weights_sha256": weights.sha256, "weights_file": file.name}
+    return replace(contract, lineage={**contract.lineage, **origin})

@@ -114,6 +114,7 @@ def test_images_without_labels_are_counted_and_shown(tmp_path):
     done = run(tmp_path / "faces.npz", "--sheet", tmp_path / "s.png")
     assert done.exit_code == 0, done.output
     assert "without a label" in done.output
+    assert "undeclared: " in done.output  # what the column means
     assert (tmp_path / "s.png").stat().st_size > 100
 
 

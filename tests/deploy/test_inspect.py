@@ -91,6 +91,17 @@ def test_of_files_with_one_hash_the_one_that_was_given_is_named(model, tmp_path)
     assert inspect_file(tmp_path / "x.fp32.onnx").lineage.model.file == tmp_path / "a.onnx"
 
 
+def test_of_weights_with_one_hash_those_that_were_exported_are_named(tmp_path):
+    from edgefer.models.weights import SHIPPED
+
+    for name in ("a.safetensors", "given.safetensors"):
+        (tmp_path / name).write_bytes((SHIPPED / "lenet.safetensors").read_bytes())
+    edgefer.export("lenet", tmp_path / "m.onnx", weights=tmp_path / "given.safetensors", simplify=False)
+    found = inspect_file(tmp_path / "m.onnx")
+    assert found.lineage.weights.file == tmp_path / "given.safetensors"
+    assert "weights_file" not in "".join(titles(found))
+
+
 def test_weights_are_named_by_modules_and_run_no_code(tmp_path):
     torch = pytest.importorskip("torch")
     from edgefer.models import create
