@@ -37,6 +37,11 @@ class Agreement:
     effect: float = 1.0
     reason: str = ""
 
+    @classmethod
+    def of(cls, same: NDArray[np.bool_], groups: NDArray[np.int64], origin: str) -> Agreement:
+        """The agreement on images of ``origin``: for each whether the answer is the same, and its near-duplicates."""
+        return cls(len(same), int(same.sum()), origin, design_effect(same, groups))
+
     @property
     def share(self) -> float:
         """Share of images with the same answer, 0–1."""
@@ -87,5 +92,4 @@ def measure_agreement(one: Classifier, other: Classifier, faces: FaceSet) -> Agr
                 advance(len(images))
 
         same = np.concatenate(list(alike()))
-    effect = design_effect(same, numbered(faces.group_keys()))
-    return Agreement(len(faces), int(same.sum()), faces.origin, effect)
+    return Agreement.of(same, numbered(faces.group_keys()), faces.origin)

@@ -13,7 +13,8 @@ from edgefer.atomic import make_folder, write_bytes
 from edgefer.engines.classifier import Classifier
 from edgefer.engines.load import load_engine
 from edgefer.errors import EdgeferError
-from edgefer.manifest import read_manifest, write_engine
+from edgefer.manifest import Manifest, read_manifest, write_engine
+from edgefer.measure.agreement import Agreement
 from edgefer.optimize.candidates import (
     FLOAT,
     Candidate,
@@ -153,21 +154,25 @@ def _build_auto(
     max_drop = MAX_DROP_PP if settings.max_drop is None else settings.max_drop
     with ExitStack() as stack:
         classifiers = [stack.enter_context(c.open(prepared.contract, cost.threads)) for c in candidates]
-        rows = evaluated(rows, classifiers, val, variants.index(FLOAT), max_drop)
+        rows, agreements = evaluated(rows, classifiers, val, variants.index(FLOAT), max_drop)
         rows = choose(timed(rows, classifiers, prepared.contract, cost.batch, cost.threads))
-    _write_candidates(candidates_folder(destination), models, candidates, rows)
+    manifests = [
+        own.manifest(candidate, agreement=agreement)
+        for own, candidate, agreement in zip(models, candidates, agreements, strict=True)
+    ]
+    _write_candidates(candidates_folder(destination), candidates, rows, manifests)
     index = next(i for i, row in enumerate(rows) if row.chosen)
-    shown, winner = (*rows, *untaken), candidates[index]
-    agreement = models[index].agreement(winner, cost.threads)
-    manifest = write_engine(destination, winner.content, models[index].manifest(winner, shown, agreement))
-    return BuildResult(destination, manifest, verdict(rows), candidates=shown, agreement=agreement)
+    shown = (*rows, *untaken)
+    chosen = replace(manifests[index], candidates=tuple(row.to_dict() for row in shown))
+    manifest = write_engine(destination, candidates[index].content, chosen)
+    return BuildResult(destination, manifest, verdict(rows), candidates=shown, agreement=agreements[index])
 
 
 def retune(engine: str | os.PathLike[str], *, threads: int = 1, batch: int = 1) -> BuildResult:
     """Time the candidates of an ``--auto`` engine again, here, and put the fastest in its place.
 
-    Accuracies are those of the machine that built them; a candidate that does not run here, or whose golden vectors
-    differ here, is left out and announced.
+    Accuracies and the agreement with float are those of the machine that built them; a candidate that does not run
+    here, or whose golden vectors differ here, is left out and announced.
 
     Raises:
         EdgeferError: the engine was not built by ``--auto``, or its candidates did not travel with it.
@@ -200,7 +205,14 @@ def retune(engine: str | os.PathLike[str], *, threads: int = 1, batch: int = 1) 
     winner = folder / _file_name(next(row for row in rows if row.chosen))
     shown = (*rows, *others)
     chosen = replace(read_manifest(winner), candidates=tuple(row.to_dict() for row in shown))
-    return BuildResult(path, write_engine(path, winner.read_bytes(), chosen), verdict(rows), candidates=shown)
+    reason = f"{verdict(rows)} Times are of this machine, accuracies and agreement of the one that built it."
+    agreement = None
+    if chosen.agreement is not None:
+        agreement = Agreement.from_dict(chosen.agreement)
+    elif chosen.precision.has_int8:
+        agreement = Agreement(reason="the candidates do not tell it, and retune reads no images: build them again")
+    written = write_engine(path, winner.read_bytes(), chosen)
+    return BuildResult(path, written, reason, candidates=shown, agreement=agreement)
 
 
 def candidates_folder(engine: Path) -> Path:
@@ -210,9 +222,9 @@ def candidates_folder(engine: Path) -> Path:
 
 def _write_candidates(
     folder: Path,
-    models: Sequence[PreparedModel],
     candidates: Sequence[Candidate],
     rows: Sequence[CandidateResult],
+    manifests: Sequence[Manifest],
 ) -> None:
     """Fill a new folder and put it in the place of an old one, so that the two never mix."""
     fresh = folder.with_name(f".{folder.name}.partial")
@@ -220,8 +232,8 @@ def _write_candidates(
     make_folder(folder.parent)
     fresh.mkdir()
     try:
-        for prepared, candidate, row in zip(models, candidates, rows, strict=True):
-            write_engine(fresh / _file_name(row), candidate.content, prepared.manifest(candidate))
+        for candidate, row, manifest in zip(candidates, rows, manifests, strict=True):
+            write_engine(fresh / _file_name(row), candidate.content, manifest)
         shutil.rmtree(folder, ignore_errors=True)
         fresh.replace(folder)
         announce(f"wrote {len(rows)} candidates, which retune chooses among, into {folder}")

@@ -19,6 +19,7 @@ from edgefer.errors import EdgeferError
 from edgefer.faces import golden_faces
 from edgefer.manifest import Precision
 from edgefer.measure.accuracy import Predictions, kl_divergence
+from edgefer.measure.agreement import Agreement
 from edgefer.measure.disturbance import MARK, UNDISTURBED, Disturbed, LoadMeter, disturbances
 from edgefer.measure.evaluate import evaluate
 from edgefer.measure.latency import interleave
@@ -223,13 +224,22 @@ def time_files(
 
 def evaluated(
     results: Sequence[CandidateResult], classifiers: Sequence[Classifier], val: FaceSet, baseline: int, max_drop: float
-) -> list[CandidateResult]:
-    """Fill in what the answers on ``val`` say, against those of the one at index ``baseline``."""
+) -> tuple[list[CandidateResult], list[Agreement | None]]:
+    """Fill in what the answers on ``val`` say, against those of the one at index ``baseline``.
+
+    Returns:
+        The results; and the agreement of each INT8 engine with the float network in its own runtime, else None.
+    """
     found = [evaluate(classifier, val) for classifier in classifiers]
     pairs = [Paired.from_predictions(found[baseline], predictions) for predictions in found]
-    return [
+    rows = [
         replace(row.compared(paired), within=paired.drop_pp <= max_drop)
         for row, paired in zip(results, pairs, strict=True)
+    ]
+    plain = {row.runtime: one.answers for row, one in zip(results, found, strict=True) if row.precision == "fp32"}
+    return rows, [
+        None if row.scheme is None else Agreement.of(one.answers == plain[row.runtime], one.groups, val.origin)
+        for row, one in zip(results, found, strict=True)
     ]
 
 

@@ -40,7 +40,6 @@ from edgefer.faces import golden_faces
 from edgefer.golden import Golden
 from edgefer.graph.onnx_file import load_model
 from edgefer.manifest import Calibration, Manifest, Precision, write_engine
-from edgefer.measure.agreement import Agreement
 from edgefer.optimize.calibrate import record_of
 from edgefer.optimize.given_faces import Purpose, divide_faces
 from edgefer.optimize.prepared import BuildResult
@@ -198,12 +197,9 @@ def _write_engine(
         agreement=None if prepared.agreement is None else prepared.agreement.to_dict(),
         choice_faces=prepared.choice_faces,
     )
-    agreement = prepared.agreement
-    if agreement is None and options.calibrator is not None:
-        agreement = Agreement(reason="TensorRT's own calibrator chose what is INT8")
     manifest = write_engine(destination, built.plan, manifest)
     reason = "\n".join(line for line in (prepared.reason, note) if line)
-    return BuildResult(destination, manifest, reason, audit, prepared.candidates, agreement)
+    return BuildResult(destination, manifest, reason, audit, prepared.candidates, prepared.agreement)
 
 
 def _golden_count(options: BuilderOptions) -> int:

@@ -70,7 +70,7 @@ class TensorrtFile:
         method: calibration method.
         candidates: results of methods and plans, where they were chosen; reason: the reason for the choice.
         model_file: name of the exported model.onnx, ``""`` where unknown.
-        agreement: with float, in ONNX Runtime; None of a float file, and with implicit quantisation.
+        agreement: with float, in ONNX Runtime; None of a float file.
         choice_faces: see :attr:`PreparedModel.choice_faces`.
     """
 
@@ -181,6 +181,8 @@ def _made(
         made, changes = onnx.load_model_from_string(file.content), prepared.changes(file)
         if file.precision.got == "fp32":
             got = precision.removeprefix("int8").removeprefix("+") or "fp32"
+    elif precision.startswith("int8"):
+        agreement = Agreement(reason="TensorRT's own calibrator chooses what is INT8")
     return TensorrtFile(
         to_fp16(made) if by_types else made,
         prepared.contract,
@@ -218,10 +220,13 @@ def _as_it_is(
         flags = ", ".join(option_of(name) for name in settings.given)
         announce(f"note: {flags} not used: the file's ranges were set when it was written")
     known = _origin(model)
+    agreement = known.agreement
+    if agreement is None and precision.startswith("int8"):
+        agreement = Agreement(reason="it was not where the file was written, and a device has no images")
     return TensorrtFile(
         *(model, contract, precision, known.model_sha256 or sha256_file(path), known.calibration, known.rewrites),
         candidates=known.candidates,
-        agreement=known.agreement,
+        agreement=agreement,
         choice_faces=known.choice_faces,
     )
 

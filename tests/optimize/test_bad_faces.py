@@ -1,5 +1,6 @@
 """Faces and networks that calibration must refuse, or survive, by name."""
 
+import json
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
@@ -12,7 +13,7 @@ from edgefer.data import ReadSettings, open_dataset, save_npz
 from edgefer.errors import EdgeferError
 from edgefer.graph.canonical import canonicalise
 from edgefer.graph.onnx_file import load_model
-from edgefer.manifest import Precision, read_manifest
+from edgefer.manifest import Precision, manifest_path, read_manifest
 from edgefer.optimize import build as building
 from edgefer.optimize import search
 from edgefer.optimize.calibrate import Corrector, equalising_factors
@@ -216,7 +217,19 @@ def test_auto_and_method_auto_together(model, faces, tmp_path, monkeypatch):
     assert {timed[1]["method"], *(row["method"] for row in others)} == {"minmax", "percentile", "mse", "entropy"}
     engine = tmp_path / "x.candidates" / f"onnxruntime-int8-{found[1].scheme}.onnx"
     assert read_manifest(engine).calibration.method == timed[1]["method"]
+    inside = read_manifest(engine)
+    assert inside.agreement["images"] == len(faces.split("val")), "what was evaluated on tells the agreement too"
+    assert result.manifest.agreement == (inside.agreement if rows[1]["chosen"] else None)
+    monkeypatch.setattr(
+        building, "timed", lambda rows, *_: [replace(row, p50_ms=1.0 + (row.scheme is None)) for row in rows]
+    )
     again = building.retune(tmp_path / "x.onnx")
+    assert again.manifest.agreement == inside.agreement == again.agreement.to_dict()
+    assert f"agreement with float: {100 * again.agreement.share:.1f} %" in again.summary()
+    assert "accuracies and agreement of the one that built" in again.reason
+    about = manifest_path(engine)
+    about.write_text(json.dumps({**json.loads(about.read_text()), "agreement": None}))
+    assert "not measured: the candidates do not tell it" in building.retune(tmp_path / "x.onnx").summary()
     assert [row.method for row in again.candidates] == [row["method"] for row in rows]
     assert [row.p50_ms is None for row in again.candidates] == [row["p50_ms"] is None for row in rows]
 

@@ -1,17 +1,23 @@
 """Faces that trained or calibrated what is tested are left out, counted and told; the rest is reported on."""
 
+import json
 from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+import edgefer
 from edgefer.data import open_dataset
+from edgefer.data.classes import FER2013
 from edgefer.data.npz import save_npz
+from edgefer.data.sources import face_hash
 from edgefer.errors import EdgeferError
 from edgefer.measure.accuracy import Predictions
 from edgefer.measure.evaluate import evaluate
+from edgefer.models.weights import load_weights
 from edgefer.report import evaluated
+from tests.end_to_end.conftest import edgefer as command
 from tests.report.conftest import CLASSES, benchmark
 
 TEST = 130
@@ -71,6 +77,22 @@ def test_an_engine_of_weights_that_ship_knows_what_trained_them(fake_classifier,
     assert report.left_out.reasons == {"trained a.onnx": 3, "chose a.onnx": 6}
 
 
+def test_one_warning_names_the_networks_whose_training_faces_are_unknown(fake_classifier, faces):
+    def named(name, lineage=None, **about):
+        one = fake_classifier(name=name, **about)
+        one.contract = replace(one.contract, lineage=lineage or {})
+        return one
+
+    known = named("w", {"fit_sha256": "ab"}, met={"trained": frozenset(["0123456789"])})
+    silent = [named("a.onnx"), named("b.onnx"), named("random", {"weights": "random, seed 0"})]
+    of_known = named("c.onnx", {"fit_sha256": "ab"})
+    report = benchmark([*silent, of_known], faces, known, seconds=0.02)
+    told = [warning for warning in report.warnings if "nothing tells" in warning]
+    assert len(told) == 1
+    assert "nothing tells which faces trained a.onnx, b.onnx: " in told[0]
+    assert not any("nothing tells" in warning for warning in benchmark(of_known, faces, known, seconds=0.02).warnings)
+
+
 def test_too_few_are_refused_before_anything_is_evaluated(fake_classifier, faces):
     engine = fake_classifier(manifest=calibrated_with(faces.face_hashes()[:40]))
     with pytest.raises(EdgeferError, match="40 calibrated fake; 89 distinct faces remain") as caught:
@@ -115,3 +137,43 @@ def test_a_limit_is_sampled_from_what_remains(faces, fake_classifier):
         found, left_out, _ = evaluated.evaluated_faces(test, [one], None, 30, 0)
     assert (len(found), left_out.faces, left_out.given) == (30, 40, len(test))
     assert not known & set(found.face_hashes())
+
+
+def test_a_private_test_that_repeats_training_faces_is_benched_without_them(shared, tmp_path):
+    """FER2013's private test repeats faces of its training part. It is not here: other real faces stand in for it."""
+    pytest.importorskip("torch")
+    met = load_weights("lenet").met
+    fer2013 = shared / "data" / "fer2013"
+    with np.load(fer2013 / "train.npz") as train, np.load(fer2013 / "public_test.npz") as public:
+        images, labels = train["images"][:1500, ..., None], train["labels"][:1500]
+        strangers, theirs = public["images"][:400, ..., None], public["labels"][:400]
+    rows = {face_hash(image)[:10]: row for row, image in enumerate(images) if labels[row] >= 0}
+    trained = [row for face, row in rows.items() if face in met["trained"]][:40]
+    chose = [row for face, row in rows.items() if face in met["chose"]][:10]
+    private = [(images[trained + chose], labels[trained + chose]), (strangers[theirs >= 0], theirs[theirs >= 0])]
+    faces, emotions = (np.concatenate(part) for part in zip(*private, strict=True))
+    save_npz(tmp_path / "fer.npz", faces, emotions, FER2013, ["private"] * len(faces))
+    edgefer.export("lenet", tmp_path / "m.onnx")
+    edgefer.build_engine(tmp_path / "m.onnx", tmp_path / "x.onnx", precision="int8")  # from the table that ships
+    done = command(
+        *(
+            "bench",
+            "x.onnx",
+            "--data",
+            "fer.npz:private",
+            "--baseline",
+            "lenet",
+            "--iterations",
+            30,
+            "--json",
+            "r.json",
+        ),
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    told = json.loads((tmp_path / "r.json").read_text())["details"]["left_out"]
+    assert told["given"] == len(faces)
+    assert told["reasons"]["trained lenet, x.onnx"] == 40
+    assert told["reasons"]["chose lenet, x.onnx"] == 10
+    assert "40 trained lenet, x.onnx, 10 chose lenet, x.onnx" in done.stderr
+    assert "nothing tells" not in done.stdout + done.stderr
