@@ -43,6 +43,20 @@ def announce(message: str) -> None:
     console.print(message, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
+_SINGULAR = {"are": "is", "have": "has", "were": "was"}
+
+
+def number_of(count: int, noun: str) -> str:
+    """``1 face`` or ``1,234 faces``."""
+    return f"{count:,} {noun}{'s' * (count != 1)}"
+
+
+def as_many(count: int, words: str) -> str:
+    """``words``, which begin with a verb in the plural, for ``count`` of them: ``are left out``, ``is left out``."""
+    verb, space, rest = words.partition(" ")
+    return words if count != 1 else f"{_SINGULAR.get(verb, f'{verb}s')}{space}{rest}"
+
+
 @contextmanager
 def progress(description: str, total: float | None, *, quiet: bool = False) -> Iterator[Advance]:
     """Yield ``advance(steps=1, note="")``; draws a bar with the time left on a terminal and nothing elsewhere.

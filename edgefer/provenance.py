@@ -58,7 +58,7 @@ def unpacked(content: Any) -> tuple[str, ...]:
     """
     if not isinstance(content, str):
         return _checked(str(digits) for digits in content)
-    if not content.startswith(_TAG):  # weights of before: 5 bytes a face, in base64
+    if not content.startswith(_TAG):  # weights of before: base64 of 5 bytes for each face
         digits = base64.b64decode(content, validate=True).hex()
         return _checked(digits[i : i + SEEN_DIGITS] for i in range(0, len(digits), SEEN_DIGITS))
     stream = zlib.decompressobj()

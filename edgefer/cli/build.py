@@ -200,7 +200,7 @@ def build_engine(  # noqa: PLR0913 - a click command's options
 def _data_to_measure_on(calibration: options.CalibrationOptions, faces: Any, manifest: Manifest) -> str:
     """``DATA`` of a `bench` that has enough faces left; the word, and on stderr the reason, where none is known."""
     from edgefer.optimize.given_faces import left_to_measure
-    from edgefer.progress import announce
+    from edgefer.progress import announce, number_of
     from edgefer.report.evaluated import MIN_LEFT
 
     if faces is None or not faces.labelled:
@@ -218,10 +218,9 @@ def _data_to_measure_on(calibration: options.CalibrationOptions, faces: Any, man
     left = left_to_measure(faces, {*(() if record is None else record.face_hashes), *manifest.choice_faces})
     if left >= MIN_LEFT:
         return whole
-    plural = "s" * (left != 1)
     announce(
-        f"note: {given} has {left:,} distinct test face{plural} that neither calibrated nor chose, and `bench` needs "
-        f"{MIN_LEFT}: measure on other labelled faces, or calibrate on fewer (--calib {whole}, or --calib-faces)"
+        f"note: {given} has {number_of(left, 'distinct test face')} that neither calibrated nor chose, and `bench` "
+        f"needs {MIN_LEFT}: measure on other labelled faces, or calibrate on fewer (--calib {whole}, or --calib-faces)"
     )
     return "DATA"
 

@@ -14,7 +14,7 @@ from edgefer.data.sources import Faces, FaceSource, Loaded, Rows, face_hash
 from edgefer.data.splits import TEST_SHARE, Grouping
 from edgefer.errors import EdgeferError
 from edgefer.faces import prepare_batch
-from edgefer.progress import announce, progress
+from edgefer.progress import announce, as_many, number_of, progress
 from edgefer.provenance import begin_as
 
 if TYPE_CHECKING:
@@ -239,7 +239,8 @@ class FaceSet:
         """
         if not 1 <= count <= len(self):
             raise EdgeferError(
-                f"{count} faces asked of {self.origin}, which has {len(self)}", hint=f"ask for 1 to {len(self)}"
+                f"{number_of(count, 'face')} asked of {self.origin}, which has {len(self)}",
+                hint=f"ask for 1 to {len(self)}",
             )
         generator = np.random.default_rng(seed)
         if not self.labelled:
@@ -326,8 +327,8 @@ class FaceSet:
         chosen = np.flatnonzero(splits.divide(keys, shares, seed=0) == name)
         if not len(chosen):
             raise EdgeferError(
-                f"the '{name}' part of {whole} is empty: only {len(self)} faces were divided, "
-                f"{len(np.unique(keys))} without their near-duplicates",
+                f"the '{name}' part of {whole} is empty: only {number_of(len(self), 'face')} "
+                f"{as_many(len(self), 'were divided')}, {len(np.unique(keys))} without their near-duplicates",
                 hint="use more data: 'calib' is a twentieth of the training faces",
             )
         return self._take(chosen, f"{whole}:{name}", name, {})

@@ -14,7 +14,7 @@ from edgefer.data import classes, splits
 from edgefer.data.rafdb import NUMBERS
 from edgefer.data.sources import FileSource, Loaded, is_file, opened, without_missing
 from edgefer.errors import EdgeferError
-from edgefer.progress import announce
+from edgefer.progress import announce, as_many, number_of
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 _LAYOUT = (
@@ -89,7 +89,7 @@ def load_folder(root: Path) -> Loaded:
                 labels.append(numbering[folder.name][0])
                 parts.append((part_of.get(folder.parent) if declared else None) or 0)
     for what, names in faults.items():
-        announce(f"note: {root}: {len(names):,} {what} left out ({', '.join(names[:3])}{', …' * (len(names) > 3)})")
+        announce(f"note: {root}: {what} left out: {len(names):,} ({', '.join(names[:3])}{', …' * (len(names) > 3)})")
     if not paths:
         raise EdgeferError(f"{root} has no images in class folders", hint=_LAYOUT)
     named = dict(numbering.values())
@@ -115,12 +115,14 @@ def _without_class_folders(root: Path, children: list[Path]) -> Loaded | None:
     known = set(images)
     if not images:
         return None
-    announce(f"note: {root}: no class folders: its {len(images):,} images have no labels")
+    unlabelled = f"its {number_of(len(images), 'image')} {as_many(len(images), 'have no labels')}"
+    announce(f"note: {root}: no class folders: {unlabelled}")
     if folders:
         announce(f"note: {root}: folders without images are passed over: {', '.join(sorted(f.name for f in folders))}")
     faults: dict[str, tuple[str, ...]] = {}
     if others := tuple(str(path) for path, part in entries if (path, part) not in known):
-        announce(f"note: {root}: {len(others):,} of its {len(entries):,} files are no images ({', '.join(others[:3])})")
+        some = f"{len(others):,} of its {number_of(len(entries), 'file')} {as_many(len(others), 'are')}"
+        announce(f"note: {root}: {some} not JPEG, PNG, BMP or WebP ({', '.join(others[:3])})")
         faults["files that are not JPEG, PNG, BMP or WebP"] = others
     parts = np.asarray([part for _, part in images], np.int8)
     return Loaded.without_labels(

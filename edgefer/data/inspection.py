@@ -18,7 +18,7 @@ from edgefer.data.sources import Faces, face_hash
 from edgefer.data.splits import Grouping
 from edgefer.errors import EdgeferError
 from edgefer.intake import require_opencv
-from edgefer.progress import progress
+from edgefer.progress import as_many, number_of, progress
 
 _LISTED = 10
 _READ_AT_ONCE, _BYTES_AT_ONCE = 64, 1 << 20
@@ -221,7 +221,7 @@ def _problems(
 ) -> list[str]:
     found = []
     if unreadable:
-        found.append(f"{unreadable:,} face{'s' * (unreadable != 1)} cannot be read")
+        found.append(f"{number_of(unreadable, 'face')} cannot be read")
     whole = {name: sum(one.get(name, 0) for one in counts.values()) for name in faces.classes}
     for split, classes in {faces.origin: whole}.items() if faces.undivided else counts.items():
         empty = [name for name, count in classes.items() if not count]
@@ -229,12 +229,16 @@ def _problems(
             found.append(f"{split} has no face of {', '.join(empty)}")
     for pair, count in exact.across.items():
         if count:
-            found.append(f"{count:,} faces have the same pixels in {pair}: training leaves them out")
+            them = "it" if count == 1 else "them"
+            same = f"{number_of(count, 'face')} {as_many(count, 'have the same pixels')}"
+            found.append(f"{same} in {pair}: training leaves {them} out")
     for pair, count in near.across.items():
         if count > exact.across[pair]:
-            found.append(f"{count:,} faces are the same or nearly so in {pair}: accuracy there is flattered")
+            same = f"{number_of(count, 'face')} {as_many(count, 'are the same or nearly so')}"
+            found.append(f"{same} in {pair}: accuracy there is flattered")
     if exact.other_labels:
-        found.append(f"{exact.other_labels:,} faces have the same pixels as another with a different label")
+        many = f"{number_of(exact.other_labels, 'face')} {as_many(exact.other_labels, 'have')}"
+        found.append(f"{many} the same pixels as another with a different label")
     if "test" not in counts and UNDECLARED not in counts and faces.picked is None:
         found.append("there is no test split: accuracy cannot be evaluated on this data set")
     return found

@@ -16,6 +16,7 @@ from edgefer.data import splits
 from edgefer.data.classes import FER2013
 from edgefer.data.sources import ArraySource, Faces, Loaded, is_file, unlabelled
 from edgefer.errors import EdgeferError
+from edgefer.progress import number_of
 
 _HINT = "write one with edgefer.data.save_npz(path, images, labels)"
 
@@ -63,7 +64,10 @@ def load_npz(path: Path) -> Loaded:
         return Loaded.without_labels(ArraySource(images), _parts(content, len(images), path), votes=votes)
     labels = _labels(content, path)
     if len(images) != len(labels):
-        raise EdgeferError(f"{path} has {len(images)} images and {len(labels)} labels", hint="one label for each image")
+        raise EdgeferError(
+            f"{path} has {number_of(len(images), 'image')} and {number_of(len(labels), 'label')}",
+            hint="one label for each image",
+        )
     classes = tuple(str(name) for name in content["classes"].reshape(-1)) if "classes" in content else FER2013
     if len(labels) and not -1 <= int(labels.min()) <= int(labels.max()) < len(classes):
         raise EdgeferError(

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from edgefer.errors import EdgeferError
 from edgefer.faces import crop
 from edgefer.intake import decode_image, require_opencv
-from edgefer.progress import announce, progress
+from edgefer.progress import announce, as_many, number_of, progress
 
 Faces = NDArray[np.uint8]
 Rows = NDArray[np.int64]
@@ -204,7 +204,8 @@ def without_missing(
     if not missing:
         return labels, {}
     some = ", ".join(str(paths[row]) for row in missing[:_LISTED]) + (", …" if len(missing) > _LISTED else "")
-    message = f"{origin}: {len(missing):,} of {len(wanted):,} images are missing on disk ({some})"
+    share = f"{len(missing):,} of {number_of(len(wanted), 'image')}"
+    message = f"{origin}: {share} {as_many(len(missing), 'are')} missing on disk ({some})"
     if len(missing) == len(wanted):
         raise EdgeferError(message, hint="--root FOLDER says where the images lie that the list names")
     if not allow_missing:

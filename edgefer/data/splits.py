@@ -22,7 +22,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from edgefer.data.sources import Faces
 from edgefer.errors import EdgeferError
-from edgefer.progress import announce
+from edgefer.progress import announce, as_many, number_of
 from edgefer.provenance import beginnings
 
 NAMES = ("train", "fit", "val", "calib", "test", "private", "all")
@@ -78,7 +78,8 @@ def settle(parts: NDArray[np.int8], origin: str) -> NDArray[np.int8]:
     if VAL not in present or TEST in present:
         return parts
     announce(
-        f"{origin} declares no test split: its validation split ({int(np.sum(parts == VAL))} faces) is the test split"
+        f"{origin} declares no test split: its validation split ({number_of(int(np.sum(parts == VAL)), 'face')}) is "
+        "the test split"
     )
     return np.where(parts == VAL, np.int8(TEST), parts)
 
@@ -115,8 +116,9 @@ def train_and_test(keys: NDArray[np.uint64], seed: int = 0, test_fraction: float
 def division_sentence(origin: str, train: int, test: int) -> str:
     """What becomes of a set without splits, for people."""
     return (
-        f"{origin} names no splits: by a hash of the pixels, {test:,} of its {train + test:,} faces measure (`test`) "
-        f"and {train:,} train and calibrate (`train`)"
+        f"{origin} names no splits: by a hash of the pixels, {test:,} of its {number_of(train + test, 'face')} "
+        f"{as_many(test, 'measure')} (`test`) and {train:,} {as_many(train, 'train')} and "
+        f"{as_many(train, 'calibrate')} (`train`)"
     )
 
 
@@ -203,7 +205,8 @@ def refuse_overlap(a_hashes: Iterable[str], b_hashes: Iterable[str], what_a: str
     shared = set(beginnings(a_hashes)) & set(beginnings(b_hashes))
     if shared:
         raise EdgeferError(
-            f"{len(shared)} of the faces are both in {what_a} and in {what_b} (for example {min(shared)})",
+            f"{len(shared)} of the faces {as_many(len(shared), 'are')} both in {what_a} and in {what_b} (for example "
+            f"{min(shared)})",
             hint="the results would be too good: train and build with --exclude and the file of the test faces",
         )
 

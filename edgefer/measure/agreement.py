@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from edgefer.errors import EdgeferError
 from edgefer.measure.accuracy import design_effect, numbered, wilson_interval
-from edgefer.progress import progress
+from edgefer.progress import number_of, progress
 
 if TYPE_CHECKING:
     from edgefer.data import FaceSet
@@ -71,8 +71,8 @@ class Agreement:
             return f"agreement with float: not measured: {self.reason}"
         low, high = (100 * bound for bound in self.ci95)
         return (
-            f"agreement with float: {100 * self.share:.1f} % [{low:.1f}, {high:.1f}] on {self.images:,} images of "
-            f"{self.origin} that set no range"
+            f"agreement with float: {100 * self.share:.1f} % [{low:.1f}, {high:.1f}] on "
+            f"{number_of(self.images, 'image')} of {self.origin} that set no range"
         )
 
 

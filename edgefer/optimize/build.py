@@ -32,7 +32,7 @@ from edgefer.optimize.given_faces import Purpose
 from edgefer.optimize.prepared import BuildResult, Evaluation, PreparedModel, prepare_model
 from edgefer.optimize.search import TimeCost, choose_method, search
 from edgefer.optimize.settings import AUTO, BuildTarget, Quantisation
-from edgefer.progress import announce, progress
+from edgefer.progress import announce, number_of, progress
 from edgefer.runtimes import CPU, REFERENCE
 
 MAX_DROP_PP = 0.5
@@ -236,7 +236,7 @@ def _write_candidates(
             write_engine(fresh / _file_name(row), candidate.content, manifest)
         shutil.rmtree(folder, ignore_errors=True)
         fresh.replace(folder)
-        announce(f"wrote {len(rows)} candidates, which retune chooses among, into {folder}")
+        announce(f"wrote {number_of(len(rows), 'candidate')}, which retune chooses among, into {folder}")
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
 

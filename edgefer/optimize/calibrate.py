@@ -18,7 +18,7 @@ from edgefer.errors import EdgeferError
 from edgefer.manifest import Calibration
 from edgefer.optimize.calibration_table import CalibrationTable, read_table, shipped_table, signature
 from edgefer.optimize.settings import CORRECTIONS, DEFAULT_CORRECTIONS, EQUALISE, CalibrationRecipe, Quantisation
-from edgefer.progress import announce, progress
+from edgefer.progress import announce, number_of, progress
 from edgefer.provenance import beginnings
 from edgefer.quantize.corrections import BIAS, ROUNDING, Corrected, correct, only_outputs
 from edgefer.quantize.equalise import (
@@ -99,7 +99,7 @@ def by_table(model: onnx.ModelProto, contract: Contract, settings: Quantisation)
         raise EdgeferError(f"{' and '.join(wanting)} cannot be done from a calibration table", hint="--calib DATA")
     done = from_table(found, model, contract, settings)
     name = Path(found.origin).name  # of a bundle in the making the folder is a temporary one
-    announce(f"ranges from {name}: {found.calibration.n:,} faces of {found.calibration.origin}")
+    announce(f"ranges from {name}: {number_of(found.calibration.n, 'face')} of {found.calibration.origin}")
     return done
 
 

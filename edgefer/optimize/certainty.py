@@ -16,7 +16,7 @@ from edgefer.data import FaceSet
 from edgefer.errors import EdgeferError
 from edgefer.measure.accuracy import Z95, design_effect, numbered
 from edgefer.measure.paired import tango_interval
-from edgefer.progress import announce
+from edgefer.progress import announce, as_many
 
 CHANGED = 0.02
 """Share of the answers that change in the example that is announced: INT8 often agrees with float on 98 %."""
@@ -36,7 +36,8 @@ def say_what_certifies(val: FaceSet, max_drop: float) -> None:
     known = f"{n:,} faces of `val`" + ("" if distinct == n else f" ({distinct:,} distinct)")
     announce(
         f"--max-drop {max_drop:g} is certified on {known}: they can show a drop of at most {equal:.2f} points if no "
-        f"answer changes, {some:.2f} if {each:,} become wrong and {each:,} right ({1 - 2 * each / n:.0%} agreement)"
+        f"answer changes, {some:.2f} if {each:,} {as_many(each, 'become')} wrong and {each:,} right "
+        f"({1 - 2 * each / n:.0%} agreement)"
     )
 
 

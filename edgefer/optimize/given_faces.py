@@ -20,7 +20,7 @@ from edgefer.errors import EdgeferError
 from edgefer.measure.accuracy import check_classes
 from edgefer.optimize.calibration_table import shipped_table
 from edgefer.optimize.settings import Quantisation
-from edgefer.progress import announce
+from edgefer.progress import announce, as_many, number_of
 from edgefer.provenance import begin_as
 
 HELD_BACK = 0.1
@@ -102,8 +102,8 @@ def divide_faces(settings: Quantisation, contract: Contract, purpose: Purpose) -
             raise
     faults = readable.faults[UNREADABLE]
     announce(
-        f"note: {faces.origin}: {len(faults):,} of {len(faces):,} images cannot be read and are left out "
-        f"({'; '.join(faults[:2])}{'; …' * (len(faults) > 2)})"
+        f"note: {faces.origin}: {len(faults):,} of {number_of(len(faces), 'image')} cannot be read and "
+        f"{as_many(len(faults), 'are left out')} ({'; '.join(faults[:2])}{'; …' * (len(faults) > 2)})"
     )
     return _divided(readable, settings, contract, purpose)
 
@@ -164,7 +164,8 @@ def _of_pool(faces: FaceSet, pool: FaceSet, settings: Quantisation, contract: Co
                 f"{pool.origin}'s {len(pool):,} images to {purpose.value}: {len(apart):,} are held back first"
             )
         return GivenFaces(_sample(rest, settings, contract), apart)
-    few = f"all {len(pool):,} images set the ranges, {FEW} or more are needed to hold {MIN_APART} back"
+    all_set = f"all {len(pool):,} images set" if len(pool) != 1 else "the only image sets"
+    few = f"{all_set} the ranges, {FEW} or more are needed to hold {MIN_APART} back"
     alike = "too many images are near-duplicates of each other to hold some back"
     return GivenFaces(_sample(pool, settings, contract), None, few if len(pool) < FEW else alike)
 
@@ -203,12 +204,15 @@ def left_to_measure(faces: FaceSet, known: Collection[str]) -> int:
 def _announce(pool: FaceSet, found: GivenFaces, settings: Quantisation, purpose: Purpose) -> None:
     """One line on what the images do, and notes on what is unusual about them."""
     ranges, apart = found.ranges, found.apart
-    number = f"{len(ranges):,} of {len(pool):,}" if len(ranges) < len(pool) else f"all {len(ranges):,}"
-    line = f"{pool.origin}: {number} images set the ranges"
+    set_them = as_many(len(ranges), "set the ranges")
+    number = f"all {len(ranges):,} images" if len(ranges) > 1 else "the only image"
+    if len(ranges) < len(pool):
+        number = f"{len(ranges):,} of {len(pool):,} images"
+    line = f"{pool.origin}: {number} {set_them}"
     if apart is not None:
-        line += (
-            f", {len(apart):,} {'others' if apart.origin == ranges.origin else f'of {apart.origin}'} {purpose.value}"
-        )
+        same = apart.origin == ranges.origin
+        others = number_of(len(apart), "other") if same else f"{len(apart):,} of {apart.origin}"
+        line += f", {others} {as_many(len(apart), purpose.value)}"
     announce(line)
     counts = ranges.per_class_counts()
     short = [f"{count:,} of {name}" for name, count in counts.items() if 0 < count < (settings.per_class or 0)]

@@ -22,7 +22,7 @@ from edgefer.optimize.certainty import halves
 from edgefer.optimize.prepared import Evaluation, PreparedModel
 from edgefer.optimize.sensitivity import LayerCost, layer_costs
 from edgefer.optimize.settings import AUTO, Quantisation
-from edgefer.progress import announce, progress
+from edgefer.progress import announce, number_of, progress
 from edgefer.quantize.graphview import macs_by_layer
 from edgefer.quantize.ranges import METHODS
 
@@ -212,7 +212,7 @@ def choose_method(evaluation: Evaluation, variants: Sequence[Variant], cost: Cos
     rows[winner] = row = replace(rows[winner], chosen=True)
     others = ", ".join(f"{r.label} {1000 * (r.kl or 0.0):.2f}" for r in rows if not r.chosen)
     reason = (
-        f"{row.label} has the answers closest to float on {len(evaluation.faces):,} faces: "
+        f"{row.label} has the answers closest to float on {number_of(len(evaluation.faces), 'face')}: "
         f"KL {1000 * (row.kl or 0.0):.2f}·10⁻³ nats ({others})."
     )
     return Found(prepared.with_method(str(row.method)), tried[winner], tuple(rows), reason)

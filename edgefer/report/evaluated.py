@@ -16,7 +16,7 @@ from edgefer.errors import EdgeferError
 from edgefer.measure.accuracy import Predictions, check_classes, columns_of, numbered
 from edgefer.measure.paired import check_same_faces
 from edgefer.models.weights import Met, met_by_shipped
-from edgefer.progress import announce
+from edgefer.progress import announce, as_many, number_of
 from edgefer.provenance import begin_as, beginnings
 
 CHOOSING_SPLITS = ("train", "fit", "val", "calib")
@@ -44,8 +44,7 @@ class LeftOut:
     def sentence(self) -> str:
         """``14 of 3,579 test faces are left out: 12 trained mini_xception, 2 calibrated a.onnx``."""
         told = ", ".join(f"{count:,} {reason}" for reason, count in self.reasons.items())
-        verb = "is" if self.faces == 1 else "are"
-        return f"{self.faces:,} of {self.given:,} test faces {verb} left out: {told}"
+        return f"{self.faces:,} of {number_of(self.given, 'test face')} {as_many(self.faces, 'are left out')}: {told}"
 
 
 def opened_faces(data: str | os.PathLike[str] | FaceSet) -> FaceSet:
@@ -96,9 +95,9 @@ def evaluated_faces(
     if any(hit.any() for hit in reasons.values()):
         groups = numbered(faces.group_keys())
         hit_groups = groups[np.logical_or.reduce(list(reasons.values()))]
-        reasons["are near-duplicates of these"] = np.isin(groups, hit_groups)
+        reasons["nearly the same as these"] = np.isin(groups, hit_groups)
     if baseline is not None and len(baseline.hashes):
-        reasons[f"have no answer in {Path(baseline.name).name}"] = ~baseline.has_predicted(faces)
+        reasons[f"without an answer in {Path(baseline.name).name}"] = ~baseline.has_predicted(faces)
     counts, out = {}, np.zeros(len(faces), dtype=np.bool_)
     for reason, hit in reasons.items():
         if count := int((hit & ~out).sum()):
@@ -155,7 +154,8 @@ def _remaining(faces: FaceSet, kept: NDArray[np.bool_], left_out: LeftOut) -> Fa
     distinct = len(np.unique(rest.group_keys())) if len(rest) else 0
     if distinct < MIN_LEFT:
         raise EdgeferError(
-            f"{faces.origin}: {left_out.sentence()}; {distinct} distinct faces remain, and {MIN_LEFT} are needed",
+            f"{faces.origin}: {left_out.sentence()}; {number_of(distinct, 'distinct face')} "
+            f"{as_many(distinct, 'remain')}, and {MIN_LEFT} are needed",
             hint="benchmark on faces that the networks have not met; `--exclude` keeps a file of test faces out of "
             "training and calibration",
         )

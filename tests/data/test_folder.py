@@ -69,7 +69,7 @@ def test_images_without_class_folders_have_no_labels(fill, capfd):
     assert opened.images([1]).shape == (1, 10, 8, 1)
     said = capfd.readouterr().err
     assert "no class folders: its 2 images have no labels" in said
-    assert "1 of its 3 files are no images" in said
+    assert "1 of its 3 files is not JPEG, PNG, BMP or WebP" in said
     assert len(open_dataset(f"{root}:all")) == 2
 
 

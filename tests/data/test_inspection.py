@@ -171,7 +171,7 @@ def test_what_a_class_folder_holds_besides_images_is_said(tmp_path, capfd):
     (root / "a" / "4.tif").write_bytes(b"x")
     (root / "a" / "5.png").symlink_to(tmp_path / "nowhere.png")
     assert len(open_dataset(root)) == 2
-    assert "1 files that are not JPEG, PNG, BMP or WebP left out" in capfd.readouterr().err
+    assert "files that are not JPEG, PNG, BMP or WebP left out: 1 (" in capfd.readouterr().err
     found = json.loads(run(root, "--json").stdout)
     assert set(found["faults"]) == {
         "folders inside class folders",

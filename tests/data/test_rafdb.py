@@ -48,7 +48,7 @@ def test_numbered_folders(tmp_path, capsys):
 
 def test_missing_images(root):
     (root / "Image" / "aligned" / "train_0002_aligned.jpg").unlink()
-    with pytest.raises(EdgeferError, match=r"1 of 14 images are missing on disk \(.*train_0002_aligned\.jpg\)"):
+    with pytest.raises(EdgeferError, match=r"1 of 14 images is missing on disk \(.*train_0002_aligned\.jpg\)"):
         open_dataset(root)
     assert open_dataset(root, reading=ReadSettings(allow_missing=True)).dropped == {"image missing on disk": 1}
     (root / "Image").rename(root / "elsewhere")

@@ -6,8 +6,9 @@ import pytest
 from edgefer.data import FaceSet, splits, synthetic_faces
 from edgefer.data.classes import FER2013
 from edgefer.data.sources import ArraySource
-from edgefer.data.splits import Grouping, normalised, thumbnails
+from edgefer.data.splits import Grouping, division_sentence, normalised, thumbnails
 from edgefer.errors import EdgeferError
+from edgefer.progress import as_many, number_of
 
 PARTS = ("fit", "val", "calib")
 
@@ -176,7 +177,7 @@ def test_a_picked_split_gives_no_other(faces):
 
 
 def test_an_empty_part_says_so(faces):
-    with pytest.raises(EdgeferError, match="part of synthetic is empty: only 1 faces were divided, 1 without"):
+    with pytest.raises(EdgeferError, match="part of synthetic is empty: only 1 face was divided, 1 without"):
         for part in PARTS:
             faceset(faces[0][:1], faces[1][:1]).split(part)
 
@@ -259,3 +260,12 @@ def test_real_twins_stay_on_one_side(shared):
         pytest.approx(0.10, abs=0.01),
         pytest.approx(0.05, abs=0.01),
     ]
+
+
+def test_counts_are_told_in_english():
+    assert [number_of(count, "face") for count in (0, 1, 2000)] == ["0 faces", "1 face", "2,000 faces"]
+    told = [as_many(count, words) for words in ("are left out", "measure the drop", "have", "were") for count in (1, 2)]
+    assert told == [
+        *("is left out", "are left out", "measures the drop", "measure the drop", "has", "have", "was", "were"),
+    ]
+    assert "1 of its 5 faces measures (`test`) and 4 train and calibrate" in division_sentence("x.npz", 4, 1)

@@ -194,7 +194,7 @@ def test_images_that_cannot_be_read_are_left_out_and_counted(images, divide, tmp
     (tmp_path / "7.png").write_bytes(b"x")
     found = divide(str(tmp_path))
     assert len(found.ranges) + len(found.apart) == 49
-    assert "1 of 50 images cannot be read and are left out" in capfd.readouterr().err
+    assert "1 of 50 images cannot be read and is left out" in capfd.readouterr().err
 
 
 def test_the_agreement_is_in_the_result_and_in_the_manifest(model, given, tmp_path):

@@ -105,7 +105,7 @@ def test_predictions_are_a_baseline_without_latency(fake_classifier, faces, tmp_
 def test_predictions_on_other_faces_are_refused(fake_classifier, faces, tmp_path):
     evaluate(fake_classifier(name="far away"), faces.split("train")).save(tmp_path / "p.npz")
     engine = fake_classifier()
-    with pytest.raises(EdgeferError, match="100 have no answer in far away; 0 distinct faces remain"):
+    with pytest.raises(EdgeferError, match="100 without an answer in far away; 0 distinct faces remain"):
         benchmark(engine, faces, tmp_path / "p.npz", seconds=0.02)
     assert engine.session.batches == [], "it is refused before anything is evaluated or timed"
 

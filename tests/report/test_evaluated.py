@@ -47,7 +47,7 @@ def test_each_face_is_counted_once_under_its_first_reason_with_its_near_duplicat
     engine = fake_classifier(name="folder/a.onnx", manifest=calibrated_with(hashes[10:15]))
     report = benchmark(engine, faces, base, seconds=0.02)
     assert report.left_out.given == TEST
-    assert report.left_out.reasons == {"trained mini": 13, "calibrated a.onnx": 3, "are near-duplicates of these": 1}
+    assert report.left_out.reasons == {"trained mini": 13, "calibrated a.onnx": 3, "nearly the same as these": 1}
     assert report.left_out.sentence().startswith("17 of 130 test faces are left out: 13 trained mini, 3 calibrated")
     assert report.left_out.sentence() in capsys.readouterr().err
     assert [row.accuracy.n for row in report.rows] == [TEST - 17] * 2
@@ -122,7 +122,7 @@ def test_a_baseline_of_predictions_follows_what_was_left_out(fake_classifier, fa
     assert np.array_equal(known.labels, faces.labels[8:])
     plain = fake_classifier(manifest=calibrated_with(["0123456789abcdef"]))
     report = benchmark(plain, faces, tmp_path / "base.npz", seconds=0.02)
-    assert report.left_out.reasons == {"have no answer in fake": 5}
+    assert report.left_out.reasons == {"without an answer in fake": 5}
     bare = Predictions(host.logits, host.labels, host.classes, host.faces_sha256, "bare")
     with pytest.raises(EdgeferError, match="not run on the same faces"):
         benchmark(plain, faces, bare, seconds=0.02)
