@@ -25,7 +25,7 @@ SEEN_DIGITS: Final = 10
 
 _TAG: Final = "sorted40:"
 _BYTES: Final = SEEN_DIGITS // 2
-_MOST: Final = 50_000_000
+_MAX_FACES: Final = 50_000_000
 """Faces that a text may hold: what is larger is no honest file."""
 
 
@@ -63,7 +63,7 @@ def unpacked(content: Any) -> tuple[str, ...]:
         return _checked(digits[i : i + SEEN_DIGITS] for i in range(0, len(digits), SEEN_DIGITS))
     stream = zlib.decompressobj()
     try:
-        planes = stream.decompress(base64.b85decode(content[len(_TAG) :]), _BYTES * _MOST)
+        planes = stream.decompress(base64.b85decode(content[len(_TAG) :]), _BYTES * _MAX_FACES)
     except zlib.error as cause:
         raise ValueError(f"faces: {cause}") from cause
     if not stream.eof or len(planes) % _BYTES:
