@@ -127,6 +127,7 @@ class Events:
 
     def __init__(self, path: str, labels: Sequence[str], *, video: bool) -> None:
         self._labels, self._video, self._path = labels, video, path
+        self._written = 0
         try:
             if path != "-":
                 make_folder(Path(path).parent)
@@ -145,6 +146,7 @@ class Events:
         try:
             self._stream.write("".join(lines))
             self._stream.flush()
+            self._written += len(lines)
         except BrokenPipeError:
             raise
         except OSError as cause:
@@ -153,9 +155,11 @@ class Events:
 
     def close(self) -> None:
         """Close the file; stdout stays open."""
-        if self._stream is not sys.stdout:
-            with suppress(OSError):  # of what a full disk did not take, and write has said so
-                self._stream.close()
+        if self._stream is sys.stdout or self._stream.closed:
+            return
+        with suppress(OSError):  # of what a full disk did not take, and write has said so
+            self._stream.close()
+        announce(f"{self._path}: {self._written:,} line{'s' if self._written != 1 else ''}, one per face and frame")
 
     def _cannot_write(self, cause: OSError) -> EdgeferError:
         return EdgeferError(f"cannot write {self._path}: {cause.strerror}", hint="--events FILE.jsonl, or - for stdout")
@@ -267,7 +271,7 @@ class FaceRecorder:
         self._last: dict[int, float] = {}
         self.written = 0
         try:
-            make_folder(folder)
+            folder.mkdir(parents=True, exist_ok=True)  # it is named below, and so are those of classes in it
         except OSError as cause:
             raise EdgeferError(
                 f"cannot make the folder {folder}: {cause.strerror}", hint="--record-faces FOLDER"
@@ -285,6 +289,8 @@ class FaceRecorder:
         self._last[track] = clock
         stamp = datetime.fromtimestamp(clock, timezone.utc).strftime("%Y%m%dT%H%M%S%f")
         name = self._folder / re.sub(r"[^\w.-]+", "_", label) / f"{stamp}-{track}.png"
+        with suppress(OSError):  # writing says why
+            name.parent.mkdir(exist_ok=True)
         write_picture(name, face if face.shape[2] == 1 else cv2.cvtColor(face, cv2.COLOR_RGB2BGR))
         self.written += 1
         if self.written == MAX_FACES:

@@ -47,7 +47,10 @@ class Summary:
 
     def __str__(self) -> str:
         lost = {stage: count for stage, count in self.dropped.items() if count}
-        parts = [f"{self.shown:,} frames shown in {self.seconds:.1f} s" + (f", {self.fps:.1f} fps" if self.fps else "")]
+        parts = [
+            f"{self.shown:,} frame{'s' if self.shown != 1 else ''} shown in {self.seconds:.1f} s"
+            + (f", {self.fps:.1f} fps" if self.fps else "")
+        ]
         if self.age_p50_ms is not None:
             parts.append(f"frame to label {self.age_p50_ms:.1f} ms (p50), {self.age_p95_ms:.1f} ms (p95)")
         parts.append(f"{self.tracks} face{'s' if self.tracks != 1 else ''}")

@@ -149,7 +149,7 @@ class Video:
                 hint="the disk is probably full: free some space, or choose another path",
             )
         self._stack.close()
-        announce(f"{self._final}: {kept:,} frames, {self._codec}")
+        announce(f"{self._final}: {kept:,} frame{'s' if kept != 1 else ''}, {self._codec}")
 
     def _give_up(self) -> None:
         self._temporary.unlink(missing_ok=True)

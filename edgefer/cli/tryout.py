@@ -370,7 +370,7 @@ def camera(  # noqa: PLR0913 - a click command's options
         summary = App(opened, detector, classifier, sinks, wishes, recorder=recorder).run()
         announce(str(summary))
         if recorder is not None:
-            announce(f"{recorder.written:,} faces recorded in {record_faces}")
+            announce(f"{recorder.written:,} face{'s' if recorder.written != 1 else ''} recorded in {record_faces}")
 
 
 def _sinks(

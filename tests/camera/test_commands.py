@@ -134,7 +134,9 @@ def test_camera_writes_a_video_events_and_faces(tmp_path, video, engine):
     assert "fps · 1 face · frame" not in done.stderr  # the line is for a terminal
     assert "out.mp4: 30 frames, " in done.stderr
     assert "1 face" in done.stderr
-    assert "faces recorded in" in done.stderr
+    assert "recorded in" in done.stderr
+    assert "made the folder" not in done.stderr, "'recording faces into' names it"
+    assert re.search(r"out\.jsonl: \d+ lines, one per face and frame", done.stderr)
     played = cv2.VideoCapture(str(tmp_path / "out.mp4"))
     assert sum(1 for _ in iter(lambda: played.read()[0], False)) == 30
     events = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
