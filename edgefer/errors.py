@@ -3,23 +3,70 @@
 from __future__ import annotations
 
 import importlib
+import re
 import sys
 from types import ModuleType
 from typing import Any
 
 
 class EdgeferError(Exception):
-    """A fault of the input or the environment, printed as ``error: …`` and ``hint: …``; exit code 2."""
+    """A fault of the input or the environment, printed as ``error: …`` and ``hint: …``; exit code 2.
+
+    Passwords in addresses are left out of both: see :func:`redacted`.
+    """
 
     exit_code = 2
 
     def __init__(self, message: str, hint: str | None = None) -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        self.message = redacted(message)
+        self.hint = None if hint is None else redacted(hint)
+        super().__init__(self.message)
 
     def __str__(self) -> str:
         return self.message if self.hint is None else f"{self.message}\nhint: {self.hint}"
+
+
+_SCHEMES = re.compile(r"(rtsp[stu]?|rtmp[st]?|https?|udp|tcp|rtp|srt|mms|ftps?|file|csi)", re.IGNORECASE)
+"""Schemes whose addresses have parts that are known; of others nothing is."""
+
+_SETTING = re.compile(r"""\b((?:user|proxy)-(?:id|pw)|password|passwd)(\s*=\s*)("[^"]*"|'[^']*'|[^\s!]+)""")
+"""A credential of a GStreamer element."""
+
+_ADDRESS = re.compile(
+    r"""(?<![\w/.\\-])(?P<quote>["'])(?P<quoted>[A-Za-z][A-Za-z0-9+.-]+:/.*?)(?P=quote)"""
+    r"""|(?<![\w/.\\-])(?P<bare>[A-Za-z][A-Za-z0-9+.-]+:/[^\s"'<>]*)"""
+    r"""|(?<![\w.-])[^\s/:@'"=(,]+:[^\s@'"]+@(?=[\w[])"""
+)
+"""An address with its scheme, up to its closing quote or a space; or ``user:password@`` before a host."""
+
+
+def redacted(text: str) -> str:
+    """``text`` without the users, passwords and queries of the addresses in it: messages end up in logs."""
+    if ":" not in text and "=" not in text:
+        return text
+
+    def shortened(found: re.Match[str]) -> str:
+        if found["quoted"] is not None:
+            return f"{found['quote']}{redacted_address(found['quoted'])}{found['quote']}"
+        return "…@" if found["bare"] is None else redacted_address(found["bare"])
+
+    return _ADDRESS.sub(shortened, _SETTING.sub(r"\1\2…", text))
+
+
+def redacted_address(address: str) -> str:
+    """One address: ``rtsp://user:secret@host/a?token=b`` as ``rtsp://…@host/a?…``, and ``other://…``.
+
+    A password may hold ``/``, ``?``, ``#``, ``@`` and spaces: all up to the last ``@`` is left out.
+    """
+    scheme, slashes, rest = re.fullmatch(r"([^:]*)(:/*)(.*)", address, re.DOTALL).groups()  # type: ignore[union-attr]
+    if not _SCHEMES.fullmatch(scheme):
+        return f"{scheme}{slashes}…"
+    user, at, rest = rest.rpartition("@")
+    place, mark, query = re.fullmatch(r"([^?#]*)([?#]?)(.*)", rest, re.DOTALL).groups()  # type: ignore[union-attr]
+    host, slash, path = place.partition("/")
+    if not at and re.search(r":(?![0-9]{0,5}$)", re.sub(r"\[.*\]", "", host)):
+        host = "…"  # no port: a user and a password, and no host yet
+    return f"{scheme}{slashes}{'…@' if user or at else ''}{host}{slash}{path}{mark}{'…' if query else ''}"
 
 
 def require(module: str, extra: str, purpose: str) -> ModuleType:

@@ -10,6 +10,8 @@ from typing import Protocol
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from edgefer.errors import redacted
+
 console = Console(stderr=True)
 
 
@@ -35,6 +37,7 @@ def each_notice_once() -> Iterator[None]:
 
 def announce(message: str) -> None:
     """Print one line on stderr: a fallback with its reason, a count of what was dropped, a choice that was made."""
+    message = redacted(message)
     announced = _announced.get()
     if announced is not None:
         if message in announced:

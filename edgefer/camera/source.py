@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from edgefer.camera.pictures import SUFFIXES, Pixels, cv2, read_picture, to_bgr
-from edgefer.errors import EdgeferError
+from edgefer.errors import EdgeferError, redacted, redacted_address
 from edgefer.progress import announce
 
 PATIENCE = 30.0
@@ -200,12 +200,12 @@ def open_source(text: str, *, size: tuple[int, int] | None = None, patience: flo
         return _gstreamer(csi_pipeline(int(sensor), size or (1280, 720)), text, patience)
     if size is not None:
         raise EdgeferError(
-            f"--size asks a camera for its size, and {without_password(text)} is none that can be asked",
+            f"--size asks a camera for its size, and {_named(text)} is none that can be asked",
             hint="leave it out; a GStreamer pipeline states its size in its caps",
         )
     if " ! " in text:
         return _gstreamer(text, "the GStreamer pipeline", patience)
-    if re.match(r"(rtsps?|rtmp|https?|udp|tcp)://", text):
+    if re.match(r"(rtsps?|rtmp|https?|udp|tcp)://", text, re.IGNORECASE):
         return _stream(text, patience)
     path = Path(text)
     if path.is_dir() or path.suffix.lower() in SUFFIXES:
@@ -213,10 +213,15 @@ def open_source(text: str, *, size: tuple[int, int] | None = None, patience: flo
     if path.is_file():
         return _video(path)
     raise EdgeferError(
-        f"there is no source '{text}'",
+        f"there is no source '{_named(text)}'",
         hint="give a webcam's number (0), a video or picture file, a folder of pictures, rtsp://… or http://…, "
         "csi://0, or a GStreamer pipeline",
     )
+
+
+def _named(text: str) -> str:
+    """What a user named as a source, for messages: an address whole, whatever its password holds."""
+    return redacted_address(text) if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", text) else redacted(text)
 
 
 def _interruptibly(open_capture: Callable[[], Any]) -> Any:
@@ -261,7 +266,7 @@ def _gstreamer(pipeline: str, name: str, patience: float) -> FrameSource:
             "with --system-site-packages; a webcam or rtsp:// needs no GStreamer",
         )
     refusal = EdgeferError(
-        f"{name} does not open: {without_password(pipeline)}",
+        f"{name} does not open: {redacted(pipeline)}",
         hint="try the same pipeline with gst-launch-1.0, with fakesink at its end",
     )
     return CaptureSource(
@@ -274,7 +279,7 @@ def _gstreamer(pipeline: str, name: str, patience: float) -> FrameSource:
 
 
 def _stream(url: str, patience: float) -> FrameSource:
-    name = without_password(url)
+    name = redacted_address(url)
     waits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, _OPEN_MS, cv2.CAP_PROP_READ_TIMEOUT_MSEC, _OPEN_MS]
     refusal = EdgeferError(
         f"nothing answers at {name}, or it is no video stream", hint="check address, port and password; try it in VLC"
@@ -294,12 +299,6 @@ def _video(path: Path) -> FrameSource:
         hint="give an mp4, avi, mkv or webm file; `ffmpeg -i FILE out.mp4` converts others",
     )
     return CaptureSource(lambda: cv2.VideoCapture(str(path)), str(path), live=False, refusal=lambda: refusal)
-
-
-def without_password(url: str) -> str:
-    """``rtsp://user:secret@host/a?token=b`` as ``rtsp://user:…@host/a?…``: messages end up in logs."""
-    hidden = re.sub(r"(://[^/@:\s]*):[^/\s]*@", r"\1:…@", url)
-    return re.sub(r"(://[^\s\"'?]*\?|user-pw=)[^\s\"']+", r"\1…", hidden)
 
 
 def webcam_index(text: str) -> int | None:

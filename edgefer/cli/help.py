@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 
 import click
 
+from edgefer.errors import redacted
+
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 OPTIONS = "Options"
@@ -161,7 +163,7 @@ def explained(fault: click.UsageError) -> tuple[str, str]:
     Returns:
         What is wrong, and what to type instead or where it is explained.
     """
-    message = fault.message if isinstance(fault, click.NoSuchOption) else fault.format_message()
+    message = redacted(fault.message if isinstance(fault, click.NoSuchOption) else fault.format_message())
     message = (message[:1].lower() + message[1:] if message[1:2].islower() else message).removesuffix(".")
     if isinstance(fault, click.NoSuchOption):
         message = f"there is no option '{fault.option_name}'"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from edgefer.camera import source as module
-from edgefer.camera.source import CaptureSource, open_source, without_password
+from edgefer.camera.source import CaptureSource, open_source
 from edgefer.errors import EdgeferError
 
 from .conftest import room
@@ -159,18 +159,16 @@ def test_the_csi_pipeline_names_sensor_and_size():
 def test_a_stream_where_nobody_answers_is_refused_without_its_password():
     with pytest.raises(EdgeferError) as fault:
         open_source("http://me:secret@127.0.0.1:9/stream")
-    assert "http://me:…@127.0.0.1:9/stream" in fault.value.message
+    assert "http://…@127.0.0.1:9/stream" in fault.value.message
     assert "secret" not in str(fault.value)
     assert "VLC" in fault.value.hint
 
 
-def test_passwords_are_hidden():
-    assert without_password("rtsp://me:s3:cr3t@cam/1") == "rtsp://me:…@cam/1"
-    assert without_password("rtsp://me:p@ss@cam/1") == "rtsp://me:…@cam/1"
-    assert without_password("rtsp://cam:554/1") == "rtsp://cam:554/1"
-    assert without_password("http://cam/v.cgi?user=me&pwd=x") == "http://cam/v.cgi?…"
-    pipeline = "rtspsrc location=rtsp://me:s@cam/1?a=b user-pw=s ! decodebin ! appsink"
-    assert without_password(pipeline) == "rtspsrc location=rtsp://me:…@cam/1?… user-pw=… ! decodebin ! appsink"
+@pytest.mark.parametrize("text", ["rtsp://me:my secret@cam?x", "RTSP:/me:secret@cam", "me:secret@cam", "what://secret"])
+def test_a_source_that_is_none_is_named_without_its_password(text):
+    with pytest.raises(EdgeferError) as fault:
+        open_source(text, size=(640, 480))
+    assert "secret" not in str(fault.value)
 
 
 def test_a_camera_that_drops_comes_back(capsys):
