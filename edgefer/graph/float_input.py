@@ -47,6 +47,8 @@ class Suspect:
         contract: what it is declared to be.
         assumed: keys of the contract that nothing says, and that were assumed.
         floats: whether it takes other pixels than whole ones from 0 to 255.
+        parallel: whether ``run`` may be called by several threads at once; it uses one thread for each call then, and
+            all cores else.
         notes: what limits what can be said about it, a sentence each.
         weights: the file of a module's weights, if any.
     """
@@ -57,6 +59,7 @@ class Suspect:
     contract: Contract
     assumed: tuple[str, ...] = ()
     floats: bool = True
+    parallel: bool = False
     notes: tuple[str, ...] = ()
     weights: str = ""
 
@@ -70,13 +73,13 @@ class Place:
             ``package.module:factory``.
         weights: with a factory: its state dict; its own weights if None.
         contract: a contract in TOML, which may have gaps, where the file carries none.
-        threads: inside one operator; 0: as many as there are cores.
+        threads: inside one operator of a network that one thread at a time may call.
     """
 
     model: str | os.PathLike[str]
     weights: str | os.PathLike[str] | None = None
     contract: str | os.PathLike[str] | None = None
-    threads: int = 0
+    threads: int = 1
 
 
 def open_suspect(place: Place, classes: Sequence[str]) -> Suspect:
@@ -108,7 +111,7 @@ def open_suspect(place: Place, classes: Sequence[str]) -> Suspect:
     if file.suffix in (".safetensors", ".pth", ".pt", *SUFFIXES, WHEEL):
         return _of_weights(place, file, text, classes)
     _refuse_second(place, text)
-    classifier = load_engine(file, max(1, place.threads))
+    classifier = load_engine(file, place.threads)
     note = (
         f"{file.suffix} takes whole pixels only: other normalisations are tried with the model.onnx it was built from"
     )
@@ -188,20 +191,20 @@ def _of_weights(place: Place, file: Path, name: str, classes: Sequence[str]) -> 
     if isinstance(found, Contract):
         _refuse_second(place, name)
         network, contract, _ = load_network(file)
-        return Suspect(name, "weights", _runner(TorchSession(network, contract, place.threads)), contract)
+        return Suspect(name, "weights", _runner(TorchSession(network, contract)), contract, parallel=True)
     contract, assumed = _declared(place, file, classes)
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "copy.safetensors"
         import_weights(file, contract.architecture, copy, classes=contract.labels)
         network, own, _ = load_network(copy)
     contract = replace(contract, architecture=own.architecture)
-    return Suspect(name, "weights", _runner(TorchSession(network, contract, place.threads)), contract, assumed)
+    return Suspect(name, "weights", _runner(TorchSession(network, contract)), contract, assumed, parallel=True)
 
 
 def _of_foreign(place: Place, file: Path, classes: Sequence[str]) -> Suspect:
     parse_foreign(file)
     contract, assumed = _declared(place, file, classes)
-    return Suspect(str(file), "foreign", _runner(foreign_session(file, contract, place.threads)), contract, assumed)
+    return Suspect(str(file), "foreign", _runner(foreign_session(file, contract)), contract, assumed, parallel=True)
 
 
 def _of_model(place: Place, file: Path, metadata: dict[str, str]) -> Suspect:
@@ -209,11 +212,12 @@ def _of_model(place: Place, file: Path, metadata: dict[str, str]) -> Suspect:
     for entry in model.graph.input:
         if entry.name == INPUT_NAME:  # its only reader is a Cast to float, which floats pass as they are
             entry.type.tensor_type.elem_type = onnx.TensorProto.FLOAT
-    session = OnnxRuntimeSession(serialise(model), place.threads)
+    session = OnnxRuntimeSession(serialise(model))
     precision = metadata.get(PRECISION_KEY, "fp32")
     note = (
         f"the INT8 ranges of {file.name} were set with the declared contract, so that others look worse than they are: "
         "check the float model that it was built from too"
     )
     contract = Contract.from_metadata(metadata, str(file))
-    return Suspect(str(file), "model", _runner(session), contract, notes=(note,) if "int8" in precision else ())
+    notes = (note,) if "int8" in precision else ()
+    return Suspect(str(file), "model", _runner(session), contract, parallel=True, notes=notes)

@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgefer.contract import NORMALISATIONS, Contract, name_of_normalisation, named_normalisation
+from edgefer.contract import NORMALISATIONS, Contract, named_normalisation
 from edgefer.data import FaceSet, aligned, open_dataset
 from edgefer.errors import EdgeferError
-from edgefer.faces import prepare, to_channels
 from edgefer.graph.float_input import Place, Suspect, open_suspect
 from edgefer.measure.accuracy import check_classes, design_effect, numbered, wilson_interval
+from edgefer.measure.contract_faces import PER_IMAGE, FacesAsTaken, Hypothesis, own_normalisation
 from edgefer.measure.environment import available_cores
 from edgefer.measure.label_order import ALPHA, MARGIN_PP, MIN_FACES, Gain, Reordered, reorder
 from edgefer.measure.paired import Paired
@@ -35,36 +35,14 @@ FACES = 1000
 CROPS = (5, 10, 15, 20)
 """Percent by which the side of a crop is shorter."""
 
-PER_IMAGE = "per image"
-AS_DECLARED = "declared"
-"""The name of a declared normalisation that is none of the usual ones."""
-
-_BATCH = 64
-_FIRST = 200  # faces after which hypotheses that cannot be the best are dropped
+_LOOKS = (100, 200, 400)  # numbers of faces after which hypotheses that are worse than another one are dropped
+_WORSE = 0.005  # with a smaller p-value, paired, before correction
 _WEAK = 0.1
 """Cohen's kappa that a network must exceed, with its whole interval, for its answers to tell one contract from another.
 
 Cohen (1960), Educ. Psychol. Meas. 20, 37–46: 0 is what answers have that know nothing of the face.
 """
-_ALIKE = 0.05  # two hypotheses with a larger p-value are not told apart
-
-
-@dataclass(frozen=True)
-class Hypothesis:
-    """How faces are given to the network, and how its outputs are named.
-
-    Attributes:
-        normalisation: one of :data:`~edgefer.contract.NORMALISATIONS`, :data:`PER_IMAGE` or :data:`AS_DECLARED`.
-        channels: ``"RGB"``, ``"BGR"`` or ``"grey"`` (three equal channels); of a network for grey faces always
-            ``"grey"``.
-        crop: percent by which the side of the crop is shorter than the face.
-        reordered: whether the classes are in another order.
-    """
-
-    normalisation: str
-    channels: str
-    crop: int = 0
-    reordered: bool = False
+_ALIKE = 0.05  # a hypothesis with a larger p-value is not told apart from a better one
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +95,7 @@ class ContractCheck:
         verdict: what follows.
         findings: the declared contract first.
         chosen: the finding that is proposed, or that of the declared contract.
-        alike: normalisations that are not told apart from the chosen one.
+        alike: normalisations that are not worse than the chosen one, as far as the faces tell.
         contract: the proposed contract, as far as a contract can express it; the declared one where none is proposed.
         advice: what a contract cannot express, and what limits the result, a sentence each.
     """
@@ -202,7 +180,7 @@ def check_contract(
     if isinstance(place, Suspect):
         suspect = place
     else:
-        suspect = open_suspect(replace(place, threads=place.threads or available_cores()), faces.classes)
+        suspect = open_suspect(replace(place, threads=available_cores()), faces.classes)
     faces = aligned(faces, suspect.contract.labels)
     check_classes(suspect.name, suspect.contract.labels, faces.origin, faces.classes)
     if min(len(faces), limit) < MIN_FACES:
@@ -211,59 +189,10 @@ def check_contract(
             hint=f"it takes {MIN_FACES} or more, better {FACES}",
         )
     sample = faces.subset(np.random.default_rng(seed).permutation(len(faces))[:limit])
-    given = _Given(suspect, sample)
+    given = FacesAsTaken(suspect, sample)
     trial = Trial(suspect, sample.labels, numbered(sample.group_keys()), given.answers, given.channels, seed)
     limits = tuple(_limits(suspect, sample, given.channels))
     return replace(trial.run(sample.origin), advice=(*trial.advice, *limits))
-
-
-class _Given:
-    """Faces as a hypothesis gives them to the network."""
-
-    def __init__(self, suspect: Suspect, faces: FaceSet) -> None:
-        self.suspect = suspect
-        self.images = [faces.images([index])[0] for index in range(len(faces))]
-        self.coloured = suspect.contract.channels == 3 and any(_is_coloured(image) for image in self.images)
-        grey = "grey" if suspect.contract.channels == 1 else "RGB"
-        self.channels = ("RGB", "BGR", "grey") if self.coloured else (grey,)
-        self._cropped: tuple[int, NDArray[np.uint8]] | None = None
-
-    def answers(self, one: Hypothesis, rows: slice) -> NDArray[np.int64]:
-        """The network's answers, int64 N, to some of the faces."""
-        found = []
-        for start in range(rows.start, rows.stop, _BATCH):
-            logits = self.suspect.run(self._pixels(one, slice(start, min(start + _BATCH, rows.stop))))
-            found.append(np.nan_to_num(logits, nan=-np.inf).argmax(axis=1).astype(np.int64))
-        return np.concatenate(found)
-
-    def _pixels(self, one: Hypothesis, rows: slice) -> NDArray[Any]:
-        """A batch as the network is to see it, on the scale of the declared contract's uint8 pixels."""
-        contract = self.suspect.contract
-        pixels: NDArray[Any] = self._crops(one.crop)[rows]
-        if self.coloured and one.channels == "BGR":
-            pixels = pixels[..., ::-1]
-        elif self.coloured and one.channels == "grey":
-            pixels = np.stack([np.rint(to_channels(face, 1)).repeat(3, axis=2) for face in pixels]).astype(np.uint8)
-        if not self.suspect.floats:
-            return np.ascontiguousarray(pixels)
-        x = pixels.astype(np.float32)
-        if one.normalisation == own_normalisation(contract):
-            return x
-        a, b = (part.astype(np.float64) for part in contract.normalisation.affine())
-        if one.normalisation == PER_IMAGE:
-            mean, std = (measure(x, axis=(1, 2, 3), keepdims=True) for measure in (np.mean, np.std))
-            y = (x - mean) / np.maximum(std, 1e-3)
-        else:
-            c, d = named_normalisation(one.normalisation, contract.channels).affine()
-            y = x * c + d
-        return np.asarray((y - b) / a, dtype=np.float32)
-
-    def _crops(self, percent: int) -> NDArray[np.uint8]:
-        if self._cropped is None or self._cropped[0] != percent:
-            contract = replace(self.suspect.contract, crop_margin=0.0)
-            faces = [prepare(image, contract, _centre(image, percent)) for image in self.images]
-            self._cropped = percent, np.stack(faces)
-        return self._cropped[1]
 
 
 class Trial:
@@ -301,39 +230,49 @@ class Trial:
     def run(self, data: str) -> ContractCheck:
         """Race the hypotheses; ``data`` is what to call the faces."""
         inputs = [Hypothesis(norm, channels) for channels in self.channels for norm in self.normalisations]
-        with progress("checking the contract", len(inputs) + len(CROPS)) as advance:
+        with progress("checking the contract", len(inputs) + 2 * len(CROPS)) as advance:
             self._race(inputs, advance)
-            best = max((f for f in self._full()), key=lambda f: f.right).hypothesis
+            full = [one for one in inputs if len(self._answers[one]) == len(self.labels)]
+            best = max(self._full(), key=lambda finding: finding.right).hypothesis
             cropped = [replace(one, crop=crop, reordered=False) for crop in CROPS for one in (self.declared, best)]
-            self._race([*self._inputs_in_full(), *dict.fromkeys(cropped)], advance)
+            self._race([*full, *dict.fromkeys(cropped)], advance)
         return self._decide(data)
-
-    def _inputs_in_full(self) -> list[Hypothesis]:
-        return [h for h, answers in self._answers.items() if len(answers) == len(self.labels)]
 
     def _full(self) -> list[Finding]:
         """What is known on all faces, in the order in which it was found."""
         return [finding for finding in self._findings.values() if finding.n == len(self.labels)]
 
-    def _race(self, inputs: Sequence[Hypothesis], advance: Any) -> None:
-        """Compute ``inputs`` on the first faces, and those that may be the best on all of them."""
-        for one in inputs:
-            if one not in self._answers:
-                self._compute(one, min(_FIRST, len(self.labels)))
-                advance(0.5)
-        firsts = {one: self._best_interval(one, _FIRST) for one in inputs}
-        bar = max(low for low, _ in firsts.values())
-        for one, (_, high) in firsts.items():
-            if (high >= bar or one == self.declared) and len(self._answers[one]) < len(self.labels):
-                self._compute(one, len(self.labels))
-            advance(0.5)
+    def _race(self, inputs: Sequence[Hypothesis], advance: Callable[[float], None]) -> None:
+        """Compute ``inputs`` on ever more faces, without those that are worse than another one by then."""
+        alive, faces = list(inputs), len(self.labels)
+        for count in (*(look for look in _LOOKS if look < faces), faces):
+            for one in alive:
+                if len(self._answers.get(one, ())) < count:
+                    self._compute(one, count)
+                    advance(int(count == faces))
+            if count < faces:
+                kept = self._hopeful(alive, count)
+                advance(sum(one not in kept and len(self._answers[one]) < faces for one in alive))
+                alive = kept
 
-    def _best_interval(self, one: Hypothesis, count: int) -> tuple[float, float]:
-        """The interval of the plain or of the reordered answers to the first faces, whichever is better."""
+    def _hopeful(self, alive: Sequence[Hypothesis], count: int) -> list[Hypothesis]:
+        """The declared contract, and what is not worse than the best one on the first ``count`` faces."""
+        answers = {one: self._named(one)[:count] for one in alive}
         labels, groups = self.labels[:count], self.groups[:count]
-        answers = self._answers[one][:count]
-        other = reorder(labels, answers, groups, len(self.suspect.contract.labels), self.seed).answers
-        return max(_interval(found == labels, groups) for found in (answers, other))
+        right = {one: int((found == labels).sum()) for one, found in answers.items()}
+        best = max(alive, key=lambda one: right[one])
+
+        def worse(one: Hypothesis) -> bool:
+            if right[one] == right[best]:
+                return False
+            return Paired.from_answers(labels, answers[best], answers[one], groups).mcnemar_p < _WORSE
+
+        return [one for one in alive if one == self.declared or not worse(one)]
+
+    def _named(self, one: Hypothesis) -> NDArray[np.int64]:
+        """Answers with the names of the classes that fit better."""
+        plain, other = self._findings[one], self._findings.get(replace(one, reordered=True))
+        return other.answers if other is not None and other.right > plain.right else plain.answers
 
     def _compute(self, one: Hypothesis, count: int) -> None:
         """Answers to the first ``count`` faces, and the two findings that follow from them."""
@@ -385,7 +324,9 @@ class Trial:
     def _alike(self, finding: Finding) -> Iterable[str]:
         same = [replace(finding.hypothesis, normalisation=name) for name in self.normalisations]
         for other in self._full():
-            if other is not finding and other.hypothesis in same and self._paired(other, finding).mcnemar_p > _ALIKE:
+            if other is finding or other.hypothesis not in same:
+                continue
+            if other.right >= finding.right or self._paired(other, finding).mcnemar_p > _ALIKE:
                 yield other.hypothesis.normalisation
 
     def _paired(self, base: Finding, other: Finding) -> Paired:
@@ -467,11 +408,6 @@ class Trial:
         return contract, tuple(advice)
 
 
-def own_normalisation(contract: Contract) -> str:
-    """What hypotheses call the declared normalisation."""
-    return name_of_normalisation(contract.normalisation) or AS_DECLARED
-
-
 def _limits(suspect: Suspect, faces: FaceSet, channels: Sequence[str]) -> Iterable[str]:
     yield from suspect.notes
     if suspect.contract.channels == 3 and len(channels) == 1:
@@ -483,15 +419,3 @@ def _limits(suspect: Suspect, faces: FaceSet, channels: Sequence[str]) -> Iterab
 
 def _interval(right: NDArray[np.bool_], groups: NDArray[np.int64]) -> tuple[float, float]:
     return wilson_interval(int(right.sum()), len(right), design_effect(right, groups))
-
-
-def _is_coloured(image: NDArray[np.uint8]) -> bool:
-    return image.shape[2] == 3 and bool((image != image[:, :, :1]).any())
-
-
-def _centre(image: NDArray[np.uint8], percent: int) -> tuple[float, float, float, float] | None:
-    if not percent:
-        return None
-    height, width = image.shape[:2]
-    part = percent / 100
-    return width * part / 2, height * part / 2, width * (1 - part), height * (1 - part)

@@ -6,18 +6,20 @@ import numpy as np
 import pytest
 
 from edgefer.contract import NORMALISATIONS, Contract, named_normalisation
-from edgefer.data import synthetic_faces
+from edgefer.data import aligned, synthetic_faces
 from edgefer.data.classes import FER2013
 from edgefer.data.npz import save_npz
 from edgefer.data.opening import open_dataset
 from edgefer.errors import EdgeferError
-from edgefer.graph.float_input import Place, Suspect
+from edgefer.graph.float_input import Place, Suspect, open_suspect
 from edgefer.measure.accuracy import numbered
-from edgefer.measure.contract_check import CROPS, PER_IMAGE, ContractVerdict, Hypothesis, Trial, check_contract
+from edgefer.measure.contract_check import CROPS, ContractVerdict, Trial, check_contract
+from edgefer.measure.contract_faces import PER_IMAGE, FacesAsTaken, Hypothesis
 
 torch = pytest.importorskip("torch")
 
 SIZE, COUNT = 24, 500
+POOL, SAMPLES = 1500, {200: 200, 500: 500}
 NEARLY_ALIKE = ({"-1..1", "imagenet"}, {"imagenet", "per image"})
 """Normalisations that differ in contrast alone, by a factor of about 2, or by what faces differ in brightness."""
 
@@ -268,12 +270,15 @@ def alarms(suspect, faces, answers, times, count=COUNT, channels=("grey",)):
     return raised
 
 
-def all_answers(suspect, faces, channels="grey"):
-    from edgefer.measure.contract_check import _Given
+class Known(dict):
+    """Answers of a network to a pool of faces, computed once for each hypothesis that is asked about."""
 
-    given = _Given(suspect, faces)
-    hypotheses = [Hypothesis(name, channels, crop) for crop in (0, *CROPS) for name in NORMALISED]
-    return {one: given.answers(one, slice(0, len(faces))) for one in hypotheses}
+    def __init__(self, suspect, faces):
+        super().__init__()
+        self.given, self.faces = FacesAsTaken(suspect, faces), slice(0, len(faces))
+
+    def __missing__(self, one):
+        return self.setdefault(one, self.given.answers(one, self.faces))
 
 
 def test_right_contracts_are_left_alone(affine, faces):
@@ -281,18 +286,17 @@ def test_right_contracts_are_left_alone(affine, faces):
     drawn = faces(*synthetic_faces(1500, seed=9, size=SIZE))
     generator = np.random.default_rng(1)
     weak = suspect(declared("-1..1"), lambda y: affine(y) + generator.normal(0, 2, (len(y), 7)))
-    assert alarms(weak, drawn, all_answers(weak, drawn), 150) <= 1
+    assert alarms(weak, drawn, Known(weak, drawn), 150) <= 1
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["mini_xception", "lenet", "lenet7", "cliquenet"])
 def test_right_contracts_of_real_networks_are_left_alone(name, shared):
-    from edgefer.data import aligned
-    from edgefer.graph.float_input import open_suspect
-
+    """Samples of a pool of faces to which the network answers once."""
     faces = open_dataset(f"{shared}/data/fer2013/public_test.npz:all")
-    real = open_suspect(Place(name, threads=2), faces.classes)
-    faces = aligned(faces, real.contract.labels)
-    known = all_answers(real, faces)
-    for count in (200, 500, 1000):
-        assert alarms(real, faces, known, 500, count) <= 5
+    real = open_suspect(Place(name), faces.classes)
+    faces = aligned(faces, real.contract.labels).subset(range(POOL))
+    known = Known(real, faces)
+    raised = {count: alarms(real, faces, known, times, count) for count, times in SAMPLES.items()}
+    print(f"{name}: alarms for samples of so many faces: {raised}")
+    assert all(raised[count] <= times // 100 for count, times in SAMPLES.items())
