@@ -130,7 +130,12 @@ def quickstart(data: str | None, model: str, output: Path, seconds: float, seed:
 )
 @section(
     "Computing",
-    option("--precision", type=click.Choice(["fp32", "bf16"]), help="fp32, or bf16 by autocast.  [default: fp32]"),
+    option("--device", metavar="cpu|cuda[:N]", help="Train on the CPU or on a GPU.  [default: cpu]"),
+    option(
+        "--precision",
+        type=click.Choice(["fp32", "bf16"]),
+        help="fp32, or bf16 by autocast.  [default: bf16 on a GPU that has it, else fp32]",
+    ),
     option("--threads", type=click.IntRange(min=1), default=None, help="Threads of PyTorch.  [default: its own]"),
     option("--seed", type=click.IntRange(min=0), help="Seed of every random choice.  [default: 0]"),
 )

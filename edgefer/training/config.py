@@ -57,7 +57,9 @@ class TrainConfig:
             the lowest ``loss``, which varies less by chance.
         clip: maximum norm of the gradient; None: no limit.
         patience: number of epochs without a better one (by ``keep``) after which the run stops; None: never.
-        precision: ``fp32``, or ``bf16`` for autocast (faster only where the CPU has bf16 instructions).
+        device: ``cpu``, ``cuda`` or ``cuda:N``. Runs repeat bit for bit on a CPU only.
+        precision: ``fp32``, or ``bf16`` for autocast (faster only where the CPU has bf16 instructions); None: ``bf16``
+            on a GPU that has it, else ``fp32``.
         threads: PyTorch's; None leaves them as they are. The same number is needed to repeat a run bit for bit.
         seed: seed of weights, order, augmentation and dropout.
         checkpoint_seconds: interval at which the state to resume from is written.
@@ -90,7 +92,8 @@ class TrainConfig:
     keep: str = "top1"
     clip: float | None = 5.0
     patience: int | None = None
-    precision: str = "fp32"
+    device: str = "cpu"
+    precision: str | None = None
     threads: int | None = None
     seed: int = 0
     checkpoint_seconds: float = 60.0
@@ -99,13 +102,14 @@ class TrainConfig:
         for name, options in (
             ("optimiser", OPTIMISERS),
             ("class_weights", CLASS_WEIGHTS),
-            ("precision", PRECISIONS),
+            ("precision", (*PRECISIONS, None)),
             ("schedule", SCHEDULES),
             ("sampling", SAMPLINGS),
             ("keep", KEEPS),
         ):
             if getattr(self, name) not in options:
-                raise EdgeferError(f"{name} is '{getattr(self, name)}'", hint=f"choose one of {', '.join(options)}")
+                known = ", ".join(filter(None, options))
+                raise EdgeferError(f"{name} is '{getattr(self, name)}'", hint=f"choose one of {known}")
         self._require("size", lambda value: 16 <= value <= 256, "from 16 to 256")
         for name in ("epochs", "batch_size", "patience", "threads"):
             self._require(name, lambda value: value >= 1, "1 or more")

@@ -29,7 +29,7 @@ _LUMINANCE = (
 
 
 def degrade(x: Tensor, probability: float) -> Tensor:
-    """Degrade faces at random, with PyTorch's global generator.
+    """Degrade faces at random, where they lie, with PyTorch's global generators.
 
     Args:
         x: float32 N×H×W×C from 0 to 255.
@@ -42,36 +42,36 @@ def degrade(x: Tensor, probability: float) -> Tensor:
         return x
     out = x.clone()
     for change in (_random_blur, _random_resolution, _random_gamma, _random_noise, _random_jpeg):
-        chosen = torch.nonzero(torch.rand(len(x)) < probability)[:, 0]
+        chosen = torch.nonzero(torch.rand(len(x), device=x.device) < probability)[:, 0]
         if len(chosen):
             out[chosen] = change(out[chosen])
     return out
 
 
-def _between(count: int, low: float, high: float) -> Tensor:
-    return low + (high - low) * torch.rand(count)
+def _between(count: int, low: float, high: float, device: torch.device | None = None) -> Tensor:
+    return low + (high - low) * torch.rand(count, device=device)
 
 
 def _random_blur(x: Tensor) -> Tensor:
-    return blur(x, _between(len(x), *BLUR_SIGMA) * x.shape[1] / 48)
+    return blur(x, _between(len(x), *BLUR_SIGMA, x.device) * x.shape[1] / 48)
 
 
 def _random_resolution(x: Tensor) -> Tensor:
-    return resolution(x, _between(len(x), *RESOLUTION))
+    return resolution(x, _between(len(x), *RESOLUTION))  # on the CPU, which makes the matrices
 
 
 def _random_gamma(x: Tensor) -> Tensor:
-    exponents = torch.exp(_between(len(x), -math.log(GAMMA), math.log(GAMMA)))
+    exponents = torch.exp(_between(len(x), -math.log(GAMMA), math.log(GAMMA), x.device))
     return 255 * (x / 255) ** exponents.view(-1, 1, 1, 1)
 
 
 def _random_noise(x: Tensor) -> Tensor:
-    sigma = _between(len(x), 0.0, NOISE_SIGMA).view(-1, 1, 1, 1)
-    return (x + sigma * torch.randn(x.shape)).clamp(0, 255)
+    sigma = _between(len(x), 0.0, NOISE_SIGMA, x.device).view(-1, 1, 1, 1)
+    return (x + sigma * torch.randn(x.shape, device=x.device)).clamp(0, 255)
 
 
 def _random_jpeg(x: Tensor) -> Tensor:
-    return jpeg(x, torch.randint(JPEG_QUALITY[0], JPEG_QUALITY[1] + 1, (len(x),)))
+    return jpeg(x, torch.randint(JPEG_QUALITY[0], JPEG_QUALITY[1] + 1, (len(x),), device=x.device))
 
 
 def blur(x: Tensor, sigma: Tensor) -> Tensor:
@@ -81,7 +81,7 @@ def blur(x: Tensor, sigma: Tensor) -> Tensor:
 
 
 def _gaussian(side: int, sigma: Tensor) -> Tensor:
-    places = torch.arange(side, dtype=torch.float32)
+    places = torch.arange(side, dtype=torch.float32, device=sigma.device)
     weights = torch.exp(-(((places[:, None] - places) / sigma[:, None, None]) ** 2) / 2)
     return weights / weights.sum(dim=2, keepdim=True)
 
@@ -90,7 +90,7 @@ def resolution(x: Tensor, shares: Tensor) -> Tensor:
     """Faces N×H×W×C made smaller, to ``shares`` (N, 0…1) of their sides, by area and enlarged again bilinearly."""
     sizes = [[max(1, round(share * side)) for share in shares.tolist()] for side in x.shape[1:3]]
     rows, columns = (
-        torch.stack([_there_and_back(side, size) for size in wanted])
+        torch.stack([_there_and_back(side, size) for size in wanted]).to(x.device)
         for side, wanted in zip(x.shape[1:3], sizes, strict=True)
     )
     return _across(x, rows, columns)
@@ -119,7 +119,7 @@ def jpeg(x: Tensor, quality: Tensor) -> Tensor:
     padded = functional.pad(planes, (0, -width % _BLOCK, 0, -height % _BLOCK), mode="replicate") - 128
     high, wide = (side // _BLOCK for side in padded.shape[2:])
     blocks = padded.reshape(count, channels, high, _BLOCK, wide, _BLOCK).transpose(3, 4)
-    cosines = _cosines()
+    cosines = _cosines().to(x.device)
     table = _table(quality).view(count, 1, 1, 1, _BLOCK, _BLOCK)
     kept = torch.round(cosines @ blocks @ cosines.T / table) * table
     back = (cosines.T @ kept @ cosines).transpose(3, 4).reshape(padded.shape) + 128
@@ -128,7 +128,7 @@ def jpeg(x: Tensor, quality: Tensor) -> Tensor:
 
 def _table(quality: Tensor) -> Tensor:
     scale = torch.where(quality < 50, 5000 // quality, 200 - 2 * quality)
-    return ((torch.tensor(_LUMINANCE) * scale[:, None] + 50) // 100).clamp(1, 255).float()
+    return ((torch.tensor(_LUMINANCE, device=quality.device) * scale[:, None] + 50) // 100).clamp(1, 255).float()
 
 
 @functools.lru_cache(maxsize=1)

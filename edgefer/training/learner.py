@@ -36,6 +36,7 @@ def learning_rate(config: TrainConfig, done: float) -> float:
     return peak * 0.5 * (1 + math.cos(math.pi * (done - config.warmup) / (1 - config.warmup)))
 
 
+CPU = torch.device("cpu")
 _EVALUATION_BATCH = 256
 
 
@@ -61,12 +62,16 @@ class Learner:
         config: TrainConfig,
         weights: Tensor | None,
         teachers: Teachers | None = None,
+        device: torch.device = CPU,
     ) -> None:
-        self.config, self.teachers = config, teachers
-        self.module = Deployable(network, contract)
+        self.config, self.teachers, self.device = config, teachers, device
+        if teachers is not None:
+            teachers.to(device)
+        self.module = Deployable(network, contract).to(device)
         self.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
         self.average = copy.deepcopy(self.module).eval().requires_grad_(False)
         self.optimiser = _optimiser(network, config)
+        weights = None if weights is None else weights.to(device)
         self.loss = nn.CrossEntropyLoss(weight=weights, label_smoothing=config.label_smoothing)
         self.steps = 0
 
@@ -80,7 +85,7 @@ class Learner:
         *,
         frozen: bool = False,
     ) -> tuple[float, int]:
-        """Learn from one batch, uint8 N×H×W×C; returns the loss and how many answers were right.
+        """Learn from one batch, uint8 N×H×W×C on the CPU; returns the loss and how many answers were right.
 
         ``targets`` are what to learn if not the labels, and ``taught`` a teacher's answers that were asked for before:
         probabilities, float32 N×classes. While ``frozen``, only the last layer moves, and batch norms keep their
@@ -94,10 +99,28 @@ class Learner:
             group["lr"] = lr * (self.config.head_lr if group["head"] else 1.0)
             for parameter in group["params"]:  # without a gradient nothing moves it, and nothing is spent on one
                 parameter.requires_grad_(group["head"] or not frozen)
+        faces, labels = on_device(faces, self.device), on_device(labels, self.device)
+        targets, taught = (None if part is None else on_device(part, self.device) for part in (targets, taught))
+        loss, logits = self.loss_of(faces, labels, targets, taught)
+        value = float(loss.detach())
+        self._require_finite("the training loss", value, self.steps + 1, lr)
+        self.optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]  # missing in torch's stubs
+        if self.config.clip is not None:
+            nn.utils.clip_grad_norm_(self.module.parameters(), self.config.clip)
+        self.optimiser.step()
+        self.steps += 1
+        self._update_average()
+        return value, int((logits.detach().argmax(dim=1) == labels).sum())
+
+    def loss_of(
+        self, faces: Tensor, labels: Tensor, targets: Tensor | None, taught: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """The loss of one batch that lies on the device, and the logits, float32 N×classes; see :meth:`step`."""
         given = self.config
         seen = degrade(augment(faces, given.augment, given.erasing, given.noise, given.crop), given.degrade)
         changed, others, share = mix(seen, given.mixup)
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.config.precision == "bf16"):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
             logits, auxiliary = self._answer(changed)
             wanted = labels if targets is None else targets
             loss = self.loss(logits, wanted)
@@ -109,16 +132,7 @@ class Learner:
             if answers is not None:
                 loss = torch.lerp(loss, distillation(logits, answers, given.temperature), given.teacher_share)
             loss = loss + auxiliary
-        value = float(loss.detach())
-        self._require_finite("the training loss", value, self.steps + 1, lr)
-        self.optimiser.zero_grad()
-        loss.backward()
-        if self.config.clip is not None:
-            nn.utils.clip_grad_norm_(self.module.parameters(), self.config.clip)
-        self.optimiser.step()
-        self.steps += 1
-        self._update_average()
-        return value, int((logits.detach().argmax(dim=1) == labels).sum())
+        return loss, logits
 
     def _answer(self, faces: Tensor) -> tuple[Tensor, Tensor | float]:
         """Logits, and the network's own term of the loss: 0 for almost all networks."""
@@ -159,17 +173,17 @@ class Learner:
         """
         right, loss = 0, 0.0
         for start in range(0, len(val), _EVALUATION_BATCH):
-            labels = val.labels[start : start + _EVALUATION_BATCH]
-            logits = self.average(val.faces[start : start + _EVALUATION_BATCH])
+            labels = on_device(val.labels[start : start + _EVALUATION_BATCH], self.device)
+            logits = self.average(on_device(val.faces[start : start + _EVALUATION_BATCH], self.device))
             right += int((logits.argmax(dim=1) == labels).sum())
             loss += float(functional.cross_entropy(logits, labels, reduction="sum"))
         self._require_finite("the loss on val", loss / len(val), self.steps, self.optimiser.param_groups[0]["lr"])
         return ValScore(right / len(val), loss / len(val))
 
     def averaged_weights(self) -> dict[str, Tensor]:
-        """A copy of the averaged network's tensors, contiguous."""
+        """A copy of the averaged network's tensors, contiguous, on the CPU."""
         return {
-            name: tensor.detach().clone(memory_format=torch.contiguous_format)
+            name: tensor.detach().to(CPU, copy=True, memory_format=torch.contiguous_format)
             for name, tensor in self.average.network.state_dict().items()
         }
 
@@ -188,6 +202,13 @@ class Learner:
         self.average.network.load_state_dict(state["average"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.steps = state["steps"]
+
+
+def on_device(part: Tensor, device: torch.device) -> Tensor:
+    """``part`` of the CPU on the device; to a GPU from page-locked memory, while the CPU goes on."""
+    if device.type != "cuda":
+        return part.to(device)
+    return part.pin_memory().to(device, non_blocking=True)
 
 
 def _optimiser(network: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:

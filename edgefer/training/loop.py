@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePath
 from types import FrameType
@@ -21,6 +21,7 @@ from edgefer.atomic import check_writable, write_bytes
 from edgefer.contract import Contract
 from edgefer.data import aligned
 from edgefer.errors import EdgeferError
+from edgefer.models.device import first_line, torch_device
 from edgefer.models.weights import save_weights
 from edgefer.progress import announce, console, progress
 from edgefer.training.beginning import (
@@ -55,7 +56,7 @@ _ANNOUNCE_SECONDS, _FIRST_SECONDS = 30.0, 5.0
 _SAVING_SHARE = 0.05
 """Maximum share of the time that goes into writing states."""
 _STATE_FORMAT = 2
-_FREE_TO_DIFFER = ("threads", "checkpoint_seconds")
+_FREE_TO_DIFFER = ("threads", "checkpoint_seconds", "device")
 """Settings that a resumed run may change."""
 
 
@@ -92,7 +93,7 @@ def train(
         dataset: faces whose ``fit`` part has every class.
         model: a network of the zoo, or one's own, whose contract has the classes of ``dataset``, in any order.
         output: the weights, ``.safetensors``.
-        config: settings; with the same ones a run repeats bit for bit, unless ``max_seconds`` is given.
+        config: settings; with the same ones a run on a CPU repeats bit for bit, unless ``max_seconds`` is given.
         init: weights of the same network and classes to start from: fine-tuning, on faces of their size.
         teachers: weights of networks of the same classes to learn from too: distillation. Or one file of
             :func:`edgefer.training.teacher_logits.write_teacher_logits` that has the fit faces.
@@ -121,9 +122,11 @@ def train(
             hint=f"-o {output.with_suffix('.safetensors')}",
         )
     check_writable(output)
+    device = torch_device(config.device)
+    config = replace(config, precision=config.precision or _usual_precision(device))
     keep_freed_memory()
     threads = torch.get_num_threads()
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[] if device.index is None else [device.index]):
         try:
             torch.set_num_threads(config.threads or threads)
             torch.manual_seed(config.seed)
@@ -131,8 +134,20 @@ def train(
             run = _Run(dataset.split("fit"), dataset.split("val"), contract, output, config, start)
             run.on_epoch = on_epoch
             return run.go(resume)
+        except torch.OutOfMemoryError as cause:
+            raise EdgeferError(
+                f"the memory of {device} ran out: {first_line(cause)}",
+                hint="a smaller --batch, or stop what else uses the GPU; the state that was saved goes on",
+            ) from cause
         finally:
             torch.set_num_threads(threads)
+
+
+def _usual_precision(device: torch.device) -> str:
+    """BF16 where a GPU multiplies in it (from Ampere on), else FP32."""
+    with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
+        fast = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return "bf16" if fast else "fp32"
 
 
 class _Run:
@@ -171,7 +186,8 @@ class _Run:
             self.translating_with, teachers = teachers.answers(fit, 1.0), None
         else:
             self.translating_with = teachers
-        self.learner = Learner(start.network, contract, config, weights, teachers)
+        self.device = torch_device(config.device)
+        self.learner = Learner(start.network, contract, config, weights, teachers, self.device)
         self.epoch, self.step = 0, 0  # epochs finished; steps done in the one under way
         self.order = torch.empty(0, dtype=torch.int64)
         self.loss_sum, self.right = 0.0, 0
@@ -349,7 +365,7 @@ class _Run:
         begun = time.monotonic()
         own = ("epoch", "step", "order", "loss_sum", "right", "curve", "best", "lr")
         state = {name: getattr(self, name) for name in own}
-        state |= {"learner": self.learner.state(), "rng": torch.get_rng_state(), "seconds": self.seconds()}
+        state |= {"learner": self.learner.state(), "seconds": self.seconds(), **random_states(self.device)}
         state["targets"] = self.fit.targets  # teachers take minutes to answer about all faces
         save_state(state_path(self.output), self.identity, state)
         self.saved_at = time.monotonic()
@@ -358,7 +374,7 @@ class _Run:
     def restore(self, state: dict[str, Any]) -> None:
         """Go back to what :meth:`save` wrote."""
         self.learner.restore(state.pop("learner"))
-        torch.set_rng_state(state.pop("rng"))
+        set_random_states(state.pop("rng"), state.pop("gpu_rng", None), self.device)
         self.fit = replace(self.fit, targets=state.pop("targets"))
         self.earlier_seconds, self.started = state.pop("seconds"), time.monotonic()
         for name, value in state.items():
@@ -372,6 +388,21 @@ def _duration(seconds: float) -> str:
 def state_path(output: Path) -> Path:
     """Where the state of the run lies that writes ``output``."""
     return output.with_name(output.name + ".state")
+
+
+def random_states(device: torch.device) -> dict[str, torch.Tensor | None]:
+    """States of the generators that a run on ``device`` samples from: ``rng``, the CPU's, and ``gpu_rng``, if any."""
+    on_gpu = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+    return {"rng": torch.get_rng_state(), "gpu_rng": on_gpu}
+
+
+def set_random_states(rng: torch.Tensor, gpu_rng: torch.Tensor | None, device: torch.device) -> None:
+    """Go back to what :func:`random_states` gave; a run that began on another kind of device is told of."""
+    torch.set_rng_state(rng)
+    if (gpu_rng is None) != (device.type == "cpu"):
+        announce(f"note: the run began on another device than {device}: it goes on with other random numbers")
+    elif gpu_rng is not None:
+        torch.cuda.set_rng_state(gpu_rng, device)
 
 
 def save_state(path: Path, identity: Mapping[str, Any], state: Mapping[str, Any]) -> None:

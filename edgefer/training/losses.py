@@ -38,6 +38,12 @@ class Teachers:
     def __init__(self, modules: Sequence[nn.Module], temperature: float) -> None:
         self.modules = [module.eval().requires_grad_(False) for module in modules]
         self.temperature = temperature
+        self.device = torch.device("cpu")
+
+    def to(self, device: torch.device) -> None:
+        """Move the networks there, where :meth:`answers` then gets its faces."""
+        self.modules = [module.to(device) for module in self.modules]
+        self.device = device
 
     @torch.no_grad()
     def answers(self, faces: Tensor) -> Tensor:
@@ -51,10 +57,14 @@ class Teachers:
 
     @torch.no_grad()
     def mean_answers(self, faces: Tensor) -> Tensor:
-        """Probabilities at temperature 1, float32 N×classes: the mean of all teachers and both sides."""
-        sides = (faces.to(torch.float32), faces.flip(2).to(torch.float32))
+        """Probabilities at temperature 1, float32 N×classes: the mean of all teachers and both sides.
+
+        Faces and probabilities lie on the CPU.
+        """
+        moved = faces.to(self.device)
+        sides = (moved.to(torch.float32), moved.flip(2).to(torch.float32))
         said = [functional.softmax(module(side).float(), dim=1) for module in self.modules for side in sides]
-        return torch.stack(said).mean(dim=0)
+        return torch.stack(said).mean(dim=0).cpu()
 
 
 def distillation(logits: Tensor, answers: Tensor, temperature: float) -> Tensor:
