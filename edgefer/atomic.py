@@ -1,20 +1,33 @@
-"""Files that are either whole or absent: written beside their final name, then renamed."""
+"""Files that are either whole or absent: written beside their final name, then renamed.
+
+What a killed process left beside a name (``.x.….partial.onnx``) is removed by the next one that writes that name.
+"""
 
 from __future__ import annotations
 
 import errno
+import glob
 import hashlib
 import os
+import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # not POSIX: then nothing is locked, and nothing is swept
+    fcntl = None  # type: ignore[assignment]
 
 from edgefer.errors import EdgeferError
 from edgefer.progress import announce
 
 _DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EISDIR)
+_PARTIAL_FOLDERS: set[Path] = set()  # this process's, which no other looks into
+_MOMENT = 60.0  # seconds after which a partial that nobody holds is nobody's: it is locked right after it is made
 
 
 def make_folder(folder: Path) -> None:
@@ -47,19 +60,22 @@ def atomic_path(final: str | os.PathLike[str]) -> Iterator[Path]:
         handle, name = tempfile.mkstemp(prefix=f".{target.stem}.", suffix=f".partial{target.suffix}", dir=target.parent)
     except OSError as cause:
         raise _cannot_write(target, cause) from cause
-    os.close(handle)
     temporary = Path(name)
     try:
+        _hold(handle)
+        _sweep(target.parent, f".{glob.escape(target.stem)}.*.partial{glob.escape(target.suffix)}")
         yield temporary
-        _flush(temporary)
+        _sync(temporary)
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(target)
+        _sync(target.parent)
     except OSError as cause:
         if cause.errno not in _DISK_FAULTS:
             raise
         raise _cannot_write(target, cause) from cause
     finally:
         temporary.unlink(missing_ok=True)
+        os.close(handle)
 
 
 def check_writable(final: str | os.PathLike[str]) -> None:
@@ -89,21 +105,41 @@ def atomic_folder(final: str | os.PathLike[str]) -> Iterator[Path]:
     """
     target = Path(os.path.realpath(final))
     check_vacant(target)
-    try:
-        make_folder(target.parent)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
-    except OSError as cause:
-        raise _cannot_write(target, cause) from cause
-    try:
+    with partial_folder(target) as temporary:
         yield temporary
-        temporary.chmod(0o777 & ~_umask())
+        for path in (*temporary.rglob("*"), temporary):
+            _sync(path)
         temporary.replace(target)
+        _sync(target.parent)
+
+
+@contextmanager
+def partial_folder(final: Path) -> Iterator[Path]:
+    """Yield an empty folder beside ``final``, which is removed after the block unless it was renamed.
+
+    Raises:
+        EdgeferError: it cannot be made, ``final`` is there and not empty, or the disk is full.
+    """
+    try:
+        make_folder(final.parent)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{final.name}.", suffix=".partial", dir=final.parent))
+    except OSError as cause:
+        raise _cannot_write(final, cause) from cause
+    handle = os.open(temporary, os.O_RDONLY)
+    _PARTIAL_FOLDERS.add(temporary)
+    try:
+        _hold(handle)
+        temporary.chmod(0o777 & ~_umask())
+        _sweep(final.parent, f".{glob.escape(final.name)}.*.partial")
+        yield temporary
     except OSError as cause:
         if cause.errno not in (*_DISK_FAULTS, errno.ENOTEMPTY, errno.EEXIST):
             raise
-        raise _cannot_write(target, cause) from cause
+        raise _cannot_write(final, cause) from cause
     finally:
+        _PARTIAL_FOLDERS.discard(temporary)
         shutil.rmtree(temporary, ignore_errors=True)
+        os.close(handle)
 
 
 def check_vacant(folder: str | os.PathLike[str]) -> None:
@@ -132,6 +168,95 @@ def write_text(final: str | os.PathLike[str], content: str) -> None:
     write_bytes(final, content.encode("utf-8"))
 
 
+def write_pair(
+    final: str | os.PathLike[str],
+    content: bytes,
+    describing: str | os.PathLike[str],
+    description: str,
+    folder: tuple[Path, Path] | None = None,
+) -> None:
+    """Write ``content`` to ``final`` and ``description``, which holds its SHA-256, to ``describing``, as one step.
+
+    The content is first written whole as ``final.<first eight digits of its SHA-256>``, then the description is
+    renamed, which is the step that counts, then the content. Wherever that is cut off, :func:`described_file` finds the
+    content that belongs to the description. Of processes that write one name at once, one after the other does all.
+
+    Args:
+        final: the path of the content; a link is followed.
+        content: the bytes.
+        describing: the path of the description.
+        description: a text that holds the content's SHA-256 in hexadecimal digits.
+        folder: a folder of :func:`partial_folder` that belongs to them, and its place; found by
+            :func:`described_folder`.
+
+    Raises:
+        EdgeferError: as :func:`atomic_path`.
+    """
+    target, text = Path(os.path.realpath(final)), Path(describing)
+    digits = hashlib.sha256(content).hexdigest()
+    moves = [(_staged(target, digits), target)]
+    if folder is not None:
+        moves.append((_staged(folder[1], digits), folder[1]))
+    try:
+        make_folder(target.parent)
+    except OSError as cause:
+        raise _cannot_write(target, cause) from cause
+    with _alone_in(target.parent):
+        try:
+            write_bytes(moves[0][0], content)
+            if folder is not None and folder[0] != moves[1][0]:
+                _remove(moves[1][0])
+                folder[0].replace(moves[1][0])
+            write_text(text, description)
+        except BaseException:
+            if not text.is_file() or digits not in text.read_text(encoding="utf-8", errors="replace"):
+                for staged, _ in moves:
+                    _remove(staged)
+            raise
+        for staged, place in moves:
+            if place.is_dir():
+                _remove(place)
+            staged.replace(place)
+        _sync(target.parent)
+        for _, place in moves:
+            _remove_stale(place)
+        _sweep(target.parent, f".{glob.escape(target.name)}.*.partial.????????")
+
+
+def described_file(final: str | os.PathLike[str], sha256: str) -> Path | None:
+    """The file with this SHA-256: ``final``, or what a cut-off :func:`write_pair` left beside it; None: neither."""
+    path = Path(final)
+    for candidate in (path, _staged(Path(os.path.realpath(path)), sha256)):
+        if candidate.is_file() and sha256_file(candidate) == sha256:
+            return candidate
+    return None
+
+
+def described_folder(place: Path, sha256: str) -> Path:
+    """The folder that belongs to what has this SHA-256: ``place``, or what a cut-off :func:`write_pair` left."""
+    staged = _staged(place, sha256)
+    return staged if staged.is_dir() else place
+
+
+def _staged(place: Path, sha256: str) -> Path:
+    return place.with_name(f"{place.name}.{sha256[:8]}")
+
+
+def _remove_stale(place: Path) -> None:
+    """Remove what writers that were killed before their step staged for ``place``; the living wait for their turn."""
+    for stale in place.parent.glob(f"{glob.escape(place.name)}.????????"):
+        digits = stale.suffix[1:]
+        if re.fullmatch("[0-9a-f]{8}", digits) and (stale.is_dir() or sha256_file(stale).startswith(digits)):
+            _remove(stale)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def sha256_file(path: str | os.PathLike[str]) -> str:
     """The SHA-256 of a file's bytes, as 64 hexadecimal digits."""
     with open(path, "rb") as stream:
@@ -141,12 +266,56 @@ def sha256_file(path: str | os.PathLike[str]) -> str:
     return digest.hexdigest()
 
 
-def _flush(path: Path) -> None:
+def _sync(path: Path) -> None:
+    """Make a file or the names in a folder last through a loss of power."""
+    if path.is_dir() and os.name != "posix":
+        return
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as cause:
+        if cause.errno != errno.EINVAL or not path.is_dir():  # some network file systems cannot do it for folders
+            raise
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Wait until no other process writes a pair in ``folder``; a killed one is no other any more."""
+    if fcntl is None or folder in _PARTIAL_FOLDERS:
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _hold(handle: int) -> None:
+    """Mark a partial as being written until ``handle`` is closed, which the death of this process does too."""
+    if fcntl is not None:
+        with suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _sweep(folder: Path, pattern: str) -> None:
+    """Remove the partials that killed processes left."""
+    if fcntl is None:
+        return
+    for path in folder.glob(pattern):
+        with suppress(OSError):
+            if time.time() - path.stat().st_mtime < _MOMENT:
+                continue
+            handle = os.open(path, os.O_RDONLY)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails where it is being written
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            finally:
+                os.close(handle)
 
 
 def _umask() -> int:

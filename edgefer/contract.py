@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgefer.errors import EdgeferError
+from edgefer.intake import parse_json, reading
 
 METADATA_KEY = "edgefer.contract"
 """The metadata key, of ONNX and of safetensors files, that holds the contract as JSON."""
@@ -165,11 +166,10 @@ class Contract:
                 f"{origin} carries no edgefer contract (no '{METADATA_KEY}' in its metadata)",
                 hint="write it with `edgefer export`: labels, input size and normalisation travel in the file",
             )
-        try:
-            content = json.loads(metadata[METADATA_KEY])
-        except json.JSONDecodeError as cause:
-            raise EdgeferError(f"{origin}: the contract in its metadata is not JSON ({cause})") from cause
-        return cls.from_dict(content, origin)
+        again = "export or build it again"
+        content = parse_json(metadata[METADATA_KEY], f"the contract in the metadata of {origin}", again)
+        with reading(f"the contract in the metadata of {origin}", again):
+            return cls.from_dict(content, origin)
 
 
 def _truth(value: object) -> bool:

@@ -12,18 +12,33 @@ from typing import Any
 class EdgeferError(Exception):
     """A fault of the input or the environment, printed as ``error: …`` and ``hint: …``; exit code 2.
 
-    Passwords in addresses are left out of both: see :func:`redacted`.
+    Passwords in addresses are left out of both (:func:`redacted`), and what a terminal would obey, which names and
+    headers of files may hold, becomes ``?``.
     """
 
     exit_code = 2
 
     def __init__(self, message: str, hint: str | None = None) -> None:
-        self.message = redacted(message)
-        self.hint = None if hint is None else redacted(hint)
+        self.message = printable(redacted(message))
+        self.hint = None if hint is None else printable(redacted(hint))
         super().__init__(self.message)
 
     def __str__(self) -> str:
         return self.message if self.hint is None else f"{self.message}\nhint: {self.hint}"
+
+
+def printable(text: str) -> str:
+    """``text`` in one line, with ``?`` for what is no printable letter."""
+    if text.isprintable():
+        return text
+    return "".join(letter if letter.isprintable() else " " if letter in "\n\t" else "?" for letter in text)
+
+
+def one_line(text: object, limit: int = 200) -> str:
+    """The first line of ``text`` that is not blank, without what a terminal would obey, at most ``limit`` letters."""
+    line = next((line.strip() for line in str(text).splitlines() if line.strip()), "")
+    line = printable(line[: limit + 1])
+    return line if len(line) <= limit else f"{line[: limit - 1]}…"
 
 
 _SCHEMES = re.compile(r"(rtsp[stu]?|rtmp[st]?|https?|udp|tcp|rtp|srt|mms|ftps?|file|csi)", re.IGNORECASE)

@@ -1,17 +1,22 @@
-"""What comes from outside: how large an image may be, read from its header before anything decodes it; the cache; TOML.
+"""What comes from outside: budgets before anything is decoded, and one boundary around every reader.
 
-A file of two kilobytes can hold fifty million pixels. What an image will take in memory is known from its first bytes,
-so it is refused before a decoder allocates it. OpenCV is imported here, with the same limit of its own behind this one.
+A file of two kilobytes can hold fifty million pixels, or a gigabyte of zeros. What an image or an archive will take in
+memory is known from its headers, so it is refused before a decoder allocates it. Whatever a library raises in
+:func:`reading` becomes one error of one line. OpenCV is imported here, with the same limit on pixels behind ours.
 """
 
 from __future__ import annotations
 
 import importlib
+import json
+import math
 import os
 import re
 import struct
 import sys
-from collections.abc import Callable
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,13 +24,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgefer.errors import EdgeferError, require
+from edgefer.errors import EdgeferError, one_line, require
+from edgefer.memory import available_memory
 
 MAX_PIXELS = 50_000_000
 """Maximum number of pixels of an image; phones have 12 to 48 million."""
 
 MAX_DECODED_BYTES = 200_000_000
 """Pixels × channels × bytes per sample: 50 million pixels with transparency, or 25 million of those with 16 bits."""
+
+MAX_JSON_BYTES = 256 << 20
+"""Maximum size of a JSON document; reports with 100,000 faces have some megabytes."""
+MAX_ARCHIVE_MEMBERS = 100_000
+"""Maximum number of files in an archive."""
+_MEMORY_SHARE = 0.5
+"""Share of the free memory that one thing from outside may take."""
 
 _SHRINK = "shrink it first: faces need no more than a few hundred pixels"
 
@@ -243,3 +256,103 @@ def read_toml(file: Path, what: str, hint: str) -> dict[str, Any]:
     except toml.TOMLDecodeError as cause:
         raise EdgeferError(f"{file} is not TOML: {cause}", hint=hint) from cause
     return content
+
+
+@contextmanager
+def reading(name: object, hint: str, kind: str = "") -> Iterator[None]:
+    """The boundary around a reader: whatever a library raises about ``name`` is an EdgeferError of one line.
+
+    Libraries raise dozens of types on damage (IndexError, AttributeError, struct.error, their own); a list of them is
+    never whole. An EdgeferError and what is no error (Ctrl-C) pass unchanged. ``kind`` is what it was read as.
+
+    Raises:
+        EdgeferError: anything went wrong.
+    """
+    try:
+        yield
+    except EdgeferError:
+        raise
+    except MemoryError as cause:
+        raise EdgeferError(f"{name} needs more memory than there is", hint=hint) from cause
+    except Exception as cause:
+        said = one_line(getattr(cause, "strerror", None) or cause)
+        read = f"{name} cannot be read{f' as {kind}' if kind else ''}"
+        raise EdgeferError(f"{read}: {type(cause).__name__}{f': {said}' if said else ''}", hint=hint) from cause
+
+
+def check_budget(size: int, name: object, hint: str) -> None:
+    """Refuse ``size`` bytes of decoded content where half of the free memory is less.
+
+    Raises:
+        EdgeferError: it is; says both.
+    """
+    free = available_memory()
+    if size > _MEMORY_SHARE * free:
+        raise EdgeferError(
+            f"{name} would take {size / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are free: at most half of them "
+            "are given to it",
+            hint=hint,
+        )
+
+
+def check_archive(archive: zipfile.ZipFile, name: object, hint: str, skipped: str | None = None) -> None:
+    """Refuse a zip file that is encrypted, has too many members, or would take too much memory.
+
+    Args:
+        archive: the file, open.
+        name: its name in messages.
+        hint: what to do instead.
+        skipped: a member that is not going to be decoded.
+
+    Raises:
+        EdgeferError: it is or has.
+    """
+    members = archive.infolist()
+    if len(members) > MAX_ARCHIVE_MEMBERS:
+        raise EdgeferError(f"{name} has {len(members):,} members, more than {MAX_ARCHIVE_MEMBERS:,}", hint=hint)
+    if any(member.flag_bits & 1 for member in members):
+        raise EdgeferError(f"{name} is encrypted", hint="unpack it with its password, and pack it again without")
+    check_budget(sum(member.file_size for member in members if member.filename != skipped), name, hint)
+
+
+def parse_json(content: str | bytes, name: object, hint: str) -> Any:
+    """The value of a JSON document in UTF-8: without NaN, infinities and numbers beyond float64.
+
+    Raises:
+        EdgeferError: it is not JSON, or beyond a limit.
+    """
+    if len(content) > MAX_JSON_BYTES:
+        size = f"{len(content) / 1e6:.0f} MB, more than {MAX_JSON_BYTES / 1e6:.0f}"
+        raise EdgeferError(f"{name} has {size}", hint=hint)
+    try:
+        text = content.decode("utf-8") if isinstance(content, bytes) else content
+        return json.loads(text, parse_constant=_no_number, parse_float=_finite)
+    except UnicodeDecodeError as cause:
+        raise EdgeferError(f"{name} cannot be read: it is not a text file", hint=hint) from cause
+    except (ValueError, RecursionError) as cause:  # JSONDecodeError is one, and so are 5,000 digits
+        raise EdgeferError(f"{name} cannot be read: {one_line(cause)}", hint=hint) from cause
+
+
+def read_json(path: Path, what: str, hint: str) -> Any:
+    """:func:`parse_json` of a file; ``what`` it should be is for errors.
+
+    Raises:
+        EdgeferError: as that; or there is no such file, or it cannot be read.
+    """
+    if not path.exists():
+        raise EdgeferError(f"there is no {what} {path}", hint=hint)
+    with reading(f"the {what} {path}", hint):
+        if path.stat().st_size > MAX_JSON_BYTES:
+            raise EdgeferError(f"the {what} {path} has more than {MAX_JSON_BYTES / 1e6:.0f} MB", hint=hint)
+        return parse_json(path.read_bytes(), f"the {what} {path}", hint)
+
+
+def _no_number(text: str) -> float:
+    raise ValueError(f"{text} is no number of JSON")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"the number {one_line(text, 30)} is too large")
+    return value

@@ -48,6 +48,7 @@ import binascii
 import hashlib
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -55,10 +56,11 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Final
 
-from edgefer.atomic import sha256_file, write_bytes, write_text
+from edgefer.atomic import described_file, sha256_file, write_pair
 from edgefer.contract import Contract
 from edgefer.errors import EdgeferError
 from edgefer.golden import Golden
+from edgefer.intake import read_json, reading
 from edgefer.provenance import packed, unpacked
 
 SCHEMA = 1
@@ -277,15 +279,26 @@ def calibration_from(content: Mapping[str, Any]) -> Calibration:
 
 
 def manifest_path(engine: str | os.PathLike[str]) -> Path:
-    """``x.onnx`` → ``x.onnx.json``."""
-    return Path(f"{os.fspath(engine)}.json")
+    """``x.onnx`` → ``x.onnx.json``.
+
+    Of a link that has none beside it: the manifest beside what it points to. Of ``x.onnx.0a1b2c3d``, whose build was
+    cut off before its last step (:func:`verify_file`): that of ``x.onnx``.
+    """
+    beside = Path(f"{os.fspath(engine)}.json")
+    if beside.exists():
+        return beside
+    if os.path.islink(engine):
+        return Path(f"{os.path.realpath(engine)}.json")
+    return beside.with_name(re.sub(r"\.[0-9a-f]{8}\.json$", ".json", beside.name))
 
 
-def write_engine(path: str | os.PathLike[str], engine: bytes, manifest: Manifest) -> Manifest:
-    """Write ``engine`` to ``path``, then its manifest beside it; return the manifest as written.
+def write_engine(
+    path: str | os.PathLike[str], engine: bytes, manifest: Manifest, folder: tuple[Path, Path] | None = None
+) -> Manifest:
+    """Write ``engine`` to ``path`` and its manifest beside it, as one step; return the manifest as written.
 
-    The engine comes first: whatever stops the second step leaves a new engine beside no manifest or beside an old one
-    whose hash it does not have, and both are refused by :func:`verify_file` and the loaders.
+    Whatever stops it leaves the old pair or the new one (:func:`~edgefer.atomic.write_pair`, where ``folder`` is
+    described too).
 
     Raises:
         EdgeferError: a file cannot be written.
@@ -301,8 +314,7 @@ def write_engine(path: str | os.PathLike[str], engine: bytes, manifest: Manifest
         engine_bytes=len(engine),
     )
     text = json.dumps(whole.to_dict(), indent=1, ensure_ascii=False, allow_nan=False)
-    write_bytes(path, engine)
-    write_text(manifest_path(path), text + "\n")
+    write_pair(path, engine, manifest_path(path), text + "\n", folder)
     return whole
 
 
@@ -313,33 +325,35 @@ def read_manifest(engine: str | os.PathLike[str]) -> Manifest:
         EdgeferError: there is none, it is not JSON, lacks a key, or is of a newer schema.
     """
     path = manifest_path(engine)
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as cause:
+    if not path.exists():
         raise EdgeferError(
             f"{engine} has no manifest: there is no {path}",
             hint=f"an engine never travels alone: copy {path.name} beside it, or build the engine again",
-        ) from cause
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as cause:
-        raise EdgeferError(f"the manifest {path} cannot be read: {cause}", hint=_REBUILD) from cause
+        )
+    content = read_json(path, "manifest", _REBUILD)
     if not isinstance(content, dict):
         raise EdgeferError(f"{path} is not a manifest: it holds a {type(content).__name__}", hint=_REBUILD)
-    return Manifest.from_dict(content, str(path))
+    with reading(f"the manifest {path}", _REBUILD):
+        return Manifest.from_dict(content, str(path))
 
 
-def verify_file(engine: str | os.PathLike[str], manifest: Manifest) -> None:
-    """Check that ``engine`` is, byte for byte, the file that ``manifest`` was written for.
+def verify_file(engine: str | os.PathLike[str], manifest: Manifest) -> Path:
+    """The file that ``manifest`` was written for, byte for byte.
+
+    It is ``engine``, or the file beside it whose build was cut off before its last step.
 
     Raises:
         EdgeferError: the file is missing, or its SHA-256 is another one.
     """
     path = Path(engine)
+    described = described_file(path, manifest.engine_sha256)
+    if described is not None:
+        return described
     if not path.is_file():
         raise EdgeferError(f"there is no engine {path}", hint="check the path; `edgefer build-engine` makes engines")
     found = sha256_file(path)
-    if found != manifest.engine_sha256:
-        raise EdgeferError(
-            f"{path} is not the engine its manifest describes: its sha256 is {found[:16]}… ({path.stat().st_size} "
-            f"bytes), the manifest says {manifest.engine_sha256[:16]}… ({manifest.engine_bytes} bytes)",
-            hint=f"one of the two was replaced, cut short or left by an interrupted build: copy both, or {_REBUILD}",
-        )
+    raise EdgeferError(
+        f"{path} is not the engine its manifest describes: its sha256 is {found[:16]}… ({path.stat().st_size} "
+        f"bytes), the manifest says {manifest.engine_sha256[:16]}… ({manifest.engine_bytes} bytes)",
+        hint=f"one of the two was replaced or cut short: copy both, or {_REBUILD}",
+    )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+_RESERVED = 4 << 30
+
 
 def available_memory(root: Path = Path("/")) -> int:
     """Bytes that can be had without swapping.
@@ -35,3 +37,16 @@ def _of_the_group(folder: Path) -> list[int]:
     except OSError:  # version 1, or no control groups
         return []
     return [] if limit == "max" else [max(0, int(limit) - used + idle)]
+
+
+def limit_memory(share: float = 0.5) -> None:
+    """Let this process fail rather than take more than ``share`` of the memory that is available now (POSIX)."""
+    try:
+        import resource
+    except ImportError:
+        return
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    # address space is what can be limited: libraries reserve some gigabytes that they never touch
+    limit = int(own + _RESERVED + share * available_memory())
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))

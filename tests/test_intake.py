@@ -1,6 +1,7 @@
 import struct
 import subprocess
 import sys
+import zipfile
 
 import cv2
 import numpy as np
@@ -8,7 +9,15 @@ import pytest
 
 from edgefer import intake
 from edgefer.errors import EdgeferError
-from edgefer.intake import ImageHeader, check_size, decode_image, image_header
+from edgefer.intake import (
+    ImageHeader,
+    check_archive,
+    check_size,
+    decode_image,
+    image_header,
+    parse_json,
+    reading,
+)
 
 NOISE = np.random.default_rng(0).integers(0, 256, (37, 53, 3), dtype=np.uint8)
 GREY = NOISE[:, :, 0]
@@ -119,3 +128,51 @@ def test_two_kilobytes_that_hold_fifty_million_transparent_pixels_take_no_more_t
     half = "[132 137 142]"  # of 10, 20, 30 over white
     assert answer == f"(7070, 7070, 3);{half};{half};[255 255 255];[255 255 255]"
     assert float(grown) < 2 * intake.MAX_DECODED_BYTES / 1e6
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[NaN]", "NaN is no number of JSON"),
+        ('{"a": -Infinity}', "Infinity is no number"),
+        ("[1e999]", "the number 1e999 is too large"),
+        ("9" * 5000, "digits"),
+        ("[" * 100_000, "recursion"),
+        ("{", "Expecting property name"),
+        (b"\xff\xfe", "it is not a text file"),
+    ],
+)
+def test_json_beyond_its_limits_is_one_line(text, message):
+    with pytest.raises(EdgeferError, match=message) as caught:
+        parse_json(text, "a report", "write one")
+    assert caught.value.message.startswith("a report cannot be read: ")
+    assert "\n" not in caught.value.message
+    assert parse_json('{"a": [1, 2.5e3]}', "a report", "") == {"a": [1, 2500.0]}
+
+
+def test_a_boundary_makes_one_printable_line_of_what_a_library_raises():
+    with pytest.raises(EdgeferError) as caught, reading("x.bin", "copy it", "an archive"):
+        raise struct.error("\n\x1b[31mno\nmore" + "e" * 500)
+    assert caught.value.message.startswith("x.bin cannot be read as an archive: error: ?[31mno")
+    assert len(caught.value.message) < 250
+    assert caught.value.message.isprintable()
+    own = EdgeferError("own", "hint")
+    with pytest.raises(EdgeferError) as caught, reading("x.bin", ""):
+        raise own
+    assert caught.value is own
+    with pytest.raises(KeyboardInterrupt), reading("x.bin", ""):
+        raise KeyboardInterrupt
+
+
+def test_an_archive_is_measured_before_it_is_read(tmp_path, monkeypatch):
+    with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a", bytes(50_000_000))
+    assert (tmp_path / "bomb.zip").stat().st_size < 100_000
+    monkeypatch.setattr(intake, "available_memory", lambda: 60_000_000)
+    with zipfile.ZipFile(tmp_path / "bomb.zip") as archive:
+        with pytest.raises(EdgeferError, match="would take 0.1 GB of memory"):
+            check_archive(archive, "bomb.zip", "")
+        check_archive(archive, "bomb.zip", "", skipped="a")
+        archive.infolist()[0].flag_bits |= 1
+        with pytest.raises(EdgeferError, match="is encrypted"):
+            check_archive(archive, "bomb.zip", "")

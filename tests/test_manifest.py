@@ -123,24 +123,6 @@ def test_one_int8_layer_is_enough():
     assert Precision("auto", "fp32", (LayerPrecision("Conv_0", "Conv", "int8", "int8"),)).has_int8
 
 
-def test_a_build_killed_between_the_two_files_does_not_verify(tmp_path, monkeypatch):
-    path = tmp_path / "x.onnx"
-    write_engine(path, b"old", make())
-
-    def killed(*_):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(manifest, "write_text", killed)
-    with pytest.raises(KeyboardInterrupt):
-        write_engine(path, b"newer", make())
-    assert path.read_bytes() == b"newer"
-    with pytest.raises(
-        EdgeferError, match=r"not the engine its manifest describes: .*\(5 bytes\).*\(3 bytes\)"
-    ) as error:
-        verify_file(path, read_manifest(path))
-    assert "interrupted build" in error.value.hint
-
-
 def test_one_changed_byte_does_not_verify(tmp_path):
     path = tmp_path / "x.onnx"
     written = write_engine(path, b"engine", make())

@@ -67,19 +67,19 @@ std::string runtime_for(const Manifest& manifest) {
 
 Classifier Classifier::load(const std::filesystem::path& engine, int threads) {
   std::error_code fault;
-  if (!std::filesystem::is_regular_file(engine, fault)) {
+  if (!std::filesystem::is_regular_file(engine, fault) && !std::filesystem::exists(manifest_path(engine), fault)) {
     throw Error("there is no engine " + engine.string(),
                 "check the path; `edgefer build-engine model.onnx --int8 --runtime openvino -o x.onnx` makes engines");
   }
   Manifest manifest = Manifest::beside(engine);
-  manifest.verify(engine);
+  const std::filesystem::path file = manifest.verify(engine);
   const std::string runtime = runtime_for(manifest);
   check_runtime(runtime, engine.string());
   if (manifest.target == "cpu") check_cpu(engine, manifest);
 #ifdef EDGEFER_TENSORRT
   if (runtime == "tensorrt") check_tensorrt_place(engine, manifest);
 #endif
-  auto session = open_session(runtime, engine, {threads, manifest.precision, manifest.dla_core});
+  auto session = open_session(runtime, file, {threads, manifest.precision, manifest.dla_core});
   if (manifest.target == "cpu" && !manifest.runtime_version.empty() && session->version() != manifest.runtime_version) {
     announce(engine.string() + " was built with " + manifest.runtime + " " + manifest.runtime_version +
              " and runs in " + session->version() + "; its golden vectors decide");

@@ -216,23 +216,32 @@ Manifest Manifest::beside(const std::filesystem::path& engine) {
   return parse(text, path.string());
 }
 
-void Manifest::verify(const std::filesystem::path& engine) const {
+std::filesystem::path Manifest::verify(const std::filesystem::path& engine) const {
   std::error_code fault;
-  if (!std::filesystem::is_regular_file(engine, fault)) {
+  std::string found;
+  if (std::filesystem::is_regular_file(engine, fault)) {
+    found = sha256_file(engine);
+    if (found == engine_sha256) return engine;
+  }
+  std::filesystem::path staged = std::filesystem::weakly_canonical(engine, fault);
+  staged += "." + engine_sha256.substr(0, 8);
+  if (std::filesystem::is_regular_file(staged, fault) && sha256_file(staged) == engine_sha256) return staged;
+  if (found.empty()) {
     throw Error("there is no engine " + engine.string(), "check the path; `edgefer build-engine` makes engines");
   }
-  const std::string found = sha256_file(engine);
-  if (found == engine_sha256) return;
   std::ostringstream message;
   message << engine.string() << " is not the engine its manifest describes: its sha256 is " << found.substr(0, 16)
           << "… (" << std::filesystem::file_size(engine, fault) << " bytes), the manifest says "
           << engine_sha256.substr(0, 16) << "… (" << engine_bytes << " bytes)";
-  throw Error(message.str(), "one of the two was replaced, cut short or left by an interrupted build: copy both, or " +
-                                 std::string(rebuild));
+  throw Error(message.str(), "one of the two was replaced or cut short: copy both, or " + std::string(rebuild));
 }
 
 std::filesystem::path manifest_path(const std::filesystem::path& engine) {
+  std::error_code fault;
   std::filesystem::path path = engine;
+  path += ".json";
+  if (std::filesystem::exists(path, fault) || !std::filesystem::is_symlink(engine, fault)) return path;
+  path = std::filesystem::weakly_canonical(engine, fault);
   path += ".json";
   return path;
 }

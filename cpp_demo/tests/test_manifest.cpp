@@ -97,9 +97,17 @@ TEST_CASE("a manifest beside its engine") {
   CHECK_THROWS_WITH_AS(Manifest::beside(engine), doctest::Contains("has no manifest"), Error);
   vectors::write(edgefer::manifest_path(engine), small());
   const Manifest manifest = Manifest::beside(engine);
-  manifest.verify(engine);
+  CHECK(manifest.verify(engine) == engine);
   vectors::write(engine, "abd");
   CHECK_THROWS_WITH_AS(manifest.verify(engine), doctest::Contains("is not the engine its manifest describes"), Error);
+  std::filesystem::path staged = engine;
+  staged += "." + manifest.engine_sha256.substr(0, 8);
+  vectors::write(staged, "abd");
+  CHECK_THROWS_AS(static_cast<void>(manifest.verify(engine)), Error);
+  vectors::write(staged, "abc");  // the build was cut off before its last step
+  CHECK(manifest.verify(engine) == staged);
+  std::filesystem::remove(engine);
+  CHECK(manifest.verify(engine) == staged);
   CHECK_THROWS_WITH_AS(manifest.verify(scratch / "y.onnx"), doctest::Contains("there is no engine"), Error);
   CHECK_THROWS_WITH_AS(manifest.verify(engine.parent_path()), doctest::Contains("there is no engine"), Error);
 }

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import functools
-import json
 import re
 import threading
 import time
@@ -31,6 +30,7 @@ from edgefer.data.classes import FER2013
 from edgefer.engines.classifier import Classifier
 from edgefer.errors import EdgeferError
 from edgefer.faces import Image
+from edgefer.intake import read_json
 from edgefer.measure.agreement import Agreement
 from edgefer.measure.disturbance import LoadMeter, disturbances
 from edgefer.measure.latency import interleave
@@ -167,15 +167,16 @@ def report_of_engine(path: Path, engine: Classifier) -> dict[str, Any]:
     Raises:
         EdgeferError: it cannot be read, is no report, or has no row of this engine.
     """
+    again = f"edgefer bench {engine.name} --data DATA --baseline NAME --json report.json"
+    content = read_json(path, "report", again)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
         rows = [content, *content.get("others", [])]
         wanted = (engine.contract.architecture, engine.runtime, engine.precision, engine.size_bytes)
         for row in rows:
             if tuple(row[key] for key in _OF_ENGINE) == wanted:
                 keys = ("accuracy", "baseline", "paired", "latency_ms", "disturbed", "batch", "threads")
                 return {key: row[key] for key in keys} | {"cpu": content["environment"]["cpu"]}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as cause:
+    except (ValueError, KeyError, TypeError, AttributeError) as cause:
         raise EdgeferError(
             f"{path} is not a report of `edgefer bench --json`: {type(cause).__name__}: {cause}",
             hint=f"edgefer bench {engine.name} --data DATA --baseline NAME --json report.json",

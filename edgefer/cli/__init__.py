@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import traceback
 from importlib.metadata import version
+from pathlib import Path
 
 import click
 
@@ -17,10 +19,14 @@ from edgefer.cli.make import export, quickstart, teacher_logits, train
 from edgefer.cli.measure import bench, compare, gate, report, sweep
 from edgefer.cli.ship import deploy, doctor, inspect
 from edgefer.cli.tryout import camera, predict, web
-from edgefer.errors import EdgeferError
+from edgefer.errors import EdgeferError, one_line
 
 INTERRUPTED = 130
 """128 + SIGINT, as shells report it."""
+INTERNAL = 70
+"""EX_SOFTWARE of sysexits.h: a fault of this program."""
+DEBUG = "EDGEFER_DEBUG"
+"""Where this variable of the environment is 1, an internal error shows its traceback."""
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -42,7 +48,12 @@ cli.add_section("Data", data, models)
 
 
 def main() -> None:
-    """Run the command line; errors are one ``error:`` line and one ``hint:`` line on stderr, exit code 2."""
+    """Run the command line; errors are one ``error:`` line and one ``hint:`` line on stderr, exit code 2.
+
+    An exception that is nobody's error of use is an internal one: one line, and exit code 70.
+    """
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # a service manager's end is one like Ctrl-C
     try:
         code = cli.main(standalone_mode=False, prog_name="edgefer")
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -68,4 +79,20 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except Exception as fault:
+        if os.environ.get(DEBUG) == "1":
+            raise
+        click.echo(_internal(fault), err=True)
+        sys.exit(INTERNAL)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _internal(fault: Exception) -> str:
+    """What to say of a fault of this program: what it was, where, and what helps to mend it."""
+    said = one_line(fault)
+    own = [frame for frame in traceback.extract_tb(fault.__traceback__) if "edgefer" in Path(frame.filename).parts]
+    where = f" at {Path(own[-1].filename).name}:{own[-1].lineno}" if own else ""
+    return (
+        f"internal error: {type(fault).__name__}{f': {said}' if said else ''}{where} (edgefer {version('edgefer')})\n"
+        f"hint: please report it with the command and, with {DEBUG}=1, the traceback"
+    )

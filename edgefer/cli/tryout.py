@@ -6,7 +6,6 @@ import functools
 import json
 import os
 import shlex
-import signal
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack, closing
@@ -358,7 +357,6 @@ def camera(  # noqa: PLR0913 - a click command's options
         window = bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")) or (
             video is None and events is None and serve is None
         )
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a service manager's end is one like Ctrl-C
     with (
         one_interrupt(),
         _open(engine, threads) as classifier,

@@ -160,12 +160,15 @@ def read_votes(path: Path) -> VoteFile:
     votes: list[list[int]] = []
     parts, names = [], []
     for where, row in rows:
+        if len(row) != len(header):
+            fault = f"{where}: {len(row)} columns, and the header has {len(header)}"
+            raise EdgeferError(fault, hint="the file is damaged or cut short: copy it again")
         try:
             votes.append([int(row[place[name.lower()]]) for name in COLUMNS])
         except (ValueError, IndexError) as cause:
             expected = "ten whole numbers of votes are expected"
             raise EdgeferError(f"{where}: {expected} ({cause})", hint="the file is damaged") from cause
-        usage = row[place["usage"]] if place["usage"] < len(row) else ""
+        usage = row[place["usage"]]
         part = splits.part_named(usage)
         if part is None or min(votes[-1]) < 0:
             fault = f"{where}: Usage '{usage}' with votes {votes[-1]} is not FER+'s"

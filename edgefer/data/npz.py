@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import zipfile
 import zlib
@@ -16,6 +17,7 @@ from edgefer.data import splits
 from edgefer.data.classes import FER2013
 from edgefer.data.sources import ArraySource, Faces, Loaded, is_file, unlabelled
 from edgefer.errors import EdgeferError
+from edgefer.intake import check_archive, reading
 from edgefer.progress import number_of
 
 _HINT = "write one with edgefer.data.save_npz(path, images, labels)"
@@ -85,15 +87,15 @@ def load_npz(path: Path) -> Loaded:
 
 
 def _arrays(path: Path) -> dict[str, NDArray[np.generic]]:
-    try:
-        mapped = _mapped_images(path)
-        with np.load(path, allow_pickle=False) as archive:
-            names = [name for name in archive.files if name != "images" or mapped is None]
-            content = {name: archive[name] for name in names if name in _KNOWN}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, AttributeError) as cause:
-        raise EdgeferError(
-            f"{path} cannot be read as an npz: {cause}", hint=f"it is damaged or something else; {_HINT}"
-        ) from cause
+    hint = f"it is damaged or something else; {_HINT}"
+    with reading(path, hint, "an npz"):
+        with zipfile.ZipFile(path) as archive:
+            mapped = _mapped_images(archive, path)
+            large = "store `images` uncompressed, as numpy.savez does: they are then not read into memory"
+            check_archive(archive, path, large, None if mapped is None else _IMAGES)
+        with np.load(path, allow_pickle=False) as arrays:
+            names = [name for name in arrays.files if name != "images" or mapped is None]
+            content = {name: arrays[name] for name in names if name in _KNOWN}
     if mapped is not None:
         content["images"] = mapped
     return content
@@ -102,23 +104,28 @@ def _arrays(path: Path) -> dict[str, NDArray[np.generic]]:
 _KNOWN = frozenset({"images", "labels", "splits", "classes", "ferplus_votes"})
 
 
-def _mapped_images(path: Path) -> NDArray[np.generic] | None:
+_IMAGES = "images.npy"
+
+
+def _mapped_images(archive: zipfile.ZipFile, path: Path) -> NDArray[np.generic] | None:
     """A memory map of ``images`` where the npz stores it uncompressed, else None."""
-    with zipfile.ZipFile(path) as archive:
-        entry = archive.NameToInfo.get("images.npy")
-        if entry is None or entry.compress_type != zipfile.ZIP_STORED:
-            return None
+    entry = archive.NameToInfo.get(_IMAGES)
+    if entry is None or entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1:
+        return None
     with path.open("rb") as stream:
         stream.seek(entry.header_offset + 26)  # the local header's lengths of name and extra field (APPNOTE.TXT 4.3.7)
-        lengths = np.frombuffer(stream.read(4), np.dtype("<u2"))
-        stream.seek(entry.header_offset + 30 + int(lengths.sum()))
+        start = entry.header_offset + 30 + int(np.frombuffer(stream.read(4), np.dtype("<u2")).sum())
+        stream.seek(start)
         version = np.lib.format.read_magic(stream)
         read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, fortran, dtype = read_header(stream)
         if dtype.hasobject or 0 in shape:
             return None
         offset = stream.tell()
-        stream.seek(entry.header_offset + 30 + int(lengths.sum()))
+        told, held = math.prod(shape) * dtype.itemsize, entry.file_size - (offset - start)
+        if told != held:
+            raise zipfile.BadZipFile(f"its images should have {told:,} bytes, and have {held:,}")
+        stream.seek(start)
         crc, left = 0, entry.file_size
         while left and (chunk := stream.read(min(left, 1 << 20))):
             crc, left = zlib.crc32(chunk, crc), left - len(chunk)

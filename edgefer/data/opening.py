@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
+from edgefer import intake
 from edgefer.data import splits
 from edgefer.data.affectnet import is_affectnet, load_affectnet
 from edgefer.data.classes import relabel
@@ -152,7 +153,8 @@ def _read(path: Path, reading: ReadSettings, inspecting: bool) -> Loaded:
         raise EdgeferError(f"{' and '.join(idle.values())} {effect} with {path}, which is not {takers}", hint=hint)
     root = None if reading.root is None else Path(reading.root)
     reading = replace(reading, root=root, allow_missing=reading.allow_missing or inspecting)
-    return row.read(path, **{name: getattr(reading, name) for name in row.settings})
+    with intake.reading(path, "it is damaged, or of another kind than its name says"):
+        return row.read(path, **{name: getattr(reading, name) for name in row.settings})
 
 
 def _faces(loaded: Loaded, origin: str, *, voted: bool) -> FaceSet:

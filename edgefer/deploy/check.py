@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from edgefer.engines.classifier import Classifier, relative_difference
 from edgefer.engines.load import load_engine
 from edgefer.errors import EdgeferError
 from edgefer.golden import Golden
+from edgefer.intake import read_json
 
 _AGAIN = "copy it again, or make it again: `edgefer deploy bundle model.onnx -o DIR`"
 
@@ -87,12 +87,9 @@ def _check_same_network(classifier: Classifier, contract: Contract, model_sha256
 
 
 def _read(path: Path) -> Mapping[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as cause:
-        raise EdgeferError(f"{path.parent} is no bundle: there is no {path.name}", hint=_AGAIN) from cause
-    except (OSError, UnicodeDecodeError, ValueError, RecursionError) as cause:
-        raise EdgeferError(f"{path} cannot be read: {cause}", hint=_AGAIN) from cause
+    if not path.exists():
+        raise EdgeferError(f"{path.parent} is no bundle: there is no {path.name}", hint=_AGAIN)
+    content = read_json(path, "file", _AGAIN)
     if not isinstance(content, dict):
         raise EdgeferError(f"{path} holds a {type(content).__name__}, not an object", hint=_AGAIN)
     if path.name == MANIFEST and content.get("schema") != SCHEMA:

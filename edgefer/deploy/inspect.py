@@ -25,6 +25,7 @@ from edgefer.engines.tensorrt.compat import parse_version
 from edgefer.engines.tensorrt.inspect import HEADER, PlanHeader, read_header
 from edgefer.errors import EdgeferError
 from edgefer.graph.onnx_file import metadata_of, read_onnx
+from edgefer.intake import reading
 from edgefer.manifest import (
     PRECISION_KEY,
     LayerPrecision,
@@ -194,12 +195,13 @@ def inspect_file(path: str | os.PathLike[str]) -> FileInspection:
             :func:`~edgefer.models.weights.load_weights` refuses.
     """
     file = Path(path)
-    if file.suffix == ".engine":
-        return _plan(file)
-    if file.suffix in _WEIGHTS:
-        return _weights(file)
-    if file.suffix == ".onnx" or not file.is_file():
-        return _onnx(file)
+    with reading(file, "it is damaged or was made by something else: copy or build it again"):
+        if file.suffix == ".engine":
+            return _plan(file)
+        if file.suffix in _WEIGHTS:
+            return _weights(file)
+        if file.suffix == ".onnx" or not file.is_file():
+            return _onnx(file)
     raise EdgeferError(
         f"{file} cannot be inspected: '{file.suffix}' is neither .onnx nor .engine nor {', '.join(_WEIGHTS)}",
         hint="edgefer models lists networks, edgefer data inspect looks at faces",
@@ -392,7 +394,7 @@ def _json_object(text: str) -> dict[str, Any]:
     """The JSON object in ``text``; empty where it is none: whoever edited the file must still get an answer."""
     try:
         content = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
 

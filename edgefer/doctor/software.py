@@ -24,6 +24,7 @@ from typing import Any, Final
 import edgefer
 from edgefer.engines.tensorrt.cuda import Device, Driver, survey
 from edgefer.errors import EdgeferError, import_package
+from edgefer.interrupts import die_with_parent
 from edgefer.runtimes import PYTORCH, RUNTIMES, resolve
 
 _CHILD: Final = """
@@ -175,6 +176,7 @@ def _read_driver(answer: Mapping[str, Any]) -> Driver:
 
 def main() -> None:
     """In the child process: answer ``driver``, ``package NAME FUNCTION`` or ``engine FILE``, or say what went wrong."""
+    die_with_parent()
     questions: dict[str, Callable[..., dict[str, Any]]] = {"driver": _driver, "package": _package, "engine": _engine}
     try:
         answer = questions[sys.argv[1]](*sys.argv[2:])

@@ -26,6 +26,7 @@ from edgefer.graph.foreign import RESHAPING, Foreign, read_foreign
 from edgefer.graph.onnx_file import check_interface, opset_of, serialise, stamp
 from edgefer.graph.parity import measure_parity, parity_faces, require_parity
 from edgefer.graph.simplify import simplify_model
+from edgefer.intake import reading
 from edgefer.progress import announce, progress
 
 OPSET = 17
@@ -232,32 +233,33 @@ def adopt(
             "the contract has test_time_flip, and adopt cannot add it to a foreign graph",
             hint="test_time_flip = false; `edgefer export --module` can add it to a PyTorch network",
         )
-    found = read_foreign(foreign, contract, layout=layout, own_scaling=own_scaling)
-    origin = Path(foreign)
-    lineage = {"weights_sha256": sha256_file(origin), "adopted_from": origin.name, "edgefer": __version__}
-    contract = replace(contract, lineage={**contract.lineage, **lineage})
-    if found.bound:
-        _check_size(found, contract, origin)
-    with progress(f"adopting {origin.name}", 3) as advance:
-        model, head, changes = _behind(found, contract, origin)
-        for change in changes:
-            announce(f"note: {origin}: {change}")
-        stamp(model, contract, "fp32")
-        check_interface(model, contract, f"what was made of {origin}")
-        reference = _ForeignSession(serialise(cut_head(found.model, found.output)[0]), found, contract)
-        _check_batch(serialise(model), contract, origin, tolerance)
-        advance(1, "simplifying")
-        simplified = False
-        if simplify:
-            result = simplify_model(model, contract, tolerance=tolerance)
-            model, simplified = result.model, result.applied
-        content = serialise(model)
-        advance(1, "comparing")
-        candidate = OnnxRuntimeSession(content)
-        parity = measure_parity(reference, candidate, contract)
-        require_parity(parity, tolerance, f"{origin} and the network made of it")
-        _check_answers(head, _ForeignSession(serialise(found.raw), found, contract), candidate, contract, tolerance)
-        advance(1)
+    with reading(foreign, "it is damaged, or does not fit the contract: `edgefer inspect` and onnx.checker tell more"):
+        found = read_foreign(foreign, contract, layout=layout, own_scaling=own_scaling)
+        origin = Path(foreign)
+        lineage = {"weights_sha256": sha256_file(origin), "adopted_from": origin.name, "edgefer": __version__}
+        contract = replace(contract, lineage={**contract.lineage, **lineage})
+        if found.bound:
+            _check_size(found, contract, origin)
+        with progress(f"adopting {origin.name}", 3) as advance:
+            model, head, changes = _behind(found, contract, origin)
+            for change in changes:
+                announce(f"note: {origin}: {change}")
+            stamp(model, contract, "fp32")
+            check_interface(model, contract, f"what was made of {origin}")
+            reference = _ForeignSession(serialise(cut_head(found.model, found.output)[0]), found, contract)
+            _check_batch(serialise(model), contract, origin, tolerance)
+            advance(1, "simplifying")
+            simplified = False
+            if simplify:
+                result = simplify_model(model, contract, tolerance=tolerance)
+                model, simplified = result.model, result.applied
+            content = serialise(model)
+            advance(1, "comparing")
+            candidate = OnnxRuntimeSession(content)
+            parity = measure_parity(reference, candidate, contract)
+            require_parity(parity, tolerance, f"{origin} and the network made of it")
+            _check_answers(head, _ForeignSession(serialise(found.raw), found, contract), candidate, contract, tolerance)
+            advance(1)
     write_bytes(output, content)
     return AdoptResult(
         path=Path(output),

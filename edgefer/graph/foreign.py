@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -10,12 +11,13 @@ from typing import TypeAlias
 
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-from onnx import inliner
+from onnx import inliner, numpy_helper
 
 from edgefer.contract import METADATA_KEY, Contract
 from edgefer.errors import EdgeferError
 from edgefer.graph.canonical import canonicalise
 from edgefer.graph.onnx_file import metadata_of
+from edgefer.intake import check_budget, reading
 
 _SCALING = ("Sub", "Div", "Mul", "Add", "BatchNormalization", "Pow", "Clip", "Min", "Max")
 """Change the values of pixels, where everything else that they read is constant."""
@@ -175,7 +177,25 @@ def parse_foreign(path: Path) -> onnx.ModelProto:
         ) from cause
     if not model.graph.node:
         raise EdgeferError(f"{path} is not ONNX, or was cut short: it holds no network", hint="export or copy it again")
-    return inliner.inline_local_functions(model) if model.functions else model
+    with reading(path, "it is damaged: export or copy it again"):
+        _refuse_large(model, path)
+        return inliner.inline_local_functions(model) if model.functions else model
+
+
+def _refuse_large(model: onnx.ModelProto, origin: Path) -> None:
+    """A node of a few bytes can ask for a constant of gigabytes."""
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    constants |= {n.output[0]: n.attribute[0].t for n in model.graph.node if n.op_type == "Constant" and n.attribute}
+    for node in model.graph.node:
+        place = _SHAPED.get(node.op_type, len(node.input))
+        tensor = constants.get(node.input[place]) if place < len(node.input) else None
+        if tensor is not None and tensor.data_type == onnx.TensorProto.INT64:
+            size = math.prod(max(1, abs(int(side))) for side in numpy_helper.to_array(tensor).reshape(-1))
+            check_budget(4 * size, f"{node.op_type} '{node.name}' of {origin}", "the file is damaged: export it again")
+
+
+_SHAPED = {"ConstantOfShape": 0, "Expand": 1, "Tile": 1}
+"""Operators that make as many values as a constant says → the position of that among their inputs."""
 
 
 def _check_domains(model: onnx.ModelProto, origin: Path) -> None:

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import sys
 
+from edgefer.interrupts import die_with_parent
+from edgefer.memory import limit_memory
+
 
 def main(source: str, target: str) -> int:
     """Simplify ``source`` into ``target``; exit code 0, or 1 with the reason on stderr."""
+    die_with_parent()
+    limit_memory()
     import onnx
 
     # onnxsim imports torch where it can, for passes that are not used here: two seconds of three.

@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import math
 import os
-import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +21,7 @@ from numpy.typing import NDArray
 
 from edgefer.atomic import atomic_path
 from edgefer.errors import EdgeferError
+from edgefer.intake import check_archive, reading
 
 if TYPE_CHECKING:
     from edgefer.data import FaceSet
@@ -297,11 +296,13 @@ def _read_npz(path: Path) -> dict[str, NDArray[np.generic]]:
     hint = "pass a file that edgefer wrote as predictions.npz"
     if not path.is_file():
         raise EdgeferError(f"{path}: there is no such file", hint=hint)
-    try:
+    with reading(path, hint, "an npz of predictions"):
         archive = np.load(path, allow_pickle=False)
         if not isinstance(archive, np.lib.npyio.NpzFile):
             raise EdgeferError(f"{path} is one array, not an npz of predictions", hint=hint)
         with archive:
+            if archive.zip is not None:
+                check_archive(archive.zip, path, hint)
             if "format" in archive and str(archive["format"]) != _FORMAT:
                 raise EdgeferError(
                     f"{path}: its format is '{archive['format']}', this edgefer reads '{_FORMAT}'",
@@ -314,8 +315,6 @@ def _read_npz(path: Path) -> dict[str, NDArray[np.generic]]:
                     hint=hint,
                 )
             return {key: archive[key] for key in _KEYS}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as cause:
-        raise EdgeferError(f"{path} cannot be read as an npz of predictions: {cause}", hint=hint) from cause
 
 
 ECE_BINS = 15

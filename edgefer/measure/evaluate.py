@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from edgefer.atomic import atomic_path, make_folder
 from edgefer.errors import EdgeferError
+from edgefer.interrupts import die_with_parent
 from edgefer.measure.accuracy import Predictions, columns_of, hash_numbers, numbered
 from edgefer.progress import Advance, announce, progress
 
@@ -108,6 +109,7 @@ _worker: tuple[Classifier, FaceSet, int] | None = None
 
 
 def _start(reopen: Opener, faceset: FaceSet, batch_size: int) -> None:
+    die_with_parent()
     global _worker  # noqa: PLW0603 - a worker process opens its network once, for all its chunks
     _worker = (reopen(), faceset, batch_size)
 

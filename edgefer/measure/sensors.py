@@ -21,6 +21,8 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
+from edgefer.interrupts import die_with_parent
+
 _CPU = "sys/devices/system/cpu"
 _COOLS_CHIP = re.compile(r"cpu|processor|gpu|devfreq", re.IGNORECASE)
 _IS_GPU = re.compile(r"gpu|ga10b|gv11b|gp10b", re.IGNORECASE)  # 17000000.gpu, 17000000.ga10b; Thor: gpu-gpc-0
@@ -359,7 +361,10 @@ class Tegrastats:
 
     def __init__(self, program: str, interval_ms: int) -> None:
         self._process = subprocess.Popen(
-            [program, "--interval", str(interval_ms)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+            [program, "--interval", str(interval_ms)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            preexec_fn=die_with_parent,  # noqa: PLW1509 - one prctl(2); its own process has no threads
         )
         assert self._process.stdout is not None
         self._lines = self._process.stdout

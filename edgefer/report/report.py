@@ -7,7 +7,6 @@ Markdown, HTML, comparisons and gates show these values, whether they were measu
 from __future__ import annotations
 
 import collections.abc
-import json
 import math
 import os
 from collections.abc import Mapping
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 
 from edgefer.data import FaceSet
 from edgefer.errors import EdgeferError
+from edgefer.intake import read_json, reading
 from edgefer.manifest import LayerPrecision
 from edgefer.measure.accuracy import ClassScore, Predictions, calibration_error, class_scores, kl_divergence, macro_f1
 from edgefer.measure.disturbance import UNDISTURBED, Disturbed, OtherLoad
@@ -485,13 +485,9 @@ def read_report(path: str | os.PathLike[str]) -> Report:
         EdgeferError: there is no such file, it is no report, or another version of edgefer wrote it.
     """
     file = Path(path)
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError as cause:
-        raise EdgeferError(f"there is no report {file}", hint=_WRITE_ONE) from cause
-    except (OSError, ValueError, RecursionError) as cause:  # of what is no text or no JSON too
-        raise EdgeferError(f"the report {file} cannot be read: {cause}", hint=_WRITE_ONE) from cause
-    return replace(Report.from_json(content, file), path=file)
+    content = read_json(file, "report", _WRITE_ONE)
+    with reading(f"the report {file}", _WRITE_ONE):
+        return replace(Report.from_json(content, file), path=file)
 
 
 def to_digits(labels: NDArray[np.int64], classes: int) -> str | None:

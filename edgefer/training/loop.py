@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import io
 import pickle
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePath
-from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
@@ -21,6 +18,7 @@ from edgefer.atomic import check_writable, write_bytes
 from edgefer.contract import Contract
 from edgefer.data import aligned
 from edgefer.errors import EdgeferError
+from edgefer.interrupts import deferred_interrupt
 from edgefer.models.device import first_line, torch_device
 from edgefer.models.weights import save_weights
 from edgefer.progress import announce, console, progress
@@ -443,29 +441,3 @@ def load_state(path: Path, identity: Mapping[str, Any]) -> dict[str, Any]:
 def _short(value: object) -> str:
     text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
     return text if len(text) <= 60 else f"{text[:12]}…"
-
-
-@contextmanager
-def deferred_interrupt() -> Iterator[Callable[[], bool]]:
-    """Yield ``asked()``: whether Ctrl-C was pressed. A second one is raised at once.
-
-    Python lets only the main thread handle signals, and a shell's background job was told to ignore Ctrl-C: in both
-    cases nothing is changed and ``asked()`` stays False.
-    """
-    pressed = False
-
-    def remember(signum: int, frame: FrameType | None) -> None:
-        nonlocal pressed
-        if pressed:
-            raise KeyboardInterrupt
-        pressed = True
-
-    before = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or before is signal.SIG_IGN:
-        yield lambda: False
-        return
-    signal.signal(signal.SIGINT, remember)
-    try:
-        yield lambda: pressed
-    finally:
-        signal.signal(signal.SIGINT, before)

@@ -5,8 +5,6 @@ The file has no pixels: faces are known by their hashes. What a learner sees is 
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +19,7 @@ from torch.nn import functional
 from edgefer.atomic import atomic_path, check_writable, sha256_file
 from edgefer.contract import Contract
 from edgefer.errors import EdgeferError
+from edgefer.intake import check_archive, reading
 from edgefer.models.deployable import Deployable
 from edgefer.models.weights import load_network
 from edgefer.progress import progress
@@ -155,15 +154,13 @@ def load_teacher_logits(path: Path, classes: Sequence[str]) -> TeacherLogits:
 
 
 def _read(path: Path) -> dict[str, NDArray[Any]]:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            if "format" not in archive or str(archive["format"]) != _FORMAT:
-                raise EdgeferError(f"{path} does not hold a teacher's logits", hint=_HINT)
-            content = {key: archive[key] for key in _KINDS}
-    except FileNotFoundError as cause:
-        raise EdgeferError(f"there are no teacher's logits {path}", hint=f"check the path; {_HINT}") from cause
-    except (OSError, ValueError, EOFError, KeyError, TypeError, zipfile.BadZipFile, zlib.error) as cause:
-        raise EdgeferError(f"{path} cannot be read as a teacher's logits: {cause}", hint=_HINT) from cause
+    if not path.is_file():
+        raise EdgeferError(f"there are no teacher's logits {path}", hint=f"check the path; {_HINT}")
+    with reading(path, _HINT, "a teacher's logits"), np.load(path, allow_pickle=False) as archive:
+        check_archive(archive.zip, path, _HINT)
+        if "format" not in archive or str(archive["format"]) != _FORMAT:
+            raise EdgeferError(f"{path} does not hold a teacher's logits", hint=_HINT)
+        content = {key: archive[key] for key in _KINDS}
     for key, (kind, dimensions) in _KINDS.items():
         if content[key].dtype.kind != kind or content[key].ndim != dimensions:
             raise EdgeferError(f"{path}: its {key} are {content[key].dtype} {list(content[key].shape)}", hint=_HINT)

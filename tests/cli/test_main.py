@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 
@@ -94,3 +95,26 @@ def test_the_names_of_normalisations_are_those_of_contracts():
     from edgefer.contract import NORMALISATIONS
 
     assert tuple(NORMALISATIONS) == contracts.NORMALISATIONS
+
+
+FAULTY = """
+import sys
+import edgefer.cli
+def fail(*_, **__):
+    raise ValueError("line one\\x1b[31m\\nline two")
+edgefer.cli.models.callback = fail
+sys.argv = ["edgefer", "models"]
+edgefer.cli.main()
+"""
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_an_internal_error_is_one_line_and_exit_code_70(debug):
+    environment = {**os.environ, "EDGEFER_DEBUG": "1"} if debug else None
+    done = subprocess.run([sys.executable, "-c", FAULTY], capture_output=True, text=True, check=False, env=environment)
+    assert ("Traceback" in done.stderr) is debug
+    if not debug:
+        assert done.returncode == 70
+        first, hint = done.stderr.splitlines()
+        assert first.startswith("internal error: ValueError: line one?[31m at help.py:")
+        assert "EDGEFER_DEBUG=1" in hint

@@ -1,5 +1,6 @@
 """npz files: round trips, memory maps, and every way in which they can be bad."""
 
+import io
 import zipfile
 
 import numpy as np
@@ -143,3 +144,14 @@ def test_a_changed_pixel_is_noticed(tmp_path):
     (tmp_path / "a.npz").write_bytes(content)
     with pytest.raises(EdgeferError, match="checksum"):
         open_dataset(tmp_path / "a.npz")
+
+
+def test_images_shorter_than_their_header_are_not_filled_with_the_bytes_behind_them(tmp_path):
+    path = tmp_path / "x.npz"
+    content = io.BytesIO()
+    np.save(content, np.zeros((10, 4, 4), np.uint8))
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("images.npy", content.getvalue()[:-48])  # seven of the ten that the header tells
+        archive.writestr("behind", bytes(1000))
+    with pytest.raises(EdgeferError, match="its images should have 160 bytes, and have 112"):
+        open_dataset(path)

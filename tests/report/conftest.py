@@ -119,59 +119,60 @@ def invented_rounds(ms, seed=0, rounds=200, spread=0.03):
     return ms * np.random.default_rng(seed).lognormal(0, spread, (rounds, 5))
 
 
+def invented_report(
+    *,
+    base_wrong=1200,
+    wrong=1205,
+    ms=0.5,
+    disturbed=(),
+    left_out=None,
+    faces="ab" * 32,
+    settings=None,
+    environment=None,
+    rounds=200,
+    count=3500,
+    engine="onnxruntime INT8",
+    misses=None,
+    warnings=(),
+    telemetry=None,
+    energies=None,
+    gpu_ms=None,
+    images=None,
+):
+    """A report from invented numbers: nothing is timed. Keywords say what is different from the usual."""
+    baseline = "PyTorch FP32"
+    answers = (
+        invented_predictions(base_wrong, "mini", count, faces),
+        invented_predictions(wrong, engine, count, faces),
+    )
+    samples = {baseline: invented_rounds(2.0, 1, rounds), engine: invented_rounds(ms, 2, rounds)}
+    layers = tuple(LayerPrecision(f"conv{i}", "Conv", "int8", "int8" if i else "fp32") for i in range(6))
+    rows = (
+        Row(baseline, "mini", "pytorch", "2.13.0", "fp32", 238_000, Accuracy.of(answers[0])),
+        Row(engine, "mini", "onnxruntime", "1.31.1", "int8", 105_000, Accuracy.of(answers[1]), layers=layers),
+    )
+    paces = {} if misses is None else {engine: Pace(30, 33.3, 400, misses, 0, (0.004, 0.025), 1.0, 0.1)}
+    machine = {
+        "cpu": "An Example CPU 9000",
+        "board": None,
+        "cores": 2,
+        "instruction_set": ["avx2"],
+        "os": "Linux 6",
+        **(environment or {}),
+    }
+    marks = dict.fromkeys(samples, Disturbed(disturbed, disturbed, disturbed))
+    load = OtherLoad(0.25, 2, {"chromium": 0.24})
+    timing = Interleaved(samples, ())
+    found = Timed(timing, paces, energies or {}, gpu_ms or {}, telemetry, load, marks, warnings)
+    images = images or SimpleNamespace(origin="folder/faces.npz:test")
+    settings = settings or BenchSettings()
+    return make_report(rows, Raw(images, answers, samples), found, settings, machine, left_out=left_out)
+
+
 @pytest.fixture(scope="session")
 def invented():
-    """A report from invented numbers: nothing is timed. Keywords say what is different from the usual."""
-
-    def make(
-        *,
-        base_wrong=1200,
-        wrong=1205,
-        ms=0.5,
-        disturbed=(),
-        left_out=None,
-        faces="ab" * 32,
-        settings=None,
-        environment=None,
-        rounds=200,
-        count=3500,
-        engine="onnxruntime INT8",
-        misses=None,
-        warnings=(),
-        telemetry=None,
-        energies=None,
-        gpu_ms=None,
-        images=None,
-    ):
-        baseline = "PyTorch FP32"
-        answers = (
-            invented_predictions(base_wrong, "mini", count, faces),
-            invented_predictions(wrong, engine, count, faces),
-        )
-        samples = {baseline: invented_rounds(2.0, 1, rounds), engine: invented_rounds(ms, 2, rounds)}
-        layers = tuple(LayerPrecision(f"conv{i}", "Conv", "int8", "int8" if i else "fp32") for i in range(6))
-        rows = (
-            Row(baseline, "mini", "pytorch", "2.13.0", "fp32", 238_000, Accuracy.of(answers[0])),
-            Row(engine, "mini", "onnxruntime", "1.31.1", "int8", 105_000, Accuracy.of(answers[1]), layers=layers),
-        )
-        paces = {} if misses is None else {engine: Pace(30, 33.3, 400, misses, 0, (0.004, 0.025), 1.0, 0.1)}
-        machine = {
-            "cpu": "An Example CPU 9000",
-            "board": None,
-            "cores": 2,
-            "instruction_set": ["avx2"],
-            "os": "Linux 6",
-            **(environment or {}),
-        }
-        marks = dict.fromkeys(samples, Disturbed(disturbed, disturbed, disturbed))
-        load = OtherLoad(0.25, 2, {"chromium": 0.24})
-        timing = Interleaved(samples, ())
-        found = Timed(timing, paces, energies or {}, gpu_ms or {}, telemetry, load, marks, warnings)
-        images = images or SimpleNamespace(origin="folder/faces.npz:test")
-        settings = settings or BenchSettings()
-        return make_report(rows, Raw(images, answers, samples), found, settings, machine, left_out=left_out)
-
-    return make
+    """:func:`invented_report`."""
+    return invented_report
 
 
 @pytest.fixture

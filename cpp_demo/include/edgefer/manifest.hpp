@@ -61,11 +61,12 @@ struct Manifest {
   /// Read the manifest beside the file `engine`. Throws Error: there is none, or as parse().
   static Manifest beside(const std::filesystem::path& engine);
 
-  /// Check that `engine` is, byte for byte, the file this manifest was written for. Throws Error: it is not.
-  void verify(const std::filesystem::path& engine) const;
+  /// The file this manifest was written for, byte for byte: `engine`, or `engine.<first 8 digits of its SHA-256>`,
+  /// which a build that was cut off before its last step leaves. Throws Error: neither is.
+  std::filesystem::path verify(const std::filesystem::path& engine) const;
 };
 
-/// `x.onnx` → `x.onnx.json`.
+/// `x.onnx` → `x.onnx.json`; of a link that has none beside it, the one beside what it points to.
 std::filesystem::path manifest_path(const std::filesystem::path& engine);
 
 /// SHA-256 (FIPS 180-4) of a file's bytes as 64 lower-case hex digits. Throws Error: it cannot be read.

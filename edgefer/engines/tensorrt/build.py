@@ -10,10 +10,8 @@ what some of them lack stands under ``if has.…``.
 
 from __future__ import annotations
 
-import signal
-import threading
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -35,6 +33,7 @@ from edgefer.engines.tensorrt.compat import (
 from edgefer.engines.tensorrt.cuda import Buffer, Owned, find_gpu, free_bytes, open_cuda
 from edgefer.engines.tensorrt.options import Batches, BuilderOptions, check_options, refuse_hardware_compat
 from edgefer.errors import EdgeferError
+from edgefer.interrupts import deferred_interrupt
 from edgefer.progress import Advance, announce, progress
 
 _MEMORY_SIGNS = ("out of memory", "outofmemory", "insufficient memory", "workspace", "bad_alloc")
@@ -242,32 +241,17 @@ def _serialised(
     calibrator: Any,
 ) -> bytes:
     has = target.has
-    with progress(f"building with {target.title}", None) as advance, _interruptible() as interrupted:
+    with progress(f"building with {target.title}", None) as advance, deferred_interrupt(insistent=False) as asked:
         if has.progress:
-            config.progress_monitor = make_monitor(trt, advance, interrupted)
+            config.progress_monitor = make_monitor(trt, advance, asked)
         plan = builder.build_serialized_network(network, config)
-    if interrupted.is_set():
+    if asked():
         raise KeyboardInterrupt
     if calibrator is not None and calibrator.failure is not None:
         raise calibrator.failure
     if plan is None:
         raise gave_up(target, log_of(target.rtx), options)
     return bytes(plan)
-
-
-@contextmanager
-def _interruptible() -> Iterator[threading.Event]:
-    """While the builder runs, Ctrl-C sets the event: an exception must not cross the builder's C++ frames."""
-    event = threading.Event()
-    before = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or before is signal.SIG_IGN:
-        yield event
-        return
-    signal.signal(signal.SIGINT, lambda *_: event.set())
-    try:
-        yield event
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def gave_up(target: Target, log: Log, options: BuilderOptions) -> EdgeferError:
@@ -281,10 +265,10 @@ def gave_up(target: Target, log: Log, options: BuilderOptions) -> EdgeferError:
     return EdgeferError(f"{target.title} could not build the engine: {reason}", hint=hint)
 
 
-def make_monitor(trt: Any, advance: Advance, interrupted: threading.Event) -> Any:
+def make_monitor(trt: Any, advance: Advance, interrupted: Callable[[], bool]) -> Any:
     """An ``IProgressMonitor`` that shows the innermost phase and how far it is.
 
-    Once ``interrupted`` is set it answers False, which makes the builder stop and return None.
+    Once ``interrupted()`` is true it answers False, which makes the builder stop and return None.
     """
 
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc]  # the base class is known at run time only
@@ -297,7 +281,7 @@ def make_monitor(trt: Any, advance: Advance, interrupted: threading.Event) -> An
 
         def step_complete(self, phase_name: str, step: int) -> bool:
             advance(0, f"{phase_name} {step + 1}/{self._steps.get(phase_name, 0)}")
-            return not interrupted.is_set()
+            return not interrupted()
 
         def phase_finish(self, phase_name: str) -> None:
             self._steps.pop(phase_name, None)

@@ -140,7 +140,7 @@ if target.has.progress:
     import threading
     from edgefer.engines.tensorrt.build import make_monitor
     said, stop = [], threading.Event()
-    monitor = make_monitor(trt, lambda steps, note: said.append(note), stop)
+    monitor = make_monitor(trt, lambda steps, note: said.append(note), stop.is_set)
     monitor.phase_start("tactics", None, 4)
     assert monitor.step_complete("tactics", 0) is True
     stop.set()

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from edgefer.training.loop import deferred_interrupt
+from edgefer.interrupts import deferred_interrupt
 
 
 def test_the_first_is_kept_and_the_second_raised():
