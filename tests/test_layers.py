@@ -8,7 +8,7 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "edgefer"
 LAYERS = (
-    ("errors", "atomic", "progress", "memory", "interrupts", "intake", "runtimes"),
+    ("errors", "atomic", "progress", "memory", "interrupts", "intake", "limits", "runtimes"),
     ("contract", "contract_file", "faces", "golden", "manifest", "provenance"),
     ("data", "models", "training"),
     ("engines", "quantize", "graph"),

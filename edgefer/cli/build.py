@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 _BUILDER = (
     option("--workspace", metavar="SIZE", help="Scratch memory, such as 512M or 2G.  [default: half of what is free]"),
-    option("--min-batch", type=click.IntRange(min=1), help="Smallest batch size.  [default: 1]"),
-    option("--opt-batch", type=click.IntRange(min=1), help="Batch size to tune for.  [default: the smallest]"),
-    option("--max-batch", type=click.IntRange(min=1), help="Largest batch size.  [default: 32]"),
+    option("--min-batch", type=options.Whole("batch"), help="Smallest batch size.  [default: 1]"),
+    option("--opt-batch", type=options.Whole("batch"), help="Batch size to tune for.  [default: the smallest]"),
+    option("--max-batch", type=options.Whole("batch"), help="Largest batch size.  [default: 32]"),
     option("--shapes", metavar="faces:NxHxWxC", help="Use one fixed batch size instead."),
     option("--timing-cache", type=options.PATH, help="Read and write kernel timings here: later builds are faster."),
     option("--dla", type=click.IntRange(min=0), metavar="CORE", help="Run on this DLA core of a Jetson."),
@@ -127,8 +127,8 @@ def show_audit(audit: Any) -> None:
     "Target",
     option("--target", type=click.Choice(targets()), default=CPU, show_default=True, help="What the engine runs on."),
     option("--runtime", type=click.Choice([*for_target(CPU)]), help=f"CPU runtime.  [default: {REFERENCE.name}]"),
-    option("--threads", type=click.IntRange(min=1), help="Threads used when timing candidates.  [default: 1]"),
-    option("--batch", type=click.IntRange(min=1), help="Batch size used when timing candidates.  [default: 1]"),
+    option("--threads", type=options.Whole("threads"), help="Threads used when timing candidates.  [default: 1]"),
+    option("--batch", type=options.Whole("batch"), help="Batch size used when timing candidates.  [default: 1]"),
     option(
         "--for",
         "version",
@@ -233,7 +233,7 @@ def _data_to_measure_on(calibration: options.CalibrationOptions, faces: Any, man
 )
 @click.argument("engine", type=options.PATH)
 @options.threads
-@option("--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Batch size to time with.")
+@option("--batch", type=options.Whole("batch"), default=1, show_default=True, help="Batch size to time with.")
 def retune(engine: Path, threads: int, batch: int) -> None:
     """Choose again among the candidates of an --auto ENGINE.
 
@@ -290,7 +290,7 @@ def _show(result: Any) -> None:
         metavar="NAME",
         help="Q/DQ scheme, such as x86-vnni or openvino-all.  [default: the runtime's first on this CPU]",
     ),
-    option("--limit", type=click.IntRange(min=1), help="Evaluate on at most N faces, stratified."),
+    option("--limit", type=options.Whole("count"), help="Evaluate on at most N faces, stratified."),
     options.threads,
     options.no_rewrite,
 )

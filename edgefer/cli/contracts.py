@@ -195,7 +195,7 @@ def new(module: str | None, weights: Path | None, output: Path) -> None:
         required=True,
         help=f"Labelled faces, 200 or more; without a SPLIT its `train` part if it has one. {options.DATA_HELP}",
     ),
-    option("--faces", type=click.IntRange(min=1), default=1000, show_default=True, help="Look at no more than N."),
+    option("--faces", type=options.Whole("count"), default=1000, show_default=True, help="Look at no more than N."),
     options.votes,
     options.reading,
 )

@@ -35,7 +35,7 @@ def data() -> None:
     option("--sheet", type=options.PATH, help="Write a contact sheet: the first faces of each class (PNG)."),
     option(
         "--per-class",
-        type=click.IntRange(min=1),
+        type=options.Whole("count"),
         default=8,
         show_default=True,
         help="Faces per class on the sheet.",

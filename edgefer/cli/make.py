@@ -87,9 +87,9 @@ def quickstart(data: str | None, model: str, output: Path, seconds: float, seed:
 )
 @section(
     "Schedule",
-    option("--epochs", type=click.IntRange(min=1), help="Passes over the `fit` faces.  [default: 100]"),
+    option("--epochs", type=options.Whole("epochs"), help="Passes over the `fit` faces.  [default: 100]"),
     option("--max-seconds", type=click.FloatRange(min=1), help="Stop by then; the schedule is shortened to fit."),
-    option("--batch", "batch_size", type=click.IntRange(min=1), help="Faces per step.  [default: the network's]"),
+    option("--batch", "batch_size", type=options.Whole("batch"), help="Faces per step.  [default: the network's]"),
     option("--optimiser", type=click.Choice(["adamw", "adam", "sgd"]), help="Optimiser.  [default: adamw]"),
     option("--lr", type=float, help="Peak learning rate.  [default: the network's]"),
     option("--head-lr", type=float, help="Factor on the learning rate of the last layer.  [default: 1]"),
@@ -102,7 +102,7 @@ def quickstart(data: str | None, model: str, output: Path, seconds: float, seed:
     option(
         "--keep", type=click.Choice(["top1", "loss"]), help="What makes an epoch the best on `val`.  [default: top1]"
     ),
-    option("--patience", type=click.IntRange(min=1), help="Stop after N epochs without a better `val`."),
+    option("--patience", type=options.Whole("epochs"), help="Stop after N epochs without a better `val`."),
 )
 @section(
     "Loss",
@@ -136,8 +136,8 @@ def quickstart(data: str | None, model: str, output: Path, seconds: float, seed:
         type=click.Choice(["fp32", "bf16"]),
         help="fp32, or bf16 by autocast.  [default: bf16 on a GPU that has it, else fp32]",
     ),
-    option("--threads", type=click.IntRange(min=1), default=None, help="Threads of PyTorch.  [default: its own]"),
-    option("--seed", type=click.IntRange(min=0), help="Seed of every random choice.  [default: 0]"),
+    option("--threads", type=options.Whole("threads"), default=None, help="Threads of PyTorch.  [default: its own]"),
+    option("--seed", type=options.Whole("seed"), help="Seed of every random choice.  [default: 0]"),
 )
 @section(
     "Curves",

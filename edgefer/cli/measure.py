@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -61,14 +62,14 @@ def _forms(_: click.Context, __: click.Parameter, value: str | None) -> tuple[st
         help="Run it in other ways too, a row each: fp16, channels-last, compile, graph or some joined by +, "
         "comma-separated; all or none.  [default: fp16,graph on a GPU, none on a CPU]",
     ),
-    option("--limit", type=click.IntRange(min=1), help="Evaluate on at most N faces, sampled at random."),
+    option("--limit", type=options.Whole("count"), help="Evaluate on at most N faces, sampled at random."),
     options.seed,
     options.votes,
     options.reading,
 )
 @section(
     "Timing",
-    option("--batch", type=click.IntRange(min=1), default=1, show_default=True, help="Batch size."),
+    option("--batch", type=options.Whole("batch"), default=1, show_default=True, help="Batch size."),
     options.threads,
     option(
         "--scope",
@@ -86,7 +87,7 @@ def _forms(_: click.Context, __: click.Parameter, value: str | None) -> tuple[st
         show_default=True,
         help="Time for all engines together; ten rounds are made in any case.",
     ),
-    option("--iterations", type=click.IntRange(min=1), help="Timed calls per engine, instead of --seconds."),
+    option("--iterations", type=options.Whole("count"), help="Timed calls per engine, instead of --seconds."),
     option(
         "--warm-up",
         type=click.FloatRange(min=0),
@@ -127,7 +128,7 @@ def _forms(_: click.Context, __: click.Parameter, value: str | None) -> tuple[st
     ),
     option(
         "--processes",
-        type=click.IntRange(min=1),
+        type=options.Whole("processes"),
         default=1,
         show_default=True,
         help="Processes that share the evaluation.",
@@ -418,13 +419,10 @@ def _refuse_report(json_file: Path | None, name: str) -> None:
 
 
 def _numbers(_: click.Context, parameter: click.Parameter, text: str) -> tuple[int, ...]:
-    try:
-        values = tuple(int(part) for part in text.split(","))
-    except ValueError:
-        values = (0,)
-    if min(values) < 1:
+    if not re.fullmatch("[0-9]+(,[0-9]+)*", text):
         raise click.BadParameter(f"'{text}' is no list of numbers of at least 1, such as 1,2,4", param=parameter)
-    return values
+    kind = options.Whole("batch" if parameter.name == "batches" else "threads")
+    return tuple(kind.convert(part, parameter, None) for part in text.split(","))
 
 
 @command(

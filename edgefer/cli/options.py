@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import re
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
@@ -13,12 +14,31 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgefer.cli.help import option, section
+from edgefer.limits import bounds, check_whole
 
 if TYPE_CHECKING:
     from edgefer.data import ReadSettings
     from edgefer.optimize.settings import BuildTarget, Quantisation
 
 PATH = click.Path(path_type=Path)
+
+
+class Whole(click.IntRange):
+    """A whole number within the bounds of its kind, see :func:`edgefer.limits.bounds`, whose reason a refusal says."""
+
+    def __init__(self, kind: str) -> None:
+        known = bounds(kind)
+        super().__init__(known.smallest, known.largest)
+        self.kind = kind
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The number; click's own takes ３ and 1_000, and has no reasons."""
+        text = str(value).strip()
+        if not re.fullmatch("[+-]?[0-9]+", text):
+            self.fail(f"'{text}' is no whole number", param, ctx)
+        number = int(text[:40])  # more digits than that are out of bounds, and Python reads no more than 4,300
+        check_whole(f"--{self.kind}" if param is None else param.opts[0], number, self.kind)
+        return number
 
 
 class _Share(click.ParamType):  # type: ignore[type-arg]  # click 8.1 is not generic
@@ -133,9 +153,7 @@ CALIB_HELP = (
 )
 
 output = option("-o", "--output", type=PATH, required=True, help="The file to write.")
-threads = option(
-    "--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Threads that the engine uses."
-)
+threads = option("--threads", type=Whole("threads"), default=1, show_default=True, help="Threads that the engine uses.")
 as_json = option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
 json_file = option(
     "--json",
@@ -155,9 +173,7 @@ votes = option(
 exclude = option(
     "--exclude", metavar="DATA", default=None, help="Leave out faces that also occur in DATA, such as a test file."
 )
-seed = option(
-    "--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Seed of every random choice."
-)
+seed = option("--seed", type=Whole("seed"), default=0, show_default=True, help="Seed of every random choice.")
 
 calibration_table = option(
     "--calibration-table", "table", type=PATH, help="Use this table of `edgefer calibrate` instead of faces."
@@ -249,13 +265,13 @@ def quantisation(
         option(
             "--calib-faces",
             "faces",
-            type=click.IntRange(min=1),
+            type=Whole("count"),
             help="Number of calibration faces, stratified where they have labels.  [default: all; the recipe's where a "
             "calibration table ships]",
         ),
         option(
             "--per-class",
-            type=click.IntRange(min=1),
+            type=Whole("count"),
             help="Calibrate on N faces of each class, or on all where fewer exist.",
         ),
         option(
@@ -265,7 +281,7 @@ def quantisation(
         ),
         option(
             "--seed",
-            type=click.IntRange(min=0),
+            type=Whole("seed"),
             help="Seed for sampling the calibration faces.  [default: the recipe's]",
         ),
         option(

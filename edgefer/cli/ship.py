@@ -48,7 +48,7 @@ def deploy() -> None:
     option("--data", metavar="DATA", help="Copy `test` faces of DATA into the bundle.  [default: synthetic faces]"),
     option(
         "--limit",
-        type=click.IntRange(min=1),
+        type=options.Whole("count"),
         default=1000,
         show_default=True,
         needs="--data",

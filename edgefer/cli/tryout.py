@@ -261,12 +261,12 @@ def _size(context: click.Context, option: click.Parameter, value: str | None) ->
     finding,
     option(
         "--detect-every",
-        type=click.IntRange(min=1),
+        type=options.Whole("count"),
         default=3,
         show_default=True,
         help="Look for new faces in every Nth frame.",
     ),
-    option("--max-faces", type=click.IntRange(min=1), default=32, show_default=True, help="Label N faces at most."),
+    option("--max-faces", type=options.Whole("count"), default=32, show_default=True, help="Label N faces at most."),
 )
 @section(
     "Labels",

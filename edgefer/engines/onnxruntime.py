@@ -14,6 +14,7 @@ from edgefer.contract import INPUT_NAME
 from edgefer.engines.cpu import saturates
 from edgefer.engines.session import ModelSource, TensorSpec
 from edgefer.errors import EdgeferError, import_package, require
+from edgefer.limits import check_whole
 from edgefer.runtimes import ONNXRUNTIME
 
 _DTYPES = {
@@ -43,8 +44,7 @@ class OnnxRuntimeSession:
     name = ONNXRUNTIME.name
 
     def __init__(self, model: ModelSource, threads: int = 1, *, optimise: bool = True) -> None:
-        if threads < 1:
-            raise EdgeferError(f"threads is 1 or more, not {threads}", hint="--threads 1")
+        check_whole("--threads", threads, "threads")
         ort: Any = require(ONNXRUNTIME.package, ONNXRUNTIME.extra, "running an ONNX engine on the CPU")
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads

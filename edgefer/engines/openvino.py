@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from edgefer.engines.cpu import saturates
 from edgefer.engines.session import ModelSource, TensorSpec
 from edgefer.errors import EdgeferError, require
+from edgefer.limits import check_whole
 from edgefer.runtimes import OPENVINO
 
 _DTYPES = {
@@ -48,8 +49,7 @@ class OpenVinoSession:
     name = OPENVINO.name
 
     def __init__(self, model: ModelSource, threads: int = 1, *, floats: str = "fp32") -> None:
-        if threads < 1:
-            raise EdgeferError(f"threads is 1 or more, not {threads}", hint="--threads 1")
+        check_whole("--threads", threads, "threads")
         ov = _openvino()
         self._core: Any = _core()
         if floats == "bf16" and "BF16" not in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):

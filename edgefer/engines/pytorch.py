@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from edgefer.contract import INPUT_NAME, OUTPUT_NAME, Contract
 from edgefer.engines.session import CallTiming, TensorSpec
 from edgefer.errors import EdgeferError
+from edgefer.limits import check_whole
 from edgefer.models.deployable import Deployable
 from edgefer.models.device import first_line, torch_device
 from edgefer.models.factory import build_from_factory, try_network
@@ -88,8 +89,7 @@ class TorchSession:
     def __init__(
         self, network: nn.Module, contract: Contract, threads: int = 1, device: str = "cpu", form: str = ""
     ) -> None:
-        if threads < 1:
-            raise EdgeferError(f"threads is 1 or more, not {threads}", hint="--threads 1")
+        check_whole("--threads", threads, "threads")
         self.version = str(torch.__version__)
         self.threads = threads
         self._network, self._contract = network, contract

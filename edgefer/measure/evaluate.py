@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from edgefer.atomic import atomic_path, make_folder
 from edgefer.errors import EdgeferError
 from edgefer.interrupts import die_with_parent
+from edgefer.limits import check_whole
 from edgefer.measure.accuracy import Predictions, columns_of, hash_numbers, numbered
 from edgefer.progress import Advance, announce, progress
 
@@ -61,8 +62,7 @@ def evaluate(
     """
     if len(faceset) == 0:
         raise EdgeferError(f"{faceset.origin} has 0 faces: there is nothing to predict", hint="choose another split")
-    if processes < 1:
-        raise EdgeferError(f"the processes must be at least 1, not {processes}", hint="pass --processes 1")
+    check_whole("--processes", processes, "processes")
     order = columns_of(classifier.name, classifier.contract.labels, faceset.origin, faceset.classes)
     if order != sorted(order):
         announce(f"note: {classifier.name}: answers brought by name into the order {', '.join(faceset.classes)}")

@@ -12,6 +12,7 @@ from edgefer.atomic import described_folder, partial_folder, write_bytes
 from edgefer.engines.classifier import Classifier
 from edgefer.engines.load import load_engine
 from edgefer.errors import EdgeferError
+from edgefer.limits import check_whole
 from edgefer.manifest import read_manifest, write_engine
 from edgefer.measure.agreement import Agreement
 from edgefer.optimize.candidates import (
@@ -179,6 +180,8 @@ def retune(engine: str | os.PathLike[str], *, threads: int = 1, batch: int = 1) 
     Raises:
         EdgeferError: the engine was not built by ``--auto``, or its candidates did not travel with it.
     """
+    check_whole("--threads", threads, "threads")
+    check_whole("--batch", batch, "batch")
     path = Path(engine)
     manifest = read_manifest(path)
     if not manifest.candidates:

@@ -13,6 +13,7 @@ from typing import Any, Final
 import edgefer
 from edgefer.data import FaceSet
 from edgefer.errors import EdgeferError
+from edgefer.limits import check_whole
 from edgefer.quantize.corrections import BIAS, ROUNDING
 from edgefer.quantize.ranges import METHODS
 from edgefer.runtimes import CPU, REFERENCE, RUNTIMES, targets
@@ -136,7 +137,7 @@ class Quantisation:
         if precision not in known:
             raise EdgeferError(f"there is no precision '{precision}'", hint=f"one of: {', '.join(sorted(known))}")
         for name in ("threads", "batch"):
-            _require_count(option_of(name), getattr(goal, name), 1)
+            check_whole(option_of(name), getattr(goal, name), name)
         if precision == AUTO and goal.name != CPU:
             raise EdgeferError("--auto chooses among what this CPU can run", hint="leave out --target")
         self._check_values()
@@ -157,8 +158,8 @@ class Quantisation:
             RUNTIMES[goal.runtime].require(f"{command} for {goal.runtime}")
 
     def _check_values(self) -> None:
-        for name, smallest in (("faces", 1), ("per_class", 1), ("seed", 0)):
-            _require_count(option_of(name), getattr(self, name), smallest)
+        for name, kind in (("faces", "count"), ("per_class", "count"), ("seed", "seed")):
+            check_whole(option_of(name), getattr(self, name), kind)
         if self.max_drop is not None and not (math.isfinite(self.max_drop) and self.max_drop >= 0):
             raise EdgeferError(
                 f"--max-drop is {self.max_drop:g}, and a drop is 0 points or more", hint="--max-drop 0.5"
@@ -251,13 +252,6 @@ class Quantisation:
         else:
             return
         raise EdgeferError(f"{what}, and none were given", hint="--calib DATA")
-
-
-def _require_count(option: str, value: int | None, smallest: int) -> None:
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < smallest):
-        raise EdgeferError(
-            f"{option} is {value!r}, not a whole number of {smallest} or more", hint=f"{option} {smallest}"
-        )
 
 
 def option_of(name: str) -> str:

@@ -17,6 +17,7 @@ from rich.table import Table
 from edgefer.data import FaceSet, aligned, open_dataset
 from edgefer.engines.load import load_engine
 from edgefer.errors import EdgeferError
+from edgefer.limits import check_whole
 from edgefer.measure.disturbance import MARK, Disturbed, LoadMeter, hit_by
 from edgefer.measure.environment import available_cores, describe_environment
 from edgefer.measure.latency import MEANING, Latency, caller, closed_loop, timed_batches
@@ -95,13 +96,15 @@ def run_sweep(
     """Time every combination for ``seconds``, callers in a closed loop, on real faces.
 
     Raises:
-        EdgeferError: a value below 1, the engine or the data cannot be opened, or ``paced`` was asked for.
+        EdgeferError: a value out of its bounds, the engine or the data cannot be opened, or ``paced`` was asked for.
     """
     if scope == "paced":
         raise EdgeferError("a sweep has no pace: its callers wait for nothing", hint="--scope compute or e2e")
     for name, values in (("batches", batches), ("threads", threads), ("concurrency", concurrency)):
-        if not values or min(values) < 1:
-            raise EdgeferError(f"{name} must be numbers of at least 1, not {list(values)}", hint=f"--{name} 1,2")
+        if not values:
+            raise EdgeferError(f"{name} is an empty list", hint=f"--{name} 1,2")
+        for value in values:
+            check_whole(f"--{name}", value, "batch" if name == "batches" else "threads")
     faces = (data if isinstance(data, FaceSet) else open_dataset(data)).picked_or("test")
     environment = describe_environment()
     points = []

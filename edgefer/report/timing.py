@@ -15,6 +15,7 @@ from edgefer.engines.classifier import Classifier
 from edgefer.engines.load import parse_forms
 from edgefer.engines.session import TimedSession
 from edgefer.errors import EdgeferError
+from edgefer.limits import check_whole
 from edgefer.measure.disturbance import Disturbed, LoadMeter, OtherLoad, disturbances
 from edgefer.measure.latency import (
     MEANING,
@@ -86,18 +87,16 @@ class BenchSettings:
 
     def __post_init__(self) -> None:
         check_scope(self.scope)
-        if self.batch < 1 or self.threads < 1:
-            raise EdgeferError(f"batch and threads must be at least 1, not {self.batch} and {self.threads}")
-        if self.iterations is not None and self.iterations < 1:
-            raise EdgeferError(f"the iterations must be at least 1, not {self.iterations}", hint="--iterations 1000")
+        for name in ("batch", "threads", "seed"):
+            check_whole(f"--{name}", getattr(self, name), name)
+        for name in ("iterations", "limit"):
+            check_whole(f"--{name}", getattr(self, name), "count")
         if not 0 < self.seconds < math.inf:
             raise EdgeferError(
                 f"the measurement must last longer than 0 s, not {self.seconds}", hint="pass e.g. --seconds 10"
             )
         if not 0 <= self.warm_up < math.inf:
             raise EdgeferError(f"the warm-up must not be negative, and is {self.warm_up} s", hint="--warm-up 2")
-        if self.limit is not None and self.limit < 1:
-            raise EdgeferError(f"the limit of evaluated faces must be at least 1, not {self.limit}", hint="--limit 500")
         check_margin(self.margin_pp)
         if self.pytorch:
             parse_forms(",".join(self.pytorch))

@@ -9,6 +9,7 @@ from typing import Any
 
 from edgefer.errors import EdgeferError
 from edgefer.intake import read_toml
+from edgefer.limits import check_whole
 from edgefer.models.registry import architecture
 
 OPTIMISERS = ("adamw", "adam", "sgd")
@@ -20,6 +21,10 @@ KEEPS = ("top1", "loss")
 DEFAULT_BATCH_SIZE, DEFAULT_LR = 64, 1e-3
 FROM_RANDOM_WEIGHTS: Mapping[str, Mapping[str, Any]] = {"vgg9": {"lr": 3e-4}}
 """Settings of networks whose recipe fine-tunes, where they start anew; without batch norms, high rates diverge."""
+
+
+_WHOLE = {"epochs": "epochs", "batch_size": "batch", "patience": "epochs", "threads": "threads", "seed": "seed"}
+"""Setting → the kind of its bounds."""
 
 
 @dataclass(frozen=True)
@@ -111,11 +116,10 @@ class TrainConfig:
                 known = ", ".join(filter(None, options))
                 raise EdgeferError(f"{name} is '{getattr(self, name)}'", hint=f"choose one of {known}")
         self._require("size", lambda value: 16 <= value <= 256, "from 16 to 256")
-        for name in ("epochs", "batch_size", "patience", "threads"):
-            self._require(name, lambda value: value >= 1, "1 or more")
+        for name, kind in _WHOLE.items():
+            check_whole(name, getattr(self, name), kind)
         for name in ("max_seconds", "lr", "clip", "temperature", "head_lr"):
             self._require(name, lambda value: value > 0, "more than 0")
-        self._require("seed", lambda value: 0 <= value < 2**63, "from 0 to below 2⁶³")
         for name in ("weight_decay", "mixup", "checkpoint_seconds"):
             self._require(name, lambda value: value >= 0, "0 or more")
         for name in ("warmup", "frozen", "label_smoothing", "vote_share", "ema_decay", "crop"):

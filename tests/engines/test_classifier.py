@@ -115,7 +115,7 @@ def test_onnxruntime_refusals(tmp_path):
     with pytest.raises(EdgeferError, match=r"onnxruntime .* refuses .*m\.onnx") as error:
         OnnxRuntimeSession(tmp_path / "m.onnx")
     assert "build it again" in error.value.hint
-    with pytest.raises(EdgeferError, match="threads is 1 or more, not 0"):
+    with pytest.raises(EdgeferError, match="--threads is 0, not a whole number from 1"):
         OnnxRuntimeSession(tiny(), threads=0)
     session = OnnxRuntimeSession(tiny())
     with pytest.raises(EdgeferError, match="could not run the model"):
@@ -160,7 +160,7 @@ def test_torch_session_sets_its_threads_at_each_run(faces):
 
 
 def test_torch_session_refusals(faces):
-    with pytest.raises(EdgeferError, match="threads is 1 or more, not 0"):
+    with pytest.raises(EdgeferError, match="--threads is 0, not a whole number from 1"):
         TorchSession(Linear(), CONTRACT, threads=0)
     session = TorchSession(Linear(), CONTRACT, threads=torch.get_num_threads())
     session.close()

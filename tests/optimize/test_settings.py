@@ -117,12 +117,12 @@ def test_a_recipe_keeps_what_was_not_asked_for():
 @pytest.mark.parametrize(
     ("settings", "target", "precision", "message"),
     [
-        ({"faces": 0}, "cpu", "int8", "--calib-faces is 0, not a whole number of 1 or more"),
-        ({"per_class": -1}, "cpu", "int8", "--per-class is -1, not a whole number of 1 or more"),
-        ({"seed": -1}, "cpu", "int8", "--seed is -1, not a whole number of 0 or more"),
+        ({"faces": 0}, "cpu", "int8", "--calib-faces is 0, not a whole number from 1 to"),
+        ({"per_class": -1}, "cpu", "int8", "--per-class is -1, not a whole number from 1 to"),
+        ({"seed": -1}, "cpu", "int8", "--seed is -1, not a whole number from 0 to"),
         ({"faces": "10"}, "cpu", "int8", "--calib-faces is '10', not a whole number"),
-        ({}, BuildTarget("cpu", threads=0), "int8", "--threads is 0, not a whole number of 1 or more"),
-        ({}, BuildTarget("cpu", batch=-2), "int8", "--batch is -2, not a whole number of 1 or more"),
+        ({}, BuildTarget("cpu", threads=0), "int8", "--threads is 0, not a whole number from 1 to"),
+        ({}, BuildTarget("cpu", batch=-2), "int8", "--batch is -2, not a whole number from 1 to"),
         ({"data": "x.npz"}, "cpu", "INT8", "there is no precision 'INT8'"),
     ],
 )

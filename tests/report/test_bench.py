@@ -192,9 +192,9 @@ def test_the_refusal_comes_before_anything_runs(fake_classifier, faces):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"batch": 0}, "at least 1, not 0 and 1"),
-        ({"threads": 0}, "at least 1, not 1 and 0"),
-        ({"limit": 0}, "limit of evaluated faces must be at least 1, not 0"),
+        ({"batch": 0}, "--batch is 0, not"),
+        ({"threads": 0}, "--threads is 0, not"),
+        ({"limit": 0}, "--limit is 0, not"),
         ({"seconds": 0}, "longer than 0 s"),
     ],
 )

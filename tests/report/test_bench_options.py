@@ -71,7 +71,7 @@ def test_a_paced_run_counts_misses(fake_classifier, faces):
     ("arguments", "message", "hint"),
     [
         ({"scope": "fast"}, "no scope 'fast'", "compute, e2e, paced"),
-        ({"iterations": 0}, "iterations must be at least 1, not 0", "--iterations"),
+        ({"iterations": 0}, "--iterations is 0, not a whole number", "--iterations 1"),
         ({"warm_up": -1}, "must not be negative, and is -1 s", "--warm-up"),
         ({"margin_pp": 0, "iterations": 5}, "margin must be a positive", "--margin"),
         ({"margin_pp": float("nan")}, "margin must be a positive", "--margin"),
@@ -80,7 +80,7 @@ def test_a_paced_run_counts_misses(fake_classifier, faces):
         ({"scope": "paced", "fps": 0}, "frame rate and deadline", "--fps"),
         ({"scope": "paced", "fps": float("nan")}, "frame rate and deadline", "--fps"),
         ({"scope": "paced", "deadline_ms": -1}, "frame rate and deadline", "--fps"),
-        ({"processes": 0}, "processes must be at least 1, not 0", "--processes"),
+        ({"processes": 0}, "--processes is 0, not a whole number", "--processes 1"),
     ],
 )
 def test_impossible_requests_are_refused(fake_classifier, faces, arguments, message, hint):
@@ -294,8 +294,8 @@ def test_a_sweep_times_every_combination(fake_classifier, faces, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message", "hint"),
     [
-        ({"batches": ()}, "batches must be numbers of at least 1, not", "--batches"),
-        ({"concurrency": (0,)}, "concurrency must be numbers", "--concurrency"),
+        ({"batches": ()}, "batches is an empty list", "--batches"),
+        ({"concurrency": (0,)}, "--concurrency is 0, not a whole number", "--concurrency"),
         ({"scope": "paced"}, "a sweep has no pace", "e2e"),
     ],
 )

@@ -13,15 +13,15 @@ from edgefer.training.config import load_recipe, recipe_names
 @pytest.mark.parametrize(
     ("settings", "message", "hint"),
     [
-        ({"epochs": 0}, "epochs is 0", "it must be 1 or more"),
-        ({"batch_size": 0}, "batch_size is 0", "it must be 1 or more"),
+        ({"epochs": 0}, "epochs is 0, not a whole number from 1", "epochs 1"),
+        ({"batch_size": 0}, "batch_size is 0, not a whole number from 1", "batch_size 1"),
         ({"max_seconds": 0.0}, "max_seconds is 0.0", "it must be more than 0"),
         ({"lr": -1.0}, "lr is -1.0", "it must be more than 0"),
         ({"lr": float("nan")}, "lr is nan", "it must be more than 0"),
         ({"clip": 0.0}, "clip is 0.0", "it must be more than 0"),
         ({"weight_decay": -0.1}, "weight_decay is -0.1", "it must be 0 or more"),
-        ({"seed": -1}, "seed is -1", "it must be from 0 to below 2⁶³"),
-        ({"seed": 2**63}, "seed is 9223372036854775808", "it must be from 0 to below 2⁶³"),
+        ({"seed": -1}, "seed is -1, not a whole number from 0", "seed 0"),
+        ({"seed": 2**63}, "a seed has 63 bits", "seed 9223372036854775807"),
         ({"warmup": 1.0}, "warmup is 1.0", "it must be from 0 to below 1"),
         ({"ema_decay": 1.0}, "ema_decay is 1.0", "it must be from 0 to below 1"),
         ({"label_smoothing": -0.1}, "label_smoothing is -0.1", "it must be from 0 to below 1"),
@@ -35,8 +35,8 @@ from edgefer.training.config import load_recipe, recipe_names
         ({"schedule": "linear"}, "schedule is 'linear'", "choose one of cosine, step"),
         ({"sampling": "rare"}, "sampling is 'rare'", "choose one of shuffled, balanced"),
         ({"keep": "last"}, "keep is 'last'", "choose one of top1, loss"),
-        ({"threads": 0}, "threads is 0", "it must be 1 or more"),
-        ({"patience": 0}, "patience is 0", "it must be 1 or more"),
+        ({"threads": 0}, "threads is 0, not a whole number from 1", "threads 1"),
+        ({"patience": 0}, "patience is 0, not a whole number from 1", "patience 1"),
         ({"optimiser": "lion"}, "optimiser is 'lion'", "choose one of adamw, adam, sgd"),
         ({"class_weights": "yes"}, "class_weights is 'yes'", "choose one of none, sqrt, balanced"),
         ({"precision": "int8"}, "precision is 'int8'", "choose one of fp32, bf16"),
@@ -45,7 +45,8 @@ from edgefer.training.config import load_recipe, recipe_names
 def test_bad_settings(settings, message, hint):
     with pytest.raises(EdgeferError) as caught:
         TrainConfig(**settings)
-    assert (caught.value.message, caught.value.hint) == (message, hint)
+    assert message in caught.value.message
+    assert caught.value.hint == hint
 
 
 @pytest.mark.parametrize("name", names())
