@@ -21,7 +21,7 @@ from edgefer.camera.pictures import cv2, encode_jpeg, write_picture
 from edgefer.camera.serving import Handler, address, open_server
 from edgefer.errors import EdgeferError
 from edgefer.faces import Image
-from edgefer.progress import announce
+from edgefer.progress import announce, number_of
 
 _WITHOUT = "--no-window with --video out.mp4, --events out.jsonl or --serve 8080"
 
@@ -159,7 +159,7 @@ class Events:
             return
         with suppress(OSError):  # of what a full disk did not take, and write has said so
             self._stream.close()
-        announce(f"{self._path}: {self._written:,} line{'s' if self._written != 1 else ''}, one per face and frame")
+        announce(f"{self._path}: {number_of(self._written, 'line')}, one per face and frame")
 
     def _cannot_write(self, cause: OSError) -> EdgeferError:
         return EdgeferError(f"cannot write {self._path}: {cause.strerror}", hint="--events FILE.jsonl, or - for stdout")

@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.text import Text
 
 from edgefer.camera.frame import LabelledFrame
-from edgefer.progress import console
+from edgefer.progress import console, number_of
 
 _RECENT = 60  # frames over which the current frames per second are taken
 _KEPT = 4096  # ages of frames that are kept for percentiles: memory does not grow
@@ -48,7 +48,7 @@ class Summary:
     def __str__(self) -> str:
         lost = {stage: count for stage, count in self.dropped.items() if count}
         parts = [
-            f"{self.shown:,} frame{'s' if self.shown != 1 else ''} shown in {self.seconds:.1f} s"
+            f"{number_of(self.shown, 'frame')} shown in {self.seconds:.1f} s"
             + (f", {self.fps:.1f} fps" if self.fps else "")
         ]
         if self.age_p50_ms is not None:

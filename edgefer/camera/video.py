@@ -15,7 +15,7 @@ from edgefer.atomic import atomic_path
 from edgefer.camera.frame import LabelledFrame
 from edgefer.camera.pictures import Pixels, cv2
 from edgefer.errors import EdgeferError
-from edgefer.progress import announce
+from edgefer.progress import announce, number_of
 
 
 class Ffmpeg:
@@ -149,7 +149,7 @@ class Video:
                 hint="the disk is probably full: free some space, or choose another path",
             )
         self._stack.close()
-        announce(f"{self._final}: {kept:,} frame{'s' if kept != 1 else ''}, {self._codec}")
+        announce(f"{self._final}: {number_of(kept, 'frame')}, {self._codec}")
 
     def _give_up(self) -> None:
         self._temporary.unlink(missing_ok=True)

@@ -338,7 +338,7 @@ def camera(  # noqa: PLR0913 - a click command's options
     from edgefer.camera.smooth import Smoothing
     from edgefer.camera.source import open_source
     from edgefer.engines.load import WEIGHTS_SUFFIXES, check_is_engine
-    from edgefer.progress import announce
+    from edgefer.progress import announce, number_of
 
     cv2.setNumThreads(threads)
     if engine is not None and engine.suffix in WEIGHTS_SUFFIXES:
@@ -368,7 +368,7 @@ def camera(  # noqa: PLR0913 - a click command's options
         summary = App(opened, detector, classifier, sinks, wishes, recorder=recorder).run()
         announce(str(summary))
         if recorder is not None:
-            announce(f"{recorder.written:,} face{'s' if recorder.written != 1 else ''} recorded in {record_faces}")
+            announce(f"{number_of(recorder.written, 'face')} recorded in {record_faces}")
 
 
 def _sinks(
