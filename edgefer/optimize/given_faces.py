@@ -84,11 +84,12 @@ def divide_faces(settings: Quantisation, contract: Contract, purpose: Purpose) -
     assert settings.data is not None  # Quantisation.check looked
     faces = settings.data if isinstance(settings.data, FaceSet) else open_dataset(settings.data)
     if faces.picked in ("test", "private"):
+        whole = faces.origin.removesuffix(f":{faces.picked}")
         raise EdgeferError(
             f"{faces.origin} are test faces, and test faces set no ranges: what `bench` measures on them would be "
             "flattered",
-            hint=f"leave ':{faces.picked}' out: the part that calibrates is taken; ':all' takes every face, if nothing "
-            "will be measured on these",
+            hint=f"--calib {whole}, without ':{faces.picked}', takes the part that calibrates; --calib {whole}:all "
+            "takes every face, if nothing will be measured on these",
         )
     if purpose is Purpose.CHOICE:
         faces.require_labels("evaluation by accuracy (--auto, --max-drop)")

@@ -94,7 +94,7 @@ def test_data_with_a_train_split_give_calib_and_val(given, divide):
     assert len(named.ranges) + len(named.apart) == 500, "what is named is used whole"
     with pytest.raises(EdgeferError, match="test faces set no ranges: what `bench` measures on them") as caught:
         divide(data + ":test")
-    assert "leave ':test' out" in caught.value.hint
+    assert f"--calib {data}, without ':test'" in caught.value.hint
 
 
 def test_images_without_labels_may_declare_a_test(given, divide):
