@@ -123,9 +123,11 @@ def _untold(check: ContractCheck) -> Iterator[str]:
         yield f"These faces cannot tell apart: {', '.join(names[:-1])} and {names[-1]}."
     if check.verdict is ContractVerdict.KEEP:
         faces = check.declared.n
-        most = max((f.gain.interval_pp[1] for f in check.findings if f.gain is not None and f.n == faces), default=0.0)
-        if most > MARGIN_PP:
-            yield f"An alternative may still be up to {most:.1f} points better: more faces than {faces:,} tell more."
+        widest = max(
+            (f.gain.interval_pp[1] for f in check.findings if f.gain is not None and f.n == faces), default=0.0
+        )
+        if widest > MARGIN_PP:
+            yield f"An alternative may still be up to {widest:.1f} points better: more faces than {faces:,} tell more."
 
 
 def _verdict(check: ContractCheck) -> str:
