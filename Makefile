@@ -4,6 +4,8 @@
 #   make wheel                                          dist/edgefer-….whl, for machines without this repository
 # and on a machine with an NVIDIA GPU and TensorRT:
 #   make test-gpu [PYTHON=edgefer-env/bin/python] [MODELS='a.onnx …'] [DATA=faces.npz]
+# and on one with PyTorch, nvcc and cuda-bindings, without TensorRT:
+#   make gpu-smoke [PYTHON=…]                           benchmarks/results/gpu.json
 # With a C++ compiler, and with apt where something is missing (make says what to install where it may not):
 #   make cpp            the C++ library and camera app, in cpp_demo/build/cpu
 #   make test-cpp       these and their tests
@@ -16,7 +18,7 @@ VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2
 CONSTRAINTS := constraints/python$(VERSION).txt
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(CONSTRAINTS)
 
-.PHONY: quickstart wheel test test-all test-gpu lint install clean cpp test-cpp test-cpp-all test-aarch64 cpp-vectors
+.PHONY: quickstart wheel test test-all test-gpu gpu-smoke lint install clean cpp test-cpp test-cpp-all test-aarch64 cpp-vectors
 
 quickstart: $(VENV)/.run
 	$(BIN)/edgefer quickstart $(if $(DATA),--data '$(DATA)') $(if $(MODEL),--model '$(MODEL)')
@@ -34,6 +36,10 @@ test-gpu:
 	PYTHONPATH=. $(PYTHON) benchmarks/gpu.py --check
 	PYTHONPATH=. EDGEFER_GPU_MODEL='$(firstword $(MODELS))' $(PYTHON) -m pytest -rs tests/engines/tensorrt/test_gpu.py
 	PYTHONPATH=. $(PYTHON) benchmarks/gpu.py $(MODELS) $(if $(DATA),--data '$(DATA)')
+
+# Eight minutes at most; DRY=FILE.json tries it on the CPU.
+gpu-smoke:
+	PYTHONPATH=. $(PYTHON) benchmarks/gpu_smoke.py $(if $(DRY),--dry --output '$(DRY)')
 
 wheel: $(VENV)/bin/python
 	$(INSTALL) build
