@@ -43,7 +43,7 @@ def test_a_class_missing_from_the_calibration_faces_is_a_note(road, tmp_path):
 
 def test_calibrating_on_test_faces(road, tmp_path):
     done = edgefer("build-engine", road.model, "--int8", "--calib", f"{road.faces}:test", "-o", tmp_path / "x.onnx")
-    refused(done, "test faces", "leave ':test' out")
+    refused(done, "test faces", "without ':test'")
 
 
 def test_evaluating_on_calibration_faces(road):
