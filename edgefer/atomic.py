@@ -23,6 +23,7 @@ except ImportError:  # not POSIX: then nothing is locked, and nothing is swept
     fcntl = None  # type: ignore[assignment]
 
 from edgefer.errors import EdgeferError
+from edgefer.limits import name_fault
 from edgefer.progress import announce
 
 _DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EISDIR)
@@ -42,6 +43,18 @@ def make_folder(folder: Path) -> None:
         announce(f"made the folder {folder}")
 
 
+_ROOM = 32
+"""Bytes that temporary files' and manifests' names have beyond that of the file."""
+
+
+def _refuse_name(final: str | os.PathLike[str]) -> None:
+    text = os.fspath(final)
+    fault = name_fault(text, _ROOM)
+    if fault:
+        shown = text if len(text) <= 60 else f"{text[:40]}…{text[-16:]}"
+        raise EdgeferError(f"cannot write '{shown}': the name {fault}", hint="choose another path")
+
+
 @contextmanager
 def atomic_path(final: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path in the folder of ``final``; rename it onto ``final`` if the block succeeds.
@@ -52,6 +65,7 @@ def atomic_path(final: str | os.PathLike[str]) -> Iterator[Path]:
     Raises:
         EdgeferError: the folder cannot be made or written, the disk is full, or ``final`` is there and no regular file.
     """
+    _refuse_name(final)
     target = Path(os.path.realpath(final))  # a link is followed: what it points to is replaced, the link stays
     if target.exists() and not target.is_file():
         raise EdgeferError(f"cannot write {final}: it is there and is not a regular file", hint="choose another path")
@@ -84,6 +98,7 @@ def check_writable(final: str | os.PathLike[str]) -> None:
     Raises:
         EdgeferError: ``final`` is there and no regular file, or nothing can be made in its folder.
     """
+    _refuse_name(final)
     target = Path(os.path.realpath(final))
     if target.exists() and not target.is_file():
         raise EdgeferError(f"cannot write {final}: it is there and is not a regular file", hint="choose another path")
@@ -148,6 +163,7 @@ def check_vacant(folder: str | os.PathLike[str]) -> None:
     Raises:
         EdgeferError: it is a file, or a folder with something in it.
     """
+    _refuse_name(folder)
     target = Path(folder)
     if not target.exists():
         return

@@ -1,4 +1,4 @@
-"""Bounds of the whole numbers that people give: beyond them a machine is exhausted, or a number means nothing on it.
+"""Bounds of the numbers and names that people give: beyond them a machine is exhausted, or no file can be made.
 
 A hundred thousand threads take every process ID of a machine, and a batch of 10²⁰ faces fits into no memory: both hang
 or kill what else runs there, long before anything is measured.
@@ -59,3 +59,33 @@ def check_whole(name: str, value: object, kind: str) -> None:
         f"{name} is {shown}, not a whole number from {known.smallest} to {known.largest:,}{reason}",
         hint=f"{name} {known.largest if reason else known.smallest}",
     )
+
+
+LONGEST_NAME = 255
+"""Bytes of a file's name, on the file systems of Linux; of a path they are :data:`LONGEST_PATH`."""
+LONGEST_PATH = 4095
+
+
+def text_fault(text: str) -> str:
+    """The reason for which manifests and reports, which are UTF-8, cannot name ``text``; ``""`` where they can."""
+    if not text:
+        return "is empty"
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return "is not UTF-8, as names in manifests and reports have to be"
+    return "has a zero byte" if "\0" in text else ""
+
+
+def name_fault(text: str, room: int = 0) -> str:
+    """The reason for which no file can be called ``text``, as the rest of a sentence; ``""`` where one can.
+
+    ``room`` bytes are left for longer names that are made of it.
+    """
+    if fault := text_fault(text):
+        return fault
+    size = len(text.encode())
+    longest = max(len(part.encode()) for part in text.split("/"))
+    if longest > LONGEST_NAME - room or size > LONGEST_PATH - room:
+        return f"is too long: a name has at most {LONGEST_NAME - room} bytes, a path {LONGEST_PATH - room}"
+    return ""

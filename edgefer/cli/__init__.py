@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
 import traceback
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import click
 
 from edgefer.cli.build import build_engine, calibrate, retune, sensitivity
 from edgefer.cli.contracts import adopt, contract, import_weights
 from edgefer.cli.data import data, models
-from edgefer.cli.help import Group, explained
+from edgefer.cli.help import Group, explained, to_nowhere
 from edgefer.cli.make import export, quickstart, teacher_logits, train
 from edgefer.cli.measure import bench, compare, gate, report, sweep
 from edgefer.cli.ship import deploy, doctor, inspect
@@ -54,6 +56,7 @@ def main() -> None:
     """
     if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # a service manager's end is one like Ctrl-C
+    _prepare_streams()
     try:
         code = cli.main(standalone_mode=False, prog_name="edgefer")
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -76,15 +79,36 @@ def main() -> None:
     except (KeyboardInterrupt, click.Abort):
         click.echo("interrupted", err=True)
         sys.exit(INTERRUPTED)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
     except Exception as fault:
         if os.environ.get(DEBUG) == "1":
             raise
         click.echo(_internal(fault), err=True)
         sys.exit(INTERNAL)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+class _Heedless(io.FileIO):
+    """A file that takes what nobody reads any more: where a pipe is closed early, the exit code still tells."""
+
+    def write(self, content: Any) -> int:
+        """Write to the file, or nowhere."""
+        try:
+            return super().write(content) or 0
+        except BrokenPipeError:
+            to_nowhere(self.fileno())
+            return len(content)
+
+
+def _prepare_streams() -> None:
+    """No early end of a reader, and no letter that a terminal lacks, stops a command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="replace")
+    plain = sys.stdout
+    if isinstance(plain, io.TextIOWrapper) and plain is sys.__stdout__ and not plain.isatty():
+        plain.flush()
+        binary = io.BufferedWriter(_Heedless(plain.fileno(), "w", closefd=False))
+        sys.stdout = io.TextIOWrapper(binary, encoding=plain.encoding, errors=plain.errors)
 
 
 def _internal(fault: Exception) -> str:

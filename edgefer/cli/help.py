@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import click
 
 from edgefer.errors import redacted
+from edgefer.limits import text_fault
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
@@ -60,10 +62,18 @@ class Command(click.Command):
                     raise click.UsageError(f"{parameter.opts[0]} has no effect without {parameter.needs}", ctx)
                 if parameter.idle_with and self._given(ctx, parameter.idle_with):
                     raise click.UsageError(f"{parameter.opts[0]} has no effect with {parameter.idle_with}", ctx)
+            values = ctx.params.get(str(parameter.name))
+            for value in values if isinstance(values, tuple) else (values,):
+                if isinstance(value, str) and (fault := text_fault(value)):
+                    raise click.UsageError(f"{spelt(parameter)} {fault}", ctx)
         from edgefer.progress import each_notice_once
 
-        with each_notice_once():
-            return super().invoke(ctx)
+        try:
+            with each_notice_once():
+                return super().invoke(ctx)
+        except BrokenPipeError:  # of what writes line by line: its end is the end of the work
+            to_nowhere(1)
+            return ctx.exit(0)
 
     def _given(self, ctx: click.Context, what: str) -> bool:
         flag, _, value = what.partition(" ")
@@ -150,6 +160,18 @@ def section(title: str, *decorators: Callable[..., Any]) -> Callable[[Decorated]
         return decorated  # type: ignore[no-any-return]
 
     return decorate
+
+
+def spelt(parameter: click.Parameter) -> str:
+    """What a user types for ``parameter``: ``--output``, or the name of an argument."""
+    return max(parameter.opts, key=len) if isinstance(parameter, click.Option) else parameter.human_readable_name
+
+
+def to_nowhere(descriptor: int) -> None:
+    """Let a file take and drop what is written from now on, as /dev/null does."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, descriptor)
+    os.close(nowhere)
 
 
 def summary(command: click.Command) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import os
 import re
 import shlex
 from collections.abc import Callable
@@ -13,14 +14,29 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgefer.cli.help import option, section
-from edgefer.limits import bounds, check_whole
+from edgefer.cli.help import option, section, spelt
+from edgefer.limits import bounds, check_whole, name_fault
 
 if TYPE_CHECKING:
     from edgefer.data import ReadSettings
     from edgefer.optimize.settings import BuildTarget, Quantisation
 
-PATH = click.Path(path_type=Path)
+
+class _FilePath(click.Path):
+    """A path that a file can have: an empty one would be the folder itself."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path."""
+        fault = name_fault(os.fspath(value))
+        if fault:
+            raise click.UsageError(f"{'the path' if param is None else spelt(param)} {fault}", ctx)
+        return super().convert(value, param, ctx)
+
+
+PATH = _FilePath()
 
 
 class Whole(click.IntRange):

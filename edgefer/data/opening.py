@@ -20,6 +20,7 @@ from edgefer.data.npz import is_npz, load_npz
 from edgefer.data.rafdb import is_rafdb, load_rafdb
 from edgefer.data.sources import Loaded
 from edgefer.errors import EdgeferError
+from edgefer.limits import name_fault
 
 
 @dataclass(frozen=True)
@@ -127,6 +128,9 @@ def open_dataset(
 
 
 def _parse(spec: str) -> tuple[Path, str | None]:
+    if fault := name_fault(spec):
+        shown = spec if len(spec) <= 60 else f"{spec[:40]}…{spec[-16:]}"
+        raise EdgeferError(f"there is no data set '{shown}': its path {fault}", hint=f"pass {_one_of(FORMATS)}")
     if Path(spec).exists():
         return Path(spec), None
     head, colon, tail = spec.rpartition(":")

@@ -2,6 +2,9 @@
 
 import io
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
@@ -266,6 +269,16 @@ def test_a_comparison_does_not_overwrite_a_report(written):
     assert done.stderr == f"wrote {a}.new.json\n"
     assert "p50 ms" in done.stdout
     assert len(json.loads(Path(f"{a}.new.json").read_text())["reports"]) == 2
+
+
+def test_the_verdict_is_in_the_exit_code_where_nobody_reads_it(written):
+    for limit, code in (("60", 0), ("-60", 1)):
+        reader, writer = os.pipe()
+        os.close(reader)
+        line = [sys.executable, "-m", "edgefer", "gate", str(written("a.json")), "--max-drop", limit]
+        done = subprocess.run(line, stdout=writer, stderr=subprocess.PIPE, check=False, timeout=60)
+        os.close(writer)
+        assert (done.returncode, done.stderr) == (code, b"")
 
 
 def test_json_of_a_gate(written):
