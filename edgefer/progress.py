@@ -46,7 +46,7 @@ def announce(message: str) -> None:
     console.print(message, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
-_SINGULAR = {"are": "is", "have": "has", "were": "was"}
+_SINGULAR = {"are": "is", "do": "does", "have": "has", "were": "was"}
 
 
 def number_of(count: int, noun: str) -> str:

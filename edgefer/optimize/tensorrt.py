@@ -45,7 +45,7 @@ from edgefer.optimize.given_faces import Purpose, divide_faces
 from edgefer.optimize.prepared import BuildResult
 from edgefer.optimize.settings import BuildTarget, Quantisation
 from edgefer.optimize.tensorrt_file import TensorrtFile, prepare_file
-from edgefer.progress import announce, number_of, progress
+from edgefer.progress import announce, as_many, number_of, progress
 from edgefer.quantize.observation import rebatched
 from edgefer.runtimes import REFERENCE, TENSORRT, TENSORRT_RTX, runtime_named
 
@@ -305,7 +305,8 @@ def calibrator_for(
     size = options.batches.max if options.batches.fixed else min(_CALIBRATION_BATCH, len(chosen))
     if len(chosen) < size:
         raise EdgeferError(
-            f"{number_of(len(chosen), 'face')} cannot fill one batch of {size} for the calibrator",
+            f"{number_of(len(chosen), 'face')} {as_many(len(chosen), 'do')} not fill one batch of {size} for the "
+            "calibrator",
             hint=f"--calib-faces {size} or more, or --max-batch {len(chosen)}",
         )
     whole = len(chosen) // size * size  # calibrators take whole batches only
