@@ -308,7 +308,8 @@ def export(
         simplify=simplify,
     )
     click.echo(
-        f"{result.path}: {result.bytes / 1e6:.2f} MB, {result.parameters:,} parameters, {_millions(result.macs)} MACs; "
+        f"{result.path}: {result.bytes / 1e6:.2f} MB, {_millions(result.macs)} MACs; "
+        f"{result.parameters:,} parameters of the PyTorch network; "
         f"{result.nodes} nodes, {'simplified' if result.simplified else 'not simplified'}; "
         f"largest difference from PyTorch {result.max_abs_diff:.2e}"
     )

@@ -98,6 +98,7 @@ class OnnxFacts:
         producer: the program that wrote it.
         nodes: number of nodes, without constants.
         parameters: number of values in its weights.
+        batch_norms: number of batch norms that are nodes of their own, not folded into a convolution.
         weights_bytes: type → bytes.
         layers: each node's precision, without Q/DQ; what the graph says, not what a runtime makes of it.
         sizes: each node's output shape, parameters and multiply-accumulates.
@@ -110,6 +111,7 @@ class OnnxFacts:
     producer: str
     nodes: int
     parameters: int
+    batch_norms: int
     weights_bytes: dict[str, int]
     layers: tuple[LayerPrecision, ...]
     sizes: dict[str, LayerSize]
@@ -361,6 +363,7 @@ def _onnx_facts(model: onnx.ModelProto) -> OnnxFacts:
         producer=" ".join(filter(None, (model.producer_name, model.producer_version))),
         nodes=len(GraphView(model).nodes),
         parameters=parameters,
+        batch_norms=sum(node.op_type == "BatchNormalization" for node in graph.node),
         weights_bytes=dict(weights),
         layers=_layers(model),
         sizes=layer_sizes(model),
@@ -516,7 +519,11 @@ def rows(found: FileInspection) -> Iterator[tuple[str, str]]:
     if found.graph is not None:
         graph = found.graph
         held = ", ".join(f"{count:,} bytes {kind}" for kind, count in graph.weights_bytes.items())
-        yield "graph", f"opset {graph.opset}, {graph.nodes} nodes, {graph.parameters:,} parameters ({held})"
+        folded = "" if graph.batch_norms else ", batch norms folded"
+        yield (
+            "graph",
+            f"opset {graph.opset}, {graph.nodes} nodes, {graph.parameters:,} parameters of the engine{folded} ({held})",
+        )
         yield "MACs", f"{graph.macs / 1e6:,.2f} M for one face"
         yield "written by", graph.producer or "unknown"
     if found.manifest is not None:

@@ -14,10 +14,12 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import onnx
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from edgefer import __version__
 from edgefer.atomic import write_bytes
@@ -178,24 +180,56 @@ def _evaluating(network: nn.Module) -> Iterator[None]:
             module.training = training
 
 
+class _UnevenPooling(TorchFunctionMode):
+    """Writes adaptive average pools whose output does not divide their input as two matrix products: ONNX has none.
+
+    Row i of the output is the mean of rows ⌊i·n/m⌋ to ⌈(i+1)·n/m⌉ of the input, for n rows in and m out; columns alike.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is not nn.functional.adaptive_avg_pool2d:
+            return func(*args, **(kwargs or {}))
+        x, size = (*args, *(kwargs or {}).values())[:2]
+        before = [int(length) for length in x.shape[-2:]]
+        wanted = (size, size) if isinstance(size, int) else tuple(size)
+        after = [old if new is None else int(new) for new, old in zip(wanted, before, strict=True)]
+        if all(old % new == 0 for old, new in zip(before, after, strict=True)):
+            return func(*args, **(kwargs or {}))
+        rows, columns = (_means(old, new, x) for old, new in zip(before, after, strict=True))
+        return rows @ x @ columns.T
+
+
+def _means(before: int, after: int, like: Tensor) -> Tensor:
+    """The matrix, ``after`` × ``before``, of an adaptive average pool in one direction."""
+    matrix = torch.zeros(after, before, dtype=like.dtype)
+    for row in range(after):
+        first, last = row * before // after, -(-(row + 1) * before // after)
+        matrix[row, first:last] = 1 / (last - first)
+    return matrix
+
+
 def _traced(module: nn.Module, contract: Contract) -> onnx.ModelProto:
     # The TorchScript exporter, because the newer one gave opset 18 where 17 was asked for.
     faces = torch.zeros(2, *contract.face_shape, dtype=torch.uint8)
     with tempfile.TemporaryDirectory(prefix="edgefer-export-") as folder, warnings.catch_warnings():
         warnings.filterwarnings("ignore", "You are using the legacy TorchScript", DeprecationWarning)
         warnings.filterwarnings("ignore", "The feature will be removed", DeprecationWarning)
+        warnings.filterwarnings("ignore", "Converting a tensor", Warning, module=__name__)  # faces have one size
         path = os.path.join(folder, "model.onnx")
         try:
-            torch.onnx.export(
-                module,
-                (faces,),
-                path,
-                dynamo=False,
-                opset_version=OPSET,
-                input_names=[INPUT_NAME],
-                output_names=[OUTPUT_NAME],
-                dynamic_axes={INPUT_NAME: {0: "N"}, OUTPUT_NAME: {0: "N"}},
-            )
+            with _UnevenPooling():
+                torch.onnx.export(
+                    module,
+                    (faces,),
+                    path,
+                    dynamo=False,
+                    opset_version=OPSET,
+                    input_names=[INPUT_NAME],
+                    output_names=[OUTPUT_NAME],
+                    dynamic_axes={INPUT_NAME: {0: "N"}, OUTPUT_NAME: {0: "N"}},
+                )
         except (torch.onnx.errors.OnnxExporterError, RuntimeError) as cause:
             raise EdgeferError(
                 f"PyTorch cannot write the network as ONNX opset {OPSET}: {str(cause).splitlines()[0]}",

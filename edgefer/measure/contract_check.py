@@ -42,6 +42,7 @@ _WEAK = 0.1
 
 Cohen (1960), Educ. Psychol. Meas. 20, 37–46: 0 is what answers have that know nothing of the face.
 """
+_FEW = 15  # faces of a class that hardly tell where its name belongs
 _ALIKE = 0.05  # a hypothesis with a larger p-value is not told apart from a better one
 
 
@@ -412,9 +413,13 @@ def _limits(suspect: Suspect, faces: FaceSet, channels: Sequence[str]) -> Iterab
     yield from suspect.notes
     if suspect.contract.channels == 3 and len(channels) == 1:
         yield f"the faces of {faces.origin} are grey: they cannot tell RGB from BGR"
-    lacking = [name for name, count in faces.per_class_counts().items() if not count]
+    counts = faces.per_class_counts()
+    lacking = [name for name, count in counts.items() if not count]
     if lacking:
         yield f"there was no face of {', '.join(lacking)}: nothing is known about the place of that name"
+    few = [f"{count} of {name}" for name, count in counts.items() if 0 < count < _FEW]
+    if few:
+        yield f"there were few faces of some classes ({', '.join(few)}): their places in the order are uncertain"
 
 
 def _interval(right: NDArray[np.bool_], groups: NDArray[np.int64]) -> tuple[float, float]:

@@ -25,6 +25,7 @@ USUAL_SIZES = (48, 224, 112, 64, 96, 100, 128, 160, 192, 256, 260, 288, 299, 300
 """Pixels per side of faces that published networks take."""
 
 _ALL_SIZES = range(16, 321)
+_AROUND = 32
 _SOME_CLASSES = 7
 _NORM_KEYS = ("normalisation.scale", "normalisation.mean", "normalisation.std")
 
@@ -69,8 +70,7 @@ def probe(spec: str, weights: str | os.PathLike[str] | None = None) -> Told:
             "`edgefer contract new`",
         )
     channels = fitting[0] if len(fitting) == 1 else 0
-    size = _only(found[fitting[0]])
-    return _told(spec, channels, size, found[fitting[0]], count)
+    return _told(spec, channels, found[fitting[0]], count)
 
 
 def _built(
@@ -110,12 +110,18 @@ def _anything(classes: int) -> Contract:
 
 
 def _sizes(network: nn.Module, channels: int, count: int | None) -> list[int]:
-    """Pixels per side at which the network returns ``count`` scores a face, the usual sizes if it takes one of them."""
-    for sizes in (USUAL_SIZES, _ALL_SIZES):
-        found = [size for size, shape in _runs(network, channels, sizes) if count in (None, shape[1])]
-        if found:
-            return found
-    return []
+    """Pixels per side, in ascending order, at which the network returns ``count`` scores a face.
+
+    Of the usual sizes; if it takes one of them alone, of those around it, which a pool may round alike; if none, all.
+    """
+
+    def running(sizes: Iterable[int]) -> list[int]:
+        return sorted(size for size, shape in _runs(network, channels, sizes) if count in (None, shape[1]))
+
+    found = running(USUAL_SIZES)
+    if len(found) == 1:
+        return running(range(max(1, found[0] - _AROUND), found[0] + _AROUND + 1))
+    return found or running(_ALL_SIZES)
 
 
 def _runs(network: nn.Module, channels: int, sizes: Iterable[int]) -> Iterator[tuple[int, tuple[int, ...]]]:
@@ -139,18 +145,29 @@ def _shape(network: nn.Module, faces: Tensor) -> tuple[int, ...] | None:
     return tuple(scores.shape) if isinstance(scores, Tensor) else None
 
 
-def _only(sizes: Sequence[int]) -> int:
-    """The one size, or 0 where there are several: neighbours that a pool rounds alike are several too."""
-    return sizes[0] if len(sizes) == 1 else 0
+def _size_of(sizes: Sequence[int]) -> tuple[int, str]:
+    """The size that the network is for, else 0; and in words with which sizes it runs."""
+    usual = [size for size in sorted(USUAL_SIZES) if size in sizes]
+    if len(sizes) == 1:
+        return sizes[0], f"faces of {sizes[0]}×{sizes[0]} pixels"
+    if list(sizes) == list(range(sizes[0], sizes[-1] + 1)) and len(usual) == 1:
+        return usual[
+            0
+        ], f"faces of {usual[0]}×{usual[0]} pixels (the usual size among {sizes[0]} to {sizes[-1]}, which run)"
+    if usual and usual == [size for size in sorted(USUAL_SIZES) if size >= usual[0]]:
+        return 0, f"it runs with any size: {usual[0]} to {usual[-1]} pixels were tried"
+    if list(sizes) == list(range(sizes[0], sizes[-1] + 1)):
+        return 0, f"it runs with {sizes[0]} to {sizes[-1]} pixels"
+    return 0, f"it runs with several sizes: {', '.join(map(str, sizes[:4]))}" + (", …" if len(sizes) > 4 else "")
 
 
-def _told(spec: str, channels: int, size: int, sizes: Sequence[int], count: int | None) -> Told:
+def _told(spec: str, channels: int, sizes: Sequence[int], count: int | None) -> Told:
     known, missing = [], []
+    size, words = _size_of(sizes)
     if size:
-        known.append(f"faces of {size}×{size} pixels")
+        known.append(words)
     else:
-        some = ", ".join(map(str, sorted(sizes)[:4])) + (", …" if len(sizes) > 4 else "")
-        missing.append(f"input.height and input.width (it runs with several sizes: {some})")
+        missing.append(f"input.height and input.width ({words}: give that of training)")
     if channels:
         known.append("1 channel (grey)" if channels == 1 else "3 channels (RGB)")
     else:

@@ -59,7 +59,7 @@ def _best(check: ContractCheck) -> list[Finding]:
 
 def _table(check: ContractCheck, shown: Sequence[Finding], console: Console) -> Table:
     table = Table(box=None, padding=(0, 3, 0, 0), pad_edge=False)
-    table.add_column("faces are given as")
+    table.add_column("faces and class order")
     for title in ("faces", "right %", "95 %", "better by", "interval"):
         table.add_column(title, justify="right", no_wrap=True)
     for finding in shown:
@@ -83,14 +83,14 @@ def _cells(finding: Finding, check: ContractCheck) -> tuple[str, ...]:
 
 
 def described_hypothesis(told: Hypothesis, check: ContractCheck) -> str:
-    """E.g. ``pixels 0 to 1, BGR, 10 % tighter, other class order``."""
+    """E.g. ``pixels 0 to 1, BGR, 10 % tighter, other order``."""
     parts = [_NORMALISATIONS[told.normalisation]]
     if told.channels != check.declared.hypothesis.channels:
         parts.append(_CHANNELS[told.channels])
     if told.crop:
         parts.append(f"{told.crop} % tighter")
     if told.reordered:
-        parts.append("other class order")
+        parts.append("other order")
     return ", ".join(parts)
 
 

@@ -119,7 +119,7 @@ def own(tmp_path, monkeypatch):
 def test_a_new_contract_has_what_the_network_tells_and_lists_the_rest(run, own, tmp_path):
     done = run("contract", "new", *own)
     assert done.exit_code == 0, done.output
-    assert "48×48 pixels, 1 channel (grey), 7 classes found in nets_to_probe:Net" in done.output
+    assert "48×48 pixels (the usual size among 47 to 54, which run), 1 channel (grey), 7 classes found" in done.output
     assert "labels (7 names, in the order of the outputs; FER2013's order is angry" in done.output
     assert "next: edgefer contract check --module nets_to_probe:Net --weights mine.pth" in done.output
     with pytest.raises(

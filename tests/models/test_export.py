@@ -4,6 +4,8 @@ import onnx
 import pytest
 import torch
 
+from edgefer.contract import Contract, named_normalisation
+from edgefer.data.classes import FER2013
 from edgefer.graph.export import export
 from tests.models.zoo import BIG, networks
 
@@ -33,3 +35,26 @@ def test_every_network_exports(name, tmp_path):
     assert all(node.input[1] in constants for node in weighted)
     if name in CONVOLUTIONS:
         assert sum(node.op_type == "Conv" for node in weighted) == CONVOLUTIONS[name]
+
+
+class Pooled(torch.nn.Module):
+    """A pool to 5×7 of 12×12 pixels, as a module or as a function."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.layers = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3, padding=1), torch.nn.MaxPool2d(4))
+        self.pool = torch.nn.AdaptiveAvgPool2d((5, 7))
+        self.function, self.last = function, torch.nn.Linear(4 * 35, 7)
+
+    def forward(self, x):
+        x = self.layers(x)
+        pooled = torch.nn.functional.adaptive_avg_pool2d(x, (5, 7)) if self.function else self.pool(x)
+        return self.last(pooled.flatten(1))
+
+
+@pytest.mark.parametrize("function", [False, True])
+def test_an_adaptive_pool_that_does_not_divide_is_exported(function, tmp_path):
+    contract = Contract(FER2013, 48, 48, 1, named_normalisation("0..1", 1), "pooled")
+    result = export(Pooled(function), tmp_path / "m.onnx", contract=contract)  # parity with PyTorch is inside
+    assert result.max_abs_diff <= 1e-5 * result.logit_scale
+    assert [node.op_type for node in onnx.load(result.path).graph.node].count("MatMul") == 2
