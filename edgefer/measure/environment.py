@@ -40,18 +40,21 @@ def describe_environment() -> dict[str, Any]:
         "packages": {name: found for name in names if (found := _version(name)) is not None},
         "load_average": load_average(),
         "governor": text(Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")),
-        **_gpu(),
+        **describe_gpu(),
     }
 
 
-def _gpu() -> dict[str, Any]:
-    """CUDA's first GPU; its clock from NVML or, on a board, from devfreq."""
+def describe_gpu(index: int = 0) -> dict[str, Any]:
+    """The keys of :func:`describe_environment` that are a GPU's, of the one that CUDA counts as ``index``.
+
+    Its clock is NVML's or, on a board, devfreq's.
+    """
     from edgefer.engines.tensorrt.cuda import survey
 
     driver = survey()
-    if not driver.devices:
+    if index >= len(driver.devices):
         return {"gpu": None, "gpu_driver": None, "cuda": driver.cuda, "gpu_clock": None}
-    device, board = driver.devices[0], Sensors().read()
+    device, board = driver.devices[index], Sensors().read()
     nvml = Nvml.here(device.uuid)
     told = {} if nvml is None else nvml.read()
     clock = {"mhz": told.get("mhz", board.get("gpu_mhz")), "max_mhz": told.get("max_mhz", board.get("gpu_max_mhz"))}

@@ -151,9 +151,10 @@ class Recording:
             yield f"the processor was throttled {int(events[-1] - events[0])} times"
         limits = {limit for reading in self.readings for limit in reading.get("throttling", ())}
         yield from (f"throttled: {limit}" for limit in sorted(limits))
-        first, last = self._thirds("mhz")
-        if first and last and last < (1 - CLOCK_DROP) * first:
-            yield f"the clock fell from {first:,.0f} to {last:,.0f} MHz"
+        for key, what in (("mhz", "the clock"), ("gpu_mhz", "the GPU's clock")):
+            first, last = self._thirds(key)
+            if first and last and last < (1 - CLOCK_DROP) * first:
+                yield f"{what} fell from {first:,.0f} to {last:,.0f} MHz"
 
     def gpu_below(self) -> Iterator[str]:
         """A sentence where the GPU ran below its fastest clock, as one does that nothing holds there."""
@@ -237,6 +238,7 @@ class Watch:
         cores: CPU cores that it may use.
         gpu: NVML, if there is any.
         tegrastats: the tool, if it is needed.
+        uses_gpu: whether the process uses a GPU, so that the clock of a board's is of interest.
     """
 
     def __init__(
@@ -246,7 +248,9 @@ class Watch:
         cores: frozenset[int] | None,
         gpu: Nvml | None = None,
         tegrastats: Tegrastats | None = None,
+        uses_gpu: bool = False,
     ) -> None:
+        self._uses_gpu = uses_gpu
         self._sensors = Sensors(root, pid, cores)
         self._rapl, self._monitors = Rapl(root), PowerMonitors(root)
         self._gpu, self._tegrastats = gpu, tegrastats
@@ -255,6 +259,8 @@ class Watch:
         """The sensors' reading with ``t`` (s, monotonic) and ``power`` (source → what it told)."""
         power: dict[str, Any] = {Rapl.source: self._rapl.read(), PowerMonitors.source: self._monitors.read()}
         reading = self._sensors.read()
+        if not self._uses_gpu:
+            reading = {key: value for key, value in reading.items() if key not in ("gpu_mhz", "gpu_max_mhz")}
         if self._gpu is not None:
             power[Nvml.source] = gpu = self._gpu.read()
             reading["throttling"] = [*reading["throttling"], *gpu.pop("throttling", [])]
@@ -293,7 +299,7 @@ def main() -> None:
     # its power monitors are asked directly where they may be read
     tool = None if PowerMonitors().read() else Tegrastats.here(max(20, int(arguments.interval * 1000)))
     gpu = None if arguments.gpu is None else gpu_sensors(arguments.gpu)
-    watch = Watch(Path("/"), arguments.pid, cores, gpu, tool)
+    watch = Watch(Path("/"), arguments.pid, cores, gpu, tool, uses_gpu=arguments.gpu is not None)
     try:
         if hasattr(os, "nice"):
             os.nice(5)  # the watched process is not to be held up by the watcher

@@ -34,12 +34,14 @@ class OpenedBaseline:
         reference: what answers and speed are compared with.
         others: the same network in further forms.
         settings: the settings, with the device that it runs on.
+        gpu: CUDA's number of the GPU that it runs on; None where it runs on the CPU.
         warnings: what was asked for and is not there.
     """
 
     reference: Opened | Predictions
     others: tuple[Opened, ...]
     settings: BenchSettings
+    gpu: int | None
     warnings: tuple[str, ...]
 
 
@@ -55,20 +57,36 @@ def open_baseline(
     """
     asked = _in_pytorch(baseline)
     if asked is None:
-        given = {"device": settings.device is not None, "pytorch": bool(settings.pytorch)}
-        for name in (name for name, there in given.items() if there):
+        given = {"--device": settings.device is not None, "--pytorch": bool(settings.pytorch)}
+        for flag in (flag for flag, there in given.items() if there):
             raise EdgeferError(
-                f"--{name} has no effect with a baseline that is no network in PyTorch",
+                f"{flag} has no effect with a baseline that is no network in PyTorch",
                 hint=f"leave it out, or name the network or its weights: --baseline {engines[0].contract.architecture}",
             )
-        return OpenedBaseline(_open_other(baseline, settings.threads, opened), (), settings, ())
+        return OpenedBaseline(_open_other(baseline, settings.threads, opened), (), settings, None, ())
     warnings: list[str] = []
     asked = replace(asked, device=_device(settings.device, engines, warnings))
     load = partial(load_baseline, threads=settings.threads, contract=engines[0].contract)
     reference = open_and_reopen(asked, load, opened)
     forms = settings.pytorch if settings.pytorch is not None else ON_A_GPU if asked.device != "cpu" else ()
     others = tuple(_further(reference[0], forms, partial(load, asked), opened, warnings))
-    return OpenedBaseline(reference, others, replace(settings, device=asked.device), tuple(warnings))
+    gpu = gpu_of(reference[0])
+    warnings += () if warnings else _elsewhere(gpu, engines)
+    return OpenedBaseline(reference, others, replace(settings, device=asked.device), gpu, tuple(warnings))
+
+
+def _elsewhere(gpu: int | None, engines: Sequence[Classifier]) -> Iterator[str]:
+    """A sentence for each engine that runs on another device than the baseline, which was asked for."""
+    for engine in engines:
+        if gpu_of(engine) != gpu:
+            yield (
+                f"the baseline ran on {_place(gpu)} and {engine.name} on {_place(gpu_of(engine))}: "
+                "their speed-up compares devices too"
+            )
+
+
+def _place(gpu: int | None) -> str:
+    return "the CPU" if gpu is None else f"cuda:{gpu}"
 
 
 def _in_pytorch(baseline: Baseline) -> TorchBaseline | None:

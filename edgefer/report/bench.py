@@ -24,7 +24,7 @@ from edgefer.engines.load import load_engine
 from edgefer.errors import EdgeferError
 from edgefer.measure.accuracy import Predictions
 from edgefer.measure.disturbance import UNDISTURBED
-from edgefer.measure.environment import describe_environment
+from edgefer.measure.environment import describe_environment, describe_gpu
 from edgefer.measure.evaluate import Cache, evaluate
 from edgefer.measure.label_order import order_warning
 from edgefer.measure.latency import Estimate
@@ -84,6 +84,8 @@ def benchmark(
         ]
         given = open_baseline(baseline, [classifier for classifier, _ in engines], settings, opened)
         reference, settings = given.reference, given.settings
+        if given.gpu:  # what the environment says of a GPU is of CUDA's first
+            environment |= describe_gpu(given.gpu)
         order = reference.classes if isinstance(reference, Predictions) else engines[0][0].contract.labels
         faces = aligned(faces, order)  # other networks' answers are brought into it
         evaluated = engines if isinstance(reference, Predictions) else [reference, *engines, *given.others]

@@ -34,6 +34,8 @@ def test_it_names_the_gpu_its_driver_and_its_clock(monkeypatch):
     found = environment.describe_environment()
     assert (found["gpu"], found["cuda"], found["gpu_driver"]) == ("Orin, SM87", "12.6", "570.86.10")
     assert found["gpu_clock"] == {"mhz": 1200, "max_mhz": 1980}
+    second = environment.describe_gpu(1)
+    assert (second["gpu"], second["cuda"]) == (None, "12.6"), "there is one"
     monkeypatch.setattr(environment.Nvml, "here", lambda uuid: None)
     monkeypatch.setattr(environment.Sensors, "read", lambda self: {"gpu_mhz": 306.0, "gpu_max_mhz": 1020.0})
     found = environment.describe_environment()

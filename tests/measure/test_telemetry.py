@@ -102,6 +102,8 @@ def test_the_gpu_of_a_board_tells_its_clock_and_what_cools_it(tmp_path):
     found = Sensors(plant(tmp_path / "orin", ORIN_NANO)).read()
     assert (found["gpu_mhz"], found["gpu_max_mhz"]) == (306, 1020), "the fastest it has, not the power mode's limit"
     assert found["throttling"] == ["devfreq-17000000.gpu (cooling_device3) is cooling"]
+    assert Watch(tmp_path / "orin", None, None, uses_gpu=True).read()["gpu_mhz"] == 306
+    assert "gpu_mhz" not in Watch(tmp_path / "orin", None, None).read(), "an idle GPU's clock is nobody's business"
     thor = Sensors(plant(tmp_path / "thor", THOR)).read()
     assert (thor["gpu_mhz"], thor["gpu_max_mhz"]) == (315, 1575), "without a list, the limit"
     assert "gpu_mhz" not in Sensors(plant(tmp_path / "pi", RASPBERRY_PI)).read()
@@ -230,6 +232,8 @@ def test_reasons_to_believe_in_throttling():
     assert list(readings(mhz=[3000] * 9).throttled()) == []
     assert list(readings(mhz=[3000] * 6 + [2800] * 3).throttled()) == [], "7 % is within what boost clocks do"
     assert list(readings(mhz=[3000] * 6 + [2000] * 3).throttled()) == ["the clock fell from 3,000 to 2,000 MHz"]
+    falling = readings(gpu_mhz=[1020.0] * 6 + [612.0] * 3)
+    assert list(falling.throttled()) == ["the GPU's clock fell from 1,020 to 612 MHz"]
     assert list(readings(throttle_events=[7, 7, 9]).throttled()) == ["the processor was throttled 2 times"]
     limited = readings(throttling=[[], ["GPU: power cap"], ["GPU: power cap"]])
     assert list(limited.throttled()) == ["throttled: GPU: power cap"]

@@ -82,6 +82,13 @@ def test_an_engines_gpu_is_the_baselines_too_if_pytorch_can_use_it(on_gpu, faces
     assert any("the row 'graph' was left out" in warning for warning in report.warnings), "it was tried unasked"
 
 
+def test_a_speedup_between_devices_is_said_to_be_one(on_gpu, fake_classifier, faces, network):
+    report = benchmark([on_gpu, fake_classifier()], faces, network, device="cpu")
+    said = [warning for warning in report.warnings if "compares devices too" in warning]
+    assert said == ["the baseline ran on the CPU and fake on cuda:0: their speed-up compares devices too"]
+    assert not any("compares devices" in warning for warning in benchmark(fake_classifier(), faces, network).warnings)
+
+
 def test_a_device_that_is_asked_for_is_no_wish(fake_classifier, faces, network, monkeypatch):
     monkeypatch.setattr(torch.version, "cuda", None)
     with pytest.raises(EdgeferError, match="the device cuda needs a PyTorch with CUDA"):
