@@ -37,6 +37,7 @@ _BUILDER = (
         help="Use TensorRT's own calibrator instead of Q/DQ (before TensorRT 11).",
     ),
     option("--calib-cache", type=options.PATH, help="Calibration cache for --calibrator, instead of faces."),
+    option("--weak-typing", is_flag=True, help="Let TensorRT choose between FP32 and FP16 (before TensorRT 11)."),
     option("--verbose", is_flag=True, help="Print the builder's whole log."),
 )
 LONGEST_TABLE = 60
@@ -193,7 +194,7 @@ def build_engine(  # noqa: PLR0913 - a click command's options
         data = _data_to_measure_on(calibration, opened.data, result.manifest)
         page = output.with_suffix(".html")
         options.suggest("bench", output, "--data", data, "--baseline", model, "--html", page)
-    if strict and result.audit is not None and result.audit.differences:
+    if strict and (result.audit is None or result.audit.differences):
         click.get_current_context().exit(1)
 
 

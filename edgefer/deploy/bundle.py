@@ -34,7 +34,8 @@ from edgefer.engines.tensorrt.options import PRECISIONS, BuilderOptions, check_o
 from edgefer.errors import EdgeferError
 from edgefer.faces import golden_faces
 from edgefer.golden import Golden
-from edgefer.graph.onnx_file import load_model, metadata_of
+from edgefer.graph.fp16 import to_fp32
+from edgefer.graph.onnx_file import load_model, metadata_of, serialise
 from edgefer.graph.rewrite import rewrite
 from edgefer.manifest import PRECISION_KEY, Calibration
 from edgefer.measure.accuracy import Predictions
@@ -283,7 +284,9 @@ def _golden(model: Path, device_files: Sequence[Path], contract: Contract, preci
 
 
 def _answers(model: Path, faces: NDArray[np.uint8]) -> NDArray[np.float32]:
-    logits = OnnxRuntimeSession(model, optimise=False).run({INPUT_NAME: faces})[OUTPUT_NAME]
+    """Answers in float32 arithmetic: see :func:`~edgefer.graph.fp16.to_fp32`."""
+    twin = serialise(to_fp32(onnx.load(model)))
+    logits = OnnxRuntimeSession(twin, optimise=False).run({INPUT_NAME: faces})[OUTPUT_NAME]
     return np.asarray(logits, dtype=np.float32)
 
 

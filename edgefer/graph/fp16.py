@@ -40,6 +40,34 @@ def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
     return result
 
 
+def to_fp32(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy of ``model`` that computes the same in float32: every float16 tensor, scale and Cast becomes float32.
+
+    Constants keep their values, which float32 holds exactly, so that Q/DQ keep their scales to the bit. Runtimes of
+    CPUs compute it as it is written; their float16 kernels are another matter: ONNX Runtime's QuantizeLinear
+    truncates float16 instead of rounding it up to 1.29 (https://github.com/microsoft/onnxruntime/pull/32452).
+    """
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    graph = result.graph
+    for tensor in graph.initializer:
+        _widen(tensor)
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.name == "to" and attribute.i == TensorProto.FLOAT16:
+                attribute.i = TensorProto.FLOAT
+            if attribute.HasField("t"):
+                _widen(attribute.t)
+    del graph.value_info[:]
+    onnx.checker.check_model(result, full_check=True)
+    return result
+
+
+def _widen(tensor: onnx.TensorProto) -> None:
+    if tensor.data_type == TensorProto.FLOAT16:
+        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float32), tensor.name))
+
+
 def _check_opset(model: onnx.ModelProto) -> None:
     version = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
     if version < 19 and any(node.op_type == "QuantizeLinear" for node in model.graph.node):

@@ -26,7 +26,7 @@ from edgefer.engines.tensorrt.inputs import (
     table_scales,
     to_table,
 )
-from edgefer.engines.tensorrt.inspect import audit_dump, audit_engine
+from edgefer.engines.tensorrt.inspect import Audit, audit_dump, audit_engine
 from edgefer.engines.tensorrt.options import (
     BuilderOptions,
     check_options,
@@ -38,16 +38,18 @@ from edgefer.engines.tensorrt.run import TensorRtSession
 from edgefer.errors import EdgeferError
 from edgefer.faces import golden_faces
 from edgefer.golden import Golden
-from edgefer.graph.onnx_file import load_model
+from edgefer.graph.fp16 import to_fp32
+from edgefer.graph.onnx_file import load_model, serialise
 from edgefer.manifest import Calibration, Manifest, Precision, write_engine
 from edgefer.optimize.calibrate import record_of
 from edgefer.optimize.given_faces import Purpose, divide_faces
 from edgefer.optimize.prepared import BuildResult
+from edgefer.optimize.reference import hash_of, reference_faces
 from edgefer.optimize.settings import BuildTarget, Quantisation
 from edgefer.optimize.tensorrt_file import TensorrtFile, prepare_file
 from edgefer.progress import announce, as_many, number_of, progress
 from edgefer.quantize.observation import rebatched
-from edgefer.runtimes import REFERENCE, TENSORRT, TENSORRT_RTX, runtime_named
+from edgefer.runtimes import TENSORRT, TENSORRT_RTX, runtime_named
 
 _GOLDEN_FACES = 4
 _CALIBRATION_BATCH: Final = 32
@@ -83,7 +85,7 @@ def build_tensorrt(
     chosen = _target(rtx, target.version, onnx_only)
     loaded = load_model(model)
     options = read_options(target.builder, loaded[1])
-    check_options(options, chosen, precision)
+    check_options(options, chosen, precision, here=not onnx_only)
     check_cache(options, chosen, onnx_only=onnx_only)
     if not onnx_only and not rtx:
         find_gpu()  # before minutes of calibration
@@ -164,16 +166,58 @@ def _write_engine(
         built = build_plan(
             prepared.content, prepared.contract, prepared.precision, options, rtx=rtx, calibrator=calibrator
         )
+    with _kept_until_checked(destination, built.plan):
+        return _checked_engine(destination, prepared, built, record, target, options)
+
+
+@contextmanager
+def _kept_until_checked(destination: Path, plan: bytes) -> Iterator[None]:
+    """Minutes of building are not lost to what comes after: until its manifest is written, the plan lies beside.
+
+    Under the name of the engine it would look like one that was checked.
+    """
+    kept = destination.with_name(f"{destination.name}.unchecked")
+    write_bytes(kept, plan)
+    try:
+        yield
+    except EdgeferError as fault:
+        raise EdgeferError(
+            fault.message, hint="; ".join(filter(None, [fault.hint, f"the plan is kept as {kept}"]))
+        ) from fault
+    kept.unlink()
+
+
+def _audit(prepared: TensorrtFile, built: SerialisedEngine, options: BuilderOptions, *, rtx: bool) -> Audit | None:
+    """None where what the engine tells of its layers cannot be read, which says nothing against the engine."""
+    try:
+        if rtx:
+            return audit_dump(prepared.model, built.layers)
+        with open_cuda().current():
+            return audit_engine(prepared.model, built.plan, prepared.precision, options)
+    except EdgeferError as fault:
+        announce(f"note: the precision of its layers was not audited: {fault.message}")
+        return None
+
+
+def _checked_engine(
+    destination: Path,
+    prepared: TensorrtFile,
+    built: SerialisedEngine,
+    record: Calibration | None,
+    target: str,
+    options: BuilderOptions,
+) -> BuildResult:
+    rtx = target == TENSORRT_RTX.target
+    audit = _audit(prepared, built, options, rtx=rtx)
     if rtx:
-        audit = audit_dump(prepared.model, built.layers)
         golden, note = (
             _golden_of_file(prepared, options, target),
             f"RTX, {RTX_CAPABILITY}, built ahead of time, not run",
         )
     else:
-        with open_cuda().current():
-            audit = audit_engine(prepared.model, built.plan, prepared.precision, options)
         golden, note = _golden_of_engine(prepared, built, options), ""
+    if audit is None:
+        note = ", ".join(filter(None, [note, "precision of the layers not audited"]))
     manifest = Manifest(
         model_sha256=prepared.model_sha256,
         model_file=prepared.model_file,
@@ -183,7 +227,11 @@ def _write_engine(
         runtime_version=built.target.name,
         instruction_set=(),
         contract=prepared.contract,
-        precision=Precision(prepared.precision, audit.got(prepared.precision), audit.nodes),
+        precision=Precision(
+            prepared.precision,
+            prepared.precision if audit is None else audit.got(prepared.precision),
+            () if audit is None else audit.nodes,
+        ),
         calibration=record,
         golden=golden,
         rewrites=prepared.rewrites,
@@ -192,7 +240,7 @@ def _write_engine(
         batches=(options.batches.min, options.batches.max),
         dla_core=options.dla,
         note=note,
-        audit=tuple(layer.to_dict() for layer in audit.layers),
+        audit=() if audit is None else tuple(layer.to_dict() for layer in audit.layers),
         candidates=tuple(row.to_dict() for row in prepared.candidates),
         agreement=None if prepared.agreement is None else prepared.agreement.to_dict(),
         choice_faces=prepared.choice_faces,
@@ -207,37 +255,50 @@ def _golden_count(options: BuilderOptions) -> int:
 
 
 def _golden_of_file(prepared: TensorrtFile, options: BuilderOptions, runtime: str) -> Golden:
-    """The ONNX file's golden answers in ONNX Runtime, for an engine that cannot run on the machine that built it."""
+    """The ONNX file's golden answers in float32, for an engine that cannot run on the machine that built it."""
     faces = golden_faces(prepared.contract, _golden_count(options))
-    logits = OnnxRuntimeSession(prepared.content, optimise=False).run({INPUT_NAME: faces})[OUTPUT_NAME]
-    tolerance = runtime_named(runtime).tolerance_of(prepared.precision)
+    twin = serialise(to_fp32(prepared.model))
+    logits = OnnxRuntimeSession(twin, optimise=False).run({INPUT_NAME: faces})[OUTPUT_NAME]
+    tolerance = _tolerance(prepared, runtime)
     return Golden(faces, np.asarray(logits, dtype=np.float32), {runtime: tolerance})
 
 
+def _tolerance(prepared: TensorrtFile, runtime: str) -> float:
+    usual = runtime_named(runtime).tolerance_of(prepared.precision)
+    return usual if prepared.reference is None else prepared.reference.tolerance(prepared.precision)
+
+
 def _golden_of_engine(prepared: TensorrtFile, built: SerialisedEngine, options: BuilderOptions) -> Golden:
-    """The engine's own answers, compared with what its ONNX file answers where onnxruntime is installed.
+    """The engine's own answers, once those to the reference's faces were compared with the reference's.
 
     Raises:
-        EdgeferError: they are further apart than the precision explains; with a calibrator that is only announced.
+        EdgeferError: they are further apart than rounding explains; with a calibrator that is only announced.
     """
-    faces = golden_faces(prepared.contract, _golden_count(options))
-    allowed, name = TENSORRT.tolerance_of(prepared.precision), f"the engine for {built.device}"
+    faces, reference = golden_faces(prepared.contract, _golden_count(options)), prepared.reference
+    asked = reference_faces(prepared.contract)
+    name = f"the engine for {built.device}"
     with Classifier(
         *(TensorRtSession(built.plan, dla_core=options.dla), prepared.contract),
         precision=prepared.precision,
         size_bytes=len(built.plan),
         name=name,
     ) as engine:
-        golden = Golden(faces, engine.logits(faces), {TENSORRT.name: allowed})
-    if not REFERENCE.installed:
-        announce(f"note: {REFERENCE.package} is not here, so {name} is not compared with its ONNX file")
+        golden = Golden(faces, engine.logits(faces), {TENSORRT.name: _tolerance(prepared, TENSORRT.name)})
+        found = engine.logits_of_all(asked)
+    if reference is None:
         return golden
-    apart = relative_difference(golden.logits, _golden_of_file(prepared, options, TENSORRT.name).logits)
-    if apart > allowed:
-        message = f"{name} and its ONNX file differ by {apart:.3g} of the logits' scale, {allowed:.3g} is usual"
-        if options.calibrator is None:
-            raise EdgeferError(message, hint="TensorRT computes something else: try --opt-level 0, or another version")
-        announce(f"note: {message}")
+    if reference.faces_sha256 != hash_of(asked):
+        announce(f"note: {name} is not compared with its ONNX file: the edgefer that wrote it asked about other faces")
+        return golden
+    if options.implicit:  # what TensorRT's own ranges cost is not known: the reference is the float file
+        apart, usual = relative_difference(found, reference.logits), TENSORRT.tolerance_of(prepared.precision)
+        if apart > usual:
+            announce(f"note: {name} and its float ONNX file differ by {apart:.3g} of the logits, {usual:.3g} is usual")
+        return golden
+    fault = reference.fault_in(found)
+    if fault is not None:
+        message = f"{name} does not answer as its ONNX file does: {fault}"
+        raise EdgeferError(message, hint="TensorRT computes something else: try --opt-level 0, or another version")
     return golden
 
 

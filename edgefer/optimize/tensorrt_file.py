@@ -17,10 +17,10 @@ from edgefer.atomic import sha256_file
 from edgefer.contract import INPUT_NAME, Contract
 from edgefer.engines.onnxruntime import OnnxRuntimeSession
 from edgefer.engines.tensorrt.compat import Target
-from edgefer.engines.tensorrt.inputs import check_model
+from edgefer.engines.tensorrt.inputs import check_model, with_float_weights
 from edgefer.engines.tensorrt.options import DEFAULTS, BuilderOptions
 from edgefer.errors import EdgeferError
-from edgefer.graph.fp16 import to_fp16
+from edgefer.graph.fp16 import to_fp16, to_fp32
 from edgefer.graph.onnx_file import metadata_of, serialise, stamp
 from edgefer.graph.parity import measure_parity, parity_faces, require_parity
 from edgefer.graph.rewrite import PASSES, Rewritten, check_names, rewrite
@@ -29,6 +29,7 @@ from edgefer.measure.agreement import Agreement
 from edgefer.optimize.candidates import CandidateResult, Variant
 from edgefer.optimize.given_faces import Purpose
 from edgefer.optimize.prepared import PreparedModel
+from edgefer.optimize.reference import Reference, make_reference
 from edgefer.optimize.search import MacCost, search
 from edgefer.optimize.settings import Quantisation, option_of
 from edgefer.progress import announce
@@ -72,6 +73,7 @@ class TensorrtFile:
         model_file: name of the exported model.onnx, ``""`` where unknown.
         agreement: with float, in ONNX Runtime; None of a float file.
         choice_faces: see :attr:`PreparedModel.choice_faces`.
+        reference: what an engine of it is compared with; None where nothing here can say.
     """
 
     model: onnx.ModelProto
@@ -87,6 +89,7 @@ class TensorrtFile:
     model_file: str = ""
     agreement: Agreement | None = None
     choice_faces: tuple[str, ...] = ()
+    reference: Reference | None = None
 
     @property
     def content(self) -> bytes:
@@ -136,6 +139,9 @@ def prepare_file(
         # with a calibrator there is no INT8 file to compare: all images set ranges, as TensorRT's calibrator takes them
         prepared = prepared.calibrate(settings, Purpose.TABLE if options.implicit else None)
     made = _made(prepared, precision, target, settings, options)
+    if not target.has.int8_constants:
+        made = replace(made, model=with_float_weights(made.model))
+    made = replace(made, reference=make_reference(made.model, contract, made.precision))
     origin = {
         "model_sha256": digest,
         "calibration": None if made.calibration is None else made.calibration.to_dict(),
@@ -144,6 +150,7 @@ def prepare_file(
         "candidates": [row.to_dict() for row in made.candidates],
         "agreement": None if made.agreement is None else made.agreement.to_dict(),
         "choice_faces": packed(made.choice_faces),
+        "reference": None if made.reference is None else made.reference.to_dict(),
     }
     how = {key: value for key, value in metadata_of(made.model).items() if key == QUANTISATION_KEY}
     weak = options.weakly_typed(target)
@@ -209,7 +216,9 @@ def _as_it_is(
     settings: Quantisation,
     options: BuilderOptions,
 ) -> TensorrtFile:
-    """A file that ``--onnx-only`` wrote: its faces and its model are in its metadata."""
+    """A file that ``--onnx-only`` wrote: its faces, its model and its answers are in its metadata."""
+    if options.weak_typing and not target.rtx:
+        model = to_fp32(model)  # scales and weights keep their values
     check_model(model, target, precision, options)
     if stated != precision:
         raise EdgeferError(
@@ -228,6 +237,7 @@ def _as_it_is(
         candidates=known.candidates,
         agreement=agreement,
         choice_faces=known.choice_faces,
+        reference=known.reference or make_reference(model, contract, precision),
     )
 
 
@@ -241,11 +251,12 @@ class _Origin:
     candidates: tuple[CandidateResult, ...]
     agreement: Agreement | None
     choice_faces: tuple[str, ...]
+    reference: Reference | None
 
 
 def _origin(model: onnx.ModelProto) -> _Origin:
     content = json.loads(metadata_of(model).get(ORIGIN_KEY, "{}"))
-    record, agreement = content.get("calibration"), content.get("agreement")
+    record, agreement, reference = (content.get(key) for key in ("calibration", "agreement", "reference"))
     return _Origin(
         str(content.get("model_sha256", "")),
         None if record is None else calibration_from(record),
@@ -253,6 +264,7 @@ def _origin(model: onnx.ModelProto) -> _Origin:
         tuple(CandidateResult.from_dict(row) for row in content.get("candidates", [])),
         None if agreement is None else Agreement.from_dict(agreement),
         unpacked(content.get("choice_faces", ())),
+        None if reference is None else Reference.from_dict(reference),
     )
 
 

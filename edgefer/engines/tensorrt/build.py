@@ -83,7 +83,7 @@ def build_plan(
     """
     trt, target = import_tensorrt(rtx)
     has = target.has
-    check_options(options, target, precision)
+    check_options(options, target, precision, here=True)
     timings = read_timings(options.timing_cache)
     device = None if rtx else find_gpu()
     if device is not None and device.integrated and options.hardware_compat:
@@ -178,7 +178,8 @@ def _set_dla(trt: Any, builder: Any, config: Any, core: int) -> None:
     if core >= builder.num_DLA_cores:
         raise EdgeferError(
             f"--dla {core}: this machine has {builder.num_DLA_cores} DLA cores",
-            hint="Orin NX and AGX Orin have two, Orin Nano and Thor none: leave --dla out",
+            hint="Orin NX and AGX Orin have two, and TensorRT 10.8 to 11.4.0 uses none; Orin Nano and Thor have none: "
+            "leave --dla out",
         )
     config.default_device_type = trt.DeviceType.DLA
     config.DLA_core = core
@@ -258,6 +259,8 @@ def gave_up(target: Target, log: Log, options: BuilderOptions) -> EdgeferError:
     """The error for a builder that returned None, with the reason that its log gives and what to do about it."""
     reason = log.reason()
     hint = "--verbose shows all of its log"
+    if target.has.precision_flags and not options.weakly_typed(target):
+        hint = f"add --weak-typing: the builder then chooses types itself, as it did before 10; {hint}"
     if any(sign in reason.lower() for sign in _MEMORY_SIGNS):
         hint = "lower --max-batch or --opt-level; on a Jetson stop the desktop and add swap"
         if options.workspace is not None:

@@ -84,6 +84,12 @@ SPANS: Final = {
         f"{_A}/latest/api/migration: 11.0 removed implicit quantisation; 10.1 deprecated it",
         until=(11, 0, 0),
     ),
+    "int8_constants": Span(
+        "INT8 constants",
+        "onnx-tensorrt: refused up to 8.4.1, not tried with 8.5.2; taken in 10.0 (release/10.0-GA, docs/operators.md)",
+        since=(10, 0, 0),
+        rtx=True,
+    ),
     "progress": Span("IProgressMonitor", "NvInfer.h, v10.0.0", since=(10, 0, 0), rtx=True),
     "node_names": Span("the node's name in parser errors", "NvOnnxParser.h, v10.0.0", since=(10, 0, 0), rtx=True),
     "opt_level": Span(
@@ -142,6 +148,7 @@ class Capabilities:
     strong_typing_flag: bool
     precision_flags: bool
     implicit_calibration: bool
+    int8_constants: bool
     progress: bool
     node_names: bool
     opt_level: bool

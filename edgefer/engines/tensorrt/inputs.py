@@ -15,7 +15,7 @@ from typing import Final
 
 import numpy as np
 import onnx
-from onnx import TensorProto
+from onnx import TensorProto, helper, numpy_helper
 
 from edgefer.engines.tensorrt.compat import Target
 from edgefer.engines.tensorrt.options import BuilderOptions
@@ -87,6 +87,45 @@ def _refuse_cpu_schemes(model: onnx.ModelProto) -> None:
             raise _for_cpu(f"{node.op_type} '{layer_name(node)}' with a zero point of {kind}")
 
 
+def with_float_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy whose INT8 weights are written as FP32 → Q → DQ, which gives the same integers.
+
+    TensorRT before 10 folds the Q itself; up to 8.4.1 its parser refused a DQ over a constant of INT8.
+    """
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    graph = result.graph
+    stored = {constant.name: constant for constant in graph.initializer}
+    nodes: list[onnx.NodeProto] = []
+    for original in graph.node:
+        node = onnx.NodeProto()
+        node.CopyFrom(original)
+        weights = stored.get(node.input[0]) if node.op_type == "DequantizeLinear" else None
+        if weights is not None and weights.data_type == TensorProto.INT8:
+            name, levels = node.input[0], numpy_helper.to_array(weights).astype(np.float32)
+            scale = numpy_helper.to_array(stored[node.input[1]])
+            axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 1)
+            if scale.ndim:
+                scale = scale.reshape([-1 if at == axis % levels.ndim else 1 for at in range(levels.ndim)])
+            graph.initializer.append(numpy_helper.from_array(levels * scale, f"{name}_float"))
+            quantiser = helper.make_node("QuantizeLinear", [f"{name}_float", *node.input[1:]], [f"{name}_int8"])
+            quantiser.name = f"{node.name}_float/QuantizeLinear"
+            quantiser.attribute.extend(node.attribute)
+            node.input[0] = f"{name}_int8"
+            nodes.append(quantiser)
+        nodes.append(node)
+    used = {name for node in nodes for name in node.input}
+    kept = [constant for constant in graph.initializer if constant.name in used]
+    copies = onnx.GraphProto()
+    copies.node.extend(nodes)
+    copies.initializer.extend(kept)
+    del graph.node[:], graph.initializer[:]
+    graph.node.extend(copies.node)
+    graph.initializer.extend(copies.initializer)
+    onnx.checker.check_model(result, full_check=True)
+    return result
+
+
 def _for_cpu(what: str) -> EdgeferError:
     return EdgeferError(
         f"the model was quantised for a CPU: it has {what}; TensorRT takes int8 with zero point 0 and float biases",
@@ -139,6 +178,9 @@ def _weights(view: GraphView, node: onnx.NodeProto) -> np.ndarray | None:
     maker = view.producer.get(node.input[1])
     if weights is None and maker is not None and maker.op_type == "DequantizeLinear":
         weights = view.constant(maker.input[0])
+        quantiser = view.producer.get(maker.input[0])
+        if weights is None and quantiser is not None:  # FP32 → Q → DQ, see with_float_weights
+            weights = view.constant(quantiser.input[0])
     return weights
 
 

@@ -158,12 +158,21 @@ def layers_of_json(text: str) -> tuple[EngineLayer, ...]:
     """The layers in what the engine inspector answers.
 
     Raises:
-        EdgeferError: it holds names only, as for an engine that was built without detailed profiling.
+        EdgeferError: it holds names only, as for an engine that was built without detailed profiling; it has another
+            form than that of the versions that are known.
     """
-    found = json.loads(text)["Layers"]
-    if any(not isinstance(layer, dict) for layer in found):
-        raise EdgeferError("the engine tells only the names of its layers", hint="build it with `edgefer build-engine`")
-    return tuple(_from_json(layer) for layer in found)
+    try:
+        found = json.loads(text)["Layers"]
+        if any(not isinstance(layer, dict) for layer in found):
+            raise EdgeferError(
+                "the engine tells only the names of its layers", hint="build it with `edgefer build-engine`"
+            )
+        return tuple(_from_json(layer) for layer in found)
+    except (ValueError, KeyError, TypeError, AttributeError) as cause:
+        raise EdgeferError(
+            f"what the engine inspector tells cannot be read: {type(cause).__name__}: {cause}",
+            hint="this version of TensorRT writes it otherwise",
+        ) from cause
 
 
 def asked_of(model: onnx.ModelProto, weak: str | None = None, *, implicit: bool = False) -> dict[str, tuple[str, str]]:

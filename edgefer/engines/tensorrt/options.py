@@ -27,7 +27,7 @@ _SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([KMG]?)(?:i?B)?", re.IGNORECASE)
 _UNIT: Final = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 _LARGEST_TENSOR: Final = 2**31 - 1  # values of one tensor (NvInfer.h, ITensor, v10.3.0)
 _MIN_WORKSPACE: Final = 16 << 20  # the suggested minimum of TensorRT's operator reference
-_CAPABILITY: Final = {"calibrator": "implicit_calibration"}
+_CAPABILITY: Final = {"calibrator": "implicit_calibration", "weak_typing": "precision_flags"}
 """Options whose capability in :data:`~edgefer.engines.tensorrt.compat.SPANS` has another name than they."""
 
 
@@ -68,6 +68,7 @@ class BuilderOptions:
         sparsity: allow 2:4 sparse kernels.
         calibrator: one of :data:`CALIBRATORS`: implicit quantisation instead of Q/DQ.
         calibration_cache: a calibration table for it, instead of faces.
+        weak_typing: let flags of the builder decide about FP16, where types could.
         verbose: print all of the builder's log.
     """
 
@@ -83,6 +84,7 @@ class BuilderOptions:
     sparsity: bool = False
     calibrator: str | None = None
     calibration_cache: Path | None = None
+    weak_typing: bool = False
     verbose: bool = False
 
     @property
@@ -99,18 +101,19 @@ class BuilderOptions:
     def weakly_typed(self, target: Target) -> bool:
         """Whether flags of ``target``'s builder decide about FP16, and the file's tensors stay FP32.
 
-        So it is in TensorRT 8, with a calibrator, and for DLA before 11: trtexec sets kFP16 and
+        So it is in TensorRT 8, where it is asked for, with a calibrator, and for DLA before 11: trtexec sets kFP16 and
         kPREFER_PRECISION_CONSTRAINTS for a DLA core (samples/common/sampleEngines.cpp, 8.5.2 to v10.7.0), which a
         strongly typed network does not allow.
         """
-        return not target.has.strong_typing or (target.has.precision_flags and (self.implicit or self.dla is not None))
+        by_flags = self.weak_typing or self.implicit or self.dla is not None
+        return not target.has.strong_typing or (target.has.precision_flags and by_flags)
 
 
 DEFAULTS: Final = BuilderOptions()
 
 _AS_GIVEN: Final = (
     *("dla", "opt_level", "calibrator"),
-    *("gpu_fallback", "hardware_compat", "version_compatible", "refit", "sparsity", "verbose"),
+    *("gpu_fallback", "hardware_compat", "version_compatible", "refit", "sparsity", "weak_typing", "verbose"),
 )
 NAMES: Final = (
     *_AS_GIVEN,
@@ -145,8 +148,11 @@ def read_options(given: Mapping[str, Any], contract: Contract) -> BuilderOptions
     )
 
 
-def check_options(options: BuilderOptions, target: Target, precision: str) -> None:
+def check_options(options: BuilderOptions, target: Target, precision: str, *, here: bool = False) -> None:
     """Refuse what ``target`` cannot do, with the version that can.
+
+    ``here``: the engine is built on this machine, whose builder knows better than the version's number which DLA cores
+    it can use.
 
     Raises:
         EdgeferError: names the option, the reason and the fix.
@@ -164,6 +170,7 @@ def check_options(options: BuilderOptions, target: Target, precision: str) -> No
         "sparsity",
         "opt_level",
         "calibrator",
+        "weak_typing",
     ):
         if _is_asked(getattr(options, name)):
             need(target, _CAPABILITY.get(name, name), _flag(name))
@@ -171,7 +178,7 @@ def check_options(options: BuilderOptions, target: Target, precision: str) -> No
         need(target, "refit_of_compatible", "--refit with --version-compatible")
     if options.hardware_compat and target.jetpack:
         refuse_hardware_compat(target.title)
-    _check_dla(options, target, precision)
+    _check_dla(options, target, precision, here=here)
 
 
 def _flag(name: str) -> str:
@@ -195,12 +202,13 @@ def refuse_hardware_compat(where: str) -> None:
     )
 
 
-def _check_dla(options: BuilderOptions, target: Target, precision: str) -> None:
+def _check_dla(options: BuilderOptions, target: Target, precision: str, *, here: bool) -> None:
     if options.gpu_fallback and options.dla is None:
         raise EdgeferError("--gpu-fallback is for layers that DLA cannot run", hint="add --dla 0, or leave it out")
     if options.dla is None:
         return
-    need_dla(target)
+    if target.rtx or not here:
+        need_dla(target)
     if precision in ("fp32", "int8"):
         rest = "--fp16" if precision == "fp32" else "--int8 --fp16"
         raise EdgeferError("--dla: DLA computes in FP16 and INT8, not in FP32", hint=f"build with {rest}")

@@ -7,8 +7,16 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from edgefer.engines.onnxruntime import OnnxRuntimeSession
 from edgefer.engines.tensorrt.compat import RTX, target_of
-from edgefer.engines.tensorrt.inputs import check_model, check_sparsity, parse_cache, sparse_layers, to_table
+from edgefer.engines.tensorrt.inputs import (
+    check_model,
+    check_sparsity,
+    parse_cache,
+    sparse_layers,
+    to_table,
+    with_float_weights,
+)
 from edgefer.engines.tensorrt.options import Batches, BuilderOptions
 from edgefer.errors import EdgeferError
 
@@ -173,3 +181,26 @@ def test_damaged_tables(text, said):
 def test_names_that_the_format_cannot_hold():
     with pytest.raises(EdgeferError, match="'a:b' cannot stand in a calibration table"):
         to_table({"a:b": 1.0}, target_of("8.6"), "entropy")
+
+
+def test_weights_before_10_are_float_constants_that_quantise_to_the_same_integers():
+    """Of a convolution with a scale for each channel; the answers are equal to the bit."""
+    levels = np.random.default_rng(0).integers(-127, 128, (8, 2, 3, 3)).astype(np.int8)
+    scales = np.random.default_rng(1).uniform(1e-4, 1e-1, 8).astype(np.float32)
+    nodes = [
+        helper.make_node("DequantizeLinear", ["w", "s", "z"], ["dq"], axis=0, name="dq"),
+        helper.make_node("Conv", ["x", "dq"], ["y"], name="conv"),
+    ]
+    constants = {"w": levels, "s": scales, "z": np.zeros(8, np.int8)}
+    graph = helper.make_graph(
+        *(nodes, "g", [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 2, 3, 3])]),
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 8, 1, 1])],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    changed = with_float_weights(model)
+    assert [node.op_type for node in changed.graph.node] == ["QuantizeLinear", "DequantizeLinear", "Conv"]
+    assert {t.name: t.data_type for t in changed.graph.initializer}["w_float"] == TensorProto.FLOAT
+    values = np.random.default_rng(2).standard_normal((1, 2, 3, 3)).astype(np.float32)
+    one, two = (OnnxRuntimeSession(m.SerializeToString()).run({"x": values})["y"] for m in (model, changed))
+    np.testing.assert_array_equal(one, two)

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from onnx import TensorProto
 
 import edgefer
 from edgefer.data import save_npz
@@ -17,7 +18,8 @@ from edgefer.engines.load import load_engine
 from edgefer.engines.session import open_session
 from edgefer.engines.tensorrt.run import TensorRtSession
 from edgefer.errors import EdgeferError
-from edgefer.manifest import manifest_path
+from edgefer.manifest import manifest_path, read_manifest
+from edgefer.optimize import tensorrt
 from tests.engines.conftest import CONTRACT, tiny
 from tests.engines.tensorrt.fakes.strict import COMPUTE_MS, SCRATCH
 from tests.engines.tensorrt.running import PACKAGES, VERSIONS, expected, faces
@@ -235,9 +237,77 @@ def test_an_engine_that_answers_something_else_than_its_file(machine, model, mon
     machine()
     real = TensorRtSession.run
     monkeypatch.setattr(TensorRtSession, "run", lambda *a: {name: -value for name, value in real(*a).items()})
-    with pytest.raises(EdgeferError, match="and its ONNX file differ by"):
+    with pytest.raises(EdgeferError, match="does not answer as its ONNX file does") as error:
         build(model)
+    assert "the plan is kept as " in error.value.hint
+    assert (model.parent / "x.engine.unchecked").is_file()
     assert not (model.parent / "x.engine").exists()
+
+
+def test_an_audit_that_cannot_be_read_is_a_note(machine, model, monkeypatch, capsys):
+    here = machine()
+    monkeypatch.setattr(here.tensorrt.module.EngineInspector, "get_engine_information", lambda *_: '{"Layers": [{}]}')
+    result = build(model)
+    assert result.audit is None
+    assert "the precision of its layers was not audited: what the engine inspector tells" in capsys.readouterr().err
+    assert read_manifest(result.path).note == "precision of the layers not audited"
+    assert sorted(path.name for path in model.parent.iterdir()) == ["model.onnx", "x.engine", "x.engine.json"]
+    with load_engine(result.path) as classifier:
+        np.testing.assert_allclose(classifier.logits(faces(3)), expected(faces(3)), rtol=1e-5)
+
+
+def test_a_plan_survives_what_comes_after_it(machine, model, monkeypatch):
+    """Whatever fails once it is built, a bug of ours too."""
+    machine()
+    monkeypatch.setattr(tensorrt, "audit_engine", lambda *_: 1 // 0)
+    with pytest.raises(ZeroDivisionError):
+        build(model)
+    kept = (model.parent / "x.engine.unchecked").read_bytes()
+    with TensorRtSession(kept) as session:
+        np.testing.assert_allclose(session.run({"faces": faces(2)})["logits"], expected(faces(2)), rtol=1e-5)
+
+
+@pytest.mark.parametrize(("weak", "flags", "typed"), [(True, {"FP16"}, False), (False, set(), True)])
+def test_weak_typing_lets_flags_decide(machine, model, weak, flags, typed):
+    here = machine()
+    target = edgefer.BuildTarget(
+        "tensorrt", builder={"max_batch": 2, "weak_typing": True} if weak else {"max_batch": 2}
+    )
+    edgefer.build_engine(model, model.parent / "x.engine", precision="fp16", target=target)
+    assert here.tensorrt.seen._flags == flags
+    assert here.tensorrt.seen._network._typed == typed
+
+
+def test_a_file_that_is_typed_is_widened_for_weak_typing(machine, exported, faces, tmp_path):
+    """What the hint says works with the file that failed: the one that the host wrote."""
+    here = machine()
+    file, settings = tmp_path / "jetson.onnx", edgefer.Quantisation(faces, faces=21)
+    host = edgefer.BuildTarget("tensorrt", version="jetpack6")
+    given = {"precision": "int8+fp16", "quantisation": settings}
+    edgefer.build_engine(exported("lenet"), file, target=host, onnx_only=True, **given)
+    here.tensorrt.say = "Error Code 9: Could not infer output types for operation: dequantize"
+    device = edgefer.BuildTarget("tensorrt", builder={"max_batch": 2})
+    with pytest.raises(EdgeferError, match="could not build the engine") as error:
+        edgefer.build_engine(file, tmp_path / "x.engine", precision="int8+fp16", target=device)
+    assert "--weak-typing" in error.value.hint
+    here.tensorrt.say = None
+    device = edgefer.BuildTarget("tensorrt", builder={"max_batch": 2, "weak_typing": True})
+    made = edgefer.build_engine(file, tmp_path / "x.engine", precision="int8+fp16", target=device)
+    assert here.tensorrt.seen._flags == {"FP16", "INT8"}
+    stored = {tensor.data_type for tensor in here.tensorrt.seen._network._model.graph.initializer}
+    assert TensorProto.FLOAT16 not in stored
+    assert made.manifest.calibration.n == 21
+
+
+def test_dla_is_asked_of_the_builder_and_not_of_the_version(machine, model):
+    here = machine("10.16.1")
+    options = {"dla": 0, "gpu_fallback": True, "max_batch": 1}
+    target = edgefer.BuildTarget("tensorrt", builder=options)
+    with pytest.raises(EdgeferError, match="--dla 0: this machine has 0 DLA cores"):
+        edgefer.build_engine(model, model.parent / "x.engine", precision="fp16", target=target)
+    here.tensorrt.module.Builder.num_DLA_cores = here.tensorrt.module.Runtime.num_DLA_cores = 1
+    made = edgefer.build_engine(model, model.parent / "x.engine", precision="fp16", target=target)
+    assert made.manifest.dla_core == 0
 
 
 def test_two_engines_and_several_threads(machine, model):
