@@ -79,7 +79,7 @@ class Reference:
 
     def fault_in(self, found: Logits) -> str | None:
         """What is wrong with the logits that an engine ``found``; None where they are a right engine's."""
-        size, mean = differences(found, self.logits)
+        size, mean = rms_differences(found, self.logits)
         for what, value, allowed in (("", size, self.size), ("the mean over the faces of ", mean, self.mean)):
             if not value <= allowed:
                 return (
@@ -106,7 +106,7 @@ class Reference:
         return cls(logits, size, mean, farthest, str(content["faces_sha256"]))
 
 
-def differences(found: Logits, wanted: Logits) -> tuple[float, float]:
+def rms_differences(found: Logits, wanted: Logits) -> tuple[float, float]:
     """Root mean square of ``found − wanted`` and of its mean over the faces, both over that of ``wanted``."""
     scale = max(_rms(wanted), float(np.finfo(np.float32).tiny))
     apart = np.asarray(found, dtype=np.float64) - wanted
@@ -165,7 +165,7 @@ def make_reference(model: onnx.ModelProto, contract: Contract, precision: str) -
     logits = _answers(twin, faces)
     level = NOISE if precision != "fp32" else NOISE / 1000
     emulated = [_answers(_with_noise(twin, level, seed), faces) for seed in range(1, _RUNS + 1)]
-    apart = [differences(one, logits) for one in emulated]
+    apart = [rms_differences(one, logits) for one in emulated]
     smallest = max(_SMALLEST[part] for part in precision.split("+"))
     return Reference(
         logits,

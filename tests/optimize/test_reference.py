@@ -10,7 +10,7 @@ from edgefer.engines.tensorrt.compat import target_of
 from edgefer.graph.fp16 import to_fp32
 from edgefer.graph.onnx_file import load_model
 from edgefer.optimize import reference
-from edgefer.optimize.reference import Reference, differences, make_reference, reference_faces, rounds_to_even
+from edgefer.optimize.reference import Reference, make_reference, reference_faces, rms_differences, rounds_to_even
 from edgefer.optimize.settings import Quantisation
 from edgefer.optimize.tensorrt_file import prepare_file
 
@@ -65,7 +65,7 @@ def test_no_right_engine_is_refused(typed):
     for seed in (101, 102, 103):
         found = answers(engine(twin, seed), faces)
         assert wanted.fault_in(found) is None
-        size, mean = differences(found, wanted.logits)
+        size, mean = rms_differences(found, wanted.logits)
         assert size < 0.8 * wanted.size
         assert mean < 0.8 * wanted.mean
 
