@@ -99,6 +99,9 @@ class Contract:
     def __post_init__(self) -> None:
         if len(self.labels) < 2 or len(set(self.labels)) != len(self.labels):
             raise EdgeferError(f"a contract needs two or more different labels, not {list(self.labels)}")
+        unnamed = [label for label in self.labels if not label.strip() or not label.isprintable()]
+        if unnamed:
+            raise EdgeferError(f"a contract has a label that is {unnamed[0]!r}", hint="give it a name in letters")
         if self.channels not in (1, 3):
             raise EdgeferError(f"a contract has 1 (grey) or 3 (RGB) channels, not {self.channels}")
         if min(self.height, self.width) < 1:

@@ -10,7 +10,7 @@ from typing import Protocol
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from edgefer.errors import redacted
+from edgefer.errors import printable, redacted
 
 console = Console(stderr=True)
 
@@ -37,7 +37,7 @@ def each_notice_once() -> Iterator[None]:
 
 def announce(message: str) -> None:
     """Print one line on stderr: a fallback with its reason, a count of what was dropped, a choice that was made."""
-    message = redacted(message)
+    message = "\n".join(printable(line) for line in redacted(message).split("\n"))
     announced = _announced.get()
     if announced is not None:
         if message in announced:
@@ -80,9 +80,9 @@ def progress(description: str, total: float | None, *, quiet: bool = False) -> I
     with Progress(
         *columns, console=console, transient=True, auto_refresh=not quiet, disable=not console.is_terminal
     ) as bar:
-        task = bar.add_task(description, total=total, note="")
+        task = bar.add_task(printable(description), total=total, note="")
 
         def advance(steps: float = 1, note: str = "") -> None:
-            bar.update(task, advance=steps, note=note, refresh=quiet)
+            bar.update(task, advance=steps, note=printable(note), refresh=quiet)
 
         yield advance

@@ -47,6 +47,8 @@ def test_affine_is_the_normalisation():
     [
         ({"labels": ("a",)}, "two or more"),
         ({"labels": ("a", "a")}, "different labels"),
+        ({"labels": ("a", " ")}, "a label that is ' '"),
+        ({"labels": ("a", "\x1b[2J")}, "a label that is '.x1b"),
         ({"channels": 2}, "1 \\(grey\\) or 3"),
         ({"height": 0}, "positive size"),
         ({"channels": 3}, "mean has 1 values for 3 channels"),

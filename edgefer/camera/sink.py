@@ -257,6 +257,12 @@ def _handler_for(stream: Stream) -> type[Handler]:
     return StreamHandler
 
 
+def folder_named(label: str) -> str:
+    """A class's folder: one that lies in the folder of all, and that readers do not pass over as a hidden one."""
+    name = re.sub(r"[^\w.-]+", "_", label)[:60]
+    return f"class{name}" if name.startswith((".", "__")) or not name else name
+
+
 class FaceRecorder:
     """Writes crops as ``FOLDER/label/time-track.png``: a dataset that ``--calib FOLDER:train`` reads.
 
@@ -288,7 +294,7 @@ class FaceRecorder:
         self._last = {number: last for number, last in self._last.items() if clock - last < 60.0}
         self._last[track] = clock
         stamp = datetime.fromtimestamp(clock, timezone.utc).strftime("%Y%m%dT%H%M%S%f")
-        name = self._folder / re.sub(r"[^\w.-]+", "_", label) / f"{stamp}-{track}.png"
+        name = self._folder / folder_named(label) / f"{stamp}-{track}.png"
         with suppress(OSError):  # writing says why
             name.parent.mkdir(exist_ok=True)
         write_picture(name, face if face.shape[2] == 1 else cv2.cvtColor(face, cv2.COLOR_RGB2BGR))

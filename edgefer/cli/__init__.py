@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import signal
 import sys
 import traceback
@@ -99,14 +100,30 @@ class _Heedless(io.FileIO):
             return len(content)
 
 
+_OBEYED = re.compile("\x1b(?!\\[[0-9;]*m)|[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""What a terminal obeys, colours, line breaks and tabs excepted."""
+
+
+class _Terminal(io.TextIOWrapper):
+    """A terminal to which names and headers of files are printed: it shows what they hold, and obeys none of it."""
+
+    def write(self, text: str) -> int:
+        """Print ``text`` with ``?`` in place of what would be obeyed."""
+        return super().write(_OBEYED.sub("?", text))
+
+
 def _prepare_streams() -> None:
     """No early end of a reader, and no letter that a terminal lacks, stops a command."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
             stream.reconfigure(errors="replace")
     plain = sys.stdout
-    if isinstance(plain, io.TextIOWrapper) and plain is sys.__stdout__ and not plain.isatty():
-        plain.flush()
+    if not isinstance(plain, io.TextIOWrapper) or plain is not sys.__stdout__:
+        return
+    plain.flush()
+    if plain.isatty():
+        sys.stdout = _Terminal(plain.buffer, encoding=plain.encoding, errors=plain.errors, line_buffering=True)
+    else:
         binary = io.BufferedWriter(_Heedless(plain.fileno(), "w", closefd=False))
         sys.stdout = io.TextIOWrapper(binary, encoding=plain.encoding, errors=plain.errors)
 

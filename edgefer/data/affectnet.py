@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -120,7 +121,7 @@ def _row(
         name, text = row[place[PATH_COLUMN]].strip(), row[place["expression"]].strip()
     except IndexError as cause:
         raise EdgeferError(f"{where}: {cause}", hint=_HINT) from cause
-    if not (text.isascii() and text.isdigit()) or int(text) >= len(label_of):
+    if not re.fullmatch("0*[0-9]{1,2}", text) or int(text) >= len(label_of):
         raise EdgeferError(f"{where}: the expression '{text[:30]}' is not one of 0…10", hint=_HINT)
     if label_of[int(text)] < 0:
         return name, int(text), (0.0,) * (len(_BOX) if boxed else 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -93,7 +94,7 @@ def _fields(
                 continue
             raise _bad(path, number, f"{len(fields)} columns, and the header has {columns.count}")
         label = fields[columns.emotion].decode("utf-8", errors="replace")
-        if label.removeprefix("-").isdecimal() and -1 <= int(label) < len(FER2013):
+        if re.fullmatch("-?0*[0-9]", label) and -1 <= int(label) < len(FER2013):
             labels.append(int(label))
         else:
             known = f"0…6 ({', '.join(FER2013)}) or −1 (leave it out)"

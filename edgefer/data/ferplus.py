@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -164,7 +165,7 @@ def read_votes(path: Path) -> VoteFile:
             fault = f"{where}: {len(row)} columns, and the header has {len(header)}"
             raise EdgeferError(fault, hint="the file is damaged or cut short: copy it again")
         try:
-            votes.append([int(row[place[name.lower()]]) for name in COLUMNS])
+            votes.append([_count(row[place[name.lower()]]) for name in COLUMNS])
         except (ValueError, IndexError) as cause:
             expected = "ten whole numbers of votes are expected"
             raise EdgeferError(f"{where}: {expected} ({cause})", hint="the file is damaged") from cause
@@ -176,6 +177,13 @@ def read_votes(path: Path) -> VoteFile:
         parts.append(part)
         names.append(row[place["image name"]].strip() if "image name" in place else "")
     return VoteFile(np.asarray(votes, np.int64).reshape(-1, 10), np.asarray(parts, np.int8), tuple(names))
+
+
+def _count(text: str) -> int:
+    """ASCII digits and no more of them than a count has; ``int`` takes ３ and 1_0 too."""
+    if not re.fullmatch("-?[0-9]{1,9}", text.strip()):
+        raise ValueError(f"'{text[:20]}' is none")
+    return int(text)
 
 
 def distribution(votes: NDArray[np.int64], labels: NDArray[np.int64], classes: tuple[str, ...]) -> NDArray[np.float32]:

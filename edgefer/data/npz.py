@@ -71,6 +71,7 @@ def load_npz(path: Path) -> Loaded:
             hint="one label for each image",
         )
     classes = tuple(str(name) for name in content["classes"].reshape(-1)) if "classes" in content else FER2013
+    _check_names(classes, path)
     if len(labels) and not -1 <= int(labels.min()) <= int(labels.max()) < len(classes):
         raise EdgeferError(
             f"{path} has labels from {labels.min()} to {labels.max()} for {len(classes)} classes",
@@ -84,6 +85,18 @@ def load_npz(path: Path) -> Loaded:
         votes=_votes(content, len(labels), path),
         dropped=unlabelled(labels),
     )
+
+
+def _check_names(classes: tuple[str, ...], path: Path) -> None:
+    twice = [name for name in dict.fromkeys(classes) if classes.count(name) > 1]
+    if twice:
+        raise EdgeferError(
+            f"{path} names the class '{twice[0]}' {classes.count(twice[0])} times",
+            hint="each of its 'classes' is one name, in the order of the labels",
+        )
+    strange = [name for name in classes if not name.strip() or not name.isprintable()]
+    if strange:
+        raise EdgeferError(f"{path} has a class that is called {strange[0]!r}", hint="give it a name in letters")
 
 
 def _arrays(path: Path) -> dict[str, NDArray[np.generic]]:

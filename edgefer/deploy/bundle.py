@@ -51,7 +51,7 @@ from edgefer.runtimes import CPU, REFERENCE, TENSORRT, TOLERANCE, for_target
 SCHEMA: Final = 1
 MANIFEST: Final = "bundle.json"
 MODEL, CALIBRATION, GOLDEN, GOLDEN_FACES = "model.onnx", "calibration.jsonl", "golden.json", "golden.faces.bin"
-FACES, BASELINE = "faces.npz", "baseline.npz"
+FACES, BASELINE, CONTRACT = "faces.npz", "baseline.npz", "contract.json"
 TENSORRT_FILES: Final = {False: "tensorrt.flags.onnx", True: "tensorrt.types.onnx"}
 """What TensorRT builds from: by flags, or by the types in the file, as its version decides precision."""
 
@@ -154,7 +154,7 @@ def make_bundle(
         golden = _golden(folder / MODEL, [folder / name for name in names.values()], contract, chosen)
         (folder / GOLDEN).write_text(json.dumps(golden.to_dict()), encoding="utf-8")
         (folder / GOLDEN_FACES).write_bytes(golden.faces.tobytes())
-        (folder / "contract.json").write_text(json.dumps(contract.to_dict(), indent=1) + "\n", encoding="utf-8")
+        (folder / CONTRACT).write_text(json.dumps(contract.to_dict(), indent=1) + "\n", encoding="utf-8")
         faces = _evaluation_faces(data, contract, limit, seed)
         faces = faces if table is None else _without_calibration(faces, table.calibration)
         faces = _write_faces(folder, faces, baseline or folder / MODEL, contract)

@@ -10,7 +10,7 @@ from typing import Any
 
 from edgefer.atomic import sha256_file
 from edgefer.contract import Contract
-from edgefer.deploy.bundle import GOLDEN, MANIFEST, SCHEMA
+from edgefer.deploy.bundle import CONTRACT, GOLDEN, MANIFEST, MODEL, SCHEMA
 from edgefer.engines.classifier import Classifier, relative_difference
 from edgefer.engines.load import load_engine
 from edgefer.errors import EdgeferError
@@ -53,6 +53,9 @@ def check_bundle(folder: str | os.PathLike[str], engine: str | os.PathLike[str] 
         model_sha256 = str(manifest["model_sha256"])
     except (KeyError, TypeError, AttributeError) as cause:
         raise EdgeferError(f"{bundle / MANIFEST} is no manifest of a bundle: it lacks {cause}", hint=_AGAIN) from cause
+    unlisted = [name for name in (MODEL, GOLDEN, CONTRACT) if name not in listed]
+    if unlisted:
+        raise EdgeferError(f"{bundle / MANIFEST} has no hash of {', '.join(unlisted)}", hint=_AGAIN)
     for name, sha256 in listed.items():
         if not (bundle / name).is_file():
             raise EdgeferError(f"{bundle} lacks {name}", hint=_AGAIN)
@@ -61,7 +64,7 @@ def check_bundle(folder: str | os.PathLike[str], engine: str | os.PathLike[str] 
     if engine is None:
         return Checked(len(listed))
     golden = Golden.from_dict(_read(bundle / GOLDEN))
-    contract = Contract.from_dict(_read(bundle / "contract.json"), str(bundle / "contract.json"))
+    contract = Contract.from_dict(_read(bundle / CONTRACT), str(bundle / CONTRACT))
     with load_engine(engine) as classifier:
         _check_same_network(classifier, contract, model_sha256)
         distance = relative_difference(classifier.logits_of_all(golden.faces), golden.logits)

@@ -1,6 +1,7 @@
 import threading
 import time
 
+import numpy as np
 import pytest
 
 from edgefer.camera.app import App, Mailbox, Options, turned
@@ -184,6 +185,15 @@ def test_recording_is_a_dataset_by_label_at_one_face_a_second(classifier, tmp_pa
     faces = open_dataset(f"{folder}:train")
     assert len(faces) == 2
     assert faces.images([0]).shape == (1, 24, 24, 1)
+
+
+@pytest.mark.parametrize("label", ["..", ".", "", "../../up", "/", "__x", "x" * 300, "\x1b[2J"])
+def test_a_class_of_any_name_is_recorded_inside_the_folder(label, tmp_path):
+    recorder = FaceRecorder(tmp_path / "faces")
+    recorder.offer(1, np.zeros((8, 8, 1), np.uint8), label, 100.0)
+    (written,) = tmp_path.rglob("*.png")
+    assert written.parent.parent == tmp_path / "faces"
+    assert not written.parent.name.startswith((".", "__"))  # else readers pass it over
 
 
 def test_nothing_is_recorded_unless_asked_for(classifier, tmp_path, monkeypatch):

@@ -1,6 +1,9 @@
 """Names that no file can have are refused, and neither a closed pipe nor a plain terminal changes an exit code."""
 
+import contextlib
+import dataclasses
 import os
+import pty
 import subprocess
 import sys
 
@@ -11,6 +14,7 @@ from edgefer.atomic import check_vacant, check_writable, write_text
 from edgefer.cli import cli
 from edgefer.data import open_dataset
 from edgefer.errors import EdgeferError
+from edgefer.progress import announce, progress
 
 WRONG = {"": "is empty", "x" * 300: "is too long", "a\udcff": "is not UTF-8", "a\0": "has a zero byte"}
 COMMANDS = [
@@ -67,6 +71,32 @@ def test_a_reader_that_goes_away_changes_no_exit_code(command, code, tmp_path):
     os.close(writer)
     assert done.returncode == code, done.stderr
     assert b"Broken pipe" not in done.stderr
+
+
+def test_a_terminal_obeys_nothing_that_a_file_says(tmp_path):
+    from edgefer.models.weights import load_weights, save_weights, shipped
+
+    known = load_weights(shipped("lenet"))
+    odd = dataclasses.replace(known.contract, lineage={"note": "\x1b]0;title\x07\x1b[2J\x9b31m \x1b[31mred\x1b[0m"})
+    save_weights(tmp_path / "w.safetensors", known.state, odd)
+    leader, follower = pty.openpty()
+    done = run("inspect", str(tmp_path / "w.safetensors"), stdout=follower, stderr=subprocess.PIPE)
+    os.close(follower)
+    shown = b""
+    with contextlib.suppress(OSError):  # the end, of which Linux makes an error
+        while part := os.read(leader, 65536):
+            shown += part
+    os.close(leader)
+    assert done.returncode == 0, done.stderr
+    assert b"note" in shown
+    assert b"?]0;title??[2J?31m \x1b[31mred\x1b[0m" in shown  # a colour may stay
+
+
+def test_notices_and_bars_are_printable(capfd):
+    announce("a\x1b[2J\x07b\nc")
+    with progress("\x1b[2J", 1) as advance:
+        advance(1, "\x1b[2J")
+    assert capfd.readouterr().err.splitlines() == ["a?[2J?b", "c"]
 
 
 def test_letters_that_a_terminal_lacks_stop_nothing():

@@ -142,6 +142,7 @@ def test_a_gzipped_list(write, tmp_path):
     [
         (",1,0.1", ",11,0.1", "line 3: the expression '11' is not one of 0…10"),
         (",1,0.1", ",happy,0.1", "line 3: the expression 'happy'"),
+        (",1,0.1", f",{'1' * 5000},0.1", "line 3: the expression '1111"),
         ("1/1.png,5", "1/1.png,left", "line 3: could not convert string to float: 'left'"),
         ("1/1.png,5,6,10,12", "1/1.png,5,6,0,12", "line 3: the face box 5×6×0×12 has no area"),
         ('1/1.png,5,6,10,12,"1.0;2.0",1,0.1,-0.2', "1/1.png", "line 3: list index out of range"),

@@ -107,6 +107,8 @@ ONE_LESS = " ".join(["17"] * 2303)
         ("0,,Training", "0 pixels"),
         (f"7,{GOOD},Training", "the label '7' is not one of 0…6"),
         (f"-2,{GOOD},Training", "the label '-2'"),
+        (f"３,{GOOD},Training", "the label '３' is not one of 0…6"),
+        (f"{'1' * 5000},{GOOD},Training", "the label '1111"),
         (f"happy,{GOOD},Training", "the label 'happy'"),
         (f",{GOOD},Training", "the label ''"),
         (f"0,{GOOD},Holiday", "the Usage 'Holiday' is none of Training, PublicTest, PrivateTest"),

@@ -123,6 +123,7 @@ def test_a_folder_joins_by_image_name(write_votes, tmp_path):
         (b"\xff\xfe\x00\x81" * 50, "it is not a text file"),
         (f"{HEADER}\nTraining,a.png,1,2,3\n".encode(), "line 2: 5 columns, and the header has 12"),
         (f"{HEADER}\nTraining,a.png,1,2,3,4,5,6,7,8,9,x\n".encode(), "line 2: ten whole numbers"),
+        (f"{HEADER}\nTraining,a.png,1,2,3,4,5,6,7,8,9,３\n".encode(), "line 2: ten whole numbers"),
         (f"{HEADER}\nLunch,a.png,1,2,3,4,5,6,7,8,9,0\n".encode(), "line 2: Usage 'Lunch'"),
         (f"{HEADER}\nTraining,a.png,1,2,3,4,5,6,7,8,9,-1\n".encode(), "line 2: Usage 'Training' with votes"),
     ],

@@ -65,6 +65,16 @@ LABELS = np.zeros(4, np.int64)
         ({"images": IMAGES, "labels": LABELS[:, None]}, "'labels' is int64 with 2 axes", "N integers"),
         ({"images": IMAGES, "labels": LABELS + 7}, "has labels from 7 to 7 for 7 classes", "'classes'"),
         ({"images": IMAGES, "labels": LABELS - 2}, "has labels from -2 to -2", "−1"),
+        (
+            {"images": IMAGES, "labels": LABELS, "classes": np.array(["a", "b", "a"])},
+            "names the class 'a' 2 times",
+            "is one name",
+        ),
+        (
+            {"images": IMAGES, "labels": LABELS, "classes": np.array(["a", "\x1b[2J"])},
+            "has a class that is called '\\x1b",
+            "letters",
+        ),
         ({"images": IMAGES, "labels": LABELS - 1}, "all were left out: label −1 (4)", "other classes or labels"),
         ({"images": IMAGES[:0], "labels": LABELS[:0]}, "has no labelled face", "images and labels"),
         (

@@ -298,6 +298,11 @@ def test_an_engine_of_another_network_is_told(copy, tmp_path):
         ("bundle.json", b"{", "cannot be read"),
         ("bundle.json", b'{"schema": 9}', "has the schema 9, this edgefer reads 1"),
         ("bundle.json", b'{"schema": 1}', "is no manifest of a bundle: it lacks 'files'"),
+        (
+            "bundle.json",
+            b'{"schema": 1, "files": {}, "model_sha256": ""}',
+            "has no hash of model.onnx",
+        ),
     ],
 )
 def test_a_bundle_that_is_not_whole(copy, name, content, said):
