@@ -130,7 +130,7 @@ def quickstart(data: str | None, model: str, output: Path, seconds: float, seed:
 )
 @section(
     "Computing",
-    option("--device", metavar="cpu|cuda[:N]", help="Train on the CPU or on a GPU.  [default: cpu]"),
+    options.device("Train on the CPU or on a GPU.  [default: cpu]"),
     option(
         "--precision",
         type=click.Choice(["fp32", "bf16"]),

@@ -50,11 +50,7 @@ def _forms(_: click.Context, __: click.Parameter, value: str | None) -> tuple[st
         type=options.PATH,
         help="Contract of a --baseline that carries none, as TOML.  [default: the first engine's]",
     ),
-    option(
-        "--device",
-        metavar="cpu|cuda[:N]",
-        help="Where a PyTorch baseline runs.  [default: the GPU that an engine runs on, else cpu]",
-    ),
+    options.device("Where a PyTorch baseline runs.  [default: the GPU that an engine runs on, else cpu]"),
     option(
         "--pytorch",
         metavar="LIST",

@@ -130,6 +130,24 @@ def _json_path(_: click.Context, parameter: click.Parameter, value: str | None) 
     return path
 
 
+def _usable_device(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
+    """The device, if PyTorch can compute on it: said before any data are read."""
+    from edgefer.errors import require
+    from edgefer.runtimes import PYTORCH
+
+    if value is not None:
+        require(PYTORCH.package, PYTORCH.extra, f"--device {value}")
+        from edgefer.models.device import torch_device
+
+        torch_device(value)
+    return value
+
+
+def device(help_text: str) -> Callable[..., Any]:
+    """The option ``--device``: where PyTorch computes."""
+    return option("--device", metavar="cpu|cuda[:N]", callback=_usable_device, help=help_text)
+
+
 STDOUT = Path("-")
 
 

@@ -78,6 +78,7 @@ class TorchSession:
         form: how it runs, of :data:`~edgefer.engines.load.FORMS`; ``""``: eager, in FP32.
 
     Attributes:
+        version: version of PyTorch; then the GPU and the form, which may make other answers.
         precision: precision of its arithmetic; ``tf32`` where PyTorch lets convolutions round to it, as by default.
 
     Raises:
@@ -90,12 +91,13 @@ class TorchSession:
         self, network: nn.Module, contract: Contract, threads: int = 1, device: str = "cpu", form: str = ""
     ) -> None:
         check_whole("--threads", threads, "threads")
-        self.version = str(torch.__version__)
         self.threads = threads
         self._network, self._contract = network, contract
         self._device = torch_device(device)
         self._parts = frozenset(form.split("+") if form else ())
         self.gpu = self._device.index
+        where = () if self.gpu is None else (str(self._device),)
+        self.version = ", ".join([str(torch.__version__), *where, *([form] if form else [])])
         self.timing: CallTiming | None = None
         self.precision = "fp16" if "fp16" in self._parts else "tf32" if _rounds_to_tf32(self._device) else "fp32"
         self.inputs: tuple[TensorSpec, ...] = (TensorSpec(INPUT_NAME, "uint8", (None, *contract.face_shape)),)

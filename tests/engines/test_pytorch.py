@@ -133,6 +133,7 @@ def test_a_session_on_a_gpu_stages_and_says_when_memory_ran_out(network, cuda, m
     monkeypatch.setattr(Deployable, "to", lambda self, device: self)
     session = TorchSession(network, CONTRACT, device="cuda:1")
     assert (session.gpu, session.precision) == (1, "tf32")
+    assert session.version == f"{torch.__version__}, cuda:1"
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
     assert TorchSession(network, CONTRACT, device="cuda:1").precision == "fp32"
     assert TorchSession(network, CONTRACT, device="cuda:1", form="fp16").precision == "fp16"
@@ -197,6 +198,7 @@ def test_lists_of_forms():
 def test_a_form_is_named_in_its_row():
     with load_baseline("lenet") as plain, in_form(plain, "channels-last") as found:
         assert (found.name, found.precision) == ("lenet+channels-last", "fp32")
+        assert found.runtime_version == f"{torch.__version__}, channels-last", "a cache tells them apart"
         assert relative_difference(found.logits(faces(2)), plain.logits(faces(2))) < 1e-5
 
 
