@@ -12,7 +12,7 @@ import pytest
 
 from edgefer.cli import cli
 from edgefer.data import save_npz, synthetic_faces
-from edgefer.data.classes import FER2013
+from edgefer.data.classes import FER2013, FERPLUS, canonical
 
 SHORTER = {
     "edgefer quickstart": ("--seconds", "2"),
@@ -73,14 +73,21 @@ def folder(tmp_path_factory):
         for image, label, split in zip(images, labels, splits, strict=True):
             pixels = " ".join(map(str, image.ravel()))
             rows.writerow((label, pixels, {"test": "PublicTest", "train": "Training"}[split]))
-    for index in range(14):
+    for index in range(280):
         path = place / "faces" / FER2013[index % 7] / f"{index}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(path), images[np.flatnonzero(labels == index % 7)[index // 7]])
+    (place / "photos").mkdir()
+    for index in range(60):
+        cv2.imwrite(str(place / "photos" / f"{index}.png"), images[index])
+    votes = 10 * np.eye(10, dtype=np.int64)[[FERPLUS.index(canonical(FER2013[label])) for label in labels]]
+    np.savez(place / "fer.npz", images=images, labels=labels, splits=splits, ferplus_votes=votes)
     picture = np.full((240, 320, 3), 120, np.uint8)
     picture[60:204, 90:234] = cv2.cvtColor(cv2.resize(images[0], (144, 144)), cv2.COLOR_GRAY2BGR)
     cv2.imwrite(str(place / "photo.jpg"), picture)
     cv2.imwrite(str(place / "face.png"), images[0])
+    (place / "holidays").mkdir()
+    cv2.imwrite(str(place / "holidays" / "1.jpg"), picture)
     video = cv2.VideoWriter(str(place / "in.mp4"), cv2.VideoWriter_fourcc(*"mp4v"), 25, (320, 240))
     for _ in range(10):
         video.write(picture)
@@ -91,10 +98,13 @@ def folder(tmp_path_factory):
     layers: dict = {}
     exec(NETS, layers)
     torch.save(layers["Net"](7).state_dict(), place / "n.pth")
+    shutil.copy(place / "n.pth", place / "weights.pth")
     from edgefer.models.registry import default_contract
     from edgefer.models.weights import save_weights
 
     save_weights(place / "a.safetensors", create("lenet").state_dict(), default_contract("lenet", FER2013))
+    teacher = create("lenet", 8).state_dict()
+    save_weights(place / "teacher.safetensors", teacher, default_contract("lenet", FERPLUS))
     write_keras(place / "net.hdf5", network_like("mini_xception_keras"), "mini_xception_keras")
     body = [helper.make_node("GlobalAveragePool", ["x"], ["m"]), helper.make_node("Flatten", ["m"], ["f"])]
     body += [helper.make_node("Gemm", ["f", "w"], ["y"])]
@@ -127,6 +137,8 @@ def folder(tmp_path_factory):
     run("build-engine model.onnx --auto --calib faces.npz -o model.auto.onnx")
     run("build-engine model.onnx --fp32 -o a.onnx")
     run("build-engine model.onnx --fp32 -o b.onnx")
+    run("export --module nets:Net --weights n.pth --contract c.toml -o n.onnx")
+    run("build-engine n.onnx --int8 --calib faces.npz -o n.int8.onnx")
     run("deploy bundle model.onnx --calib faces.npz -o bundle")
     report = run("bench model.int8.onnx --data t.npz --baseline model.onnx --seconds 2 --json")
     for name in ("report", "main", "old", "new", "pi5", "orin"):
