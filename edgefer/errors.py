@@ -63,7 +63,10 @@ def redacted(text: str) -> str:
     def shortened(found: re.Match[str]) -> str:
         if found["quoted"] is not None:
             return f"{found['quote']}{redacted_address(found['quoted'])}{found['quote']}"
-        return "…@" if found["bare"] is None else redacted_address(found["bare"])
+        if found["bare"] is None:
+            return "…@"
+        address = found["bare"].rstrip(",.;:)")  # of the sentence around it
+        return redacted_address(address) + found["bare"][len(address) :]
 
     return _ADDRESS.sub(shortened, _SETTING.sub(r"\1\2…", text))
 

@@ -83,7 +83,8 @@ def run(output: Path, *, data: str | None, model: str, seconds: float, seed: int
     Raises:
         EdgeferError: the data cannot be read or lack a class, or the folder cannot be written.
     """
-    architecture(model)  # a wrong name or a missing package is said before anything is read or made
+    architecture(model)  # a wrong name or number, or a missing package, is said before anything is read or made
+    TrainConfig(max_seconds=seconds, seed=seed)
     REFERENCE.require("building engines")
     require_opencv("drawing a contact sheet")
     files: list[tuple[Path, str]] = []

@@ -30,6 +30,7 @@ ADDRESSES = {
 @pytest.mark.parametrize(("address", "shown"), ADDRESSES.items())
 def test_passwords_and_queries_are_in_no_message(address, shown, capfd):
     assert redacted(f"nothing at {address} now") == f"nothing at {shown} now"
+    assert redacted(f"({address}), or") == f"({shown}), or"
     fault = EdgeferError(f"there is no {address}", hint=f"try {address}")
     announce(f"opening {address}")
     assert "SECRET" not in f"{fault} {fault.message} {fault.args} {capfd.readouterr().err}"

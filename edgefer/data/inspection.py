@@ -263,6 +263,9 @@ def _notes(counts: Mapping[str, Mapping[str, int]], exact: Repeats, near: Repeat
         )
 
 
+MAX_ON_SHEET = 5000
+"""Maximum number of faces on a contact sheet: 30 million pixels."""
+
 _CELL = 72  # pixels of a face's side on the sheet
 _CAPTION = 16  # pixels under or over a face
 _NAME_WIDTH = 96
@@ -289,7 +292,8 @@ def contact_sheet(
         predicted: a label for each of ``faces``, shown under it; wrong ones are red and framed.
 
     Raises:
-        EdgeferError: OpenCV is missing, a face cannot be read, or ``predicted`` does not fit.
+        EdgeferError: OpenCV is missing, a face cannot be read, ``predicted`` does not fit, or more than
+            :data:`MAX_ON_SHEET` faces were asked for.
     """
     cv2 = require_opencv("drawing a contact sheet")
     if per_class < 1 or (columns is not None and columns < 1):
@@ -297,12 +301,19 @@ def contact_sheet(
             f"a contact sheet of {per_class} faces per class in {columns} columns shows nothing",
             hint="ask for 1 or more",
         )
+    found = [np.flatnonzero(faces.labels == label) for label in range(len(faces.classes)) if faces.labelled]
+    found = found or [np.flatnonzero(faces.labels == -1)]
+    count = sum(min(per_class, len(rows)) for rows in found)
+    if count > MAX_ON_SHEET:
+        raise EdgeferError(
+            f"a contact sheet of {count:,} faces is too large: it has at most {MAX_ON_SHEET:,}",
+            hint=f"--per-class {MAX_ON_SHEET // len(found)}",
+        )
+    wide = columns or max(1, *(min(per_class, len(rows)) for rows in found))
     guesses = None if predicted is None else _checked(predicted, faces)
     bands = []
-    for label, name in enumerate(faces.classes) if faces.labelled else [(-1, "")]:
-        found = np.flatnonzero(faces.labels == label)
-        shown, total = found[:per_class], len(found)
-        wide = columns or per_class
+    for name, members in zip(faces.classes if faces.labelled else ("",), found, strict=True):
+        shown, total = members[:per_class], len(members)
         rows = [shown[start : start + wide] for start in range(0, max(len(shown), 1), wide)]
         for number, row in enumerate(rows):
             said = [name, f"{len(shown):,} of {total:,}"] if number == 0 else []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -119,9 +120,9 @@ class TrainConfig:
         for name, kind in _WHOLE.items():
             check_whole(name, getattr(self, name), kind)
         for name in ("max_seconds", "lr", "clip", "temperature", "head_lr"):
-            self._require(name, lambda value: value > 0, "more than 0")
+            self._require(name, lambda value: 0 < value < math.inf, "more than 0")
         for name in ("weight_decay", "mixup", "checkpoint_seconds"):
-            self._require(name, lambda value: value >= 0, "0 or more")
+            self._require(name, lambda value: 0 <= value < math.inf, "0 or more")
         for name in ("warmup", "frozen", "label_smoothing", "vote_share", "ema_decay", "crop"):
             self._require(name, lambda value: 0 <= value < 1, "from 0 to below 1")
         self._require("augment", lambda value: 0 <= value <= 3, "from 0 (none) to 3")

@@ -59,6 +59,19 @@ def test_the_command_prints_tables_json_and_a_sheet(flawed, tmp_path):
     assert run(flawed, "--strict").exit_code == 1
 
 
+def test_a_sheet_is_as_wide_as_its_longest_row_and_not_without_end(faces, tmp_path):
+    cv2 = pytest.importorskip("cv2")
+    many = np.zeros((6000, 4, 4, 1), np.uint8)
+    save_npz(tmp_path / "m.npz", many, np.arange(6000) % 2, ["a", "b"])
+    assert run(tmp_path / "m.npz", "--sheet", tmp_path / "s.png", "--per-class", "2500").exit_code == 0
+    fault = run(tmp_path / "m.npz", "--sheet", tmp_path / "t.png", "--per-class", "2000000000").exception
+    assert "a contact sheet of 6,000 faces is too large" in fault.message
+    assert not (tmp_path / "t.png").exists()
+    save_npz(tmp_path / "f.npz", many[:6], np.arange(6) % 2, ["a", "b"])
+    assert run(tmp_path / "f.npz", "--sheet", tmp_path / "s.png", "--per-class", "2000000000").exit_code == 0
+    assert cv2.imread(str(tmp_path / "s.png")).shape[1] < 400
+
+
 def test_nothing_wrong(faces, tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (70, 20, 20, 1), dtype=np.uint8)
     save_npz(tmp_path / "g.npz", images, np.arange(70) % 7, splits=["train"] * 42 + ["test"] * 28)
