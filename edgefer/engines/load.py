@@ -5,10 +5,9 @@ from __future__ import annotations
 import difflib
 import os
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, cast
 
 from edgefer.contract import Contract
@@ -36,24 +35,20 @@ class TorchBaseline:
         weights: weights of a named network; None: those that ship, or those that the factory gives.
         contract: the contract, or a TOML file of it, of a factory's network or of a weights file that carries none;
             None: that of the first engine that is compared.
-        device: ``cpu``, ``cuda`` or ``cuda:N``.
+        device: ``cpu``, ``cuda`` or ``cuda:N``; None: the CPU or, in a benchmark, where the engines run.
     """
 
     network: str
     weights: str | os.PathLike[str] | None = None
     contract: Contract | str | os.PathLike[str] | None = None
-    device: str = "cpu"
+    device: str | None = None
 
 
-FORMS: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        "fp16": "torch.autocast in FP16",
-        "channels-last": "weights in channels-last layout",
-        "compile": "torch.compile",
-        "graph": "replayed as a CUDA graph",
-    }
-)
-"""How else than eagerly in FP32 PyTorch can run a network; ``fp16+graph`` joins two."""
+FORMS: Final = ("fp16", "channels-last", "compile", "graph")
+"""How else than eagerly in FP32 PyTorch can run a network; ``fp16+graph`` joins two.
+
+They are torch.autocast in FP16, weights in channels-last layout, torch.compile, and calls replayed as a CUDA graph.
+"""
 
 
 def parse_forms(text: str) -> tuple[str, ...]:
@@ -63,7 +58,7 @@ def parse_forms(text: str) -> tuple[str, ...]:
         EdgeferError: an unknown form.
     """
     if text in ("all", "none"):
-        return tuple(FORMS) if text == "all" else ()
+        return FORMS if text == "all" else ()
     found = tuple(dict.fromkeys("+".join(sorted(part.strip().split("+"), key=_rank)) for part in text.split(",")))
     for form in found:
         for part in form.split("+"):
@@ -75,7 +70,7 @@ def parse_forms(text: str) -> tuple[str, ...]:
 
 
 def _rank(part: str) -> int:
-    return list(FORMS).index(part) if part in FORMS else len(FORMS)
+    return FORMS.index(part) if part in FORMS else len(FORMS)
 
 
 def runs_in_pytorch(network: str) -> bool:
@@ -233,7 +228,7 @@ def _pytorch(asked: TorchBaseline, threads: int, assumed: Contract | None) -> Cl
     network, contract, met = open_network(asked.network, asked.weights, given, assumed)
     network = inference_form(network)  # as it is deployed: timed with its branches, a network would flatter its engines
     size = sum(tensor.nbytes for tensor in network.state_dict().values())
-    session = TorchSession(network, contract, threads, asked.device)
+    session = TorchSession(network, contract, threads, asked.device or "cpu")
     return Classifier(session, contract, precision=session.precision, size_bytes=size, name=asked.network, met=met)
 
 

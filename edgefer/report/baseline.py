@@ -65,7 +65,7 @@ def open_baseline(
             )
         return OpenedBaseline(_open_other(baseline, settings.threads, opened), (), settings, None, ())
     warnings: list[str] = []
-    asked = replace(asked, device=_device(settings.device, engines, warnings))
+    asked = replace(asked, device=_device(settings.device or asked.device, engines, warnings))
     load = partial(load_baseline, threads=settings.threads, contract=engines[0].contract)
     reference = open_and_reopen(asked, load, opened)
     forms = settings.pytorch if settings.pytorch is not None else ON_A_GPU if asked.device != "cpu" else ()

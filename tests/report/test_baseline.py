@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 
+from edgefer.engines.load import TorchBaseline
 from edgefer.errors import EdgeferError
 from edgefer.measure.telemetry import Recording
 from edgefer.models import device
@@ -84,6 +85,8 @@ def test_an_engines_gpu_is_the_baselines_too_if_pytorch_can_use_it(on_gpu, faces
 
 def test_a_speedup_between_devices_is_said_to_be_one(on_gpu, fake_classifier, faces, network):
     report = benchmark([on_gpu, fake_classifier()], faces, network, device="cpu")
+    also = benchmark(on_gpu, faces, TorchBaseline(network, device="cpu"))
+    assert also.settings.device == "cpu", "a baseline may say it itself"
     said = [warning for warning in report.warnings if "compares devices too" in warning]
     assert said == ["the baseline ran on the CPU and fake on cuda:0: their speed-up compares devices too"]
     assert not any("compares devices" in warning for warning in benchmark(fake_classifier(), faces, network).warnings)

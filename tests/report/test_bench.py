@@ -120,7 +120,7 @@ def test_paths_are_loaded_with_the_threads_and_closed(fake_classifier, faces_fil
     monkeypatch.setattr(bench, "load_engine", load(engine))
     monkeypatch.setattr(baseline, "load_baseline", load(base))
     benchmark(["x.onnx", kept], faces_file, "fakenet", threads=2, seconds=0.02)
-    assert asked == [("x.onnx", 2), (TorchBaseline("fakenet"), 2)]
+    assert asked == [("x.onnx", 2), (TorchBaseline("fakenet", device="cpu"), 2)]
     assert [session.closed for session in sessions] == [True, True, False]
 
 
