@@ -336,17 +336,20 @@ class Nvml:
 _RAIL = re.compile(r"(?<!\S)([A-Z][A-Z0-9_]*) (-?\d+)(mW)?/-?\d+(?:mW)?(?![\w.])")
 _TEMPERATURE = re.compile(r"\b([A-Za-z][\w-]*)@(-?\d+(?:\.\d+)?)C\b")
 
+_GPU_CLOCK = re.compile(r"\bGR3D_FREQ \d+%@\[?(\d+)")
 _OFF = -200.0  # a zone that is switched off says −256
 
 
 def parse_tegrastats(line: str) -> dict[str, Any]:
-    """``watts`` of the board, ``rails`` (name → watts) and ``celsius`` (zone → degrees), as far as they are told."""
+    """What is told of: ``watts`` of the board, ``rails`` (name → watts), ``celsius`` (zone → degrees), ``gpu_mhz``."""
     # without a unit, only an underscore tells a rail from other pairs of numbers
     found_rails = (rail for rail in _RAIL.findall(line) if rail[2] or "_" in rail[0])
     rails = {name: int(milliwatts) / 1000 for name, milliwatts, _ in found_rails}
     told = ((name, float(value)) for name, value in _TEMPERATURE.findall(line))
     zones = {name: value for name, value in told if value > _OFF and not is_dummy(name)}
     found: dict[str, Any] = {"celsius": zones} if zones else {}
+    if (clock := _GPU_CLOCK.search(line)) is not None:
+        found["gpu_mhz"] = float(clock[1])
     return {**found, "watts": whole_board(rails), "rails": rails} if rails else found
 
 

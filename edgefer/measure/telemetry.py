@@ -269,6 +269,9 @@ class Watch:
         if self._tegrastats is not None:
             power[Tegrastats.source] = told = self._tegrastats.read()
             reading["celsius"] = {**reading.get("celsius", {}), **told.pop("celsius", {})}
+            clock = told.pop("gpu_mhz", None)
+            if clock is not None and self._uses_gpu:
+                reading.setdefault("gpu_mhz", clock)
         reading["power"] = {source: values for source, values in power.items() if values}
         if self._rapl.forbidden:
             reading["forbidden"] = ["RAPL (its counters may be read by root only)"]

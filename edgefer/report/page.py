@@ -109,6 +109,7 @@ def _setting(report: Report) -> str:
     parts = [f"{report.baseline.accuracy.n:,} faces", f"batch {settings.batch}", threads_text(report)]
     parts += [
         f"a call is: {MEANING[settings.scope]}",
+        *([str(found.get("gpu") or "unknown GPU")] if any(row.device is not None for row in report.rows) else []),
         str(found.get("board") or found.get("cpu") or "unknown processor"),
     ]
     return " · ".join(parts)

@@ -125,7 +125,7 @@ def machine_text(report: Report) -> str:
     """The processor and, where something ran on it, the GPU."""
     used = any(row.device is not None for row in report.rows)
     found = [report.environment.get("gpu") or "unknown GPU"] if used else []
-    return " · ".join([*found, report.environment.get("cpu") or "unknown CPU"])
+    return " · ".join(map(str, [*found, report.environment.get("cpu") or "unknown CPU"]))
 
 
 def threads_text(report: Report) -> str:

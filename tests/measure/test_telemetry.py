@@ -123,7 +123,9 @@ def test_tegrastats_lines():
     orin = parse_tegrastats(TEGRASTATS["orin nano, JetPack 6"])
     assert orin["watts"] == 5.12, "now, not the mean"
     assert orin["celsius"] == {"cpu": 46.25, "tj": 47.5}, "a zone at −256 is off"
+    assert orin["gpu_mhz"] == 305
     agx = parse_tegrastats(TEGRASTATS["agx orin, JetPack 5"])
+    assert "gpu_mhz" not in agx, "it tells only the load"
     assert agx["watts"] == pytest.approx(3.2 + 0.4 + 2.4)
     nano = parse_tegrastats(TEGRASTATS["nano, JetPack 4"])
     assert nano["watts"] == 2.14
@@ -140,8 +142,9 @@ def test_the_tool_is_started_read_and_ended(tmp_path):
     tool.write_text(f"#!/bin/sh\nwhile true; do echo '{line}'; sleep 0.02; done\n")
     tool.chmod(0o755)
     running = Tegrastats(str(tool), 20)
-    watch = Watch(tmp_path, None, None, tegrastats=running)
-    reading = watch.read()
+    reading = Watch(tmp_path, None, None, tegrastats=running).read()
+    assert "gpu_mhz" not in reading
+    assert Watch(tmp_path, None, None, tegrastats=running, uses_gpu=True).read()["gpu_mhz"] == 76
     assert reading["power"]["tegrastats"]["watts"] == 2.14
     assert reading["celsius"]["CPU"] == 39
     running.close()
