@@ -297,7 +297,7 @@ def _environment(report: Report) -> Iterator[str]:
     memory = found.get("memory_bytes")
     switches = {key: value for key, value in report.settings.to_dict().items() if value is not None}
     rows = (
-        *((title, told[title]) for title in ("processor", "board", "cores", "instructions")),
+        *((title, told[title]) for title in ("processor", "board", "GPU", "GPU driver", "cores", "instructions")),
         ("governor", found.get("governor")),
         ("memory", None if memory is None else f"{memory / 1e9:.1f} GB"),
         *((title, told[title]) for title in ("system", "Python", "packages")),
