@@ -3,7 +3,7 @@
 #   make test                                           lint, types and tests
 #   make wheel                                          dist/edgefer-….whl, for machines without this repository
 # and on a machine with an NVIDIA GPU and TensorRT:
-#   make test-gpu [PYTHON=edgefer-env/bin/python] [MODELS='a.onnx …'] [DATA=faces.npz]
+#   make test-gpu [PYTHON=edgefer-env/bin/python] [MODELS='a.onnx …', or a folder of --prepare] [DATA=faces.npz]
 # and on one with PyTorch, nvcc and cuda-bindings, without TensorRT:
 #   make gpu-smoke [PYTHON=…]                           benchmarks/results/gpu.json
 # With a C++ compiler, and with apt where something is missing (make says what to install where it may not):
@@ -34,7 +34,8 @@ test-all: lint
 test-gpu:
 	@$(PYTHON) -c 'import edgefer.cli, pytest' || { echo 'error: $(PYTHON) lacks what edgefer or its tests need: $(PYTHON) -m pip install -e . pytest'; exit 2; }
 	PYTHONPATH=. $(PYTHON) benchmarks/gpu.py --check
-	PYTHONPATH=. EDGEFER_GPU_MODEL='$(firstword $(MODELS))' $(PYTHON) -m pytest -rs tests/engines/tensorrt/test_gpu.py
+	-PYTHONPATH=. $(PYTHON) benchmarks/gpu.py --quick $(MODELS) $(if $(DATA),--data '$(DATA)')
+	-PYTHONPATH=. EDGEFER_GPU_MODEL='$(firstword $(MODELS))' $(PYTHON) -m pytest -rs tests/engines/tensorrt/test_gpu.py
 	PYTHONPATH=. $(PYTHON) benchmarks/gpu.py $(MODELS) $(if $(DATA),--data '$(DATA)')
 
 # Eight minutes at most; DRY=FILE.json tries it on the CPU.

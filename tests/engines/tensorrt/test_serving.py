@@ -2,7 +2,9 @@
 
 import json
 import re
+import subprocess
 import sys
+import tarfile
 import threading
 from dataclasses import replace
 
@@ -348,30 +350,75 @@ def test_the_program_on_the_page(machine, model, monkeypatch):
     assert names["session"].timing.compute > 0
 
 
+@pytest.fixture
+def gpu(monkeypatch):
+    """The script of `make test-gpu` over fakes, whose processes are calls."""
+    monkeypatch.syspath_prepend(str(FOLDER.parents[2] / "benchmarks"))
+    import gpu as script
+
+    def called(command, log):
+        done = CliRunner().invoke(script.main, command[2:])
+        log.write(done.output)
+        return done.exit_code
+
+    small = replace(script.QUICK, precisions=("fp32", "int8+fp16"), seconds=0.02, batches=(1, 2))
+    monkeypatch.setattr(script, "QUICK", small)
+    monkeypatch.setattr(script, "in_a_process", called)
+    monkeypatch.setattr(script.shutil, "which", lambda name: None)
+    yield script
+    for name in ("gpu", "common", "sources"):
+        sys.modules.pop(name, None)
+
+
 @pytest.mark.slow
-def test_the_script_of_make_test_gpu(machine, exported, monkeypatch, tmp_path):
+def test_the_script_of_make_test_gpu(machine, exported, gpu, tmp_path):
     """Builds, compares and times over the fakes; what it would print of them is not looked at."""
     here = machine()
-    monkeypatch.syspath_prepend(str(FOLDER.parents[2] / "benchmarks"))
-    import gpu
-
-    monkeypatch.setattr(gpu, "QUICK", replace(gpu.QUICK, precisions=("fp32", "fp16"), seconds=0.02, batches=(1, 2)))
-    done = CliRunner().invoke(gpu.main, [str(exported("lenet")), "--quick", "--output", str(tmp_path / "x.json")])
+    host = ["--prepare", str(tmp_path / "host"), "--for", "10.3", "--quick", str(exported("lenet"))]
+    done = CliRunner().invoke(gpu.main, host)
+    assert done.exit_code == 0, done.output
+    files = sorted(path.name for path in (tmp_path / "host").iterdir())
+    assert files == ["faces.npz", "lenet.fp32.onnx", "lenet.int8+fp16.onnx", "lenet.npz"]
+    device = [str(tmp_path / "host"), "--quick", "--output", str(tmp_path / "x.json")]
+    done = CliRunner().invoke(gpu.main, device)
     assert done.exit_code == 0, done.output
     result = json.loads((tmp_path / "x.json").read_text())
     assert result["machine"]["device"] == "Orin, SM87"
     rows = result["networks"]["lenet"]
-    assert [row["precision"] for row in rows] == ["fp32", "fp16"]
+    assert [row["precision"] for row in rows] == ["fp32", "int8+fp16", "int8+fp16 weak"]
     for row in rows:
         assert row["failed"] is None
-        assert row["agreement"] == 1
-        assert row["difference"] < 1e-2
+        assert row["agreement"] > 0
+        assert row["difference_from_float"] < 0.1
         assert set(row["timing"]) == {"1", "2"}
+        assert row["timing"]["2"]["tuned_for_batch"] == 2
         assert row["timing"]["2"]["gpu_ms"]["compute"] == pytest.approx(COMPUTE_MS)
         assert row["timing"]["2"]["graph"] == "replayed"
+        assert row["trtexec"] == "not run: there is no trtexec here"
+    with tarfile.open(tmp_path / "x.tar.gz") as packed:
+        inside = packed.getnames()
+    assert "x/x.json" in inside
+    assert "x/lenet.fp32.log" in inside
+    assert not [name for name in inside if name.endswith((".npz", ".engine", ".onnx"))]
     here.tensorrt.say = "Could not find any implementation for node"
-    done = CliRunner().invoke(gpu.main, [str(exported("lenet")), "--quick", "--output", str(tmp_path / "y.json")])
+    done = CliRunner().invoke(gpu.main, [*device[:-1], str(tmp_path / "y.json")])
     assert done.exit_code == 1
-    assert "Could not find" in json.loads((tmp_path / "y.json").read_text())["networks"]["lenet"][0]["failed"]
-    for name in ("gpu", "sources"):
-        sys.modules.pop(name, None)
+    failed = json.loads((tmp_path / "y.json").read_text())["networks"]["lenet"]
+    assert len(failed) == 3
+    assert all("Could not find" in row["failed"] for row in failed)
+
+
+def test_a_process_that_dies_is_a_row_and_no_end(machine, gpu, monkeypatch, tmp_path):
+    machine()
+    for name in ("a.fp32.onnx", "b.fp32.onnx"):
+        (tmp_path / name).write_bytes(b"")
+    died = [sys.executable, "-c", "import os; print('about to', flush=True); os.abort()"]
+
+    def dies(command, log):
+        return subprocess.run(died, stdout=log, stderr=log, check=False).returncode
+
+    monkeypatch.setattr(gpu, "in_a_process", dies)
+    found = gpu.whole_run(gpu.QUICK, tmp_path, {"name": "x"}, tmp_path / "r.json", quick=True)
+    assert [row["failed"] for rows in found["networks"].values() for row in rows] == [
+        "its process ended with -6: about to"
+    ] * 2
