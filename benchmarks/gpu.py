@@ -3,7 +3,7 @@
 
 `make test-gpu` runs it with the tests that need a GPU. Nothing is lost to a surprise: each network in each precision
 is a process of its own, with a log; the results are written after each, and at the end everything is packed into one
-file to send back. Engines share a timing cache. Where `trtexec` is found it builds and times the same files. An engine that
+file to send back. Engines share a timing cache. Where `trtexec` is found it builds and times the same files. What
 does not build, or does not answer as its ONNX file does, is written down as failed, and the status is then 1. Where
 there is no GPU, or no TensorRT, it says so and ends with status 2.
 
