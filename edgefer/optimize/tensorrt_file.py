@@ -129,8 +129,8 @@ def prepare_file(
     model, contract = loaded
     stated = metadata_of(model).get(PRECISION_KEY, "fp32")
     known = _origin(model)
-    written = bool(known.model_sha256) and precision == "fp32"
-    if written or stated != "fp32" or any(node.op_type == "QuantizeLinear" for node in model.graph.node):
+    from_host = bool(known.model_sha256) and precision == "fp32"
+    if from_host or stated != "fp32" or any(node.op_type == "QuantizeLinear" for node in model.graph.node):
         return _as_it_is(path, model, contract, precision, stated, target, settings, options)
     rewritten = for_tensorrt(model, contract, no_rewrite)
     digest = known.model_sha256 or sha256_file(path)
