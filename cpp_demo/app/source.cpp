@@ -282,14 +282,14 @@ std::unique_ptr<Source> open_source(const std::string& text, const SourceOptions
                 "leave it out; a GStreamer pipeline states its size in its caps");
   }
   if (text.find(" ! ") != std::string::npos) return gstreamer(text, "the GStreamer pipeline", options);
-  static const std::regex kStream("(rtsps?|rtmp|https?|udp|tcp)://.*");
+  static const std::regex kStream("(rtsps?|rtmp|https?|udp|tcp)://.*", std::regex::icase);
   if (std::regex_match(text, kStream)) return stream(text, options);
   const fs::path path(text);
   if (fs::is_directory(path)) return open_pictures(path);
   if (is_sequence(text) && !fs::exists(path)) return open_sequence(text);
   if (is_picture(path)) return open_pictures(path);
   if (fs::is_regular_file(path)) return video(path);
-  throw Error("there is no source '" + text + "'",
+  throw Error("there is no source '" + without_password(text) + "'",
               "give a webcam's number (0), a video or picture file, a folder of pictures, frames/%04d.png, rtsp://… or "
               "http://…, csi://0, or a GStreamer pipeline");
 }
@@ -302,9 +302,47 @@ std::string csi_pipeline(int sensor, cv::Size size) {
          "appsink drop=true max-buffers=1 sync=false";
 }
 
-std::string without_password(const std::string& url) {
-  static const std::regex kPassword("(://[^/@:\\s]*):[^/\\s]*@"), kToken("(://[^\\s\"'?]*\\?|user-pw=)[^\\s\"']+");
-  return std::regex_replace(std::regex_replace(url, kPassword, "$1:…@"), kToken, "$1…");
+namespace {
+
+std::string redacted_address(const std::string& address) {
+  static const std::regex kKnown("(rtsp[stu]?|rtmp[st]?|https?|udp|tcp|rtp|srt|mms|ftps?|file|csi)", std::regex::icase);
+  static const std::regex kNoPort(".*:(?![0-9]{0,5}$).*"), kBrackets("\\[.*\\]");
+  const auto colon = address.find(':');
+  const auto begin = std::min(address.find_first_not_of('/', colon + 1), address.size());
+  const std::string scheme = address.substr(0, begin);
+  if (!std::regex_match(address.substr(0, colon), kKnown)) return scheme + "…";
+  const auto at = address.rfind('@');  // a password may hold /, ?, # and @
+  const bool user = at != std::string::npos && at >= begin;
+  const std::string rest = address.substr(user ? at + 1 : begin);
+  const auto query = std::min(rest.find_first_of("?#"), rest.size()), slash = std::min(rest.find('/'), query);
+  std::string host = rest.substr(0, slash);
+  if (!user && std::regex_match(std::regex_replace(host, kBrackets, ""), kNoPort)) host = "…";  // a user, and no host
+  return scheme + (user ? "…@" : "") + host + rest.substr(slash, query - slash) + rest.substr(query, 1) +
+         (query + 1 < rest.size() ? "…" : "");
+}
+
+}  // namespace
+
+std::string without_password(const std::string& text) {
+  static const std::regex kWhole("[A-Za-z][A-Za-z0-9+.-]+:/.*"), kAlone("(//)?[^\\s/:@'\"=(,]+:[^\\s@'\"]+@(.*)");
+  static const std::regex kSetting("((user|proxy)-(id|pw)|password|passwd)=(\"[^\"]*\"|[^\\s\"']+)");
+  static const std::regex kAddress("\"[A-Za-z][A-Za-z0-9+.-]+:/[^\"]*\"|[A-Za-z][A-Za-z0-9+.-]+:/[^\\s\"']*");
+  if (text.find(" ! ") == std::string::npos) {
+    if (std::regex_match(text, kWhole)) return redacted_address(text);
+    std::smatch found;
+    return std::regex_match(text, found, kAlone) ? found[1].str() + "…@" + found[2].str() : text;
+  }
+  const std::string plain = std::regex_replace(text, kSetting, "$1=…");
+  std::string shown;
+  auto end = plain.cbegin();
+  for (std::sregex_iterator at(plain.begin(), plain.end(), kAddress); at != std::sregex_iterator(); ++at) {
+    const std::string address = at->str();
+    const bool quoted = address.front() == '"';
+    shown.append(end, (*at)[0].first);
+    shown += quoted ? '"' + redacted_address(address.substr(1, address.size() - 2)) + '"' : redacted_address(address);
+    end = (*at)[0].second;
+  }
+  return shown.append(end, plain.cend());
 }
 
 std::vector<std::string> cameras(const fs::path& folder) {

@@ -51,8 +51,9 @@ std::unique_ptr<Source> open_source(const std::string& text, const SourceOptions
 /// The pipeline for a camera on a Jetson's CSI port: its ISP gives NV12, OpenCV wants BGR.
 std::string csi_pipeline(int sensor, cv::Size size);
 
-/// `rtsp://user:secret@host/a?token=b` as `rtsp://user:…@host/a?…`: messages end up in logs.
-std::string without_password(const std::string& url);
+/// A source without users, passwords and queries: `rtsp://user:secret@host/a?token=b` as `rtsp://…@host/a?…`, of an
+/// unknown scheme only that. Messages end up in logs.
+std::string without_password(const std::string& text);
 
 /// Whether the suffix is one of a picture file.
 bool is_picture(const std::filesystem::path& path);

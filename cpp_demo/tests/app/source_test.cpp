@@ -102,12 +102,16 @@ TEST_CASE("cameras are listed as Linux knows them") {
 }
 
 TEST_CASE("passwords do not appear, and the CSI pipeline ends in an appsink") {
-  CHECK(without_password("rtsp://me:secret@host:554/live") == "rtsp://me:…@host:554/live");
-  CHECK(without_password("http://host/a@b:c@d") == "http://host/a@b:c@d");
-  CHECK(without_password("rtsp://me:p@ss:w@host/live") == "rtsp://me:…@host/live");
+  CHECK(without_password("rtsp://me:secret@host:554/live") == "rtsp://…@host:554/live");
+  CHECK(without_password("rtsp://host:554/live") == "rtsp://host:554/live");
+  CHECK(without_password("rtsp://me:secret") == "rtsp://…");
+  CHECK(without_password("me:secret@host/live") == "…@host/live");
+  CHECK(without_password("s3://secret") == "s3://…");
+  CHECK(without_password("nothing/here.mp4") == "nothing/here.mp4");
+  CHECK(without_password("rtsp://me:p@s/s?:w@host/live") == "rtsp://…@host/live");
   CHECK(without_password("http://host/a.mjpg?token=secret&b=2") == "http://host/a.mjpg?…");
   CHECK(without_password("rtspsrc location=rtsp://a:b@h/x user-id=me user-pw=secret ! appsink") ==
-        "rtspsrc location=rtsp://a:…@h/x user-id=me user-pw=… ! appsink");
+        "rtspsrc location=rtsp://…@h/x user-id=… user-pw=… ! appsink");
   const auto pipeline = csi_pipeline(1, {640, 480});
   CHECK(contains(pipeline, "sensor-id=1 "));
   CHECK(contains(pipeline, "width=640,height=480"));
