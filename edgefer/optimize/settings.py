@@ -152,7 +152,7 @@ class Quantisation:
             self._check_measured(command)
         if self.data is None:
             self._check_needs(precision, command)
-        if goal.name == CPU or self.data is not None:
+        if goal.name == CPU or (self.data is not None and "calibrator" not in goal.builder):
             REFERENCE.require(f"{command} for {goal.name}")
         if goal.runtime in RUNTIMES:
             RUNTIMES[goal.runtime].require(f"{command} for {goal.runtime}")

@@ -1,5 +1,7 @@
 """What has no effect with what, what excludes what and what needs what: decided in one place, before any work."""
 
+import sys
+
 import pytest
 
 import edgefer
@@ -130,3 +132,11 @@ def test_numbers_and_precisions_that_mean_nothing(settings, target, precision, m
     with pytest.raises(EdgeferError) as fault:
         Quantisation(**settings).check(target, precision)
     assert message in fault.value.message
+
+
+def test_tensorrts_own_calibrator_needs_no_runtime_of_a_cpu(monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    settings = Quantisation(data="faces.npz")
+    with pytest.raises(EdgeferError, match="needs the Python package 'onnxruntime'"):
+        settings.check(BuildTarget("tensorrt"), "int8")
+    settings.check(BuildTarget("tensorrt", builder={"calibrator": "entropy"}), "int8")
