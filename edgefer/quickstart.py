@@ -8,6 +8,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from edgefer.atomic import write_text
 from edgefer.data import FaceSet, aligned, contact_sheet, open_dataset, save_npz, synthetic_faces
 from edgefer.data.classes import FER2013
@@ -22,7 +24,9 @@ from edgefer.models.weights import load_weights, shipped, shipped_for
 from edgefer.optimize.build import build_engine
 from edgefer.optimize.settings import Quantisation
 from edgefer.progress import announce
+from edgefer.provenance import begin_as
 from edgefer.report.bench import benchmark
+from edgefer.report.evaluated import MIN_LEFT
 from edgefer.report.page import page
 from edgefer.report.report import Report, Row
 from edgefer.report.timing import BenchSettings
@@ -184,14 +188,33 @@ def _start(model: str, faces: FaceSet, path: Path, *, real: bool) -> Start:
         weights = shipped(name)
         contract = None if weights is None else load_weights(weights).contract
         if contract is not None and set(contract.labels) == set(faces.classes):
+            if real and _met_too_many(faces, name):
+                return Start(faces)
             announce(f"fine-tuning the weights that ship as {name}")
             return Start(aligned(faces, contract.labels), weights, 2e-4 if real else 1.5e-3)
+    if real and _met_too_many(faces, known[0]):
+        return Start(faces)
     announce(
         f"fine-tuning the weights that ship as {known[0]}, with a new last layer for {len(faces.classes)} classes: "
         f"{', '.join(faces.classes)}"
     )
     import_weights(known[0], model, path, classes=faces.classes, drop_head=True)
     return Start(faces, path, 1e-3, frozen=0.1)
+
+
+def _met_too_many(faces: FaceSet, name: str) -> bool:
+    """Whether the weights that ship as ``name`` leave too few test faces to measure on; it is said before training."""
+    weights, test = load_weights(shipped(name) or name), faces.split("test")
+    keys = test.group_keys()
+    met = begin_as(test.face_hashes(), weights.seen.union(*weights.met.values()))
+    left = len(np.setdiff1d(keys, keys[met]))
+    if not met.any() or left >= MIN_LEFT:
+        return False
+    announce(
+        f"the weights that ship as {name} met {int(met.sum()):,} of the {len(test):,} test faces, and {left} distinct "
+        "ones are too few to measure on: training starts from random weights"
+    )
+    return True
 
 
 def _train(start: Start, model: str, weights: Path, seconds: float, seed: int) -> None:

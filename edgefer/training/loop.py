@@ -51,6 +51,8 @@ OnEpoch: TypeAlias = Callable[[Sequence[Mapping[str, float]]], object]
 
 _ANNOUNCE_SECONDS, _FIRST_SECONDS = 30.0, 5.0
 """Where no bar is drawn, a long epoch says how it goes after the second, and then each time after the first."""
+_EPOCHS_APART = 1.0
+"""Seconds between the lines of epochs, where an epoch takes less."""
 _SAVING_SHARE = 0.05
 """Maximum share of the time that goes into writing states."""
 _STATE_FORMAT = 2
@@ -195,6 +197,7 @@ class _Run:
         self.earlier_seconds, self.started = 0.0, time.monotonic()
         self.saved_at, self.saving_took = time.monotonic(), 0.0
         self.told_at = time.monotonic() + _FIRST_SECONDS - _ANNOUNCE_SECONDS
+        self.epoch_told_at = self.told_at
         self.shown, self.faces_seen = 0.0, 0
         self.on_epoch: OnEpoch | None = None
 
@@ -298,9 +301,10 @@ class _Run:
             weights = self.learner.averaged_weights()
             self.best = {"epoch": self.epoch, "top1": reached.top1, "loss": reached.loss, "weights": weights}
             self.write_best()
-        self.told_at = time.monotonic()
-        told = ", ".join(filter(None, (f"loss {self.curve[-1]['loss']:.4f}", self.note(), self.pace())))
-        announce(f"epoch {self.epoch}: {told}, {self.seconds():.0f} s gone{self.time_left()}")
+        if self.finished() or self.epoch == 1 or time.monotonic() - self.epoch_told_at >= _EPOCHS_APART:
+            self.epoch_told_at = self.told_at = time.monotonic()
+            told = ", ".join(filter(None, (f"loss {self.curve[-1]['loss']:.4f}", self.note(), self.pace())))
+            announce(f"epoch {self.epoch}: {told}, {self.seconds():.0f} s gone{self.time_left()}")
         if self.on_epoch is not None:
             self.on_epoch(self.curve)
 

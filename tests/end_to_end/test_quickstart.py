@@ -6,10 +6,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from edgefer.data import synthetic_faces
+from edgefer.data import open_dataset, save_npz, synthetic_faces
 from edgefer.measure.disturbance import UNDISTURBED
 from edgefer.models import names
-from edgefer.quickstart import int8_verdict
+from edgefer.quickstart import _start, int8_verdict
 from tests.end_to_end.conftest import edgefer
 
 FILES = {
@@ -79,6 +79,14 @@ def test_the_verdict_says_in_words_whether_int8_pays(int8_ms, said):
         for ms, size in ((2.5, 4000), (int8_ms, 1000))
     )
     assert said in int8_verdict(fp32, int8)
+
+
+def test_weights_that_met_the_test_faces_are_not_begun_with(shared, tmp_path, capsys):
+    with np.load(shared / "data" / "fer2013" / "train.npz") as content:
+        save_npz(tmp_path / "met.npz", content["images"][:600, ..., None], content["labels"][:600])
+    faces = open_dataset(tmp_path / "met.npz").redivided()
+    assert _start("lenet", faces, tmp_path / "x.safetensors", real=True).weights is None
+    assert "are too few to measure on: training starts from random weights" in capsys.readouterr().err
 
 
 def test_quickstart_on_data_that_are_not_there(tmp_path):

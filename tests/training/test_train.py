@@ -304,6 +304,7 @@ def test_every_epoch_is_told(faces, tmp_path):
 
 def test_without_a_terminal_a_run_says_from_the_first_seconds_how_it_goes(faces, tmp_path, monkeypatch, capfd):
     monkeypatch.setattr("edgefer.training.loop._FIRST_SECONDS", 0.0)
+    monkeypatch.setattr("edgefer.training.loop._EPOCHS_APART", 0.0)
     train(faces, "lenet", tmp_path / "w.safetensors", quick(epochs=3))
     said = capfd.readouterr().err
     first = re.search(r"epoch 1, (\d+) % of it: loss \d\.\d{3}, [\d,]+ faces/s, about \d+ (s|min) left", said)
