@@ -77,6 +77,11 @@ class Finding:
         """Share of right answers, 0–1."""
         return self.right / self.n
 
+    @property
+    def shown(self) -> bool:
+        """Whether it is better than the declared contract, its order of the classes being no tie."""
+        return self.gain is not None and self.gain.shown and (self.order is None or self.order.clear)
+
 
 class ContractVerdict(str, Enum):
     """What follows from the findings."""
@@ -148,14 +153,10 @@ def _to_json(finding: Finding, labels: Sequence[str]) -> dict[str, Any]:
     }
     if finding.gain is not None:
         content |= {"gain_pp": finding.gain.gain_pp, "gain_ci_pp": list(finding.gain.interval_pp)}
-        content |= {"p_corrected": finding.gain.p, "shown": _shown(finding)}
+        content |= {"p_corrected": finding.gain.p, "shown": finding.shown}
     if finding.order is not None:
         content["labels"] = [labels[label] for label in finding.order.order]
     return content
-
-
-def _shown(finding: Finding) -> bool:
-    return finding.gain is not None and finding.gain.shown and (finding.order is None or finding.order.clear)
 
 
 def check_contract(
@@ -303,7 +304,7 @@ class Trial:
     def _decide(self, data: str) -> ContractCheck:
         declared = self._findings[self.declared]
         chosen = declared
-        better = [finding for finding in self._full() if _shown(finding)]
+        better = [finding for finding in self._full() if finding.shown]
         if better:
             chosen = self._simplest(self._expressible(max(better, key=lambda finding: finding.right)))
         verdict = ContractVerdict.CHANGE if better else ContractVerdict.KEEP
@@ -341,8 +342,7 @@ class Trial:
         usual = [
             finding
             for finding in self._full()
-            if _shown(finding)
-            and finding.hypothesis in [replace(best.hypothesis, normalisation=name) for name in names]
+            if finding.shown and finding.hypothesis in [replace(best.hypothesis, normalisation=name) for name in names]
         ]
         return max(usual, key=lambda finding: finding.right, default=best)
 
@@ -363,7 +363,7 @@ class Trial:
             if len(self._answers.get(plain, ())) < len(self.labels):
                 self._compute(plain, len(self.labels))
             simpler = self._findings.get(one)
-            if simpler is None or not _shown(simpler):
+            if simpler is None or not simpler.shown:
                 continue
             if not Gain(self._paired(simpler, best), self.comparisons).shown:
                 best = simpler

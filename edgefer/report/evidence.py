@@ -78,7 +78,7 @@ def _cells(finding: Finding, check: ContractCheck) -> tuple[str, ...]:
     if finding.gain is None:
         return (f"{name} (declared)", *shares, "", "")
     below, above = finding.gain.interval_pp
-    mark = " *" if finding.gain.shown else ""
+    mark = " *" if finding.shown else ""
     return (name, *shares, f"{finding.gain.gain_pp + 0.0:+.1f}{mark}", f"{below:+.1f} … {above:+.1f}")
 
 
