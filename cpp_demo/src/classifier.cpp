@@ -79,7 +79,9 @@ Classifier Classifier::load(const std::filesystem::path& engine, int threads) {
 #ifdef EDGEFER_TENSORRT
   if (runtime == "tensorrt") check_tensorrt_place(engine, manifest);
 #endif
-  auto session = open_session(runtime, file, {threads, manifest.precision, manifest.dla_core});
+  const auto& portable = manifest.portable;
+  const bool host_code = std::find(portable.begin(), portable.end(), "version") != portable.end();
+  auto session = open_session(runtime, file, {threads, manifest.precision, manifest.dla_core, host_code});
   if (manifest.target == "cpu" && !manifest.runtime_version.empty() && session->version() != manifest.runtime_version) {
     announce(engine.string() + " was built with " + manifest.runtime + " " + manifest.runtime_version +
              " and runs in " + session->version() + "; its golden vectors decide");

@@ -148,6 +148,7 @@ Manifest manifest_of(const Json& content) {
   for (const Json& layer : list(precision, "layers")) manifest.has_int8 |= text(layer, "got") == "int8";
   manifest.golden = golden_of(at(content, "golden"), manifest.contract);
   manifest.device = text_or_empty(content, "device");
+  if (content.contains("portable")) manifest.portable = texts(content, "portable");
   if (content.contains("dla_core") && !content["dla_core"].is_null()) {
     manifest.dla_core = static_cast<int>(integer(content["dla_core"], "dla_core", 0, INT8_MAX));
   }

@@ -31,9 +31,9 @@ struct ExecutionContext {
 
 class TensorRtSession::Impl {
  public:
-  Impl(const std::filesystem::path& file, int dla_core)
+  Impl(const std::filesystem::path& file, int dla_core, bool host_code)
       : device_(cuda::device()), device_text_(device_.text()), version_(trt::version()), stream_(cuda::make_stream()) {
-    read_engine(file, dla_core);
+    read_engine(file, dla_core, host_code);
     read_tensors();
     for (std::size_t i = 0; i < specs_.size(); ++i) {
       buffers_.push_back(std::make_unique<cuda::Buffer>(trt::bytes_of(specs_[i], max_shapes_[i]), device_.integrated));
@@ -83,11 +83,11 @@ class TensorRtSession::Impl {
   cudaStream_t stream() const noexcept { return stream_.get(); }
 
  private:
-  void read_engine(const std::filesystem::path& file, int dla_core) {
+  void read_engine(const std::filesystem::path& file, int dla_core, [[maybe_unused]] bool host_code) {
     std::ifstream stream(file, std::ios::binary);
     const std::vector<char> bytes{std::istreambuf_iterator<char>(stream), std::istreambuf_iterator<char>()};
-    runtime_.reset(nvinfer1::createInferRuntime(logger_));
-    check(runtime_ != nullptr, "TensorRT " + version_ + " could not start", logger_);
+    runtime_.reset(nvinfer1::createInferRuntime(trt::logger()));
+    check(runtime_ != nullptr, "TensorRT " + version_ + " could not start");
     if (dla_core >= 0) {
       const std::int32_t found = runtime_->getNbDLACores();
       if (dla_core >= found) {
@@ -97,8 +97,11 @@ class TensorRtSession::Impl {
       }
       runtime_->setDLACore(dla_core);  // or it runs on core 0, whichever it was built for
     }
+#if NV_TENSORRT_MAJOR * 100 + NV_TENSORRT_MINOR >= 806
+    if (host_code) runtime_->setEngineHostCodeAllowed(true);  // or a version compatible engine is refused
+#endif
     engine_.reset(runtime_->deserializeCudaEngine(bytes.data(), bytes.size()));
-    check(engine_ != nullptr, "TensorRT " + version_ + " cannot load " + file.string(), logger_);
+    check(engine_ != nullptr, "TensorRT " + version_ + " cannot load " + file.string());
   }
 
   /// Inputs come first in specs_, max_shapes_ and buffers_, then outputs.
@@ -149,10 +152,10 @@ class TensorRtSession::Impl {
   ExecutionContext make_context() {
     ExecutionContext one;
     one.context.reset(engine_->createExecutionContext());
-    check(one.context != nullptr, "TensorRT could not make an execution context; it needs more GPU memory", logger_);
+    check(one.context != nullptr, "TensorRT could not make an execution context; it needs more GPU memory");
     for (std::size_t i = 0; i < specs_.size(); ++i) {
       const bool taken = one.context->setTensorAddress(specs_[i].name.c_str(), buffers_[i]->device());
-      check(taken, "TensorRT did not take the memory of " + to_string(specs_[i]), logger_);
+      check(taken, "TensorRT did not take the memory of " + to_string(specs_[i]));
     }
     return one;
   }
@@ -163,7 +166,7 @@ class TensorRtSession::Impl {
     one.shapes.clear();  // until all are set: a failure must not look like a context that fits
     for (std::size_t i = 0; i < inputs_.size(); ++i) {
       const bool taken = one.context->setInputShape(inputs_[i].name.c_str(), trt::dims_of(shapes_[i]));
-      check(taken, "TensorRT did not take " + to_string({inputs_[i].name, inputs_[i].type, shapes_[i]}), logger_);
+      check(taken, "TensorRT did not take " + to_string({inputs_[i].name, inputs_[i].type, shapes_[i]}));
     }
     one.shapes = shapes_;
     one.on_device = on_device_;
@@ -179,7 +182,7 @@ class TensorRtSession::Impl {
     for (std::size_t i = 0; i < inputs_.size(); ++i) {
       if (!on_device_[i]) buffers_[i]->upload(trt::bytes_of(inputs_[i], shapes_[i]), stream_.get());
     }
-    check(one.context->enqueueV3(stream_.get()), "TensorRT " + version_ + " could not run the engine", logger_);
+    check(one.context->enqueueV3(stream_.get()), "TensorRT " + version_ + " could not run the engine");
     for (std::size_t i = 0; i < outputs_.size(); ++i) {
       buffers_[inputs_.size() + i]->download(trt::bytes_of(outputs_[i], answer_shapes_[i]), stream_.get());
     }
@@ -212,7 +215,6 @@ class TensorRtSession::Impl {
     enqueue(one);
   }
 
-  trt::Logger logger_;
   cuda::Stream stream_;
   // Destroyed from the last to the first: contexts, then what they point to, then engine and runtime.
   std::unique_ptr<nvinfer1::IRuntime> runtime_;
@@ -225,8 +227,8 @@ class TensorRtSession::Impl {
   bool capturable_ = true;
 };
 
-TensorRtSession::TensorRtSession(const std::filesystem::path& engine, int dla_core)
-    : impl_(std::make_unique<Impl>(engine, dla_core)) {}
+TensorRtSession::TensorRtSession(const std::filesystem::path& engine, int dla_core, bool host_code)
+    : impl_(std::make_unique<Impl>(engine, dla_core, host_code)) {}
 TensorRtSession::~TensorRtSession() = default;
 const std::string& TensorRtSession::version() const noexcept { return impl_->version_; }
 const std::vector<TensorSpec>& TensorRtSession::inputs() const noexcept { return impl_->inputs_; }
@@ -245,22 +247,28 @@ void* TensorRtSession::device_input(std::string_view name, const Shape& shape) {
 }
 
 std::unique_ptr<Session> open_tensorrt(const std::filesystem::path& engine, const SessionOptions& options) {
-  return std::make_unique<TensorRtSession>(engine, options.dla_core);
+  return std::make_unique<TensorRtSession>(engine, options.dla_core, options.host_code);
 }
 
 void check_tensorrt_place(const std::filesystem::path& engine, const Manifest& manifest) {
   const std::string again =
       "an engine is good for the TensorRT and the GPU that built it: build it again here, `edgefer build-engine "
       "model.onnx --target tensorrt -o x.engine`";
+  const auto portable = [&manifest](const char* what) {
+    return std::find(manifest.portable.begin(), manifest.portable.end(), what) != manifest.portable.end();
+  };
   const std::string here = trt::version();
-  if (!trt::same_version(manifest.runtime_version, here)) {
+  const bool later = portable("version") && trt::loads(manifest.runtime_version, here);
+  if (!later && !trt::same_version(manifest.runtime_version, here)) {
     throw Error(engine.string() + " was built with TensorRT " + manifest.runtime_version + ", and " + here +
                     " is installed here",
                 again);
   }
-  const std::string gpu = cuda::device().text();
-  if (manifest.device != gpu) {
-    throw Error(engine.string() + " was built for " + manifest.device + ", and this GPU is " + gpu, again);
+  const cuda::Device gpu = cuda::device();
+  // NvInfer.h, HardwareCompatibilityLevel::kAMPERE_PLUS: every GPU from SM80 on, and no Jetson
+  const bool ampere = !gpu.integrated && std::stoi(gpu.capability.substr(2)) >= 80;
+  if (manifest.device != gpu.text() && !(portable("hardware") && ampere)) {
+    throw Error(engine.string() + " was built for " + manifest.device + ", and this GPU is " + gpu.text(), again);
   }
 }
 

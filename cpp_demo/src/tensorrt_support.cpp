@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "edgefer/error.hpp"
@@ -56,18 +57,26 @@ std::vector<int> numbers(const std::string& text) {
 void Logger::log(Severity severity, const char* message) noexcept {
   if (severity > Severity::kERROR) return;
   try {
+    const std::lock_guard<std::mutex> lock(mutex_);
     errors_ += (errors_.empty() ? "" : " · ") + std::string(message);
     if (errors_.size() > longest_log) errors_.erase(0, errors_.size() - longest_log);
-  } catch (const std::bad_alloc&) {
-    errors_.clear();
+  } catch (const std::exception&) {  // no memory, or no lock: the message is lost
   }
 }
 
-std::string Logger::reason() const { return errors_.empty() ? "its log has no error" : errors_; }
+std::string Logger::reason() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return errors_.empty() ? "its log has no error" : std::exchange(errors_, {});
+}
 
-void check(bool fine, const std::string& what, const Logger& logger) {
+Logger& logger() {
+  static Logger* const one = new Logger();
+  return *one;
+}
+
+void check(bool fine, const std::string& what) {
   if (fine) return;
-  throw Error(what + ": " + logger.reason(),
+  throw Error(what + ": " + logger().reason(),
               "an engine is good for the TensorRT and the GPU that built it: build it again here");
 }
 
@@ -77,6 +86,13 @@ std::string version() {
 }
 
 bool same_version(const std::string& manifest, const std::string& here) { return numbers(manifest) == numbers(here); }
+
+bool loads(const std::string& built, const std::string& here) {
+  const std::vector<int> old = numbers(built), now = numbers(here);
+  if (old < std::vector<int>{8, 6, 0}) return false;
+  const bool next = (old[0] == 8 && now[0] == 10) || (old[0] == 10 && now[0] == 11);
+  return next || (old[0] == now[0] && old <= now);
+}
 
 std::size_t max_contexts() { return loaded() >= 100000 ? 4 : 1; }
 

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <mutex>
 #include <string>
 
 #include "edgefer/session.hpp"
@@ -12,19 +13,27 @@
 
 namespace edgefer::trt {
 
-/// Keeps the errors since the last one that was reported. TensorRT calls it from its own threads' code, so it never
-/// throws.
+/// Keeps the errors since they were last asked for. TensorRT calls it from any thread, so it never throws.
 class Logger final : public nvinfer1::ILogger {
  public:
   void log(Severity severity, const char* message) noexcept override;
-  std::string reason() const;  ///< The last errors, or that there was none.
+  std::string reason();  ///< The last errors, which are forgotten then, or that there was none.
 
  private:
+  std::mutex mutex_;
   std::string errors_;
 };
 
+/// The logger. TensorRT keeps the first that it is given, for all that the process makes later; so there is one, and it
+/// is never destroyed.
+Logger& logger();
+
 /// Throws Error with what the logger heard where `fine` is false.
-void check(bool fine, const std::string& what, const Logger& logger);
+void check(bool fine, const std::string& what);
+
+/// Whether TensorRT `here` loads a version compatible engine of `built`: a later one of the same major version, 10
+/// those of 8 and 11 those of 10.
+bool loads(const std::string& built, const std::string& here);
 
 /// "10.3.0": of the library that is loaded, not of the headers.
 std::string version();

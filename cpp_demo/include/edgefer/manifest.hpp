@@ -49,9 +49,10 @@ struct Manifest {
   std::string precision;  ///< What it computes in: "fp32", "int8+fp16", ….
   bool has_int8 = false;  ///< Whether any layer of it does so in INT8.
   Golden golden;
-  std::string device;  ///< The GPU it is for, "Orin, SM87"; empty on a CPU.
-  int dla_core = -1;   ///< The DLA core it runs on; −1: none.
-  std::string note;    ///< What whoever uses it must know; may be empty.
+  std::string device;                 ///< The GPU it is for, "Orin, SM87"; empty on a CPU.
+  std::vector<std::string> portable;  ///< Where else it may run: "version", "hardware".
+  int dla_core = -1;                  ///< The DLA core it runs on; −1: none.
+  std::string note;                   ///< What whoever uses it must know; may be empty.
 
   /// Parse the JSON `text`; `origin` names the file in errors. Unknown keys are ignored.
   ///

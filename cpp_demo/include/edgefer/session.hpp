@@ -85,6 +85,7 @@ struct SessionOptions {
   int threads = 1;                 ///< Of one inference, on a CPU.
   std::string precision = "fp32";  ///< As manifests say it; with "bf16" in it, floats are bfloat16 on a CPU.
   int dla_core = -1;               ///< Of a Jetson, for an engine that was built for one; −1: none.
+  bool host_code = false;          ///< Run the code in a version compatible engine of TensorRT: one that is trusted.
 };
 
 /// Open `model` in `runtime`: "openvino" (ONNX or IR) or "tensorrt" (a serialised engine).

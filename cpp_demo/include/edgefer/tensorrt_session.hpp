@@ -16,10 +16,11 @@ namespace edgefer {
 /// memory with the CPU nothing is copied. From the second run of a shape on, copies and kernels are one CUDA graph.
 class TensorRtSession final : public Session {
  public:
-  /// An engine that was built for a DLA core runs on `dla_core`, whichever that was; −1: it was not.
+  /// An engine that was built for a DLA core runs on `dla_core`, whichever that was; −1: it was not. A version
+  /// compatible engine holds code, which TensorRT runs only with `host_code`: it is a program that one has to trust.
   ///
   /// Throws Error: no GPU, no such DLA core, no memory, or TensorRT refuses the engine.
-  explicit TensorRtSession(const std::filesystem::path& engine, int dla_core = -1);
+  explicit TensorRtSession(const std::filesystem::path& engine, int dla_core = -1, bool host_code = false);
   ~TensorRtSession() override;
 
   const char* runtime() const noexcept override { return "tensorrt"; }

@@ -21,6 +21,7 @@ struct State {
   int copies = 0, enqueued = 0, launched = 0;
   int dla_cores = 0;                  // that the chip has
   int dla_core = -1;                  // that the engine was loaded for
+  bool host_code = false;             // whether the runtime may run the code in engines
   long min_batch = 1, max_batch = 8;  // the engine's profile
   long side = 2, rows = 1;            // of its faces, -1: free; of its answers to each face
   Work waiting;

@@ -105,6 +105,9 @@ struct Runtime final : EndingVRuntime {
 
   int32_t getNbDLACores() const noexcept override { return fake::state().dla_cores; }
   void setDLACore(int32_t core) noexcept override { fake::state().dla_core = core; }
+#if NV_TENSORRT_MAJOR * 100 + NV_TENSORRT_MINOR >= 806
+  void setEngineHostCodeAllowed(bool allowed) noexcept override { fake::state().host_code = allowed; }
+#endif
 
 #if NV_TENSORRT_MAJOR >= 10
   nvinfer1::ICudaEngine* deserializeCudaEngine(void const* bytes, std::size_t size) noexcept override{
@@ -112,7 +115,8 @@ struct Runtime final : EndingVRuntime {
   nvinfer1::ICudaEngine* deserializeCudaEngine(void const* bytes, std::size_t size,
                                                nvinfer1::IPluginFactory*) noexcept override {
 #endif
-      if (std::string(static_cast<const char*>(bytes), size) == "an engine") {
+      const std::string content(static_cast<const char*>(bytes), size);
+      if (content == "an engine" || (content == "an engine with code" && fake::state().host_code)) {
         return new Owner<nvinfer1::ICudaEngine, Engine>();
 } logger->log(nvinfer1::ILogger::Severity::kWARNING, "not worth a word");
 logger->log(nvinfer1::ILogger::Severity::kERROR, "magicTag does not match");

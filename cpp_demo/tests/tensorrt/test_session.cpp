@@ -4,6 +4,7 @@
 #include <cstring>
 #include <memory>
 #include <numeric>
+#include <thread>
 #include <vector>
 
 #include "../../src/internal.hpp"
@@ -187,8 +188,48 @@ TEST_CASE("another TensorRT or another GPU than the manifest's") {
   manifest.runtime_version = "8.5.2";
   CHECK_THROWS_WITH_AS(edgefer::check_tensorrt_place(world.engine, manifest),
                        doctest::Contains("was built with TensorRT 8.5.2, and 10.3.0 is installed here"), Error);
+  manifest.portable = {"version"};
+  manifest.device = "Fake, SM87";
+  CHECK_THROWS_AS(edgefer::check_tensorrt_place(world.engine, manifest), Error);  // 8.5 had no such engines
+  manifest.runtime_version = "8.6.1";
+  edgefer::check_tensorrt_place(world.engine, manifest);
+  manifest.runtime_version = "10.8.0";  // of a later one than is here
+  CHECK_THROWS_AS(edgefer::check_tensorrt_place(world.engine, manifest), Error);
+  manifest.runtime_version = "10.3.0";
+  manifest.device = "A100, SM80";
+  CHECK_THROWS_AS(edgefer::check_tensorrt_place(world.engine, manifest), Error);
+  manifest.portable = {"hardware"};
+  edgefer::check_tensorrt_place(world.engine, manifest);
+  fake::state().integrated = true;  // a Jetson is no such GPU
+  CHECK_THROWS_AS(edgefer::check_tensorrt_place(world.engine, manifest), Error);
+  CHECK(edgefer::trt::loads("10.3.0", "11.1.0"));
+  CHECK_FALSE(edgefer::trt::loads("8.6.1", "11.1.0"));
   fake::state().version = 8502;
   CHECK(edgefer::trt::version() == "8.5.2");
   CHECK(edgefer::trt::same_version("8.5.2.post1", "8.5.2"));
   CHECK_FALSE(edgefer::trt::same_version("8.5", "8.5.2"));
+}
+
+#if NV_TENSORRT_MAJOR * 100 + NV_TENSORRT_MINOR >= 806
+TEST_CASE("code in an engine runs only where that was asked for") {
+  const World world;
+  vectors::write(world.engine, "an engine with code");
+  CHECK_THROWS_WITH_AS(TensorRtSession(world.engine), doctest::Contains("magicTag does not match"), Error);
+  TensorRtSession session(world.engine, -1, true);
+  ask(session, 2, 1);
+}
+#endif
+
+TEST_CASE("one logger hears every thread, and tells each error once") {
+  edgefer::trt::Logger& logger = edgefer::trt::logger();
+  CHECK(&logger == &edgefer::trt::logger());
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 4; ++i) {
+    threads.emplace_back([&logger] {
+      for (int j = 0; j < 500; ++j) logger.log(nvinfer1::ILogger::Severity::kERROR, "a fault");
+    });
+  }
+  for (std::thread& one : threads) one.join();
+  CHECK(logger.reason().find("a fault · a fault") != std::string::npos);
+  CHECK(logger.reason() == "its log has no error");
 }
