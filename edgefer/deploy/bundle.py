@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
@@ -26,6 +27,7 @@ from edgefer.contract import INPUT_NAME, OUTPUT_NAME, Contract
 from edgefer.data import FaceSet, aligned, open_dataset, save_npz, synthetic_faces
 from edgefer.data.classes import FER2013
 from edgefer.data.sources import ArraySource
+from edgefer.deploy.wheel import write_wheel
 from edgefer.engines.classifier import relative_difference
 from edgefer.engines.load import load_baseline
 from edgefer.engines.onnxruntime import OnnxRuntimeSession
@@ -39,6 +41,7 @@ from edgefer.graph.onnx_file import load_model, metadata_of, serialise
 from edgefer.graph.rewrite import rewrite
 from edgefer.manifest import PRECISION_KEY, Calibration
 from edgefer.measure.accuracy import Predictions
+from edgefer.measure.environment import describe_environment
 from edgefer.measure.evaluate import evaluate
 from edgefer.optimize.calibrate import from_table
 from edgefer.optimize.calibration_table import CalibrationTable, read_table, shipped_table, signature
@@ -61,6 +64,7 @@ SYNTHETIC: Final = 350
 _GOLDEN_FACES: Final = 4
 _MAX_TOLERANCE: Final = 0.9
 _BATCH: Final = 64
+_HOST_SECONDS: Final = 0.5
 _BEGIN, _END = "# settings: begin\n", "# settings: end\n"
 _SET_BY_SCRIPT: Final = ("--onnx=", "--saveEngine=")
 
@@ -158,9 +162,13 @@ def make_bundle(
         faces = _evaluation_faces(data, contract, limit, seed)
         faces = faces if table is None else _without_calibration(faces, table.calibration)
         faces = _write_faces(folder, faces, baseline or folder / MODEL, contract)
-        (folder / "run.sh").write_text(_script(contract, chosen, names, golden, table is not None), encoding="utf-8")
+        host = _host_figures(folder / MODEL, contract, faces)
+        script = _script(contract, chosen, names, golden, has_table=table is not None, host=host)
+        (folder / "run.sh").write_text(script, encoding="utf-8")
         (folder / "run.sh").chmod(0o755)
-        (folder / "README.md").write_text(_readme(contract, chosen, faces, table), encoding="utf-8")
+        wheel = write_wheel(folder)
+        text = _readme(contract, chosen, faces, table).replace("WHEEL", wheel.name).replace("HOST", host)
+        (folder / "README.md").write_text(text, encoding="utf-8")
         record = {
             "architecture": contract.architecture,
             "precision": chosen,
@@ -358,7 +366,24 @@ def _write_faces(
     return replace(given, count=len(faces), baseline=name, top1=answers.top1)
 
 
-def _script(contract: Contract, precision: str, names: dict[str, str], golden: Golden, has_table: bool) -> str:
+def _host_figures(model: Path, contract: Contract, faces: EvaluationFaces) -> str:
+    """A sentence about the float model on this machine, to read beside what the device prints."""
+    face = golden_faces(contract, 1)
+    session = OnnxRuntimeSession(model)
+    calls, until = [], time.perf_counter() + _HOST_SECONDS
+    while not calls or time.perf_counter() < until:
+        began = time.perf_counter()
+        session.run({INPUT_NAME: face})
+        calls.append(time.perf_counter() - began)
+    about = describe_environment()
+    right = "" if faces.synthetic else f", {100 * faces.top1:.2f} % of the faces right"
+    took = f"{1000 * float(np.median(calls)):.2f} ms for a face (median of {len(calls)} calls){right}"
+    return f"{about['cpu']}: the float model in {REFERENCE.title}, one thread: {took}"
+
+
+def _script(
+    contract: Contract, precision: str, names: dict[str, str], golden: Golden, *, has_table: bool, host: str
+) -> str:
     """``run.sh`` of this package with its settings filled in.
 
     Args:
@@ -367,6 +392,7 @@ def _script(contract: Contract, precision: str, names: dict[str, str], golden: G
         names: version of :data:`~edgefer.engines.tensorrt.compat.GENERATIONS` → the file that it builds from.
         golden: its tolerance is what trtexec's engine is compared within.
         has_table: whether a calibration table is in the bundle.
+        host: what :func:`_host_figures` says.
     """
     body = files("edgefer.deploy").joinpath("run.sh").read_text(encoding="utf-8")
     face = "x".join(map(str, contract.face_shape))
@@ -381,6 +407,7 @@ def _script(contract: Contract, precision: str, names: dict[str, str], golden: G
         "TYPES_FROM": str(SPANS["strong_typing"].since[0]),
         "FACE": face,
         "GOLDEN_SHAPE": f"{len(golden.faces)}x{face}",
+        "HOST": host,
         "TOLERANCE": f"{max(golden.tolerance[part] for part in precision.split('+')):g}",
     }
     lines = "".join(f"{name}={shlex.quote(value)}\n" for name, value in settings.items())
@@ -434,5 +461,5 @@ def _readme(contract: Contract, precision: str, faces: EvaluationFaces, table: C
         cpu_commands="\n".join(
             f"    {f'sh run.sh --target {row.name}':<41}  # this CPU, with {row.title}" for row in rows
         ),
-        cpu_extras=" or ".join(f"`pip install 'edgefer[{row.extra}]'`" for row in rows),
+        cpu_extras=" or ".join(f"`pip install './WHEEL[{row.extra}]'`" for row in rows),
     )

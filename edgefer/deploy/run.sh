@@ -1,7 +1,7 @@
 #!/bin/sh
 # Builds, checks and benches the network of this bundle on the machine that it is run on.
 #
-#   sh run.sh [--target TARGETS] [--with edgefer|trtexec] [--seconds N] [-o FOLDER]
+#   sh run.sh [--target TARGETS] [--with edgefer|trtexec|both] [--seconds N] [-o FOLDER]
 #
 # PYTHON is the interpreter that has edgefer (default: python3); TRTEXEC is NVIDIA's builder (default: looked for).
 # Exit status: 0 built, checked and benched; 2 something is missing or does not answer as it should.
@@ -40,8 +40,9 @@ case " tensorrt $CPU_RUNTIMES " in
 esac
 case $with in
     edgefer) ;;
+    both) [ "$target" = tensorrt ] || fail "trtexec builds for TensorRT only, not for $target" ;;
     trtexec) [ "$target" = tensorrt ] || fail "trtexec builds for TensorRT only, not for $target" ;;
-    *) fail "--with is edgefer or trtexec, not $with" ;;
+    *) fail "--with is edgefer, trtexec or both, not $with" ;;
 esac
 
 bundle=$(cd "$(dirname "$0")" && pwd)
@@ -87,6 +88,7 @@ with_edgefer() {
     "$PYTHON" -m edgefer deploy check . "$engine"
     "$PYTHON" -m edgefer bench "$engine" --data faces.npz --baseline baseline.npz --seconds "$seconds" \
         --markdown "$output/report.md" --json "$output/report.json"
+    echo "the host, $HOST"
     echo "results: $engine, its manifest, report.json and report.md in $output"
 }
 
@@ -118,6 +120,30 @@ PYTHON
         --exportTimes="$output/times.json" >"$output/bench.log" 2>&1 || fail "trtexec could not time the engine"
     sed -n '/Performance summary/,$p' "$output/bench.log"
     echo "results: $engine, times.json and trtexec's logs in $output; it has no manifest, so edgefer does not serve it"
+}
+
+# First contact with a device: one after the other, whatever becomes of either, and everything but engines in one file.
+with_both() {
+    make_output
+    export PYTHON TRTEXEC
+    {
+        cat /etc/nv_tegra_release
+        nvpmodel -q
+        jetson_clocks --show
+        dpkg -l | grep -i -E 'tensorrt|nvinfer|cuda-cudart'
+        "$PYTHON" -m edgefer doctor
+    } >"$output/device.txt" 2>&1 || true
+    status=0
+    for way in edgefer trtexec; do
+        echo "with $way: $output/$way.log" >&2
+        folder=$output
+        [ $way = edgefer ] || folder=$output/trtexec
+        sh ./run.sh --with $way --seconds "$seconds" -o "$folder" >"$output/$way.log" 2>&1 || status=2
+        tail -n 25 "$output/$way.log"
+    done
+    tar -czf "$output.tar.gz" --exclude='*.engine' --exclude='*.unchecked' -C "$output" .
+    echo "send back: $output.tar.gz, which has no engine and no face in it"
+    exit "$status"
 }
 
 "with_$with"

@@ -80,11 +80,11 @@ class Reference:
     def fault_in(self, found: Logits) -> str | None:
         """What is wrong with the logits that an engine ``found``; None where they are a right engine's."""
         size, mean = rms_differences(found, self.logits)
-        for what, value, allowed in (("", size, self.size), ("the mean over the faces of ", mean, self.mean)):
+        for what, value, allowed in (("the size of", size, self.size), ("the mean over the faces of", mean, self.mean)):
             if not value <= allowed:
                 return (
-                    f"{what}the differences is {value:.3g} of the logits, and {allowed:.3g} is the most that rounding "
-                    f"explains ({len(found)} synthetic faces)"
+                    f"{what} the differences is {value:.3g} of the logits, and rounding explains up to "
+                    f"{allowed:.3g} ({len(found)} synthetic faces)"
                 )
         return None
 

@@ -29,7 +29,14 @@ from tests.optimize.conftest import contract, network, write_model
 
 EVERYTHING = {
     *("README.md", "baseline.npz", "bundle.json", "contract.json", "faces.npz", "golden.faces.bin", "golden.json"),
-    *("model.onnx", "calibration.jsonl", "run.sh", "tensorrt.flags.onnx", "tensorrt.types.onnx"),
+    *(
+        "edgefer-0.1.0-py3-none-any.whl",
+        "model.onnx",
+        "calibration.jsonl",
+        "run.sh",
+        "tensorrt.flags.onnx",
+        "tensorrt.types.onnx",
+    ),
 }
 
 

@@ -2,9 +2,12 @@
 
 import json
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -74,7 +77,7 @@ def test_it_builds_checks_and_benches_on_a_cpu_without_torch(elsewhere, tmp_path
     before = {file.name: file.read_bytes() for file in elsewhere.iterdir()}
     done = run(elsewhere, "--target", "onnxruntime", "--seconds", "0.5", "-o", "out", PYTHONPATH=path)
     assert done.returncode == 0, done.stderr
-    assert "11 files, as they were written" in done.stdout
+    assert "12 files, as they were written" in done.stdout
     assert "model.onnx in ONNX Runtime" in done.stdout
     assert "| --" not in done.stdout, "a summary, no Markdown"
     report = json.loads((elsewhere.parent / "out/report.json").read_text())
@@ -137,7 +140,7 @@ def test_an_engine_that_answers_otherwise_ends_it(elsewhere, tmp_path):
     ("arguments", "said"),
     [
         (("--target", "coral"), "there is no target coral"),
-        (("--with", "make"), "--with is edgefer or trtexec, not make"),
+        (("--with", "make"), "--with is edgefer, trtexec or both, not make"),
         (("--with", "trtexec", "--target", "openvino"), "trtexec builds for TensorRT only"),
         (("--fast",), "there is no option --fast"),
         (("-o",), "-o needs a value"),
@@ -156,3 +159,27 @@ def test_help(elsewhere):
     done = run(elsewhere, "--help")
     assert done.returncode == 0
     assert "--target tensorrt|onnxruntime|openvino" in done.stdout
+
+
+def test_first_contact_runs_both_and_packs_all_but_engines(elsewhere, tmp_path):
+    """TensorRT's Python is not here, so edgefer's part fails; trtexec's is run all the same."""
+    done = run(elsewhere, "--with", "both", TRTEXEC=trtexec(tmp_path, "100300"))
+    assert done.returncode == 2
+    assert "cannot import tensorrt" in done.stdout
+    assert "Throughput: 1 qps" in done.stdout
+    with tarfile.open(elsewhere / "results.tar.gz") as packed:
+        names = set(packed.getnames())
+    assert {"./device.txt", "./edgefer.log", "./trtexec.log", "./trtexec/build.log", "./trtexec/times.json"} <= names
+    assert not [name for name in names if name.endswith((".engine", ".npz"))]
+    assert (elsewhere / "results/trtexec/face.engine").is_file()
+
+
+def test_the_bundle_carries_edgefer_and_the_hosts_figures(bundle):
+    wheel = next(path.name for path in bundle.glob("*.whl"))
+    readme = (bundle / "README.md").read_text(encoding="utf-8")
+    assert f"pip install ./{wheel} 'numpy<2'" in readme
+    assert "WHEEL" not in readme
+    said = r"host, (.+: the float model in ONNX Runtime, one thread: [\d.]+ ms for a face .*)\.$"
+    figure = re.search(said, readme, re.MULTILINE)
+    assert figure is not None
+    assert shlex.quote(figure[1]) in (bundle / "run.sh").read_text(encoding="utf-8")
