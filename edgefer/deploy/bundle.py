@@ -370,7 +370,8 @@ def _host_figures(model: Path, contract: Contract, faces: EvaluationFaces) -> st
     """A sentence about the float model on this machine, to read beside what the device prints."""
     face = golden_faces(contract, 1)
     session = OnnxRuntimeSession(model)
-    calls, until = [], time.perf_counter() + _HOST_SECONDS
+    calls: list[float] = []
+    until = time.perf_counter() + _HOST_SECONDS
     while not calls or time.perf_counter() < until:
         began = time.perf_counter()
         session.run({INPUT_NAME: face})
