@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import io
 import os
-import re
 import signal
 import sys
 import traceback
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import click
 
 from edgefer.cli.build import build_engine, calibrate, retune, sensitivity
 from edgefer.cli.contracts import adopt, contract, import_weights
 from edgefer.cli.data import data, models
-from edgefer.cli.help import Group, explained, to_nowhere
+from edgefer.cli.help import Group, explained
 from edgefer.cli.make import export, quickstart, teacher_logits, train
 from edgefer.cli.measure import bench, compare, gate, report, sweep
 from edgefer.cli.ship import deploy, doctor, inspect
+from edgefer.cli.streams import prepare_streams
 from edgefer.cli.tryout import camera, predict, web
 from edgefer.errors import EdgeferError, one_line
 
@@ -57,7 +55,7 @@ def main() -> None:
     """
     if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # a service manager's end is one like Ctrl-C
-    _prepare_streams()
+    prepare_streams()
     try:
         code = cli.main(standalone_mode=False, prog_name="edgefer")
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -86,46 +84,6 @@ def main() -> None:
         click.echo(_internal(fault), err=True)
         sys.exit(INTERNAL)
     sys.exit(code if isinstance(code, int) else 0)
-
-
-class _Heedless(io.FileIO):
-    """A file that takes what nobody reads any more: where a pipe is closed early, the exit code still tells."""
-
-    def write(self, content: Any) -> int:
-        """Write to the file, or nowhere."""
-        try:
-            return super().write(content) or 0
-        except BrokenPipeError:
-            to_nowhere(self.fileno())
-            return len(content)
-
-
-_OBEYED = re.compile("\x1b(?!\\[[0-9;]*m)|[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-"""What a terminal obeys, colours, line breaks and tabs excepted."""
-
-
-class _Terminal(io.TextIOWrapper):
-    """A terminal to which names and headers of files are printed: it shows what they hold, and obeys none of it."""
-
-    def write(self, text: str) -> int:
-        """Print ``text`` with ``?`` in place of what would be obeyed."""
-        return super().write(_OBEYED.sub("?", text))
-
-
-def _prepare_streams() -> None:
-    """No early end of a reader, and no letter that a terminal lacks, stops a command."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
-            stream.reconfigure(errors="replace")
-    plain = sys.stdout
-    if not isinstance(plain, io.TextIOWrapper) or plain is not sys.__stdout__:
-        return
-    plain.flush()
-    if plain.isatty():
-        sys.stdout = _Terminal(plain.buffer, encoding=plain.encoding, errors=plain.errors, line_buffering=True)
-    else:
-        binary = io.BufferedWriter(_Heedless(plain.fileno(), "w", closefd=False))
-        sys.stdout = io.TextIOWrapper(binary, encoding=plain.encoding, errors=plain.errors)
 
 
 def _internal(fault: Exception) -> str:

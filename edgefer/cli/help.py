@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import difflib
-import os
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import click
 
+from edgefer.cli.streams import to_nowhere
 from edgefer.errors import redacted
 from edgefer.limits import text_fault
 
@@ -165,13 +165,6 @@ def section(title: str, *decorators: Callable[..., Any]) -> Callable[[Decorated]
 def spelt(parameter: click.Parameter) -> str:
     """What a user types for ``parameter``: ``--output``, or the name of an argument."""
     return max(parameter.opts, key=len) if isinstance(parameter, click.Option) else parameter.human_readable_name
-
-
-def to_nowhere(descriptor: int) -> None:
-    """Let a file take and drop what is written from now on, as /dev/null does."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, descriptor)
-    os.close(nowhere)
 
 
 def summary(command: click.Command) -> str:

@@ -16,6 +16,7 @@ import click
 
 from edgefer.cli import options
 from edgefer.cli.help import command, option, section
+from edgefer.cli.streams import heed_reader
 from edgefer.errors import EdgeferError
 from edgefer.runtimes import REFERENCE, engine_suffixes, for_detectors
 
@@ -341,6 +342,8 @@ def camera(  # noqa: PLR0913 - a click command's options
     from edgefer.progress import announce, number_of
 
     cv2.setNumThreads(threads)
+    if events == "-":
+        heed_reader()
     if engine is not None and engine.suffix in WEIGHTS_SUFFIXES:
         check_is_engine(engine)
     if engine is not None and engine.exists() and not _is_engine(engine):

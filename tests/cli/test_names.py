@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from edgefer.atomic import check_vacant, check_writable, write_text
+from edgefer.camera.page import sample_picture
 from edgefer.cli import cli
 from edgefer.data import open_dataset
 from edgefer.errors import EdgeferError
@@ -71,6 +72,18 @@ def test_a_reader_that_goes_away_changes_no_exit_code(command, code, tmp_path):
     os.close(writer)
     assert done.returncode == code, done.stderr
     assert b"Broken pipe" not in done.stderr
+
+
+def test_what_writes_line_after_line_ends_with_its_reader(tmp_path):
+    cv2 = pytest.importorskip("cv2")
+    cv2.imwrite(str(tmp_path / "a.png"), sample_picture())
+    reader, writer = os.pipe()
+    os.close(reader)
+    line = ["camera", "--source", str(tmp_path), "--no-window", "--events", "-", "--detector", "haar"]
+    done = run(*line, stdout=writer, stderr=subprocess.PIPE)
+    os.close(writer)
+    assert done.returncode == 0, done.stderr
+    assert b"1 frames" not in done.stderr  # no summary: it did not go on to the end
 
 
 def test_a_terminal_obeys_nothing_that_a_file_says(tmp_path):
