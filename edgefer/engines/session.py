@@ -80,7 +80,10 @@ class TimedSession(Session, Protocol):
     """
 
     gpu: int | None
-    timing: CallTiming | None
+
+    @property
+    def timing(self) -> CallTiming | None:
+        """Of the last call."""
 
 
 def open_session(runtime: str, model: ModelSource, threads: int = 1, precision: str = "fp32") -> Session:

@@ -28,6 +28,7 @@ from edgefer.memory import available_memory
 Bytes = NDArray[np.uint8]
 
 NON_BLOCKING: Final = 1  # CU_STREAM_NON_BLOCKING: it does not wait for the legacy default stream, which torch uses
+EXTERNAL: Final = 1  # CU_EVENT_RECORD_EXTERNAL: an event outside the graph, whose time can be asked for
 _INSTALL: Final = "pip install 'cuda-python<13' with CUDA 12 (JetPack 6), 'cuda-python' with CUDA 13 (JetPack 7)"
 _OPENING: Final = threading.Lock()
 _LIBRARY: Final = "libcuda.so.1"
@@ -170,6 +171,9 @@ class Graphs(Protocol):
 
     def launch(self, graph: Owned, stream: Owned) -> None:
         """Enqueue the graph."""
+
+    def record_inside(self, event: Owned, stream: Owned) -> None:
+        """While ``stream`` is captured: make the graph record ``event`` at this place whenever it is launched."""
 
 
 class Cuda(Protocol):
@@ -446,6 +450,10 @@ class CudaBindings:
         finally:
             called(driver.cuGraphDestroy(graph), "cuGraphDestroy")
         return Owned(int(made), made, lambda value: called(driver.cuGraphExecDestroy(value), "cuGraphExecDestroy"))
+
+    def record_inside(self, event: Owned, stream: Owned) -> None:
+        done = self._driver.cuEventRecordWithFlags(event.value, stream.value, EXTERNAL)
+        called(done, "cuEventRecordWithFlags")
 
     def launch(self, graph: Owned, stream: Owned) -> None:
         called(self._driver.cuGraphLaunch(graph.value, stream.value), "cuGraphLaunch")

@@ -326,7 +326,8 @@ class TensorRtSession:
         _, target = import_tensorrt(rtx)
         self.version = target.name
         self.gpu: int | None = 0
-        self.timing: CallTiming | None = None
+        self._timing: CallTiming | None = None
+        self._last: bool | None = None  # whether the last call replayed a graph; None before the first
         self._lock = threading.RLock()
         self._made: ExitStack | None = None
         self._cuda = cuda = open_cuda()
@@ -375,29 +376,47 @@ class TensorRtSession:
                 return self._call(self._context_for(("own", batch), batch), feeds)
 
     def _call(self, chosen: ExecutionContext, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        cuda, stream, (begin, sent, computed, back) = self._cuda, self._stream, self._marks
-        if cuda.graphs is not None and self.without_graphs is None and chosen.graph is None and chosen.runs:
-            self._capture(chosen, cuda.graphs)
+        cuda, stream, graphs = self._cuda, self._stream, self._cuda.graphs
+        if graphs is not None and self.without_graphs is None and chosen.graph is None and chosen.runs:
+            self._capture(chosen, graphs)
         for spec in self.inputs:
             self._buffers[spec.name].fill(feeds[spec.name])
-        cuda.record(begin, stream)
-        for spec in self.inputs:
-            self._buffers[spec.name].upload(chosen.shapes[spec.name], stream)
-        cuda.record(sent, stream)
-        self._enqueue(chosen, stream.number)
-        cuda.record(computed, stream)
-        for spec in self.outputs:
-            self._buffers[spec.name].download(chosen.shapes[spec.name], stream)
-        cuda.record(back, stream)
+        self._take(chosen, stream.number)
+        if chosen.graph is not None and graphs is not None:
+            graphs.launch(chosen.graph, stream)
+        elif not self._put(chosen, cuda.record):
+            raise self._failed()
+        chosen.runs += 1
         cuda.wait(stream)
         chosen.stream = None
-        self.timing = CallTiming(
-            upload=cuda.milliseconds(begin, sent),
-            compute=cuda.milliseconds(sent, computed),
-            download=cuda.milliseconds(computed, back),
-            graph=chosen.graph is not None,
-        )
+        self._last, self._timing = chosen.graph is not None, None
         return {spec.name: self._buffers[spec.name].taken(chosen.shapes[spec.name]) for spec in self.outputs}
+
+    def _put(self, chosen: ExecutionContext, record: Callable[[Owned, Owned], None]) -> bool:
+        """Put copies in, kernels, copies out and the events between them on the stream; False where TensorRT fails."""
+        stream, (begin, sent, computed, back), context = self._stream, self._marks, chosen.context
+        record(begin, stream)
+        for spec in self.inputs:
+            self._buffers[spec.name].upload(chosen.shapes[spec.name], stream)
+        record(sent, stream)
+        if not context.execute_async_v3(stream.number):
+            return False
+        record(computed, stream)
+        for spec in self.outputs:
+            self._buffers[spec.name].download(chosen.shapes[spec.name], stream)
+        record(back, stream)
+        return True
+
+    @property
+    def timing(self) -> CallTiming | None:
+        """Durations of the last :meth:`run`; the driver is asked for them only when somebody asks for this."""
+        with self._lock:
+            if self._timing is None and self._last is not None and self._made is not None:
+                (begin, sent, computed, back), between = self._marks, self._cuda.milliseconds
+                with self._cuda.current():
+                    took = between(begin, sent), between(sent, computed), between(computed, back)
+                self._timing = CallTiming(*took, graph=self._last)
+            return self._timing
 
     def run_device(self, pointers: Mapping[str, int], batch: int, stream: int) -> None:
         """Enqueue a call on memory and on a stream of the application's, and return before it is done.
@@ -434,7 +453,10 @@ class TensorRtSession:
                 context = chosen.context
                 for name, pointer in pointers.items():
                     context.set_tensor_address(name, pointer)
-                self._enqueue(chosen, stream)
+                self._take(chosen, stream)
+                if not context.execute_async_v3(stream):
+                    raise self._failed()
+                chosen.runs += 1
 
     def _context_for(self, key: tuple[str, int] | None, batch: int) -> ExecutionContext:
         """The execution context for ``key``, set to ``batch`` and to the session's buffers."""
@@ -452,27 +474,24 @@ class TensorRtSession:
             chosen.key = key
         return chosen
 
-    def _enqueue(self, chosen: ExecutionContext, stream: int) -> None:
+    def _take(self, chosen: ExecutionContext, stream: int) -> None:
+        """Let ``stream`` have the context, whose scratch memory serves one at a time."""
         if chosen.stream not in (None, stream):
             with _ALONE:
-                self._cuda.wait_for_all()  # the context's scratch memory is in use on the other stream
+                self._cuda.wait_for_all()
         chosen.stream = stream
-        context, graphs = chosen.context, self._cuda.graphs
-        if chosen.graph is not None and graphs is not None:
-            graphs.launch(chosen.graph, self._stream)
-        elif not context.execute_async_v3(stream):
-            raise EdgeferError(
-                f"{self.name} {self.version} could not run: {self._loaded.reason()}",
-                hint="after a fault of the GPU start the process anew",
-            )
-        chosen.runs += 1
+
+    def _failed(self) -> EdgeferError:
+        return EdgeferError(
+            f"{self.name} {self.version} could not run: {self._loaded.reason()}",
+            hint="after a fault of the GPU start the process anew",
+        )
 
     def _capture(self, chosen: ExecutionContext, graphs: Graphs) -> None:
         """Record the call as a CUDA graph: once per batch size, after a first call, which TensorRT uses to set up."""
-        context, handle = chosen.context, self._stream.number
         try:
             with _ALONE:
-                chosen.graph = graphs.capture(self._stream, lambda: bool(context.execute_async_v3(handle)))
+                chosen.graph = graphs.capture(self._stream, lambda: self._put(chosen, graphs.record_inside))
         except EdgeferError as fault:
             self.without_graphs = fault.message
             self._loaded.reason()  # it is not that of a later failure

@@ -29,9 +29,9 @@ def counted(owner, name):
     """Every call of ``owner.name`` is kept in the list that is returned."""
     calls, real = [], getattr(owner, name)
 
-    def call(*arguments):
+    def call(*arguments, **named):
         calls.append(arguments)
-        return real(*arguments)
+        return real(*arguments, **named)
 
     setattr(owner, name, call)
     return calls

@@ -23,6 +23,29 @@ def test_calls_are_captured_once_a_batch_size_and_replayed(machine):
         assert session.timing.graph
 
 
+def test_a_replayed_call_is_one_launch_with_copies_and_events_inside(machine):
+    """The driver is asked for times only when somebody asks for them, and they are those of the last call."""
+    here = machine()
+    with here.session() as session:
+        for _ in range(2):
+            check(session, 4)
+        names = ("record", "copy", "launch", "synchronise", "elapsed")
+        calls = {name: counted(here.gpu, name) for name in names}
+        check(session, 4, 1)
+        assert {name: len(found) for name, found in calls.items()} == {
+            **dict.fromkeys(names, 0),
+            "launch": 1,
+            "synchronise": 1,
+        }
+        timing = session.timing
+        assert (timing.upload, timing.compute) == (pytest.approx(4 * 16 * 1e-6), pytest.approx(COMPUTE_MS))
+        assert len(calls["elapsed"]) == 3
+        assert session.timing is timing
+        check(session, 2)  # the first call of another size is enqueued: other copies, other times
+        assert not session.timing.graph
+        assert session.timing.upload == pytest.approx(2 * 16 * 1e-6)
+
+
 def test_the_batch_size_whose_last_use_is_longest_ago_loses_its_graph(machine):
     here = machine()
     captures = counted(here.gpu, "begin_capture")

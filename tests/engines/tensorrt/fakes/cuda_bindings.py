@@ -133,6 +133,9 @@ class FakeDriver:
     def cuEventRecord(self, hEvent, hStream):
         return self._answer(self._gpu.record, int(hEvent), int(hStream))
 
+    def cuEventRecordWithFlags(self, hEvent, hStream, flags):
+        return self._answer(self._gpu.record, int(hEvent), int(hStream), external=flags == 1)
+
     def cuEventElapsedTime(self, hStart, hEnd):
         return self._answer(self._gpu.elapsed, int(hStart), int(hEnd), of=(float,))
 

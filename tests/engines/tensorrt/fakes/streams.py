@@ -74,10 +74,17 @@ class Streams:
         with self.lock:
             (stream.queue if stream.graph is None else stream.graph).append((work, cost))
 
-    def record(self, event_number, stream_number):
+    def record(self, event_number, stream_number, *, external=False):
         with self.lock:
             stream = self.stream(stream_number, "cuEventRecord")
             event = self._known(self.events, event_number)
+            if stream.graph is not None and external:
+
+                def happen_in_graph():
+                    event.captured, event.time = False, self.time
+
+                self.put(stream, happen_in_graph)
+                return
             if stream.graph is not None:
                 event.captured = True
                 return
