@@ -218,3 +218,13 @@ def test_a_private_context_is_named(machine, package):
             private.pop()
         else:
             here.gpu.pop()
+
+
+def test_an_engine_that_fails_on_the_applications_stream_says_why(application):
+    here, mine = application()
+    with here.session() as session:
+        batch = faces(2)
+        pointers = {"faces": mine.faces(batch), "logits": mine.room(2 * 12)}
+        here.tensorrt.working = False
+        with pytest.raises(EdgeferError, match=r"tensorrt 10\.3\.0 could not run: enqueueV3 failed"):
+            session.run_device(pointers, 2, mine.stream())
