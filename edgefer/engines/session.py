@@ -83,7 +83,7 @@ class TimedSession(Session, Protocol):
 
     @property
     def timing(self) -> CallTiming | None:
-        """Of the last call."""
+        """Durations of the last call; None before the first."""
 
 
 def open_session(runtime: str, model: ModelSource, threads: int = 1, precision: str = "fp32") -> Session:
