@@ -208,6 +208,7 @@ def write_pair(
     Raises:
         EdgeferError: as :func:`atomic_path`.
     """
+    check_writable(final)
     target, text = Path(os.path.realpath(final)), Path(describing)
     digits = hashlib.sha256(content).hexdigest()
     moves = [(_staged(target, digits), target)]

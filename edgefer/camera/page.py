@@ -316,9 +316,9 @@ def _handler_for(page: Page) -> type[Handler]:
             self.close_connection = True
             self.answer_json(status, {"error": fault.message, "hint": fault.hint})
             self.connection.settimeout(1.0)
-            left = _DRAINED
+            left, until = _DRAINED, time.monotonic() + 1
             try:
-                while left > 0 and (chunk := self.rfile.read1(65536)):
+                while left > 0 and time.monotonic() < until and (chunk := self.rfile.read1(65536)):
                     left -= len(chunk)
             except OSError:  # silence, or gone: either way nothing is owed any more
                 return

@@ -249,6 +249,7 @@ def _handler_for(stream: Stream) -> type[Handler]:
             self.send_response(200)
             self.send_header("Content-Type", f"multipart/x-mixed-replace; boundary={_BOUNDARY}")
             self.send_header("Cache-Control", "no-store")
+            self.send_header("Cross-Origin-Resource-Policy", "same-origin")  # no other page shows the camera
             self.end_headers()
             while (jpeg := stream.next_jpeg()) is not None:
                 head = f"--{_BOUNDARY}\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"

@@ -179,7 +179,7 @@ def read_table(path: str | os.PathLike[str]) -> CalibrationTable:
         keys = [str(header[f"{what}_sha256"]) for what in ("weights", "contract", "graph")]
         if len(lines) > number + 1:
             raise ValueError(f"{len(lines)} lines, and it announces {number + 1}")
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as cause:
+    except (AttributeError, IndexError, KeyError, OverflowError, RecursionError, TypeError, ValueError) as cause:
         raise EdgeferError(
             f"{file} is no calibration table that edgefer wrote: line {number + 1}: {type(cause).__name__}: {cause}",
             hint=_AGAIN,

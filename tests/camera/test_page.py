@@ -4,13 +4,16 @@ import json
 import re
 import socket
 import threading
+import time
 import urllib.error
 import urllib.request
+from contextlib import ExitStack
 
 import cv2
 import numpy as np
 import pytest
 
+from edgefer.camera import serving
 from edgefer.camera.page import LONGEST_SIDE, SAMPLE_LABELS, Page, report_of_engine, sample_picture
 from edgefer.camera.predict import predict
 from edgefer.contract import Contract, Normalisation
@@ -176,7 +179,7 @@ def test_an_upload_without_a_length_is_refused(served):
     [
         ("/../../etc/passwd", None, {}, 404, "there is no /../../etc/passwd"),
         ("/api/other", b"x", {}, 404, "there is no /api/other"),
-        ("/", None, {"Host": "evil.example"}, 403, "for localhost, not for 'evil.example'"),
+        ("/", None, {"Host": "evil.example"}, 403, "is not called 'evil.example'"),
         ("/api/predict", b"x", {"Origin": "https://evil.example"}, 403, "a page of https://evil.example may not"),
     ],
 )
@@ -184,6 +187,45 @@ def test_foreign_pages_and_paths_are_refused(served, path, body, headers, status
     found, content, _ = ask(served + path, body, **headers)
     assert found == status
     assert message in json.loads(content)["error"]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]", "192.168.1.5:8080", "LOCALHOST", socket.gethostname()])
+def test_addresses_and_own_names_are_answered(served, host):
+    assert ask(f"{served}/api/about", Host=host)[0] == 200
+
+
+def connect(served, source="127.0.0.1"):
+    host, port = served.removeprefix("http://").split(":")
+    return socket.create_connection((host, int(port)), timeout=10, source_address=(source, 0))
+
+
+def closed(line):
+    try:
+        return line.recv(1) == b""
+    except ConnectionError:
+        return True
+
+
+def test_one_who_trickles_keeps_nobody_out(served, monkeypatch):
+    monkeypatch.setattr(serving, "_REQUEST_SECONDS", 0.5)
+    with ExitStack() as stack:
+        lines = [stack.enter_context(connect(served, "127.0.0.2")) for _ in range(16)]
+        for line in lines:
+            line.sendall(b"POST /api/predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n")
+        assert ask(f"{served}/api/about")[0] == 200
+        assert closed(stack.enter_context(connect(served, "127.0.0.2"))), "16 connections are one visitor's share"
+        until = time.monotonic() + 10
+        while lines and time.monotonic() < until:
+            for line in list(lines):
+                try:
+                    line.sendall(b"x")
+                except ConnectionError:
+                    lines.remove(line)
+            time.sleep(0.05)
+        assert not lines, "each had its half second"
+        with connect(served, "127.0.0.2") as line:
+            line.sendall(b"GET /api/about HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert line.recv(15).startswith(b"HTTP/1.1 200")
 
 
 def test_many_at_once_are_all_answered(served):
