@@ -27,7 +27,6 @@ from edgefer.limits import name_fault
 from edgefer.progress import announce
 
 _DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EISDIR)
-_PARTIAL_FOLDERS: set[Path] = set()  # this process's, which no other looks into
 _MOMENT = 60.0  # seconds after which a partial that nobody holds is nobody's: it is locked right after it is made
 
 
@@ -135,13 +134,13 @@ def partial_folder(final: Path) -> Iterator[Path]:
     Raises:
         EdgeferError: it cannot be made, ``final`` is there and not empty, or the disk is full.
     """
+    final = Path(os.path.realpath(final))
     try:
         make_folder(final.parent)
         temporary = Path(tempfile.mkdtemp(prefix=f".{final.name}.", suffix=".partial", dir=final.parent))
     except OSError as cause:
         raise _cannot_write(final, cause) from cause
     handle = os.open(temporary, os.O_RDONLY)
-    _PARTIAL_FOLDERS.add(temporary)
     try:
         _hold(handle)
         temporary.chmod(0o777 & ~_umask())
@@ -152,7 +151,6 @@ def partial_folder(final: Path) -> Iterator[Path]:
             raise
         raise _cannot_write(final, cause) from cause
     finally:
-        _PARTIAL_FOLDERS.discard(temporary)
         shutil.rmtree(temporary, ignore_errors=True)
         os.close(handle)
 
@@ -263,7 +261,9 @@ def _remove_stale(place: Path) -> None:
     """Remove what writers that were killed before their step staged for ``place``; the living wait for their turn."""
     for stale in place.parent.glob(f"{glob.escape(place.name)}.????????"):
         digits = stale.suffix[1:]
-        if re.fullmatch("[0-9a-f]{8}", digits) and (stale.is_dir() or sha256_file(stale).startswith(digits)):
+        held = [path for path in stale.iterdir() if path.is_file()] if stale.is_dir() else [stale]
+        # a date is eight such digits too: what was staged for a content has it
+        if re.fullmatch("[0-9a-f]{8}", digits) and any(sha256_file(path).startswith(digits) for path in held):
             _remove(stale)
 
 
@@ -299,14 +299,21 @@ def _sync(path: Path) -> None:
 
 @contextmanager
 def _alone_in(folder: Path) -> Iterator[None]:
-    """Wait until no other process writes a pair in ``folder``; a killed one is no other any more."""
-    if fcntl is None or folder in _PARTIAL_FOLDERS:
+    """Wait until no other process of this machine writes a pair in ``folder``; a killed one is no other any more."""
+    key = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
+    try:
+        place = Path(tempfile.gettempdir(), f"edgefer-{os.getuid()}-{key}.lock")
+        handle = os.open(place, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    except (OSError, AttributeError):  # no room, or not POSIX
         yield
         return
-    handle = os.open(folder, os.O_RDONLY)
     try:
         with suppress(OSError):  # a file system without locks
-            fcntl.flock(handle, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                announce(f"waiting for another process that writes in {folder}")
+                fcntl.flock(handle, fcntl.LOCK_EX)
         yield
     finally:
         os.close(handle)

@@ -33,6 +33,7 @@ while True:
     digits = sha256(content).hexdigest()
     with partial_folder(folder / "x.candidates") as fresh:
         (fresh / "of").write_text(digits)
+        (fresh / "a.onnx").write_bytes(content)
         place = fresh, folder / "x.candidates"
         write_pair(folder / "x.onnx", content, folder / "x.onnx.json", json.dumps(digits), place)
 """
@@ -42,6 +43,7 @@ def put(folder: Path, content: bytes) -> None:
     digits = sha256(content).hexdigest()
     with partial_folder(folder / "x.candidates") as fresh:
         (fresh / "of").write_text(digits)
+        (fresh / "a.onnx").write_bytes(content)
         place = fresh, folder / "x.candidates"
         write_pair(folder / "x.onnx", content, folder / "x.onnx.json", json.dumps(digits), place)
 
@@ -69,6 +71,26 @@ def test_a_pair_replaces_a_pair(tmp_path):
         put(tmp_path, content)
         assert get(tmp_path) == (tmp_path / "x.onnx").read_bytes() == content
         assert names(tmp_path) == SETTLED
+
+
+def test_a_relative_place_and_one_behind_a_link(tmp_path, monkeypatch):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    monkeypatch.chdir(tmp_path / "real")
+    for place in (Path(), tmp_path / "link"):
+        with partial_folder(place / "x.candidates") as fresh:
+            write_pair(fresh / "a.onnx", b"inner", fresh / "a.onnx.json", sha256(b"inner").hexdigest())
+        put(place, b"outer")
+        assert get(tmp_path / "real") == b"outer"
+
+
+def test_what_only_looks_like_a_stale_part_stays(tmp_path):
+    put(tmp_path, b"old")
+    shutil.copytree(tmp_path / "x.candidates", tmp_path / "x.candidates.20261129")
+    (tmp_path / "x.onnx.20261129").mkdir()
+    (tmp_path / "x.onnx.20261128").write_bytes(b"a copy")
+    put(tmp_path, b"new")
+    assert names(tmp_path) == {*SETTLED, "x.candidates.20261129", "x.onnx.20261129", "x.onnx.20261128"}
 
 
 def test_the_target_of_a_link_is_replaced(tmp_path):
