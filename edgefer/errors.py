@@ -50,7 +50,7 @@ _SETTING = re.compile(r"""\b((?:user|proxy)-(?:id|pw)|password|passwd)(\s*=\s*)(
 _ADDRESS = re.compile(
     r"""(?<![\w/.\\-])(?P<quote>["'])(?P<quoted>[A-Za-z][A-Za-z0-9+.-]+:/.*?)(?P=quote)"""
     r"""|(?<![\w/.\\-])(?P<bare>[A-Za-z][A-Za-z0-9+.-]+:/[^\s"'<>]*)"""
-    r"""|(?<![\w.-])[^\s/:@'"=(,]+:[^\s@'"]+@(?=[\w[])"""
+    r"""|(?<![\w.-])[^\s/:@'"=(,]+:[^\s@'"]+@(?=\[|[\w-]+[.:/]\w)"""
 )
 """An address with its scheme, up to its closing quote or a space; or ``user:password@`` before a host."""
 
@@ -78,7 +78,7 @@ def redacted_address(address: str) -> str:
     """
     scheme, slashes, rest = re.fullmatch(r"([^:]*)(:/*)(.*)", address, re.DOTALL).groups()  # type: ignore[union-attr]
     if not _SCHEMES.fullmatch(scheme):
-        return f"{scheme}{slashes}…"
+        return f"{scheme}{slashes}…" if slashes.startswith("://") else address
     user, at, rest = rest.rpartition("@")
     place, mark, query = re.fullmatch(r"([^?#]*)([?#]?)(.*)", rest, re.DOTALL).groups()  # type: ignore[union-attr]
     host, slash, path = place.partition("/")

@@ -161,6 +161,8 @@ def new(module: str | None, weights: Path | None, output: Path) -> None:
         click.echo("missing:")
         for what in told.missing:
             click.echo(f"  {what}")
+        if any(what.startswith("input.") for what in told.missing):
+            click.echo(f"fill in what is missing in {output}; labelled faces then check it:")
         given = () if weights is None else ("--weights", weights)
         options.suggest(
             *("contract", "check", "--module", module, *given, "--contract", output),

@@ -149,8 +149,10 @@ def _mapped_images(archive: zipfile.ZipFile, path: Path) -> NDArray[np.generic] 
 
 def _images(content: Mapping[str, NDArray[np.generic]], path: Path) -> Faces:
     if "images" not in content:
+        known = ", ".join(sorted(_KNOWN))
         raise EdgeferError(
-            f"{path} has no array 'images' (it has: {', '.join(content) or 'nothing known'})", hint=_HINT
+            f"{path} has no array 'images'" + (f" (it has: {', '.join(content)})" if content else ""),
+            hint=f"its arrays are called {known}; {_HINT}",
         )
     images = content["images"]
     if images.dtype != np.uint8:

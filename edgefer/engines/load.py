@@ -90,8 +90,8 @@ def load_engine(path: str | os.PathLike[str], threads: int = 1) -> Classifier:
             runtime is not here; this CPU would compute something else; the golden vectors differ.
     """
     file = Path(path)
+    check_is_engine(file)
     if not manifest_path(file).exists():
-        check_is_engine(file)
         if file.stat().st_size == 0:
             raise EdgeferError(f"{file} is empty", hint="copy or build it again")
         if file.suffix == REFERENCE.suffix:
@@ -107,8 +107,8 @@ def load_engine(path: str | os.PathLike[str], threads: int = 1) -> Classifier:
 
 
 def check_is_engine(file: Path) -> None:
-    """Refuse what is no file, or is not named as an engine is."""
-    if not file.is_file():
+    """Refuse what is no file, or is not named as an engine is; a manifest alone will do, see :func:`verify_file`."""
+    if not file.is_file() and not manifest_path(file).is_file():
         raise EdgeferError(
             f"there is no engine {file}" if not file.exists() else f"{file} is not a file",
             hint="check the path; `edgefer build-engine model.onnx --int8 -o x.onnx` makes engines",
@@ -116,11 +116,11 @@ def check_is_engine(file: Path) -> None:
     if file.suffix not in engine_suffixes():
         raise EdgeferError(
             f"{file} is not an engine: '{file.suffix}' is neither {' nor '.join(engine_suffixes())}",
-            hint=f"weights become an engine by {_export_line(file)}, then `edgefer build-engine`",
+            hint=f"weights become an engine by {export_line(file)}, then `edgefer build-engine`",
         )
 
 
-def _export_line(weights: Path) -> str:
+def export_line(weights: Path) -> str:
     """The command that exports ``weights``; a placeholder where the file is none, or does not name its network."""
     if weights.suffix not in WEIGHTS_SUFFIXES:
         return "`edgefer export`"
@@ -141,6 +141,7 @@ def require_packages(engines: Sequence[str | os.PathLike[str]], baseline: str | 
     elif baseline is not None and not (isinstance(baseline, str) and baseline.endswith(".npz")):
         PYTORCH.require("a baseline in PyTorch")
     for file in files:
+        check_is_engine(file)
         row = runtime_named(read_manifest(file).runtime) if manifest_path(file).is_file() else REFERENCE
         if row.target == CPU:  # others say themselves how they come to a device
             row.require(f"running {file}")

@@ -59,7 +59,7 @@ def _why_none() -> str:
         torch.cuda.init()  # type: ignore[no-untyped-call]  # missing in torch's stubs
     except RuntimeError as cause:
         return first_line(cause)
-    return "it has no reason"
+    return "it gives no reason"
 
 
 def _visible() -> str:

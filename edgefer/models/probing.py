@@ -148,15 +148,15 @@ def _shape(network: nn.Module, faces: Tensor) -> tuple[int, ...] | None:
 def _size_of(sizes: Sequence[int]) -> tuple[int, str]:
     """The size that the network is for, else 0; and in words with which sizes it runs."""
     usual = [size for size in sorted(USUAL_SIZES) if size in sizes]
+    in_a_row = list(sizes) == list(range(sizes[0], sizes[-1] + 1))
     if len(sizes) == 1:
         return sizes[0], f"faces of {sizes[0]}×{sizes[0]} pixels"
-    if list(sizes) == list(range(sizes[0], sizes[-1] + 1)) and len(usual) == 1:
-        return usual[
-            0
-        ], f"faces of {usual[0]}×{usual[0]} pixels (the usual size among {sizes[0]} to {sizes[-1]}, which run)"
+    if in_a_row and len(usual) == 1:
+        only = usual[0]
+        return only, f"faces of {only}×{only} pixels (the usual size among {sizes[0]} to {sizes[-1]}, which run)"
     if usual and usual == [size for size in sorted(USUAL_SIZES) if size >= usual[0]]:
         return 0, f"it runs with any size: {usual[0]} to {usual[-1]} pixels were tried"
-    if list(sizes) == list(range(sizes[0], sizes[-1] + 1)):
+    if in_a_row:
         return 0, f"it runs with {sizes[0]} to {sizes[-1]} pixels"
     return 0, f"it runs with several sizes: {', '.join(map(str, sizes[:4]))}" + (", …" if len(sizes) > 4 else "")
 

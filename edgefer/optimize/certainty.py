@@ -35,8 +35,8 @@ def say_what_certifies(val: FaceSet, max_drop: float) -> None:
     equal, some = _upper_pp(groups, 0), _upper_pp(groups, each)
     known = f"{n:,} faces of `val`" + ("" if distinct == n else f" ({distinct:,} distinct)")
     announce(
-        f"--max-drop {max_drop:g} is certified on {known}: they can show a drop of at most {equal:.2f} points if no "
-        f"answer changes, {some:.2f} if {each:,} {as_many(each, 'become')} wrong and {each:,} right "
+        f"--max-drop {max_drop:g}: the smallest drop that {known} can certify is {equal:.2f} points if no answer "
+        f"changes, {some:.2f} if {each:,} {as_many(each, 'become')} wrong and {each:,} right "
         f"({1 - 2 * each / n:.0%} agreement)"
     )
 

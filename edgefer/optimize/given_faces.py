@@ -226,5 +226,5 @@ def _announce(pool: FaceSet, found: GivenFaces, settings: Quantisation, purpose:
     if pool.picked == "all" and pool.labelled:
         announce(
             f"note: {pool.origin} includes the test part, and `bench` leaves out the faces that calibrate: without "
-            "':all' no test face does"
+            "':all' no test face calibrates"
         )

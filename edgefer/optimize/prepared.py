@@ -16,7 +16,7 @@ from edgefer.contract import Contract
 from edgefer.data import FaceSet
 from edgefer.engines.classifier import make_golden
 from edgefer.engines.cpu import instruction_set
-from edgefer.engines.load import WEIGHTS_SUFFIXES
+from edgefer.engines.load import WEIGHTS_SUFFIXES, export_line
 from edgefer.errors import EdgeferError
 from edgefer.graph.onnx_file import load_model, metadata_of, serialise, stamp
 from edgefer.graph.rewrite import Rewritten, rewrite
@@ -187,7 +187,7 @@ def read_float_model(model: str | os.PathLike[str]) -> tuple[onnx.ModelProto, Co
     if Path(model).suffix in WEIGHTS_SUFFIXES:
         raise EdgeferError(
             f"{model} holds weights, and an engine is built from a graph",
-            hint=f"export it first: `edgefer export --weights {model} -o {Path(model).with_suffix('.onnx')}`",
+            hint=f"export it first: {export_line(Path(model))}",
         )
     proto, contract = load_model(model)
     refuse_quantised(proto, str(model))

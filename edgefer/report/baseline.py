@@ -66,12 +66,13 @@ def open_baseline(
         return OpenedBaseline(_open_other(baseline, settings.threads, opened), (), settings, None, ())
     warnings: list[str] = []
     asked = replace(asked, device=_device(settings.device or asked.device, engines, warnings))
+    fell_back = bool(warnings)
     load = partial(load_baseline, threads=settings.threads, contract=engines[0].contract)
     reference = open_and_reopen(asked, load, opened)
     forms = settings.pytorch if settings.pytorch is not None else ON_A_GPU if asked.device != "cpu" else ()
     others = tuple(_further(reference[0], forms, partial(load, asked), opened, warnings))
     gpu = gpu_of(reference[0])
-    warnings += () if warnings else _elsewhere(gpu, engines)
+    warnings += () if fell_back else _elsewhere(gpu, engines)
     return OpenedBaseline(reference, others, replace(settings, device=asked.device), gpu, tuple(warnings))
 
 

@@ -146,7 +146,7 @@ def unknown_training(classifiers: Sequence[Classifier]) -> Iterator[str]:
     trained = [one for one in silent if "weights" not in one.contract.lineage]  # which says "random"
     if trained:
         names = ", ".join(dict.fromkeys(Path(one.name).name for one in trained))
-        yield f"nothing tells which faces trained {names}: any of them among the test faces flatter the accuracy"
+        yield f"nothing tells which faces trained {names}: those among the test faces would flatter the accuracy"
 
 
 def _remaining(faces: FaceSet, kept: NDArray[np.bool_], left_out: LeftOut) -> FaceSet:

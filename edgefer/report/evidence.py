@@ -144,9 +144,15 @@ def _verdict(check: ContractCheck) -> str:
             f"Nothing can be concluded: {100 * declared.top1:.1f} % of {faces} are right, hardly more than by chance, "
             "and no alternative is clearly better. The network is too weak on these faces, or something else is wrong."
         )
-    return (
+    said = (
         f"No alternative is shown to be better: the contract stays; {100 * declared.top1:.1f} % of {faces} are right."
     )
+    full = [f for f in check.findings if f.gain is not None and f.n == declared.n and not f.hypothesis.reordered]
+    rival = max(full, key=lambda finding: finding.right, default=declared)
+    if rival.gain is None or rival.gain.gain_pp <= MARGIN_PP:
+        return said
+    name = described_hypothesis(rival.hypothesis, check)
+    return f"{said} With {name} it would be {rival.gain.gain_pp:.1f} points more, which so few faces cannot show."
 
 
 def check_notes(check: ContractCheck) -> tuple[str, ...]:

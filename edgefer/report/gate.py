@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
@@ -117,8 +118,8 @@ def run_gate(
         shared = [(before, row) for row in chosen if (before := against.counterpart(row.name, report)) is not None]
         if not shared:
             raise EdgeferError(
-                f"{report.path} and {against.path} have no engine in common: "
-                f"{', '.join(row.name for row in chosen)}; {', '.join(row.name for row in against.rows)}",
+                f"{report.path} and {against.path} have no engine in common: {_told(report, chosen)}, "
+                f"{_told(against, _chosen(against, ()))}",
                 hint="hold a report against one of the same engines",
             )
         checks += [check for pair in shared for check in _relative(against, report, *pair, limits)]
@@ -135,6 +136,10 @@ def overall(checks: Sequence[Check]) -> Verdict:
     """FAIL if any check failed, else INCONCLUSIVE if any was, else PASS."""
     verdicts = {check.verdict for check in checks}
     return next((v for v in (Verdict.FAIL, Verdict.INCONCLUSIVE) if v in verdicts), Verdict.PASS)
+
+
+def _told(report: Report, rows: Sequence[Row]) -> str:
+    return f"{Path(report.path or 'the report').name} has {', '.join(row.name for row in rows)}"
 
 
 def _chosen(report: Report, names: Sequence[str]) -> list[Row]:

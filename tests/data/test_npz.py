@@ -55,7 +55,7 @@ LABELS = np.zeros(4, np.int64)
     ("content", "message", "hint"),
     [
         ({"labels": LABELS}, "has no array 'images' (it has: labels)", "save_npz"),
-        ({"x": IMAGES}, "has no array 'images' (it has: nothing known)", "save_npz"),
+        ({"x": IMAGES}, "has no array 'images'", "save_npz"),
         ({"images": IMAGES.astype(np.float32), "labels": LABELS}, "'images' is float32, not uint8", "0…255"),
         ({"images": IMAGES[0], "labels": LABELS}, "'images' is 48×48", "N×H×W"),
         ({"images": np.zeros((4, 1, 48, 48), np.uint8), "labels": LABELS}, "'images' is 4×1×48×48", "N×H×W×1 (grey)"),
