@@ -27,11 +27,13 @@ class EdgeferError(Exception):
         return self.message if self.hint is None else f"{self.message}\nhint: {self.hint}"
 
 
+_OBEYED = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Controls, ends of lines, changes of direction, and halves of letters, which stand for bytes that are no UTF-8."""
+
+
 def printable(text: str) -> str:
-    """``text`` in one line, with ``?`` for what is no printable letter."""
-    if text.isprintable():
-        return text
-    return "".join(letter if letter.isprintable() else " " if letter in "\n\t" else "?" for letter in text)
+    """``text`` in one line, with ``?`` for what a terminal would obey; names of files keep every letter and space."""
+    return text if text.isprintable() else _OBEYED.sub(lambda found: " " if found[0] in "\n\t" else "?", text)
 
 
 def one_line(text: object, limit: int = 200) -> str:

@@ -24,7 +24,7 @@ from edgefer.data import open_dataset, save_npz, synthetic_faces
 from edgefer.data.classes import FER2013
 from edgefer.data.ferplus import COLUMNS, read_votes
 from edgefer.deploy.inspect import inspect_file
-from edgefer.errors import EdgeferError
+from edgefer.errors import EdgeferError, printable
 from edgefer.golden import Golden
 from edgefer.intake import decode_image
 from edgefer.manifest import Calibration, Manifest, Precision, read_manifest, write_engine
@@ -229,7 +229,7 @@ def fuzz(reader: Reader, folder: Path, seconds: float, seed: int = 0) -> int:
             (folder / "fault").write_bytes(damaged)
             raise AssertionError(f"input {tried} of seed {seed}, kept as {folder / 'fault'}") from fault
         assert message, f"input {tried}: an error says what is wrong"
-        assert message.isprintable(), f"input {tried}: {message!a}"
+        assert message == printable(message), f"input {tried}: {message!a}"
         tried += 1
     return tried
 
