@@ -181,7 +181,7 @@ def test_disturbance_says_what_moved_though_it_is_not_marked():
 
     def row(load, share, moved, marked):
         change = {figure: {"value": value, "ci95": [value, value]} for figure, value in moved.items()}
-        about = {"network": "net", "threads": 1, "load": load, "seen": load, "share": share, "speedup": 3.0}
+        about = {"network": "net", "threads": 1, "load": load, "seen": load, "crowding": share, "speedup": 3.0}
         return {**about, "change": change, "marked": marked}
 
     still = dict.fromkeys(disturbance.FIGURES, 1.0)

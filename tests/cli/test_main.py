@@ -61,7 +61,7 @@ def test_models_lists_the_zoo():
     [
         (("build-engine", "none.onnx", "--fp32", "-o", "x.onnx"), "none.onnx", "edgefer export"),
         (("export", "--model", "mini_xceptoin", "-o", "x.onnx", "--random-weights"), "mini_xceptoin", "mini_xception"),
-        (("bench", "none.onnx", "--data", "none.csv", "--baseline", "lenet"), "none.csv", ""),
+        (("bench", "none.onnx", "--data", "none.csv", "--baseline", "lenet"), "none.onnx", "edgefer build-engine"),
         (("train", "--model", "lenet", "--data", "none.npz", "-o", "w.safetensors"), "none.npz", ""),
     ],
 )
