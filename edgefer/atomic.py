@@ -302,7 +302,7 @@ def _alone_in(folder: Path) -> Iterator[None]:
     """Wait until no other process of this machine writes a pair in ``folder``; a killed one is no other any more."""
     key = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
     try:
-        place = Path(tempfile.gettempdir(), f"edgefer-{os.getuid()}-{key}.lock")
+        place = Path(tempfile.gettempdir(), f".edgefer-{os.getuid()}-{key}.lock")
         handle = os.open(place, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     except (OSError, AttributeError):  # no room, or not POSIX
         yield

@@ -13,7 +13,7 @@ from typing import Any
 
 from edgefer.contract import Contract, Normalisation
 from edgefer.errors import EdgeferError
-from edgefer.intake import read_toml
+from edgefer.intake import read_toml, reading
 
 _HINT = "`edgefer contract new` writes a template with every key explained"
 _KEYS: Mapping[str, tuple[str, ...]] = {
@@ -49,7 +49,8 @@ def read_contract(path: str | os.PathLike[str]) -> Contract:
     unfilled = _unfilled(content)
     if len(unfilled) > 1:
         raise EdgeferError(f"{file} is not filled in: {', '.join(unfilled)} are empty", hint=_HINT)
-    return _contract(content, file)
+    with reading(file, _HINT, "a contract"):
+        return _contract(content, file)
 
 
 def read_draft(path: str | os.PathLike[str]) -> Draft:
@@ -58,7 +59,11 @@ def read_draft(path: str | os.PathLike[str]) -> Draft:
     Raises:
         EdgeferError: as :func:`read_contract`, but for what is empty.
     """
-    content = _read(Path(path))
+    with reading(path, _HINT, "a contract"):
+        return _draft(_read(Path(path)), path)
+
+
+def _draft(content: Mapping[str, Any], path: str | os.PathLike[str]) -> Draft:
     missing = _unfilled(content)
     channels = content["input"]["channels"] or 1
     anything = {

@@ -52,7 +52,7 @@ _SETTING = re.compile(r"""\b((?:user|proxy)-(?:id|pw)|password|passwd)(\s*=\s*)(
 _ADDRESS = re.compile(
     r"""(?<![\w/.\\-])(?P<quote>["'])(?P<quoted>[A-Za-z][A-Za-z0-9+.-]+:/.*?)(?P=quote)"""
     r"""|(?<![\w/.\\-])(?P<bare>[A-Za-z][A-Za-z0-9+.-]+:/[^\s"'<>]*)"""
-    r"""|(?<![\w.-])[^\s/:@'"=(,]+:[^\s@'"]+@(?=\[|[\w-]+[.:/]\w)"""
+    r"""|(?<![\w.-])[^\s/:@'"=(,]+:[^\s@'"]+@(?=[\w[])"""
 )
 """An address with its scheme, up to its closing quote or a space; or ``user:password@`` before a host."""
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -179,7 +179,11 @@ class Predictions:
         Raises:
             EdgeferError: the file is missing, or not one of these.
         """
-        content = _read_npz(Path(path))
+        with reading(path, "pass a file that edgefer wrote as predictions.npz", "predictions"):
+            return cls._of(_read_npz(Path(path)), path)
+
+    @classmethod
+    def _of(cls, content: Mapping[str, NDArray[np.generic]], path: str | os.PathLike[str]) -> Predictions:
         expected = (
             ("logits", "f", 2),
             ("labels", "iu", 1),

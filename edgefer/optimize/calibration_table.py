@@ -179,13 +179,14 @@ def read_table(path: str | os.PathLike[str]) -> CalibrationTable:
         keys = [str(header[f"{what}_sha256"]) for what in ("weights", "contract", "graph")]
         if len(lines) > number + 1:
             raise ValueError(f"{len(lines)} lines, and it announces {number + 1}")
+        number = 0
+        architecture = str(header["architecture"])
     except (AttributeError, IndexError, KeyError, OverflowError, RecursionError, TypeError, ValueError) as cause:
         raise EdgeferError(
             f"{file} is no calibration table that edgefer wrote: line {number + 1}: {type(cause).__name__}: {cause}",
             hint=_AGAIN,
         ) from cause
-    architecture, origin = str(header["architecture"]), str(file)
-    return CalibrationTable(architecture, keys[0], keys[1], keys[2], calibration, scales, ranges, origin, layers)
+    return CalibrationTable(architecture, keys[0], keys[1], keys[2], calibration, scales, ranges, str(file), layers)
 
 
 def _row(tensor: str, layer: str, seen: Chosen, method: str) -> dict[str, Any]:

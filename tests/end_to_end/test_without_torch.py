@@ -76,7 +76,7 @@ def test_nothing_but_the_line_to_type_is_missing(python, start, tmp_path):
         process = start("predict", "face.png")
         out, err = process.communicate(timeout=60)
         assert (process.returncode, out) == (2, "")
-        assert "hint: edgefer predict face.png --detector yunet" in err
+        assert "edgefer predict face.png --detector yunet\n" in err
         install(python, "opencv-python<5")
     out, err = finished(start("predict", "face.png"))
     assert re.search(r"face\.png +1 +\d+,\d+ \d+×\d+ ", out)

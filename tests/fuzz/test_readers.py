@@ -34,6 +34,8 @@ from edgefer.optimize.settings import recipes_folder
 from edgefer.report.report import read_report
 from tests.report.conftest import invented_report
 
+pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of NumPy, about values that are refused
+
 INPUTS = int(os.environ.get("EDGEFER_FUZZ_INPUTS", "0"))
 EVIL = ("NaN", "1e999", "-1", "9" * 400, "null", "[]", "{}", '""', "true", "0", "1e308", "\\u001b[31m", "..", "１")
 
