@@ -225,8 +225,9 @@ def write_pair(
             write_text(text, description)
         except BaseException:
             if not text.is_file() or digits not in text.read_text(encoding="utf-8", errors="replace"):
-                for staged, _ in moves:
-                    _remove(staged)
+                _remove(moves[0][0])
+                if folder is not None and not folder[0].exists():
+                    moves[1][0].replace(folder[0])  # the old description may need it
             raise
         for staged, place in moves:
             if place.is_dir():

@@ -136,6 +136,21 @@ def test_a_fault_at_any_rename_leaves_the_old_pair_or_the_new(tmp_path, monkeypa
     assert names(tmp_path) == SETTLED, "what was left is swept"
 
 
+def test_a_folder_that_the_old_pair_needs_survives_a_failure(tmp_path, monkeypatch):
+    put(tmp_path, b"old")
+    staged = tmp_path / f"x.candidates.{sha256(b'old').hexdigest()[:8]}"
+    (tmp_path / "x.candidates").rename(staged)  # as if it had been cut off
+
+    def full(*_):
+        raise EdgeferError("no room")
+
+    monkeypatch.setattr(atomic, "write_text", full)
+    digits = sha256(b"new").hexdigest()
+    with pytest.raises(EdgeferError, match="no room"):
+        write_pair(tmp_path / "x.onnx", b"new", tmp_path / "x.onnx.json", digits, (staged, tmp_path / "x.candidates"))
+    assert get(tmp_path) == b"old"
+
+
 def kill_writers(folder: Path, kills: int) -> None:
     generator = random.Random(0)
     for number in range(kills):
